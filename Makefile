@@ -1,0 +1,61 @@
+# `make sim` runs the default study, `make test` the tests; both set up .venv first.
+PYTHON ?= python3
+STUDY ?= digits
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# The CPU build of torch, where the configured index does not carry it.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PROTO := wireleak/wire/split_head.proto
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: sim test test-all lint format bench proto install install-dev deps-system clean
+
+sim: install
+	$(BIN)/wireleak run $(STUDY)
+
+test: install-dev
+	$(BIN)/pytest -m "not study"
+
+test-all: install-dev
+	$(BIN)/pytest
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/check_stubs.py
+
+format: install-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install-dev
+	$(BIN)/python -m benchmarks
+
+proto: install-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iwireleak/wire=proto/wireleak/v1 \
+		--python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. $(PROTO)
+
+install: .venv/.installed
+install-dev: .venv/.installed-dev
+
+.venv/.installed: pyproject.toml constraints.txt
+	@echo "setting up .venv (once; torch is large)"
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wireleak needs Python 3.11 or newer; run make with PYTHON=/path/to/it")'
+	$(PYTHON) -m venv .venv
+	$(PIP) torch || $(PIP) --index-url $(TORCH_INDEX) torch
+	$(PIP) --editable '.[lab]'
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(PIP) --editable '.[lab,dev]'
+	@touch $@
+
+# tshark and tcpdump for the sniffer and for tests, Chromium to look at reports (Debian, Ubuntu).
+deps-system:
+	command -v tshark tcpdump chromium > /dev/null || \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq tshark tcpdump chromium)
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

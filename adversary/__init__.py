@@ -1,0 +1,1 @@
+"""Whoever listens: the tap, the wire decoders, the attacks."""

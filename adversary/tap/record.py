@@ -1,0 +1,267 @@
+"""Write TCP conversations that crossed a relay as a pcap of synthetic segments.
+
+The file is classic pcap with nanosecond times and link type RAW (bare IPv4 or IPv6 packets), which Wireshark, tshark
+and tcpdump open [1]_. A relay sees byte streams, not packets, so the segments are made up: one handshake, data as it
+arrived, acknowledgements, FIN or RST. Times, endpoints and bytes are true. The TCP checksum holds only the sum of the
+pseudo-header, as in any capture of a loopback link (RFC 1071 sums are left to the network card there).
+
+.. [1] G. Harris and M. Richardson, "PCAP Capture File Format", draft-ietf-opsawg-pcap.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import struct
+from pathlib import Path
+
+NANOSECOND_MAGIC = 0xA1B23C4D
+LINKTYPE_RAW = 101
+SNAPLEN = 262_144
+# An IPv4 packet's length is a 16-bit field that counts 20 bytes of IP and 20 of TCP header.
+MAX_PAYLOAD = 65_535 - 40
+
+FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
+
+_FILE_HEADER = struct.pack("<IHHiIII", NANOSECOND_MAGIC, 2, 4, 0, 0, SNAPLEN, LINKTYPE_RAW)
+_RECORD = struct.Struct("<IIII")
+_IPV4 = struct.Struct("!BBHHHBBH4s4s")
+_IPV6 = struct.Struct("!IHBB16s16s")
+_TCP = struct.Struct("!HHIIBBHHH")
+# MSS 65495 and window scale 14: with a window of 1 GiB no segment ever looks like an overrun.
+_SYN_OPTIONS = struct.pack("!BBHBBBB", 2, 4, MAX_PAYLOAD, 3, 3, 14, 0)
+_TTL = 64
+_WINDOW = 65_535
+_ISN_STEP = 64_009
+# The kernel takes at most 1024 pieces in one writev.
+_MAX_PIECES = 1024
+
+Endpoint = tuple[str, int]
+
+
+class CaptureError(Exception):
+    """A capture file cannot be made or written.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    error : OSError
+        What the system said.
+    """
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        if isinstance(error, FileExistsError):
+            text = f"{path} exists already; captures are never overwritten: move it or name another file"
+        else:
+            text = f"cannot write {path}: {error.strerror or error}"
+        super().__init__(text)
+        self.path = path
+
+
+class Capture:
+    """A pcap file that is made at once, buffers records and always ends at a packet boundary.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it must not exist.
+
+    Raises
+    ------
+    CaptureError
+        The file exists, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pieces: list[bytes | memoryview] = []
+        self._sizes: list[int] = []
+        self._end = 0
+        self._conversations = 0
+        self._unacknowledged: set[Conversation] = set()
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise CaptureError(path, error) from error
+        self.add(_FILE_HEADER)
+        self._write()
+
+    def converse(self, client: Endpoint, server: Endpoint, now: int) -> Conversation:
+        """Record the handshake of a new connection at `now` (ns since the epoch)."""
+        self._conversations += 1
+        return Conversation(self, client, server, (self._conversations * _ISN_STEP) & 0xFFFFFFFF, now)
+
+    def add(self, header: bytes, payload: memoryview | None = None) -> None:
+        """Queue one record; `payload` must stay unchanged until the next `flush`."""
+        self._pieces.append(header)
+        if payload is None:
+            self._sizes.append(len(header))
+        else:
+            self._pieces.append(payload)
+            self._sizes.append(len(header) + len(payload))
+
+    def owes(self, conversation: Conversation) -> None:
+        """Note a conversation whose last data no segment has acknowledged yet."""
+        self._unacknowledged.add(conversation)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether records wait to be written."""
+        return bool(self._pieces)
+
+    def flush(self, now: int) -> None:
+        """Acknowledge at `now` (ns) what is still open and write all records out.
+
+        Raises
+        ------
+        CaptureError
+            The file cannot grow; it then ends at the last whole packet.
+        """
+        for conversation in self._unacknowledged:
+            conversation.acknowledge(now)
+        self._unacknowledged.clear()
+        if self._pieces:
+            self._write()
+
+    def close(self) -> None:
+        """Close the file; records not flushed are lost."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self) -> None:
+        pieces, sizes = self._pieces, self._sizes
+        self._pieces, self._sizes = [], []
+        written = 0
+        try:
+            for start in range(0, len(pieces), _MAX_PIECES):
+                written += self._write_some(pieces[start : start + _MAX_PIECES])
+        except OSError as error:
+            written = os.lseek(self._file, 0, os.SEEK_CUR) - self._end
+            for size in sizes:
+                if size > written:
+                    break
+                written -= size
+                self._end += size
+            os.ftruncate(self._file, self._end)
+            self.close()
+            raise CaptureError(self.path, error) from error
+        self._end += written
+
+    def _write_some(self, pieces: list[bytes | memoryview]) -> int:
+        total = sum(map(len, pieces))
+        written = os.writev(self._file, pieces)
+        if written < total:
+            rest = memoryview(b"".join(pieces))
+            while written < total:
+                written += os.write(self._file, rest[written:])
+        return total
+
+
+class Conversation:
+    """One connection in a capture, as synthetic TCP segments.
+
+    Parameters
+    ----------
+    capture : Capture
+        Where segments go.
+    client, server : tuple of str and int
+        Address and port of both ends.
+    isn : int
+        Initial sequence number of both ends.
+    now : int
+        Time of the handshake, ns since the epoch.
+    """
+
+    def __init__(self, capture: Capture, client: Endpoint, server: Endpoint, isn: int, now: int) -> None:
+        self._capture = capture
+        self._ip = _IpHeader(client[0], server[0])
+        self._ports = (client[1], server[1])
+        # Index 0 is the client's side, 1 the server's.
+        self._next = [isn, isn]
+        self._acknowledged = [0, 0]
+        self._segment(0, SYN, now, options=_SYN_OPTIONS)
+        self._segment(1, SYN | ACK, now, options=_SYN_OPTIONS)
+        self._segment(0, ACK, now)
+
+    def data(self, side: int, payload: memoryview, now: int) -> None:
+        """Record bytes that `side` (0 client, 1 server) sent, at the time of their arrival (ns)."""
+        for start in range(0, len(payload), MAX_PAYLOAD):
+            self._segment(side, PSH | ACK, now, payload[start : start + MAX_PAYLOAD])
+        self._capture.owes(self)
+
+    def finish(self, side: int, now: int) -> None:
+        """Record that `side` will send no more (FIN) and that the other acknowledges it."""
+        self._segment(side, FIN | ACK, now)
+        self._segment(1 - side, ACK, now)
+
+    def reset(self, side: int, now: int) -> None:
+        """Record that `side` reset the connection."""
+        self._segment(side, RST | ACK, now)
+
+    def acknowledge(self, now: int) -> None:
+        """Record an ACK from each side that has received data since its last segment."""
+        for side in (0, 1):
+            if self._acknowledged[side] != self._next[1 - side]:
+                self._segment(side, ACK, now)
+
+    def _segment(
+        self, side: int, flags: int, now: int, payload: memoryview | None = None, options: bytes = b""
+    ) -> None:
+        header = 20 + len(options)
+        length = header if payload is None else header + len(payload)
+        sequence = self._next[side]
+        acknowledged = self._next[1 - side] if flags & ACK else 0
+        self._acknowledged[side] = self._next[1 - side]
+        ip, checksum = self._ip.pack(side, length)
+        tcp = _TCP.pack(
+            self._ports[side],
+            self._ports[1 - side],
+            sequence,
+            acknowledged,
+            header << 2,
+            flags,
+            _WINDOW,
+            checksum,
+            0,
+        )
+        seconds, nanoseconds = divmod(now, 1_000_000_000)
+        size = len(ip) + length
+        self._next[side] = (sequence + length - header + (flags & (SYN | FIN) != 0)) & 0xFFFFFFFF
+        self._capture.add(_RECORD.pack(seconds, nanoseconds, size, size) + ip + tcp + options, payload)
+
+
+class _IpHeader:
+    """IPv4 or IPv6 headers between two hosts; IPv4 is mapped into IPv6 where the hosts differ in family."""
+
+    def __init__(self, client: str, server: str) -> None:
+        hosts = [_host(client), _host(server)]
+        self._v4 = all(host.version == 4 for host in hosts)
+        if not self._v4:
+            hosts = [host if host.version == 6 else ipaddress.IPv6Address(f"::ffff:{host}") for host in hosts]
+        self._hosts = (hosts[0].packed, hosts[1].packed)
+        packed = b"".join(self._hosts)
+        addresses = sum(struct.unpack(f"!{len(packed) // 2}H", packed))
+        self._pseudo = addresses + 6
+        self._constant = addresses + 0x4500 + 0x4000 + (_TTL << 8 | 6)
+
+    def pack(self, side: int, length: int) -> tuple[bytes, int]:
+        """Return the header for `length` bytes of TCP from `side`, and the sum of TCP's pseudo-header."""
+        source, target = self._hosts[side], self._hosts[1 - side]
+        pseudo = _fold(self._pseudo + length)
+        if self._v4:
+            checksum = _fold(self._constant + 20 + length) ^ 0xFFFF
+            return _IPV4.pack(0x45, 0, 20 + length, 0, 0x4000, _TTL, 6, checksum, source, target), pseudo
+        return _IPV6.pack(0x60000000, length, 6, _TTL, source, target), pseudo
+
+
+def _host(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    host = ipaddress.ip_address(address.partition("%")[0])
+    mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
+    return mapped or host
+
+
+def _fold(total: int) -> int:
+    total = (total & 0xFFFF) + (total >> 16)
+    return (total & 0xFFFF) + (total >> 16)

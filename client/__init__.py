@@ -1,0 +1,1 @@
+"""The device: encoder stage, its data, its defences, the Flower ClientApp."""

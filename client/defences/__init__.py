@@ -1,0 +1,1 @@
+"""Defences that a client adds, one file each."""

@@ -1,0 +1,1 @@
+"""The service: head stage over gRPC, the Flower ServerApp."""

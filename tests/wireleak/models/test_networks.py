@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+
+from wireleak.models import build, load_weights, names, save_weights
+
+SHAPES = {"strided28": (1, 28, 28), "strided32": (3, 32, 32), "conv1d": (6, 128)}
+
+
+def test_strided28_sends_the_anchors_floats():
+    network = build("strided28", (1, 28, 28), 2, seed=0)
+    assert [int(np.prod(network.activation_shape(cut))) for cut in network.cuts] == [3136, 1568, 512, 32]
+
+
+@pytest.mark.parametrize("name", names())
+def test_encoder_and_head_compose_to_the_network_at_every_cut(name):
+    network = build(name, SHAPES[name], 5, seed=3)
+    x = torch.rand(4, *SHAPES[name])
+    for cut in network.cuts:
+        encoder, head = network.split(cut)
+        assert torch.equal(head(encoder(x)), network.blocks(x))
+        assert tuple(encoder(x).shape[1:]) == network.activation_shape(cut)
+
+
+@pytest.mark.parametrize("name", names())
+def test_one_example_never_changes_anothers_activation(name):
+    encoder, _ = build(name, SHAPES[name], 5, seed=3).split(2)
+    x = torch.rand(4, *SHAPES[name])
+    torch.testing.assert_close(encoder(x)[:1], encoder(x[:1]))
+
+
+def test_the_seed_fixes_the_weights_and_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    a, b, c = (build("strided28", (1, 28, 28), 2, seed=seed).blocks.state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["0.0.weight"], c["0.0.weight"])
+
+
+def test_weights_survive_the_disk(tmp_path):
+    one, two = (build("strided28", (1, 28, 28), 2, seed=seed).blocks for seed in (1, 2))
+    save_weights(one, tmp_path / "w.safetensors")
+    load_weights(two, tmp_path / "w.safetensors")
+    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: build("nope", (1, 28, 28), 2, 0), "no network called 'nope'; choose one of conv1d"),
+        (lambda: build("strided28", (3, 32, 32), 2, 0), r"takes inputs of \(1, 28, 28\)"),
+        (lambda: build("strided28", (1, 28, 28), 2, 0).split(5), "no cut 5; choose 1 to 4"),
+    ],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,1 @@
+"""The testbed: plan, launch, collect, score, report."""

@@ -1,0 +1,149 @@
+"""Networks made of blocks; a cut after block k leaves blocks 1..k on the device and the rest on the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as a sequence of blocks.
+
+    Parameters
+    ----------
+    name : str
+        Registry name.
+    blocks : nn.Sequential
+        The device may hold any proper prefix of it.
+    input_shape : tuple of int
+        One example's shape, channels first.
+    classes : int
+        Length of the output.
+    """
+
+    name: str
+    blocks: nn.Sequential
+    input_shape: tuple[int, ...]
+    classes: int
+
+    @property
+    def cuts(self) -> range:
+        """The cuts that leave something on both sides."""
+        return range(1, len(self.blocks))
+
+    def split(self, cut: int) -> tuple[nn.Sequential, nn.Sequential]:
+        """Encoder and head at `cut`, sharing this network's parameters.
+
+        Raises
+        ------
+        ValueError
+            There is no such cut.
+        """
+        if cut not in self.cuts:
+            raise ValueError(f"cut: {self.name} has no cut {cut}; choose {self.cuts.start} to {self.cuts.stop - 1}")
+        blocks = list(self.blocks)
+        return nn.Sequential(*blocks[:cut]), nn.Sequential(*blocks[cut:])
+
+    def activation_shape(self, cut: int) -> tuple[int, ...]:
+        """Shape of one example's activation at `cut`."""
+        encoder, _ = self.split(cut)
+        was_training = encoder.training
+        encoder.eval()
+        with torch.no_grad():
+            shape = tuple(encoder(torch.zeros(1, *self.input_shape)).shape[1:])
+        encoder.train(was_training)
+        return shape
+
+
+_BUILDERS: dict[str, Callable[[tuple[int, ...], int], nn.Sequential]] = {}
+
+
+def register(name: str) -> Callable[[Callable[[tuple[int, ...], int], nn.Sequential]], Callable[..., nn.Sequential]]:
+    """Register a builder (input_shape, classes) -> blocks under `name`."""
+
+    def add(builder: Callable[[tuple[int, ...], int], nn.Sequential]) -> Callable[..., nn.Sequential]:
+        _BUILDERS[name] = builder
+        return builder
+
+    return add
+
+
+def names() -> list[str]:
+    """Names of the registered networks."""
+    return sorted(_BUILDERS)
+
+
+def build(name: str, input_shape: tuple[int, ...], classes: int, seed: int) -> Network:
+    """Build a registered network with weights drawn from `seed`.
+
+    Raises
+    ------
+    ValueError
+        Unknown name, or an input that the network does not take.
+    """
+    if name not in _BUILDERS:
+        raise ValueError(f"model: no network called {name!r}; choose one of {', '.join(names())}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        blocks = _BUILDERS[name](input_shape, classes)
+    return Network(name, blocks, input_shape, classes)
+
+
+@register("strided28")
+def strided28(input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """Four strided convolutions for one 28x28 channel: 3136, 1568, 512 and 32 floats at cuts 1 to 4."""
+    if input_shape != (1, 28, 28):
+        raise ValueError(f"model: strided28 takes inputs of (1, 28, 28), not {input_shape}")
+    return nn.Sequential(
+        _convolution(1, 16, 5, stride=2, padding=2),
+        _convolution(16, 32, 3, stride=2, padding=1),
+        _convolution(32, 32, 3, stride=2, padding=1),
+        _convolution(32, 32, 4),
+        _dense_head(32, classes),
+    )
+
+
+@register("strided32")
+def strided32(input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """Four strided convolutions for 32x32 images: 4096, 2048, 1024 and 64 floats at cuts 1 to 4."""
+    if len(input_shape) != 3 or input_shape[1:] != (32, 32):
+        raise ValueError(f"model: strided32 takes inputs of (channels, 32, 32), not {input_shape}")
+    return nn.Sequential(
+        _convolution(input_shape[0], 16, 5, stride=2, padding=2),
+        _convolution(16, 32, 3, stride=2, padding=1),
+        _convolution(32, 64, 3, stride=2, padding=1),
+        _convolution(64, 64, 4),
+        _dense_head(64, classes),
+    )
+
+
+@register("conv1d")
+def conv1d(input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """Strided convolutions over time for sensor windows (channels, length)."""
+    if len(input_shape) != 2:
+        raise ValueError(f"model: conv1d takes inputs of (channels, length), not {input_shape}")
+
+    def block(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv1d(inputs, outputs, 5, stride=2, padding=2), nn.GroupNorm(8, outputs), nn.ReLU())
+
+    return nn.Sequential(
+        block(input_shape[0], 32),
+        block(32, 32),
+        block(32, 64),
+        nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten()),
+        _dense_head(64, classes),
+    )
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Sequential:
+    # GroupNorm, not BatchNorm: no running statistics to average between clients, and one example
+    # never influences another's activation, which every attack and guarantee here relies on.
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.GroupNorm(8, outputs), nn.ReLU())
+
+
+def _dense_head(features: int, classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(features, 128), nn.ReLU(), nn.Linear(128, classes))

@@ -1,0 +1,41 @@
+"""Weights on disk: safetensors, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write a module's state to `path`, atomically."""
+    save_arrays({name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}, path)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Read a module's state from `path`.
+
+    Raises
+    ------
+    RuntimeError
+        Names or shapes differ from the module's.
+    """
+    module.load_state_dict({name: torch.from_numpy(value) for name, value in load_arrays(path).items()})
+
+
+def save_arrays(arrays: dict[str, npt.NDArray[np.generic]], path: Path) -> None:
+    """Write named arrays to `path` as safetensors, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, scratch)
+    scratch.replace(path)
+
+
+def load_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Read named arrays from a safetensors file."""
+    return load_file(path)
