@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -45,8 +46,8 @@ class Network:
         """
         if cut not in self.cuts:
             raise ValueError(f"cut: {self.name} has no cut {cut}; choose {self.cuts.start} to {self.cuts.stop - 1}")
-        blocks = list(self.blocks)
-        return nn.Sequential(*blocks[:cut]), nn.Sequential(*blocks[cut:])
+        # Slices keep the blocks' names, so that encoder, head and whole network share one set of array names.
+        return cast(nn.Sequential, self.blocks[:cut]), cast(nn.Sequential, self.blocks[cut:])
 
     def activation_shape(self, cut: int) -> tuple[int, ...]:
         """Shape of one example's activation at `cut`."""

@@ -20,6 +20,7 @@ def test_encoder_and_head_compose_to_the_network_at_every_cut(name):
         encoder, head = network.split(cut)
         assert torch.equal(head(encoder(x)), network.blocks(x))
         assert tuple(encoder(x).shape[1:]) == network.activation_shape(cut)
+        assert [*encoder.state_dict(), *head.state_dict()] == [*network.blocks.state_dict()]
 
 
 @pytest.mark.parametrize("name", names())
