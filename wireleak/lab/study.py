@@ -30,11 +30,14 @@ class Data(_Strict):
     evaluation: PositiveInt = Field(description="examples for the main task's accuracy")
     attacker: PositiveInt = Field(description="the attacker's surrogate examples")
     victims: PositiveInt = Field(description="private inputs that the victim's device serves")
-    partition: Literal["iid", "dirichlet", "by-attribute"] = "iid"
+    partition: Literal["iid", "dirichlet", "by_attribute", "by_group"] = "iid"
     alpha: PositiveFloat = 0.5
-    attribute: str | None = Field(default=None, description="for partition = by-attribute")
-    groups: dict[str, dict[str, list[str]]] = Field(
-        default={}, description="group -> role (clients, attacker, victims) -> the group values it draws from"
+    by: str | None = Field(default=None, description="attribute or group that the partition goes by")
+    disjoint_by: str | None = Field(
+        default=None, description="group of which clients, attacker and victims share no value"
+    )
+    only: dict[Literal["clients", "evaluation", "attacker", "victims"], dict[str, list[str | int]]] = Field(
+        default={}, description="role -> group -> the values it draws from"
     )
 
 
@@ -126,8 +129,8 @@ class Study(_Strict):
                     f"attacks.{attack.name}.variants: no variant called {sorted(unknown)[0]!r}; "
                     f"choose from {', '.join(names)}"
                 )
-        if self.data.partition == "by-attribute" and self.data.attribute is None:
-            raise ValueError('data.attribute: partition = "by-attribute" needs the attribute\'s name')
+        if self.data.partition.startswith("by_") and self.data.by is None:
+            raise ValueError(f'data.by: partition = "{self.data.partition}" needs a name to go by')
         return self
 
     def seeds_of(self, variant: Variant) -> tuple[int, ...]:

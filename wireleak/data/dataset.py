@@ -1,0 +1,132 @@
+"""What a data set is: inputs, a task label, private attributes, and groups to split by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+class DataError(ValueError):
+    """A mistake of the user's about data: one line that names the thing and the fix."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A private attribute of every example.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in a study.
+    values : int64 (n,)
+        Class indices.
+    classes : tuple of str
+        One name a class.
+    measured : bool
+        Computed from the input itself (true) or annotated by the source (false).
+    """
+
+    name: str
+    values: Ints
+    classes: tuple[str, ...]
+    measured: bool
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples with a task label, private attributes and groups.
+
+    Parameters
+    ----------
+    name : str
+        Registry name.
+    x : float32 (n, *input_shape)
+        Images channels first in [0, 1]; sensor windows (channels, samples) in physical units.
+    y : int64 (n,)
+        Task label.
+    task : str
+        What `y` says.
+    classes : tuple of str
+        One name a task class.
+    attributes : dict of Attribute
+        By name.
+    groups : dict of int64 (n,)
+        Whom or what an example belongs to (subject, alphabet, ...), for group-disjoint splits.
+    source : str
+        Whose data it is, and from which file it came.
+    group_names : dict of tuple of str
+        Names of a group's values, where they have names: `group_names[g][groups[g][i]]`.
+
+    Raises
+    ------
+    DataError
+        Lengths differ, a label has no class, or `x` is not finite.
+    """
+
+    name: str
+    x: Floats
+    y: Ints
+    task: str
+    classes: tuple[str, ...]
+    attributes: dict[str, Attribute]
+    groups: dict[str, Ints]
+    source: str
+    group_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not len(self.x):
+            raise DataError(f"{self.name}: no examples")
+        if self.x.dtype != np.float32 or not np.isfinite(self.x).all():
+            raise DataError(f"{self.name}: x must be finite float32, got {self.x.dtype}")
+        _check_labels(self.name, "y", self.y, len(self.x), len(self.classes))
+        for attribute in self.attributes.values():
+            _check_labels(self.name, attribute.name, attribute.values, len(self.x), len(attribute.classes))
+        for group, values in self.groups.items():
+            _check_labels(self.name, group, values, len(self.x), None)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """One example's shape."""
+        return tuple(self.x.shape[1:])
+
+    def attribute(self, name: str) -> Attribute:
+        """The attribute called `name`; DataError lists them where there is none."""
+        if name not in self.attributes:
+            raise DataError(_unknown(self.name, "attribute", name, self.attributes))
+        return self.attributes[name]
+
+    def group(self, name: str) -> Ints:
+        """The group values called `name`; DataError lists them where there are none."""
+        if name not in self.groups:
+            raise DataError(_unknown(self.name, "group", name, self.groups))
+        return self.groups[name]
+
+    def take(self, indices: Ints) -> Dataset:
+        """The examples at `indices`, in that order; classes keep their numbers."""
+        return replace(
+            self,
+            x=self.x[indices],
+            y=self.y[indices],
+            attributes={k: replace(a, values=a.values[indices]) for k, a in self.attributes.items()},
+            groups={k: g[indices] for k, g in self.groups.items()},
+        )
+
+
+def _unknown(dataset: str, kind: str, name: str, known: Mapping[str, object]) -> str:
+    return f"{dataset}: no {kind} called {name!r}; choose one of {', '.join(sorted(known)) or 'none (it has none)'}"
+
+
+def _check_labels(dataset: str, name: str, values: Ints, n: int, classes: int | None) -> None:
+    if values.dtype != np.int64 or values.shape != (n,):
+        raise DataError(f"{dataset}: {name} must be int64 ({n},), got {values.dtype} {values.shape}")
+    if values.min() < 0 or (classes is not None and values.max() >= classes):
+        raise DataError(f"{dataset}: {name} holds values outside 0..{'' if classes is None else classes - 1}")

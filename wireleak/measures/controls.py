@@ -1,0 +1,54 @@
+"""What an attacker reaches without the wire: the majority, and the majority within each task label."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.generic]
+
+
+def majority(labels: Labels) -> float:
+    """max_z P(z): the accuracy of always guessing the most frequent of labels (n,)."""
+    return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
+
+
+def conditional_majority(labels: Labels, task: Labels) -> float:
+    """E_y[max_z P(z|y)]: the accuracy of an attacker who knows only the task label.
+
+    Coavoux, Narayan, Cohen, EMNLP 2018. Leakage is claimed above it alone.
+
+    Parameters
+    ----------
+    labels : (n,)
+        Private attribute z.
+    task : (n,)
+        Task label y.
+    """
+    return float((conditional_probabilities(labels, task).argmax(axis=1) == _numbers(labels)).mean())
+
+
+def conditional_probabilities(labels: Labels, task: Labels, classes: int | None = None) -> npt.NDArray[np.float32]:
+    """P(z|y) of each example's own task label, float32 (n, classes): the conditional majority as a guess to score.
+
+    It is counted on the very examples that are scored, as Coavoux et al. do, so with few examples a task label it
+    overstates what the task gives away.
+
+    Parameters
+    ----------
+    labels : (n,)
+        Private attribute z; class indices where `classes` is given.
+    task : (n,)
+        Task label y.
+    classes : int, optional
+        Columns; by default the number of different labels.
+    """
+    numbers = _numbers(labels) if classes is None else np.asarray(labels, np.int64)
+    _, rows = np.unique(task, return_inverse=True)
+    table = np.zeros((int(rows.max()) + 1, classes or int(numbers.max()) + 1), np.float32)
+    np.add.at(table, (rows, numbers), 1)
+    return np.asarray((table / table.sum(axis=1, keepdims=True))[rows], np.float32)
+
+
+def _numbers(labels: Labels) -> npt.NDArray[np.int64]:
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
