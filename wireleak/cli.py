@@ -1,0 +1,166 @@
+"""The `wireleak` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="What an eavesdropper learns from a split or federated model, measured on the bytes that crossed the wire.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+console = Console()
+USER_ERROR = 2
+DATA_HELP = "folder that holds data sets (default: $WIRELEAK_DATA, the user's cache, ../shared/data)"
+DataOption = Annotated[Optional[Path], typer.Option("--data", help=DATA_HELP)]  # noqa: UP045
+
+
+@app.command(epilog="Example: wireleak run digits --out runs")
+def run(
+    study: Annotated[str, typer.Argument(help="a name that `wireleak studies` lists, or a .toml file")],
+    out: Annotated[Path, typer.Option(help="where the run's folder is made")] = Path("runs"),
+    resume: Annotated[Optional[Path], typer.Option(help="go on with an interrupted run's folder")] = None,  # noqa: UP045
+    data: DataOption = None,
+    seeds: Annotated[Optional[int], typer.Option(min=1, help="run with seeds 0 to N-1 instead")] = None,  # noqa: UP045
+    jobs: Annotated[int, typer.Option(min=1, help="how many cells or attacks run at once")] = 2,
+    preload: Annotated[bool, typer.Option(help="start processes by forking a preloaded interpreter")] = True,
+) -> None:
+    """Run a study: launch, capture, attack, score, report."""
+    with one_line_errors():
+        from wireleak.lab.run import run_study
+
+        run_study(study, out, resume=resume, data=data, seeds=seeds, jobs=jobs, preload=preload, console=console)
+
+
+@app.command(epilog="Example: wireleak studies")
+def studies() -> None:
+    """List the studies that come with wireleak."""
+    from wireleak.lab.study import load_study, study_files
+
+    table = Table(box=None)
+    for column in ("study", "data", "variants", "attacks", "what it asks"):
+        table.add_column(column)
+    for name in study_files():
+        with one_line_errors():
+            study, _ = load_study(name)
+        variants, attacks = (", ".join(part.name for part in parts) for parts in (study.variants, study.attacks))
+        table.add_row(name, study.data.name, variants, attacks, study.description)
+    console.print(table)
+
+
+@app.command(epilog="Example: wireleak data digits")
+def data(
+    name: Annotated[Optional[str], typer.Argument(help="one data set, in detail")] = None,  # noqa: UP045
+    root: DataOption = None,
+) -> None:
+    """List the data sets, or show one: task, private attributes, and how they depend on the task."""
+    with one_line_errors():
+        from wireleak.lab.show import show_dataset, show_datasets
+
+        if name is None:
+            show_datasets(console, root)
+        else:
+            show_dataset(console, name, root)
+
+
+@app.command(epilog="Example: wireleak tap --listen 127.0.0.1:9000 --upstream 127.0.0.1:9092 --output link.pcap")
+def tap(
+    listen: Annotated[str, typer.Option(help="host:port that clients connect to")],
+    upstream: Annotated[str, typer.Option(help="host:port of the real server")],
+    output: Annotated[Path, typer.Option(help="pcap file to write")],
+) -> None:
+    """Relay a TCP link and record what crosses it (no privileges needed); Ctrl-C ends it."""
+    become_adversary("tap", "--listen", listen, "--upstream", upstream, "--output", str(output))
+
+
+@app.command(epilog="Example: wireleak sniff --interface lo --output lo.pcap --filter 'tcp port 9092'")
+def sniff(
+    interface: Annotated[str, typer.Option(help="network interface")],
+    output: Annotated[Path, typer.Option(help="pcap file to write")],
+    filter: Annotated[str, typer.Option(help="tcpdump filter")] = "tcp",
+) -> None:
+    """Record an interface with tcpdump (needs the right to capture); Ctrl-C ends it."""
+    become_adversary("sniff", "--interface", interface, "--output", str(output), "--filter", filter)
+
+
+@app.command(epilog="Example: wireleak inspect runs/digits-latest/wide-seed0/tap/serve-victim.pcap --json")
+def inspect(
+    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files")],
+    json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+) -> None:
+    """Show what a capture holds: who talked, calls, kinds, tensor shapes, bytes, times."""
+    become_adversary("inspect", *map(str, captures), *(["--json"] if json else []))
+
+
+@app.command(epilog="Example: wireleak attack runs/digits-latest/wide-seed0/tap/serve-victim.pcap --attack inversion")
+def attack(
+    capture: Annotated[Path, typer.Argument(help="the victims' capture")],
+    attack: Annotated[str, typer.Option(help="attack's name")] = "inversion",
+    target: Annotated[str, typer.Option(help='"input", or a private attribute')] = "input",
+    device: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="capture of the attacker's own device (default: serve-attacker.pcap beside)"),
+    ] = None,
+    surrogate: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="the attacker's inputs, .npz (default: the run's granted file)"),
+    ] = None,
+    victims: Annotated[Optional[int], typer.Option(min=1, help="how many inputs the victims sent")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Optional[Path], typer.Option(help="where guesses go (default: beside the run's attacks)")] = None,  # noqa: UP045
+) -> None:
+    """Attack a recorded capture, today or years later; scored where the run's ground truth is at hand."""
+    with one_line_errors():
+        from wireleak.lab.again import attack_again
+
+        attack_again(capture, attack, target, device, surrogate, victims, seed, out, console)
+
+
+@app.command(epilog="Example: wireleak report runs/digits-latest")
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")]) -> None:
+    """Make a run's report.html again from its results."""
+    with one_line_errors():
+        from wireleak.lab.report import render
+
+        console.print(f"report: {render(run)}", soft_wrap=True)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """A user's mistake is one line on stderr and exit status 2; anything else is a bug and keeps its traceback."""
+    from wireleak.lab.errors import expected_errors
+
+    try:
+        yield
+    except expected_errors() as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted; every process was stopped", status=130)
+
+
+def fail(line: str, status: int = USER_ERROR) -> NoReturn:
+    """End with one line on stderr."""
+    typer.echo(f"wireleak: {' '.join(line.split())}", err=True)
+    raise typer.Exit(status)
+
+
+def become_adversary(*argv: str) -> NoReturn:
+    """Replace this process by the adversary's: another trust domain, reached by command line alone."""
+    sys.stdout.flush()
+    execv: Callable[[str, list[str]], NoReturn] = os.execv
+    execv(sys.executable, [sys.executable, "-m", "adversary", *argv])
+
+
+if __name__ == "__main__":
+    app()

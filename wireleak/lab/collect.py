@@ -1,0 +1,171 @@
+"""Collect what a run left behind into `results.json`, `results.csv` and the report."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from rich.table import Table
+
+from wireleak.data import dependence
+from wireleak.lab.attacking import attack_jobs, describe_attacks
+from wireleak.lab.cell import Cell
+from wireleak.lab.plan import Plan
+from wireleak.lab.processes import Launcher
+from wireleak.lab.report import render, terminal_table
+from wireleak.lab.results import (
+    Burst,
+    Call,
+    Dependence,
+    Disjoint,
+    Kind,
+    Machine,
+    Results,
+    Task,
+    Variant,
+    Wire,
+    write_pictures,
+    write_results,
+)
+from wireleak.lab.score import grant_of, pictures_of, score_job
+from wireleak.models import build
+
+PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
+BURSTS = 400
+
+
+def collect(
+    plan: Plan, cells: list[Cell], launcher: Launcher, folder: Path, began: float, command: str
+) -> tuple[Table, Path]:
+    """Score every guess, describe every capture, and write the run's results and report.
+
+    Parameters
+    ----------
+    plan : Plan
+    cells : list of Cell
+        All captured and attacked.
+    launcher : Launcher
+        Starts the adversary that describes the captures.
+    folder : Path
+        The run's folder.
+    began : float
+        When the run began, by `time.monotonic()`.
+    command : str
+        What the user ran.
+
+    Returns
+    -------
+    table : rich.table.Table
+        The result table.
+    report : Path
+        The report's path.
+    """
+    described = describe_attacks(launcher)
+    jobs = [job for cell in cells for job in attack_jobs(cell)]
+    wires = [wire for cell in cells for wire in _wires(cell, launcher)]
+    study = plan.study
+    results = Results(
+        study=study.name,
+        description=study.description,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        commit=_commit(),
+        versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        machine=Machine(
+            platform=platform.platform(), cpus=psutil.cpu_count() or 0, memory=psutil.virtual_memory().total
+        ),
+        variants=_variants(plan),
+        rows=[row for job in jobs for row in score_job(job)],
+        wires=wires,
+        grants=[grant_of(job, described) for job in jobs],
+        tasks=[task for cell in cells for task in _tasks(cell)],
+        dependence=_dependence(plan),
+        disjoint=_disjoint(plan),
+    )
+    results.seconds = time.monotonic() - began
+    write_pictures([pictures_of(job) for job in jobs if job.target == "input"], folder)
+    write_results(results, folder)
+    return terminal_table(results), render(folder)
+
+
+def _variants(plan: Plan) -> list[Variant]:
+    study = plan.study
+    network = build(study.model.name, plan.dataset.input_shape, len(plan.dataset.classes), 0)
+    variants = []
+    for variant in study.variants:
+        floats = math.prod(network.activation_shape(variant.cut))
+        variants.append(
+            Variant(
+                name=variant.name,
+                cut=variant.cut,
+                link="tls" if variant.encrypted else "plaintext",
+                mode=variant.mode or study.system.mode,
+                floats_on_wire=floats,
+                bytes_per_inference=4 * floats,
+                seeds=list(study.seeds_of(variant)),
+            )
+        )
+    return variants
+
+
+def _tasks(cell: Cell) -> list[Task]:
+    """The last round's accuracy on the clients' evaluation data, beside the majority class's."""
+    history = json.loads((cell.folder / "server" / "history.json").read_text())
+    last = history["rounds"][-1]
+    labels = np.concatenate([np.load(cell.folder / name / "evaluation.npz")["y"] for name in cell.clients])
+    return [
+        Task(
+            variant=cell.variant.name,
+            seed=cell.seed,
+            link="tls" if cell.variant.encrypted else "plaintext",
+            value=last["evaluation_accuracy"],
+            n=len(labels),
+            rounds=last["round"],
+            majority=float(np.bincount(labels).max() / len(labels)),
+        )
+    ]
+
+
+def _dependence(plan: Plan) -> list[Dependence]:
+    return [
+        Dependence(
+            attribute=row.attribute,
+            cramers_v=row.cramers_v,
+            mutual_information_bits=row.bits,
+            p=row.p,
+            n=len(plan.dataset),
+        )
+        for row in dependence(plan.dataset)
+    ]
+
+
+def _disjoint(plan: Plan) -> Disjoint:
+    seed = min(plan.divisions)
+    return Disjoint(checked=True, parts=plan.parts(seed), duplicates_dropped=plan.divisions[seed].roles.duplicates)
+
+
+def _wires(cell: Cell, launcher: Launcher) -> list[Wire]:
+    return []
+
+
+def _commit() -> str:
+    """The checkout's commit, with "+" for uncommitted changes; "" outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        run = ["git", "-C", str(root)]
+        head = subprocess.run([*run, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run([*run, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

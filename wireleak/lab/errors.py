@@ -1,0 +1,13 @@
+"""The errors that are a user's or the machine's, not ours: one clear line each."""
+
+from __future__ import annotations
+
+
+def expected_errors() -> tuple[type[Exception], ...]:
+    """Error types whose message is for the user. A function, because importing them all is slow."""
+    from wireleak.data import DataError
+    from wireleak.lab.processes import LaunchError
+    from wireleak.lab.results import ResultsError
+    from wireleak.lab.study import StudyError
+
+    return DataError, LaunchError, ResultsError, StudyError

@@ -1,0 +1,182 @@
+"""Run a study: plan -> launch -> collect -> score -> report."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from wireleak.lab.attacking import AttackJob, attack_jobs, describe_attacks, run_attack
+from wireleak.lab.cell import Cell, write_json
+from wireleak.lab.collect import collect
+from wireleak.lab.launch import capture_cell
+from wireleak.lab.plan import Plan, check_attacks, make_plan, write_cell
+from wireleak.lab.processes import Launcher, LaunchError
+from wireleak.lab.study import StudyError, load_study
+
+
+def run_study(
+    name: str,
+    out: Path,
+    *,
+    resume: Path | None = None,
+    data: Path | None = None,
+    seeds: int | None = None,
+    jobs: int = 2,
+    preload: bool = True,
+    console: Console,
+) -> Path:
+    """Run a study and return its run's folder.
+
+    Parameters
+    ----------
+    name : str
+        Study's name or TOML file.
+    out : Path
+        Folder in which the run's folder is made.
+    resume : Path, optional
+        An interrupted run's folder: finished cells and attacks are not repeated.
+    data : Path, optional
+        Folder that holds data sets.
+    seeds : int, optional
+        Run with seeds 0 to seeds - 1 instead of the study's.
+    jobs : int
+        How many cells, and how many attacks, run at once.
+    preload : bool
+        Start processes by forking a preloaded interpreter.
+    console : Console
+        Where progress and the result table go.
+
+    Raises
+    ------
+    StudyError, DataError
+        Before anything starts: the study cannot run as declared.
+    LaunchError
+        A process failed; the message says where the captures are.
+    """
+    began = time.monotonic()
+    study, source = load_study(name)
+    plan = make_plan(study, data, seeds)
+    with Launcher(preload=preload) as launcher:
+        check_attacks(plan, describe_attacks(launcher))
+        folder = _open_folder(plan, out, source, resume)
+        cells = plan.cells(folder)
+        console.print(f"[bold]{study.name}[/]: {len(cells)} cells into {folder}", highlight=False, soft_wrap=True)
+        try:
+            _Schedule(plan, launcher, jobs, console).run(cells)
+        except (LaunchError, OSError) as error:
+            raise LaunchError(
+                f"{error}. What was captured is in {folder}; go on with: wireleak run {name} --resume {folder}"
+            ) from error
+        except KeyboardInterrupt:
+            console.print(f"stopped; what was captured is in {folder}; go on with --resume {folder}", soft_wrap=True)
+            raise
+        table, report = collect(plan, cells, launcher, folder, began, f"wireleak run {name}")
+    _point_latest(folder, study.name)
+    console.print(table)
+    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+    return folder
+
+
+class _Schedule:
+    """Cells in one pool, attacks in another: a cell mostly waits for Flower's polls, an attack computes."""
+
+    def __init__(self, plan: Plan, launcher: Launcher, jobs: int, console: Console) -> None:
+        self.plan = plan
+        self.launcher = launcher
+        self.cell_pool = ThreadPoolExecutor(jobs, thread_name_prefix="cell")
+        self.attack_pool = ThreadPoolExecutor(jobs, thread_name_prefix="attack")
+        self.futures: set[Future[None]] = set()
+        self.lock = threading.Lock()
+        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+
+    def run(self, cells: list[Cell]) -> None:
+        """Run every cell and its attacks; the first failure ends all."""
+        with self.progress:
+            self.cells_bar = self.progress.add_task("captures", total=len(cells))
+            self.attacks_bar = self.progress.add_task("attacks", total=sum(len(attack_jobs(cell)) for cell in cells))
+            try:
+                for cell in cells:
+                    self._submit(self.cell_pool, self._capture, cell)
+                while pending := self._pending():
+                    finished, _ = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+                    for future in finished:
+                        future.result()
+            except BaseException:
+                self.launcher.kill()
+                raise
+            finally:
+                for pool in (self.cell_pool, self.attack_pool):
+                    pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) -> None:
+        with self.lock:
+            self.futures.add(pool.submit(work, *args))
+
+    def _pending(self) -> Iterable[Future[None]]:
+        """Futures whose result was not looked at yet."""
+        with self.lock:
+            done = {future for future in self.futures if future.done()}
+            for future in done:
+                future.result()
+            self.futures -= done
+            return set(self.futures)
+
+    def _capture(self, cell: Cell) -> None:
+        if not cell.done.exists():
+            shutil.rmtree(cell.folder, ignore_errors=True)
+            write_cell(self.plan, cell)
+            line = self.progress.add_task(cell.name, total=None)
+            try:
+                capture_cell(
+                    cell,
+                    self.launcher,
+                    lambda what: self.progress.update(line, description=f"  {cell.name}: {what}"),
+                )
+            finally:
+                self.progress.remove_task(line)
+        self.progress.advance(self.cells_bar)
+        for job in attack_jobs(cell):
+            self._submit(self.attack_pool, self._attack, job)
+
+    def _attack(self, job: AttackJob) -> None:
+        if not job.guesses.exists():
+            run_attack(job, self.launcher)
+        self.progress.advance(self.attacks_bar)
+
+
+def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Path:
+    if resume is not None:
+        kept = resume / "study.toml"
+        if not kept.is_file():
+            raise StudyError(f"--resume: {resume} is not a run's folder; it has no study.toml")
+        if kept.read_bytes() != source.read_bytes():
+            raise StudyError(f"--resume: {source} has changed since that run; resume with {kept} instead")
+        return resume.resolve()
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = (out / f"{plan.study.name}-{stamp}").resolve()
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise StudyError(f"--out: {folder} exists; wait a second or choose another folder") from None
+    except OSError as error:
+        raise StudyError(f"--out: cannot make {folder}: {error.strerror}") from error
+    shutil.copyfile(source, folder / "study.toml")
+    write_json(folder / "plan.json", plan.summary())
+    return folder
+
+
+def _point_latest(folder: Path, study: str) -> None:
+    """Make `<study>-latest` beside the run's folder point to it."""
+    link = folder.with_name(f"{study}-latest")
+    if link.is_symlink() or not link.exists():
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.name)

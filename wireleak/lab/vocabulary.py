@@ -1,0 +1,180 @@
+"""The words for measures, controls and vantage points, and how their numbers are written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+# No-break, so that the sign never starts a line.
+PERCENT = "\u00a0%"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How to read one measure.
+
+    Parameters
+    ----------
+    label : str
+        Short name.
+    meaning : str
+        One line for a reader who does not know it.
+    higher_is_leakier : bool
+        Whether a higher value is better for the attacker.
+    low, high : float
+        Bounds of possible values; NaN where there is none.
+    places : int
+        Decimals when written.
+    percent : bool
+        Written as a percentage.
+    unit : str
+        Unit, empty for pure numbers.
+    """
+
+    label: str
+    meaning: str
+    higher_is_leakier: bool = True
+    low: float = math.nan
+    high: float = math.nan
+    places: int = 3
+    percent: bool = False
+    unit: str = ""
+
+    def write(self, value: float) -> str:
+        """`value` as people read it, without the unit unless it is a percent sign."""
+        if math.isnan(value):
+            return "–"
+        if math.isinf(value):
+            return "∞" if value > 0 else "−∞"
+        if self.percent:
+            return f"{value * 100:.1f}{PERCENT}"
+        return f"{value:.{self.places}f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Control:
+    """A yardstick beside an attack: its words, and whether it says what is known without this victim's bytes."""
+
+    label: str
+    meaning: str
+    prior: bool = False
+    article: str = "the "
+
+    @property
+    def phrase(self) -> str:
+        """The label inside a sentence."""
+        return self.article + self.label
+
+
+# In the order in which columns stand; the first that a target has is its headline.
+MEASURES = {
+    "mse": Measure(
+        "MSE", "mean squared error per value, pixels from 0 to 1; lower is closer", False, low=0.0, places=4
+    ),
+    "reid": Measure(
+        "Re-identified",
+        "how often the rebuilt input is nearer to its own original than to any of the other victims' inputs",
+        low=0.0,
+        high=1.0,
+        percent=True,
+    ),
+    "ssim": Measure("SSIM", "structural similarity, 1 is the same picture; below 0.3 is hard to recognise", high=1.0),
+    "psnr": Measure("PSNR", "peak signal to noise ratio against a peak of 1; higher is closer", places=1, unit="dB"),
+    "auc": Measure(
+        "AUC",
+        "how well the guess ranks inputs that have the attribute above those that do not (mean over classes); "
+        "0.5 is chance, 1 is certainty",
+        low=0.0,
+        high=1.0,
+    ),
+    "balanced-accuracy": Measure(
+        "Balanced accuracy", "share guessed right, each class counting the same", low=0.0, high=1.0, percent=True
+    ),
+    "accuracy": Measure("Accuracy", "share guessed right", low=0.0, high=1.0, percent=True),
+}
+
+CONTROLS = {
+    "mean": Control("mean image", "the average of the attacker's own data, the same guess for every victim", True),
+    "background": Control("empty image", "an all-background picture for every victim", True),
+    "shuffled": Control("shuffled activations", "the attack, handed some other victim's activation", True, ""),
+    "majority": Control("majority class", "always the attribute's commonest value", True),
+    "conditional-majority": Control(
+        "majority given the task label", "the commonest value among inputs with the same task label", True
+    ),
+    "permuted": Control("permuted labels", "the attack, trained on labels put in random order", True, ""),
+    "ridge": Control("linear decoder (ridge)", "the best linear map from activation to input"),
+    "nearest": Control("nearest neighbour", "the attacker's own input whose activation is nearest"),
+    "untrained": Control("untrained encoder", "the same attack on an encoder with random weights"),
+    "in-process": Control("tensors handed over", "the same attack given the tensors in process, without the wire"),
+}
+
+VANTAGES = {
+    "link": "an eavesdropper on the link",
+    "gateway": "an eavesdropper on the gateway",
+    "server": "the server",
+    "malicious-server": "a malicious server",
+    "participant": "a participant",
+    "malicious-participant": "a malicious participant",
+    "release": "somebody who has the released model",
+}
+
+KINDS = {"sizes-and-times": "sizes and times"}
+
+
+def measure(name: str) -> Measure:
+    """How to read the measure called `name`; one that is not listed here says itself which way it leaks."""
+    return MEASURES.get(_key(name)) or _foreign_measure(name)
+
+
+@cache
+def _foreign_measure(name: str) -> Measure:
+    from wireleak.measures import registry
+
+    try:
+        return Measure(name, name, registry.get(name).higher_leaks)
+    except ValueError:
+        return Measure(name, name)
+
+
+def measure_order(name: str) -> tuple[int, str]:
+    """Sort key that puts known measures first, in the order above."""
+    return _order(name, list(MEASURES))
+
+
+def control(name: str) -> Control:
+    """How to read the control called `name`; an unknown one is taken as prior, which makes claims harder."""
+    return CONTROLS.get(_key(name)) or Control(name, name, prior=True)
+
+
+def control_order(name: str) -> tuple[int, str]:
+    """Sort key: the attack's own row, then controls in the order above, then unknown ones."""
+    return _order(name, ["", *CONTROLS])
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "-").lower()
+
+
+def _order(name: str, known: list[str]) -> tuple[int, str]:
+    key = _key(name)
+    return (known.index(key) if key in known else len(known), key)
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that reads best (decimal units)."""
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that reads best."""
+    if math.isnan(seconds):
+        return "–"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
