@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ def run(
     preload: Annotated[bool, typer.Option(help="start processes by forking a preloaded interpreter")] = True,
 ) -> None:
     """Run a study: launch, capture, attack, score, report."""
+    # A service manager's SIGTERM ends the run in order, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
         from wireleak.lab.run import run_study
 
