@@ -49,11 +49,6 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
         _serve(cell, launcher, links, security, prefix=UNTRAINED)
         say("training")
         federation.run_app({"config": str(cell.folder / "server" / "config.json")}, timeout=cell.study.system.timeout)
-        if cell.mode == "federated":
-            # The head knew no training in this mode: it starts again from the averaged network, at the same address.
-            launcher.stop([head])
-            head, _ = _start_head(cell, launcher, security, address)
-            started.append(head)
         say("serving")
         _serve(cell, launcher, links, security)
     finally:
@@ -87,18 +82,15 @@ def _nodes(cell: Cell) -> list[Node]:
     return [Node(name, {"config": str(cell.folder / name / "config.json")}) for name in cell.clients]
 
 
-def _start_head(
-    cell: Cell, launcher: Launcher, security: _Security, address: str = "127.0.0.1:0"
-) -> tuple[Process, str]:
+def _start_head(cell: Cell, launcher: Launcher, security: _Security) -> tuple[Process, str]:
     folder, system = cell.folder / "server", cell.study.system
     ready = folder / "ready.json"
-    ready.unlink(missing_ok=True)
     config = write_json(
         folder / "config.json",
         {
             "model": cell.model(),
             "mode": cell.mode,
-            "address": address,
+            "address": "127.0.0.1:0",
             "security": security.server,
             "ready": str(ready),
             "max_batch": 1024,

@@ -107,17 +107,18 @@ def decode_tensor(
     elements = math.prod(dims)
     if elements > bounds.max_elements:
         raise WireError(f"{field}.shape", f"{elements} elements are over {bounds.max_elements}")
-    if len(tensor.data) > bounds.max_bytes:
-        raise WireError(f"{field}.data", f"{len(tensor.data)} bytes are over {bounds.max_bytes}")
-    if len(tensor.data) != elements * dtype.itemsize:
+    data = tensor.data  # read once: each access copies the bytes
+    if len(data) > bounds.max_bytes:
+        raise WireError(f"{field}.data", f"{len(data)} bytes are over {bounds.max_bytes}")
+    if len(data) != elements * dtype.itemsize:
         raise WireError(
             f"{field}.data",
-            f"{len(tensor.data)} bytes where shape {list(dims)} of {dtype} needs {elements * dtype.itemsize}",
+            f"{len(data)} bytes where shape {list(dims)} of {dtype} needs {elements * dtype.itemsize}",
         )
     if shape is not None and not _fits(dims, shape):
         wanted = ["any" if n is None else n for n in shape]
         raise WireError(f"{field}.shape", f"{list(dims)} where {wanted} is expected")
-    values = np.frombuffer(tensor.data, dtype=dtype).reshape(dims)
+    values = np.frombuffer(data, dtype=dtype).reshape(dims)
     if finite and dtype.kind == "f" and not np.isfinite(values).all():
         raise WireError(f"{field}.data", "holds NaN or infinite values")
     return values

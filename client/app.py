@@ -1,0 +1,90 @@
+"""The Flower ClientApp, in two modes over one model and one shard.
+
+*split*: streams activations and labels to the head and sends the encoder's weights for averaging.
+*federated*: trains the whole network and sends its weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from torch import nn
+
+from client.config import ClientConfig, ConfigError, HeadConfig, read
+from client.encoder import (
+    Training,
+    predict_split,
+    predict_whole,
+    score,
+    train_split,
+    train_whole,
+)
+from client.examples import read_examples
+from client.link import connect
+
+app = ClientApp()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train on the private shard for the config's epochs; answer with the weights."""
+    config = _config(context)
+    module = _module(config, message)
+    inputs, labels = read_examples(config.train, config.model, "train")
+    server_round = int(cast(int, message.content.config_records["config"]["server-round"]))
+    how = Training(config.epochs, config.batch, config.learning_rate, (config.seed, server_round))
+    if config.mode == "split":
+        with connect(_head(config), config.model) as stub:
+            loss = train_split(module, stub, inputs, labels, how)
+    else:
+        loss = train_whole(module, inputs, labels, how)
+    metrics = MetricRecord({"num-examples": len(inputs), "train-loss": loss})
+    arrays = ArrayRecord(cast(Any, module.state_dict()))
+    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Score the averaged model on the client's own evaluation examples."""
+    config = _config(context)
+    module = _module(config, message)
+    inputs, labels = read_examples(config.evaluation, config.model, "evaluation")
+    if config.mode == "split":
+        with connect(_head(config), config.model) as stub:
+            probabilities = predict_split(module, stub, inputs, config.model.classes, config.batch)
+    else:
+        probabilities = predict_whole(module, inputs)
+    loss, accuracy = score(probabilities, labels)
+    metrics = MetricRecord({"num-examples": len(inputs), "evaluation-loss": loss, "evaluation-accuracy": accuracy})
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _config(context: Context) -> ClientConfig:
+    torch.set_num_threads(1)
+    named = context.node_config.get("config")
+    if not named:
+        raise ConfigError("""config: start the node with --node-config 'config="/…/client-0/config.json"'""")
+    return read(Path(str(named)), ClientConfig)
+
+
+def _module(config: ClientConfig, message: Message) -> nn.Module:
+    """What this client trains, with the global weights of the message."""
+    network = config.model.network()
+    module = network.split(config.model.cut)[0] if config.mode == "split" else network.blocks
+    try:
+        module.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"model: the global model does not fit cut {config.model.cut} of {config.model.name} in {config.mode} mode"
+        ) from error
+    return module
+
+
+def _head(config: ClientConfig) -> HeadConfig:
+    if config.head is None:
+        raise ConfigError("head: split mode needs the head's address")
+    return config.head

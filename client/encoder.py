@@ -1,0 +1,164 @@
+"""The mobile stage: the blocks before the cut, trained and used against a head on the other side of the wire."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from client.examples import Floats, Labels
+from client.link import HeadError, Stream
+from wireleak.wire import WireError, decode_tensor, encode_tensor
+from wireleak.wire import split_head_pb2 as pb
+from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+
+# Enough to keep the link and the head busy at once, few enough to bound what waits in memory.
+WINDOW = 8
+EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a client trains in one round.
+
+    Parameters
+    ----------
+    epochs, batch : int
+        Passes over the shard, and examples in a step.
+    learning_rate : float
+        Adam's; its moments start anew with each round, as the weights do.
+    seed : sequence of int
+        Of the order of examples.
+    """
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    seed: tuple[int, ...]
+
+    def batches(self, count: int) -> Iterator[np.ndarray]:
+        """Rows of each step, shuffled for each epoch."""
+        order = np.random.default_rng(self.seed)
+        for _ in range(self.epochs):
+            rows = order.permutation(count)
+            yield from (rows[start : start + self.batch] for start in range(0, count, self.batch))
+
+
+def train_split(encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, labels: Labels, how: Training) -> float:
+    """Train the encoder with the gradients that the head returns, one batch after the other.
+
+    Vepakomma et al. 2018, "Split learning for health", with labels shared.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Changed in place.
+    inputs, labels : arrays of shapes (n, *input_shape) and (n,)
+        The private shard; activations and labels of it go to the head.
+
+    Returns
+    -------
+    float
+        Mean loss over all examples seen, in nats.
+
+    Raises
+    ------
+    HeadError, WireError, grpc.RpcError
+        The head refused a batch, is gone, or sent a gradient of the wrong shape.
+    """
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=how.learning_rate)
+    encoder.train()
+    total, seen = 0.0, 0
+    with Stream(stub.Train) as stream:
+        for sequence, rows in enumerate(how.batches(len(inputs))):
+            activation = encoder(torch.from_numpy(inputs[rows]))
+            answer = stream.ask(
+                pb.TrainRequest(
+                    sequence=sequence,
+                    activation=encode_tensor(activation.detach().numpy()),
+                    label=encode_tensor(labels[rows]),
+                )
+            )
+            _check_sequence(answer.sequence, sequence)
+            gradient = _floats(answer.activation_gradient, "activation_gradient", tuple(activation.shape))
+            optimiser.zero_grad(set_to_none=True)
+            activation.backward(torch.from_numpy(gradient))
+            optimiser.step()
+            total, seen = total + answer.loss * len(rows), seen + len(rows)
+    return total / seen
+
+
+def train_whole(network: nn.Module, inputs: Floats, labels: Labels, how: Training) -> float:
+    """Train the whole network where the data are; parameters and result as in `train_split`."""
+    optimiser = torch.optim.Adam(network.parameters(), lr=how.learning_rate)
+    network.train()
+    total, seen = 0.0, 0
+    for rows in how.batches(len(inputs)):
+        loss = cross_entropy(network(torch.from_numpy(inputs[rows])), torch.from_numpy(labels[rows]))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        total, seen = total + loss.item() * len(rows), seen + len(rows)
+    return total / seen
+
+
+def predict_split(encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, classes: int, batch: int) -> Floats:
+    """Class probabilities of shape (n, classes) from the head, in the order of the inputs.
+
+    Raises
+    ------
+    HeadError, WireError, grpc.RpcError
+        The head refused a batch, is gone, or sent a prediction of the wrong shape.
+    """
+    predictions: list[Floats] = []
+    pending: deque[int] = deque()
+    encoder.eval()
+
+    def take(stream: Stream[pb.PredictRequest, pb.PredictResponse]) -> None:
+        answer = stream.receive()
+        _check_sequence(answer.sequence, len(predictions))
+        predictions.append(_floats(answer.prediction, "prediction", (pending.popleft(), classes)))
+
+    with torch.inference_mode(), Stream(stub.Predict) as stream:
+        for sequence, start in enumerate(range(0, len(inputs), batch)):
+            if len(pending) == WINDOW:
+                take(stream)
+            activation = encoder(torch.from_numpy(inputs[start : start + batch]))
+            stream.send(pb.PredictRequest(sequence=sequence, activation=encode_tensor(activation.numpy())))
+            pending.append(len(activation))
+        while pending:
+            take(stream)
+    return np.concatenate(predictions)
+
+
+def predict_whole(network: nn.Module, inputs: Floats) -> Floats:
+    """Class probabilities of shape (n, classes), computed here."""
+    network.eval()
+    with torch.inference_mode():
+        parts = [network(part).softmax(dim=1) for part in torch.split(torch.from_numpy(inputs), EVALUATION_BATCH)]
+    return torch.cat(parts).numpy()
+
+
+def score(probabilities: Floats, labels: Labels) -> tuple[float, float]:
+    """Mean cross-entropy in nats, and accuracy in 0..1."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    loss = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()
+    return float(loss), float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def _floats(tensor: pb.Tensor, field: str, shape: tuple[int, ...]) -> Floats:
+    values = decode_tensor(tensor, field, shape=shape)
+    if values.dtype.kind != "f":
+        raise WireError(f"{field}.dtype", f"{values.dtype} where float32 is expected")
+    # A copy: torch needs memory that it may write to.
+    return values.astype(np.float32)
+
+
+def _check_sequence(got: int, expected: int) -> None:
+    if got != expected:
+        raise HeadError(f"sequence: the head answered {got} where {expected} is expected")

@@ -1,0 +1,56 @@
+"""A device's own examples, read from the files that its config names."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from client.config import ConfigError, ModelConfig
+
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+def read_inputs(path: Path, model: ModelConfig, field: str) -> Floats:
+    """Read `x`, float32 of shape (n, *input_shape), n at least 1.
+
+    Raises
+    ------
+    ConfigError
+        The file does not hold it; the message names the config's `field`.
+    """
+    inputs = _array(path, "x", field)
+    if inputs.dtype != np.float32 or inputs.shape[1:] != model.input_shape or not len(inputs):
+        wanted = ", ".join(map(str, model.input_shape))
+        raise ConfigError(f"{field}: x in {path} is {inputs.dtype} {inputs.shape}; give float32 (n, {wanted}), n >= 1")
+    return cast(Floats, inputs)
+
+
+def read_examples(path: Path, model: ModelConfig, field: str) -> tuple[Floats, Labels]:
+    """Read `x` and `y`, int64 of shape (n,) in [0, classes).
+
+    Raises
+    ------
+    ConfigError
+        The file does not hold them; the message names the config's `field`.
+    """
+    inputs, labels = read_inputs(path, model, field), _array(path, "y", field)
+    if labels.dtype != np.int64 or labels.shape != (len(inputs),):
+        raise ConfigError(f"{field}: y in {path} is {labels.dtype} {labels.shape}; give int64 ({len(inputs)},)")
+    if labels.min() < 0 or labels.max() >= model.classes:
+        raise ConfigError(f"{field}: y in {path} holds labels outside 0..{model.classes - 1}")
+    return inputs, cast(Labels, labels)
+
+
+def _array(path: Path, key: str, field: str) -> npt.NDArray[np.generic]:
+    try:
+        with np.load(path) as archive:
+            return archive[key]  # type: ignore[no-any-return]
+    except KeyError as error:
+        raise ConfigError(f"{field}: {path} holds no array called {key}") from error
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{field}: cannot read {path} as .npz: {error}") from error

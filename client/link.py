@@ -1,0 +1,124 @@
+"""The device's link to the head: `Describe` first, then one stream of questions and answers."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Generic, TypeVar, cast
+
+import grpc
+
+from client.config import HeadConfig, ModelConfig
+from wireleak.wire import VERSION, WireError, open_channel
+from wireleak.wire import split_head_pb2 as pb
+from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+
+DESCRIBE_SECONDS = 30.0
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class HeadError(RuntimeError):
+    """The head refused, failed or is not there; the message is one line."""
+
+
+class Stream(Generic[Request, Response]):
+    """One bidirectional call, fed and read at the caller's pace.
+
+    Parameters
+    ----------
+    method : StreamStreamMultiCallable
+        `stub.Predict` or `stub.Train`.
+    """
+
+    def __init__(self, method: grpc.StreamStreamMultiCallable[Request, Response]) -> None:
+        self._outbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._call = method(self._requests())
+        self._answers = cast(Iterator[Response], self._call)  # grpc-stubs knows the call, but not that it iterates
+
+    def __enter__(self) -> Stream[Request, Response]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._outbox.put(None)
+        if kind is None:
+            # Until the service has ended the call as well, its last step may still be under way.
+            for _ in self._answers:
+                raise HeadError("the head sent an answer to no question")
+        else:
+            self._call.cancel()  # type: ignore[no-untyped-call]
+
+    def send(self, request: Request) -> None:
+        """Queue one message."""
+        self._outbox.put(request)
+
+    def receive(self) -> Response:
+        """Wait for the next answer.
+
+        Raises
+        ------
+        HeadError
+            The head ended the stream before it answered.
+        grpc.RpcError
+            The call failed.
+        """
+        try:
+            return next(self._answers)
+        except StopIteration:
+            raise HeadError("the head ended the stream before it answered") from None
+
+    def ask(self, request: Request) -> Response:
+        """Send one message and wait for its answer."""
+        self.send(request)
+        return self.receive()
+
+    def _requests(self) -> Iterator[Request]:
+        while (request := self._outbox.get()) is not None:
+            yield request
+
+
+@contextmanager
+def connect(head: HeadConfig, model: ModelConfig) -> Iterator[SplitHeadStub]:
+    """Open a channel to the head and make sure that it holds the other stage of this network.
+
+    Raises
+    ------
+    HeadError
+        From here and from whatever the body asks of the head: mismatch, refusal, no connection, a broken answer.
+    """
+    try:
+        channel = open_channel(head.address, head.security)
+    except (OSError, ValueError) as error:
+        raise HeadError(f"head.security: {error}") from error
+    try:
+        stub = SplitHeadStub(channel)
+        _describe(stub, model)
+        yield stub
+    except grpc.RpcError as error:
+        raise HeadError(f"head at {head.address}: {_reason(error)}") from error
+    except WireError as error:
+        raise HeadError(f"head at {head.address} sent a broken answer: {error}") from error
+    finally:
+        channel.close()
+
+
+def _describe(stub: SplitHeadStub, model: ModelConfig) -> None:
+    request = pb.DescribeRequest(
+        model=model.name, cut=str(model.cut), activation_shape=model.network().activation_shape(model.cut)
+    )
+    description = stub.Describe(request, timeout=DESCRIBE_SECONDS)
+    if description.version != VERSION:
+        raise HeadError(f"version: the head speaks {description.version}, this device {VERSION}")
+    if description.classes != model.classes:
+        raise HeadError(f"classes: the head tells {description.classes} apart, this device expects {model.classes}")
+
+
+def _reason(error: grpc.RpcError) -> str:
+    details = " ".join((error.details() or "").split())
+    code: grpc.StatusCode = error.code()
+    return details if code is grpc.StatusCode.FAILED_PRECONDITION else f"{code.name}: {details}"

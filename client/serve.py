@@ -1,0 +1,48 @@
+"""A customer's device: streams its private inputs, as activations, to the head and keeps the predictions."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from client.config import ConfigError, DeviceConfig
+from client.encoder import predict_split
+from client.examples import Floats, read_inputs
+from client.link import connect
+from wireleak.models import load_weights
+
+
+def serve(config: DeviceConfig) -> int:
+    """Ask the head about each input once, write the predictions, and return how many there are.
+
+    Raises
+    ------
+    ConfigError
+        The encoder or the inputs cannot be used.
+    HeadError
+        The head does not fit, refuses, or is not there; no predictions are written.
+    """
+    torch.set_num_threads(1)
+    encoder, _ = config.model.network().split(config.model.cut)
+    try:
+        load_weights(encoder, config.encoder)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(
+            f"encoder: {config.encoder} does not hold the encoder of {config.model.name} at cut {config.model.cut}"
+        ) from error
+    inputs = read_inputs(config.inputs, config.model, "inputs")
+    with connect(config.head, config.model) as stub:
+        predictions = predict_split(encoder, stub, inputs, config.model.classes, config.batch)
+    _write(config.predictions, predictions)
+    return len(predictions)
+
+
+def _write(path: Path, predictions: Floats) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    np.savez(scratch, prediction=predictions)
+    scratch.replace(path)

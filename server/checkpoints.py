@@ -1,0 +1,41 @@
+"""Checkpoints of rounds: `encoder-<round>.safetensors` and `head-<round>.safetensors`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from server.config import ConfigError, ModelConfig
+
+_NAME = re.compile(r"(encoder|head)-([1-9]\d*)\.safetensors")
+
+
+class CheckpointError(ConfigError):
+    """A checkpoint cannot be used; the message is one line."""
+
+    @classmethod
+    def of(cls, path: Path, model: ModelConfig) -> CheckpointError:
+        """Say which file, and what it should hold."""
+        return cls(
+            f"checkpoints: {path} is missing, broken or not of cut {model.cut} of {model.name}; "
+            "name another folder or remove it"
+        )
+
+
+def encoder_path(folder: Path, server_round: int) -> Path:
+    """Where a round's encoder lies."""
+    return folder / f"encoder-{server_round}.safetensors"
+
+
+def head_path(folder: Path, server_round: int) -> Path:
+    """Where a round's head lies."""
+    return folder / f"head-{server_round}.safetensors"
+
+
+def newest(folder: Path) -> int:
+    """The last round of which both stages were saved, 0 where there is none."""
+    found: dict[str, set[int]] = {"encoder": set(), "head": set()}
+    for path in folder.glob("*.safetensors"):
+        if match := _NAME.fullmatch(path.name):
+            found[match[1]].add(int(match[2]))
+    return max(found["encoder"] & found["head"], default=0)

@@ -1,0 +1,62 @@
+"""Messages out, replies in, over Flower's Grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+# Grid.send_and_receive sleeps 3 s between two looks, which is longer than a small round takes.
+POLL_SECONDS = 0.15
+
+
+def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> dict[int, Message | None]:
+    """Send messages and wait for their replies.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's link to the nodes.
+    messages : iterable of Message
+        At most one for a node.
+    timeout : float
+        Seconds after which the round goes on without those who have not answered.
+
+    Returns
+    -------
+    dict of int to (Message or None)
+        By node, its reply, which may be an error (Flower itself answers for a node that it knows to be
+        offline), or None for a node that did not answer in time.
+    """
+    messages = list(messages)
+    nodes = [message.metadata.dst_node_id for message in messages]
+    replies: dict[int, Message | None] = dict.fromkeys(nodes)
+    # The SuperLink gives no id to a message that it could not take.
+    waiting = {ident: node for ident, node in zip(grid.push_messages(messages), nodes, strict=False) if ident}
+    end = time.monotonic() + timeout
+    while waiting:
+        for reply in grid.pull_messages(list(waiting)):
+            if (node := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
+                replies[node] = reply
+        if time.monotonic() >= end:
+            break
+        if waiting:
+            time.sleep(POLL_SECONDS)
+    return replies
+
+
+def wait_for_nodes(grid: Grid, count: int, timeout: float) -> None:
+    """Wait until `count` nodes are connected.
+
+    Raises
+    ------
+    TimeoutError
+        They did not come.
+    """
+    end = time.monotonic() + timeout
+    while (connected := len(list(grid.get_node_ids()))) < count:
+        if time.monotonic() >= end:
+            raise TimeoutError(f"clients: {connected} of {count} connected within {timeout:g} s")
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,112 @@
+"""The head as a process: `python -m server head --config F`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import torch
+
+from server.admin import admin_handler
+from server.checkpoints import head_path, newest
+from server.config import ConfigError, ServerConfig
+from server.service import SplitHead
+from server.stage import HeadStage
+from wireleak.wire import bind, channel_options
+from wireleak.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
+
+# A stream holds a thread for as long as it lasts. Whoever comes after these is told so, and not left waiting.
+MAX_STREAMS = 64
+GRACE_SECONDS = 1.0
+
+_SERVER_OPTIONS = [
+    # A device that lost its network must not hold a thread for ever.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
+
+
+@dataclass
+class RunningHead:
+    """A head that listens.
+
+    Parameters
+    ----------
+    stage : HeadStage
+        Its weights.
+    port, admin_port : int
+        Where devices and the ServerApp reach it.
+    """
+
+    stage: HeadStage
+    port: int
+    admin_port: int
+    _servers: tuple[grpc.Server, grpc.Server]
+
+    def stop(self, grace: float = GRACE_SECONDS) -> None:
+        """Refuse new calls, give those under way `grace` seconds, and wait until all is closed."""
+        for done in [server.stop(grace) for server in self._servers]:
+            done.wait()
+
+
+def start(config: ServerConfig) -> RunningHead:
+    """Start to serve, from the newest complete checkpoint if there is one.
+
+    Raises
+    ------
+    ConfigError
+        The checkpoint does not fit the model, or the credentials are no use.
+    OSError
+        The port is in use.
+    """
+    stage = HeadStage(config.model, config.learning_rate)
+    if (done := newest(config.checkpoints)) > 0:
+        stage.load(head_path(config.checkpoints, done))
+    server = _server(MAX_STREAMS)
+    service = SplitHead(stage, config.max_batch, trains=config.mode == "split")
+    add_SplitHeadServicer_to_server(service, server)
+    admin = _server(2)
+    admin.add_generic_rpc_handlers((admin_handler(stage, config.checkpoints),))
+    try:
+        ports = bind(server, config.address, config.security), bind(admin, "127.0.0.1:0")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    for each in (server, admin):
+        each.start()
+    return RunningHead(stage, *ports, (server, admin))
+
+
+def run(config: ServerConfig) -> None:
+    """Serve until SIGINT or SIGTERM; while it serves, the ready file says where."""
+    # More threads lose: one step at a time, on networks this small.
+    torch.set_num_threads(1)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    head = start(config)
+    host = config.address.rpartition(":")[0]
+    _write_ready(config.ready, {"address": f"{host}:{head.port}", "admin": f"127.0.0.1:{head.admin_port}"})
+    stopped.wait()
+    config.ready.unlink(missing_ok=True)
+    head.stop()
+
+
+def _server(threads: int) -> grpc.Server:
+    return grpc.server(
+        ThreadPoolExecutor(threads),
+        options=[*channel_options(), *_SERVER_OPTIONS],
+        maximum_concurrent_rpcs=threads,
+    )
+
+
+def _write_ready(path: Path, content: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(content))
+    scratch.replace(path)

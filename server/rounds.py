@@ -1,0 +1,191 @@
+"""The rounds of training, Flower's strategy in the middle, a checkpoint after each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from safetensors import SafetensorError
+
+from server.admin import HeadAdmin, HeadAdminError
+from server.checkpoints import CheckpointError, encoder_path, head_path, newest
+from server.config import ServerConfig
+from server.exchange import exchange, wait_for_nodes
+from server.updates import EVALUATION_METRICS, TRAIN_METRICS, usable
+from wireleak.models import load_arrays, save_arrays
+
+logger = logging.getLogger("flwr")
+
+
+class RoundError(RuntimeError):
+    """A round cannot end well; the checkpoints of those before it are kept."""
+
+
+class Rounds:
+    """Federated rounds over encoders (split mode) or whole networks (federated mode).
+
+    McMahan et al. 2017, "Communication-efficient learning of deep networks from decentralized data", with the
+    averaging itself left to Flower's strategy; in split mode the head is shared and trained by every client's
+    batches as they come (Thapa et al. 2022, "SplitFed", its second variant).
+
+    Parameters
+    ----------
+    config : ServerConfig
+        What to train, and where checkpoints and history go.
+    strategy : Strategy
+        Configures messages and aggregates replies.
+    grid : Grid
+        Flower's link to the clients.
+    """
+
+    def __init__(self, config: ServerConfig, strategy: Strategy, grid: Grid) -> None:
+        self._config = config
+        self._strategy = strategy
+        self._grid = grid
+        self._lost: set[int] = set()
+        self._head = _head_admin(config)
+
+    def run(self) -> None:
+        """Train the rounds that are left after the newest complete checkpoint.
+
+        Raises
+        ------
+        RoundError, TimeoutError
+            No client is left, or none sent a usable update.
+        CheckpointError
+            The checkpoint does not fit the model.
+        """
+        config = self._config
+        done = newest(config.checkpoints)
+        arrays = self._initial_arrays(done)
+        history = _history(config.history, done)
+        self._load_head(done)
+        if done < config.rounds:
+            wait_for_nodes(self._grid, config.clients, config.timeout)
+        for server_round in range(done + 1, config.rounds + 1):
+            began = time.monotonic()
+            arrays, entry = self._round(server_round, arrays)
+            history.append(entry | {"seconds": round(time.monotonic() - began, 3)})
+            _write_json(config.history, {"mode": config.mode, "rounds": history})
+            self._save(server_round, arrays)
+            logger.info("round %d of %d: %s", server_round, config.rounds, json.dumps(history[-1]))
+        if self._head:
+            self._head.close()
+
+    def _round(self, server_round: int, arrays: ArrayRecord) -> tuple[ArrayRecord, dict[str, Any]]:
+        wait_for_nodes(self._grid, 1, self._config.timeout)
+        settings = ConfigRecord()
+        trained, train_drops = self._ask(
+            self._strategy.configure_train(server_round, arrays, settings, self._grid), TRAIN_METRICS, arrays
+        )
+        if not trained:
+            raise RoundError(f"round {server_round}: no client sent a usable update: {train_drops}")
+        averaged, train = self._strategy.aggregate_train(server_round, trained.values())
+        if averaged is None:
+            raise RoundError(f"round {server_round}: {type(self._strategy).__name__} made no average")
+        evaluated, evaluation_drops = self._ask(
+            self._strategy.configure_evaluate(server_round, averaged, ConfigRecord(), self._grid), EVALUATION_METRICS
+        )
+        evaluation = self._strategy.aggregate_evaluate(server_round, evaluated.values()) if evaluated else None
+        return averaged, {
+            "round": server_round,
+            "train_loss": _metric(train, "train-loss"),
+            "evaluation_loss": _metric(evaluation, "evaluation-loss"),
+            "evaluation_accuracy": _metric(evaluation, "evaluation-accuracy"),
+            "trained": sorted(trained),
+            "evaluated": sorted(evaluated),
+            "dropped": [
+                {"client": node, "phase": phase, "reason": reason}
+                for phase, drops in (("train", train_drops), ("evaluate", evaluation_drops))
+                for node, reason in drops.items()
+            ],
+        }
+
+    def _ask(
+        self, messages: Any, metrics: frozenset[str], arrays: ArrayRecord | None = None
+    ) -> tuple[dict[int, Message], dict[int, str]]:
+        # A client that let one phase run into its timeout must not hold up each phase after it; Flower
+        # lists a killed node as online for up to a minute. Restarted, it comes back under another id.
+        present = [message for message in messages if message.metadata.dst_node_id not in self._lost]
+        replies = exchange(self._grid, present, self._config.timeout)
+        self._lost |= {node for node, reply in replies.items() if reply is None}
+        good, dropped = usable(replies, metrics, arrays)
+        for node, reason in dropped.items():
+            logger.warning("client %d dropped: %s", node, reason)
+        return good, dropped
+
+    def _initial_arrays(self, done: int) -> ArrayRecord:
+        config = self._config
+        network = config.model.network()
+        module = network.split(config.model.cut)[0] if config.mode == "split" else network.blocks
+        if done:
+            paths = [encoder_path(config.checkpoints, done)]
+            if config.mode == "federated":
+                paths.append(head_path(config.checkpoints, done))
+            try:
+                found = {name: torch.from_numpy(array) for path in paths for name, array in load_arrays(path).items()}
+                module.load_state_dict(found)
+            except (OSError, RuntimeError, SafetensorError) as error:
+                raise CheckpointError.of(paths[0], config.model) from error
+        return ArrayRecord(cast(Any, module.state_dict()))
+
+    def _save(self, server_round: int, arrays: ArrayRecord) -> None:
+        """Write both stages; a round counts once both are there."""
+        config = self._config
+        encoder, _ = config.model.network().split(config.model.cut)
+        values = {name: array.numpy() for name, array in arrays.items()}
+        of_encoder = {name: values.pop(name) for name in encoder.state_dict()}
+        save_arrays(of_encoder, encoder_path(config.checkpoints, server_round))
+        if config.mode == "federated":
+            save_arrays(values, head_path(config.checkpoints, server_round))
+            self._load_head(server_round)
+        elif self._head:
+            self._head.save(server_round)
+
+    def _load_head(self, server_round: int) -> None:
+        """Have the head serve a round's weights."""
+        if self._head is None:
+            return
+        try:
+            self._head.load(server_round)
+        except HeadAdminError as error:
+            if self._config.mode == "split":
+                raise
+            # Nothing of federated training passes the head; it reads the checkpoint when it starts again.
+            logger.warning("%s", error)
+
+
+def _head_admin(config: ServerConfig) -> HeadAdmin | None:
+    """Reach the head process: split training cannot do without, federated training keeps one in step if it runs."""
+    try:
+        return HeadAdmin(config.ready)
+    except HeadAdminError:
+        if config.mode == "split":
+            raise
+        return None
+
+
+def _history(path: Path, done: int) -> list[dict[str, Any]]:
+    if not done or not path.exists():
+        return []
+    rounds: list[dict[str, Any]] = json.loads(path.read_text())["rounds"]
+    return [entry for entry in rounds if entry["round"] <= done]
+
+
+def _metric(record: MetricRecord | None, name: str) -> float | None:
+    return None if record is None else float(cast(float, record[name]))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(content, indent=1))
+    scratch.replace(path)

@@ -1,0 +1,110 @@
+"""The gRPC service `SplitHead`: messages are checked here, and computed with in `server.stage`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+import numpy as np
+
+from server.stage import Floats, HeadStage, OverflowedError
+from wireleak.wire import VERSION, WireError, decode_labels, decode_tensor, encode_tensor
+from wireleak.wire import split_head_pb2 as pb
+from wireleak.wire.split_head_pb2_grpc import SplitHeadServicer
+
+
+class SplitHead(SplitHeadServicer):
+    """Answers devices and training clients.
+
+    Parameters
+    ----------
+    stage : HeadStage
+        The head.
+    max_batch : int
+        The most examples in one message.
+    trains : bool
+        Whether `Train` is open; in federated mode the head serves predictions alone.
+    """
+
+    def __init__(self, stage: HeadStage, max_batch: int, *, trains: bool) -> None:
+        self._stage = stage
+        self._max_batch = max_batch
+        self._trains = trains
+
+    def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.Description:  # noqa: N802
+        """Say what the head expects; FAILED_PRECONDITION where the device asks for something else."""
+        model = self._stage.model
+        shape = self._stage.activation_shape
+        serves = f"the head serves cut {model.cut} of {model.name}"
+        if request.model and request.model != model.name:
+            _refuse(context, f"model: {serves}, this device asked for {request.model}")
+        if request.cut and request.cut != str(model.cut):
+            _refuse(context, f"cut: {serves}, this device asked for cut {request.cut}")
+        if request.activation_shape and tuple(request.activation_shape) != shape:
+            asked = list(request.activation_shape[:8])
+            _refuse(context, f"activation_shape: {serves}, {list(shape)}, this device asked for {asked}")
+        return pb.Description(
+            model=model.name,
+            cut=str(model.cut),
+            activation_shape=shape,
+            dtype=pb.DTYPE_FLOAT32,
+            classes=model.classes,
+            version=VERSION,
+            max_batch=self._max_batch,
+        )
+
+    def Predict(  # noqa: N802
+        self, request_iterator: Iterator[pb.PredictRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.PredictResponse]:
+        """Turn each activation into class probabilities, in order."""
+        for sequence, request in enumerate(request_iterator):
+            with _invalid_argument(context):
+                _check_sequence(request.sequence, sequence)
+                prediction = self._stage.predict(self._activation(request.activation))
+            yield pb.PredictResponse(sequence=sequence, prediction=encode_tensor(prediction))
+
+    def Train(  # noqa: N802
+        self, request_iterator: Iterator[pb.TrainRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.TrainResponse]:
+        """Take one optimiser step for each batch and return its activation gradient, in order."""
+        if not self._trains:
+            _refuse(context, "mode: this head serves predictions alone; it was trained in federated mode")
+        for sequence, request in enumerate(request_iterator):
+            with _invalid_argument(context):
+                _check_sequence(request.sequence, sequence)
+                activation = self._activation(request.activation)
+                label = decode_labels(request.label, len(activation), self._stage.model.classes)
+                gradient, loss = self._stage.step(activation, label.copy())
+            yield pb.TrainResponse(sequence=sequence, activation_gradient=encode_tensor(gradient), loss=loss)
+
+    def _activation(self, tensor: pb.Tensor) -> Floats:
+        batch = tensor.shape[0] if tensor.shape else None
+        if batch == 0:
+            raise WireError("activation.shape", "the batch is empty; send at least one example")
+        if batch is not None and batch > self._max_batch:
+            raise WireError("activation.shape", f"a batch of {batch} is over the head's {self._max_batch}")
+        values = decode_tensor(tensor, "activation", shape=(None, *self._stage.activation_shape))
+        if values.dtype.kind != "f":
+            raise WireError("activation.dtype", f"{values.dtype} where float32 or float16 is expected")
+        # Always a copy: torch needs memory that it may write to.
+        return values.astype(np.float32)
+
+
+def _check_sequence(got: int, expected: int) -> None:
+    if got != expected:
+        raise WireError("sequence", f"{got} where {expected} is expected")
+
+
+@contextmanager
+def _invalid_argument(context: grpc.ServicerContext) -> Iterator[None]:
+    try:
+        yield
+    except WireError as error:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+    except OverflowedError:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "activation.data: values so large that the head overflows")
+
+
+def _refuse(context: grpc.ServicerContext, reason: str) -> None:
+    context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)

@@ -1,0 +1,97 @@
+"""What a client sends back, checked before it may touch the global model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from flwr.app import ArrayRecord, Message, MetricRecord
+
+WEIGHT = "num-examples"
+TRAIN_METRICS = frozenset({WEIGHT, "train-loss"})
+EVALUATION_METRICS = frozenset({WEIGHT, "evaluation-loss", "evaluation-accuracy"})
+
+
+class UnusableError(ValueError):
+    """A reply cannot be used; the message says why."""
+
+
+def usable(
+    replies: Mapping[int, Message | None], metrics: frozenset[str], arrays: ArrayRecord | None = None
+) -> tuple[dict[int, Message], dict[int, str]]:
+    """Part the replies into those that may be averaged and those that may not.
+
+    Parameters
+    ----------
+    replies : mapping of int to (Message or None)
+        One phase's replies by node; None for a node that did not answer.
+    metrics : frozenset of str
+        The metrics that each must carry, `num-examples` among them.
+    arrays : ArrayRecord, optional
+        The global model: an update must have its layers, shapes and dtypes. None: replies carry no update.
+
+    Returns
+    -------
+    good : dict of int to Message
+        By node, the replies to aggregate.
+    dropped : dict of int to str
+        By node, why its reply is not among them.
+    """
+    good: dict[int, Message] = {}
+    dropped: dict[int, str] = {}
+    for node, reply in replies.items():
+        if reply is None:
+            dropped[node] = "did not answer in time"
+            continue
+        try:
+            _check(reply, metrics, arrays)
+        except UnusableError as error:
+            dropped[node] = str(error)
+        else:
+            good[node] = reply
+    return good, dropped
+
+
+def _check(reply: Message, metrics: frozenset[str], arrays: ArrayRecord | None) -> None:
+    if reply.has_error():
+        raise UnusableError(" ".join((reply.error.reason or "error without a reason").split()))
+    records = reply.content
+    if len(records.metric_records) != 1 or "metrics" not in records.metric_records:
+        raise UnusableError("holds no single record of metrics called 'metrics'")
+    _check_metrics(records.metric_records["metrics"], metrics)
+    if arrays is not None:
+        if len(records.array_records) != 1 or "arrays" not in records.array_records:
+            raise UnusableError("holds no single record of arrays called 'arrays'")
+        _check_arrays(records.array_records["arrays"], arrays)
+
+
+def _check_metrics(record: MetricRecord, expected: frozenset[str]) -> None:
+    if set(record) != expected:
+        raise UnusableError(f"metrics are {sorted(record)} where {sorted(expected)} are expected")
+    for name, value in record.items():
+        if isinstance(value, list) or not math.isfinite(value):
+            raise UnusableError(f"metric {name} is no finite number")
+    weight = record[WEIGHT]
+    if not isinstance(weight, int) or weight < 1:
+        raise UnusableError(f"metric {WEIGHT} is {weight} where a whole number of 1 or more is expected")
+
+
+def _check_arrays(record: ArrayRecord, expected: ArrayRecord) -> None:
+    if set(record) != set(expected):
+        odd = ", ".join(sorted(set(record) ^ set(expected)))
+        raise UnusableError(f"layers differ from the global model's: {odd}")
+    for name, array in record.items():
+        # The declared shape first: nothing is allocated for a wrong one. The bytes may declare another.
+        like = expected[name]
+        declared = (tuple(array.shape), array.dtype)
+        if declared != (tuple(like.shape), like.dtype):
+            raise UnusableError(f"layer {name} is {declared} where {(tuple(like.shape), like.dtype)} is expected")
+        try:
+            values = array.numpy()
+        except (ValueError, OSError, EOFError, MemoryError, TypeError) as error:
+            raise UnusableError(f"layer {name} cannot be decoded") from error
+        if (values.shape, str(values.dtype)) != declared:
+            raise UnusableError(f"layer {name} holds {values.shape} {values.dtype} where it declares {declared}")
+        if not np.isfinite(values).all():
+            raise UnusableError(f"layer {name} holds NaN or infinite values")

@@ -1,0 +1,175 @@
+"""Rounds over a Grid that plays the clients: averaging, checkpoints, resumption, losses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
+from safetensors.numpy import load_file
+
+from server.admin import HeadAdminError
+from server.config import ConfigError, ServerConfig
+from server.rounds import RoundError, Rounds
+
+Client = Callable[[Message], Message | None]
+
+
+class PlayedGrid:
+    """Node i is clients[i]; a client that returns None stays silent, as a killed one does."""
+
+    def __init__(self, clients: dict[int, Client]) -> None:
+        self.clients = clients
+        self.waiting: dict[str, Message] = {}
+        self.seen: list[tuple[int, int, str]] = []
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.clients)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        idents = []
+        for message in messages:
+            ident = str(len(self.seen))
+            message.metadata.__dict__["_message_id"] = ident
+            server_round = message.content.config_records["config"]["server-round"]
+            self.seen.append((message.metadata.dst_node_id, int(server_round), message.metadata.message_type))  # type: ignore[arg-type]
+            if (reply := self.clients[message.metadata.dst_node_id](message)) is not None:
+                self.waiting[ident] = reply
+            idents.append(ident)
+        return idents
+
+    def pull_messages(self, idents: Iterable[str]) -> list[Message]:
+        return [self.waiting.pop(ident) for ident in list(idents) if ident in self.waiting]
+
+
+def adds(amount: float, examples: int) -> Client:
+    """An honest client whose training adds `amount` to every weight."""
+
+    def answer(message: Message) -> Message:
+        if message.metadata.message_type == "evaluate":
+            numbers = {"num-examples": examples, "evaluation-loss": amount, "evaluation-accuracy": 0.5}
+            return Message(RecordDict({"metrics": MetricRecord(numbers)}), reply_to=message)
+        weights = message.content.array_records["arrays"]
+        arrays = ArrayRecord({k: Array(v.numpy() + np.float32(amount)) for k, v in weights.items()})
+        numbers = {"num-examples": examples, "train-loss": amount}
+        return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord(numbers)}), reply_to=message)
+
+    return answer
+
+
+def poisons(message: Message) -> Message:
+    return adds(float("nan"), 10)(message)
+
+
+def raises(message: Message) -> Message:
+    return Message(Error(3, "train: cannot read shard"), reply_to=message)
+
+
+def silent(message: Message) -> None:
+    return None
+
+
+def run(settings: dict[str, Any], played: dict[int, Client], **changes: Any) -> tuple[PlayedGrid, list[Any]]:
+    config = ServerConfig.model_validate(settings | {"clients": len(played), "timeout": 0.3} | changes)
+    grid = PlayedGrid(played)
+    strategy = FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
+    Rounds(config, strategy, grid).run()  # type: ignore[arg-type]
+    history = json.loads(config.history.read_text())
+    assert history["mode"] == config.mode
+    return grid, history["rounds"]
+
+
+def stages(settings: dict[str, Any], server_round: int) -> list[dict[str, Any]]:
+    folder = Path(settings["checkpoints"])
+    return [load_file(folder / f"{stage}-{server_round}.safetensors") for stage in ("encoder", "head")]
+
+
+def initial(settings: dict[str, Any]) -> dict[str, Any]:
+    network = ServerConfig.model_validate(settings).model.network()
+    return {name: value.numpy() for name, value in network.blocks.state_dict().items()}
+
+
+def test_federated_rounds_average_the_whole_network(settings: Any) -> None:
+    _, history = run(settings, {1: adds(1.0, 30), 2: adds(2.0, 10)}, mode="federated")
+    encoder, head = stages(settings, 2)
+    start = initial(settings)
+    assert set(encoder) == {name for name in start if name[0] in "01"}
+    assert set(head) == set(start) - set(encoder)
+    for name, value in (encoder | head).items():
+        np.testing.assert_allclose(value, start[name] + 2 * 1.25, rtol=1e-5, atol=1e-5)
+    assert [entry["train_loss"] for entry in history] == [1.25, 1.25]
+    assert history[0]["evaluation_accuracy"] == 0.5
+    assert history[0]["trained"] == history[0]["evaluated"] == [1, 2]
+
+
+def test_split_rounds_average_encoders_and_save_the_live_head(settings: Any, start_head: Any) -> None:
+    head = start_head()
+    Path(settings["ready"]).write_text(json.dumps({"admin": f"127.0.0.1:{head.admin_port}"}))
+    run(settings, {1: adds(1.0, 10), 2: adds(3.0, 10)}, rounds=1)
+    encoder, saved = stages(settings, 1)
+    np.testing.assert_allclose(encoder["0.0.bias"], initial(settings)["0.0.bias"] + 2, rtol=1e-6)
+    for name, value in head.stage.head.state_dict().items():
+        np.testing.assert_array_equal(saved[name], value.numpy())
+
+    # Weights that wandered off after the checkpoint are taken back before the next round.
+    for parameter in head.stage.head.parameters():
+        parameter.data += 5
+    run(settings, {1: adds(1.0, 10)}, rounds=2)
+    assert all(np.array_equal(stages(settings, 2)[1][name], saved[name]) for name in saved)
+
+
+def test_rounds_resume_where_a_run_was_cut(settings: Any) -> None:
+    clients = {1: adds(1.0, 10), 2: adds(1.0, 10)}
+    run(settings, clients, mode="federated", rounds=2)
+    # The third round was cut between the two files: it does not count.
+    folder = Path(settings["checkpoints"])
+    (folder / "encoder-3.safetensors").write_bytes((folder / "encoder-2.safetensors").read_bytes())
+    grid, history = run(settings, clients, mode="federated", rounds=4)
+    assert sorted(set(grid.seen)) == sorted((n, r, t) for n in (1, 2) for r in (3, 4) for t in ("train", "evaluate"))
+    assert [entry["round"] for entry in history] == [1, 2, 3, 4]
+    np.testing.assert_allclose(stages(settings, 4)[0]["0.0.bias"], initial(settings)["0.0.bias"] + 4, rtol=1e-5)
+    grid, again = run(settings, clients, mode="federated", rounds=4)
+    assert grid.seen == []
+    assert again == history
+
+
+def test_bad_lost_and_silent_clients_leave_the_round_to_the_others(settings: Any) -> None:
+    clients = {1: adds(1.0, 10), 2: poisons, 3: raises, 4: silent}
+    grid, history = run(settings, clients, mode="federated")
+    np.testing.assert_allclose(stages(settings, 2)[0]["0.0.bias"], initial(settings)["0.0.bias"] + 2, rtol=1e-5)
+    first = {(entry["client"], entry["phase"]): entry["reason"] for entry in history[0]["dropped"]}
+    assert first[2, "train"] == "metric train-loss is no finite number"
+    assert first[3, "train"] == first[3, "evaluate"] == "train: cannot read shard"
+    assert first[4, "train"] == "did not answer in time"
+    # A client that let a phase run into its timeout is not asked again; one that failed is.
+    assert [seen for seen in grid.seen if seen[0] == 4] == [(4, 1, "train")]
+    assert (3, 2, "train") in grid.seen
+
+
+def test_a_run_without_any_usable_update_ends(settings: Any) -> None:
+    with pytest.raises(RoundError, match="round 1: no client sent a usable update"):
+        run(settings, {1: raises}, mode="federated")
+    with pytest.raises(TimeoutError, match="clients: 1 of 3 connected"):
+        run(settings, {1: raises}, mode="federated", clients=3)
+
+
+def test_split_training_without_a_head_says_so(settings: Any) -> None:
+    with pytest.raises(HeadAdminError, match="start `python -m server head` first"):
+        run(settings, {1: adds(1.0, 1)})
+    Path(settings["ready"]).write_text('{"admin": "127.0.0.1:1"}')
+    with pytest.raises(HeadAdminError, match=r"head at 127.0.0.1:1: load round 0"):
+        run(settings, {1: adds(1.0, 1)})
+    _, history = run(settings, {1: adds(1.0, 1)}, mode="federated")
+    assert len(history) == 2
+
+
+def test_a_checkpoint_of_another_model_is_refused(settings: Any) -> None:
+    run(settings, {1: adds(1.0, 1)}, mode="federated", rounds=1)
+    other = settings["model"] | {"classes": 7}
+    with pytest.raises(ConfigError, match=r"checkpoints: .*not of cut 2 of strided28"):
+        run(settings, {1: adds(1.0, 1)}, mode="federated", model=other)
