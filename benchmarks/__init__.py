@@ -1,0 +1,1 @@
+"""Ratios measured against a baseline in the same run; `make bench` prints them."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import struct
+from dataclasses import dataclass, field
 from pathlib import Path
 
 NANOSECOND_MAGIC = 0xA1B23C4D
@@ -59,8 +60,18 @@ class CaptureError(Exception):
         self.path = path
 
 
+@dataclass
+class Batch:
+    """Whole records that wait to be written: `pieces` in order, and each record's size in bytes."""
+
+    pieces: list[bytes | memoryview] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+
 class Capture:
-    """A pcap file that is made at once, buffers records and always ends at a packet boundary.
+    """A pcap file that is made at once and always ends at a packet boundary.
+
+    Records collect in a batch (`add`), which one thread takes (`take`) and another may write (`write`).
 
     Parameters
     ----------
@@ -75,8 +86,7 @@ class Capture:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pieces: list[bytes | memoryview] = []
-        self._sizes: list[int] = []
+        self._batch = Batch()
         self._end = 0
         self._conversations = 0
         self._unacknowledged: set[Conversation] = set()
@@ -84,8 +94,11 @@ class Capture:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise CaptureError(path, error) from error
-        self.add(_FILE_HEADER)
-        self._write()
+        try:
+            self.write(Batch([_FILE_HEADER], [len(_FILE_HEADER)]))
+        except CaptureError:
+            path.unlink()
+            raise
 
     def converse(self, client: Endpoint, server: Endpoint, now: int) -> Conversation:
         """Record the handshake of a new connection at `now` (ns since the epoch)."""
@@ -93,70 +106,63 @@ class Capture:
         return Conversation(self, client, server, (self._conversations * _ISN_STEP) & 0xFFFFFFFF, now)
 
     def add(self, header: bytes, payload: memoryview | None = None) -> None:
-        """Queue one record; `payload` must stay unchanged until the next `flush`."""
-        self._pieces.append(header)
-        if payload is None:
-            self._sizes.append(len(header))
-        else:
-            self._pieces.append(payload)
-            self._sizes.append(len(header) + len(payload))
+        """Add one record to the batch; `payload` must stay unchanged until it is written."""
+        self._batch.pieces.append(header)
+        size = len(header)
+        if payload is not None:
+            self._batch.pieces.append(payload)
+            size += len(payload)
+        self._batch.sizes.append(size)
 
     def owes(self, conversation: Conversation) -> None:
         """Note a conversation whose last data no segment has acknowledged yet."""
         self._unacknowledged.add(conversation)
 
     @property
-    def waiting(self) -> bool:
-        """Whether records wait to be written."""
-        return bool(self._pieces)
+    def waiting(self) -> int:
+        """How many records wait."""
+        return len(self._batch.sizes)
 
-    def flush(self, now: int) -> None:
-        """Acknowledge at `now` (ns) what is still open and write all records out.
+    def take(self, now: int) -> Batch:
+        """Acknowledge at `now` (ns) what is still open and hand out the batch."""
+        for conversation in self._unacknowledged:
+            conversation.acknowledge(now)
+        self._unacknowledged.clear()
+        batch, self._batch = self._batch, Batch()
+        return batch
+
+    def write(self, batch: Batch) -> None:
+        """Append a batch to the file.
 
         Raises
         ------
         CaptureError
-            The file cannot grow; it then ends at the last whole packet.
+            The file cannot grow; it then ends at the last whole packet, and is closed.
         """
-        for conversation in self._unacknowledged:
-            conversation.acknowledge(now)
-        self._unacknowledged.clear()
-        if self._pieces:
-            self._write()
+        try:
+            for start in range(0, len(batch.pieces), _MAX_PIECES):
+                _write_all(self._file, batch.pieces[start : start + _MAX_PIECES])
+        except OSError as error:
+            self._truncate(batch.sizes)
+            raise CaptureError(self.path, error) from error
+        self._end += sum(batch.sizes)
 
     def close(self) -> None:
-        """Close the file; records not flushed are lost."""
+        """Close the file; records not written are lost."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
-    def _write(self) -> None:
-        pieces, sizes = self._pieces, self._sizes
-        self._pieces, self._sizes = [], []
-        written = 0
-        try:
-            for start in range(0, len(pieces), _MAX_PIECES):
-                written += self._write_some(pieces[start : start + _MAX_PIECES])
-        except OSError as error:
-            written = os.lseek(self._file, 0, os.SEEK_CUR) - self._end
-            for size in sizes:
-                if size > written:
-                    break
-                written -= size
-                self._end += size
-            os.ftruncate(self._file, self._end)
-            self.close()
-            raise CaptureError(self.path, error) from error
-        self._end += written
-
-    def _write_some(self, pieces: list[bytes | memoryview]) -> int:
-        total = sum(map(len, pieces))
-        written = os.writev(self._file, pieces)
-        if written < total:
-            rest = memoryview(b"".join(pieces))
-            while written < total:
-                written += os.write(self._file, rest[written:])
-        return total
+    def _truncate(self, sizes: list[int]) -> None:
+        if self._file < 0:
+            return
+        reached = os.lseek(self._file, 0, os.SEEK_CUR)
+        for size in sizes:
+            if self._end + size > reached:
+                break
+            self._end += size
+        os.ftruncate(self._file, self._end)
+        self.close()
 
 
 class Conversation:
@@ -260,6 +266,15 @@ def _host(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     host = ipaddress.ip_address(address.partition("%")[0])
     mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
     return mapped or host
+
+
+def _write_all(file: int, pieces: list[bytes | memoryview]) -> None:
+    total = sum(map(len, pieces))
+    written = os.writev(file, pieces)
+    if written < total:
+        rest = memoryview(b"".join(pieces))
+        while written < total:
+            written += os.write(file, rest[written:])
 
 
 def _fold(total: int) -> int:

@@ -78,6 +78,10 @@ def run_study(
         except KeyboardInterrupt:
             console.print(f"stopped; what was captured is in {folder}; go on with --resume {folder}", soft_wrap=True)
             raise
+        write_json(
+            folder / "processes.json",
+            [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes],
+        )
         table, report = collect(plan, cells, launcher, folder, began, f"wireleak run {name}")
     _point_latest(folder, study.name)
     console.print(table)

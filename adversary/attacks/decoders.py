@@ -1,0 +1,117 @@
+"""Networks from an activation back to the input, derived from the two shapes alone.
+
+An activation that still is a (coarser) picture is decoded in place by convolutions and sub-pixel upsampling
+(Shi et al., CVPR 2016); one that is narrow or flat by a residual perceptron. Both add a linear path, so that what a
+linear decoder reads out needs no learning by the other.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+_LARGEST_FACTOR = 4
+
+
+def upsampling(activation: tuple[int, ...], image: tuple[int, ...]) -> int | None:
+    """Factor by which every spatial side of the activation must grow to the image's, None where none fits.
+
+    A side may end up to one factor too long or short: a convolution's border.
+    """
+    if len(activation) != len(image) or len(activation) not in (2, 3):
+        return None
+    factor = max(1, round(image[1] / activation[1]))
+    near = all(abs(side * factor - goal) <= factor for side, goal in zip(activation[1:], image[1:], strict=True))
+    return factor if near and factor <= _LARGEST_FACTOR else None
+
+
+class LocalDecoder(nn.Module):
+    """Convolutions at the activation's resolution, then one sub-pixel step to the image's.
+
+    Parameters
+    ----------
+    activation, image : tuple of int
+        Shapes of one example, (channels, length) or (channels, height, width).
+    factor : int
+        Upsampling, see `upsampling`.
+    width : float
+        Multiplies the hidden channels.
+    mean : torch.Tensor
+        The mean image; learning starts from it.
+    """
+
+    def __init__(
+        self, activation: tuple[int, ...], image: tuple[int, ...], factor: int, width: float, mean: Tensor
+    ) -> None:
+        super().__init__()
+        convolution = (nn.Conv1d, nn.Conv2d)[len(image) - 2]
+        cells = factor ** (len(image) - 1)
+        hidden = max(8, round(max(32, 8 * cells) * width))
+        self.inner = convolution(activation[0], hidden, 3, padding=1)
+        self.style = nn.Linear(hidden, 2 * hidden)
+        self.outer = convolution(hidden, image[0] * cells, 3, padding=1)
+        self.linear = convolution(activation[0], image[0] * cells, 3, padding=1)
+        self.mean = nn.Parameter(mean.clone())
+        self.factor = factor
+        nn.init.zeros_(self.style.weight)
+        nn.init.zeros_(self.style.bias)
+
+    def forward(self, activation: Tensor) -> Tensor:
+        """(n, *activation) to (n, *image)."""
+        hidden = self.inner(activation)
+        # The encoder's normalisation took the picture's own scale away; the pooled map tells how much.
+        style = self.style(hidden.flatten(2).mean(2))
+        scale, shift = style.view(*style.shape, *[1] * (hidden.dim() - 2)).chunk(2, 1)
+        hidden = torch.relu(hidden * (1 + scale) + shift)
+        picture = subpixel(self.outer(hidden) + self.linear(activation), self.factor)
+        return fit_sides(picture, self.mean.shape[1:]) + self.mean
+
+
+class DenseDecoder(nn.Module):
+    """A residual perceptron beside a linear path; any activation, any image.
+
+    Parameters are those of `LocalDecoder`, and `dropout`, the share of hidden units left out in training.
+    """
+
+    def __init__(
+        self, activation: tuple[int, ...], image: tuple[int, ...], width: float, mean: Tensor, dropout: float
+    ) -> None:
+        super().__init__()
+        inputs, hidden, outputs = math.prod(activation), max(8, round(256 * width)), math.prod(image)
+        self.first = nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout))
+        self.residual = nn.Sequential(
+            nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, hidden)
+        )
+        self.last = nn.Linear(hidden, outputs)
+        self.linear = nn.Linear(inputs, outputs, bias=False)
+        self.image = image
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.linear.weight)
+        with torch.no_grad():
+            self.last.bias.copy_(mean.flatten())
+
+    def forward(self, activation: Tensor) -> Tensor:
+        """(n, *activation) to (n, *image)."""
+        hidden = self.first(activation)
+        hidden = torch.nn.functional.gelu(hidden + self.residual(hidden))
+        flat: Tensor = self.last(hidden) + self.linear(activation.flatten(1))
+        return flat.view(-1, *self.image)
+
+
+def subpixel(maps: Tensor, factor: int) -> Tensor:
+    """(n, c * factor**d, ...) to (n, c, ... * factor), d = 1 or 2 spatial axes."""
+    if maps.dim() == 4:
+        return nn.functional.pixel_shuffle(maps, factor)
+    n, channels, length = maps.shape
+    return maps.view(n, channels // factor, factor, length).transpose(2, 3).reshape(n, -1, length * factor)
+
+
+def fit_sides(picture: Tensor, sides: torch.Size) -> Tensor:
+    """Crop or repeat the border evenly until the spatial axes have `sides`."""
+    pads: list[int] = []
+    for have, want in zip(reversed(picture.shape[2:]), reversed(sides), strict=True):
+        before = (want - have) // 2
+        pads += [before, want - have - before]
+    return nn.functional.pad(picture, pads, mode="replicate") if any(pads) else picture

@@ -1,0 +1,132 @@
+"""Attacks by name: ours, and those that installed packages add through the entry point group "wireleak.attacks"."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel
+
+from adversary.attacks.knowledge import Array, Captured, Knowledge, activations
+from adversary.attacks.threat import ThreatModel
+
+GROUP = "wireleak.attacks"
+_OURS = ("inversion", "attributes", "sizes")
+
+
+class Attack(ABC):
+    """One attack. A subclass declares what it is, and is found by name once it is registered.
+
+    Attributes
+    ----------
+    name : str
+        Registry name.
+    threat : ThreatModel
+        What it must be granted.
+    targets : "input" or "attribute"
+        What it guesses: whole inputs, or one private attribute.
+    options : type of pydantic.BaseModel
+        Its settings, each with a default and a description.
+    report : dict
+        Filled by `fit`: what a reader of meta.json should know (sizes, choices, validation scores).
+    """
+
+    name: ClassVar[str]
+    threat: ClassVar[ThreatModel]
+    targets: ClassVar[Literal["input", "attribute"]]
+    options: ClassVar[type[BaseModel]]
+
+    def __init__(self, settings: Any, seed: int) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.report: dict[str, Any] = {}
+
+    def read(self, paths: Sequence[Path], count: int) -> Captured:
+        """What this attack makes of captures in which a device sent `count` inputs: one row an input."""
+        return activations(paths, count)
+
+    @abstractmethod
+    def fit(self, knowledge: Knowledge) -> None:
+        """Learn from the attacker's own device. Must depend on nothing but `knowledge` and the seed."""
+
+    @abstractmethod
+    def guess(self, seen: Array) -> Array:
+        """Guess for rows of what was captured.
+
+        Parameters
+        ----------
+        seen : numpy.ndarray
+            Float32 (n, ...): rows as `read` gives them.
+
+        Returns
+        -------
+        numpy.ndarray
+            Float32: (n, *input_shape), or probabilities (n, classes).
+        """
+
+
+_registered: dict[str, type[Attack]] = {}
+
+
+def register(attack: type[Attack]) -> type[Attack]:
+    """Class decorator: make `attack` known under its name.
+
+    Raises
+    ------
+    ValueError
+        The name is another attack's.
+    """
+    other = _registered.get(attack.name)
+    if other is not None and other.__qualname__ != attack.__qualname__:
+        raise ValueError(f"attack: {attack.name!r} is registered twice, by {other.__module__} and {attack.__module__}")
+    _registered[attack.name] = attack
+    return attack
+
+
+def attacks() -> dict[str, type[Attack]]:
+    """Every attack by name.
+
+    Raises
+    ------
+    ValueError
+        An installed package's attack cannot be loaded.
+    """
+    for module in _OURS:
+        importlib.import_module(f"adversary.attacks.{module}")
+    for point in entry_points(group=GROUP):
+        register(_load(point))
+    return dict(sorted(_registered.items()))
+
+
+def find(name: str) -> type[Attack]:
+    """Return the attack called `name`.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    known = attacks()
+    if name not in known:
+        raise ValueError(f"attack: no attack called {name!r}; choose one of {', '.join(known)}")
+    return known[name]
+
+
+def summary(attack: type[Attack]) -> str:
+    """First sentence of the attack's docstring."""
+    return (inspect.getdoc(attack) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _load(point: EntryPoint) -> type[Attack]:
+    try:
+        attack = point.load()
+    except Exception as error:  # somebody else's code: whatever it raises is one clear line of ours
+        raise ValueError(f"attack: entry point {point.name!r} ({point.value}) cannot be loaded: {error}") from error
+    if not (isinstance(attack, type) and issubclass(attack, Attack)):
+        raise ValueError(f"attack: entry point {point.name!r} ({point.value}) is no adversary.attacks.registry.Attack")
+    return attack

@@ -1,0 +1,253 @@
+"""Run one attack on captures: read, join with what was granted, fit, guess, and write guesses beside controls."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from adversary.attacks import config, controls
+from adversary.attacks.knowledge import Array, Captured, Knowledge, surrogate
+from adversary.attacks.registry import Attack, attacks, find, summary
+from adversary.tap.pcap import CaptureError
+
+
+def attack(config: Path) -> None:
+    """Run the attack that a config file describes, and write guesses.npz and meta.json into its `out`.
+
+    Raises
+    ------
+    SystemExit
+        With status 2, after one line on stderr, when the config, a capture or a granted file is wrong;
+        with status 0 on SIGINT or SIGTERM, and nothing is written.
+    """
+    with _ends_in_order():
+        try:
+            run = _Run(config)
+        except (ValueError, CaptureError) as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from None
+        run.guess()
+        run.write()
+
+
+def describe() -> None:
+    """Print every attack's threat model, targets and options as JSON."""
+    try:
+        known = attacks()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    listed = [
+        {
+            "name": name,
+            "targets": one.targets,
+            "threat": one.threat.as_json(),
+            "options": one.options.model_json_schema(),
+            "summary": summary(one),
+        }
+        for name, one in known.items()
+    ]
+    print(json.dumps(listed, indent=2))
+
+
+class _Run:
+    """One attack's state; whatever a user can get wrong fails in the constructor."""
+
+    def __init__(self, path: Path) -> None:
+        self.config = config.load(path)
+        self.kind = find(self.config.attack)
+        if (self.config.target == "input") != (self.kind.targets == "input"):
+            what = '"input"' if self.kind.targets == "input" else "the name of an attribute"
+            raise ValueError(f"target: {self.kind.name} guesses {what}, not {self.config.target!r}")
+        self.settings = config.valid(self.kind.options, self.config.options, "options.")
+        self.known = surrogate(self.config.granted.surrogate, self.config.target, self.config.seed)
+        self.guesses: dict[str, Array] = {}
+        self.notes: list[str] = []
+        self.control_seconds: dict[str, float] = {}
+        self.extra: dict[str, Any] = {}
+        captures = self.config.captures
+        self.device = self._read("device", captures.device, len(self.known))
+        self.victims = self._read("victims", captures.victims, self.config.victims)
+        self.untrained = self.handed = None
+        if captures.untrained_device and captures.untrained_victims:
+            self.untrained = (
+                self._read("untrained_device", captures.untrained_device, len(self.known)),
+                self._read("untrained_victims", captures.untrained_victims, self.config.victims),
+            )
+        if self.config.tensors is not None:
+            self.handed = (
+                _handed("device", self.config.tensors.device, len(self.known)),
+                _handed("victims", self.config.tensors.victims, self.config.victims),
+            )
+
+    def guess(self) -> None:
+        """Fill in the attack's own guess, and each control's."""
+        self.fitted, self.guesses[self.kind.name] = self._fit_and_guess(self.device, self.victims)
+        if self.kind.targets == "input":
+            self._reconstruction_controls()
+        else:
+            self._attribute_controls()
+        if self.untrained is not None:
+            untrained = self.untrained
+            self._control("untrained", lambda: self._fit_and_guess(*untrained)[1])
+        if self.handed is not None:
+            handed = self.handed
+            self._control("in-process", lambda: self._in_process(*handed))
+
+    def write(self) -> None:
+        """Write guesses.npz and meta.json, each whole or not at all."""
+        out = self.config.out
+        out.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {name: np.asarray(guess, np.float32) for name, guess in self.guesses.items()}
+        with _whole(out / "guesses.npz") as file:
+            np.savez(file, **arrays)
+        with _whole(out / "meta.json") as file:
+            file.write(json.dumps(self._meta(), indent=2).encode() + b"\n")
+
+    def _meta(self) -> dict[str, Any]:
+        both = {"device": self.device, "victims": self.victims}
+        return {
+            **self.config.model_dump(
+                mode="json", include={"attack", "target", "seed", "granted", "captures", "victims"}
+            ),
+            "options": self.settings.model_dump(mode="json"),
+            "threat": self.kind.threat.as_json(),
+            "observations": {name: seen.observations for name, seen in both.items()},
+            "bytes": {name: seen.bytes for name, seen in both.items()},
+            "prior": self._unseen(self.device, self.victims),
+            "fit": self.fitted.report if self.fitted else None,
+            "control_seconds": self.control_seconds,
+            "notes": self.notes,
+            **self.extra,
+        }
+
+    def _read(self, party: str, paths: list[Path], count: int) -> Captured:
+        seen = self.kind(self.settings, self.config.seed).read(paths, count)
+        self.notes += [f"{party}: {note}" for note in seen.notes]
+        return seen
+
+    def _fit_and_guess(self, device: Captured, victims: Captured) -> tuple[Attack | None, Array]:
+        """Fit on the device's pairs and guess for the victims; the prior where nothing was seen."""
+        if self._unseen(device, victims):
+            return None, self._prior()
+        known = self.known.join(device.rows)
+        attack = self.kind(self.settings, self.config.seed)
+        start, cpu = time.monotonic(), time.process_time()
+        attack.fit(known)
+        seconds = {"fit": time.monotonic() - start, "fit_cpu": time.process_time() - cpu}
+        start = time.monotonic()
+        guess = self._filled(attack.guess(victims.rows))
+        attack.report |= {"pairs": len(known), "seconds": seconds | {"guess": time.monotonic() - start}}
+        return attack, guess
+
+    def _unseen(self, device: Captured, victims: Captured) -> str | None:
+        """Why nothing can be learnt or guessed; None when it can."""
+        for party, seen in (("device", device), ("victims", victims)):
+            if not len(seen.rows):
+                return f"{party}: {'; '.join(seen.notes)}; the guess is the prior"
+        if device.rows.shape[1:] != victims.rows.shape[1:]:
+            shapes = f"{device.rows.shape[1:]}, the victims' {victims.rows.shape[1:]}"
+            return f"the device's activations have shape {shapes}; the guess is the prior"
+        if self.known.join(device.rows).augmented.all():
+            return "only transformed copies of the device's inputs were seen; the guess is the prior"
+        return None
+
+    def _reconstruction_controls(self) -> None:
+        self._control("mean", self._prior)
+        if self.fitted is None:
+            return
+        known, victims = self.known.join(self.device.rows), self.victims.rows
+        own = self.guesses[self.kind.name][: len(victims)]
+        partner = controls.derangement(len(victims), self.config.seed)
+        self._control("ridge", lambda: self._filled(self._ridge(known, victims)))
+        self._control("nearest", lambda: self._filled(controls.nearest(known.seen, known.inputs, victims)))
+        self._control("shuffled", lambda: self._filled(own[partner]))
+
+    def _attribute_controls(self) -> None:
+        self._control("majority", self._prior)
+        answers = self.victims.predictions
+        if answers is not None:
+            self._control("conditional-majority", lambda: self._filled(self._conditional_majority(answers)))
+        if self.fitted is None:
+            return
+        known = controls.permuted(self.known.join(self.device.rows))
+        attack = self.kind(self.settings, self.config.seed)
+
+        def permuted() -> Array:
+            attack.fit(known)
+            return self._filled(attack.guess(self.victims.rows))
+
+        self._control("permuted", permuted)
+
+    def _ridge(self, known: Knowledge, victims: Array) -> Array:
+        decoder = controls.ridge(known.seen, known.inputs, known.held_out())
+        self.extra["ridge"] = {"strength": decoder.strength, "validation_mse": decoder.error}
+        guess = decoder.guess(victims).reshape(-1, *known.inputs.shape[1:])
+        return np.clip(guess, known.inputs.min(), known.inputs.max())
+
+    def _conditional_majority(self, answers: Array) -> Array:
+        return controls.conditional_majority(self.known.without_copies(), answers)
+
+    def _in_process(self, device: Captured, victims: Captured) -> Array:
+        pairs = (self.device.rows, device.rows), (self.victims.rows, victims.rows)
+        if self.fitted is not None and all(np.array_equal(seen, given) for seen, given in pairs):
+            # A fit is a function of its pairs and the seed: repeating it would give these very numbers.
+            self.notes.append("in-process: the tensors equal the captured ones bit for bit, so the guess is the same")
+            return self.guesses[self.kind.name]
+        return self._fit_and_guess(device, victims)[1]
+
+    def _control(self, name: str, make: Callable[[], Array]) -> None:
+        start = time.monotonic()
+        self.guesses[f"control:{name}"] = make()
+        self.control_seconds[name] = time.monotonic() - start
+
+    def _prior(self) -> Array:
+        make = controls.mean_input if self.kind.targets == "input" else controls.majority
+        return make(self.known.without_copies(), self.config.victims)
+
+    def _filled(self, rows: Array) -> Array:
+        """`rows`, then the prior for the victims' inputs that were not seen."""
+        guess = self._prior()
+        guess[: len(rows)] = rows
+        return guess
+
+
+def _handed(party: str, path: Path, count: int) -> Captured:
+    try:
+        rows = np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"tensors.{party}: {path} is no readable .npy file: {error}") from None
+    return Captured(rows[:count], None, len(rows), rows.nbytes, () if len(rows) else ("no rows handed over",))
+
+
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """Both signals that end a process end it with status 0."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(0) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only once it is complete."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as file:
+            yield file
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""What reading captures tells, beside the tensors themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Transport(StrEnum):
+    """What a TCP stream carries."""
+
+    HTTP2 = "plaintext HTTP/2"
+    HTTP1 = "plaintext HTTP/1.1"
+    TLS = "TLS"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSeen:
+    """A TCP stream's transport is recognised. `stream` is "<capture>#<number>", as tshark numbers tcp.stream."""
+
+    stream: str
+    client: str
+    server: str
+    transport: Transport
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSeen:
+    """One message of a call, decoded to tensors or not. `client`: sent by the side that opened the stream."""
+
+    call: str
+    method: str
+    client: bool
+    sequence: int
+    time: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """One direction of a call cannot be decoded further."""
+
+    call: str
+    method: str
+    client: bool
+    time: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """One direction of a TCP stream is over; `bytes` counts what was read of it."""
+
+    stream: str
+    client: bool
+    time: float
+    reason: str
+    broken: bool
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something about a whole capture file."""
+
+    capture: str
+    reason: str

@@ -1,0 +1,218 @@
+"""One direction of an HTTP/2 connection: bytes to header lists, pieces of DATA and resets.
+
+DATA passes through as it comes, without a copy; every other frame is parsed by hyperframe, header blocks by
+hpack. Source: RFC 9113, RFC 7541.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import hpack
+from hpack.exceptions import HPACKError
+from hyperframe.exceptions import HyperframeError
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    HeadersFrame,
+    PushPromiseFrame,
+    RstStreamFrame,
+    SettingsFrame,
+)
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+# Frames other than plain DATA are buffered whole, and so are header blocks.
+MAX_BUFFERED = 1 << 20
+MAX_TABLE = 1 << 20
+
+_HEADER = 9
+_END_STREAM, _PADDED = 0x1, 0x8
+
+Headers = list[tuple[str, str]]
+
+
+class ProtocolError(ValueError):
+    """The bytes break the protocol; the message says how."""
+
+
+class HeaderBlock(NamedTuple):
+    """A whole header list (request, response or trailers)."""
+
+    stream: int
+    headers: Headers
+    end: bool
+
+
+class Data(NamedTuple):
+    """A piece of a DATA frame's payload; `end`: the direction of this stream ends with it."""
+
+    stream: int
+    data: memoryview
+    end: bool
+
+
+class Reset(NamedTuple):
+    """RST_STREAM."""
+
+    stream: int
+    code: int
+
+
+Event = HeaderBlock | Data | Reset
+
+
+class Http2Side:
+    """Decoder of what one side sends.
+
+    Parameters
+    ----------
+    client : bool
+        Whether this side opened the connection, hence sends the preface.
+    """
+
+    def __init__(self, client: bool) -> None:
+        self._preface = PREFACE if client else b""
+        self._hpack = hpack.Decoder(max_header_list_size=MAX_BUFFERED)
+        # The peer's SETTINGS decide this; being lenient costs an attacker of ours at most this much memory.
+        self._hpack.max_allowed_table_size = MAX_TABLE
+        self._held = bytearray()
+        self._stream = 0
+        self._left = 0
+        self._end = False
+        self._block: tuple[int, bool, bool, bytearray] | None = None
+
+    def feed(self, data: memoryview) -> Iterator[Event]:
+        """Yield what `data` completes.
+
+        Raises
+        ------
+        ProtocolError
+            The bytes are not HTTP/2 (any more); this direction cannot be decoded further.
+        """
+        position, end = 0, len(data)
+        while position < end:
+            if self._left:
+                take = min(self._left, end - position)
+                self._left -= take
+                piece = data[position : position + take]
+                yield Data(self._stream, piece, self._end and not self._left)
+                position += take
+            elif self._preface or self._held:
+                position += self._buffer(data[position:])
+                yield from self._whole_frames()
+            elif end - position >= _HEADER and data[position + 3] == 0 and not data[position + 4] & _PADDED:
+                yield from self._plain_data(data[position : position + _HEADER])
+                position += _HEADER
+            else:
+                position += self._buffer(data[position:])
+                yield from self._whole_frames()
+
+    def _plain_data(self, header: memoryview) -> Iterator[Event]:
+        """Start a DATA frame without padding."""
+        if self._block is not None:
+            raise ProtocolError("DATA inside a header block")
+        self._left = header[0] << 16 | header[1] << 8 | header[2]
+        self._stream = int.from_bytes(header[5:9]) & 0x7FFFFFFF
+        self._end = bool(header[4] & _END_STREAM)
+        if not self._left:
+            yield Data(self._stream, header[:0], self._end)
+
+    def _buffer(self, data: memoryview) -> int:
+        """Hold as much of `data` as the preface, or the next frame, still needs."""
+        needed = len(self._preface) - len(self._held)
+        if not self._preface:
+            needed = _HEADER - len(self._held)
+            if needed <= 0 and not self._is_plain_data():
+                needed = self._size() - len(self._held)
+        self._held += data[: max(needed, 0)]
+        return min(max(needed, 0), len(data))
+
+    def _size(self) -> int:
+        size = _HEADER + int.from_bytes(self._held[:3])
+        if size > MAX_BUFFERED and self._held[3] != 0:
+            raise ProtocolError(f"a frame of type {self._held[3]} claims {size - _HEADER} bytes")
+        return size
+
+    def _is_plain_data(self) -> bool:
+        return self._held[3] == 0 and not self._held[4] & _PADDED
+
+    def _whole_frames(self) -> Iterator[Event]:
+        """Handle what is held if it is whole."""
+        if self._preface:
+            if not self._preface.startswith(self._held):
+                raise ProtocolError("the connection preface is wrong")
+            if len(self._held) == len(self._preface):
+                self._preface = b""
+                self._held.clear()
+            return
+        if len(self._held) < _HEADER:
+            return
+        if self._is_plain_data():
+            header = memoryview(bytes(self._held))
+            self._held.clear()
+            yield from self._plain_data(header)
+        elif len(self._held) == self._size():
+            whole = memoryview(bytes(self._held))
+            self._held.clear()
+            yield from self._frame(whole)
+
+    def _frame(self, whole: memoryview) -> Iterator[Event]:
+        try:
+            frame, _ = Frame.parse_frame_header(whole[:_HEADER])
+            frame.parse_body(whole[_HEADER:])
+        except (HyperframeError, ValueError) as error:
+            raise ProtocolError(f"a frame is broken: {error or type(error).__name__}") from error
+        yield from self._handle(frame)
+
+    def _handle(self, frame: Frame) -> Iterator[Event]:
+        if self._block is not None and not isinstance(frame, ContinuationFrame):
+            raise ProtocolError("another frame inside a header block")
+        if isinstance(frame, DataFrame):
+            yield Data(frame.stream_id, memoryview(frame.data), "END_STREAM" in frame.flags)
+        elif isinstance(frame, RstStreamFrame):
+            yield Reset(frame.stream_id, frame.error_code)
+        elif isinstance(frame, HeadersFrame | PushPromiseFrame):
+            promised = isinstance(frame, PushPromiseFrame)
+            self._block = (frame.stream_id, "END_STREAM" in frame.flags and not promised, promised, bytearray())
+            yield from self._continue(frame)
+        elif isinstance(frame, ContinuationFrame):
+            if self._block is None or self._block[0] != frame.stream_id:
+                raise ProtocolError("a CONTINUATION without its HEADERS")
+            yield from self._continue(frame)
+
+    def _continue(self, frame: HeadersFrame | PushPromiseFrame | ContinuationFrame) -> Iterator[Event]:
+        assert self._block is not None
+        stream, end, promised, block = self._block
+        block += frame.data
+        if len(block) > MAX_BUFFERED:
+            raise ProtocolError("a header block is too large")
+        if "END_HEADERS" not in frame.flags:
+            return
+        self._block = None
+        try:
+            headers = [_text(*pair) for pair in self._hpack.decode(bytes(block), raw=True)]
+        except (HPACKError, ValueError, IndexError) as error:
+            raise ProtocolError(
+                f"a header block cannot be decoded ({error or type(error).__name__}); "
+                "the recording must start with the connection"
+            ) from error
+        if not promised:
+            yield HeaderBlock(stream, headers, end)
+
+
+def looks_like_server(start: bytes) -> bool | None:
+    """Whether a direction's first bytes are a server's SETTINGS frame; None for too few bytes."""
+    if len(start) < _HEADER:
+        return None
+    size = int.from_bytes(start[:3])
+    return start[3] == SettingsFrame.type and start[4] <= 1 and not any(start[5:9]) and not size % 6 and size < 1024
+
+
+def _text(name: bytes, value: bytes) -> tuple[str, str]:
+    return name.decode("latin-1"), value.decode("latin-1")
+
+
+__all__ = ["PREFACE", "Data", "HeaderBlock", "Http2Side", "ProtocolError", "Reset", "looks_like_server"]

@@ -1,0 +1,200 @@
+"""Capture files to packets: classic pcap (both endiannesses, microseconds and nanoseconds) and pcapng.
+
+Bytes in, packets out. Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+# Far over any packet that an interface hands out (tcpdump's own limit is 256 KiB).
+MAX_PACKET = 1 << 24
+
+_CLASSIC = {
+    b"\xd4\xc3\xb2\xa1": ("<", 1e-6),
+    b"\xa1\xb2\xc3\xd4": (">", 1e-6),
+    b"\x4d\x3c\xb2\xa1": ("<", 1e-9),
+    b"\xa1\xb2\x3c\x4d": (">", 1e-9),
+}
+_PCAPNG = b"\x0a\x0d\x0d\x0a"
+
+
+class CaptureError(ValueError):
+    """A capture file cannot be read (further); the message says why in one line."""
+
+
+class Packet(NamedTuple):
+    """One captured packet.
+
+    `time` is in seconds since the epoch, `link` the file format's link type, `data` the bytes that were
+    kept and `length` how many bytes the packet had on the wire.
+    """
+
+    time: float
+    link: int
+    data: memoryview
+    length: int
+
+
+class Decoder(Protocol):
+    """A capture format: feed it the file's bytes in pieces of any size."""
+
+    def feed(self, data: bytes) -> Iterator[Packet]:
+        """Yield the packets that `data` completes.
+
+        Raises
+        ------
+        CaptureError
+            The bytes are not this format (any more).
+        """
+        ...
+
+    def pending(self) -> int:
+        """How many bytes of an unfinished packet are held: more than 0 at the file's end means truncated."""
+        ...
+
+
+def decoder(start: bytes) -> Decoder:
+    """Choose the decoder by the file's first bytes (which must still be fed).
+
+    Raises
+    ------
+    CaptureError
+        The file is empty or no capture.
+    """
+    if not start:
+        raise CaptureError("is empty")
+    if start[:4] == _PCAPNG:
+        return PcapNg()
+    if start[:4] in _CLASSIC:
+        return Pcap()
+    raise CaptureError("is not a capture: it starts with neither pcap's nor pcapng's magic number")
+
+
+class Pcap:
+    """Classic pcap."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._record: struct.Struct | None = None
+        self._link = 0
+        self._tick = 1e-6
+
+    def pending(self) -> int:
+        """Bytes of an unfinished packet or header."""
+        return len(self._held)
+
+    def feed(self, data: bytes) -> Iterator[Packet]:
+        """Yield the packets that `data` completes; `CaptureError` when a record's header is impossible."""
+        buffer = self._held + data if self._held else data
+        position = 0
+        if self._record is None:
+            if len(buffer) < 24:
+                self._held = buffer
+                return
+            order, self._tick = _CLASSIC.get(buffer[:4], ("", 0.0))
+            if not order:
+                raise CaptureError("is not a capture")
+            # The upper bits of the link type may hold the FCS length.
+            self._link = struct.unpack_from(order + "I", buffer, 20)[0] & 0xFFFF
+            self._record = struct.Struct(order + "IIII")
+            position = 24
+        view, end = memoryview(buffer), len(buffer)
+        unpack, link, tick = self._record.unpack_from, self._link, self._tick
+        while position + 16 <= end:
+            seconds, fraction, kept, length = unpack(buffer, position)
+            if kept > MAX_PACKET:
+                self._held = b""
+                raise CaptureError(f"is broken: a packet claims {kept} bytes")
+            start, following = position + 16, position + 16 + kept
+            if following > end:
+                break
+            yield Packet(seconds + fraction * tick, link, view[start:following], length)
+            position = following
+        self._held = bytes(view[position:])
+
+
+class PcapNg:
+    """Pcapng, any number of sections and interfaces."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._order = "<"
+        self._interfaces: list[tuple[int, float, int]] = []  # link type, seconds per tick, snap length
+        self._started = False
+
+    def pending(self) -> int:
+        """Bytes of an unfinished block."""
+        return len(self._held)
+
+    def feed(self, data: bytes) -> Iterator[Packet]:
+        """Yield the packets that `data` completes; `CaptureError` when a block is impossible."""
+        buffer = self._held + data if self._held else data
+        view, end, position = memoryview(buffer), len(buffer), 0
+        self._held = b""
+        while position + 12 <= end:
+            if buffer[position : position + 4] == _PCAPNG:
+                self._section(buffer[position + 8 : position + 12])
+            elif not self._started:
+                raise CaptureError("is not a capture")
+            kind, size = struct.unpack_from(self._order + "II", buffer, position)
+            if size < 12 or size % 4 or size > MAX_PACKET:
+                raise CaptureError(f"is broken: a block claims {size} bytes")
+            if position + size > end:
+                break
+            body = view[position + 8 : position + size - 4]
+            try:
+                packet = self._block(kind, body)
+            except struct.error as error:
+                raise CaptureError("is broken: a block is shorter than its fields") from error
+            if packet is not None:
+                yield packet
+            position += size
+        self._held = bytes(view[position:])
+
+    def _section(self, magic: bytes) -> None:
+        if magic not in (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a"):
+            raise CaptureError("is broken: a section's byte order is unknown")
+        self._order = ">" if magic == b"\x1a\x2b\x3c\x4d" else "<"
+        self._interfaces = []
+        self._started = True
+
+    def _block(self, kind: int, body: memoryview) -> Packet | None:
+        order = self._order
+        if kind == 1:
+            link, _, snap = struct.unpack_from(order + "HHI", body)
+            self._interfaces.append((link, self._tick(body[8:]), snap))
+        elif kind == 6:
+            interface, high, low, kept, length = struct.unpack_from(order + "IIIII", body)
+            return self._packet(interface, (high << 32 | low), body[20 : 20 + kept], kept, length)
+        elif kind == 3:
+            (length,) = struct.unpack_from(order + "I", body)
+            kept = min(length, (self._interfaces or [(0, 0.0, 0)])[0][2] or length)
+            return self._packet(0, 0, body[4 : 4 + kept], kept, length)
+        elif kind == 2:
+            interface, _, high, low, kept, length = struct.unpack_from(order + "HHIIII", body)
+            return self._packet(interface, (high << 32 | low), body[20 : 20 + kept], kept, length)
+        return None
+
+    def _packet(self, interface: int, ticks: int, data: memoryview, kept: int, length: int) -> Packet:
+        if interface >= len(self._interfaces):
+            raise CaptureError(f"is broken: interface {interface} is not described")
+        if len(data) != kept:
+            raise CaptureError("is broken: a packet is longer than its block")
+        link, tick, _ = self._interfaces[interface]
+        return Packet(ticks * tick, link, data, length)
+
+    def _tick(self, options: memoryview) -> float:
+        """Seconds per tick: option if_tsresol, microseconds without it."""
+        position = 0
+        while position + 4 <= len(options):
+            code, size = struct.unpack_from(self._order + "HH", options, position)
+            if code == 0:
+                break
+            if code == 9 and size == 1 and position + 4 < len(options):
+                value = options[position + 4]
+                return float(2.0 ** -(value & 0x7F) if value & 0x80 else 10.0**-value)
+            position += 4 + (size + 3 & ~3)
+        return 1e-6
