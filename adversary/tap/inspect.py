@@ -7,18 +7,21 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from adversary.tap.events import Transport
 from adversary.tap.pcap import CaptureError
-from adversary.tap.read import events
-from adversary.tap.summary import Summary
+from adversary.tap.read import events, traffic
+from adversary.tap.summary import Summary, capture_of
 
 _ROWS = 60
+_RECORDS = 400
 _PATIENCE = 2.0
 
 Row = TypeVar("Row")
@@ -34,12 +37,13 @@ def main(captures: Sequence[Path], as_json: bool = False) -> int:
         2 if one cannot be read at all.
     """
     try:
-        summary = _summarise(captures)
+        summary, each = _summarise(captures)
+        parts = [_part(path, part) for path, part in each.items()] if as_json else []
     except CaptureError as error:
         print(error, file=sys.stderr)
         return 2
     if as_json:
-        print(json.dumps(summary.as_dict() | {"captures": [str(path) for path in captures]}, indent=1))
+        print(json.dumps(summary.as_dict() | {"captures": parts}, indent=1))
     else:
         show(summary, Console(width=None if sys.stdout.isatty() else 160))
     for note in summary.notes:
@@ -117,8 +121,17 @@ def _size(count: int) -> str:
     return f"{value:.2f} GB"
 
 
-def _summarise(captures: Sequence[Path]) -> Summary:
-    """Read the captures; a bar appears for what takes over two seconds."""
+def _part(path: Path, summary: Summary) -> dict[str, Any]:
+    """One capture's share of the JSON; of a TLS link also its first records, as that is all it shows."""
+    hidden = any(row.transport == Transport.TLS for row in summary.streams.values())
+    records = islice(traffic([path]), _RECORDS) if hidden else ()
+    start = summary.first or 0.0
+    bursts = [{"time": record.time - start, "bytes": record.bytes, "up": record.up} for record in records]
+    return {"capture": str(path)} | summary.as_dict() | {"bursts": bursts}
+
+
+def _summarise(captures: Sequence[Path]) -> tuple[Summary, dict[Path, Summary]]:
+    """Read the captures, which complete one another, and count all and each; a bar appears after two seconds."""
     total = sum(path.stat().st_size for path in captures if path.exists())
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
@@ -131,7 +144,12 @@ def _summarise(captures: Sequence[Path]) -> Summary:
             bar.start()
 
     try:
-        return Summary().add(events(captures, progress=progress))
+        whole, each = Summary(), {path: Summary() for path in captures}
+        parts = {str(path): part for path, part in each.items()}
+        for event in events(captures, progress=progress):
+            whole.add_one(event)
+            parts[capture_of(event)].add_one(event)
+        return whole, each
     finally:
         if bar.live.is_started:
             bar.stop()

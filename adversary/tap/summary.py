@@ -59,6 +59,13 @@ class TensorRow:
     bytes: int = 0
 
 
+def capture_of(event: Event) -> str:
+    """The capture file that an event comes from."""
+    if isinstance(event, Note):
+        return event.capture
+    return (event.stream if isinstance(event, StreamSeen | StreamEnded) else event.call).rpartition("#")[0]
+
+
 class Summary:
     """Counts the events of `adversary.tap.read.events`; memory grows with distinct rows alone."""
 
@@ -75,21 +82,25 @@ class Summary:
     def add(self, events: Iterable[Event]) -> Summary:
         """Count all events, and return self."""
         for event in events:
-            if isinstance(event, MessageSeen):
-                self._message(event)
-            elif isinstance(event, Observation):
-                self._tensor(event)
-            elif isinstance(event, StreamSeen):
-                row = StreamRow(event.stream, event.client, event.server, event.transport, event.time, event.time)
-                self.streams[event.stream] = row
-                self._moment(event.time)
-            elif isinstance(event, StreamEnded):
-                self._ending(event)
-            elif isinstance(event, CallEnded):
-                self._fault(f"{event.call} {event.method}: {event.reason}")
-            elif isinstance(event, Note):
-                self.notes.append(f"{event.capture}: {event.reason}")
+            self.add_one(event)
         return self
+
+    def add_one(self, event: Event) -> None:
+        """Count one event."""
+        if isinstance(event, MessageSeen):
+            self._message(event)
+        elif isinstance(event, Observation):
+            self._tensor(event)
+        elif isinstance(event, StreamSeen):
+            row = StreamRow(event.stream, event.client, event.server, event.transport, event.time, event.time)
+            self.streams[event.stream] = row
+            self._moment(event.time)
+        elif isinstance(event, StreamEnded):
+            self._ending(event)
+        elif isinstance(event, CallEnded):
+            self._fault(f"{event.call} {event.method}: {event.reason}")
+        elif isinstance(event, Note):
+            self.notes.append(f"{event.capture}: {event.reason}")
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; times in seconds since the epoch, sizes in bytes."""

@@ -26,6 +26,11 @@ class AttackJob:
     target: str
 
     @property
+    def name(self) -> str:
+        """How messages and results name it, e.g. "wide-seed0-inversion-input"."""
+        return f"{self.cell.name}-{self.use.name}-{self.target}"
+
+    @property
     def out(self) -> Path:
         """Folder of its guesses."""
         return self.cell.attack(self.use.name, self.target)
@@ -63,12 +68,10 @@ def run_attack(job: AttackJob, launcher: Launcher) -> None:
         "device": [str(cell.capture("serve-attacker"))],
         "victims": [str(cell.capture("serve-victim"))],
     }
-    tensors = {}
-    if job.use.controls:
+    if cell.study.runs_untrained(job.use, cell.variant, cell.seed):
         captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
         captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]
-        if job.target == "input" and not cell.variant.encrypted:
-            tensors = _tensors_in_process(cell)
+    in_process = job.target == "input" and not cell.variant.encrypted
     config = write_json(
         job.out / "config.json",
         {
@@ -77,18 +80,17 @@ def run_attack(job: AttackJob, launcher: Launcher) -> None:
             "seed": cell.seed,
             "options": job.use.options,
             "captures": captures,
-            "tensors": tensors or None,
+            "tensors": _tensors_in_process(cell) if in_process else None,
             "granted": {"surrogate": str(cell.surrogate)},
             "victims": cell.study.data.victims,
             "out": str(job.out),
         },
     )
-    name = f"{cell.name}-{job.use.name}-{job.target}"
     argv = ["-m", "adversary", "attack", "--config", str(config)]
-    process = launcher.start(name, argv, log=cell.log(f"attack-{job.use.name}-{job.target}"), essential=False)
+    process = launcher.start(job.name, argv, log=cell.log(f"attack-{job.use.name}-{job.target}"), essential=False)
     launcher.finish(process, ATTACK_SECONDS)
     if not job.guesses.is_file():
-        raise LaunchError(f"{name}: ended without guesses; see {process.log}")
+        raise LaunchError(f"{job.name}: ended without guesses; see {process.log}")
 
 
 def _tensors_in_process(cell: Cell) -> dict[str, str]:

@@ -59,6 +59,13 @@ class Cell:
         return self.variant.mode or self.study.system.mode
 
     @property
+    def serves_untrained(self) -> bool:
+        """Whether any attack's control wants the same inputs served through an untrained encoder."""
+        return any(
+            self.study.runs_untrained(use, self.variant, self.seed) for use in self.study.attacks_on(self.variant)
+        )
+
+    @property
     def clients(self) -> list[str]:
         """Names of the training clients, which are also their folders' names."""
         return [f"client-{index}" for index in range(self.study.data.clients)]

@@ -7,6 +7,7 @@ import math
 import platform
 import subprocess
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,31 +31,39 @@ from wireleak.lab.results import (
     Kind,
     Machine,
     Results,
+    Row,
     Task,
     Variant,
     Wire,
     write_pictures,
     write_results,
 )
-from wireleak.lab.score import grant_of, pictures_of, score_job
+from wireleak.lab.score import grant_of, pictures_of
 from wireleak.models import build
 
 PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
-BURSTS = 400
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What each cell's captures held and how each attack scored, by their names; filled as the run goes on."""
+
+    wires: dict[str, list[Wire]] = field(default_factory=dict)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
 
 
 def collect(
-    plan: Plan, cells: list[Cell], launcher: Launcher, folder: Path, began: float, command: str
+    plan: Plan, findings: Findings, launcher: Launcher, folder: Path, began: float, command: str
 ) -> tuple[Table, Path]:
-    """Score every guess, describe every capture, and write the run's results and report.
+    """Write the run's results and report.
 
     Parameters
     ----------
     plan : Plan
-    cells : list of Cell
-        All captured and attacked.
+    findings : Findings
+        Of every cell.
     launcher : Launcher
-        Starts the adversary that describes the captures.
+        Starts the adversary that describes its attacks.
     folder : Path
         The run's folder.
     began : float
@@ -70,8 +79,8 @@ def collect(
         The report's path.
     """
     described = describe_attacks(launcher)
+    cells = plan.cells(folder)
     jobs = [job for cell in cells for job in attack_jobs(cell)]
-    wires = [wire for cell in cells for wire in _wires(cell, launcher)]
     study = plan.study
     results = Results(
         study=study.name,
@@ -84,8 +93,8 @@ def collect(
             platform=platform.platform(), cpus=psutil.cpu_count() or 0, memory=psutil.virtual_memory().total
         ),
         variants=_variants(plan),
-        rows=[row for job in jobs for row in score_job(job)],
-        wires=wires,
+        rows=[row for job in jobs for row in findings.rows[job.name]],
+        wires=[wire for cell in cells for wire in findings.wires[cell.name]],
         grants=[grant_of(job, described) for job in jobs],
         tasks=[task for cell in cells for task in _tasks(cell)],
         dependence=_dependence(plan),
@@ -153,8 +162,49 @@ def _disjoint(plan: Plan) -> Disjoint:
     return Disjoint(checked=True, parts=plan.parts(seed), duplicates_dropped=plan.divisions[seed].roles.duplicates)
 
 
-def _wires(cell: Cell, launcher: Launcher) -> list[Wire]:
-    return []
+def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
+    """Have the adversary list what each of a cell's captures holds."""
+    captures = sorted((cell.folder / "tap").glob("*.pcap"))
+    log = cell.folder / "adversary" / "inspect.json"
+    log.unlink(missing_ok=True)
+    argv = ["-m", "adversary", "inspect", *map(str, captures), "--json"]
+    launcher.finish(launcher.start(f"{cell.name}-inspect", argv, log, essential=False), 600)
+    return [_wire(cell, seen) for seen in json.loads(log.read_text())["captures"]]
+
+
+def _wire(cell: Cell, seen: dict[str, Any]) -> Wire:
+    streams = seen["streams"]
+    return Wire(
+        variant=cell.variant.name,
+        seed=cell.seed,
+        link_name=Path(seen["capture"]).stem,
+        link="tls" if cell.variant.encrypted else "plaintext",
+        endpoints=seen["endpoints"],
+        calls=[
+            Call(method=call["method"], count=call["calls"], bytes=call["up"]["bytes"] + call["down"]["bytes"])
+            for call in seen["calls"]
+        ],
+        kinds=_kinds(seen["tensors"]),
+        bytes_up=sum(stream["up"] for stream in streams),
+        bytes_down=sum(stream["down"] for stream in streams),
+        first=seen["first"] or math.nan,
+        last=seen["last"] or math.nan,
+        tls=any(stream["transport"] == "TLS" for stream in streams),
+        bursts=[Burst(**burst) for burst in seen["bursts"]],
+        notes=seen["faults"] + seen["notes"],
+    )
+
+
+def _kinds(tensors: list[dict[str, Any]]) -> list[Kind]:
+    """One line a kind, whatever the layers' names."""
+    kinds: dict[str, Kind] = {}
+    for seen in tensors:
+        kind = kinds.setdefault(seen["kind"], Kind(kind=seen["kind"], count=0, bytes=0))
+        kind.count += seen["count"]
+        kind.bytes += seen["bytes"]
+        if seen["shape"] not in kind.shapes:
+            kind.shapes.append(seen["shape"])
+    return list(kinds.values())
 
 
 def _commit() -> str:

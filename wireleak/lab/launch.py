@@ -34,7 +34,7 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
     """
     security = _Security(cell)
     started: list[Process] = []
-    federation = Federation(launcher, cell.folder, _nodes(cell), tls=security.fleet)
+    federation = Federation(launcher, cell.folder, _nodes(cell), tls=security.fleet, poll=0.5)
     try:
         say("starting")
         head, address = _start_head(cell, launcher, security)
@@ -45,8 +45,9 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
         for name in cell.clients:
             _write_client(cell, name, links[f"train-{name}"], security)
         federation.start_nodes({name: links[f"fleet-{name}"] for name in cell.clients})
-        say("serving untrained")
-        _serve(cell, launcher, links, security, prefix=UNTRAINED)
+        if cell.serves_untrained:
+            say("serving untrained")
+            _serve(cell, launcher, links, security, prefix=UNTRAINED)
         say("training")
         federation.run_app({"config": str(cell.folder / "server" / "config.json")}, timeout=cell.study.system.timeout)
         say("serving")
@@ -110,9 +111,10 @@ def _start_head(cell: Cell, launcher: Launcher, security: _Security) -> tuple[Pr
 
 
 def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[Process, dict[str, str]]:
+    prefixes = (UNTRAINED, "") if cell.serves_untrained else ("",)
     upstreams = {f"fleet-{name}": fleet for name in cell.clients}
     upstreams |= {f"train-{name}": head for name in cell.clients} if cell.mode == "split" else {}
-    upstreams |= {f"{prefix}serve-{device}": head for prefix in (UNTRAINED, "") for device in DEVICES}
+    upstreams |= {f"{prefix}serve-{device}": head for prefix in prefixes for device in DEVICES}
     ready = cell.folder / "tap" / "ready.json"
     links = [
         {"name": name, "listen": "127.0.0.1:0", "upstream": upstream, "capture": str(cell.capture(name))}

@@ -15,10 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from wireleak.lab.attacking import AttackJob, attack_jobs, describe_attacks, run_attack
 from wireleak.lab.cell import Cell, write_json
-from wireleak.lab.collect import collect
+from wireleak.lab.collect import Findings, collect, inspect_captures
 from wireleak.lab.launch import capture_cell
 from wireleak.lab.plan import Plan, check_attacks, make_plan, write_cell
 from wireleak.lab.processes import Launcher, LaunchError
+from wireleak.lab.score import score_job
 from wireleak.lab.study import StudyError, load_study
 
 
@@ -63,14 +64,16 @@ def run_study(
     """
     began = time.monotonic()
     study, source = load_study(name)
-    plan = make_plan(study, data, seeds)
+    # The fork server imports while the data is read.
     with Launcher(preload=preload) as launcher:
+        plan = make_plan(study, data, seeds)
         check_attacks(plan, describe_attacks(launcher))
         folder = _open_folder(plan, out, source, resume)
         cells = plan.cells(folder)
         console.print(f"[bold]{study.name}[/]: {len(cells)} cells into {folder}", highlight=False, soft_wrap=True)
+        schedule = _Schedule(plan, launcher, jobs, console)
         try:
-            _Schedule(plan, launcher, jobs, console).run(cells)
+            schedule.run(cells)
         except (LaunchError, OSError) as error:
             raise LaunchError(
                 f"{error}. What was captured is in {folder}; go on with: wireleak run {name} --resume {folder}"
@@ -82,7 +85,7 @@ def run_study(
             folder / "processes.json",
             [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes],
         )
-        table, report = collect(plan, cells, launcher, folder, began, f"wireleak run {name}")
+        table, report = collect(plan, schedule.findings, launcher, folder, began, f"wireleak run {name}")
     _point_latest(folder, study.name)
     console.print(table)
     console.print(f"report: {report}", soft_wrap=True, highlight=False)
@@ -97,6 +100,7 @@ class _Schedule:
         self.launcher = launcher
         self.cell_pool = ThreadPoolExecutor(jobs, thread_name_prefix="cell")
         self.attack_pool = ThreadPoolExecutor(jobs, thread_name_prefix="attack")
+        self.findings = Findings()
         self.futures: set[Future[None]] = set()
         self.lock = threading.Lock()
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
@@ -147,6 +151,9 @@ class _Schedule:
                 )
             finally:
                 self.progress.remove_task(line)
+        wires = inspect_captures(cell, self.launcher)
+        with self.lock:
+            self.findings.wires[cell.name] = wires
         self.progress.advance(self.cells_bar)
         for job in attack_jobs(cell):
             self._submit(self.attack_pool, self._attack, job)
@@ -154,6 +161,9 @@ class _Schedule:
     def _attack(self, job: AttackJob) -> None:
         if not job.guesses.exists():
             run_attack(job, self.launcher)
+        rows = score_job(job)
+        with self.lock:
+            self.findings.rows[job.name] = rows
         self.progress.advance(self.attacks_bar)
 
 

@@ -46,10 +46,15 @@ def score_job(job: AttackJob) -> list[Row]:
         own = next(iter(guesses.values()))
         guesses["control:conditional-majority"] = conditional_probabilities(truth, task, classes=own.shape[1])
     rows = []
+    scored: list[tuple[npt.NDArray[np.float32], list[Score]]] = []
     for name, guess in guesses.items():
-        rng = np.random.default_rng(job.cell.seed)
-        score = score_reconstruction if job.target == "input" else score_attribute
-        rows += [_row(job, name.removeprefix("control:"), one) for one in score(guess, truth, rng)]
+        # Equal guesses score equally: tensors in process are mostly the captured ones to the last bit.
+        scores = next((known for other, known in scored if np.array_equal(other, guess)), None)
+        if scores is None:
+            rng = np.random.default_rng(job.cell.seed)
+            scores = (score_reconstruction if job.target == "input" else score_attribute)(guess, truth, rng)
+            scored.append((guess, scores))
+        rows += [_row(job, name.removeprefix("control:"), one) for one in scores]
     return rows
 
 

@@ -97,8 +97,8 @@ class AttackUse(_Strict):
     name: str
     targets: tuple[str, ...]
     variants: tuple[str, ...] | None = None
-    controls: bool = Field(
-        default=True, description="fit the controls that cost a fit of their own (untrained, in-process)"
+    untrained: Literal["every seed", "first seed", "never"] = Field(
+        default="every seed", description="when the control on an untrained encoder runs; it costs a fit of its own"
     )
     options: dict[str, Any] = {}
 
@@ -136,6 +136,11 @@ class Study(_Strict):
     def seeds_of(self, variant: Variant) -> tuple[int, ...]:
         """Seeds that a variant runs with."""
         return self.seeds if variant.seeds is None else variant.seeds
+
+    def runs_untrained(self, use: AttackUse, variant: Variant, seed: int) -> bool:
+        """Whether an attack's control on an untrained encoder runs with this seed."""
+        first = seed == self.seeds_of(variant)[0]
+        return use.untrained == "every seed" or (use.untrained == "first seed" and first)
 
     def attacks_on(self, variant: Variant) -> list[AttackUse]:
         """Attacks that apply to a variant."""
