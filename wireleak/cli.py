@@ -84,7 +84,7 @@ def tap(
     output: Annotated[Path, typer.Option(help="pcap file to write")],
 ) -> None:
     """Relay a TCP link and record what crosses it (no privileges needed); Ctrl-C ends it."""
-    become_adversary("tap", "--listen", listen, "--upstream", upstream, "--output", str(output))
+    become_adversary("relay", "--listen", listen, "--upstream", upstream, "--output", str(output))
 
 
 @app.command(epilog="Example: wireleak sniff --interface lo --output lo.pcap --filter 'tcp port 9092'")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _HERO_VICTIMS = 8
 _REST, _HIDDEN = "framing and other messages", "unreadable (TLS)"
+# The links that serve; drawing every link would repeat the same picture.
+_TLS_SHOWN = 2
 _TERMINAL_MEASURES = ("mse", "ssim", "reid", "auc")
 
 
@@ -129,7 +131,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "plain": [Panel(board, names[board.variant], every) for board in plain],
         "tls": [Panel(board, names[board.variant], every) for board in every if board.link == "tls"],
         "unprotected": [wire for wire in wires if wire.link == "tls" and not wire.tls],
-        "tls_wires": [(names.get(wire.variant, wire.variant), wire) for wire in wires if wire.tls],
+        "tls_wires": [(names.get(wire.variant, wire.variant), wire) for wire in wires if wire.tls][:_TLS_SHOWN],
         "grants": grants(results.grants),
         "opened": {next((wire.variant for wire in wires if wire.tls is tls), None) for tls in (False, True)},
         "figures": figures,
@@ -152,7 +154,9 @@ class Panel:
 
     def label(self, control: str) -> str:
         """A row's name."""
-        return vocabulary.control(control).label if control else f"{self.board.attack} (the attack)"
+        name = vocabulary.control(control).label if control else f"{self.board.attack} (the attack)"
+        seeds = max(score.seeds for score in self.board.scores if score.control == control)
+        return name if seeds == self.seeds else f"{name}, {seeds} seed{'' if seeds == 1 else 's'}"
 
     def hint(self, name: str) -> str:
         """Which way a measure leaks."""
@@ -174,7 +178,12 @@ class Panel:
 def first_seed(wires: Sequence[Wire]) -> list[Wire]:
     """The captures of each variant's first seed."""
     first = {name: min(wire.seed for wire in wires if wire.variant == name) for name in _names(wires)}
-    return [wire for wire in wires if wire.seed == first[wire.variant]]
+    chosen = [wire for wire in wires if wire.seed == first[wire.variant]]
+    # What the attacks read comes first: serving, then training, then Flower's own link.
+    order = ("serve", "train", "fleet")
+    return sorted(
+        chosen, key=lambda wire: next((n for n, kind in enumerate(order) if wire.link_name.startswith(kind)), 9)
+    )
 
 
 def _names(items: Sequence[Wire] | Sequence[Pictures]) -> list[str]:

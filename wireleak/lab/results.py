@@ -85,7 +85,11 @@ class Burst(Record):
 
 
 class Wire(Record):
-    """One capture in short; `first` and `last` are Unix seconds, `bytes_up` go from client to server."""
+    """One capture in short.
+
+    `endpoints` are "client → server", one a connection; `first` and `last` are Unix seconds; `bytes_up` go from client
+    to server.
+    """
 
     variant: str
     seed: int

@@ -75,9 +75,10 @@ def run_study(
         try:
             schedule.run(cells)
         except (LaunchError, OSError) as error:
-            raise LaunchError(
-                f"{error}. What was captured is in {folder}; go on with: wireleak run {name} --resume {folder}"
-            ) from error
+            hint = f"What was captured is in {folder}; go on with: wireleak run {name} --resume {folder}"
+            # A full disk takes the log's last line too, so the reason may be missing from the error.
+            full = shutil.disk_usage(folder).free < 1 << 20 and "No space left" not in str(error)
+            raise LaunchError(f"{'No space left on device: ' if full else ''}{error}. {hint}") from error
         except KeyboardInterrupt:
             console.print(f"stopped; what was captured is in {folder}; go on with --resume {folder}", soft_wrap=True)
             raise
@@ -152,6 +153,9 @@ class _Schedule:
             finally:
                 self.progress.remove_task(line)
         wires = inspect_captures(cell, self.launcher)
+        if not cell.study.tap.keep_training:
+            for capture in cell.folder.glob("tap/train-*.pcap"):
+                capture.unlink()
         with self.lock:
             self.findings.wires[cell.name] = wires
         self.progress.advance(self.cells_bar)

@@ -68,6 +68,15 @@ class Serve(_Strict):
     )
 
 
+class Tap(_Strict):
+    """What is kept of the captures."""
+
+    keep_training: bool = Field(
+        default=True,
+        description="keep the captures of split training once they are listed; at wide cuts they are large",
+    )
+
+
 class Threat(_Strict):
     """What the attacker is granted; an attack that needs more is refused."""
 
@@ -113,6 +122,7 @@ class Study(_Strict):
     model: Model
     system: System = System()
     serve: Serve = Serve()
+    tap: Tap = Tap()
     threat: Threat = Threat()
     variants: tuple[Variant, ...] = Field(min_length=1)
     attacks: tuple[AttackUse, ...] = ()
