@@ -14,11 +14,15 @@ from wireleak.lab.results import Row
 from wireleak.lab.vocabulary import PERCENT, control, control_order, measure, measure_order
 
 Verdict = Literal["better", "overlap", "worse"]
+_PAIRED_SEEDS = 3
 
 
 @dataclass(frozen=True)
 class Score:
-    """One score over all seeds; fields as in `Row`, `seeds` counts them; `chance` is None where it is not known."""
+    """One score over all seeds; fields as in `Row`, `seeds` counts them; `chance` is None where it is not known.
+
+    `by_seed` holds each seed with its own value, by which scores are paired.
+    """
 
     study: str
     variant: str
@@ -34,6 +38,7 @@ class Score:
     control: str
     seeds: int
     chance: float | None
+    by_seed: tuple[tuple[int, float], ...] = ()
 
     @property
     def written(self) -> str:
@@ -120,6 +125,7 @@ def _over_seeds(rows: Sequence[Row]) -> Score:
         n=max(row.n for row in rows),
         control=first.control,
         seeds=len(rows),
+        by_seed=tuple(sorted((row.seed, row.value) for row in rows)),
         chance=None if any(math.isnan(row.chance) for row in rows) else float(np.mean([row.chance for row in rows])),
     )
 
@@ -133,14 +139,33 @@ def boards(rows: Iterable[Row]) -> list[Board]:
 
 
 def compare(score: Score, other: Score) -> Verdict:
-    """Whether `score` leaks more than `other` ("better"), less ("worse"), or the intervals do not tell ("overlap").
+    """Whether `score` leaks more than `other` ("better"), less ("worse"), or it cannot be told ("overlap").
 
-    Intervals that touch, or are missing, do not tell.
+    With three or more seeds in common the two are paired by seed, since a seed gives both the same network and the
+    same victims: the 95 % t-interval of their difference must lie clear of zero. With fewer, their intervals must not
+    touch; missing ones do not tell.
     """
-    higher, lower = score.low > other.high, score.high < other.low
+    difference = paired_difference(score, other)
+    if difference is not None:
+        low, high = difference
+        higher, lower = low > 0, high < 0
+    else:
+        higher, lower = score.low > other.high, score.high < other.low
     if not (higher or lower):
         return "overlap"
     return "better" if higher == measure(score.measure).higher_is_leakier else "worse"
+
+
+def paired_difference(score: Score, other: Score) -> tuple[float, float] | None:
+    """The 95 % t-interval of `score` - `other` over the seeds they share; None with fewer than three."""
+    ours, theirs = dict(score.by_seed), dict(other.by_seed)
+    each = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+    if len(each) < _PAIRED_SEEDS or not np.isfinite(each).all():
+        return None
+    from scipy.special import stdtrit
+
+    mean, half = each.mean(), stdtrit(len(each) - 1, 0.975) * each.std(ddof=1) / math.sqrt(len(each))
+    return float(mean - half), float(mean + half)
 
 
 def above_chance(score: Score) -> bool:
