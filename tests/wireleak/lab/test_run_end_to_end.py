@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -133,6 +134,19 @@ def test_every_help_shows_an_example_that_runs(tiny_run, wireleak):
         done = wireleak(*line.split(), cwd=folder)
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip()
+
+
+def test_the_guides_way_to_read_a_capture_from_python(tiny_run):
+    folder, _, _ = tiny_run
+    guide = Path(__file__).resolve().parents[3] / "docs" / "guide.md"
+    code = next(
+        block for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL) if "observations(" in block
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("digits-latest", "tiny-latest")], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "(1, 16, 14, 14) float32" in done.stdout
 
 
 def test_tap_records_a_link_by_hand(tmp_path, wireleak):

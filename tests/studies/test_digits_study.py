@@ -1,0 +1,54 @@
+"""The default study says what the project promises of it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from wireleak.lab.results import read_results
+from wireleak.lab.scores import boards, compare
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    command = [sys.executable, "-m", "wireleak.cli", "run", "digits"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    results = read_results(folder / "runs" / "digits-latest")
+    return {(board.variant, board.attack, board.target): board for board in boards(results.rows)}
+
+
+pytestmark = pytest.mark.study
+
+
+def test_at_the_wide_cut_the_wire_costs_the_attacker_nothing(found):
+    board = found["wide", "inversion", "input"]
+    own, handed = board.get("mse"), board.get("mse", "in-process")
+    assert abs(own.value / handed.value - 1) < 0.1
+    assert own.value < board.get("mse", "mean").value / 20
+    assert board.get("reid").value > 0.99
+
+
+def test_at_the_narrow_cut_the_decoder_clearly_beats_ridge(found):
+    board = found["narrow", "inversion", "input"]
+    for measure in ("mse", "reid"):
+        assert compare(board.get(measure), board.get(measure, "ridge")) == "better"
+
+
+@pytest.mark.parametrize(
+    ("variant", "target"), [("wide", "digit"), ("wide", "slant"), ("wide", "thickness"), ("narrow", "digit")]
+)
+def test_attributes_are_read_off_the_wire(found, variant, target):
+    board = found[variant, "attributes", target]
+    for prior in board.priors("auc"):
+        assert compare(board.get("auc"), prior) == "better", prior.control
+
+
+def test_under_tls_there_is_chance(found):
+    rebuilt = found["wide-tls", "inversion", "input"]
+    assert rebuilt.get("mse").value == rebuilt.get("mse", "mean").value
+    for (variant, _, target), board in found.items():
+        if variant == "wide-tls" and target != "input":
+            # One seed, six probes: the interval may miss .5 by a little by chance, but never by much.
+            assert abs(board.get("auc").value - 0.5) < 0.1, (board.attack, target)

@@ -1,0 +1,61 @@
+"""The examples in README and docs/ run."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wireleak.lab.plan import make_plan
+from wireleak.lab.study import Study
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language, path=ROOT / "docs" / "guide.md"):
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def test_the_example_study_can_run():
+    (text,) = blocks("toml")
+    plan = make_plan(Study.model_validate(tomllib.loads(text)))
+    assert plan.parts(0)["victims"] == 300
+
+
+def test_the_example_attack_registers_fits_and_guesses():
+    from adversary.attacks.knowledge import Knowledge
+    from adversary.attacks.registry import find
+
+    code = next(block for block in blocks("python") if "class NearestMean" in block)
+    exec(compile(code, "guide.md", "exec"), {"__name__": "guide"})
+    attack = find("nearest-mean")
+    rng = np.random.default_rng(0)
+    inputs = rng.random((50, 1, 4, 4), dtype=np.float32)
+    labels = np.zeros(50, np.int64)
+    known = Knowledge(inputs.reshape(50, 16), inputs, labels, None, 0, np.zeros(50, bool), 0)
+    made = attack(attack.options(neighbours=1), 0)
+    made.fit(known)
+    assert np.array_equal(made.guess(inputs.reshape(50, 16)[:5]), inputs[:5])
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
+        assert (path.parent / link).exists(), link
+
+
+def test_commands_in_the_texts_exist():
+    from wireleak.cli import app
+
+    known = {command.callback.__name__ for command in app.registered_commands}
+    named = {
+        word for path in TEXTS for block in blocks("console", path) for word in re.findall(r"wireleak (\w+)", block)
+    }
+    assert named and named <= known
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = {
+        word for path in TEXTS for block in blocks("console", path) for word in re.findall(r"\$ make ([a-z-]+)", block)
+    }
+    assert used and used <= targets
