@@ -28,8 +28,8 @@ import numpy as np
 import torch
 
 from client.link import Stream
-from server.config import ModelConfig
 from server.stage import HeadStage
+from wireleak.models import ModelConfig
 from wireleak.wire import bind, channel_options, encode_tensor, open_channel
 from wireleak.wire import split_head_pb2 as pb
 

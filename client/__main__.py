@@ -30,12 +30,13 @@ def serve(config: Annotated[Path, typer.Option(help="The device's config, JSON."
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
-    from client.config import ConfigError, DeviceConfig, read
+    from client.config import DeviceConfig
     from client.link import HeadError
     from client.serve import serve as serve_inputs
+    from wireleak.config import ConfigError, read_config
 
     try:
-        device = read(config, DeviceConfig)
+        device = read_config(config, DeviceConfig)
         count = serve_inputs(device)
     except (ConfigError, HeadError, OSError) as error:
         typer.echo(f"client serve: {error}", err=True)

@@ -14,7 +14,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
-from client.config import ClientConfig, ConfigError, HeadConfig, read
+from client.config import ClientConfig, HeadConfig
 from client.encoder import (
     Training,
     predict_split,
@@ -25,6 +25,7 @@ from client.encoder import (
 )
 from client.examples import read_examples
 from client.link import connect
+from wireleak.config import ConfigError, read_config
 
 app = ClientApp()
 
@@ -68,7 +69,7 @@ def _config(context: Context) -> ClientConfig:
     named = context.node_config.get("config")
     if not named:
         raise ConfigError("""config: start the node with --node-config 'config="/…/client-0/config.json"'""")
-    return read(Path(str(named)), ClientConfig)
+    return read_config(Path(str(named)), ClientConfig)
 
 
 def _module(config: ClientConfig, message: Message) -> nn.Module:

@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from client.config import ConfigError, ModelConfig
+from wireleak.config import ConfigError
+from wireleak.models import ModelConfig
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]

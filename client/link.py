@@ -10,7 +10,8 @@ from typing import Generic, TypeVar, cast
 
 import grpc
 
-from client.config import HeadConfig, ModelConfig
+from client.config import HeadConfig
+from wireleak.models import ModelConfig
 from wireleak.wire import VERSION, WireError, open_channel
 from wireleak.wire import split_head_pb2 as pb
 from wireleak.wire.split_head_pb2_grpc import SplitHeadStub

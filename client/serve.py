@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from client.config import ConfigError, DeviceConfig
+from client.config import DeviceConfig
 from client.encoder import predict_split
 from client.examples import Floats, read_inputs
 from client.link import connect
+from wireleak.config import ConfigError
 from wireleak.models import load_weights
 
 

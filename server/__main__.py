@@ -31,11 +31,12 @@ def head(config: Annotated[Path, typer.Option(help="The server's config, JSON.")
     # Whoever stops the process while torch is still being imported gets an orderly end as well.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
-    from server.config import ConfigError, read
+    from server.config import ServerConfig
     from server.head import run
+    from wireleak.config import ConfigError, read_config
 
     try:
-        run(read(config))
+        run(read_config(config, ServerConfig))
     except (ConfigError, OSError) as error:
         typer.echo(f"server head: {error}", err=True)
         raise typer.Exit(2) from error

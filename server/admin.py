@@ -14,8 +14,8 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from server.checkpoints import head_path
-from server.config import ConfigError
 from server.stage import HeadStage
+from wireleak.config import ConfigError
 from wireleak.wire import open_channel
 
 _SERVICE = "wireleak.server.HeadAdmin"

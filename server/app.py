@@ -10,8 +10,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from server.config import ConfigError, read
+from server.config import ServerConfig
 from server.rounds import Rounds
+from wireleak.config import ConfigError, read_config
 
 app = ServerApp()
 
@@ -25,7 +26,7 @@ def main(grid: Grid, context: Context) -> None:
         raise ConfigError(
             """config: name the server's config: flwr run . NAME --run-config 'config="/…/config.json"'"""
         )
-    config = read(Path(named))
+    config = read_config(Path(named), ServerConfig)
     random.seed(config.seed)  # the strategy samples clients with it
     # Who is there takes part: the rounds themselves wait for the first `clients`, and go on after a loss.
     strategy = FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from server.config import ConfigError, ModelConfig
+from wireleak.config import ConfigError
+from wireleak.models import ModelConfig
 
 _NAME = re.compile(r"(encoder|head)-([1-9]\d*)\.safetensors")
 

@@ -15,9 +15,10 @@ import torch
 
 from server.admin import admin_handler
 from server.checkpoints import head_path, newest
-from server.config import ConfigError, ServerConfig
+from server.config import ServerConfig
 from server.service import SplitHead
 from server.stage import HeadStage
+from wireleak.config import ConfigError
 from wireleak.wire import bind, channel_options
 from wireleak.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
 

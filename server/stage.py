@@ -13,8 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from server.checkpoints import CheckpointError
-from server.config import ModelConfig
-from wireleak.models import load_weights, save_weights
+from wireleak.models import ModelConfig, load_weights, save_weights
 
 Floats = npt.NDArray[np.float32]
 

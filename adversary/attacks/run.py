@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from pydantic import ValidationError
 
-from adversary.attacks import config, controls
+from adversary.attacks import controls
+from adversary.attacks.config import AttackConfig
 from adversary.attacks.knowledge import Array, Captured, Knowledge, surrogate
 from adversary.attacks.registry import Attack, attacks, find, summary
 from adversary.tap.pcap import CaptureError
+from wireleak.config import ConfigError, first_mistake, read_config
 
 
 def attack(config: Path) -> None:
@@ -63,12 +66,15 @@ class _Run:
     """One attack's state; whatever a user can get wrong fails in the constructor."""
 
     def __init__(self, path: Path) -> None:
-        self.config = config.load(path)
+        self.config = read_config(path, AttackConfig)
         self.kind = find(self.config.attack)
         if (self.config.target == "input") != (self.kind.targets == "input"):
             what = '"input"' if self.kind.targets == "input" else "the name of an attribute"
             raise ValueError(f"target: {self.kind.name} guesses {what}, not {self.config.target!r}")
-        self.settings = config.valid(self.kind.options, self.config.options, "options.")
+        try:
+            self.settings = self.kind.options.model_validate(self.config.options)
+        except ValidationError as error:
+            raise ConfigError(f"options.{first_mistake(error, self.kind.options)}") from None
         self.known = surrogate(self.config.granted.surrogate, self.config.target, self.config.seed)
         self.guesses: dict[str, Array] = {}
         self.notes: list[str] = []

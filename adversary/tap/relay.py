@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from adversary.tap.forward import Relay, Tapped, log, show_address
 from adversary.tap.record import Capture, CaptureError, Endpoint
+from wireleak.config import ConfigError, Strict, read_config
 
 MISTAKE, FAILED = 2, 3
 
@@ -42,20 +43,18 @@ def _check_address(text: str) -> str:
 Address = Annotated[str, AfterValidator(_check_address)]
 
 
-class Link(BaseModel):
+class Link(Strict):
     """One tapped link: whoever connects to `listen` reaches `upstream`, and `capture` records it."""
 
-    model_config = ConfigDict(extra="forbid")
     name: str
     listen: Address
     upstream: Address
     capture: Path
 
 
-class RelayConfig(BaseModel):
+class RelayConfig(Strict):
     """What `python -m adversary relay` reads; see docs/architecture.md."""
 
-    model_config = ConfigDict(extra="forbid")
     links: list[Link] = Field(min_length=1)
     ready: Path | None = None
 
@@ -77,11 +76,9 @@ def main(config: Path) -> None:
         Status 2 for a mistake in the config, 3 where a capture cannot be written; one line on stderr says which.
     """
     try:
-        parsed = RelayConfig.model_validate_json(config.read_bytes())
-    except OSError as error:
-        raise _exit(MISTAKE, f"--config: cannot read {config}: {error.strerror}") from error
-    except ValidationError as error:
-        raise _exit(MISTAKE, _first_mistake(error)) from error
+        parsed = read_config(config, RelayConfig)
+    except ConfigError as error:
+        raise _exit(MISTAKE, str(error)) from error
     _serve(parsed, lambda index, key: f"links[{index}].{key}")
 
 
@@ -165,12 +162,6 @@ def _write_ready(path: Path, addresses: dict[str, str]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps({"links": addresses}))
     temporary.replace(path)
-
-
-def _first_mistake(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    return f"{place or 'config'}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _exit(status: int, text: str) -> SystemExit:

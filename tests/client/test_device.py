@@ -61,13 +61,13 @@ def test_a_device_gets_its_predictions(serve: Any, device: Any, shard: Any) -> N
     ("changes", "line"),
     [
         ({"head": {"address": "127.0.0.1:1"}}, "head at 127.0.0.1:1: UNAVAILABLE: "),
-        ({"head": {}}, "head.address: Field required"),
+        ({"head": {}}, "head.address: is missing"),
         ({"model": MODEL | {"cut": 3}}, "encoder: "),
         ({"inputs": "/nowhere.npz"}, "inputs: cannot read /nowhere.npz"),
         ({"encoder": "/nowhere.safetensors"}, "encoder: /nowhere.safetensors does not hold the encoder"),
         ({"batch": 0}, "batch: Input should be greater than 0"),
         ({"inputs": "inputs.npz"}, "inputs: inputs.npz is not absolute"),
-        ({"colour": 1}, "colour: Extra inputs"),
+        ({"colour": 1}, "colour: no such key"),
     ],
 )
 def test_a_mistake_is_one_line(serve: Any, device: Any, changes: dict[str, Any], line: str) -> None:

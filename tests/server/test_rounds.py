@@ -14,8 +14,9 @@ from flwr.serverapp.strategy import FedAvg
 from safetensors.numpy import load_file
 
 from server.admin import HeadAdminError
-from server.config import ConfigError, ServerConfig
+from server.config import ServerConfig
 from server.rounds import RoundError, Rounds
+from wireleak.config import ConfigError
 
 Client = Callable[[Message], Message | None]
 

@@ -23,7 +23,14 @@ from wireleak.lab.processes import Launcher, LaunchError, Process, describe_stat
 _log = logging.getLogger(__name__)
 Value = str | int | float | bool
 # What a node downloads, from where `wireleak` is installed (a checkout or site-packages).
-APP_FILES = ("client/**/*.py", "server/**/*.py", "wireleak/__init__.py", "wireleak/wire/*.py", "wireleak/models/*.py")
+APP_FILES = (
+    "client/**/*.py",
+    "server/**/*.py",
+    "wireleak/__init__.py",
+    "wireleak/config.py",
+    "wireleak/wire/*.py",
+    "wireleak/models/*.py",
+)
 _APP_PROJECT = """\
 [project]
 name = "wireleak"

@@ -71,7 +71,7 @@ def grant_of(job: AttackJob, described: dict[str, dict[str, Any]]) -> Grant:
         seed=job.cell.seed,
         sees=threat["sees"],
         knows=threat["knows"],
-        files=[str(Path(path).relative_to(job.cell.folder)) for path in meta["granted"].values()],
+        files=[Path(path).name for path in meta["granted"].values()],
         observations=sum(meta["observations"].values()),
         note=meta["prior"] or "; ".join(meta["notes"]),
     )

@@ -7,7 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from wireleak.config import Strict, first_mistake
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
@@ -16,15 +18,11 @@ class StudyError(ValueError):
     """A study cannot run as declared: one line that names the field and the fix."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Data(_Strict):
+class Data(Strict):
     """Which data set, and who holds how much of it."""
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     clients: PositiveInt = 3
     train: PositiveInt = Field(description="training examples of all clients together")
     evaluation: PositiveInt = Field(description="examples for the main task's accuracy")
@@ -41,13 +39,13 @@ class Data(_Strict):
     )
 
 
-class Model(_Strict):
+class Model(Strict):
     """Which network; each variant cuts it."""
 
     name: str
 
 
-class System(_Strict):
+class System(Strict):
     """How the model is trained."""
 
     mode: Literal["split", "federated"] = "split"
@@ -58,7 +56,7 @@ class System(_Strict):
     timeout: PositiveFloat = 300.0
 
 
-class Serve(_Strict):
+class Serve(Strict):
     """How devices stream for predictions after training."""
 
     victim_batch: PositiveInt = 1
@@ -68,7 +66,7 @@ class Serve(_Strict):
     )
 
 
-class Tap(_Strict):
+class Tap(Strict):
     """What is kept of the captures."""
 
     keep_training: bool = Field(
@@ -77,7 +75,7 @@ class Tap(_Strict):
     )
 
 
-class Threat(_Strict):
+class Threat(Strict):
     """What the attacker is granted; an attack that needs more is refused."""
 
     vantage: str = "gateway"
@@ -85,7 +83,7 @@ class Threat(_Strict):
     knows: tuple[str, ...] = ("surrogate", "queries")
 
 
-class Variant(_Strict):
+class Variant(Strict):
     """One arm of the study."""
 
     name: Name
@@ -100,7 +98,7 @@ class Variant(_Strict):
         return self.link != "plaintext"
 
 
-class AttackUse(_Strict):
+class AttackUse(Strict):
     """One attack, on which targets, with which options."""
 
     name: str
@@ -109,10 +107,10 @@ class AttackUse(_Strict):
     untrained: Literal["every seed", "first seed", "never"] = Field(
         default="every seed", description="when the control on an untrained encoder runs; it costs a fit of its own"
     )
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
-class Study(_Strict):
+class Study(Strict):
     """A declared experiment."""
 
     name: Name
@@ -192,14 +190,4 @@ def load_study(name: str) -> tuple[Study, Path]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"study: {path} is not TOML: {error}") from error
     except ValidationError as error:
-        raise StudyError(f"study: {path.name}: {first_problem(error)}") from error
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first validation problem as one line: field, what is wrong."""
-    problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        message = "no such key; remove it or check its spelling"
-    return f"{field}: {message}" if field else message
+        raise StudyError(f"study: {path.name}: {first_mistake(error)}") from error

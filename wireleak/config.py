@@ -1,0 +1,70 @@
+"""Configs and studies as files: checked whole before anything starts, one line for the first mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from wireleak.wire import Security
+
+
+class ConfigError(ValueError):
+    """A config, or a file it names, cannot be used; the message is one line that names the field."""
+
+
+class Strict(BaseModel):
+    """Base of every config: an unknown key is a mistake, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SecurityConfig(Security):
+    """How a link is protected; see `wireleak.wire.Security`."""
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{path} is not absolute; give the whole path")
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Read and check a JSON config.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or its first wrong field.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"config: cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{first_mistake(error, kind)} (in {path})") from error
+
+
+def first_mistake(error: ValidationError, kind: type[BaseModel] | None = None) -> str:
+    """The first mistake as one line: the field, e.g. "links[0].listen", and what is wrong with it.
+
+    `kind` is what was validated; with it an unknown key is answered by the known ones.
+    """
+    first = error.errors()[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        message = "is missing"
+    elif first["type"] == "extra_forbidden":
+        known = ", ".join(kind.model_fields) if kind and len(first["loc"]) == 1 else ""
+        message = f"no such key; choose from {known}" if known else "no such key; remove it or check its spelling"
+    elif first["type"] == "json_invalid":
+        place = "config"
+    return f"{place}: {message}" if place else message
