@@ -18,6 +18,8 @@ from adversary.tap.spool import DELAY_NS, Spool
 
 # What one read takes at most: larger falls out of the processor's cache before it is sent on.
 CHUNK = 256 << 10
+# Room for as many is made at each poll.
+_EVENTS = 64
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -87,11 +89,12 @@ class Relay:
         spool, handlers = self._spool, self._handlers
         waiting = False
         while not self._stopping:
-            for descriptor, _ in self._epoll.poll(DELAY_NS / 1e9 if waiting else -1):
+            events = self._epoll.poll(DELAY_NS / 1e9 if waiting else -1, _EVENTS)
+            for descriptor, _ in events:
                 handler = handlers.get(descriptor)
                 if handler is not None:
                     handler()
-            waiting = spool.hand_over_if_due(time.time_ns())
+            waiting = spool.hand_over_if_due(time.time_ns(), active=bool(events))
             if self._closing:
                 self._close_pending()
         self._close()

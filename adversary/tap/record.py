@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,10 +35,12 @@ _SYN_OPTIONS = struct.pack("!BBHBBBB", 2, 4, MAX_PAYLOAD, 3, 3, 14, 0)
 _TTL = 64
 _WINDOW = 65_535
 _ISN_STEP = 64_009
-# The kernel takes at most 1024 pieces in one writev.
-_MAX_PIECES = 1024
+# The kernel takes at most 1024 pieces in one writev, and may not let another thread run before it has returned.
+_MAX_PIECES, _MAX_WRITE = 1024, 256 << 10
 
 Endpoint = tuple[str, int]
+# Conversation, side, payload and time (ns).
+_Arrival = tuple["Conversation", int, memoryview, int]
 
 
 class CaptureError(Exception):
@@ -71,7 +74,8 @@ class Batch:
 class Capture:
     """A pcap file that is made at once and always ends at a packet boundary.
 
-    Records collect in a batch (`add`), which one thread takes (`take`) and another may write (`write`).
+    Records collect in a batch (`add`), which one thread takes (`take`) and another may write (`write`). Data that
+    arrived is only noted (`defer`) until then: whoever forwards it has better to do than to make headers.
 
     Parameters
     ----------
@@ -87,6 +91,7 @@ class Capture:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._batch = Batch()
+        self._arrivals: list[_Arrival] = []
         self._end = 0
         self._conversations = 0
         self._unacknowledged: set[Conversation] = set()
@@ -102,6 +107,7 @@ class Capture:
 
     def converse(self, client: Endpoint, server: Endpoint, now: int) -> Conversation:
         """Record the handshake of a new connection at `now` (ns since the epoch)."""
+        self.settle()
         self._conversations += 1
         return Conversation(self, client, server, (self._conversations * _ISN_STEP) & 0xFFFFFFFF, now)
 
@@ -114,17 +120,20 @@ class Capture:
             size += len(payload)
         self._batch.sizes.append(size)
 
-    def owes(self, conversation: Conversation) -> None:
-        """Note a conversation whose last data no segment has acknowledged yet."""
-        self._unacknowledged.add(conversation)
+    def defer(self, arrival: _Arrival) -> None:
+        """Note data that arrived; its payload must stay unchanged until it is written."""
+        self._arrivals.append(arrival)
 
-    @property
-    def waiting(self) -> int:
-        """How many records wait."""
-        return len(self._batch.sizes)
+    def settle(self) -> None:
+        """Make the records of all that was deferred, before those of anything later."""
+        arrivals, self._arrivals = self._arrivals, []
+        for conversation, side, payload, now in arrivals:
+            conversation.segments(side, payload, now)
+            self._unacknowledged.add(conversation)
 
     def take(self, now: int) -> Batch:
         """Acknowledge at `now` (ns) what is still open and hand out the batch."""
+        self.settle()
         for conversation in self._unacknowledged:
             conversation.acknowledge(now)
         self._unacknowledged.clear()
@@ -140,8 +149,8 @@ class Capture:
             The file cannot grow; it then ends at the last whole packet, and is closed.
         """
         try:
-            for start in range(0, len(batch.pieces), _MAX_PIECES):
-                _write_all(self._file, batch.pieces[start : start + _MAX_PIECES])
+            for pieces in _portions(batch.pieces):
+                _write_all(self._file, pieces)
         except OSError as error:
             self._truncate(batch.sizes)
             raise CaptureError(self.path, error) from error
@@ -193,17 +202,22 @@ class Conversation:
 
     def data(self, side: int, payload: memoryview, now: int) -> None:
         """Record bytes that `side` (0 client, 1 server) sent, at the time of their arrival (ns)."""
+        self._capture.defer((self, side, payload, now))
+
+    def segments(self, side: int, payload: memoryview, now: int) -> None:
+        """Make the records of data that was deferred."""
         for start in range(0, len(payload), MAX_PAYLOAD):
             self._segment(side, PSH | ACK, now, payload[start : start + MAX_PAYLOAD])
-        self._capture.owes(self)
 
     def finish(self, side: int, now: int) -> None:
         """Record that `side` will send no more (FIN) and that the other acknowledges it."""
+        self._capture.settle()
         self._segment(side, FIN | ACK, now)
         self._segment(1 - side, ACK, now)
 
     def reset(self, side: int, now: int) -> None:
         """Record that `side` reset the connection."""
+        self._capture.settle()
         self._segment(side, RST | ACK, now)
 
     def acknowledge(self, now: int) -> None:
@@ -266,6 +280,20 @@ def _host(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     host = ipaddress.ip_address(address.partition("%")[0])
     mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
     return mapped or host
+
+
+def _portions(pieces: list[bytes | memoryview]) -> Iterator[list[bytes | memoryview]]:
+    """Split into runs that one writev takes at once."""
+    portion: list[bytes | memoryview] = []
+    size = 0
+    for piece in pieces:
+        portion.append(piece)
+        size += len(piece)
+        if size >= _MAX_WRITE or len(portion) == _MAX_PIECES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _write_all(file: int, pieces: list[bytes | memoryview]) -> None:

@@ -51,6 +51,7 @@ class Spool:
             self._free.put(memoryview(bytearray(b"\1" * BLOCK)))
         self._block = memoryview(bytearray(BLOCK))
         self._used = 0
+        self._kept = 0
         self._since = 0
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
@@ -64,23 +65,26 @@ class Spool:
     def keep(self, size: int) -> None:
         """Keep the first `size` bytes of the last space until they are written."""
         self._used += size
+        self._kept += 1
 
-    def hand_over_if_due(self, now: int) -> bool:
-        """Hand over at `now` (ns) what has waited long enough or is much; return whether anything still waits."""
-        waiting = sum(capture.waiting for capture in self._captures)
-        if not waiting:
-            return False
+    def hand_over_if_due(self, now: int, *, active: bool) -> bool:
+        """Hand over at `now` (ns) what has waited long enough or is much; return whether anything may still wait.
+
+        `active` says whether anything may have been received since the last call.
+        """
         if not self._since:
-            self._since = now
-        if waiting < MAX_RECORDS and now - self._since < DELAY_NS:
+            self._since = now if active else 0
+            return active
+        if self._kept < MAX_RECORDS and now - self._since < DELAY_NS:
             return True
         self.hand_over(now)
         return False
 
     def hand_over(self, now: int) -> None:
         """Give all that waits to the writer."""
-        work = [(capture, capture.take(now)) for capture in self._captures if capture.waiting]
-        self._since = 0
+        batches = [(capture, capture.take(now)) for capture in self._captures]
+        work = [(capture, batch) for capture, batch in batches if batch.sizes]
+        self._since = self._kept = 0
         if work:
             self._work.put((work, self._block))
             self._block = self._next_block()

@@ -219,7 +219,7 @@ def listener(address):
 
 def test_the_tap_killed_stops_the_run_and_keeps_what_was_captured(running, wireleak):
     process, wait_for, folder = running
-    capture = wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=1_000_000)
+    capture = wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=3_000_000)
     ready = json.loads((capture.parent / "ready.json").read_text())
     listener(ready["links"]["train-client-0"]).kill()
     _, error = process.communicate(timeout=60)
@@ -254,7 +254,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_captured(tiny_study, wirel
 
 def test_ctrl_c_stops_every_process_and_says_where_the_captures_are(running):
     process, wait_for, folder = running
-    wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=1_000_000)
+    wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=3_000_000)
     process.send_signal(signal.SIGINT)
     printed, error = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -264,7 +264,7 @@ def test_ctrl_c_stops_every_process_and_says_where_the_captures_are(running):
 
 def test_a_client_killed_in_a_round_does_not_stop_the_others(running):
     process, wait_for, _ = running
-    capture = wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=1_000_000)
+    capture = wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=3_000_000)
     cell = capture.parent.parent
     # The ClientApp is the process that talks to the head through the tap.
     ready = json.loads((capture.parent / "ready.json").read_text())
