@@ -163,7 +163,3 @@ def become_adversary(*argv: str) -> NoReturn:
     sys.stdout.flush()
     execv: Callable[[str, list[str]], NoReturn] = os.execv
     execv(sys.executable, [sys.executable, "-m", "adversary", *argv])
-
-
-if __name__ == "__main__":
-    app()

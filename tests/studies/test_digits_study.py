@@ -12,7 +12,7 @@ from wireleak.lab.scores import boards, compare
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
-    command = [sys.executable, "-m", "wireleak.cli", "run", "digits"]
+    command = [sys.executable, "-m", "wireleak", "run", "digits"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     results = read_results(folder / "runs" / "digits-latest")

@@ -70,7 +70,11 @@ def run_study(
         check_attacks(plan, describe_attacks(launcher))
         folder = _open_folder(plan, out, source, resume)
         cells = plan.cells(folder)
-        console.print(f"[bold]{study.name}[/]: {len(cells)} cells into {folder}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[bold]{study.name}[/]: {len(cells)} cells (variant by seed) into {folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
         schedule = _Schedule(plan, launcher, jobs, console)
         try:
             schedule.run(cells)

@@ -54,7 +54,7 @@ def wireleak():
     """Runs the command as a user would."""
 
     def run(*argv, cwd, **options):
-        command = [sys.executable, "-m", "wireleak.cli", *map(str, argv)]
+        command = [sys.executable, "-m", "wireleak", *map(str, argv)]
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, **options)
 
     return run

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,13 +153,26 @@ def test_the_guides_way_to_read_a_capture_from_python(tiny_run):
 def test_tap_records_a_link_by_hand(tmp_path, wireleak):
     example = wireleak("tap", "--help", cwd=tmp_path, env=os.environ | {"COLUMNS": "200"}).stdout
     assert "--listen 127.0.0.1:9000 --upstream 127.0.0.1:9092 --output link.pcap" in example
-    command = [sys.executable, "-m", "wireleak.cli", "tap", "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "wireleak", "tap", "--listen", "127.0.0.1:0"]
     command += ["--upstream", "127.0.0.1:9", "--output", "link.pcap"]
     tap = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert "recorded in" in tap.stdout.readline()
     tap.send_signal(signal.SIGINT)
     assert tap.wait(10) == 0
     assert (tmp_path / "link.pcap").stat().st_size == 24
+
+
+@pytest.mark.skipif(shutil.which("tcpdump") is None or os.geteuid() != 0, reason="needs tcpdump, and root to capture")
+def test_sniff_records_an_interface_by_hand(tmp_path, wireleak):
+    example = wireleak("sniff", "--help", cwd=tmp_path, env=os.environ | {"COLUMNS": "200"}).stdout
+    assert "--interface lo --output lo.pcap --filter 'tcp port 9092'" in example
+    command = [sys.executable, "-m", "wireleak", "sniff", "--interface", "lo", "--output", "lo.pcap"]
+    command += ["--filter", "tcp port 9092"]
+    sniffer = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert "sniffing lo" in sniffer.stdout.readline()
+    sniffer.send_signal(signal.SIGINT)
+    assert sniffer.wait(10) == 0
+    assert (tmp_path / "lo.pcap").stat().st_size == 24
 
 
 @pytest.mark.parametrize(
@@ -186,7 +200,7 @@ def running(tiny_study):
     """A run under way, and a way to wait for something in its folder."""
     tiny_study.write_text(tiny_study.read_text().replace("epochs = 1\n", "epochs = 40\n"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "wireleak.cli", "run", "tiny.toml", "--jobs", "1"],
+        [sys.executable, "-m", "wireleak", "run", "tiny.toml", "--jobs", "1"],
         cwd=tiny_study.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,1 +1,0 @@
-"""Defences that a client adds, one file each."""
