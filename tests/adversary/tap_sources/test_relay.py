@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import signal
 import socket
@@ -158,7 +157,9 @@ def test_tshark_reads_a_grpc_conversation_without_a_warning(tmp_path, split_head
 @needs_tshark
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_many_parallel_connections_are_byte_exact(tmp_path, host, streams):
-    payloads = [os.urandom(200_000 + 1000 * i) for i in range(40)]
+    # Plain text, every word another: tshark takes random bytes for some protocol or other now and then, and complains.
+    words = " ".join(f"{number:06d}" for number in range(40_000)).encode()
+    payloads = [words[7 * 100 * i :][: 200_000 + 1000 * i] for i in range(40)]
     used: dict[int, bytes] = {}
 
     def talk(address, payload):
