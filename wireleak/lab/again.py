@@ -8,13 +8,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from wireleak.lab.cell import write_json
-from wireleak.lab.processes import Launcher, LaunchError
+from wireleak.lab.attacking import fit_and_guess
+from wireleak.lab.processes import Launcher
 from wireleak.lab.score import read_guesses
 from wireleak.lab.study import StudyError
 from wireleak.measures import Score, score_attribute, score_reconstruction
-
-HOW = "; name it"
 
 
 def attack_again(
@@ -64,26 +62,17 @@ def attack_again(
             raise StudyError("--victims: how many inputs the victims sent is not known here; give a number")
         victims = len(truth)
     out = (out or cell / "adversary" / f"{attack}-{target}-again").resolve()
-    config = write_json(
-        out / "config.json",
-        {
-            "attack": attack,
-            "target": target,
-            "seed": seed,
-            "options": {},
-            "captures": {"device": [str(device)], "victims": [str(_existing(capture, "CAPTURE"))]},
-            "tensors": None,
-            "granted": {"surrogate": str(surrogate)},
-            "victims": victims,
-            "out": str(out),
-        },
-    )
+    config = {
+        "attack": attack,
+        "target": target,
+        "seed": seed,
+        "captures": {"device": [str(device)], "victims": [str(_existing(capture, "CAPTURE"))]},
+        "granted": {"surrogate": str(surrogate)},
+        "victims": victims,
+        "out": str(out),
+    }
     with console.status(f"{attack} on {capture.name}"), Launcher(preload=False) as launcher:
-        argv = ["-m", "adversary", "attack", "--config", str(config)]
-        launcher.finish(launcher.start(attack, argv, out / "attack.log", essential=False), 3600)
-    guesses = out / "guesses.npz"
-    if not guesses.is_file():
-        raise LaunchError(f"{attack}: ended without guesses; see {out / 'attack.log'}")
+        guesses = fit_and_guess(launcher, attack, config, out / "attack.log")
     console.print(f"guesses: {guesses}", soft_wrap=True, highlight=False)
     if truth is not None:
         console.print(_scores(guesses, truth, seed, reconstruction=target == "input"))
@@ -91,7 +80,7 @@ def attack_again(
 
 def _existing(path: Path, option: str) -> Path:
     if not path.is_file():
-        raise StudyError(f"{option}: no file {path}{HOW}")
+        raise StudyError(f"{option}: no file {path}; name it")
     return path.resolve()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from wireleak.lab.cell import UNTRAINED, Cell, write_json
+from wireleak.lab.cell import UNTRAINED, Cell
+from wireleak.lab.files import write_json
 from wireleak.lab.processes import Launcher, LaunchError
 from wireleak.lab.study import AttackUse
 
@@ -72,25 +73,35 @@ def run_attack(job: AttackJob, launcher: Launcher) -> None:
         captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
         captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]
     in_process = job.target == "input" and not cell.variant.encrypted
-    config = write_json(
-        job.out / "config.json",
-        {
-            "attack": job.use.name,
-            "target": job.target,
-            "seed": cell.seed,
-            "options": job.use.options,
-            "captures": captures,
-            "tensors": _tensors_in_process(cell) if in_process else None,
-            "granted": {"surrogate": str(cell.surrogate)},
-            "victims": cell.study.data.victims,
-            "out": str(job.out),
-        },
-    )
-    argv = ["-m", "adversary", "attack", "--config", str(config)]
-    process = launcher.start(job.name, argv, log=cell.log(f"attack-{job.use.name}-{job.target}"), essential=False)
-    launcher.finish(process, ATTACK_SECONDS)
-    if not job.guesses.is_file():
-        raise LaunchError(f"{job.name}: ended without guesses; see {process.log}")
+    config = {
+        "attack": job.use.name,
+        "target": job.target,
+        "seed": cell.seed,
+        "options": job.use.options,
+        "captures": captures,
+        "tensors": _tensors_in_process(cell) if in_process else None,
+        "granted": {"surrogate": str(cell.surrogate)},
+        "victims": cell.study.data.victims,
+        "out": str(job.out),
+    }
+    fit_and_guess(launcher, job.name, config, cell.log(f"attack-{job.use.name}-{job.target}"))
+
+
+def fit_and_guess(launcher: Launcher, name: str, config: dict[str, Any], log: Path) -> Path:
+    """Run the adversary with an attack config (docs/architecture.md) and return the path of its guesses.
+
+    Raises
+    ------
+    LaunchError
+        It failed.
+    """
+    out = Path(config["out"])
+    argv = ["-m", "adversary", "attack", "--config", str(write_json(out / "config.json", config))]
+    launcher.finish(launcher.start(name, argv, log, essential=False), ATTACK_SECONDS)
+    guesses = out / "guesses.npz"
+    if not guesses.is_file():
+        raise LaunchError(f"{name}: ended without guesses; see {log}")
+    return guesses
 
 
 def _tensors_in_process(cell: Cell) -> dict[str, str]:

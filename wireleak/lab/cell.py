@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from wireleak.lab.study import Study, Variant
 
@@ -115,21 +109,3 @@ class Cell:
             "cut": self.variant.cut,
             "seed": self.seed,
         }
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """Write JSON atomically and return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(value, indent=1, default=str) + "\n")
-    scratch.replace(path)
-    return path
-
-
-def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Path:
-    """Write an .npz atomically and return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(scratch, allow_pickle=False, **arrays)
-    scratch.replace(path)
-    return path

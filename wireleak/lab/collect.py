@@ -18,7 +18,7 @@ import psutil
 from rich.table import Table
 
 from wireleak.data import dependence
-from wireleak.lab.attacking import attack_jobs, describe_attacks
+from wireleak.lab.attacking import attack_jobs
 from wireleak.lab.cell import Cell
 from wireleak.lab.plan import Plan
 from wireleak.lab.processes import Launcher
@@ -53,7 +53,7 @@ class Findings:
 
 
 def collect(
-    plan: Plan, findings: Findings, launcher: Launcher, folder: Path, began: float, command: str
+    plan: Plan, findings: Findings, described: dict[str, dict[str, Any]], folder: Path, began: float, command: str
 ) -> tuple[Table, Path]:
     """Write the run's results and report.
 
@@ -62,8 +62,8 @@ def collect(
     plan : Plan
     findings : Findings
         Of every cell.
-    launcher : Launcher
-        Starts the adversary that describes its attacks.
+    described : dict
+        The adversary's own account of its attacks, by name.
     folder : Path
         The run's folder.
     began : float
@@ -78,7 +78,6 @@ def collect(
     report : Path
         The report's path.
     """
-    described = describe_attacks(launcher)
     cells = plan.cells(folder)
     jobs = [job for cell in cells for job in attack_jobs(cell)]
     study = plan.study
@@ -116,7 +115,7 @@ def _variants(plan: Plan) -> list[Variant]:
             Variant(
                 name=variant.name,
                 cut=variant.cut,
-                link="tls" if variant.encrypted else "plaintext",
+                link=variant.seen_as,
                 mode=variant.mode or study.system.mode,
                 floats_on_wire=floats,
                 bytes_per_inference=4 * floats,
@@ -135,7 +134,7 @@ def _tasks(cell: Cell) -> list[Task]:
         Task(
             variant=cell.variant.name,
             seed=cell.seed,
-            link="tls" if cell.variant.encrypted else "plaintext",
+            link=cell.variant.seen_as,
             value=last["evaluation_accuracy"],
             n=len(labels),
             rounds=last["round"],
@@ -181,7 +180,7 @@ def _wire(cell: Cell, seen: dict[str, Any]) -> Wire:
         variant=cell.variant.name,
         seed=cell.seed,
         link_name=Path(seen["capture"]).stem,
-        link="tls" if cell.variant.encrypted else "plaintext",
+        link=cell.variant.seen_as,
         endpoints=[f"{stream['client']} → {stream['server']}" for stream in streams],
         calls=[
             Call(method=call["method"], count=call["calls"], bytes=call["up"]["bytes"] + call["down"]["bytes"])

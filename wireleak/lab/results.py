@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import math
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wireleak.lab.files import write_atomically
 
 SCHEMA_VERSION = 1
 COLUMNS = (
@@ -300,17 +300,3 @@ def read_pictures(folder: Path) -> list[Pictures]:
 def _stored_pictures(stored: Any, number: int, entry: dict[str, Any]) -> Pictures:
     guesses = {name: stored[f"{number}/guess/{name}"] for name in entry["guesses"]}
     return Pictures(**(entry | {"originals": stored[f"{number}/originals"], "guesses": guesses}))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path` whole or not at all."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

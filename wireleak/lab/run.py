@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from wireleak.lab.attacking import AttackJob, attack_jobs, describe_attacks, run_attack
-from wireleak.lab.cell import Cell, write_json
+from wireleak.lab.cell import Cell
 from wireleak.lab.collect import Findings, collect, inspect_captures
+from wireleak.lab.files import write_json
 from wireleak.lab.launch import capture_cell
 from wireleak.lab.plan import Plan, check_attacks, make_plan, write_cell
 from wireleak.lab.processes import Launcher, LaunchError
@@ -67,7 +68,8 @@ def run_study(
     # The fork server imports while the data is read.
     with Launcher(preload=preload) as launcher:
         plan = make_plan(study, data, seeds)
-        check_attacks(plan, describe_attacks(launcher))
+        described = describe_attacks(launcher)
+        check_attacks(plan, described)
         folder = _open_folder(plan, out, source, resume)
         cells = plan.cells(folder)
         console.print(
@@ -90,7 +92,7 @@ def run_study(
             folder / "processes.json",
             [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes],
         )
-        table, report = collect(plan, schedule.findings, launcher, folder, began, f"wireleak run {name}")
+        table, report = collect(plan, schedule.findings, described, folder, began, f"wireleak run {name}")
     _point_latest(folder, study.name)
     console.print(table)
     console.print(f"report: {report}", soft_wrap=True, highlight=False)
@@ -120,9 +122,7 @@ class _Schedule:
                 for cell in cells:
                     self._submit(self.cell_pool, self._capture, cell)
                 while pending := self._pending():
-                    finished, _ = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
-                    for future in finished:
-                        future.result()
+                    wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
             except BaseException:
                 self.launcher.kill()
                 raise
@@ -135,7 +135,7 @@ class _Schedule:
             self.futures.add(pool.submit(work, *args))
 
     def _pending(self) -> Iterable[Future[None]]:
-        """Futures whose result was not looked at yet."""
+        """What is still to be done; the first failure of what has ended is raised."""
         with self.lock:
             done = {future for future in self.futures if future.done()}
             for future in done:

@@ -11,17 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.lab.attacking import AttackJob
-from wireleak.lab.results import Grant, Link, Pictures, Row
+from wireleak.lab.results import Grant, Pictures, Row
 from wireleak.measures import Score, conditional_probabilities, score_attribute, score_reconstruction
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 # The first victims of the stream, whatever became of them: a rule that does not look at the result.
 SHOWN = 12
-
-
-def link_of(job: AttackJob) -> Link:
-    """How the report names the cell's link."""
-    return "tls" if job.cell.variant.encrypted else "plaintext"
 
 
 def read_guesses(path: Path) -> Arrays:
@@ -67,7 +62,7 @@ def grant_of(job: AttackJob, described: dict[str, dict[str, Any]]) -> Grant:
         attack=job.use.name,
         target=job.target,
         vantage=job.cell.study.threat.vantage,
-        link=link_of(job),
+        link=job.cell.variant.seen_as,
         seed=job.cell.seed,
         sees=threat["sees"],
         knows=threat["knows"],
@@ -83,7 +78,7 @@ def pictures_of(job: AttackJob) -> Pictures:
         originals = ledger["x"][:SHOWN]
     return Pictures(
         variant=job.cell.variant.name,
-        link=link_of(job),
+        link=job.cell.variant.seen_as,
         seed=job.cell.seed,
         attack=job.use.name,
         originals=originals,
@@ -97,7 +92,7 @@ def _row(job: AttackJob, guess: str, score: Score) -> Row:
         study=job.cell.study.name,
         variant=job.cell.variant.name,
         seed=job.cell.seed,
-        link=link_of(job),
+        link=job.cell.variant.seen_as,
         vantage=job.cell.study.threat.vantage,
         attack=job.use.name,
         target=job.target,

@@ -97,6 +97,11 @@ class Variant(Strict):
         """Whether its links are TLS."""
         return self.link != "plaintext"
 
+    @property
+    def seen_as(self) -> Literal["plaintext", "tls"]:
+        """What the tap can tell of its links: mutual TLS looks like TLS."""
+        return "tls" if self.encrypted else "plaintext"
+
 
 class AttackUse(Strict):
     """One attack, on which targets, with which options."""

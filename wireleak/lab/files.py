@@ -1,0 +1,49 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a scratch file that takes the place of `path` once it is written, and is gone if writing fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    scratch = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        scratch.chmod(0o644)
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Put `content` at `path` and return the path."""
+    with replacing(path) as file:
+        file.write(content)
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write JSON and return the path."""
+    return write_atomically(path, (json.dumps(value, indent=1, default=str) + "\n").encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Path:
+    """Write an .npz and return the path."""
+    with replacing(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    return path
