@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import numpy as np
 import torch
 from safetensors import SafetensorError
 
 from client.config import DeviceConfig
 from client.encoder import predict_split
-from client.examples import Floats, read_inputs
+from client.examples import read_inputs
 from client.link import connect
 from wireleak.config import ConfigError
+from wireleak.files import write_arrays
 from wireleak.models import load_weights
 
 
@@ -38,12 +35,5 @@ def serve(config: DeviceConfig) -> int:
     inputs = read_inputs(config.inputs, config.model, "inputs")
     with connect(config.head, config.model) as stub:
         predictions = predict_split(encoder, stub, inputs, config.model.classes, config.batch)
-    _write(config.predictions, predictions)
+    write_arrays(config.predictions, {"prediction": predictions})
     return len(predictions)
-
-
-def _write(path: Path, predictions: Floats) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(scratch, prediction=predictions)
-    scratch.replace(path)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 import torch
@@ -19,6 +16,7 @@ from server.config import ServerConfig
 from server.service import SplitHead
 from server.stage import HeadStage
 from wireleak.config import ConfigError
+from wireleak.files import write_json
 from wireleak.wire import bind, channel_options
 from wireleak.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
 
@@ -92,7 +90,7 @@ def run(config: ServerConfig) -> None:
         signal.signal(number, lambda *_: stopped.set())
     head = start(config)
     host = config.address.rpartition(":")[0]
-    _write_ready(config.ready, {"address": f"{host}:{head.port}", "admin": f"127.0.0.1:{head.admin_port}"})
+    write_json(config.ready, {"address": f"{host}:{head.port}", "admin": f"127.0.0.1:{head.admin_port}"})
     stopped.wait()
     config.ready.unlink(missing_ok=True)
     head.stop()
@@ -104,10 +102,3 @@ def _server(threads: int) -> grpc.Server:
         options=[*channel_options(), *_SERVER_OPTIONS],
         maximum_concurrent_rpcs=threads,
     )
-
-
-def _write_ready(path: Path, content: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(content))
-    scratch.replace(path)

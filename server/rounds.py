@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +19,7 @@ from server.checkpoints import CheckpointError, encoder_path, head_path, newest
 from server.config import ServerConfig
 from server.exchange import exchange, wait_for_nodes
 from server.updates import EVALUATION_METRICS, TRAIN_METRICS, usable
+from wireleak.files import write_json
 from wireleak.models import load_arrays, save_arrays
 
 logger = logging.getLogger("flwr")
@@ -74,7 +74,7 @@ class Rounds:
             began = time.monotonic()
             arrays, entry = self._round(server_round, arrays)
             history.append(entry | {"seconds": round(time.monotonic() - began, 3)})
-            _write_json(config.history, {"mode": config.mode, "rounds": history})
+            write_json(config.history, {"mode": config.mode, "rounds": history})
             self._save(server_round, arrays)
             logger.info("round %d of %d: %s", server_round, config.rounds, json.dumps(history[-1]))
         if self._head:
@@ -182,10 +182,3 @@ def _history(path: Path, done: int) -> list[dict[str, Any]]:
 
 def _metric(record: MetricRecord | None, name: str) -> float | None:
     return None if record is None else float(cast(float, record[name]))
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=1))
-    scratch.replace(path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -21,6 +20,7 @@ from adversary.attacks.knowledge import Array, Captured, Knowledge, surrogate
 from adversary.attacks.registry import Attack, attacks, find, summary
 from adversary.tap.pcap import CaptureError
 from wireleak.config import ConfigError, first_mistake, read_config
+from wireleak.files import write_arrays, write_json
 
 
 def attack(config: Path) -> None:
@@ -112,12 +112,9 @@ class _Run:
     def write(self) -> None:
         """Write guesses.npz and meta.json, each whole or not at all."""
         out = self.config.out
-        out.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {name: np.asarray(guess, np.float32) for name, guess in self.guesses.items()}
-        with _whole(out / "guesses.npz") as file:
-            np.savez(file, **arrays)
-        with _whole(out / "meta.json") as file:
-            file.write(json.dumps(self._meta(), indent=2).encode() + b"\n")
+        write_arrays(out / "guesses.npz", arrays)
+        write_json(out / "meta.json", self._meta())
 
     def _meta(self) -> dict[str, Any]:
         both = {"device": self.device, "victims": self.victims}
@@ -245,15 +242,3 @@ def _ends_in_order() -> Iterator[None]:
         raise SystemExit(0) from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name only once it is complete."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("wb") as file:
-            yield file
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)

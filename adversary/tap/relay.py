@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import signal
@@ -17,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from adversary.tap.forward import Relay, Tapped, log, show_address
 from adversary.tap.record import Capture, CaptureError, Endpoint
 from wireleak.config import ConfigError, Strict, read_config
+from wireleak.files import write_json
 
 MISTAKE, FAILED = 2, 3
 
@@ -102,7 +102,7 @@ def _serve(config: RelayConfig, field: Callable[[int, str], str]) -> None:
         signal.signal(number, lambda *_: relay.stop())
     addresses = {link.name: show_address(link.listener.getsockname()[:2]) for link in tapped}
     if config.ready is not None:
-        _write_ready(config.ready, addresses)
+        write_json(config.ready, {"links": addresses})
     for link in config.links:
         print(f"tap: {link.name}: {addresses[link.name]} -> {link.upstream}, recorded in {link.capture}", flush=True)
     try:
@@ -156,12 +156,6 @@ def _make(link: Link, field: str) -> Capture:
 def _allow_many_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _write_ready(path: Path, addresses: dict[str, str]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps({"links": addresses}))
-    temporary.replace(path)
 
 
 def _exit(status: int, text: str) -> SystemExit:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from wireleak.files import write_json
 from wireleak.lab.cell import UNTRAINED, Cell
-from wireleak.lab.files import write_json
 from wireleak.lab.processes import Launcher, LaunchError
 from wireleak.lab.study import AttackUse
 

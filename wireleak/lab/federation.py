@@ -28,6 +28,7 @@ APP_FILES = (
     "server/**/*.py",
     "wireleak/__init__.py",
     "wireleak/config.py",
+    "wireleak/files.py",
     "wireleak/wire/*.py",
     "wireleak/models/*.py",
 )

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from wireleak.files import write_json
 from wireleak.lab.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.certificates import Authority, Identity
 from wireleak.lab.federation import Federation, Node
-from wireleak.lab.files import write_json
 from wireleak.lab.processes import Launcher, Process
 
 PLAINTEXT = {"ca": None, "certificate": None, "key": None}

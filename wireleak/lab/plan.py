@@ -13,8 +13,8 @@ from wireleak.data.augment import augment
 from wireleak.data.overlap import refuse_overlap
 from wireleak.data.partition import Shard, shards
 from wireleak.data.roles import Roles, assign_roles
+from wireleak.files import write_arrays
 from wireleak.lab.cell import DEVICES, UNTRAINED, Cell
-from wireleak.lab.files import write_arrays
 from wireleak.lab.study import Study, StudyError
 from wireleak.models import build, save_weights
 

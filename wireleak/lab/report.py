@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from markupsafe import Markup
 
+from wireleak.files import write_atomically
 from wireleak.lab import figures, vocabulary
-from wireleak.lab.files import write_atomically
 from wireleak.lab.findings import finding, findings, run_line, task_line, titles
 from wireleak.lab.results import Grant, Pictures, Results, Wire, read_pictures, read_results
 from wireleak.lab.scores import Board, Score, boards

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from wireleak.lab.files import write_atomically
+from wireleak.files import write_atomically
 
 SCHEMA_VERSION = 1
 COLUMNS = (

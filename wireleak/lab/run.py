@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from wireleak.files import write_json
 from wireleak.lab.attacking import AttackJob, attack_jobs, describe_attacks, run_attack
 from wireleak.lab.cell import Cell
 from wireleak.lab.collect import Findings, collect, inspect_captures
-from wireleak.lab.files import write_json
 from wireleak.lab.launch import capture_cell
 from wireleak.lab.plan import Plan, check_attacks, make_plan, write_cell
 from wireleak.lab.processes import Launcher, LaunchError

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from torch import nn
+
+from wireleak.files import write_atomically
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -30,10 +31,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 def save_arrays(arrays: dict[str, npt.NDArray[np.generic]], path: Path) -> None:
     """Write named arrays to `path` as safetensors, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, scratch)
-    scratch.replace(path)
+    write_atomically(path, save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
 
 
 def load_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:

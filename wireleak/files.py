@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Open a scratch file that takes the place of `path` once it is written, and is gone if writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -23,7 +23,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-        scratch.chmod(0o644)
+        scratch.chmod(mode)
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
