@@ -8,7 +8,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PROTO := wireleak/wire/split_head.proto
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: sim test test-all lint format bench proto install install-dev deps-system clean
+.PHONY: sim test test-all lint format bench proto install install-dev text-data deps-system clean
 
 sim: install
 	$(BIN)/wireleak run $(STUDY)
@@ -51,6 +51,10 @@ install-dev: .venv/.installed-dev
 .venv/.installed-dev: .venv/.installed
 	$(PIP) --editable '.[lab,dev]'
 	@touch $@
+
+# The blog posts of the study `text`, from the package dlatk (non-commercial research).
+text-data: install
+	$(BIN)/python -m wireleak.data.fetch_blogs
 
 # tshark and tcpdump for the sniffer and for tests, Chromium to look at reports (Debian, Ubuntu).
 deps-system:

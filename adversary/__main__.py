@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from adversary.tap.observation import Kind
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -65,6 +69,27 @@ def inspect(
 
 
 @app.command()
+def extract(
+    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files.")],
+    kind: Annotated[Kind, typer.Option(help="The kind of tensor.")],
+    output: Annotated[Path, typer.Option(help="The .npz to write, with one array of the kind's name.")],
+) -> None:
+    """Write what captures hold of one kind of tensor as an array, one row an example.
+
+    Example: python -m adversary extract --kind activation --output z.npz serve-victim.pcap
+    """
+    from adversary.tap.extract import extract
+    from adversary.tap.pcap import CaptureError
+
+    try:
+        count = extract(kind, output, captures)
+    except (ValueError, OSError, CaptureError) as error:
+        typer.echo(f"extract: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"{count} rows in {output}")
+
+
+@app.command()
 def describe() -> None:
     """Print every attack's threat model, targets and options as JSON."""
     from adversary.attacks.run import describe
@@ -78,6 +103,26 @@ def attack(config: Config) -> None:
     from adversary.attacks.run import attack
 
     attack(config)
+
+
+@app.command()
+def hijack(config: Config) -> None:
+    """Stand in the head's place and train the clients' encoders for the attacker, until SIGINT or SIGTERM.
+
+    Example: python -m adversary hijack --config runs/hijack/hijacked-seed0/adversary/hijack/config.json
+    """
+    # Whoever stops the process while torch is still being imported gets an orderly end as well.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    from adversary.hijack.config import HijackConfig
+    from adversary.hijack.service import run
+    from wireleak.config import ConfigError, read_config
+
+    try:
+        run(read_config(config, HijackConfig))
+    except (ConfigError, OSError) as error:
+        typer.echo(f"hijack: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

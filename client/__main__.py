@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -42,6 +43,36 @@ def serve(config: Annotated[Path, typer.Option(help="The device's config, JSON."
         typer.echo(f"client serve: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(f"{count} predictions in {device.predictions}")
+
+
+@app.command()
+def transforms(
+    chain: Annotated[str, typer.Argument(help="JSON: a list of {name, options}.")],
+    messages: Annotated[int, typer.Option(min=1, help="How many messages of one input's owner cross the wire.")] = 1,
+) -> None:
+    """Check what a device would do to its activations, and print as JSON what each step guarantees.
+
+    Example: python -m client transforms '[{"name": "noise", "options": {"clip": 4, "sigma": 8}}]'
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from client.config import TransformConfig
+    from client.transforms.registry import guarantees, make
+    from wireleak.config import ConfigError, first_mistake
+
+    try:
+        steps = [make(step, seed=0) for step in TypeAdapter(list[TransformConfig]).validate_json(chain)]
+        told = [
+            {"name": step.name, "guarantee": guarantee, "refusal": step.refusal()}
+            for step, guarantee in zip(steps, guarantees(steps, messages), strict=True)
+        ]
+    except ValidationError as error:
+        typer.echo(f"transforms: {first_mistake(error)}", err=True)
+        raise typer.Exit(2) from None
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ from client.encoder import (
     train_split,
     train_whole,
 )
-from client.examples import read_examples
+from client.examples import Floats, Labels, read_examples
 from client.link import connect
+from client.private import train_private
+from client.transforms.registry import chain
 from wireleak.config import ConfigError, read_config
 
 app = ClientApp()
@@ -38,12 +40,14 @@ def train(message: Message, context: Context) -> Message:
     inputs, labels = read_examples(config.train, config.model, "train")
     server_round = int(cast(int, message.content.config_records["config"]["server-round"]))
     how = Training(config.epochs, config.batch, config.learning_rate, (config.seed, server_round))
+    extras: dict[str, float] = {}
     if config.mode == "split":
-        with connect(_head(config), config.model) as stub:
-            loss = train_split(module, stub, inputs, labels, how)
+        loss, extras = _train_split(config, module, inputs, labels, how)
+    elif config.privacy is not None:
+        loss, extras["epsilon"] = train_private(module, inputs, labels, how, config.privacy, rounds=server_round)
     else:
         loss = train_whole(module, inputs, labels, how)
-    metrics = MetricRecord({"num-examples": len(inputs), "train-loss": loss})
+    metrics = MetricRecord({"num-examples": len(inputs), "train-loss": loss, **extras})
     arrays = ArrayRecord(cast(Any, module.state_dict()))
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
@@ -56,12 +60,40 @@ def evaluate(message: Message, context: Context) -> Message:
     inputs, labels = read_examples(config.evaluation, config.model, "evaluation")
     if config.mode == "split":
         with connect(_head(config), config.model) as stub:
-            probabilities = predict_split(module, stub, inputs, config.model.classes, config.batch)
+            send = chain(config.transforms, config.seed)
+            probabilities = predict_split(module, stub, inputs, config.model.classes, config.batch, send)
     else:
         probabilities = predict_whole(module, inputs)
     loss, accuracy = score(probabilities, labels)
     metrics = MetricRecord({"num-examples": len(inputs), "evaluation-loss": loss, "evaluation-accuracy": accuracy})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _train_split(
+    config: ClientConfig, encoder: nn.Module, inputs: Floats, labels: Labels, how: Training
+) -> tuple[float, dict[str, float]]:
+    """Train against the head; the loss, and what the client's own check says of the head's gradients."""
+    watch = own = None
+    if config.watch:
+        from client.watch import Watch
+
+        watch = Watch(config.model.classes)
+    if config.objective == "autoencoder":
+        from client.autoencoder import Autoencoder
+
+        own = Autoencoder(encoder, config.model.input_shape, config.learning_rate)
+    with connect(_head(config), config.model) as stub:
+        loss = train_split(
+            encoder,
+            stub,
+            inputs,
+            labels,
+            how,
+            send=chain(config.transforms, config.seed),
+            own_step=own.step if own else None,
+            see=watch.see if watch else None,
+        )
+    return loss, watch.verdict() if watch else {}
 
 
 def _config(context: Context) -> ClientConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -17,6 +17,22 @@ class HeadConfig(Strict):
     security: SecurityConfig = SecurityConfig()
 
 
+class TransformConfig(Strict):
+    """What is done to activations before they are sent; `client.transforms` has them by name."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class PrivacyConfig(Strict):
+    """DP-SGD over the whole network, in federated mode (Abadi et al. 2016, by Opacus)."""
+
+    noise_multiplier: float = Field(gt=0, allow_inf_nan=False)
+    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    optimiser: Literal["sgd", "adam"] = "sgd"
+
+
 class ClientConfig(Strict):
     """Config of a ClientApp's node; docs/architecture.md describes each field."""
 
@@ -29,6 +45,18 @@ class ClientConfig(Strict):
     batch: PositiveInt
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
     seed: int = Field(default=0, ge=0)
+    transforms: tuple[TransformConfig, ...] = ()
+    objective: Literal["task", "autoencoder"] = "task"
+    watch: bool = False
+    privacy: PrivacyConfig | None = None
+
+    @model_validator(mode="after")
+    def _mode_fits(self) -> ClientConfig:
+        if self.privacy is not None and self.mode != "federated":
+            raise ValueError("privacy: DP-SGD covers the whole network; it needs federated mode")
+        if self.objective == "autoencoder" and self.mode != "split":
+            raise ValueError("objective: an autoencoder's encoder is trained in split mode alone")
+        return self
 
     @model_validator(mode="after")
     def _head_where_needed(self) -> ClientConfig:
@@ -45,4 +73,6 @@ class DeviceConfig(Strict):
     inputs: AbsolutePath
     batch: PositiveInt = 1
     head: HeadConfig
+    transforms: tuple[TransformConfig, ...] = ()
+    seed: int = Field(default=0, ge=0)
     predictions: AbsolutePath

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,10 +46,32 @@ class Training:
         order = np.random.default_rng(self.seed)
         for _ in range(self.epochs):
             rows = order.permutation(count)
-            yield from (rows[start : start + self.batch] for start in range(0, count, self.batch))
+            starts = list(range(0, count, self.batch))
+            if count % self.batch == 1 and len(starts) > 1:
+                # Batch normalisation cannot train on one example, so a last one goes with the batch before.
+                starts.pop()
+            yield from np.split(rows, starts[1:])
 
 
-def train_split(encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, labels: Labels, how: Training) -> float:
+Send = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def as_it_is(activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    """Send the encoder's output untransformed."""
+    return activation
+
+
+def train_split(
+    encoder: nn.Module,
+    stub: SplitHeadStub,
+    inputs: Floats,
+    labels: Labels,
+    how: Training,
+    *,
+    send: Send = as_it_is,
+    own_step: Callable[[torch.Tensor], float] | None = None,
+    see: Callable[[Labels, Floats], None] | None = None,
+) -> float:
     """Train the encoder with the gradients that the head returns, one batch after the other.
 
     Vepakomma et al. 2018, "Split learning for health", with labels shared.
@@ -60,6 +82,14 @@ def train_split(encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, labels:
         Changed in place.
     inputs, labels : arrays of shapes (n, *input_shape) and (n,)
         The private shard; activations and labels of it go to the head.
+    how : Training
+    send : callable
+        (activation, inputs) -> what goes to the head in the activation's place. The gradient that comes back is
+        applied to the activation as it was (straight-through).
+    own_step : callable, optional
+        Trains the encoder on a batch of inputs; then the head's gradients are not used.
+    see : callable, optional
+        Told the labels and the activation gradient of each batch.
 
     Returns
     -------
@@ -76,19 +106,26 @@ def train_split(encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, labels:
     total, seen = 0.0, 0
     with Stream(stub.Train) as stream:
         for sequence, rows in enumerate(how.batches(len(inputs))):
-            activation = encoder(torch.from_numpy(inputs[rows]))
+            batch = torch.from_numpy(inputs[rows])
+            activation = encoder(batch)
+            sent = send(activation.detach(), batch)
             answer = stream.ask(
                 pb.TrainRequest(
                     sequence=sequence,
-                    activation=encode_tensor(activation.detach().numpy()),
+                    activation=encode_tensor(sent.numpy()),
                     label=encode_tensor(labels[rows]),
                 )
             )
             _check_sequence(answer.sequence, sequence)
             gradient = _floats(answer.activation_gradient, "activation_gradient", tuple(activation.shape))
-            optimiser.zero_grad(set_to_none=True)
-            activation.backward(torch.from_numpy(gradient))
-            optimiser.step()
+            if see is not None:
+                see(labels[rows], gradient)
+            if own_step is not None:
+                own_step(batch)
+            else:
+                optimiser.zero_grad(set_to_none=True)
+                activation.backward(torch.from_numpy(gradient))
+                optimiser.step()
             total, seen = total + answer.loss * len(rows), seen + len(rows)
     return total / seen
 
@@ -107,7 +144,9 @@ def train_whole(network: nn.Module, inputs: Floats, labels: Labels, how: Trainin
     return total / seen
 
 
-def predict_split(encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, classes: int, batch: int) -> Floats:
+def predict_split(
+    encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, classes: int, batch: int, send: Send = as_it_is
+) -> Floats:
     """Class probabilities of shape (n, classes) from the head, in the order of the inputs.
 
     Raises
@@ -128,7 +167,8 @@ def predict_split(encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, class
         for sequence, start in enumerate(range(0, len(inputs), batch)):
             if len(pending) == WINDOW:
                 take(stream)
-            activation = encoder(torch.from_numpy(inputs[start : start + batch]))
+            part = torch.from_numpy(inputs[start : start + batch])
+            activation = send(encoder(part), part)
             stream.send(pb.PredictRequest(sequence=sequence, activation=encode_tensor(activation.numpy())))
             pending.append(len(activation))
         while pending:

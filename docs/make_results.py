@@ -37,7 +37,8 @@ def table(results: Results, *, reconstruction: bool) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for board in every:
         for control in sorted({score.control for score in board.scores}, key=control_order):
-            lines.append(row(board, names[board.variant], control, wanted))
+            if any(board.get(name, control) for name in wanted):
+                lines.append(row(board, names[board.variant], control, wanted))
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from server.admin import HeadAdmin, HeadAdminError
 from server.checkpoints import CheckpointError, encoder_path, head_path, newest
 from server.config import ServerConfig
 from server.exchange import exchange, wait_for_nodes
-from server.updates import EVALUATION_METRICS, TRAIN_METRICS, usable
+from server.updates import EVALUATION_METRICS, TRAIN_METRICS, take_extras, usable, with_dtypes_of
 from wireleak.files import write_json
 from wireleak.models import load_arrays, save_arrays
 
@@ -88,9 +88,11 @@ class Rounds:
         )
         if not trained:
             raise RoundError(f"round {server_round}: no client sent a usable update: {train_drops}")
+        extras = take_extras(trained)
         averaged, train = self._strategy.aggregate_train(server_round, trained.values())
         if averaged is None:
             raise RoundError(f"round {server_round}: {type(self._strategy).__name__} made no average")
+        averaged = with_dtypes_of(arrays, averaged)
         evaluated, evaluation_drops = self._ask(
             self._strategy.configure_evaluate(server_round, averaged, ConfigRecord(), self._grid), EVALUATION_METRICS
         )
@@ -100,6 +102,7 @@ class Rounds:
             "train_loss": _metric(train, "train-loss"),
             "evaluation_loss": _metric(evaluation, "evaluation-loss"),
             "evaluation_accuracy": _metric(evaluation, "evaluation-accuracy"),
+            "client_metrics": extras,
             "trained": sorted(trained),
             "evaluated": sorted(evaluated),
             "dropped": [

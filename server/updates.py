@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
 WEIGHT = "num-examples"
 TRAIN_METRICS = frozenset({WEIGHT, "train-loss"})
+# What a client may tell beside: DP-SGD's epsilon so far, and what its check of the head's gradients says.
+OPTIONAL_METRICS = frozenset({"epsilon", "gradient-likeness", "hijack-suspected"})
 EVALUATION_METRICS = frozenset({WEIGHT, "evaluation-loss", "evaluation-accuracy"})
 
 
@@ -53,6 +56,29 @@ def usable(
     return good, dropped
 
 
+def take_extras(replies: Mapping[int, Message]) -> dict[str, list[float]]:
+    """Take the optional metrics out of usable replies, which strategies cannot average, and return them by name."""
+    extras: dict[str, list[float]] = {}
+    for reply in replies.values():
+        record = reply.content.metric_records["metrics"]
+        for name in sorted(OPTIONAL_METRICS & set(record)):
+            extras.setdefault(name, []).append(float(cast(float, record.pop(name))))
+    return extras
+
+
+def with_dtypes_of(model: ArrayRecord, averaged: ArrayRecord) -> ArrayRecord:
+    """Give each averaged array its dtype in `model` again: Flower's mean of integers, BatchNorm's count, is float64."""
+    arrays = ArrayRecord()
+    for name, array in averaged.items():
+        wanted = model[name].dtype
+        values = array.numpy()
+        if array.dtype != wanted:
+            values = (np.rint(values) if np.dtype(wanted).kind in "iu" else values).astype(wanted)
+        # numpy turns an array without axes into a scalar.
+        arrays[name] = Array(np.asarray(values))
+    return arrays
+
+
 def _check(reply: Message, metrics: frozenset[str], arrays: ArrayRecord | None) -> None:
     if reply.has_error():
         raise UnusableError(" ".join((reply.error.reason or "error without a reason").split()))
@@ -67,7 +93,7 @@ def _check(reply: Message, metrics: frozenset[str], arrays: ArrayRecord | None) 
 
 
 def _check_metrics(record: MetricRecord, expected: frozenset[str]) -> None:
-    if set(record) != expected:
+    if set(record) - OPTIONAL_METRICS != expected:
         raise UnusableError(f"metrics are {sorted(record)} where {sorted(expected)} are expected")
     for name, value in record.items():
         if isinstance(value, list) or not math.isfinite(value):

@@ -40,6 +40,36 @@ def test_the_example_attack_registers_fits_and_guesses():
     assert np.array_equal(made.guess(inputs.reshape(50, 16)[:5]), inputs[:5])
 
 
+def test_the_example_transform_registers_and_clamps():
+    import torch
+
+    from client.config import TransformConfig
+    from client.transforms.registry import chain
+
+    code = next(block for block in blocks("python") if "class Clamp" in block)
+    exec(compile(code, "guide.md", "exec"), {"__name__": "guide"})
+    send = chain([TransformConfig(name="clamp", options={"limit": 0.5})], seed=0)
+    assert send(torch.tensor([[-2.0, 0.25, 3.0]]), torch.zeros(1)).tolist() == [[-0.5, 0.25, 0.5]]
+
+
+def test_every_attack_of_the_table_exists_and_every_attack_is_in_it():
+    from adversary.attacks.registry import attacks
+
+    table = blocks_of_attacks()
+    ours = {name for name, attack in attacks().items() if attack.__module__.startswith("adversary.")}
+    assert table == ours
+
+
+def blocks_of_attacks():
+    text = (ROOT / "docs" / "guide.md").read_text().split("## Attacks that come with wireleak")[1].split("\n## ")[0]
+    return {
+        name
+        for line in text.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([a-z-]+)`", line.split("|")[1])
+    }
+
+
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):

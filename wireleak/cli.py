@@ -110,7 +110,9 @@ def inspect(
 def attack(
     capture: Annotated[Path, typer.Argument(help="the victims' capture")],
     attack: Annotated[str, typer.Option(help="attack's name")] = "inversion",
-    target: Annotated[str, typer.Option(help='"input", or a private attribute')] = "input",
+    target: Annotated[
+        str, typer.Option(help='"input", "label" (of training examples), or a private attribute')
+    ] = "input",
     device: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="capture of the attacker's own device (default: serve-attacker.pcap beside)"),
@@ -119,15 +121,61 @@ def attack(
         Optional[Path],  # noqa: UP045
         typer.Option(help="the attacker's inputs, .npz (default: the run's granted file)"),
     ] = None,
+    encoder: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="the encoder's weights, for attacks that know them (default: the run's)"),
+    ] = None,
+    head: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="the head's weights, for attacks that know them (default: the run's)"),
+    ] = None,
+    model: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="JSON of the network's config, for attacks that know it (default: the run's)"),
+    ] = None,
     victims: Annotated[Optional[int], typer.Option(min=1, help="how many inputs the victims sent")] = None,  # noqa: UP045
+    option: Annotated[Optional[list[str]], typer.Option(help="the attack's option, name=value; repeatable")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Optional[Path], typer.Option(help="where guesses go (default: beside the run's attacks)")] = None,  # noqa: UP045
 ) -> None:
     """Attack a recorded capture, today or years later; scored where the run's ground truth is at hand."""
     with one_line_errors():
-        from wireleak.lab.again import attack_again
+        from wireleak.lab.again import Given, attack_again
 
-        attack_again(capture, attack, target, device, surrogate, victims, seed, out, console)
+        given = Given(device, surrogate, encoder, head, model, victims, option or [])
+        attack_again(capture, attack, target, given, seed, out, console)
+
+
+@app.command(epilog="Example: wireleak audit examples/audit_model.py:make --data digits --quick")
+def audit(
+    model: Annotated[
+        str, typer.Argument(metavar="MODULE:FACTORY", help="what builds your network; or FILE.py:FACTORY")
+    ],
+    data: Annotated[str, typer.Option(help="a data set's name, a folder of images with a CSV, or a CSV of texts")],
+    task: Annotated[Optional[str], typer.Option(help="column or attribute that the network learns")] = None,  # noqa: UP045
+    attributes: Annotated[Optional[str], typer.Option(help="private attributes, a,b (default: all)")] = None,  # noqa: UP045
+    cuts: Annotated[Optional[str], typer.Option(help="cuts, 1,3 (default: up to six)")] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option(help="where the run's folder is made")] = Path("runs"),
+    seeds: Annotated[int, typer.Option(min=1, help="run with seeds 0 to N-1")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="fewer examples, rounds and attackers: a first look")] = False,
+    disjoint_by: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="group (an author, a person) of which clients, attacker and victims share no value"),
+    ] = None,
+    option: Annotated[Optional[list[str]], typer.Option(help="the data set's option, name=value; repeatable")] = None,  # noqa: UP045
+    root: Annotated[Optional[Path], typer.Option(help=DATA_HELP)] = None,  # noqa: UP045
+    jobs: Annotated[int, typer.Option(min=1, help="how many cells or attacks run at once")] = 2,
+) -> None:
+    """Find where your own network can be cut, serve and attack each cut, and say which leaks least."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with one_line_errors():
+        from wireleak.lab.audit import Request, numbers, words
+        from wireleak.lab.audit import audit as run_audit
+
+        chosen = None if attributes is None else words(attributes)
+        places = None if cuts is None else numbers(cuts)
+        request = Request(model, data, task, chosen, places, tuple(option or ()), disjoint_by, seeds, quick, root)
+        run_audit(request, out, jobs, console)
 
 
 @app.command(epilog="Example: wireleak report runs/digits-latest")
@@ -137,6 +185,35 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's fold
         from wireleak.lab.report import render
 
         console.print(f"report: {render(run)}", soft_wrap=True)
+
+
+@app.command(epilog="Example: wireleak layers runs/faces-latest --variant cut1")
+def layers(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder")],
+    variant: Annotated[Optional[str], typer.Option(help="which variant (default: the first that finished)")] = None,  # noqa: UP045
+    seed: Annotated[Optional[int], typer.Option(min=0, help="which seed (default: its first)")] = None,  # noqa: UP045
+    examples: Annotated[int, typer.Option(min=1, help="at most so many of the victims' inputs")] = 1000,
+    permutations: Annotated[int, typer.Option(min=1, help="draws of each null")] = 20,
+    group: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="no value of this group is both fitted and judged on (default: the study's disjoint_by)"),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="how many processes measure at once")] = 2,
+) -> None:
+    """Show what each layer of a trained network knows beside its task: maps, probes, bits; the analyst's view."""
+    with one_line_errors():
+        from wireleak.lab.layers import profile_layers
+
+        profile_layers(
+            run,
+            variant,
+            seed,
+            examples=examples,
+            permutations=permutations,
+            group=group,
+            jobs=jobs,
+            console=console,
+        )
 
 
 @contextmanager

@@ -27,9 +27,17 @@ class Tensors(Strict):
 
 
 class Granted(Strict):
-    """What the threat model grants, each a file."""
+    """What the threat model grants, each a file; `model` is what "architecture" means (docs/architecture.md).
+
+    `untrained_encoder` feeds the control of that name alone.
+    """
 
     surrogate: Path
+    model: dict[str, Any] | None = None
+    encoder: Path | None = None
+    head: Path | None = None
+    untrained_encoder: Path | None = None
+    files: dict[str, Path] = Field(default_factory=dict)
 
 
 class AttackConfig(Strict):
@@ -43,4 +51,5 @@ class AttackConfig(Strict):
     tensors: Tensors | None = None
     granted: Granted
     victims: int = Field(ge=1)
+    classes: int = Field(0, ge=0, description="classes of the task, for attacks on training labels")
     out: Path

@@ -104,6 +104,12 @@ def mean_input(knowledge: Knowledge, count: int) -> Array:
     return np.repeat(mean[None], count, axis=0)
 
 
+def background(knowledge: Knowledge, count: int) -> Array:
+    """An empty input, `count` times: the median of all values of the attacker's own inputs everywhere."""
+    own = knowledge.without_copies().inputs
+    return np.full((count, *own.shape[1:]), np.median(own), np.float32)
+
+
 def derangement(count: int, seed: int) -> npt.NDArray[np.int64]:
     """A random permutation without a fixed point (for `count` of at least 2)."""
     order = np.random.default_rng(seed).permutation(count)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,11 @@ import numpy.typing as npt
 from adversary.tap.events import StreamSeen
 from adversary.tap.observation import Kind
 from adversary.tap.read import events, observations
+
+if TYPE_CHECKING:
+    # Importing the models imports torch, which attacks that need none of it should not pay for.
+    from wireleak.models import ModelConfig
+    from wireleak.models.networks import Network
 
 Array = npt.NDArray[np.float32]
 _HELD_OUT = 6
@@ -63,6 +68,17 @@ class Knowledge:
         Bool (n,): rows that are transformed copies. They may train, never validate.
     seed : int
         Every random choice of an attack follows from it.
+    model : ModelConfig or None
+        Network, cut and input shape, where the threat model grants the architecture or any weights.
+    encoder, head : Path or None
+        Weights (safetensors) where they are granted.
+    files : mapping of str to Path
+        Other granted files.
+    input_range : (float, float)
+        The inputs' least and greatest value: public, as the pixel range is.
+    groups : numpy.ndarray or None
+        Int64 (n,), whom each input came from, where the study keeps parties apart by it: the attacker knows its own
+        people, and validates on people that it did not train on.
     """
 
     seen: Array
@@ -72,27 +88,69 @@ class Knowledge:
     classes: int
     augmented: npt.NDArray[np.bool_]
     seed: int
+    model: ModelConfig | None = None
+    encoder: Path | None = None
+    head: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    input_range: tuple[float, float] = (0.0, 1.0)
+    groups: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def held_out(self) -> npt.NDArray[np.bool_]:
-        """Mask (n,) of the sixth of the untransformed rows on which the attacker validates its choices."""
-        own = np.flatnonzero(~self.augmented)
+        """Mask (n,) of the sixth of the untransformed rows, in whole groups, on which the attacker validates."""
+        own, rng = np.flatnonzero(~self.augmented), np.random.default_rng(self.seed)
         mask = np.zeros(len(self), bool)
-        mask[np.random.default_rng(self.seed).permutation(own)[: len(own) // _HELD_OUT]] = True
+        if self.groups is None:
+            mask[rng.permutation(own)[: len(own) // _HELD_OUT]] = True
+            return mask
+        kinds, sizes = np.unique(self.groups[own], return_counts=True)
+        order = rng.permutation(len(kinds))
+        # At least one group, so that there is something to validate on; never the last, so that some are left to train.
+        count = np.searchsorted(np.cumsum(sizes[order]), len(own) // _HELD_OUT, side="right")
+        mask[own] = np.isin(self.groups[own], kinds[order[: min(max(count, 1), len(kinds) - 1)]])
         return mask
 
     def join(self, seen: Array) -> Knowledge:
         """The pairs of the first inputs with `seen`, row by row."""
         n = min(len(seen), len(self))
-        return replace(self, seen=seen)._take(slice(n))
+        return replace(self, seen=seen).take(slice(n))
+
+    def limited(self, knows: Collection[str]) -> Knowledge:
+        """What is left of it for a threat model that grants `knows` alone."""
+        known = self
+        if not {"architecture", "weights", "head"} & set(knows):
+            known = replace(known, model=None)
+        known = replace(
+            known,
+            encoder=known.encoder if "weights" in knows else None,
+            head=known.head if "head" in knows else None,
+        )
+        if "surrogate" not in knows:
+            known = replace(known.take(slice(0)), seen=known.seen)
+        if not {"queries", "pairs"} & set(knows):
+            known = replace(known, seen=np.zeros(0, np.float32))
+        return known
+
+    def network(self) -> Network:
+        """The network that the threat model grants, with fresh weights.
+
+        Raises
+        ------
+        ValueError
+            None is granted.
+        """
+        if self.model is None:
+            raise ValueError("granted.model: this attack needs the network's architecture; grant the model's config")
+        return self.model.network()
 
     def without_copies(self) -> Knowledge:
         """Only the rows that are no transformed copies."""
-        return self._take(~self.augmented)
+        return self.take(~self.augmented)
 
-    def _take(self, rows: slice | npt.NDArray[np.bool_]) -> Knowledge:
+    def take(self, rows: slice | npt.NDArray[np.bool_]) -> Knowledge:
+        """Only these rows."""
         return replace(
             self,
             seen=self.seen[rows] if len(self.seen) else self.seen,
@@ -100,6 +158,7 @@ class Knowledge:
             labels=self.labels[rows],
             attribute=None if self.attribute is None else self.attribute[rows],
             augmented=self.augmented[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
 
@@ -117,7 +176,7 @@ def surrogate(path: Path, target: str, seed: int) -> Knowledge:
             raise ValueError(f"granted.surrogate: {path} has no array {name!r}")
     n = len(arrays["x"])
     attribute = None
-    if target != "input":
+    if target not in ("input", "label"):
         if f"attribute:{target}" not in arrays:
             have = sorted(name.removeprefix("attribute:") for name in arrays if name.startswith("attribute:"))
             raise ValueError(f"target: {path} has no attribute {target!r}; choose one of {', '.join(have) or 'none'}")
@@ -125,14 +184,18 @@ def surrogate(path: Path, target: str, seed: int) -> Knowledge:
         if attribute.min(initial=0) < 0:
             raise ValueError(f"target: attribute {target!r} in {path} is negative; number its values from 0")
     augmented = arrays.get("augmented", np.zeros(n)).astype(bool)
-    for name, array in (("y", arrays["y"]), ("augmented", augmented), (f"attribute:{target}", attribute)):
+    groups = arrays["group"].astype(np.int64) if "group" in arrays else None
+    aligned = {"y": arrays["y"], "augmented": augmented, f"attribute:{target}": attribute, "group": groups}
+    for name, array in aligned.items():
         if array is not None and array.shape != (n,):
             raise ValueError(f"granted.surrogate: {name!r} in {path} has shape {array.shape}; 'x' has {n} rows")
     if not n or augmented.all() or not np.isfinite(arrays["x"]).all():
         raise ValueError(f"granted.surrogate: 'x' in {path} is not finite, or holds no row but augmented ones")
     inputs, labels = arrays["x"].astype(np.float32), arrays["y"].astype(np.int64)
     classes = 0 if attribute is None else int(attribute.max()) + 1
-    return Knowledge(np.zeros(0, np.float32), inputs, labels, attribute, classes, augmented, seed)
+    low, high = (float(end) for end in arrays.get("range", np.array([inputs.min(), inputs.max()])))
+    known = Knowledge(np.zeros(0, np.float32), inputs, labels, attribute, classes, augmented, seed)
+    return replace(known, input_range=(low, high), groups=groups)
 
 
 def activations(paths: Sequence[Path], count: int) -> Captured:

@@ -16,7 +16,25 @@ from adversary.attacks.knowledge import Array, Captured, Knowledge, activations
 from adversary.attacks.threat import ThreatModel
 
 GROUP = "wireleak.attacks"
-_OURS = ("inversion", "attributes", "sizes")
+_OURS = (
+    "covert",
+    "unpaired",
+    "inversion",
+    "attributes",
+    "sizes",
+    "post_decoder",
+    "candidates",
+    "rmle",
+    "inverse_network",
+    "shadow",
+    "unsplit",
+    "known_pairs",
+    "ladder",
+    "label_norm",
+    "label_cosine",
+    "label_match",
+    "fsha",
+)
 
 
 class Attack(ABC):
@@ -28,17 +46,21 @@ class Attack(ABC):
         Registry name.
     threat : ThreatModel
         What it must be granted.
-    targets : "input" or "attribute"
-        What it guesses: whole inputs, or one private attribute.
+    targets : "input", "attribute" or "label"
+        What it guesses: whole inputs, one private attribute, or the labels of training examples.
+    reads : "serve" or "train"
+        Which captures it is handed as the victims': of devices that ask for predictions, or of training clients.
     options : type of pydantic.BaseModel
         Its settings, each with a default and a description.
     report : dict
-        Filled by `fit`: what a reader of meta.json should know (sizes, choices, validation scores).
+        Filled by `fit` and `guess`: what a reader of meta.json should know (sizes, choices, validation scores).
+        Numbers under "measured" become rows of the results.
     """
 
     name: ClassVar[str]
     threat: ClassVar[ThreatModel]
-    targets: ClassVar[Literal["input", "attribute"]]
+    targets: ClassVar[Literal["input", "attribute", "label"]]
+    reads: ClassVar[Literal["serve", "train"]] = "serve"
     options: ClassVar[type[BaseModel]]
 
     def __init__(self, settings: Any, seed: int) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,10 @@ def attack(config: Path) -> None:
     with _ends_in_order():
         try:
             run = _Run(config)
+            run.guess()
         except (ValueError, CaptureError) as error:
             print(error, file=sys.stderr)
             raise SystemExit(2) from None
-        run.guess()
         run.write()
 
 
@@ -53,6 +54,7 @@ def describe() -> None:
         {
             "name": name,
             "targets": one.targets,
+            "reads": one.reads,
             "threat": one.threat.as_json(),
             "options": one.options.model_json_schema(),
             "summary": summary(one),
@@ -68,14 +70,17 @@ class _Run:
     def __init__(self, path: Path) -> None:
         self.config = read_config(path, AttackConfig)
         self.kind = find(self.config.attack)
-        if (self.config.target == "input") != (self.kind.targets == "input"):
-            what = '"input"' if self.kind.targets == "input" else "the name of an attribute"
+        wanted = self.config.target if self.config.target in ("input", "label") else "attribute"
+        if wanted != self.kind.targets:
+            what = "the name of an attribute" if self.kind.targets == "attribute" else f'"{self.kind.targets}"'
             raise ValueError(f"target: {self.kind.name} guesses {what}, not {self.config.target!r}")
+        if wanted == "label" and self.config.classes < 2:
+            raise ValueError("classes: an attack on training labels needs the number of the task's classes, 2 or more")
         try:
             self.settings = self.kind.options.model_validate(self.config.options)
         except ValidationError as error:
             raise ConfigError(f"options.{first_mistake(error, self.kind.options)}") from None
-        self.known = surrogate(self.config.granted.surrogate, self.config.target, self.config.seed)
+        self.known = self._granted()
         self.guesses: dict[str, Array] = {}
         self.notes: list[str] = []
         self.control_seconds: dict[str, float] = {}
@@ -100,11 +105,13 @@ class _Run:
         self.fitted, self.guesses[self.kind.name] = self._fit_and_guess(self.device, self.victims)
         if self.kind.targets == "input":
             self._reconstruction_controls()
-        else:
+        elif self.kind.targets == "attribute":
             self._attribute_controls()
-        if self.untrained is not None:
+        else:
+            self._label_controls()
+        if self.untrained is not None and (fresh := self._knows_untrained()):
             untrained = self.untrained
-            self._control("untrained", lambda: self._fit_and_guess(*untrained)[1])
+            self._control("untrained", lambda: self._fit_and_guess(*untrained, fresh)[1])
         if self.handed is not None:
             handed = self.handed
             self._control("in-process", lambda: self._in_process(*handed))
@@ -133,30 +140,74 @@ class _Run:
             **self.extra,
         }
 
+    def _granted(self) -> Knowledge:
+        """Everything on file; what the attack may see of it is decided by its threat model when it fits."""
+        granted = self.config.granted
+        known = surrogate(granted.surrogate, self.config.target, self.config.seed)
+        needs = {str(what) for what in self.kind.threat.knows} & {"architecture", "weights", "head"}
+        for what, file in (("weights", granted.encoder), ("head", granted.head)):
+            if what in needs and (file is None or not file.is_file()):
+                field = "encoder" if what == "weights" else what
+                raise ValueError(f"granted.{field}: {self.kind.name} knows the {what}; name its .safetensors file")
+        if "candidates" in self.kind.threat.knows and not granted.files.get("candidates", Path()).is_file():
+            raise ValueError(
+                f"granted.files.candidates: {self.kind.name} chooses from known inputs; name their .npz file"
+            )
+        model = None
+        if needs:
+            if granted.model is None:
+                raise ValueError(f"granted.model: {self.kind.name} knows the architecture; give the model's config")
+            # Importing the models imports torch, which attacks that need none of it should not pay for.
+            from wireleak.models import ModelConfig
+
+            model = ModelConfig.model_validate(granted.model)
+        classes = self.config.classes if self.config.target == "label" else known.classes
+        known = replace(known, encoder=granted.encoder, head=granted.head, files=granted.files)
+        return replace(known, model=model, classes=classes)
+
+    def _knows_untrained(self) -> Knowledge | None:
+        """What the attack knows of the untrained network; None where its weights are not at hand."""
+        knows = set(self.kind.threat.knows)
+        if "head" in knows or ("weights" in knows and self.config.granted.untrained_encoder is None):
+            return None
+        return replace(self.known, encoder=self.config.granted.untrained_encoder)
+
     def _read(self, party: str, paths: list[Path], count: int) -> Captured:
         seen = self.kind(self.settings, self.config.seed).read(paths, count)
         self.notes += [f"{party}: {note}" for note in seen.notes]
         return seen
 
-    def _fit_and_guess(self, device: Captured, victims: Captured) -> tuple[Attack | None, Array]:
-        """Fit on the device's pairs and guess for the victims; the prior where nothing was seen."""
+    def _fit_and_guess(
+        self, device: Captured, victims: Captured, known: Knowledge | None = None
+    ) -> tuple[Attack | None, Array]:
+        """Fit on what the threat model grants and guess for the victims; the prior where nothing was seen."""
         if self._unseen(device, victims):
             return None, self._prior()
-        known = self.known.join(device.rows)
+        known = known or self.known
+        known = (known.join(device.rows) if self._queries else known).limited(self.kind.threat.knows)
         attack = self.kind(self.settings, self.config.seed)
         start, cpu = time.monotonic(), time.process_time()
         attack.fit(known)
         seconds = {"fit": time.monotonic() - start, "fit_cpu": time.process_time() - cpu}
         start = time.monotonic()
         guess = self._filled(attack.guess(victims.rows))
-        attack.report |= {"pairs": len(known), "seconds": seconds | {"guess": time.monotonic() - start}}
+        # An attack that learns from fewer pairs than it has says so itself.
+        attack.report = {"pairs": len(known)} | attack.report
+        attack.report["seconds"] = seconds | {"guess": time.monotonic() - start}
         return attack, guess
+
+    @property
+    def _queries(self) -> bool:
+        """Whether the attack learns from what its own device sent."""
+        return bool({"queries", "pairs"} & set(self.kind.threat.knows))
 
     def _unseen(self, device: Captured, victims: Captured) -> str | None:
         """Why nothing can be learnt or guessed; None when it can."""
-        for party, seen in (("device", device), ("victims", victims)):
+        for party, seen in (("device", device), ("victims", victims))[0 if self._queries else 1 :]:
             if not len(seen.rows):
                 return f"{party}: {'; '.join(seen.notes)}; the guess is the prior"
+        if not self._queries:
+            return None
         if device.rows.shape[1:] != victims.rows.shape[1:]:
             shapes = f"{device.rows.shape[1:]}, the victims' {victims.rows.shape[1:]}"
             return f"the device's activations have shape {shapes}; the guess is the prior"
@@ -166,14 +217,24 @@ class _Run:
 
     def _reconstruction_controls(self) -> None:
         self._control("mean", self._prior)
+        self._control("background", lambda: controls.background(self.known, self.config.victims))
         if self.fitted is None:
             return
         known, victims = self.known.join(self.device.rows), self.victims.rows
-        own = self.guesses[self.kind.name][: len(victims)]
-        partner = controls.derangement(len(victims), self.config.seed)
-        self._control("ridge", lambda: self._filled(self._ridge(known, victims)))
-        self._control("nearest", lambda: self._filled(controls.nearest(known.seen, known.inputs, victims)))
+        if len(known.seen) and known.seen.shape[1:] == victims.shape[1:]:
+            self._control("ridge", lambda: self._filled(self._ridge(known, victims)))
+            self._control("nearest", lambda: self._filled(controls.nearest(known.seen, known.inputs, victims)))
+        self._shuffled_control()
+
+    def _shuffled_control(self) -> None:
+        n = len(self.victims.rows)
+        own, partner = self.guesses[self.kind.name][:n], controls.derangement(n, self.config.seed)
         self._control("shuffled", lambda: self._filled(own[partner]))
+
+    def _label_controls(self) -> None:
+        self._control("majority", self._prior)
+        if self.fitted is not None:
+            self._shuffled_control()
 
     def _attribute_controls(self) -> None:
         self._control("majority", self._prior)
@@ -214,8 +275,12 @@ class _Run:
         self.control_seconds[name] = time.monotonic() - start
 
     def _prior(self) -> Array:
+        known = self.known.without_copies()
+        if self.kind.targets == "label":
+            # The task's class frequencies are public, and of all that is granted the surrogate's come nearest.
+            known = replace(known, attribute=known.labels, classes=self.config.classes)
         make = controls.mean_input if self.kind.targets == "input" else controls.majority
-        return make(self.known.without_copies(), self.config.victims)
+        return make(known, self.config.victims)
 
     def _filled(self, rows: Array) -> Array:
         """`rows`, then the prior for the victims' inputs that were not seen."""

@@ -33,6 +33,9 @@ class Knows(StrEnum):
     PAIRS = "pairs"
     ARCHITECTURE = "architecture"
     WEIGHTS = "weights"
+    HEAD = "head"
+    CANDIDATES = "candidates"
+    LABELS = "labels"
 
 
 @dataclass(frozen=True)

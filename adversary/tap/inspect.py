@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from adversary.tap.events import Transport
+from adversary.tap.lowbits import LinksLowBits
 from adversary.tap.pcap import CaptureError
 from adversary.tap.read import events, traffic
 from adversary.tap.summary import Summary, capture_of
@@ -37,15 +38,18 @@ def main(captures: Sequence[Path], as_json: bool = False) -> int:
         2 if one cannot be read at all.
     """
     try:
-        summary, each = _summarise(captures)
-        parts = [_part(path, part) for path, part in each.items()] if as_json else []
+        summary, each, hidden = _summarise(captures)
+        parts = [_part(path, part, hidden) for path, part in each.items()] if as_json else []
     except CaptureError as error:
         print(error, file=sys.stderr)
         return 2
     if as_json:
-        print(json.dumps(summary.as_dict() | {"captures": parts}, indent=1))
+        print(json.dumps(summary.as_dict() | {"low_bits": hidden.findings(), "captures": parts}, indent=1))
     else:
-        show(summary, Console(width=None if sys.stdout.isatty() else 160))
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        show(summary, console)
+        for line in hidden.lines():
+            console.print(line, markup=False, highlight=False)
     for note in summary.notes:
         print(note, file=sys.stderr)
     return 1 if summary.notes else 0
@@ -121,16 +125,17 @@ def _size(count: int) -> str:
     return f"{value:.2f} GB"
 
 
-def _part(path: Path, summary: Summary) -> dict[str, Any]:
+def _part(path: Path, summary: Summary, low_bits: LinksLowBits) -> dict[str, Any]:
     """One capture's share of the JSON; of a TLS link also its first records, as that is all it shows."""
-    hidden = any(row.transport == Transport.TLS for row in summary.streams.values())
-    records = islice(traffic([path]), _RECORDS) if hidden else ()
+    encrypted = any(row.transport == Transport.TLS for row in summary.streams.values())
+    records = islice(traffic([path]), _RECORDS) if encrypted else ()
     start = summary.first or 0.0
     bursts = [{"time": record.time - start, "bytes": record.bytes, "up": record.up} for record in records]
-    return {"capture": str(path)} | summary.as_dict() | {"bursts": bursts}
+    own = {"low_bits": low_bits.findings(str(path)), "bursts": bursts}
+    return {"capture": str(path)} | summary.as_dict() | own
 
 
-def _summarise(captures: Sequence[Path]) -> tuple[Summary, dict[Path, Summary]]:
+def _summarise(captures: Sequence[Path]) -> tuple[Summary, dict[Path, Summary], LinksLowBits]:
     """Read the captures, which complete one another, and count all and each; a bar appears after two seconds."""
     total = sum(path.stat().st_size for path in captures if path.exists())
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
@@ -145,11 +150,12 @@ def _summarise(captures: Sequence[Path]) -> tuple[Summary, dict[Path, Summary]]:
 
     try:
         whole, each = Summary(), {path: Summary() for path in captures}
-        parts = {str(path): part for path, part in each.items()}
+        parts, hidden = {str(path): part for path, part in each.items()}, LinksLowBits()
         for event in events(captures, progress=progress):
             whole.add_one(event)
             parts[capture_of(event)].add_one(event)
-        return whole, each
+            hidden.add_one(event)
+        return whole, each, hidden
     finally:
         if bar.live.is_started:
             bar.stop()

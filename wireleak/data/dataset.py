@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -109,6 +110,15 @@ class Dataset:
         if name not in self.groups:
             raise DataError(_unknown(self.name, "group", name, self.groups))
         return self.groups[name]
+
+    def with_task(self, name: str) -> Dataset:
+        """The same examples with the attribute `name` as the task; the task becomes an attribute under its own name."""
+        chosen = self.attribute(name)
+        # "parity of the digit" would make a poor name in a study and a file.
+        former = re.sub(r"[^a-z0-9]+", "-", self.task.lower()).strip("-")
+        rest = {key: attribute for key, attribute in self.attributes.items() if key != name}
+        rest[former] = Attribute(former, self.y, self.classes, measured=False)
+        return replace(self, y=chosen.values, task=name, classes=chosen.classes, attributes=rest)
 
     def take(self, indices: Ints) -> Dataset:
         """The examples at `indices`, in that order; classes keep their numbers."""

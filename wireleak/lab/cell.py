@@ -96,6 +96,11 @@ class Cell:
         """Log of a process."""
         return self.folder / "logs" / f"{process}.log"
 
+    @property
+    def hijack(self) -> Path:
+        """Folder of the adversary's server, where it stands in for the head."""
+        return self.folder / "adversary" / "hijack"
+
     def attack(self, attack: str, target: str) -> Path:
         """Folder of an attack's guesses."""
         return self.folder / "adversary" / f"{attack}-{target}"
@@ -103,7 +108,7 @@ class Cell:
     def model(self) -> dict[str, Any]:
         """The "model" part of the parties' configs."""
         return {
-            "name": self.study.model.name,
+            "name": self.variant.model or self.study.model.name,
             "input_shape": list(self.input_shape),
             "classes": self.classes,
             "cut": self.variant.cut,

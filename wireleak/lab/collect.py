@@ -20,6 +20,7 @@ from rich.table import Table
 from wireleak.data import dependence
 from wireleak.lab.attacking import attack_jobs
 from wireleak.lab.cell import Cell
+from wireleak.lab.companions import companion_rows
 from wireleak.lab.plan import Plan
 from wireleak.lab.processes import Launcher
 from wireleak.lab.report import render, terminal_table
@@ -30,6 +31,7 @@ from wireleak.lab.results import (
     Disjoint,
     Kind,
     Machine,
+    Private,
     Results,
     Row,
     Task,
@@ -39,6 +41,7 @@ from wireleak.lab.results import (
     write_results,
 )
 from wireleak.lab.score import grant_of, pictures_of
+from wireleak.lab.study import Variant as StudyVariant
 from wireleak.models import build
 
 PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
@@ -53,7 +56,13 @@ class Findings:
 
 
 def collect(
-    plan: Plan, findings: Findings, described: dict[str, dict[str, Any]], folder: Path, began: float, command: str
+    plan: Plan,
+    findings: Findings,
+    described: dict[str, dict[str, Any]],
+    folder: Path,
+    began: float,
+    command: str,
+    guarantees: dict[str, list[str]],
 ) -> tuple[Table, Path]:
     """Write the run's results and report.
 
@@ -70,6 +79,8 @@ def collect(
         When the run began, by `time.monotonic()`.
     command : str
         What the user ran.
+    guarantees : dict
+        What each variant's transforms guarantee, by its name.
 
     Returns
     -------
@@ -91,8 +102,9 @@ def collect(
         machine=Machine(
             platform=platform.platform(), cpus=psutil.cpu_count() or 0, memory=psutil.virtual_memory().total
         ),
-        variants=_variants(plan),
-        rows=[row for job in jobs for row in findings.rows[job.name]],
+        variants=_variants(plan, guarantees),
+        rows=[row for job in jobs for row in findings.rows[job.name]]
+        + [row for cell in cells for row in companion_rows(cell, jobs)],
         wires=[wire for cell in cells for wire in findings.wires[cell.name]],
         grants=[grant_of(job, described) for job in jobs],
         tasks=[task for cell in cells for task in _tasks(cell)],
@@ -105,24 +117,38 @@ def collect(
     return terminal_table(results), render(folder)
 
 
-def _variants(plan: Plan) -> list[Variant]:
+def _variants(plan: Plan, guarantees: dict[str, list[str]]) -> list[Variant]:
     study = plan.study
-    network = build(study.model.name, plan.dataset.input_shape, len(plan.dataset.classes), 0)
     variants = []
     for variant in study.variants:
+        name = variant.model or study.model.name
+        network = build(name, plan.dataset.input_shape, len(plan.dataset.classes), 0)
         floats = math.prod(network.activation_shape(variant.cut))
         variants.append(
             Variant(
                 name=variant.name,
+                title=variant.title,
                 cut=variant.cut,
                 link=variant.seen_as,
                 mode=variant.mode or study.system.mode,
                 floats_on_wire=floats,
                 bytes_per_inference=4 * floats,
                 seeds=list(study.seeds_of(variant)),
+                transforms=[step.name for step in variant.transforms],
+                guarantees=guarantees.get(variant.name, []),
+                privacy=_privacy(plan, variant),
             )
         )
     return variants
+
+
+def _privacy(plan: Plan, variant: StudyVariant) -> Private | None:
+    privacy = plan.study.privacy_of(variant)
+    if privacy is None:
+        return None
+    shards = plan.divisions[min(plan.divisions)].shards
+    examples = min(len(shard.train) for shard in shards)
+    return Private(**privacy.model_dump(), batch=plan.study.system.batch, examples=examples)
 
 
 def _tasks(cell: Cell) -> list[Task]:
@@ -130,16 +156,24 @@ def _tasks(cell: Cell) -> list[Task]:
     history = json.loads((cell.folder / "server" / "history.json").read_text())
     last = history["rounds"][-1]
     labels = np.concatenate([np.load(cell.folder / name / "evaluation.npz")["y"] for name in cell.clients])
+    majority = float(np.bincount(labels).max() / len(labels))
+    # Of several clients' epsilons the largest counts; what they tell of their gradients is averaged.
+    told = {
+        name: max(values) if name == "epsilon" else float(np.mean(values))
+        for name, values in last.get("client_metrics", {}).items()
+    }
     return [
         Task(
             variant=cell.variant.name,
             seed=cell.seed,
             link=cell.variant.seen_as,
-            value=last["evaluation_accuracy"],
-            n=len(labels),
+            measure=name,
+            value=value,
+            n=len(labels) if name == "accuracy" else len(cell.clients),
             rounds=last["round"],
-            majority=float(np.bincount(labels).max() / len(labels)),
+            majority=majority if name == "accuracy" else math.nan,
         )
+        for name, value in ({"accuracy": last["evaluation_accuracy"]} | told).items()
     ]
 
 
@@ -158,7 +192,13 @@ def _dependence(plan: Plan) -> list[Dependence]:
 
 def _disjoint(plan: Plan) -> Disjoint:
     seed = min(plan.divisions)
-    return Disjoint(checked=True, parts=plan.parts(seed), duplicates_dropped=plan.divisions[seed].roles.duplicates)
+    division = plan.divisions[seed]
+    return Disjoint(
+        checked=True,
+        parts=plan.parts(seed),
+        duplicates_dropped=division.roles.duplicates,
+        overlaps=division.overlaps,
+    )
 
 
 def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
@@ -193,7 +233,9 @@ def _wire(cell: Cell, seen: dict[str, Any]) -> Wire:
         last=seen["last"] or math.nan,
         tls=any(stream["transport"] == "TLS" for stream in streams),
         bursts=[Burst(**burst) for burst in seen["bursts"]],
-        notes=seen["faults"] + seen["notes"],
+        notes=seen["faults"]
+        + seen["notes"]
+        + [f"low bits: {reason}" for one in seen.get("low_bits", ()) for reason in one["reasons"]],
     )
 
 

@@ -21,7 +21,7 @@ from wireleak.lab.scores import Board, Score
 from wireleak.lab.vocabulary import control, duration, measure, size
 
 # Okabe and Ito's palette, told apart by readers with any colour vision; shapes say the same again.
-ATTACK, OTHER, PRIOR, DOWN = "#0072B2", "#D55E00", "#595959", "#E69F00"
+ATTACK, OTHER, PRIOR, DOWN, BOUND = "#0072B2", "#D55E00", "#595959", "#E69F00", "#009E73"
 _DOT_HEIGHT = 20
 _GAP, _GAP_GREY = 2, 200
 
@@ -41,7 +41,9 @@ class Scale:
 
 def scale_of(boards: Sequence[Board], name: str) -> Scale:
     """One axis for a measure over all boards, so that variants compare by eye; it holds every interval and chance."""
-    scores = [one for board in boards for one in board.scores if one.measure == name]
+    every = [one for board in boards for one in board.scores if one.measure == name]
+    # A bound may lie orders of magnitude away: it is drawn at the axis's end then.
+    scores = [one for one in every if not control(one.control).bound] or every
     ends = [end for one in scores for end in (one.value, one.low, one.high, one.chance) if end is not None]
     finite = [end for end in ends if math.isfinite(end)]
     low, high = min([*finite, 0.0]), max([*finite, 0.0])
@@ -53,9 +55,10 @@ def scale_of(boards: Sequence[Board], name: str) -> Scale:
 
 
 def dot_and_whisker(score: Score, scale: Scale) -> Markup:
-    """A score on its axis: filled dot for the attack, square for other attackers, ring for prior knowledge."""
+    """A score on its axis: dot the attack, square other attackers, ring prior knowledge, bar a bound."""
     middle, x = _DOT_HEIGHT / 2, scale.percent(score.value)
-    colour = PRIOR if score.control and control(score.control).prior else OTHER if score.control else ATTACK
+    known = control(score.control)
+    colour = ATTACK if not score.control else PRIOR if known.prior else BOUND if known.bound else OTHER
     parts = [f'<line x1="0" x2="100%" y1="{middle}" y2="{middle}" stroke="#ddd"/>']
     if score.chance is not None:
         at = scale.percent(score.chance)
@@ -65,7 +68,7 @@ def dot_and_whisker(score: Score, scale: Scale) -> Markup:
         parts.append(
             f'<line x1="{left:.2f}%" x2="{right:.2f}%" y1="{middle}" y2="{middle}" stroke="{colour}" stroke-width="3"/>'
         )
-    if not math.isnan(score.value):
+    if math.isfinite(score.value):
         parts.append(_mark(score, x, middle, colour))
     said = f"{measure(score.measure).label} {score.written} {score.interval}, axis {scale.low:.3g} to {scale.high:.3g}"
     return _svg(parts, _DOT_HEIGHT, said)
@@ -76,6 +79,8 @@ def _mark(score: Score, x: float, y: float, colour: str) -> str:
         return f'<circle cx="{x:.2f}%" cy="{y}" r="5.5" fill="{colour}"/>'
     if control(score.control).prior:
         return f'<circle cx="{x:.2f}%" cy="{y}" r="4" fill="#fff" stroke="{colour}" stroke-width="2"/>'
+    if control(score.control).bound:
+        return f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y - 7}" y2="{y + 7}" stroke="{colour}" stroke-width="4"/>'
     return f'<rect x="{x:.2f}%" y="{y - 4}" width="8" height="8" transform="translate(-4 0)" fill="{colour}"/>'
 
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from wireleak.lab.results import Results
 from wireleak.lab.scores import Board, Score, above_chance, boards, compare
 from wireleak.lab.vocabulary import PERCENT, VANTAGES, control, duration, measure
@@ -139,10 +141,25 @@ def _detail(board: Board) -> tuple[str, ...]:
     words = {"better": "clearly beaten", "overlap": "not told apart", "worse": "does better than the attack"}
     said = []
     for other in board.scores:
-        if other.measure == name and other.control and not control(other.control).prior:
+        if other.measure == name and other.control and not (known := control(other.control)).prior and not known.bound:
             verdict = words[compare(score, other)]
             said.append(f"{control(other.control).label} {_with_interval(other)}: {verdict}")
-    return (f"Beside it, by {measure(name).label}: {'; '.join(said)}.",) if said else ()
+    beside = (f"Beside it, by {measure(name).label}: {'; '.join(said)}.",) if said else ()
+    return beside + _bounds(board)
+
+
+def _bounds(board: Board) -> tuple[str, ...]:
+    """Where the attack stands to what theory allows it."""
+    said = []
+    for other in board.scores:
+        score = board.get(other.measure)
+        if score is not None and other.control and control(other.control).bound:
+            # Without an interval the value itself is compared.
+            ends = np.nan_to_num([score.low, score.high], nan=score.value)
+            beyond = ends[0] > other.value if measure(other.measure).higher_is_leakier else ends[1] < other.value
+            verdict = "the attack goes beyond it" if beyond else "kept"
+            said.append(f"{control(other.control).label}, {measure(other.measure).label} {other.written}: {verdict}")
+    return (f"Bounds: {'; '.join(said)}.",) if said else ()
 
 
 def _with_interval(score: Score) -> str:
@@ -166,15 +183,15 @@ def _among(score: Score) -> str:
 
 def task_line(results: Results) -> str:
     """The main task's accuracy over variants and seeds, in one line; empty when it was not measured."""
-    if not results.tasks:
+    tasks = [task for task in results.tasks if task.measure == "accuracy"]
+    if not tasks:
         return ""
-    values = [task.value for task in results.tasks]
-    majority = max((task.majority for task in results.tasks if not math.isnan(task.majority)), default=math.nan)
-    write = measure(results.tasks[0].measure).write
+    values = [task.value for task in tasks]
+    majority = max((task.majority for task in tasks if not math.isnan(task.majority)), default=math.nan)
+    write = measure("accuracy").write
     beside = "" if math.isnan(majority) else f" (always guessing one class: {write(majority)})"
     spread = " to ".join(dict.fromkeys((write(min(values)), write(max(values)))))
-    label = measure(results.tasks[0].measure).label.lower()
-    return f"On its own task the model reaches {label} {spread} on evaluation data{beside}."
+    return f"On its own task the model reaches accuracy {spread} on evaluation data{beside}."
 
 
 def run_line(results: Results) -> str:

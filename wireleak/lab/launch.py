@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from wireleak.files import write_json
@@ -105,9 +106,33 @@ def _start_head(cell: Cell, launcher: Launcher, security: _Security) -> tuple[Pr
             "history": str(folder / "history.json"),
         },
     )
+    if cell.variant.server == "hijack":
+        return _start_hijack(cell, launcher, security, ready)
     process = launcher.start(
         "head", ["-m", "server", "head", "--config", str(config)], log=cell.log("head"), lasting=True
     )
+    return process, str(launcher.wait_ready(process, ready)["address"])
+
+
+def _start_hijack(cell: Cell, launcher: Launcher, security: _Security, ready: Path) -> tuple[Process, str]:
+    """The malicious server in the head's place: the ServerApp and the clients cannot tell."""
+    config = write_json(
+        cell.hijack / "config.json",
+        {
+            "model": cell.model(),
+            "address": "127.0.0.1:0",
+            "security": security.server,
+            "ready": str(ready),
+            "checkpoints": str(cell.checkpoints),
+            "max_batch": 1024,
+            "surrogate": str(cell.surrogate),
+            "out": str(cell.hijack),
+            "seed": cell.seed,
+            "options": cell.variant.server_options,
+        },
+    )
+    argv = ["-m", "adversary", "hijack", "--config", str(config)]
+    process = launcher.start("hijack", argv, log=cell.log("hijack"), lasting=True)
     return process, str(launcher.wait_ready(process, ready)["address"])
 
 
@@ -132,6 +157,7 @@ def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[P
 
 def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None:
     folder, system = cell.folder / name, cell.study.system
+    privacy = cell.study.privacy_of(cell.variant)
     write_json(
         folder / "config.json",
         {
@@ -144,8 +170,16 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None
             "batch": system.batch,
             "learning_rate": system.learning_rate,
             "seed": cell.seed,
+            "transforms": _transforms(cell),
+            "objective": cell.study.objective_of(cell.variant),
+            "watch": cell.variant.watch,
+            "privacy": privacy.model_dump() if privacy else None,
         },
     )
+
+
+def _transforms(cell: Cell) -> list[dict[str, Any]]:
+    return [step.model_dump() for step in cell.variant.transforms]
 
 
 def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Security, prefix: str = "") -> None:
@@ -168,6 +202,9 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
                 "inputs": str(folder / "inputs.npz"),
                 "batch": batch,
                 "head": {"address": links[f"{prefix}serve-{device}"], "security": security.client},
+                "transforms": _transforms(cell),
+                # Devices draw their noise independently of one another.
+                "seed": 2 * cell.seed + DEVICES.index(device),
                 "predictions": str(folder / f"{prefix}predictions.npz"),
             },
         )

@@ -10,13 +10,15 @@ import numpy as np
 
 from wireleak.data import Dataset, load
 from wireleak.data.augment import augment
-from wireleak.data.overlap import refuse_overlap
+from wireleak.data.overlap import find_overlap, refuse_overlap
 from wireleak.data.partition import Shard, shards
 from wireleak.data.roles import Roles, assign_roles
 from wireleak.files import write_arrays
 from wireleak.lab.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.study import Study, StudyError
 from wireleak.models import build, save_weights
+from wireleak.models.factory import resolve
+from wireleak.models.mixing import mixing_layer
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Division:
 
     roles: Roles
     shards: list[Shard]
+    # Examples that roles in `data.overlap` share with others, by "role and other".
+    overlaps: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,11 @@ class Plan:
             "study": self.study.model_dump(mode="json"),
             "data": self.dataset.source,
             "task": self.dataset.task,
+            "classes": {self.dataset.task: self.dataset.classes}
+            | {name: held.classes for name, held in self.dataset.attributes.items()},
             "parts": {str(seed): self.parts(seed) for seed in self.divisions},
             "duplicates_dropped": next(iter(self.divisions.values())).roles.duplicates,
+            "overlaps": {str(seed): division.overlaps for seed, division in self.divisions.items()},
         }
 
 
@@ -81,7 +88,10 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None) 
     if seeds is not None:
         variants = tuple(variant.model_copy(update={"seeds": None}) for variant in study.variants)
         study = study.model_copy(update={"seeds": tuple(range(seeds)), "variants": variants})
+    study = _resolve_models(study)
     dataset = load(study.data.name, data, **study.data.options)
+    if study.data.task is not None and study.data.task != dataset.task:
+        dataset = dataset.with_task(study.data.task)
     _check_model(study, dataset)
     used = sorted({seed for variant in study.variants for seed in study.seeds_of(variant)})
     return Plan(study, dataset, {seed: _divide(study, dataset, seed) for seed in used})
@@ -103,15 +113,17 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
     """
     threat = plan.study.threat
     for use in plan.study.attacks:
-        where = f"attacks.{use.name}"
+        where = f"attacks.{use.shown}"
+        vantage = use.vantage or threat.vantage
         if use.name not in described:
             raise StudyError(f"{where}: no attack of that name; choose from {', '.join(sorted(described))}")
         attack = described[use.name]
-        if threat.vantage not in attack["threat"]["vantage"]:
+        if vantage not in attack["threat"]["vantage"]:
             works = " or ".join(attack["threat"]["vantage"])
-            raise StudyError(f"{where}: works from {works}, but threat.vantage is {threat.vantage}")
+            raise StudyError(f"{where}: works from {works}, but its vantage is {vantage}")
         for grant in ("sees", "knows"):
-            missing = [need for need in attack["threat"][grant] if need not in getattr(threat, grant)]
+            given = {"nothing", *getattr(threat, grant)}
+            missing = [need for need in attack["threat"][grant] if need not in given]
             if missing:
                 raise StudyError(
                     f"{where}: needs {missing[0]!r}, which threat.{grant} does not grant; grant it or drop the attack"
@@ -125,14 +137,23 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
 
 
 def _check_target(plan: Plan, where: str, target: str, kinds: str) -> None:
-    if target == "input":
-        if kinds != "input":
-            raise StudyError(f"{where}.targets: it guesses attributes, not the input")
-    elif kinds != "attribute":
-        raise StudyError(f"{where}.targets: it guesses the input, not {target!r}")
-    elif target not in plan.dataset.attributes:
+    guesses = {"input": "the input", "label": "training labels", "attribute": "attributes"}
+    wanted = target if target in ("input", "label") else "attribute"
+    if wanted != kinds:
+        raise StudyError(f"{where}.targets: it guesses {guesses[kinds]}, not {target!r}")
+    if wanted != "attribute":
+        return
+    if target not in plan.dataset.attributes:
         known = ", ".join(plan.dataset.attributes)
         raise StudyError(f"{where}.targets: {plan.dataset.name} has no attribute {target!r}; choose from {known}")
+    for seed, division in plan.divisions.items():
+        values = plan.dataset.attributes[target].values
+        for role, rows in (("attacker", division.roles.attacker), ("victims", division.roles.victims)):
+            if len(np.unique(values[rows])) < 2:
+                raise StudyError(
+                    f"{where}.targets: {target} has one class among the {role} of seed {seed}; nothing can be learnt "
+                    f"of it: take more examples (data.{role}) or another attribute"
+                )
 
 
 def write_cell(plan: Plan, cell: Cell) -> None:
@@ -143,25 +164,48 @@ def write_cell(plan: Plan, cell: Cell) -> None:
             write_arrays(cell.folder / name / f"{part}.npz", {"x": dataset.x[indices], "y": dataset.y[indices]})
     victims = division.roles.victims
     write_arrays(cell.device("victim") / "inputs.npz", {"x": dataset.x[victims]})
-    write_arrays(cell.ledger, _labelled(dataset, victims))
-    surrogate = _with_copies(_labelled(dataset, division.roles.attacker), cell)
-    write_arrays(cell.surrogate, surrogate)
+    groups = {f"group:{name}": values[victims] for name, values in dataset.groups.items()}
+    write_arrays(cell.ledger, _labelled(dataset, victims) | groups)
+    surrogate = _labelled(dataset, division.roles.attacker)
+    if cell.study.data.disjoint_by is not None:
+        # Whom the attacker's own examples are of: it validates on people that it did not train on.
+        surrogate["group"] = dataset.group(cell.study.data.disjoint_by)[division.roles.attacker]
+    surrogate = _with_copies(_queries(surrogate, cell), cell)
+    write_arrays(cell.surrogate, surrogate | {"range": np.array([dataset.x.min(), dataset.x.max()])})
     write_arrays(cell.device("attacker") / "inputs.npz", {"x": surrogate["x"]})
-    network = build(cell.study.model.name, cell.input_shape, cell.classes, cell.seed)
+    network = build(cell.model()["name"], cell.input_shape, cell.classes, cell.seed)
     encoder, _ = network.split(cell.variant.cut)
     for device in DEVICES:
         save_weights(encoder, cell.device(device) / f"{UNTRAINED}encoder.safetensors")
 
 
-def _check_model(study: Study, dataset: Dataset) -> None:
+def _resolve_models(study: Study) -> Study:
+    """A user's own networks under names that every process finds, wherever it was started."""
     try:
-        network = build(study.model.name, dataset.input_shape, len(dataset.classes), 0)
+        model = study.model.model_copy(update={"name": resolve(study.model.name)})
+        variants = [
+            one.model_copy(update={"model": resolve(one.model)}) if one.model is not None else one
+            for one in study.variants
+        ]
     except ValueError as error:
         raise StudyError(f"model.name: {error}") from error
+    return study.model_copy(update={"model": model, "variants": tuple(variants)})
+
+
+def _check_model(study: Study, dataset: Dataset) -> None:
     for variant in study.variants:
+        name, field = study.model.name, "model.name"
+        if variant.model is not None:
+            name, field = variant.model, f"variants.{variant.name}.model"
+        try:
+            network = build(name, dataset.input_shape, len(dataset.classes), 0)
+        except ValueError as error:
+            raise StudyError(f"{field}: {error}") from error
         if variant.cut not in network.cuts:
             choices = f"{network.cuts.start} to {network.cuts.stop - 1}"
             raise StudyError(f"variants.{variant.name}.cut: {network.name} has no cut {variant.cut}; choose {choices}")
+        if study.privacy_of(variant) and (reason := mixing_layer(network.blocks)) is not None:
+            raise StudyError(f"variants.{variant.name}.privacy: {network.name}: {reason}")
 
 
 def _divide(study: Study, dataset: Dataset, seed: int) -> Division:
@@ -174,13 +218,32 @@ def _divide(study: Study, dataset: Dataset, seed: int) -> Division:
         victims=data.victims,
         disjoint_by=data.disjoint_by,
         only=data.only,  # type: ignore[arg-type]
+        overlap=data.overlap,
         seed=seed,
     )
     held = shards(dataset, roles, data.clients, data.partition, alpha=data.alpha, by=data.by, seed=seed)
     parts = {f"client-{index}": dataset.x[shard.train] for index, shard in enumerate(held)}
     parts["evaluation"] = dataset.x[roles.evaluation]
-    refuse_overlap(parts | {"attacker": dataset.x[roles.attacker], "victims": dataset.x[roles.victims]})
-    return Division(roles, held)
+    parts |= {"attacker": dataset.x[roles.attacker], "victims": dataset.x[roles.victims]}
+    meant = {name for name in parts if ("clients" if name.startswith("client-") else name) in data.overlap}
+    refuse_overlap({name: x for name, x in parts.items() if name not in meant})
+    return Division(roles, held, _overlaps(parts, meant))
+
+
+def _overlaps(parts: dict[str, Any], meant: set[str]) -> dict[str, int]:
+    """How many examples each part that may overlap shares with each other part, where any."""
+    pairs = [(one, other) for one in sorted(meant) for other in parts if other != one]
+    counts = {f"{one} and {other}": find_overlap(parts[other], parts[one]).count for one, other in pairs}
+    return {pair: count for pair, count in counts.items() if count}
+
+
+def _queries(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
+    """What the attacker's device sends: its data, or noise with their mean and spread and no labels worth the name."""
+    if cell.variant.queries == "surrogate":
+        return surrogate
+    x = surrogate["x"]
+    noise = np.random.default_rng(cell.seed).standard_normal(x.shape) * x.std() + x.mean()
+    return surrogate | {"x": noise.astype(np.float32)}
 
 
 def _labelled(dataset: Dataset, indices: Any) -> dict[str, Any]:

@@ -146,6 +146,22 @@ class Dependence(Record):
     n: int = 0
 
 
+class Private(Record):
+    """How clients trained with DP-SGD; `examples` are the smallest client's, `batch` a step's expected sample."""
+
+    noise_multiplier: float
+    max_grad_norm: float
+    delta: float
+    optimiser: str
+    batch: int
+    examples: int
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Also one over the chance of an example to be in a step."""
+        return math.ceil(self.examples / self.batch)
+
+
 class Variant(Record):
     """One configuration of a study; `floats_on_wire` and `bytes_per_inference` are of one example's activation."""
 
@@ -157,15 +173,22 @@ class Variant(Record):
     floats_on_wire: int = 0
     bytes_per_inference: int = 0
     seeds: list[int] = Field(default_factory=list)
+    transforms: list[str] = Field(default_factory=list)
+    guarantees: list[str] = Field(default_factory=list)
+    privacy: Private | None = None
 
 
 class Disjoint(Record):
-    """Whether the parties' data were checked to share no example; `parts` counts each party's examples."""
+    """Whether the parties' data were checked to share no example; `parts` counts each party's examples.
+
+    `overlaps` counts what parts share where the study asked for it, to repeat a published flaw.
+    """
 
     checked: bool = False
     by: str = "sha-256"
     parts: dict[str, int] = Field(default_factory=dict)
     duplicates_dropped: int = 0
+    overlaps: dict[str, int] = Field(default_factory=dict)
 
 
 class Machine(Record):

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from wireleak.files import write_json
-from wireleak.lab.attacking import AttackJob, attack_jobs, describe_attacks, run_attack
+from wireleak.lab.attacking import AttackJob, attack_jobs, check_transforms, describe_attacks, run_attack
 from wireleak.lab.cell import Cell
 from wireleak.lab.collect import Findings, collect, inspect_captures
 from wireleak.lab.launch import capture_cell
@@ -33,6 +34,7 @@ def run_study(
     seeds: int | None = None,
     jobs: int = 2,
     preload: bool = True,
+    table: bool = True,
     console: Console,
 ) -> Path:
     """Run a study and return its run's folder.
@@ -53,6 +55,8 @@ def run_study(
         How many cells, and how many attacks, run at once.
     preload : bool
         Start processes by forking a preloaded interpreter.
+    table : bool
+        Print the result table.
     console : Console
         Where progress and the result table go.
 
@@ -70,6 +74,7 @@ def run_study(
         plan = make_plan(study, data, seeds)
         described = describe_attacks(launcher)
         check_attacks(plan, described)
+        guarantees = check_transforms(plan.study, launcher)
         folder = _open_folder(plan, out, source, resume)
         cells = plan.cells(folder)
         console.print(
@@ -77,7 +82,7 @@ def run_study(
             highlight=False,
             soft_wrap=True,
         )
-        schedule = _Schedule(plan, launcher, jobs, console)
+        schedule = _Schedule(plan, launcher, jobs, console, described)
         try:
             schedule.run(cells)
         except (LaunchError, OSError) as error:
@@ -92,9 +97,10 @@ def run_study(
             folder / "processes.json",
             [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes],
         )
-        table, report = collect(plan, schedule.findings, described, folder, began, f"wireleak run {name}")
+        scores, report = collect(plan, schedule.findings, described, folder, began, f"wireleak run {name}", guarantees)
     _point_latest(folder, study.name)
-    console.print(table)
+    if table:
+        console.print(scores)
     console.print(f"report: {report}", soft_wrap=True, highlight=False)
     return folder
 
@@ -102,8 +108,11 @@ def run_study(
 class _Schedule:
     """Cells in one pool, attacks in another: a cell mostly waits for Flower's polls, an attack computes."""
 
-    def __init__(self, plan: Plan, launcher: Launcher, jobs: int, console: Console) -> None:
+    def __init__(
+        self, plan: Plan, launcher: Launcher, jobs: int, console: Console, described: dict[str, dict[str, Any]]
+    ) -> None:
         self.plan = plan
+        self.described = described
         self.launcher = launcher
         self.cell_pool = ThreadPoolExecutor(jobs, thread_name_prefix="cell")
         self.attack_pool = ThreadPoolExecutor(jobs, thread_name_prefix="attack")
@@ -157,7 +166,8 @@ class _Schedule:
             finally:
                 self.progress.remove_task(line)
         wires = inspect_captures(cell, self.launcher)
-        if not cell.study.tap.keep_training:
+        attacked = any(self.described[use.name]["reads"] == "train" for use in cell.study.attacks_on(cell.variant))
+        if not cell.study.tap.keep_training and not attacked:
             for capture in cell.folder.glob("tap/train-*.pcap"):
                 capture.unlink()
         with self.lock:
@@ -168,7 +178,7 @@ class _Schedule:
 
     def _attack(self, job: AttackJob) -> None:
         if not job.guesses.exists():
-            run_attack(job, self.launcher)
+            run_attack(job, self.launcher, self.described[job.use.name])
         rows = score_job(job)
         with self.lock:
             self.findings.rows[job.name] = rows

@@ -10,13 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.data.overlap import find_overlap
 from wireleak.lab.attacking import AttackJob
 from wireleak.lab.results import Grant, Pictures, Row
-from wireleak.measures import Score, conditional_probabilities, score_attribute, score_reconstruction
+from wireleak.measures import Score, conditional_probabilities, linear_code, score_attribute, score_reconstruction
+from wireleak.models import build
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 # The first victims of the stream, whatever became of them: a rule that does not look at the result.
 SHOWN = 12
+# Victims' inputs that the attacker does not hold itself, where a study repeats a published overlap.
+UNSEEN = "input-unseen"
+# Wires of more floats than this are no bottleneck to compare with a code of their width.
+WIDEST_CODE = 256
 
 
 def read_guesses(path: Path) -> Arrays:
@@ -33,13 +39,43 @@ def score_job(job: AttackJob) -> list[Row]:
     list of Row
         The attack's own rows first; intervals are bootstrap over this seed's victims.
     """
+    guesses = read_guesses(job.guesses)
+    if job.target == "label":
+        with np.load(job.cell.folder / "sealed" / "labels.npz", allow_pickle=False) as sealed:
+            truth = sealed["label"].astype(np.int64)
+        return _score(job, job.target, guesses, truth) + _measured(job)
     with np.load(job.cell.ledger, allow_pickle=False) as ledger:
         truth = ledger["x" if job.target == "input" else f"attribute:{job.target}"]
         task = ledger["y"]
-    guesses = read_guesses(job.guesses)
     if job.target != "input":
         own = next(iter(guesses.values()))
         guesses["control:conditional-majority"] = conditional_probabilities(truth, task, classes=own.shape[1])
+    else:
+        guesses |= _linear_code(job, truth)
+    rows = _score(job, job.target, guesses, truth)
+    if job.target == "input" and job.cell.study.data.overlap:
+        with np.load(job.cell.surrogate, allow_pickle=False) as granted:
+            seen = find_overlap(granted["x"], truth).second
+        unseen = np.setdiff1d(np.arange(len(truth)), seen)
+        if len(seen) and len(unseen):
+            parts = {name: guess[unseen] for name, guess in guesses.items()}
+            rows += _score(job, UNSEEN, parts, truth[unseen])
+    return rows + _measured(job)
+
+
+def _linear_code(job: AttackJob, truth: npt.NDArray[np.float32]) -> Arrays:
+    """What a linear code as wide as the wire keeps of the inputs: the control "pca-<floats>", of narrow wires."""
+    model = job.cell.model()
+    network = build(model["name"], job.cell.input_shape, job.cell.classes, 0)
+    floats = math.prod(network.activation_shape(job.cell.variant.cut))
+    with np.load(job.cell.surrogate, allow_pickle=False) as granted:
+        own = granted["x"][~granted["augmented"]]
+    if floats > WIDEST_CODE or floats >= min(len(own), truth[0].size):
+        return {}
+    return {f"control:pca-{floats}": linear_code(own, truth, floats)}
+
+
+def _score(job: AttackJob, target: str, guesses: Arrays, truth: npt.NDArray[Any]) -> list[Row]:
     rows = []
     scored: list[tuple[npt.NDArray[np.float32], list[Score]]] = []
     for name, guess in guesses.items():
@@ -49,8 +85,17 @@ def score_job(job: AttackJob) -> list[Row]:
             rng = np.random.default_rng(job.cell.seed)
             scores = (score_reconstruction if job.target == "input" else score_attribute)(guess, truth, rng)
             scored.append((guess, scores))
-        rows += [_row(job, name.removeprefix("control:"), one) for one in scores]
+        rows += [_row(job, target, name.removeprefix("control:"), one) for one in scores]
     return rows
+
+
+def _measured(job: AttackJob) -> list[Row]:
+    """Numbers that the attack itself told of its fit, such as its training error."""
+    fit = json.loads((job.out / "meta.json").read_text())["fit"] or {}
+    scores = [
+        Score(name, value, math.nan, math.nan, fit.get("pairs", 0)) for name, value in fit.get("measured", {}).items()
+    ]
+    return [_row(job, job.target, job.use.name, one) for one in scores]
 
 
 def grant_of(job: AttackJob, described: dict[str, dict[str, Any]]) -> Grant:
@@ -59,17 +104,24 @@ def grant_of(job: AttackJob, described: dict[str, dict[str, Any]]) -> Grant:
     meta = json.loads((job.out / "meta.json").read_text())
     return Grant(
         variant=job.cell.variant.name,
-        attack=job.use.name,
+        attack=job.use.shown,
         target=job.target,
-        vantage=job.cell.study.threat.vantage,
+        vantage=job.vantage,
         link=job.cell.variant.seen_as,
         seed=job.cell.seed,
         sees=threat["sees"],
         knows=threat["knows"],
-        files=[Path(path).name for path in meta["granted"].values()],
+        files=_files(meta["granted"]),
         observations=sum(meta["observations"].values()),
         note=meta["prior"] or "; ".join(meta["notes"]),
     )
+
+
+def _files(granted: dict[str, Any]) -> list[str]:
+    """Names of the granted files; the control's own are left out."""
+    single = [granted[name] for name in ("surrogate", "encoder", "head") if granted.get(name)]
+    named = [Path(path).name for path in [*single, *granted.get("files", {}).values()]]
+    return named + (["architecture"] if granted.get("model") else [])
 
 
 def pictures_of(job: AttackJob) -> Pictures:
@@ -80,22 +132,25 @@ def pictures_of(job: AttackJob) -> Pictures:
         variant=job.cell.variant.name,
         link=job.cell.variant.seen_as,
         seed=job.cell.seed,
-        attack=job.use.name,
+        attack=job.use.shown,
         originals=originals,
-        guesses={name: guess[:SHOWN] for name, guess in read_guesses(job.guesses).items()},
+        guesses={
+            job.use.shown if name == job.use.name else name: guess[:SHOWN]
+            for name, guess in read_guesses(job.guesses).items()
+        },
         ink=job.cell.study.data.name in ("digits", "omniglot"),
     )
 
 
-def _row(job: AttackJob, guess: str, score: Score) -> Row:
+def _row(job: AttackJob, target: str, guess: str, score: Score) -> Row:
     return Row(
         study=job.cell.study.name,
         variant=job.cell.variant.name,
         seed=job.cell.seed,
         link=job.cell.variant.seen_as,
-        vantage=job.cell.study.threat.vantage,
-        attack=job.use.name,
-        target=job.target,
+        vantage=job.vantage,
+        attack=job.use.shown,
+        target=target,
         measure=score.measure,
         value=score.value,
         low=score.low,

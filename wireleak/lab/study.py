@@ -18,11 +18,15 @@ class StudyError(ValueError):
     """A study cannot run as declared: one line that names the field and the fix."""
 
 
+Role = Literal["clients", "evaluation", "attacker", "victims"]
+
+
 class Data(Strict):
     """Which data set, and who holds how much of it."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
+    task: str | None = Field(default=None, description="attribute that becomes the task; the task becomes an attribute")
     clients: PositiveInt = 3
     train: PositiveInt = Field(description="training examples of all clients together")
     evaluation: PositiveInt = Field(description="examples for the main task's accuracy")
@@ -34,8 +38,12 @@ class Data(Strict):
     disjoint_by: str | None = Field(
         default=None, description="group of which clients, attacker and victims share no value"
     )
-    only: dict[Literal["clients", "evaluation", "attacker", "victims"], dict[str, list[str | int]]] = Field(
+    only: dict[Role, dict[str, list[str | int]]] = Field(
         default={}, description="role -> group -> the values it draws from"
+    )
+    overlap: tuple[Role, ...] = Field(
+        default=(),
+        description="roles drawn whatever the others hold, to repeat a published flaw; the overlap is counted",
     )
 
 
@@ -43,6 +51,22 @@ class Model(Strict):
     """Which network; each variant cuts it."""
 
     name: str
+
+
+class Privacy(Strict):
+    """DP-SGD at the clients (federated mode): what Opacus is told."""
+
+    noise_multiplier: PositiveFloat
+    max_grad_norm: PositiveFloat = 1.0
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    optimiser: Literal["sgd", "adam"] = "sgd"
+
+
+class Transform(Strict):
+    """What a device does to its activations before it sends them; `client/transforms` has them by name."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class System(Strict):
@@ -54,6 +78,10 @@ class System(Strict):
     batch: PositiveInt = 32
     learning_rate: PositiveFloat = 2e-3
     timeout: PositiveFloat = 300.0
+    objective: Literal["task", "autoencoder"] = Field(
+        default="task", description="what the encoder learns from: the head's gradients, or to rebuild its input"
+    )
+    privacy: Privacy | None = None
 
 
 class Serve(Strict):
@@ -87,10 +115,23 @@ class Variant(Strict):
     """One arm of the study."""
 
     name: Name
+    title: str = Field(default="", description="how the report calls it; by default its cut and link")
     cut: PositiveInt
     link: Literal["plaintext", "tls", "mtls"] = "plaintext"
     mode: Literal["split", "federated"] | None = None
     seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    model: str | None = None
+    objective: Literal["task", "autoencoder"] | None = None
+    privacy: Privacy | None = None
+    transforms: tuple[Transform, ...] = ()
+    queries: Literal["surrogate", "noise"] = Field(
+        default="surrogate", description="what the attacker's own device sends: its data, or Gaussian noise like them"
+    )
+    server: Literal["honest", "hijack"] = Field(
+        default="honest", description="hijack: the adversary's server answers with gradients of its own"
+    )
+    server_options: dict[str, Any] = Field(default_factory=dict)
+    watch: bool = Field(default=False, description="clients check whether the gradients that they get are honest")
 
     @property
     def encrypted(self) -> bool:
@@ -107,12 +148,19 @@ class AttackUse(Strict):
     """One attack, on which targets, with which options."""
 
     name: str
+    label: Name | None = Field(default=None, description="its name in the results, where one attack is used twice")
+    vantage: str | None = Field(default=None, description="where it sits, if not at threat.vantage")
     targets: tuple[str, ...]
     variants: tuple[str, ...] | None = None
     untrained: Literal["every seed", "first seed", "never"] = Field(
         default="every seed", description="when the control on an untrained encoder runs; it costs a fit of its own"
     )
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """Its name in the results."""
+        return self.label or self.name
 
 
 class Study(Strict):
@@ -142,9 +190,38 @@ class Study(Strict):
                     f"attacks.{attack.name}.variants: no variant called {sorted(unknown)[0]!r}; "
                     f"choose from {', '.join(names)}"
                 )
+        shown = [
+            (attack.shown, target, variant)
+            for attack in self.attacks
+            for target in attack.targets
+            for variant in attack.variants or names
+        ]
+        if twice := [key for key in shown if shown.count(key) > 1]:
+            raise ValueError(f"attacks.{twice[0][0]}: used twice on {twice[0][1]} of {twice[0][2]}; give one a label")
+        for variant in self.variants:
+            mode = variant.mode or self.system.mode
+            if self.privacy_of(variant) and mode != "federated":
+                raise ValueError(
+                    f"variants.{variant.name}.privacy: DP-SGD covers the whole network, which a client trains in "
+                    'federated mode alone; set mode = "federated"'
+                )
+            if (variant.server == "hijack" or self.objective_of(variant) == "autoencoder") and mode != "split":
+                raise ValueError(
+                    f'variants.{variant.name}.mode: a hijacked server and autoencoders need mode = "split"'
+                )
+        if self.data.overlap and self.data.disjoint_by:
+            raise ValueError("data.overlap: contradicts data.disjoint_by; drop one")
         if self.data.partition.startswith("by_") and self.data.by is None:
             raise ValueError(f'data.by: partition = "{self.data.partition}" needs a name to go by')
         return self
+
+    def privacy_of(self, variant: Variant) -> Privacy | None:
+        """DP-SGD's settings in a variant."""
+        return variant.privacy or self.system.privacy
+
+    def objective_of(self, variant: Variant) -> str:
+        """What a variant's encoders learn from."""
+        return variant.objective or self.system.objective
 
     def seeds_of(self, variant: Variant) -> tuple[int, ...]:
         """Seeds that a variant runs with."""

@@ -54,12 +54,16 @@ class Measure:
 
 @dataclass(frozen=True)
 class Control:
-    """A yardstick beside an attack: its words, and whether it says what is known without this victim's bytes."""
+    """A yardstick beside an attack: its words, and whether it says what is known without this victim's bytes.
+
+    A `bound` is no attacker at all: it says what theory allows one.
+    """
 
     label: str
     meaning: str
     prior: bool = False
     article: str = "the "
+    bound: bool = False
 
     @property
     def phrase(self) -> str:
@@ -92,6 +96,60 @@ MEASURES = {
         "Balanced accuracy", "share guessed right, each class counting the same", low=0.0, high=1.0, percent=True
     ),
     "accuracy": Measure("Accuracy", "share guessed right", low=0.0, high=1.0, percent=True),
+    "epsilon": Measure(
+        "ε", "what DP-SGD spent of its privacy budget, an example of its training data", low=0.0, places=2
+    ),
+    "flagged": Measure(
+        "Flagged",
+        "whether `wireleak inspect` finds something hidden in the link's low bits: 1 it does",
+        False,
+        0.0,
+        1.0,
+        0,
+    ),
+    "selectivity": Measure(
+        "Selectivity",
+        "accuracy less that on a control task of one random label a person, both on held-out rows of people that the "
+        "attacker trained on; near 0, the attacker knows its people and not the attribute",
+        low=-1.0,
+        high=1.0,
+    ),
+    "seen-people-accuracy": Measure(
+        "Accuracy on people it knows",
+        "share guessed right among held-out rows of people that the attacker trained on, which flatters it",
+        low=0.0,
+        high=1.0,
+        percent=True,
+    ),
+    "control-task-accuracy": Measure(
+        "Accuracy on the control task",
+        "share of random labels, one a person, guessed right on held-out rows: what the attacker learns by heart",
+        low=0.0,
+        high=1.0,
+        percent=True,
+    ),
+    "training-mse": Measure(
+        "Training MSE",
+        "mean squared error on the attacker's own inputs that it learnt from, which flatters it",
+        False,
+        low=0.0,
+        places=4,
+    ),
+    "dfil": Measure(
+        "dFIL",
+        "Fisher information of a message about each input value, Tr(JᵀJ)/(dσ²), mean over victims",
+        low=0.0,
+    ),
+    "eta": Measure(
+        "η", "the most that a message tells about any direction of the input, ‖J‖₂/σ (Hannun's FIL)", low=0.0, places=2
+    ),
+    "wire-epsilon": Measure(
+        "ε of a message",
+        "local differential privacy of one message at δ = 10⁻⁵: at least what the attack's hits prove (95 %), at most "
+        "what the noise proves",
+        low=0.0,
+        places=2,
+    ),
 }
 
 CONTROLS = {
@@ -107,6 +165,32 @@ CONTROLS = {
     "nearest": Control("nearest neighbour", "the attacker's own input whose activation is nearest"),
     "untrained": Control("untrained encoder", "the same attack on an encoder with random weights"),
     "in-process": Control("tensors handed over", "the same attack given the tensors in process, without the wire"),
+    "bound (unbiased only)": Control(
+        "1/dFIL (unbiased only)",
+        "1/dFIL, the error below which no unbiased attacker goes; unbiased only: learnt attackers know what inputs "
+        "look like, are biased, and may go below",
+        bound=True,
+    ),
+    "bound (gaussian inputs)": Control(
+        "van Trees bound (Gaussian inputs)",
+        "the error below which no attacker at all goes, if inputs were Gaussian with the mean and covariance of the "
+        "attacker's data; images are not Gaussian, so for them it is a guide only",
+        bound=True,
+    ),
+    "bound (any two inputs)": Control(
+        "ReRo bound (any two inputs)",
+        "reconstruction robustness: how often any attacker who guesses each message by itself can name the input among "
+        "the victims', since any two activations are at most two clips apart",
+        bound=True,
+    ),
+    "bound (clip ball)": Control(
+        "ReRo bound (clip ball)",
+        "the same, since no activation is further than the clip from zero; tighter",
+        bound=True,
+    ),
+    "bound (proved)": Control("proved by the noise", "what clip and noise prove of one message", bound=True),
+    "least exposed 5 %": Control("least exposed 5 %", "the value that 5 % of the victims stay below", bound=True),
+    "most exposed 5 %": Control("most exposed 5 %", "the value that 5 % of the victims exceed", bound=True),
 }
 
 VANTAGES = {
@@ -144,6 +228,13 @@ def measure_order(name: str) -> tuple[int, str]:
 
 def control(name: str) -> Control:
     """How to read the control called `name`; an unknown one is taken as prior, which makes claims harder."""
+    if (floats := _key(name).removeprefix("pca-")).isdecimal():
+        return Control(
+            f"PCA, {floats} numbers",
+            f"the victim's own input, cut down to {floats} principal components of the attacker's inputs: the most "
+            "that a linear code as wide as the wire could carry, and no attack",
+            article="",
+        )
     return CONTROLS.get(_key(name)) or Control(name, name, prior=True)
 
 

@@ -1,4 +1,4 @@
-"""What an attacker reaches without the wire: the majority, and the majority within each task label."""
+"""What an attacker reaches without the wire, and what the width of the wire alone would allow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Labels = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float32]
 
 
 def majority(labels: Labels) -> float:
@@ -48,6 +49,32 @@ def conditional_probabilities(labels: Labels, task: Labels, classes: int | None 
     table = np.zeros((int(rows.max()) + 1, classes or int(numbers.max()) + 1), np.float32)
     np.add.at(table, (rows, numbers), 1)
     return np.asarray((table / table.sum(axis=1, keepdims=True))[rows], np.float32)
+
+
+def linear_code(own: Floats, inputs: Floats, floats: int) -> Floats:
+    """What is left of inputs that are sent as their `floats` principal components: the best linear code of that width.
+
+    An oracle: it encodes the true inputs. It tells a wide wire from a strong attack, and no attacker has it.
+
+    Parameters
+    ----------
+    own : float32 (m, ...)
+        The attacker's own inputs, m above `floats`, of which the components are taken (Pearson 1901).
+    inputs : float32 (n, ...)
+        What is encoded and decoded again.
+    floats : int
+        Numbers on the wire for one input.
+
+    Returns
+    -------
+    float32 (n, ...)
+        Not clipped to the inputs' range.
+    """
+    from sklearn.decomposition import PCA  # a second to import, needed here alone
+
+    code = PCA(floats, random_state=0).fit(own.reshape(len(own), -1))
+    decoded = code.inverse_transform(code.transform(inputs.reshape(len(inputs), -1)))
+    return np.asarray(decoded, np.float32).reshape(inputs.shape)
 
 
 def _numbers(labels: Labels) -> npt.NDArray[np.int64]:

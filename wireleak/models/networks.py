@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from typing import cast
 
 import torch
@@ -60,6 +62,8 @@ class Network:
         return shape
 
 
+# Modules of this package that register networks when they are imported, beside this one.
+_MODULES: tuple[str, ...] = ("latents", "lenet", "lstm", "post105")
 _BUILDERS: dict[str, Callable[[tuple[int, ...], int], nn.Sequential]] = {}
 
 
@@ -75,23 +79,39 @@ def register(name: str) -> Callable[[Callable[[tuple[int, ...], int], nn.Sequent
 
 def names() -> list[str]:
     """Names of the registered networks."""
-    return sorted(_BUILDERS)
+    return sorted(_builders())
 
 
 def build(name: str, input_shape: tuple[int, ...], classes: int, seed: int) -> Network:
-    """Build a registered network with weights drawn from `seed`.
+    """Build a registered network, or a user's own by "module:factory", with weights drawn from `seed`.
 
     Raises
     ------
     ValueError
-        Unknown name, or an input that the network does not take.
+        Unknown name, an input that the network does not take, or a user's network that cannot be built or cut.
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"model: no network called {name!r}; choose one of {', '.join(names())}")
+    if ":" in name:
+        # Imported here: a user's own network needs torch.fx, ours do not.
+        from wireleak.models.factory import build_blocks
+
+        builder: Callable[[tuple[int, ...], int], nn.Sequential] = partial(build_blocks, name)
+    else:
+        builders = _builders()
+        if name not in builders:
+            raise ValueError(
+                f"model: no network called {name!r}; choose one of {', '.join(names())}, or MODULE:FACTORY"
+            )
+        builder = builders[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        blocks = _BUILDERS[name](input_shape, classes)
+        blocks = builder(input_shape, classes)
     return Network(name, blocks, input_shape, classes)
+
+
+def _builders() -> dict[str, Callable[[tuple[int, ...], int], nn.Sequential]]:
+    for module in _MODULES:
+        import_module(f"wireleak.models.{module}")
+    return _BUILDERS
 
 
 @register("strided28")

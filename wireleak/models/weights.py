@@ -31,7 +31,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 def save_arrays(arrays: dict[str, npt.NDArray[np.generic]], path: Path) -> None:
     """Write named arrays to `path` as safetensors, atomically."""
-    write_atomically(path, save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
+    write_atomically(path, save({name: np.asarray(value, order="C") for name, value in arrays.items()}))
 
 
 def load_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:

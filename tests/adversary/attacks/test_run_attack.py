@@ -45,7 +45,10 @@ def test_captured_rows_are_what_was_sent_in_order(captures, world):
 
 def test_inversion_of_a_linear_encoder(config, world):
     guesses, meta = run(config)
-    assert set(guesses) == {"inversion", *(f"control:{c}" for c in ("mean", "ridge", "nearest", "shuffled"))}
+    assert set(guesses) == {
+        "inversion",
+        *(f"control:{c}" for c in ("mean", "background", "ridge", "nearest", "shuffled")),
+    }
     assert {g.shape for g in guesses.values()} == {world.private.shape}
     assert {g.dtype for g in guesses.values()} == {np.dtype(np.float32)}
     score = {name: mse(guess, world.private) for name, guess in guesses.items()}
@@ -87,7 +90,7 @@ def test_an_attribute_that_is_not_there_is_not_found(config, world):
 
 def test_tls_leaves_the_prior_and_says_why(config, world):
     guesses, meta = run(config, link="tls")
-    assert set(guesses) == {"inversion", "control:mean"}
+    assert set(guesses) == {"inversion", "control:mean", "control:background"}
     assert np.array_equal(guesses["inversion"], guesses["control:mean"])
     assert mse(guesses["inversion"], world.private) == pytest.approx(mse(world.own[:240].mean(0), world.private))
     assert "0 activations seen: the link is TLS" in meta["prior"] and "prior" in meta["prior"]

@@ -82,6 +82,10 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
         ('variants = ["wide"]', 'variants = ["wid"]', "no variant called 'wid'; choose from wide, sealed"),
         ("clients = 2", 'clients = 2\npartition = "by_attribute"', 'data.by: partition = "by_attribute" needs'),
         ("[model]", "[model", "is not TOML"),
+        ('targets = ["slant"]', 'targets = ["slant", "slant"]', "attributes: used twice on slant of wide; give one a"),
+        ("cut = 1", "cut = 1\nprivacy = {noise_multiplier = 1.0}", 'variants.wide.privacy: .*set mode = "federated"'),
+        ("cut = 1", 'cut = 1\nmode = "federated"\nserver = "hijack"', "variants.wide.mode: a hijacked server .*split"),
+        ("clients = 2", 'clients = 2\noverlap = ["victims"]\ndisjoint_by = "drawer"', "data.overlap: contradicts"),
     ],
 )
 def test_a_mistake_in_the_toml_is_one_line_that_names_the_field(study_file, old, new, message):
@@ -98,7 +102,7 @@ def test_an_unknown_study_lists_the_known():
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [
-        ('name = "digits"', 'name = "letters"', DataError, "no data set called 'letters'; choose one of digits"),
+        ('name = "digits"', 'name = "letters"', DataError, "no data set called 'letters'; choose one of .*digits"),
         ('name = "strided28"', 'name = "resnet"', StudyError, "model.name: .*no network called 'resnet'"),
         ('name = "strided28"', 'name = "conv1d"', StudyError, "model.name: .*conv1d takes inputs"),
         ("cut = 4", "cut = 9", StudyError, "variants.sealed.cut: strided28 has no cut 9; choose 1 to 4"),
@@ -117,9 +121,9 @@ def test_what_the_data_and_the_network_do_not_allow_is_refused(study_file, old, 
         ('name = "inversion"', 'name = "mindreading"', "no attack of that name; choose from attributes, inversion"),
         ("[serve]", '[threat]\nknows = ["surrogate"]\n[serve]', "needs 'queries', which threat.knows does not grant"),
         ("[serve]", '[threat]\nsees = ["sizes-and-times"]\n[serve]', "needs 'activation', which threat.sees"),
-        ("[serve]", '[threat]\nvantage = "release"\n[serve]', "works from gateway, but threat.vantage is release"),
+        ("[serve]", '[threat]\nvantage = "release"\n[serve]', "works from gateway, but its vantage is release"),
         ('targets = ["slant"]', 'targets = ["weight"]', "no attribute 'weight'; choose from digit, slant, thickness"),
-        ('targets = ["slant"]', 'targets = ["input"]', "it guesses attributes, not the input"),
+        ('targets = ["slant"]', 'targets = ["input"]', "it guesses attributes, not 'input'"),
         ('targets = ["input"]', 'targets = ["slant"]', "it guesses the input, not 'slant'"),
         ('targets = ["input"]', 'targets = ["input"]\noptions = {luck = 3}', "options.luck: no such option"),
     ],
@@ -166,3 +170,39 @@ def test_a_seed_count_from_the_command_line_replaces_every_variants_own(study_fi
     study, _ = load_study(study_file())
     plan = make_plan(study, seeds=1)
     assert {seed for variant in plan.study.variants for seed in plan.study.seeds_of(variant)} == {0}
+
+
+def test_an_attribute_can_be_the_task_and_the_task_an_attribute(study_file):
+    study, _ = load_study(study_file('name = "digits"', 'name = "digits"\ntask = "digit"'))
+    plan = make_plan(study)
+    parity = plan.dataset.attributes["parity"].values
+    assert (plan.dataset.task, len(plan.dataset.classes)) == ("digit", 10)
+    assert "digit" not in plan.dataset.attributes and np.array_equal(plan.dataset.y % 2, parity)
+
+
+def test_an_overlap_is_refused_unless_it_is_asked_for_and_then_it_is_counted(study_file):
+    study, _ = load_study(study_file("victims = 30", 'victims = 4000\noverlap = ["victims"]'))
+    plan = make_plan(study)
+    counts = plan.divisions[0].overlaps
+    victims, attacker = (plan.dataset.x[getattr(plan.divisions[0].roles, role)] for role in ("victims", "attacker"))
+    assert counts["victims and attacker"] == find_overlap(attacker, victims).count > 0
+    assert counts == plan.summary()["overlaps"]["0"]
+
+
+def test_an_attribute_with_one_class_is_refused(study_file):
+    study, _ = load_study(study_file("victims = 30", "victims = 1"))
+    with pytest.raises(StudyError, match="slant has one class among the victims of seed 0"):
+        check_attacks(make_plan(study), DESCRIBED)
+
+
+def test_noise_queries_have_the_spread_of_the_data_and_the_range_stays_public(study_file, tmp_path):
+    study, _ = load_study(study_file("cut = 1", 'cut = 1\nqueries = "noise"'))
+    plan = make_plan(study)
+    cell = plan.cells(tmp_path)[0]
+    write_cell(plan, cell)
+    with np.load(cell.surrogate) as granted:
+        own = plan.dataset.x[plan.divisions[0].roles.attacker]
+        sent = granted["x"][~granted["augmented"]]
+        assert not find_overlap(own, sent).count
+        assert abs(sent.mean() - own.mean()) < 0.01 and abs(sent.std() - own.std()) < 0.01
+        assert granted["range"].tolist() == [0, 1]

@@ -4,7 +4,15 @@ import torch
 
 from wireleak.models import build, load_weights, names, save_weights
 
-SHAPES = {"strided28": (1, 28, 28), "strided32": (3, 32, 32), "conv1d": (6, 128)}
+SHAPES = {
+    "strided28": (1, 28, 28),
+    "strided32": (3, 32, 32),
+    "conv1d": (6, 128),
+    "lenet": (1, 28, 28),
+    "lstm": (32,),
+    "post105": (1, 105, 105),
+    "post105-gn": (1, 105, 105),
+}
 
 
 def test_strided28_sends_the_anchors_floats():
@@ -18,12 +26,14 @@ def test_encoder_and_head_compose_to_the_network_at_every_cut(name):
     x = torch.rand(4, *SHAPES[name])
     for cut in network.cuts:
         encoder, head = network.split(cut)
+        network.blocks.eval()
         assert torch.equal(head(encoder(x)), network.blocks(x))
         assert tuple(encoder(x).shape[1:]) == network.activation_shape(cut)
         assert [*encoder.state_dict(), *head.state_dict()] == [*network.blocks.state_dict()]
 
 
-@pytest.mark.parametrize("name", names())
+# The published network has BatchNorm, which is why private training refuses it.
+@pytest.mark.parametrize("name", [name for name in names() if name != "post105"])
 def test_one_example_never_changes_anothers_activation(name):
     encoder, _ = build(name, SHAPES[name], 5, seed=3).split(2)
     x = torch.rand(4, *SHAPES[name])

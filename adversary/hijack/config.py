@@ -1,0 +1,46 @@
+"""The config of `python -m adversary hijack`, checked; see docs/architecture.md."""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveInt
+
+from wireleak.config import AbsolutePath, SecurityConfig, Strict
+from wireleak.models import ModelConfig
+
+
+class HijackOptions(Strict):
+    """Settings of `adversary.hijack.fsha`; the authors' are for 10,000 steps and larger networks."""
+
+    warm_up: int = Field(
+        default=400, ge=0, description="Steps on public inputs alone before the first answer; the authors have none."
+    )
+    learning_rate: float = Field(
+        default=1e-3, gt=0, le=1, description="Adam's, of the decoder, and of the pilot in the warm-up; theirs 1e-5."
+    )
+    pilot_learning_rate: float = Field(default=1e-5, gt=0, le=1, description="Adam's, of the pilot afterwards.")
+    critic_learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Adam's, of the critic; theirs 1e-4.")
+    gradient_penalty: float = Field(
+        default=10.0, ge=0, description="Weight of the critic's penalty; the authors' is 500."
+    )
+    critic_steps: int = Field(default=1, ge=1, le=100, description="Of the critic, for each batch of a client's.")
+    width: float = Field(default=1.0, gt=0, le=64, description="Multiplies the hidden units of decoder and critic.")
+    keep_accuracy: bool = Field(
+        default=False,
+        description="Also train a true head on what arrives, so that the task's accuracy gives nothing away.",
+    )
+    head_learning_rate: float = Field(default=4e-3, gt=0, le=1, description="Adam's, of that head.")
+
+
+class HijackConfig(Strict):
+    """Config of the malicious server."""
+
+    model: ModelConfig
+    address: str = Field(default="127.0.0.1:0", pattern=r"^.+:\d{1,5}$")
+    security: SecurityConfig = SecurityConfig()
+    ready: AbsolutePath
+    checkpoints: AbsolutePath
+    max_batch: PositiveInt = 1024
+    surrogate: AbsolutePath
+    out: AbsolutePath
+    seed: int = Field(default=0, ge=0)
+    options: HijackOptions = HijackOptions()

@@ -1,0 +1,278 @@
+"""FSHA: gradients that lead a client's encoder into a feature space which the server can invert.
+
+Pasquini, Ateniese, Bernaschi, "Unleashing the Tiger: Inference Attacks on Split Learning", CCS 2021. The names are the
+paper's: f is the client's encoder, f~ the server's ("pilot"), D a critic that tells f~'s features from f's.
+
+For each batch of a client: z = f(private), z~ = f~(public), and all losses are taken before any step
+
+    L_ae = MSE(public, decoder(z~))                              -> f~ and decoder
+    L_D  = mean D(z~) - mean D(z) + w (|grad D(z^)| - 1)^2       -> D (Wasserstein, Gulrajani et al. 2017)
+    L_f  = mean D(z)                                             -> the client gets dL_f/dz and trains f with it
+
+so that f's features come to lie where f~'s do, and decoder(f(private)) is close to private. Labels are ignored.
+Where this is not as the authors have it: before the first answer f~ and decoder learn from public inputs for a while,
+and afterwards f~ hardly moves, as a client follows a target that stands still sooner; the norm in the penalty is over
+all of z^'s axes (their code leaves the channels out); f~ is the client's own architecture with weights of its own
+(the server hands the network out); the critic is a perceptron, which fits any activation.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from adversary.attacks.decoders import DenseDecoder, LocalDecoder, upsampling
+from adversary.hijack.config import HijackOptions
+from wireleak.config import ConfigError
+from wireleak.files import write_json
+from wireleak.models import ModelConfig, load_arrays, load_weights, save_weights
+
+Floats = npt.NDArray[np.float32]
+_WARM_UP_BATCH = 64
+_WEIGHTS, _FACTS = "fsha-{}.safetensors", "fsha.json"
+
+
+class OverflowedError(ArithmeticError):
+    """Finite activations led to infinite or undefined results; nothing was changed."""
+
+
+def make_decoder(activation: tuple[int, ...], image: tuple[int, ...], width: float, mean: Tensor) -> nn.Module:
+    """Build a network (n, *activation) -> (n, *image) that starts from the mean image."""
+    factor = upsampling(activation, image)
+    if factor is None:
+        return DenseDecoder(activation, image, width, mean, dropout=0.0)
+    return LocalDecoder(activation, image, factor, width, mean)
+
+
+def make_critic(activation: tuple[int, ...], width: float) -> nn.Module:
+    """Build D: (n, *activation) -> (n, 1)."""
+    hidden = max(8, round(128 * width))
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(math.prod(activation), hidden),
+        nn.LeakyReLU(0.2),
+        nn.Linear(hidden, hidden),
+        nn.LeakyReLU(0.2),
+        nn.Linear(hidden, 1),
+    )
+
+
+class Hijacker:
+    """What the malicious server has in the head's place, safe to use from many threads.
+
+    Parameters
+    ----------
+    model : ModelConfig
+        What clients believe is trained.
+    public : numpy.ndarray
+        Float32 (n, *input_shape): the server's own inputs.
+    options : HijackOptions
+    seed : int
+        Of the server's networks, and of the order of its inputs.
+
+    Attributes
+    ----------
+    activation_shape : tuple of int
+        One example's activation.
+    """
+
+    def __init__(self, model: ModelConfig, public: Floats, options: HijackOptions, seed: int) -> None:
+        self.model = model
+        self.activation_shape = model.network().activation_shape(model.cut)
+        self._public = torch.from_numpy(public)
+        self._options, self._seed = options, seed
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, with the head that an honest server would begin with."""
+        with self._lock:
+            self._build()
+
+    def step(self, activation: Floats, label: npt.NDArray[np.int64]) -> tuple[Floats, float]:
+        """Take one step of the attack on one batch.
+
+        Parameters
+        ----------
+        activation : array of shape (batch, *activation_shape)
+            The client's.
+        label : array of shape (batch,)
+            Class indices.
+
+        Returns
+        -------
+        gradient : array of the activation's shape
+            Gradient of mean D(z) by the activation.
+        loss : float
+            The head's cross-entropy, in nats: what an honest server would tell of this head.
+
+        Raises
+        ------
+        OverflowedError
+            The activations are too large for finite results; no step was taken.
+        """
+        z = torch.from_numpy(activation).to(self._device)
+        with self._lock:
+            self._warm_up()
+            led = z.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.nets["critic"](led).mean(), led)
+            x = self._batch(len(z))
+            copies = self.nets["pilot"](x)
+            rebuilt = mse_loss(self.nets["decoder"](copies), x)
+            critical = self._critic_loss(z, copies.detach())
+            loss = cross_entropy(self.nets["head"](z), torch.from_numpy(label).to(self._device))
+            if not all(torch.isfinite(value).all() for value in (gradient, critical, loss)):
+                raise OverflowedError
+            _descend(self._on_pilot, rebuilt)
+            _descend(self._on_critic, critical)
+            for _ in range(self._options.critic_steps - 1):
+                _descend(self._on_critic, self._critic_loss(z, self._copies(len(z))))
+            if self._options.keep_accuracy:
+                _descend(self._on_head, loss)
+            self.iterations += 1
+            self.public_mse += (rebuilt.item() - self.public_mse) / min(self.iterations, 100)
+        return gradient.cpu().numpy(), loss.item()
+
+    def predict(self, activation: Floats) -> Floats:
+        """Class probabilities (batch, classes) of the head.
+
+        Raises
+        ------
+        OverflowedError
+            The activations are too large for finite results.
+        """
+        with self._lock, torch.no_grad():
+            probabilities: Tensor = self.nets["head"](torch.from_numpy(activation).to(self._device)).softmax(dim=1)
+        if not torch.isfinite(probabilities).all():
+            raise OverflowedError
+        return np.asarray(probabilities.cpu())
+
+    def save(self, server_round: int, head: Path, out: Path) -> None:
+        """Write an honest-looking head where the ServerApp expects it, and the attack's own state into `out`."""
+        facts = {
+            "round": server_round,
+            "iterations": self.iterations,
+            "public_mse": self.public_mse,
+            "activation_shape": self.activation_shape,
+            "input_shape": self.model.input_shape,
+            "width": self._options.width,
+        }
+        with self._lock:
+            save_weights(self.nets["head"], head)
+            save_weights(self.nets, out / _WEIGHTS.format(server_round))
+            write_json(out / _FACTS, facts)
+
+    def load(self, server_round: int, head: Path, out: Path) -> None:
+        """Go back to a round; where the attack was not there then, it begins anew behind that round's head.
+
+        Raises
+        ------
+        ConfigError
+            The files do not hold this network; everything stays as it was.
+        """
+        nets, own = self._networks(), out / _WEIGHTS.format(server_round)
+        try:
+            if own.is_file():
+                load_weights(nets, own)
+            load_weights(nets["head"], head)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise ConfigError(
+                f"checkpoints: {head} or {own} is missing, broken or not of cut {self.model.cut} of {self.model.name}; "
+                "name another folder or remove it"
+            ) from error
+        with self._lock:
+            self._warm = own.is_file()
+            self._adopt(nets)
+
+    def _build(self) -> None:
+        self.iterations, self.public_mse, self._warm = 0, 0.0, False
+        self._adopt(self._networks())
+
+    def _networks(self) -> nn.ModuleDict:
+        _, head = self.model.network().split(self.model.cut)
+        # Another draw than the one that clients begin with: the attack is to lead f, not to find it there.
+        pilot, _ = self.model.model_copy(update={"seed": self.model.seed + 1}).network().split(self.model.cut)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            shape, width = self.activation_shape, self._options.width
+            decoder = make_decoder(shape, self.model.input_shape, width, self._public.mean(0))
+            critic = make_critic(shape, width)
+        return nn.ModuleDict({"head": head, "pilot": pilot, "decoder": decoder, "critic": critic}).to(self._device)
+
+    def _adopt(self, nets: nn.ModuleDict) -> None:
+        options = self._options
+        self.nets, self._draw = nets, np.random.default_rng([self._seed, self.iterations])
+        self._on_pilot = torch.optim.Adam(
+            [
+                {"params": nets["decoder"].parameters(), "lr": options.learning_rate},
+                {"params": nets["pilot"].parameters(), "lr": options.pilot_learning_rate},
+            ]
+        )
+        self._on_critic = torch.optim.Adam(nets["critic"].parameters(), options.critic_learning_rate)
+        self._on_head = torch.optim.Adam(nets["head"].parameters(), options.head_learning_rate)
+
+    def _warm_up(self) -> None:
+        if self._warm:
+            return
+        inverting = [*self.nets["pilot"].parameters(), *self.nets["decoder"].parameters()]
+        optimiser = torch.optim.Adam(inverting, self._options.learning_rate)
+        for _ in range(self._options.warm_up):
+            x = self._batch(_WARM_UP_BATCH)
+            _descend(optimiser, mse_loss(self.nets["decoder"](self.nets["pilot"](x)), x))
+        self._warm = True
+
+    def _batch(self, size: int) -> Tensor:
+        return self._public[self._draw.integers(0, len(self._public), size)].to(self._device)
+
+    def _copies(self, size: int) -> Tensor:
+        with torch.no_grad():
+            return self.nets["pilot"](self._batch(size))  # type: ignore[no-any-return]
+
+    def _critic_loss(self, z: Tensor, copies: Tensor) -> Tensor:
+        critic = self.nets["critic"]
+        share = torch.from_numpy(self._draw.random((len(z), *[1] * (z.dim() - 1)), dtype=np.float32)).to(z.device)
+        between = (share * z + (1 - share) * copies).requires_grad_()
+        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        loss: Tensor = critic(copies).mean() - critic(z).mean() + self._options.gradient_penalty * penalty
+        return loss
+
+
+def load_decoder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The decoder that a hijacker left in its folder at its last `save`, and what it tells of its training.
+
+    Raises
+    ------
+    ValueError
+        The folder holds none.
+    """
+    try:
+        facts = json.loads((folder / _FACTS).read_text())
+        arrays = load_arrays(folder / _WEIGHTS.format(facts["round"]))
+        image = tuple(facts["input_shape"])
+        decoder = make_decoder(tuple(facts["activation_shape"]), image, facts["width"], torch.zeros(image))
+        own = {name.removeprefix("decoder."): array for name, array in arrays.items() if name.startswith("decoder.")}
+        decoder.load_state_dict({name: torch.from_numpy(array) for name, array in own.items()})
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"granted.files.hijack: {folder} holds no decoder of a hijacked training ({type(error).__name__}); "
+            'name the folder that `python -m adversary hijack` has as "out"'
+        ) from None
+    return decoder.eval(), facts
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    optimiser.step()

@@ -1,0 +1,48 @@
+"""Write what captures hold of one kind of tensor as arrays, for tools that read no pcap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from adversary.tap.observation import Kind
+from adversary.tap.read import observations
+from wireleak.files import write_arrays
+
+
+def rows(paths: Sequence[Path], kind: Kind) -> npt.NDArray[Any]:
+    """Tensors of one kind, one row an example: by capture, then by call, then in the order of the call.
+
+    Raises
+    ------
+    adversary.tap.pcap.CaptureError
+        A file is no capture.
+    ValueError
+        There are none, or they differ in shape.
+    """
+    found: list[npt.NDArray[Any]] = []
+    for path in paths:
+        calls: dict[str, list[npt.NDArray[Any]]] = {}
+        for seen in observations([path]):
+            if seen.kind is kind:
+                calls.setdefault(seen.call, []).append(seen.tensor)
+        found += [tensor for call in calls.values() for tensor in call]
+    if not found:
+        raise ValueError(f"--kind: the captures hold no {kind.value}; `wireleak inspect` lists what they hold")
+    shapes = {tensor.shape[1:] for tensor in found}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"--kind: the captures hold tensors of kind {kind.value} of different shapes: {sorted(shapes)}"
+        )
+    return np.concatenate(found)
+
+
+def extract(kind: Kind, output: Path, captures: Sequence[Path]) -> int:
+    """Write `rows` into an .npz file under the kind's name, atomically; return how many there are."""
+    array = rows(captures, kind)
+    write_arrays(output, {kind.value: array})
+    return len(array)

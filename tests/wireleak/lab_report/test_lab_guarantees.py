@@ -1,0 +1,65 @@
+"""What the report says of private training: the guarantee whole, what it leaves out, and what was measured there."""
+
+import math
+
+from wireleak.lab import report
+from wireleak.lab import results as r
+from wireleak.lab.findings import titles
+from wireleak.lab.guarantees import private_training, wire_transforms
+
+PRIVACY = r.Private(noise_multiplier=0.5, max_grad_norm=1, delta=1e-5, optimiser="adam", batch=250, examples=11_000)
+MSE = {"none": (0.0412, 0.041), "noisy": (0.040, 0.039)}
+
+
+def results(private=True):
+    shared = {"study": "s", "link": "plaintext", "vantage": "gateway", "attack": "inversion", "target": "input"}
+    return r.Results(
+        study="s",
+        created="2026-01-01T00:00:00+00:00",
+        command="wireleak run s",
+        variants=[
+            r.Variant(name="none", title="No DP", cut=4, link="plaintext", mode="federated"),
+            r.Variant(name="noisy", title="DP 0.5", cut=4, link="plaintext", privacy=PRIVACY if private else None),
+        ],
+        rows=[
+            r.Row(**shared, variant=name, seed=seed, measure="mse", value=value, n=100, chance=math.nan)
+            for name, values in MSE.items()
+            for seed, value in enumerate(values)
+        ],
+        tasks=[
+            r.Task(variant=variant, seed=seed, measure=name, value=value, n=10, rounds=2)
+            for variant, name, values in (
+                ("none", "accuracy", (0.6, 0.62)),
+                ("noisy", "accuracy", (0.40, 0.42)),
+                ("noisy", "epsilon", (21.3, 21.4)),
+            )
+            for seed, value in enumerate(values)
+        ],
+    )
+
+
+def test_the_guarantee_is_told_whole_with_what_it_does_not_cover():
+    found = results()
+    first, bare, last = private_training(found, titles(found))
+    for part in ("DP 0.5", "ε = 21.40", "δ = 1e-05", "among a client's 11,000", "1 in 44", "Poisson", "41.0"):
+        assert part in first
+    assert "No DP 61.0" in bare
+    assert "It does not cover the inputs of inference" in last
+    assert "inversion on victims' inputs: DP 0.5 MSE 0.0395" in last and "No DP MSE 0.0411" in last
+
+
+def test_the_page_says_it_only_where_somebody_trained_privately():
+    assert "It does not cover the inputs of inference" in report.page(results())
+    assert "private training" not in report.page(results(private=False))
+
+
+def test_what_devices_do_before_sending_is_told_with_its_guarantee():
+    found = results(private=False)
+    found.variants[1].transforms = ["noise", "requantise"]
+    found.variants[1].guarantees = ["noise: local (4.38, 1e-05)-DP"]
+    (line,) = wire_transforms(found, titles(found))
+    assert line == "DP 0.5: noise, then requantise before sending. noise: local (4.38, 1e-05)-DP."
+    assert line in report.page(found)
+    found.variants[1].guarantees = []
+    assert "no guarantee" in wire_transforms(found, titles(found))[0]
+    assert wire_transforms(results(), titles(found)) == []

@@ -1,0 +1,213 @@
+"""What theory allows an attacker on a noised wire, computed for a finished cell: rows beside the measured attack's.
+
+For a variant whose devices begin with the transform `noise`. Rows carry the measured attack's names; their control
+says which bound they are, and whom it binds:
+
+- `bound (unbiased only)`: MSE 1/dFIL; dFIL and eta are beside it, and their quantiles over victims. Learnt decoders are
+  biased and may go below it.
+- `bound (Gaussian inputs)`: MSE by van Trees, for every attacker, if inputs were Gaussian with the mean and covariance
+  of the attacker's own data. Images are not, so for them it is a guide.
+- `bound (any two inputs)`, `bound (clip ball)`: how often an attacker can name the sent input among m, by
+  reconstruction robustness at kappa = 1/m; for attackers that guess each message by itself. Only with a clip.
+- `wire-epsilon`: what the attack's hits prove of a message's epsilon, beside what the noise proves. Only with a clip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wireleak.files import write_arrays
+from wireleak.lab.cell import Cell
+from wireleak.lab.results import Row
+from wireleak.measures.auditing import audit_messages
+from wireleak.measures.bootstrap import mean_score
+from wireleak.measures.gaussian import mu_of
+from wireleak.measures.reconstruction_robustness import success_under_mu, success_within_ball
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wireleak.lab.attacking import AttackJob
+
+UNBIASED = "bound (unbiased only)"
+VAN_TREES = "bound (Gaussian inputs)"
+TWO_INPUTS = "bound (any two inputs)"
+BALL = "bound (clip ball)"
+PROVED = "bound (proved)"
+QUANTILES = {"least exposed 5 %": 0.05, "most exposed 5 %": 0.95}
+CANDIDATES = "candidates"
+# What may follow the noise: it sends nothing that it did not get from it.
+_POST_PROCESSING = frozenset({"requantise"})
+# Inverting a covariance of more input values than this would take minutes.
+_LARGEST_PRIOR = 4096
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise that a variant's devices add; `clip` is None where they do not clip."""
+
+    sigma: float
+    clip: float | None
+
+
+def noise_of(cell: Cell) -> Noise | None:
+    """The noise of a cell's devices; None where they add none, or do what these bounds do not cover."""
+    first, *later = cell.variant.transforms or (None,)
+    if first is None or first.name != "noise" or {step.name for step in later} - _POST_PROCESSING:
+        return None
+    return Noise(float(first.options["sigma"]), first.options.get("clip"))
+
+
+def write_candidates(cell: Cell) -> Path:
+    """Write what the attack `candidates` is granted: the victims' inputs, shuffled, and the devices' public clip.
+
+    Returns
+    -------
+    Path
+        `candidates.npz`: float32 `x` (m, *input_shape), no input twice; `clip`, where devices clip.
+    """
+    path = cell.surrogate.with_name("candidates.npz")
+    with np.load(cell.device("victim") / "inputs.npz", allow_pickle=False) as sent:
+        x = np.unique(sent["x"], axis=0)
+    arrays: dict[str, npt.NDArray[Any]] = {"x": np.random.default_rng(cell.seed).permutation(x)}
+    noise = noise_of(cell)
+    if noise is not None and noise.clip is not None:
+        arrays["clip"] = np.array(noise.clip)
+    write_arrays(path, arrays)
+    return path
+
+
+def companion_rows(cell: Cell, jobs: Sequence[AttackJob]) -> list[Row]:
+    """Bounds to print beside what a cell's attacks on inputs reached.
+
+    Parameters
+    ----------
+    cell : Cell
+        All its attacks have finished.
+    jobs : sequence of AttackJob
+        The cell's; those on anything but inputs that serving devices sent are passed over.
+
+    Returns
+    -------
+    list of Row
+        Empty where devices add no noise, or TLS hides it all.
+    """
+    noise = noise_of(cell)
+    jobs = [job for job in jobs if job.cell == cell and job.target == "input"]
+    if noise is None or cell.variant.encrypted or not jobs:
+        return []
+    with np.load(cell.ledger, allow_pickle=False) as ledger:
+        victims = ledger["x"]
+    learnt = [job for job in jobs if job.use.name != CANDIDATES]
+    errors = _error_bounds(cell, noise, victims) if learnt else []
+    rows = []
+    for job in jobs:
+        values = _success_bounds(noise, len(victims))
+        values += errors if job in learnt else _audit(job, noise, victims)
+        rows += [_row(job, one, len(victims)) for one in values]
+    return rows
+
+
+@dataclass(frozen=True)
+class _Values:
+    measure: str
+    control: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+def _success_bounds(noise: Noise, victims: int) -> list[_Values]:
+    if noise.clip is None:
+        return []
+    prior = _chance(victims)
+    return [
+        _Values("reid", TWO_INPUTS, success_under_mu(prior, mu_of(noise.clip, noise.sigma))),
+        _Values("reid", BALL, success_within_ball(prior, noise.clip, noise.sigma)),
+    ]
+
+
+def _chance(victims: int) -> float:
+    """Re-identification by chance: its mean over blocks, in which both bounds are concave."""
+    from wireleak.measures.reid import Reidentification
+
+    return math.ceil(victims / Reidentification.candidates) / victims
+
+
+def _audit(job: AttackJob, noise: Noise, victims: npt.NDArray[np.float32]) -> list[_Values]:
+    if noise.clip is None:
+        return []
+    with np.load(job.guesses, allow_pickle=False) as stored:
+        guesses = stored[job.use.name]
+    correct = int((guesses == victims).reshape(len(victims), -1).all(axis=1).sum())
+    with np.load(job.cell.surrogate.with_name("candidates.npz"), allow_pickle=False) as granted:
+        candidates = len(granted["x"])
+    audit = audit_messages(correct, len(victims), candidates, clip=noise.clip, sigma=noise.sigma)
+    return [_Values("wire-epsilon", "", audit.lower), _Values("wire-epsilon", PROVED, audit.proved)]
+
+
+def _error_bounds(cell: Cell, noise: Noise, victims: npt.NDArray[np.float32]) -> list[_Values]:
+    import torch
+
+    from wireleak.measures.fisher import information, unbiased_bound
+    from wireleak.measures.van_trees import GaussianPrior, van_trees_bound
+
+    encoder = _clipped_encoder(cell, noise.clip)
+    told = information(encoder, torch.from_numpy(victims), noise.sigma, cell.seed)
+    if not told.dfil.any():
+        return []  # nothing to differentiate by, such as words' numbers
+    values = [_Values("mse", UNBIASED, unbiased_bound(told.dfil).value)]
+    for name, each in (("dfil", told.dfil), ("eta", told.eta)):
+        mean = mean_score(name, each, np.random.default_rng(cell.seed))
+        values.append(_Values(name, UNBIASED, mean.value, mean.low, mean.high))
+        values += [_Values(name, control, float(np.quantile(each, share))) for control, share in QUANTILES.items()]
+    if victims[0].size <= _LARGEST_PRIOR and cell.variant.queries == "surrogate":
+        with np.load(cell.surrogate, allow_pickle=False) as granted:
+            own = granted["x"][~granted["augmented"].astype(bool)]
+        prior = GaussianPrior.fit(own)
+        values.append(_Values("mse", VAN_TREES, van_trees_bound(encoder, prior, noise.sigma, cell.input_shape).value))
+    return values
+
+
+def _clipped_encoder(cell: Cell, clip: float | None) -> Callable[[Tensor], Tensor]:
+    """The map whose output the noise is added to."""
+    from wireleak.models import ModelConfig, load_weights
+
+    encoder, _ = ModelConfig.model_validate(cell.model()).network().split(cell.variant.cut)
+    load_weights(encoder, cell.checkpoints / f"encoder-{cell.study.system.rounds}.safetensors")
+    encoder.eval().requires_grad_(False)
+
+    def clipped(inputs: Tensor) -> Tensor:
+        z: Tensor = encoder(inputs).flatten(1)
+        if clip is None:
+            return z
+        # A norm of 0 has no derivative; adding the least number to its square leaves every other norm as it is.
+        norm = (z.square().sum(1, keepdim=True) + 1e-30).sqrt()
+        return z * (clip / norm).clamp(max=1.0)
+
+    return clipped
+
+
+def _row(job: AttackJob, one: _Values, victims: int) -> Row:
+    return Row(
+        study=job.cell.study.name,
+        variant=job.cell.variant.name,
+        seed=job.cell.seed,
+        link=job.cell.variant.seen_as,
+        vantage=job.vantage,
+        attack=job.use.shown,
+        target=job.target,
+        measure=one.measure,
+        value=one.value,
+        low=one.low,
+        high=one.high,
+        n=victims,
+        control=one.control,
+    )

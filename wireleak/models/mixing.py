@@ -1,0 +1,19 @@
+"""Layers that mix the examples of a batch, under which no single example's influence can be bounded."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def mixing_layer(network: nn.Module) -> str | None:
+    """Why a network cannot be trained with per-example clipping, naming its first BatchNorm; None where it can.
+
+    Clipping bounds what each example's own gradient adds; under BatchNorm an example also changes all the others'.
+    """
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            return (
+                f"layer {name} is {type(layer).__name__}, which mixes the examples of a batch, so clipping each one's "
+                "gradient bounds nobody's influence; choose a network with GroupNorm in its place"
+            )
+    return None
