@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from adversary.tap.observation import Kind
-
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 Config = Annotated[Path, typer.Option("--config", help="The resolved JSON config.")]
@@ -71,7 +69,7 @@ def inspect(
 @app.command()
 def extract(
     captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files.")],
-    kind: Annotated[Kind, typer.Option(help="The kind of tensor.")],
+    kind: Annotated[str, typer.Option(help="The kind of tensor, such as activation or label.")],
     output: Annotated[Path, typer.Option(help="The .npz to write, with one array of the kind's name.")],
 ) -> None:
     """Write what captures hold of one kind of tensor as an array, one row an example.

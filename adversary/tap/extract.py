@@ -41,8 +41,11 @@ def rows(paths: Sequence[Path], kind: Kind) -> npt.NDArray[Any]:
     return np.concatenate(found)
 
 
-def extract(kind: Kind, output: Path, captures: Sequence[Path]) -> int:
+def extract(kind: str, output: Path, captures: Sequence[Path]) -> int:
     """Write `rows` into an .npz file under the kind's name, atomically; return how many there are."""
-    array = rows(captures, kind)
-    write_arrays(output, {kind.value: array})
+    known = [one.value for one in Kind]
+    if kind not in known:
+        raise ValueError(f"--kind: no kind called {kind!r}; choose from {', '.join(known)}")
+    array = rows(captures, Kind(kind))
+    write_arrays(output, {kind: array})
     return len(array)

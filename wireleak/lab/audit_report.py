@@ -164,7 +164,8 @@ def verdict(rows: Sequence[CutRow]) -> list[str]:
     least = min(scored, key=lambda row: row.leakage)
     others = [row for row in scored if row is not least]
     lines = [
-        f"{least.title} leaks least: {_what(least)}. There the device holds {count(least.cost.parameters)} parameters, "
+        f"{least.title}{' leaks least' if others else ''}: {_what(least)}. "
+        f"There the device holds {count(least.cost.parameters)} parameters, "
         f"spends {count(least.cost.flops)} FLOPs and sends {count(least.cost.floats)} floats "
         f"({size(least.cost.bytes)}) an inference, and the task's accuracy is {_percent(least.accuracy)}"
         + (f" (best of all cuts: {_percent(max(row.accuracy for row in rows))})." if others else ".")

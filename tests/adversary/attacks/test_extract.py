@@ -32,3 +32,9 @@ def test_a_kind_that_is_not_there_is_one_line(captures, tmp_path, kind):
         done.stderr.strip() == f"extract: --kind: the captures hold no {kind}; `wireleak inspect` lists what they hold"
     )
     assert not (tmp_path / "z.npz").exists()
+
+
+def test_an_unknown_kind_lists_the_known(captures, tmp_path):
+    done = run("--kind", "secret", "--output", tmp_path / "z.npz", captures["plaintext"]["device"])
+    assert done.returncode == 2
+    assert "--kind: no kind called 'secret'; choose from activation" in done.stderr

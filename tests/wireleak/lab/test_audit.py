@@ -161,6 +161,7 @@ def test_the_verdict_names_the_cut_that_leaks_least_and_its_cost():
     assert "12.3 k parameters, spends 2.0 M FLOPs and sends 100 floats (400 B)" in said[0]
     assert "accuracy is 92.0" in said[0] and "best of all cuts: 93.0" in said[0]
     assert len(said) == 1
+    assert verdict([row(1, 0.01, 0.95)])[0].startswith("Cut 1 (after layer1): the best reconstruction")
 
 
 def test_the_verdict_admits_what_intervals_do_not_tell_and_what_parts_tell_otherwise():
