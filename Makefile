@@ -8,7 +8,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PROTO := wireleak/wire/split_head.proto
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: sim test test-all lint format bench proto install install-dev text-data deps-system clean
+.PHONY: sim test test-all lint format bench proto install install-dev blogs deps-system clean
 
 sim: install
 	$(BIN)/wireleak run $(STUDY)
@@ -53,7 +53,7 @@ install-dev: .venv/.installed-dev
 	@touch $@
 
 # The blog posts of the study `text`, from the package dlatk (non-commercial research).
-text-data: install
+blogs: install
 	$(BIN)/python -m wireleak.data.fetch_blogs
 
 # tshark and tcpdump for the sniffer and for tests, Chromium to look at reports (Debian, Ubuntu).

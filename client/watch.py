@@ -75,15 +75,19 @@ class Watch:
             self._close()
 
     def verdict(self) -> dict[str, float]:
-        """Mean likeness of all batches, and whether a hijack is suspected, 1 or 0; empty if nothing was comparable."""
+        """Mean likeness of all batches, whether a hijack is suspected (1 or 0), and if so after how many examples.
+
+        Empty where nothing was comparable.
+        """
         if not self._likeness:
             return {}
         if not self.scores:
             self._close()
-        return {
+        verdict = {
             "gradient-likeness": float(np.mean(self._likeness)),
             "hijack-suspected": float(self.noticed_after is not None),
         }
+        return verdict if self.noticed_after is None else verdict | {"hijack-noticed-after": float(self.noticed_after)}
 
     def _close(self) -> None:
         self.scores.append(float(np.mean(self._window)))

@@ -8,6 +8,8 @@ from wireleak.lab.results import Results, read_results
 from wireleak.lab.scores import Board, Score, boards
 from wireleak.lab.vocabulary import control_order, measure
 
+# Controls that are made with the attack, so that each attack has its own.
+OWN = ("shuffled", "permuted", "untrained", "in-process")
 HEADLINES = {"reconstruction": ("mse", "ssim", "psnr", "reid"), "attribute": ("auc", "balanced_accuracy")}
 
 
@@ -18,35 +20,66 @@ def main(folder: Path) -> None:
     print(f"Command `{results.command}`, commit `{results.commit}`, {results.created[:10]}, {machine}, ", end="")
     versions = ", ".join(f"{name} {results.versions[name]}" for name in ("python", "flwr", "torch", "grpcio"))
     print(f"{results.seconds:.0f} s; {versions}.\n")
-    print(table(results, reconstruction=True), end="\n\n")
-    print(table(results, reconstruction=False), end="\n\n")
-    accuracy = {}
+    for part in (table(results, reconstruction=True), table(results, reconstruction=False), others(results)):
+        if part:
+            print(part, end="\n\n")
+    told: dict[str, dict[str, list[str]]] = {}
     for task in results.tasks:
-        accuracy.setdefault(task.variant, []).append(f"{task.value:.3f}")
-    print(
-        "Task accuracy by seed: " + "; ".join(f"{name} {', '.join(values)}" for name, values in accuracy.items()) + "."
-    )
+        kind = measure(task.measure)
+        told.setdefault(kind.label.lower(), {}).setdefault(task.variant, []).append(kind.write(task.value))
+    for what, values in told.items():
+        by_seed = "; ".join(f"{name} {', '.join(each)}" for name, each in values.items())
+        print(f"Of the training, {what} by seed: {by_seed}.\n")
 
 
 def table(results: Results, *, reconstruction: bool) -> str:
-    """One table: a row an attack or control, means over seeds with 95 % intervals."""
+    """One table: a row an attack or control, means over seeds with 95 % intervals; empty where nothing is of the kind.
+
+    A control that does not depend on the attack stands once for a variant and target, after the attacks.
+    """
     names = titles(results)
-    every = [board for board in boards(results.rows) if (board.target == "input") is reconstruction]
     wanted = HEADLINES["reconstruction" if reconstruction else "attribute"]
+    every = [board for board in boards(results.rows) if board.target.startswith("input") is reconstruction]
+    every = [board for board in every if any(board.get(name) for name in wanted)]
+    if not every:
+        return ""
     head = ["variant", "guessed", "by", *(measure(name).label for name in wanted), "seeds"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for board in every:
-        for control in sorted({score.control for score in board.scores}, key=control_order):
-            if any(board.get(name, control) for name in wanted):
-                lines.append(row(board, names[board.variant], control, wanted))
+    places = dict.fromkeys((board.variant, board.target) for board in every)
+    for place in places:
+        group = [board for board in every if (board.variant, board.target) == place]
+        shared: dict[str, str] = {}
+        for board in group:
+            for control in sorted({score.control for score in board.scores}, key=control_order):
+                if not any(board.get(name, control) for name in wanted):
+                    continue
+                line = row(board, names[board.variant], control, wanted)
+                if control in ("", *OWN) or shared.setdefault(control, line) != line:
+                    lines.append(row(board, names[board.variant], control, wanted, say=len(group) > 1))
+        lines += shared.values()
     return "\n".join(lines)
 
 
-def row(board: Board, title: str, control: str, wanted: tuple[str, ...]) -> str:
-    """One line."""
+def others(results: Results) -> str:
+    """What attacks told beside the headlines: training errors, bounds, privacy that was proved or audited."""
+    wanted = {name for names in HEADLINES.values() for name in names} | {"accuracy", "balanced-accuracy"}
+    names = titles(results)
+    found = [(board, score) for board in boards(results.rows) for score in board.scores if score.measure not in wanted]
+    if not found:
+        return ""
+    lines = ["| variant | guessed | by | measure | value | seeds |", "|---|---|---|---|---|---|"]
+    for board, score in found:
+        by = f"**{board.attack}**" if not score.control else f"{board.attack}: {score.control}"
+        what = [names[board.variant], board.target, by, measure(score.measure).label, cell(score), str(score.seeds)]
+        lines.append("| " + " | ".join(what) + " |")
+    return "\n".join(lines)
+
+
+def row(board: Board, title: str, control: str, wanted: tuple[str, ...], *, say: bool = False) -> str:
+    """One line; `say` names the attack whose control it is."""
     scores = [board.get(name, control) for name in wanted]
     seeds = max(score.seeds for score in scores if score)
-    by = control or f"**{board.attack}**"
+    by = (f"{board.attack}: {control}" if say else control) if control else f"**{board.attack}**"
     return "| " + " | ".join([title, board.target, by, *map(cell, scores), str(seeds)]) + " |"
 
 

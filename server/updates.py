@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord
 WEIGHT = "num-examples"
 TRAIN_METRICS = frozenset({WEIGHT, "train-loss"})
 # What a client may tell beside: DP-SGD's epsilon so far, and what its check of the head's gradients says.
-OPTIONAL_METRICS = frozenset({"epsilon", "gradient-likeness", "hijack-suspected"})
+OPTIONAL_METRICS = frozenset({"epsilon", "gradient-likeness", "hijack-noticed-after", "hijack-suspected"})
 EVALUATION_METRICS = frozenset({WEIGHT, "evaluation-loss", "evaluation-accuracy"})
 
 

@@ -24,7 +24,7 @@ class RmleOptions(BaseModel):
     learning_rate: float = Field(0.2, gt=0, description="Adam's first step size; paper .01 (shallow), .001 (deep).")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Of the step size; the paper's is constant.")
     epsilon: float = Field(1e-5, gt=0, description="Adam's epsilon; the authors' is .001.")
-    tv: float = Field(0.25, ge=0, description="Weight of the total variation: 0 where the cut keeps everything.")
+    tv: float = Field(0.05, ge=0, description="Weight of the total variation: 0 where the cut keeps everything.")
     l2: float = Field(0.0, ge=0, description="Weight of the mean square.")
     start: Literal["grey", "noise"] = Field("grey", description="The middle of the range, or uniform noise.")
 

@@ -29,7 +29,7 @@ class ShadowOptions(RmleOptions):
 class ShadowQueryOptions(ShadowOptions):
     """Settings of `ShadowQuery`: its shadow is close enough to need no more smoothing than the encoder itself."""
 
-    tv: float = Field(0.25, ge=0, description="Weight of the total variation: 0 where the cut keeps everything.")
+    tv: float = Field(0.05, ge=0, description="Weight of the total variation: 0 where the cut keeps everything.")
     shadow_learning_rate: float = Field(1e-2, gt=0, le=1, description="Halved after every sixth of the epochs.")
 
 

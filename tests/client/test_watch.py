@@ -87,6 +87,6 @@ def test_too_little_to_judge() -> None:
     watch.see(np.zeros(8, np.int64), np.ones((8, 3), np.float32))
     assert watch.verdict() == {}
     watch.see(np.array([0, 1, 0, 1]), np.ones((4, 3), np.float32))
-    assert watch.verdict() == {"gradient-likeness": 0.0, "hijack-suspected": 1.0}
+    assert watch.verdict() == {"gradient-likeness": 0.0, "hijack-suspected": 1.0, "hijack-noticed-after": 12.0}
     with pytest.raises(ValueError, match="watch: needs 2 classes"):
         Watch(1)

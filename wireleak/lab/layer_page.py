@@ -125,6 +125,12 @@ def sentence(profile: Profile, target: dict[str, Any]) -> Sentence:
         text += (
             " As the untrained layer passes as much, it is the architecture that lets it through, not what was learnt."
         )
+    peak = max(profile.layers[1:], key=lambda layer: profile.number(layer["name"], name, "auc"))
+    if peak is not at:
+        text += (
+            f" Of all layers {peak['title']} gives most: {written(profile.get(peak['name'], name, 'auc'), 2)}, "
+            f"untrained {auc(peak['name'], 'untrained')}."
+        )
     tag, outcome = ("readable beyond the task", "leak") if beyond else ("not beyond the task", "none")
     return Sentence(tag, outcome, name, text)
 

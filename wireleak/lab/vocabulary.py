@@ -150,6 +150,23 @@ MEASURES = {
         low=0.0,
         places=2,
     ),
+    "gradient-likeness": Measure(
+        "Gradients follow labels",
+        "the clients' check: mean cosine between gradients of one label less that across labels; about 0 where the "
+        "server ignores labels",
+        False,
+        low=-2.0,
+        high=2.0,
+    ),
+    "hijack-suspected": Measure(
+        "Hijack suspected", "share of the clients whose check says that the gradients are not of the task", percent=True
+    ),
+    "hijack-noticed-after": Measure(
+        "Noticed after",
+        "examples that a client had sent in the last round when its check first said so",
+        False,
+        places=0,
+    ),
 }
 
 CONTROLS = {
