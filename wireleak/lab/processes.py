@@ -233,10 +233,13 @@ class Launcher:
 
     def check(self) -> None:
         """Raise LaunchError if an essential process, or the fork server, has died. Cheap; call it while waiting."""
+        # A process that another thread asks for after the end never starts: nobody must wait for it.
+        if self._closed:
+            raise LaunchError("every process was stopped")
         for process in self.processes:
             if process.failed and process.essential:
                 raise LaunchError(process.describe_end(), process.log)
-        if self._zygote.poll() is not None and not self._closed:
+        if self._zygote.poll() is not None:
             raise LaunchError(f"the fork server {describe_status(self._zygote.returncode)}")
 
     def wait_until(self, condition: Callable[[], _T | None], timeout: float, what: str, log: Path | None = None) -> _T:

@@ -179,6 +179,14 @@ def test_waiting_ends_when_a_process_dies(plain, tmp_path):
     assert time.monotonic() - began < 5
 
 
+def test_nobody_waits_for_what_is_asked_for_after_the_end(tmp_path):
+    launcher = Launcher(preload=False)
+    launcher.kill()
+    late = launcher.start("late", ["sleep", "0"], tmp_path / "late.log", essential=False)
+    with pytest.raises(LaunchError, match="every process was stopped"):
+        launcher.finish(late, 30)
+
+
 def test_a_ready_file_is_read(plain, tmp_path):
     (tmp_path / "ready").write_text('{"address": "127.0.0.1:1"}')
     listen = f"sleep .2; mv {tmp_path}/ready {tmp_path}/ready.json; exec sleep 300"
