@@ -35,9 +35,8 @@ class Rmle(Attack):
 
     Minimises `mean (f1(x) - z)^2 + tv TV(x) + l2 mean x^2` over inputs scaled to [-1, 1], from grey. This is the
     objective of the authors' code: the mean, not the sum, of squares, and TV(x) the squared differences, averaged for
-    each direction (the paper prints a sum with exponent 1/2). Adam with AMSGrad, as there; unless the options say
-    otherwise the step size is larger and decays, which converges where theirs stops on the way. Clipped to the range
-    at the end.
+    each direction (the paper prints a sum with exponent 1/2). Adam with AMSGrad, as there, but by default with a larger
+    step that decays, which converges where theirs stops on the way. Clipped to the range at the end.
 
     References
     ----------
@@ -76,13 +75,12 @@ def invert(
 ) -> tuple[Array, float]:
     """Search the inputs that an encoder maps to given activations, all of them side by side.
 
-    Each row has a loss of its own and Adam works on each number for itself, so a row's result does not depend on the
-    others (but for rounding).
+    Each row has a loss of its own and Adam works number by number: a row's result does not depend on the others.
 
     Parameters
     ----------
     encoder : torch.nn.Module
-        Differentiable map from inputs to activations; put into evaluation mode and moved to the GPU if there is one.
+        Differentiable map from inputs to activations; goes to the GPU if there is one.
     seen : numpy.ndarray
         Float32 (n, *activation_shape).
     shape : tuple of int
@@ -91,7 +89,7 @@ def invert(
         Least and greatest value of an input.
     settings : RmleOptions
     seed : int
-        Draws the noise that `start = "noise"` begins from.
+        Draws the noise of `start = "noise"`.
 
     Returns
     -------
@@ -110,10 +108,9 @@ def invert(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = encoder.to(device).eval().requires_grad_(False)
     middle, half = (span[0] + span[1]) / 2, max((span[1] - span[0]) / 2, 1e-12)
-    rng = np.random.default_rng([seed, len(seen)])
+    rng = np.random.default_rng(seed)
     starts = np.zeros((len(seen), *shape)) if settings.start == "grey" else rng.uniform(-1, 1, (len(seen), *shape))
     _check(encoder, torch.full((1, *shape), middle, device=device), seen)
-
     pieces, left = [], 0.0
     for at in range(0, len(seen), _CHUNK):
         z = torch.from_numpy(seen[at : at + _CHUNK]).to(device)
@@ -124,10 +121,8 @@ def invert(
         for _ in track(steps, "rmle: searching", disable=not Console().is_terminal, transient=True):
             optimiser.zero_grad()
             distance = (encoder(middle + half * u) - z).square().flatten(1).mean(1)
-            loss = distance + settings.l2 * u.square().flatten(1).mean(1)
-            if settings.tv:
-                loss = loss + settings.tv * total_variation(u)
-            torch.autograd.backward(loss.sum())
+            prior = settings.l2 * u.square().flatten(1).mean(1) + settings.tv * total_variation(u)
+            torch.autograd.backward((distance + prior).sum())
             optimiser.step()
             if settings.schedule == "cosine":
                 decay.step()
@@ -146,7 +141,8 @@ def _check(encoder: Any, start: Any, seen: Array) -> None:
     try:
         activation = encoder(start.requires_grad_(True))
     except RuntimeError as error:
-        raise ValueError(f"model: the network takes no real-valued inputs ({error}); this search needs them") from None
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"model: the network takes no real-valued inputs ({why}); this search needs them") from None
     if not activation.requires_grad:
         raise ValueError("model: no gradient reaches the network's inputs (token ids?); use an attack by pairs instead")
     if tuple(activation.shape[1:]) != seen.shape[1:]:

@@ -55,13 +55,11 @@ class _Shadow(Attack):
         inputs, held = torch.from_numpy(knowledge.inputs).to(self._device), knowledge.held_out()
         mine, check = np.flatnonzero(~held), np.flatnonzero(held)
         optimiser = torch.optim.Adam(self._encoder.parameters(), self.settings.shadow_learning_rate, amsgrad=True)
-        every = max(1, self.settings.epochs // 6)
-        halving = torch.optim.lr_scheduler.StepLR(optimiser, every, 0.5)
+        halving = torch.optim.lr_scheduler.StepLR(optimiser, max(1, self.settings.epochs // 6), 0.5)
         rng = np.random.default_rng([self.seed, 1])
         self._encoder.train()
-        for _ in track(
-            range(self.settings.epochs), f"{self.name}: training", disable=not Console().is_terminal, transient=True
-        ):
+        epochs = range(self.settings.epochs)
+        for _ in track(epochs, f"{self.name}: training", disable=not Console().is_terminal, transient=True):
             order = rng.permutation(mine)
             for rows in (order[i : i + _BATCH] for i in range(0, len(order), _BATCH)):
                 optimiser.zero_grad()

@@ -13,7 +13,7 @@ so that f's features come to lie where f~'s do, and decoder(f(private)) is close
 Where this is not as the authors have it: before the first answer f~ and decoder learn from public inputs for a while,
 and afterwards f~ hardly moves, as a client follows a target that stands still sooner; the norm in the penalty is over
 all of z^'s axes (their code leaves the channels out); f~ is the client's own architecture with weights of its own
-(the server hands the network out); the critic is a perceptron, which fits any activation.
+(the server hands the network out); the critic is a perceptron, which fits any activation, and sees it standardised.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from wireleak.files import write_json
 from wireleak.models import ModelConfig, load_arrays, load_weights, save_weights
 
 Floats = npt.NDArray[np.float32]
-_WARM_UP_BATCH = 64
+_WARM_UP_BATCH, _MEASURED = 64, 1024
 _WEIGHTS, _FACTS = "fsha-{}.safetensors", "fsha.json"
 
 
@@ -54,10 +54,35 @@ def make_decoder(activation: tuple[int, ...], image: tuple[int, ...], width: flo
     return LocalDecoder(activation, image, factor, width, mean)
 
 
-def make_critic(activation: tuple[int, ...], width: float) -> nn.Module:
-    """Build D: (n, *activation) -> (n, 1)."""
+class Standardise(nn.Module):
+    """Scales each channel of activations (n, channels, ...) by mean and deviation that were measured once."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("scale", torch.ones(channels))
+
+    def measure(self, activation: Tensor) -> None:
+        """Take mean and deviation from `activation`; a channel that hardly varies is not blown up."""
+        channels = activation.detach().transpose(0, 1).flatten(1)
+        deviation = channels.std(1)
+        self.mean.copy_(channels.mean(1))
+        self.scale.copy_(deviation.clamp(min=max(1e-3, 0.1 * float(deviation.mean()))))
+
+    def forward(self, activation: Tensor) -> Tensor:
+        """Scale."""
+        sides = [1] * (activation.dim() - 2)
+        return (activation - self.mean.view(-1, *sides)) / self.scale.view(-1, *sides)
+
+
+def make_critic(activation: tuple[int, ...], width: float) -> nn.Sequential:
+    """Build D: (n, *activation) -> (n, 1), with `Standardise` first."""
     hidden = max(8, round(128 * width))
     return nn.Sequential(
+        Standardise(activation[0]),
         nn.Flatten(),
         nn.Linear(math.prod(activation), hidden),
         nn.LeakyReLU(0.2),
@@ -230,6 +255,9 @@ class Hijacker:
         for _ in range(self._options.warm_up):
             x = self._batch(_WARM_UP_BATCH)
             _descend(optimiser, mse_loss(self.nets["decoder"](self.nets["pilot"](x)), x))
+        critic = self.nets["critic"]
+        assert isinstance(critic, nn.Sequential) and isinstance(critic[0], Standardise)
+        critic[0].measure(self._copies(_MEASURED))
         self._warm = True
 
     def _batch(self, size: int) -> Tensor:

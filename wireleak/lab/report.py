@@ -21,7 +21,7 @@ from wireleak.lab.scores import Board, Score, boards
 if TYPE_CHECKING:
     from rich.table import Table
 
-_HERO_VICTIMS = 8
+_HERO_VICTIMS, _HERO_STRIPS = 8, 6
 _REST, _HIDDEN = "framing and other messages", "unreadable (TLS)"
 # The links that serve; drawing every link would repeat the same picture.
 _TLS_SHOWN = 2
@@ -236,16 +236,25 @@ def flows(wires: Sequence[Wire], names: dict[str, str]) -> list[Flow]:
 
 
 def hero(every: Sequence[Board], pictures: Sequence[Pictures], names: dict[str, str]) -> list[Strip]:
-    """Originals, what was rebuilt of them in each variant, TLS after plaintext, and the mean image."""
+    """Originals, what was rebuilt of them in each variant, TLS after plaintext, and the mean image.
+
+    Where all attacks are too many to take in, each variant's closest stands for it, and says so.
+    """
     shown = sorted(_first_seed_of(pictures), key=lambda one: one.link == "tls")
     if not shown:
         return []
     first = shown[0]
+    several = len({one.attack for one in shown}) > 1
+    crowded = len(shown) > _HERO_STRIPS
+    if crowded:
+        shown = _closest(shown, every)
     rows = [_strip(first, first.originals, "What the device kept to itself", "originals", "original", _HERO_VICTIMS)]
     for one in shown:
         if one.attack in one.guesses and np.array_equal(one.originals, first.originals):
             board = next((found for found in every if (found.variant, found.attack) == (one.variant, one.attack)), None)
-            label = f"Rebuilt from the wire: {names.get(one.variant, one.variant)}"
+            title = names.get(one.variant, one.variant)
+            label = f"Rebuilt by {one.attack}: {title}" if several else f"Rebuilt from the wire: {title}"
+            label += ", the closest" if crowded else ""
             if one.link == "tls":
                 label = f"The same under TLS: {names.get(one.variant, one.variant).removesuffix(', TLS')}"
             rows.append(_strip(one, one.guesses[one.attack], label, _headline(board), "attack", _HERO_VICTIMS))
@@ -254,6 +263,21 @@ def hero(every: Sequence[Board], pictures: Sequence[Pictures], names: dict[str, 
         mean = _headline(board, "mean")
         rows.append(_strip(first, first.guesses["control:mean"], "Mean image, without the wire", mean, "control", 8))
     return rows
+
+
+def _closest(pictures: Sequence[Pictures], every: Sequence[Board]) -> list[Pictures]:
+    """Of each variant the attack with the least mean squared error."""
+    errors = {
+        (board.variant, board.attack): score.value
+        for board in every
+        if board.target == "input" and (score := board.get("mse"))
+    }
+    best: dict[str, Pictures] = {}
+    for one in pictures:
+        known = best.setdefault(one.variant, one)
+        if errors.get((one.variant, one.attack), np.inf) < errors.get((known.variant, known.attack), np.inf):
+            best[one.variant] = one
+    return list(best.values())
 
 
 def _headline(board: Board | None, control: str = "") -> str:

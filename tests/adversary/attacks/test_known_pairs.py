@@ -4,6 +4,7 @@ import torch
 
 from adversary.attacks.knowledge import Knowledge
 from adversary.attacks.known_pairs import KnownPairs, KnownPairsOptions
+from adversary.attacks.run import attack
 
 
 def known_from(seen, inputs, augmented=None):
@@ -12,9 +13,9 @@ def known_from(seen, inputs, augmented=None):
 
 
 def fitted(known, seed=0, **options):
-    attack = KnownPairs(KnownPairsOptions(**options), seed)
-    attack.fit(known)
-    return attack
+    made = KnownPairs(KnownPairsOptions(**options), seed)
+    made.fit(known)
+    return made
 
 
 def mse(guess, truth):
@@ -35,7 +36,7 @@ def test_a_linear_code_is_left_to_ridge_and_more_pairs_tell_more(flat):
     known = known_from(z[:150], x[:150])
     few, many = fitted(known, pairs=5, steps=30), fitted(known, pairs=80, steps=30)
     assert many.report["chosen"] == "ridge" and many.report["known_pairs"] == 80
-    error = {n: mse(attack.guess(z[150:]), x[150:]) for n, attack in (("few", few), ("many", many))}
+    error = {n: mse(made.guess(z[150:]), x[150:]) for n, made in (("few", few), ("many", many))}
     assert error["many"] < 0.2 * error["few"] < error["few"] < mse(x[:150].mean(0), x[150:])
 
 
@@ -45,10 +46,10 @@ def test_a_convolution_is_left_to_the_decoder_and_ten_pairs_suffice():
     coarse = np.pad(rng.random((50, 1, 6, 6)).astype(np.float32), ((0, 0), (0, 0), (1, 1), (1, 1)))
     x = np.kron(coarse, np.ones((2, 2), np.float32))
     z = torch.nn.functional.conv2d(torch.from_numpy(x), weights).numpy()
-    attack = fitted(known_from(z[:10], x[:10]), pairs=10, steps=300)
-    assert attack.report["chosen"] == "decoder"
-    assert attack.report["candidates"]["decoder"] < 0.5 * attack.report["candidates"]["ridge"]
-    guess = attack.guess(z[10:])
+    made = fitted(known_from(z[:10], x[:10]), pairs=10, steps=300)
+    assert made.report["chosen"] == "decoder"
+    assert made.report["candidates"]["decoder"] < 0.5 * made.report["candidates"]["ridge"]
+    guess = made.guess(z[10:])
     assert guess.shape == x[10:].shape and guess.min() >= 0 and guess.max() <= 1
     assert mse(guess, x[10:]) < 0.25 * mse(x[:10].mean(0), x[10:])
 
@@ -70,3 +71,13 @@ def test_transformed_copies_are_no_known_pairs(flat):
     with pytest.raises(ValueError, match=r"options\.pairs: 50 pairs asked for and 40 captured; ask for fewer"):
         fitted(known_from(z[:100], x[:100], copies), pairs=50)
     assert fitted(known_from(z[:100], x[:100], copies), pairs=40, steps=10).report["known_pairs"] == 40
+
+
+def test_more_pairs_than_were_captured_end_the_attack_with_one_line(config, capsys):
+    # The device sent 360 inputs, of which 120 are transformed copies.
+    path, out = config(attack="known-pairs", options={"pairs": 241})
+    with pytest.raises(SystemExit) as end:
+        attack(path)
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and told == "options.pairs: 241 pairs asked for and 240 captured; ask for fewer\n"
+    assert not out.exists()

@@ -5,13 +5,16 @@ from torch import nn
 
 from adversary.attacks.knowledge import Knowledge
 from adversary.attacks.rmle import Rmle, RmleOptions, invert, total_variation
-from wireleak.models import ModelConfig, save_weights
-from wireleak.models.networks import register
+from wireleak.models import ModelConfig, networks, save_weights
 
 SHAPE, SIZE = (1, 4, 4), 16
 
 
-@register("rmle-linear")
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(networks._BUILDERS, "rmle-linear", linear)
+
+
 def linear(input_shape, classes):
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(SIZE, SIZE)), nn.Linear(SIZE, classes))
 

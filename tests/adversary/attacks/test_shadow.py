@@ -7,19 +7,24 @@ from torch import nn
 
 from adversary.attacks.knowledge import Knowledge
 from adversary.attacks.shadow import Shadow, ShadowOptions, ShadowQuery, ShadowQueryOptions, fresh_network
-from wireleak.models import ModelConfig, save_weights
-from wireleak.models.networks import register
+from wireleak.models import ModelConfig, networks, save_weights
 
 SHAPE, CLASSES = (1, 4, 4), 4
 
 
-@register("shadow-net")
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks._BUILDERS, "shadow-net", shadow_net)
+        yield
+
+
 def shadow_net(input_shape, classes):
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(16, 32)), nn.Sequential(nn.ReLU(), nn.Linear(32, 4)))
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(registered, tmp_path_factory):
     """A network trained on four quadrants' brightness, and what the attacker has of it."""
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 0.6, (400, *SHAPE)).astype(np.float32)

@@ -29,6 +29,8 @@ def batch(seed: int = 0) -> Any:
 
 def test_the_client_gets_the_critic_s_gradient_whatever_its_labels(hijacker: Hijacker, pictures: Any) -> None:
     twin = Hijacker(MODEL, pictures(64, 1), HijackOptions(warm_up=60), seed=3)
+    for each in (hijacker, twin):
+        each.step(batch(9), np.zeros(6, np.int64))  # the first answer comes after the warm-up
     z = torch.from_numpy(batch()).requires_grad_()
     (wanted,) = torch.autograd.grad(hijacker.nets["critic"](z).mean(), z)
     got, _ = hijacker.step(batch(), np.zeros(6, np.int64))
@@ -48,13 +50,23 @@ def test_the_critic_s_loss_in_closed_form(hijacker: Hijacker) -> None:
     assert hijacker._critic_loss(z, copies).item() == pytest.approx(wanted.item(), rel=1e-4)
 
 
-def test_what_overflows_changes_nothing(pictures: Any) -> None:
-    hijacker = Hijacker(MODEL, pictures(64, 1), HijackOptions(warm_up=0), seed=3)
+def test_the_critic_sees_the_pilot_s_features_standardised(hijacker: Hijacker) -> None:
+    hijacker.step(batch(), np.zeros(6, np.int64))
+    standardise = hijacker.nets["critic"][0]  # type: ignore[index]
+    with torch.no_grad():
+        seen = standardise(hijacker.nets["pilot"](hijacker._public))
+    varying = standardise.scale > standardise.scale.min()
+    np.testing.assert_allclose(seen.mean((0, 2, 3)), 0, atol=0.1)
+    np.testing.assert_allclose(seen.std((0, 2, 3))[varying], 1, atol=0.1)
+
+
+def test_what_overflows_changes_nothing(hijacker: Hijacker) -> None:
+    hijacker.step(batch(), np.zeros(6, np.int64))
     before = {name: value.clone() for name, value in hijacker.nets.state_dict().items()}
     with pytest.raises(OverflowedError):
         hijacker.step(np.full((6, 32, 7, 7), 3e38, np.float32), np.zeros(6, np.int64))
     torch.testing.assert_close(dict(hijacker.nets.state_dict()), before, rtol=0, atol=0)
-    assert hijacker.iterations == 0
+    assert hijacker.iterations == 1
 
 
 def test_a_client_is_led_where_the_decoder_can_follow(hijacker: Hijacker, pictures: Any, tmp_path: Path) -> None:
