@@ -11,7 +11,7 @@ import numpy as np
 
 from client.examples import Floats, Labels
 
-# Measured on digits, cuts 1 to 4: honest windows have .25 (ten classes) to 1.9 (two), hijacked ones below .03.
+# Measured on digits: 18 honest clients at cuts 1 and 4 had stretches of .30 (ten classes) to 1.94; a hijacker .02.
 LIMIT = 0.1
 WINDOW = 512
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from wireleak.lab.findings import titles
+from wireleak.lab.published import beside
 from wireleak.lab.results import Results, read_results
 from wireleak.lab.scores import Board, Score, boards
 from wireleak.lab.vocabulary import control_order, measure
@@ -23,6 +24,8 @@ def main(folder: Path) -> None:
     for part in (table(results, reconstruction=True), table(results, reconstruction=False), others(results)):
         if part:
             print(part, end="\n\n")
+    if results.published:
+        print(published(results), end="\n\n")
     told: dict[str, dict[str, list[str]]] = {}
     for task in results.tasks:
         kind = measure(task.measure)
@@ -57,6 +60,15 @@ def table(results: Results, *, reconstruction: bool) -> str:
                 if control in ("", *OWN) or shared.setdefault(control, line) != line:
                     lines.append(row(board, names[board.variant], control, wanted, say=len(group) > 1))
         lines += shared.values()
+    return "\n".join(lines)
+
+
+def published(results: Results) -> str:
+    """Published figures beside ours."""
+    lines = ["| variant | by | measure | here | published | where |", "|---|---|---|---|---|---|"]
+    for one in beside(results, titles(results)):
+        by = one.attack if one.attack == "the main task" else f"**{one.attack}**"
+        lines.append("| " + " | ".join([one.variant, by, one.measure, one.ours, one.theirs, one.source]) + " |")
     return "\n".join(lines)
 
 

@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 import psutil
-from rich.table import Table
+from rich.console import Group, RenderableType
 
 from wireleak.data import dependence
 from wireleak.lab.attacking import attack_jobs
 from wireleak.lab.cell import Cell
 from wireleak.lab.companions import companion_rows
+from wireleak.lab.findings import titles
 from wireleak.lab.plan import Plan
 from wireleak.lab.processes import Launcher
+from wireleak.lab.published import published_table
 from wireleak.lab.report import render, terminal_table
 from wireleak.lab.results import (
     Burst,
@@ -32,6 +34,7 @@ from wireleak.lab.results import (
     Kind,
     Machine,
     Private,
+    Published,
     Results,
     Row,
     Task,
@@ -63,7 +66,7 @@ def collect(
     began: float,
     command: str,
     guarantees: dict[str, list[str]],
-) -> tuple[Table, Path]:
+) -> tuple[RenderableType, Path]:
     """Write the run's results and report.
 
     Parameters
@@ -84,8 +87,8 @@ def collect(
 
     Returns
     -------
-    table : rich.table.Table
-        The result table.
+    table : rich renderable
+        The result table, and published figures beside ours where the study names some.
     report : Path
         The report's path.
     """
@@ -108,13 +111,17 @@ def collect(
         wires=[wire for cell in cells for wire in findings.wires[cell.name]],
         grants=[grant_of(job, described) for job in jobs],
         tasks=[task for cell in cells for task in _tasks(cell)],
+        published=[Published(**figure.model_dump()) for figure in study.published],
         dependence=_dependence(plan),
         disjoint=_disjoint(plan),
     )
     results.seconds = time.monotonic() - began
     write_pictures([pictures_of(job) for job in jobs if job.target == "input"], folder)
     write_results(results, folder)
-    return terminal_table(results), render(folder)
+    shown: list[RenderableType] = [terminal_table(results)]
+    if results.published:
+        shown.append(published_table(results, titles(results)))
+    return Group(*shown), render(folder)
 
 
 def _variants(plan: Plan, guarantees: dict[str, list[str]]) -> list[Variant]:

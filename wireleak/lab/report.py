@@ -15,6 +15,7 @@ from wireleak.files import write_atomically
 from wireleak.lab import figures, vocabulary
 from wireleak.lab.findings import finding, findings, run_line, task_line, titles
 from wireleak.lab.guarantees import private_training, wire_transforms
+from wireleak.lab.published import beside
 from wireleak.lab.results import Grant, Pictures, Results, Wire, read_pictures, read_results
 from wireleak.lab.scores import Board, Score, boards
 
@@ -127,6 +128,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "task_line": task_line(results),
         "private": private_training(results, names),
         "transforms": wire_transforms(results, names),
+        "published": beside(results, names),
         "run_line": run_line(results),
         "vantages": [vocabulary.VANTAGES.get(name, name) for name in vantages],
         "wires": [(names.get(name, name), [wire for wire in wires if wire.variant == name]) for name in _names(wires)],
@@ -337,7 +339,6 @@ def terminal_table(results: Results) -> Table:
                 linear.written if linear else "",
                 end_section=line == len(shown) - 1,
             )
-    names = titles(results)
     lines = ["prior: the best of the controls that never see this victim's bytes.", task_line(results)]
     lines += wire_transforms(results, names) + private_training(results, names)
     table.caption = " ".join(filter(None, lines))

@@ -178,6 +178,17 @@ class Variant(Record):
     privacy: Private | None = None
 
 
+class Published(Record):
+    """Somebody else's figure, to stand beside ours; without an attack it is the main task's."""
+
+    variant: str
+    attack: str = ""
+    target: str = "input"
+    measure: str
+    value: float
+    source: str
+
+
 class Disjoint(Record):
     """Whether the parties' data were checked to share no example; `parts` counts each party's examples.
 
@@ -216,6 +227,7 @@ class Results(Record):
     wires: list[Wire] = Field(default_factory=list)
     grants: list[Grant] = Field(default_factory=list)
     tasks: list[Task] = Field(default_factory=list)
+    published: list[Published] = Field(default_factory=list)
     dependence: list[Dependence] = Field(default_factory=list)
     disjoint: Disjoint = Field(default_factory=Disjoint)
     notes: list[str] = Field(default_factory=list)

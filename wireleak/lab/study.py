@@ -163,6 +163,17 @@ class AttackUse(Strict):
         return self.label or self.name
 
 
+class Published(Strict):
+    """A published figure to print beside ours; without an attack it is the main task's."""
+
+    variant: str
+    attack: str = ""
+    target: str = "input"
+    measure: str
+    value: float
+    source: str
+
+
 class Study(Strict):
     """A declared experiment."""
 
@@ -177,6 +188,7 @@ class Study(Strict):
     threat: Threat = Threat()
     variants: tuple[Variant, ...] = Field(min_length=1)
     attacks: tuple[AttackUse, ...] = ()
+    published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Study:
@@ -198,6 +210,10 @@ class Study(Strict):
         ]
         if twice := [key for key in shown if shown.count(key) > 1]:
             raise ValueError(f"attacks.{twice[0][0]}: used twice on {twice[0][1]} of {twice[0][2]}; give one a label")
+        for figure in self.published:
+            uses = {attack.shown for attack in self.attacks if figure.variant in (attack.variants or names)}
+            if figure.variant not in names or (figure.attack and figure.attack not in uses):
+                raise ValueError(f"published: no attack {figure.attack!r} runs on a variant {figure.variant!r} here")
         for variant in self.variants:
             mode = variant.mode or self.system.mode
             if self.privacy_of(variant) and mode != "federated":

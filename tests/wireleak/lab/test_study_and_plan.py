@@ -82,6 +82,11 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
         ('variants = ["wide"]', 'variants = ["wid"]', "no variant called 'wid'; choose from wide, sealed"),
         ("clients = 2", 'clients = 2\npartition = "by_attribute"', 'data.by: partition = "by_attribute" needs'),
         ("[model]", "[model", "is not TOML"),
+        (
+            "seeds = [0, 1]",
+            'published = [{variant = "wide", attack = "rmle", measure = "mse", value = 1, source = "s"}]',
+            "published: no attack 'rmle' runs on a variant 'wide'",
+        ),
         ('targets = ["slant"]', 'targets = ["slant", "slant"]', "attributes: used twice on slant of wide; give one a"),
         ("cut = 1", "cut = 1\nprivacy = {noise_multiplier = 1.0}", 'variants.wide.privacy: .*set mode = "federated"'),
         ("cut = 1", 'cut = 1\nmode = "federated"\nserver = "hijack"', "variants.wide.mode: a hijacked server .*split"),
@@ -95,7 +100,7 @@ def test_a_mistake_in_the_toml_is_one_line_that_names_the_field(study_file, old,
 
 
 def test_an_unknown_study_lists_the_known():
-    with pytest.raises(StudyError, match=re.escape("no study or file called 'nope'; choose from digits")):
+    with pytest.raises(StudyError, match=re.escape("no study or file called 'nope'; choose from covert, digits")):
         load_study("nope")
 
 
