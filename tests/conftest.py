@@ -8,6 +8,11 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 import pytest
+from hypothesis import settings
+
+# A deadline measures the machine's load, not the code.
+settings.register_profile("wireleak", deadline=None)
+settings.load_profile("wireleak")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

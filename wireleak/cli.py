@@ -187,7 +187,7 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's fold
         console.print(f"report: {render(run)}", soft_wrap=True)
 
 
-@app.command(epilog="Example: wireleak layers runs/faces-latest --variant cut1")
+@app.command(epilog="Example: wireleak layers runs/digits-latest --examples 500")
 def layers(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder")],
     variant: Annotated[Optional[str], typer.Option(help="which variant (default: the first that finished)")] = None,  # noqa: UP045

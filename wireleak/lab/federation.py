@@ -31,6 +31,7 @@ APP_FILES = (
     "wireleak/files.py",
     "wireleak/wire/*.py",
     "wireleak/models/*.py",
+    "wireleak/measures/*.py",
 )
 _APP_PROJECT = """\
 [project]

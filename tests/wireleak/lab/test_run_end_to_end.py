@@ -135,6 +135,7 @@ def test_every_help_shows_an_example_that_runs(tiny_run, wireleak):
             # run: this fixture, and the digits study; audit: its own test; tap and sniff end by Ctrl-C: tests below
             continue
         line = example[1].strip().replace("digits-latest", "tiny-latest")
+        line += " --permutations 1 --jobs 1" if command == "layers" else ""
         done = wireleak(*line.split(), cwd=folder)
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip()
@@ -185,7 +186,7 @@ def test_sniff_records_an_interface_by_hand(tmp_path, wireleak):
         (["run", "tiny.toml", "--resume", "."], "--resume: . is not a run's folder"),
         (["report", "."], "results.json: cannot be read"),
         (["data", "letters"], "no data set called 'letters'"),
-        (["attack", "missing.pcap", "--surrogate", "x", "--device", "y"], "--device: no file y"),
+        (["attack", "missing.pcap", "--surrogate", "x", "--device", "y"], "CAPTURE: no file missing.pcap"),
         (["inspect", "missing.pcap"], "missing.pcap"),
         (["inspect", "tiny.toml"], "tiny.toml"),
     ],
