@@ -131,14 +131,25 @@ def test_every_help_shows_an_example_that_runs(tiny_run, wireleak):
         shown = wireleak(command, "--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout
         example = re.search(r"Example: wireleak (.+)", shown)
         assert example, command
-        if command in ("run", "audit", "tap", "sniff"):
-            # run: this fixture, and the digits study; audit: its own test; tap and sniff end by Ctrl-C: tests below
+        if command in ("run", "audit", "layers", "tap", "sniff"):
+            # run: this fixture, and the digits study; audit and layers: studies of their own; tap and sniff end by
+            # Ctrl-C: tests below
             continue
         line = example[1].strip().replace("digits-latest", "tiny-latest")
-        line += " --permutations 1 --jobs 1" if command == "layers" else ""
         done = wireleak(*line.split(), cwd=folder)
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip()
+
+
+@pytest.mark.study
+@pytest.mark.timeout(900)
+def test_the_example_of_layers(tiny_run, wireleak):
+    folder, run, _ = tiny_run
+    shown = wireleak("layers", "--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout
+    line = re.search(r"Example: wireleak (.+)", shown)[1].strip().replace("digits-latest", "tiny-latest")
+    done = wireleak(*line.split(), "--permutations", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert list(run.glob("*/layers.html"))
 
 
 def test_the_guides_way_to_read_a_capture_from_python(tiny_run):
