@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import zlib
 from typing import Any
 
 import numpy as np
@@ -15,10 +13,7 @@ from adversary.attacks.knowledge import Array, Knowledge
 from adversary.attacks.registry import Attack, register
 from adversary.attacks.threat import Knows, ThreatModel, Vantage
 from adversary.tap.lowbits import LowBits
-
-CHECK = 16
-DEPTHS = (8, 4, 2, 1)
-Bits = npt.NDArray[np.uint8]
+from wireleak.wire.hidden import CHECK, Words, carriers, checksum, keystream, layout
 
 
 class CovertOptions(BaseModel):
@@ -80,11 +75,10 @@ class Covert(Attack):
         self.report["measured"] = {"flagged": float(self.report["low_bits"]["suspicious"])}
         return guesses
 
-    def _picture(self, message: npt.NDArray[np.uint32]) -> Array | None:
+    def _picture(self, message: Words) -> Array | None:
         """The picture in one message, values in [0, 1]; None where its checksum fails."""
         bits = self.settings.bits
-        if self.settings.skip_zeros:
-            message = message[(message & 0x7F800000) != 0]
+        message = message[carriers(message, self.settings.skip_zeros)]
         sides, depth = layout(self._shape, len(message) * bits, self.settings.depth)
         if not sides:
             return None
@@ -98,31 +92,6 @@ class Covert(Attack):
             return None
         levels = picture.reshape(-1, depth) @ (1 << np.arange(depth - 1, -1, -1)) / (2**depth - 1)
         return _enlarged(levels.reshape(self._shape[0], *sides), self._shape)
-
-
-def layout(shape: tuple[int, ...], room: int, depth: int | None) -> tuple[tuple[int, ...], int]:
-    """Sides of the picture that fits into `room` bits beside its checksum, and bits a pixel; no sides if none does."""
-    channels, *sides = shape
-    pixels, free = math.prod(shape), room - CHECK
-    depth = depth or next((depth for depth in DEPTHS if pixels * depth <= free), 1)
-    fits: tuple[int, ...] = ()
-    for longest in range(1, max(sides) + 1):
-        scaled = tuple(max(1, side * longest // max(sides)) for side in sides)
-        if channels * math.prod(scaled) * depth <= free:
-            fits = scaled
-    return fits, depth
-
-
-def checksum(bits: Bits) -> Bits:
-    """The low 16 bits of CRC-32 over the bits."""
-    crc = zlib.crc32(np.packbits(bits).tobytes()) & 0xFFFF
-    return np.unpackbits(np.frombuffer(crc.to_bytes(2), np.uint8))
-
-
-def keystream(key: str, words: npt.NDArray[np.uint32], count: int) -> Bits:
-    """`count` bits from the key and from what is not written over: another stream for every message."""
-    stream = hashlib.shake_256(key.encode() + words.astype("<u4").tobytes()).digest(-(-count // 8))
-    return np.unpackbits(np.frombuffer(stream, np.uint8))[:count]
 
 
 def _enlarged(picture: npt.NDArray[Any], shape: tuple[int, ...]) -> Array:
