@@ -14,12 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from server.checkpoints import CheckpointError
 from wireleak.models import ModelConfig, load_weights, save_weights
-
-Floats = npt.NDArray[np.float32]
-
-
-class OverflowedError(ArithmeticError):
-    """Finite activations led to infinite or undefined results; nothing was changed."""
+from wireleak.wire.service import Floats, OverflowedError
 
 
 class HeadStage:

@@ -36,14 +36,10 @@ from adversary.hijack.config import HijackOptions
 from wireleak.config import ConfigError
 from wireleak.files import write_json
 from wireleak.models import ModelConfig, load_arrays, load_weights, save_weights
+from wireleak.wire.service import Floats, OverflowedError
 
-Floats = npt.NDArray[np.float32]
 _WARM_UP_BATCH, _MEASURED = 64, 1024
 _WEIGHTS, _FACTS = "fsha-{}.safetensors", "fsha.json"
-
-
-class OverflowedError(ArithmeticError):
-    """Finite activations led to infinite or undefined results; nothing was changed."""
 
 
 def make_decoder(activation: tuple[int, ...], image: tuple[int, ...], width: float, mean: Tensor) -> nn.Module:

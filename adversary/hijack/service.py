@@ -1,7 +1,8 @@
 """The malicious server as a process: on the wire, and for the ServerApp, what `python -m server head` is.
 
-The checks, their words and the loopback service are the head's (`server/service.py`, `server/admin.py`), written anew
-as the adversary may not import them; `tests/adversary/hijack` compares the two.
+Requests are checked, and refusals worded, by `wireleak.wire.service`, which the honest head uses too. The loopback
+service is the head's (`server/admin.py`), written anew as the adversary may not import it; `tests/adversary/hijack`
+compares the two.
 """
 
 from __future__ import annotations
@@ -9,100 +10,28 @@ from __future__ import annotations
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-import numpy as np
 import torch
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from adversary.hijack.config import HijackConfig
-from adversary.hijack.fsha import Floats, Hijacker, OverflowedError
+from adversary.hijack.fsha import Hijacker
 from wireleak.config import ConfigError
 from wireleak.files import write_json
-from wireleak.wire import VERSION, WireError, bind, channel_options, decode_labels, decode_tensor, encode_tensor
-from wireleak.wire import split_head_pb2 as pb
-from wireleak.wire.split_head_pb2_grpc import SplitHeadServicer, add_SplitHeadServicer_to_server
+from wireleak.wire import bind, channel_options
+from wireleak.wire.service import Floats, SplitHead
+from wireleak.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
 
 _ADMIN = "wireleak.server.HeadAdmin"
 _CHECKPOINT = re.compile(r"(encoder|head)-([1-9]\d*)\.safetensors")
 _MAX_STREAMS = 64
 _GRACE_SECONDS = 1.0
-
-
-class HijackedHead(SplitHeadServicer):
-    """Answers devices and training clients as the honest head would, but for the gradients.
-
-    Parameters
-    ----------
-    hijacker : Hijacker
-    max_batch : int
-        The most examples in one message.
-    """
-
-    def __init__(self, hijacker: Hijacker, max_batch: int) -> None:
-        self._hijacker = hijacker
-        self._max_batch = max_batch
-
-    def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.Description:  # noqa: N802
-        """Say what an honest head would expect; FAILED_PRECONDITION where the device asks for something else."""
-        model, shape = self._hijacker.model, self._hijacker.activation_shape
-        serves = f"the head serves cut {model.cut} of {model.name}"
-        if request.model and request.model != model.name:
-            _refuse(context, f"model: {serves}, this device asked for {request.model}")
-        if request.cut and request.cut != str(model.cut):
-            _refuse(context, f"cut: {serves}, this device asked for cut {request.cut}")
-        if request.activation_shape and tuple(request.activation_shape) != shape:
-            asked = list(request.activation_shape[:8])
-            _refuse(context, f"activation_shape: {serves}, {list(shape)}, this device asked for {asked}")
-        return pb.Description(
-            model=model.name,
-            cut=str(model.cut),
-            activation_shape=shape,
-            dtype=pb.DTYPE_FLOAT32,
-            classes=model.classes,
-            version=VERSION,
-            max_batch=self._max_batch,
-        )
-
-    def Predict(  # noqa: N802
-        self, request_iterator: Iterator[pb.PredictRequest], context: grpc.ServicerContext
-    ) -> Iterator[pb.PredictResponse]:
-        """Turn each activation into class probabilities, in order."""
-        for sequence, request in enumerate(request_iterator):
-            with _invalid_argument(context):
-                _check_sequence(request.sequence, sequence)
-                prediction = self._hijacker.predict(self._activation(request.activation))
-            yield pb.PredictResponse(sequence=sequence, prediction=encode_tensor(prediction))
-
-    def Train(  # noqa: N802
-        self, request_iterator: Iterator[pb.TrainRequest], context: grpc.ServicerContext
-    ) -> Iterator[pb.TrainResponse]:
-        """Take one step of the attack for each batch and return the gradient that serves it, in order."""
-        for sequence, request in enumerate(request_iterator):
-            with _invalid_argument(context):
-                _check_sequence(request.sequence, sequence)
-                activation = self._activation(request.activation)
-                label = decode_labels(request.label, len(activation), self._hijacker.model.classes)
-                gradient, loss = self._hijacker.step(activation, label.copy())
-            yield pb.TrainResponse(sequence=sequence, activation_gradient=encode_tensor(gradient), loss=loss)
-
-    def _activation(self, tensor: pb.Tensor) -> Floats:
-        batch = tensor.shape[0] if tensor.shape else None
-        if batch == 0:
-            raise WireError("activation.shape", "the batch is empty; send at least one example")
-        if batch is not None and batch > self._max_batch:
-            raise WireError("activation.shape", f"a batch of {batch} is over the head's {self._max_batch}")
-        values = decode_tensor(tensor, "activation", shape=(None, *self._hijacker.activation_shape))
-        if values.dtype.kind != "f":
-            raise WireError("activation.dtype", f"{values.dtype} where float32 or float16 is expected")
-        # Always a copy: torch needs memory that it may write to.
-        return values.astype(np.float32)
 
 
 @dataclass
@@ -142,7 +71,7 @@ def start(config: HijackConfig) -> Running:
     if (done := _newest(config.checkpoints)) > 0:
         rounds["Load"](done)
     server, admin = _server(_MAX_STREAMS), _server(2)
-    add_SplitHeadServicer_to_server(HijackedHead(hijacker, config.max_batch), server)
+    add_SplitHeadServicer_to_server(SplitHead(hijacker, config.max_batch, trains=True), server)
     handlers = {name: _unary(action) for name, action in rounds.items()}
     admin.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_ADMIN, handlers),))
     try:
@@ -222,22 +151,3 @@ def _unary(action: Callable[[int], None]) -> grpc.RpcMethodHandler[UInt32Value, 
     return grpc.unary_unary_rpc_method_handler(
         handle, request_deserializer=UInt32Value.FromString, response_serializer=Empty.SerializeToString
     )
-
-
-def _check_sequence(got: int, expected: int) -> None:
-    if got != expected:
-        raise WireError("sequence", f"{got} where {expected} is expected")
-
-
-@contextmanager
-def _invalid_argument(context: grpc.ServicerContext) -> Iterator[None]:
-    try:
-        yield
-    except WireError as error:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-    except OverflowedError:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "activation.data: values so large that the head overflows")
-
-
-def _refuse(context: grpc.ServicerContext, reason: str) -> None:
-    context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)

@@ -1,17 +1,52 @@
-"""The gRPC service `SplitHead`: messages are checked here, and computed with in `server.stage`."""
+"""The gRPC service `SplitHead`: messages are checked here, and computed with by the stage behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 
-from server.stage import Floats, HeadStage, OverflowedError
 from wireleak.wire import VERSION, WireError, decode_labels, decode_tensor, encode_tensor
 from wireleak.wire import split_head_pb2 as pb
 from wireleak.wire.split_head_pb2_grpc import SplitHeadServicer
+
+Floats = npt.NDArray[np.float32]
+
+
+class OverflowedError(ArithmeticError):
+    """Finite activations led to infinite or undefined results; nothing was changed."""
+
+
+class Served(Protocol):
+    """What a stage tells of its model."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def cut(self) -> int: ...  # noqa: D102
+    @property
+    def classes(self) -> int: ...  # noqa: D102
+
+
+class Stage(Protocol):
+    """What computes behind the service: an honest head, or somebody in its place."""
+
+    @property
+    def model(self) -> Served: ...  # noqa: D102
+    @property
+    def activation_shape(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    def predict(self, activation: Floats) -> Floats:
+        """Class probabilities (batch, classes); OverflowedError where they are not finite."""
+        ...
+
+    def step(self, activation: Floats, label: npt.NDArray[np.int64]) -> tuple[Floats, float]:
+        """Gradient of the activation's shape, and a loss in nats; OverflowedError where they are not finite."""
+        ...
 
 
 class SplitHead(SplitHeadServicer):
@@ -19,7 +54,7 @@ class SplitHead(SplitHeadServicer):
 
     Parameters
     ----------
-    stage : HeadStage
+    stage : Stage
         The head.
     max_batch : int
         The most examples in one message.
@@ -27,7 +62,7 @@ class SplitHead(SplitHeadServicer):
         Whether `Train` is open; in federated mode the head serves predictions alone.
     """
 
-    def __init__(self, stage: HeadStage, max_batch: int, *, trains: bool) -> None:
+    def __init__(self, stage: Stage, max_batch: int, *, trains: bool) -> None:
         self._stage = stage
         self._max_batch = max_batch
         self._trains = trains
