@@ -8,7 +8,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PROTO := wireleak/wire/split_head.proto
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: sim test test-all lint format bench proto install install-dev blogs deps-system clean
+.PHONY: sim test test-all lint format bench proto install install-dev simulation blogs deps-system clean
 
 sim: install
 	$(BIN)/wireleak run $(STUDY)
@@ -51,6 +51,10 @@ install-dev: .venv/.installed-dev
 .venv/.installed-dev: .venv/.installed
 	$(PIP) --editable '.[lab,dev]'
 	@touch $@
+
+# Ray, for variants with engine = "simulation": hundreds of virtual clients.
+simulation: install
+	$(PIP) --editable '.[lab,simulation]'
 
 # The blog posts of the study `text`, from the package dlatk (non-commercial research).
 blogs: install

@@ -123,5 +123,41 @@ def hijack(config: Config) -> None:
         raise typer.Exit(2) from None
 
 
+@app.command()
+def initial(config: Config) -> None:
+    """Make the first global model of a malicious server.
+
+    Example: python -m adversary initial --config runs/imprint/imprint-seed0/adversary/initial/config.json
+    """
+    from adversary.initial.config import InitialConfig
+    from adversary.initial.models import write
+    from wireleak.config import ConfigError, read_config
+
+    try:
+        write(read_config(config, InitialConfig))
+    except (ConfigError, ValueError, OSError) as error:
+        typer.echo(f"initial: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def participant(chosen: Annotated[str, typer.Argument(help="JSON: {name, options}.")]) -> None:
+    """Check what a malicious participant would do when it is asked to train.
+
+    Example: python -m adversary participant '{"name": "multi-task", "options": {"attribute": "slant", "alpha": 0.7}}'
+    """
+    from pydantic import ValidationError
+
+    from adversary.participant.config import StrategyConfig
+    from adversary.participant.registry import settings
+    from wireleak.config import ConfigError, first_mistake
+
+    try:
+        settings(StrategyConfig.model_validate_json(chosen))
+    except (ConfigError, ValidationError) as error:
+        typer.echo(f"strategy.{first_mistake(error)}" if isinstance(error, ValidationError) else str(error), err=True)
+        raise typer.Exit(2) from None
+
+
 if __name__ == "__main__":
     app(prog_name="python -m adversary")

@@ -75,5 +75,25 @@ def transforms(
     typer.echo(json.dumps(told))
 
 
+@app.command()
+def mods(chain: Annotated[str, typer.Argument(help="JSON: a list of {name, options}.")]) -> None:
+    """Check what a client would do to its update before it is sent.
+
+    Example: python -m client mods '[{"name": "fixed-clipping"}]'
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from client.config import ModConfig
+    from client.mods import make
+    from wireleak.config import ConfigError, first_mistake
+
+    try:
+        for mod in TypeAdapter(list[ModConfig]).validate_json(chain):
+            make(mod)
+    except (ConfigError, ValidationError) as error:
+        typer.echo(f"mods.{first_mistake(error)}" if isinstance(error, ValidationError) else str(error), err=True)
+        raise typer.Exit(2) from None
+
+
 if __name__ == "__main__":
     app()

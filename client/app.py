@@ -15,31 +15,49 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from client.config import ClientConfig, HeadConfig
-from client.encoder import (
-    Training,
-    predict_split,
-    predict_whole,
-    score,
-    train_split,
-    train_whole,
-)
+from client.encoder import predict_split, predict_whole, score, train_split
 from client.examples import Floats, Labels, read_examples
 from client.link import connect
+from client.mods import with_mods
 from client.private import train_private
 from client.transforms.registry import chain
 from wireleak.config import ConfigError, read_config
+from wireleak.models import save_weights
+from wireleak.models.training import Training, train_whole
 
 app = ClientApp()
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train on the private shard for the config's epochs; answer with the weights."""
+    """Train on the private shard, or on this round's part of it, for the config's epochs; answer with the weights."""
     config = _config(context)
+    if config.secure:
+        from client.secure import train_secure
+
+        def masked(network: nn.Module, server_round: int) -> tuple[float, int]:
+            loss, examples, _ = _train(config, network, server_round)
+            return loss, examples
+
+        return train_secure(message, context, config.model.network().blocks, masked)
+    return with_mods(config.mods, lambda message, _: _answer(config, message))(message, context)
+
+
+def _answer(config: ClientConfig, message: Message) -> Message:
     module = _module(config, message)
-    inputs, labels = read_examples(config.train, config.model, "train")
-    server_round = int(cast(int, message.content.config_records["config"]["server-round"]))
-    how = Training(config.epochs, config.batch, config.learning_rate, (config.seed, server_round))
+    loss, examples, extras = _train(config, module, _round_of(message))
+    metrics = MetricRecord({"num-examples": examples, "train-loss": loss, **extras})
+    arrays = ArrayRecord(cast(Any, module.state_dict()))
+    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+
+def _train(config: ClientConfig, module: nn.Module, server_round: int) -> tuple[float, int, dict[str, float]]:
+    """Train in one round: the mean loss, the number of examples, and what else the client tells."""
+    inputs, labels = read_examples(config.train, config.model, "train", server_round)
+    how = Training(
+        config.epochs, config.batch, config.learning_rate, (config.seed, server_round), optimiser=config.optimiser
+    )
+    _keep(config, module, server_round, "start")
     extras: dict[str, float] = {}
     if config.mode == "split":
         loss, extras = _train_split(config, module, inputs, labels, how)
@@ -47,9 +65,8 @@ def train(message: Message, context: Context) -> Message:
         loss, extras["epsilon"] = train_private(module, inputs, labels, how, config.privacy, rounds=server_round)
     else:
         loss = train_whole(module, inputs, labels, how)
-    metrics = MetricRecord({"num-examples": len(inputs), "train-loss": loss, **extras})
-    arrays = ArrayRecord(cast(Any, module.state_dict()))
-    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+    _keep(config, module, server_round, "end")
+    return loss, len(inputs), extras
 
 
 @app.evaluate()
@@ -57,6 +74,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Score the averaged model on the client's own evaluation examples."""
     config = _config(context)
     module = _module(config, message)
+    _keep(config, module, _round_of(message) + 1, "start")
     inputs, labels = read_examples(config.evaluation, config.model, "evaluation")
     if config.mode == "split":
         with connect(_head(config), config.model) as stub:
@@ -67,6 +85,16 @@ def evaluate(message: Message, context: Context) -> Message:
     loss, accuracy = score(probabilities, labels)
     metrics = MetricRecord({"num-examples": len(inputs), "evaluation-loss": loss, "evaluation-accuracy": accuracy})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _round_of(message: Message) -> int:
+    return int(cast(int, message.content.config_records["config"]["server-round"]))
+
+
+def _keep(config: ClientConfig, module: nn.Module, server_round: int, what: str) -> None:
+    """A curious client's own copy of what it got and sent, which under TLS or masks no link shows."""
+    if config.record is not None:
+        save_weights(module, config.record / f"round-{server_round}-{what}.safetensors")
 
 
 def _train_split(

@@ -24,6 +24,13 @@ class TransformConfig(Strict):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class ModConfig(Strict):
+    """What is done to an update before it is sent; `client.mods` has them by name."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class PrivacyConfig(Strict):
     """DP-SGD over the whole network, in federated mode (Abadi et al. 2016, by Opacus)."""
 
@@ -44,8 +51,12 @@ class ClientConfig(Strict):
     epochs: PositiveInt
     batch: PositiveInt
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    optimiser: Literal["adam", "sgd"] = "adam"
     seed: int = Field(default=0, ge=0)
     transforms: tuple[TransformConfig, ...] = ()
+    mods: tuple[ModConfig, ...] = ()
+    secure: bool = Field(default=False, description="mask updates (Flower's SecAgg+), as the server must ask for too")
+    record: AbsolutePath | None = Field(default=None, description="folder in which a curious client keeps its models")
     objective: Literal["task", "autoencoder"] = "task"
     watch: bool = False
     privacy: PrivacyConfig | None = None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from client.examples import Floats, Labels
 from client.link import HeadError, Stream
+from wireleak.models.training import Training
 from wireleak.wire import WireError, decode_tensor, encode_tensor
 from wireleak.wire import split_head_pb2 as pb
 from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
@@ -20,37 +19,6 @@ from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
 # Enough to keep the link and the head busy at once, few enough to bound what waits in memory.
 WINDOW = 8
 EVALUATION_BATCH = 128
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a client trains in one round.
-
-    Parameters
-    ----------
-    epochs, batch : int
-        Passes over the shard, and examples in a step.
-    learning_rate : float
-        Adam's; its moments start anew with each round, as the weights do.
-    seed : sequence of int
-        Of the order of examples.
-    """
-
-    epochs: int
-    batch: int
-    learning_rate: float
-    seed: tuple[int, ...]
-
-    def batches(self, count: int) -> Iterator[np.ndarray]:
-        """Rows of each step, shuffled for each epoch."""
-        order = np.random.default_rng(self.seed)
-        for _ in range(self.epochs):
-            rows = order.permutation(count)
-            starts = list(range(0, count, self.batch))
-            if count % self.batch == 1 and len(starts) > 1:
-                # Batch normalisation cannot train on one example, so a last one goes with the batch before.
-                starts.pop()
-            yield from np.split(rows, starts[1:])
 
 
 Send = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -101,7 +69,7 @@ def train_split(
     HeadError, WireError, grpc.RpcError
         The head refused a batch, is gone, or sent a gradient of the wrong shape.
     """
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=how.learning_rate)
+    optimiser = how.optimise(encoder)
     encoder.train()
     total, seen = 0.0, 0
     with Stream(stub.Train) as stream:
@@ -127,20 +95,6 @@ def train_split(
                 activation.backward(torch.from_numpy(gradient))
                 optimiser.step()
             total, seen = total + answer.loss * len(rows), seen + len(rows)
-    return total / seen
-
-
-def train_whole(network: nn.Module, inputs: Floats, labels: Labels, how: Training) -> float:
-    """Train the whole network where the data are; parameters and result as in `train_split`."""
-    optimiser = torch.optim.Adam(network.parameters(), lr=how.learning_rate)
-    network.train()
-    total, seen = 0.0, 0
-    for rows in how.batches(len(inputs)):
-        loss = cross_entropy(network(torch.from_numpy(inputs[rows])), torch.from_numpy(labels[rows]))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        total, seen = total + loss.item() * len(rows), seen + len(rows)
     return total / seen
 
 

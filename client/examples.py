@@ -31,8 +31,17 @@ def read_inputs(path: Path, model: ModelConfig, field: str) -> Floats:
     return cast(Floats, inputs)
 
 
-def read_examples(path: Path, model: ModelConfig, field: str) -> tuple[Floats, Labels]:
+def read_examples(path: Path, model: ModelConfig, field: str, server_round: int | None = None) -> tuple[Floats, Labels]:
     """Read `x` and `y`, int64 of shape (n,) in [0, classes).
+
+    Parameters
+    ----------
+    path : Path
+    model : ModelConfig
+    field : str
+        Of the config, for messages.
+    server_round : int, optional
+        Where the file says in `round` (int64, n) when each example was collected: only those of this round.
 
     Raises
     ------
@@ -44,7 +53,17 @@ def read_examples(path: Path, model: ModelConfig, field: str) -> tuple[Floats, L
         raise ConfigError(f"{field}: y in {path} is {labels.dtype} {labels.shape}; give int64 ({len(inputs)},)")
     if labels.min() < 0 or labels.max() >= model.classes:
         raise ConfigError(f"{field}: y in {path} holds labels outside 0..{model.classes - 1}")
+    if server_round is not None and "round" in _names(path):
+        now = _array(path, "round", field) == server_round
+        if now.shape != labels.shape or not now.any():
+            raise ConfigError(f"{field}: {path} holds no example of round {server_round}; collect some")
+        inputs, labels = inputs[now], labels[now]
     return inputs, cast(Labels, labels)
+
+
+def _names(path: Path) -> list[str]:
+    with np.load(path) as archive:
+        return list(archive.files)
 
 
 def _array(path: Path, key: str, field: str) -> npt.NDArray[np.generic]:

@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from client.config import PrivacyConfig
-from client.encoder import Training
 from client.examples import Floats, Labels
 from wireleak.config import ConfigError
 from wireleak.measures.accounting import epsilon
 from wireleak.models.mixing import mixing_layer
+from wireleak.models.training import Training
 
 
 def train_private(

@@ -42,5 +42,27 @@ def head(config: Annotated[Path, typer.Option(help="The server's config, JSON.")
         raise typer.Exit(2) from error
 
 
+@app.command()
+def strategy(
+    chosen: Annotated[str, typer.Argument(help="JSON: {name, options}.")],
+    clients: Annotated[int, typer.Option(min=1, help="Clients in a round.")] = 2,
+) -> None:
+    """Check how updates would be joined.
+
+    Example: python -m server strategy '{"name": "krum", "options": {"malicious": 1}}' --clients 4
+    """
+    from pydantic import ValidationError
+
+    from server.config import StrategyConfig
+    from server.strategies import check
+    from wireleak.config import ConfigError, first_mistake
+
+    try:
+        check(StrategyConfig.model_validate_json(chosen), clients)
+    except (ConfigError, ValidationError) as error:
+        typer.echo(f"strategy.{first_mistake(error)}" if isinstance(error, ValidationError) else str(error), err=True)
+        raise typer.Exit(2) from None
+
+
 if __name__ == "__main__":
     app()

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg
 
 from server.config import ServerConfig
 from server.rounds import Rounds
+from server.strategies import SECURE, strategy
 from wireleak.config import ConfigError, read_config
 
 app = ServerApp()
@@ -28,6 +28,11 @@ def main(grid: Grid, context: Context) -> None:
         )
     config = read_config(Path(named), ServerConfig)
     random.seed(config.seed)  # the strategy samples clients with it
-    # Who is there takes part: the rounds themselves wait for the first `clients`, and go on after a loss.
-    strategy = FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
-    Rounds(config, strategy, grid).run()
+    joined = strategy(config.strategy, config.clients)
+    if config.strategy.name == SECURE:
+        # It brings Flower's older interfaces with it, which nothing else needs.
+        from server.secure import SecureRounds
+
+        SecureRounds(config, joined, grid, context).run()
+    else:
+        Rounds(config, joined, grid).run()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
 from wireleak.config import AbsolutePath, SecurityConfig, Strict
 from wireleak.models import ModelConfig
+
+
+class StrategyConfig(Strict):
+    """How updates are joined; `server.strategies` has the ways by name."""
+
+    name: str = "fedavg"
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class ServerConfig(Strict):
@@ -26,3 +33,7 @@ class ServerConfig(Strict):
     seed: int = Field(default=0, ge=0)
     checkpoints: AbsolutePath
     history: AbsolutePath
+    evaluate_every: PositiveInt = 1
+    strategy: StrategyConfig = StrategyConfig()
+    initial: AbsolutePath | None = Field(default=None, description="weights to begin with, of the whole network")
+    record: AbsolutePath | None = Field(default=None, description="folder in which a curious server keeps updates")

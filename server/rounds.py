@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -18,15 +18,25 @@ from server.admin import HeadAdmin, HeadAdminError
 from server.checkpoints import CheckpointError, encoder_path, head_path, newest
 from server.config import ServerConfig
 from server.exchange import exchange, wait_for_nodes
-from server.updates import EVALUATION_METRICS, TRAIN_METRICS, take_extras, usable, with_dtypes_of
+from server.updates import EVALUATION_METRICS, TRAIN_METRICS, record, take_extras, usable, with_dtypes_of
 from wireleak.files import write_json
-from wireleak.models import load_arrays, save_arrays
+from wireleak.models import load_arrays, load_weights, save_arrays
 
 logger = logging.getLogger("flwr")
 
 
 class RoundError(RuntimeError):
     """A round cannot end well; the checkpoints of those before it are kept."""
+
+
+class Trained(NamedTuple):
+    """What a round's training came to: the new model, the mean loss, what clients told, and who took part."""
+
+    averaged: ArrayRecord
+    loss: float | None
+    extras: dict[str, list[float]]
+    nodes: list[int]
+    dropped: dict[int, str]
 
 
 class Rounds:
@@ -82,35 +92,46 @@ class Rounds:
 
     def _round(self, server_round: int, arrays: ArrayRecord) -> tuple[ArrayRecord, dict[str, Any]]:
         wait_for_nodes(self._grid, 1, self._config.timeout)
+        trained = self._train(server_round, arrays)
+        evaluated, evaluation_drops = self._evaluate(server_round, trained.averaged)
+        evaluation = self._strategy.aggregate_evaluate(server_round, evaluated.values()) if evaluated else None
+        return trained.averaged, {
+            "round": server_round,
+            "train_loss": trained.loss,
+            "evaluation_loss": _metric(evaluation, "evaluation-loss"),
+            "evaluation_accuracy": _metric(evaluation, "evaluation-accuracy"),
+            "client_metrics": trained.extras,
+            "trained": trained.nodes,
+            "evaluated": sorted(evaluated),
+            "dropped": [
+                {"client": node, "phase": phase, "reason": reason}
+                for phase, drops in (("train", trained.dropped), ("evaluate", evaluation_drops))
+                for node, reason in drops.items()
+            ],
+        }
+
+    def _train(self, server_round: int, arrays: ArrayRecord) -> Trained:
         settings = ConfigRecord()
-        trained, train_drops = self._ask(
+        trained, dropped = self._ask(
             self._strategy.configure_train(server_round, arrays, settings, self._grid), TRAIN_METRICS, arrays
         )
         if not trained:
-            raise RoundError(f"round {server_round}: no client sent a usable update: {train_drops}")
+            raise RoundError(f"round {server_round}: no client sent a usable update: {dropped}")
+        updates = {node: reply.content.array_records["arrays"] for node, reply in trained.items()}
         extras = take_extras(trained)
         averaged, train = self._strategy.aggregate_train(server_round, trained.values())
         if averaged is None:
             raise RoundError(f"round {server_round}: {type(self._strategy).__name__} made no average")
         averaged = with_dtypes_of(arrays, averaged)
-        evaluated, evaluation_drops = self._ask(
-            self._strategy.configure_evaluate(server_round, averaged, ConfigRecord(), self._grid), EVALUATION_METRICS
-        )
-        evaluation = self._strategy.aggregate_evaluate(server_round, evaluated.values()) if evaluated else None
-        return averaged, {
-            "round": server_round,
-            "train_loss": _metric(train, "train-loss"),
-            "evaluation_loss": _metric(evaluation, "evaluation-loss"),
-            "evaluation_accuracy": _metric(evaluation, "evaluation-accuracy"),
-            "client_metrics": extras,
-            "trained": sorted(trained),
-            "evaluated": sorted(evaluated),
-            "dropped": [
-                {"client": node, "phase": phase, "reason": reason}
-                for phase, drops in (("train", train_drops), ("evaluate", evaluation_drops))
-                for node, reason in drops.items()
-            ],
-        }
+        if self._config.record is not None:
+            record(self._config.record, server_round, (arrays, averaged), updates)
+        return Trained(averaged, _metric(train, "train-loss"), extras, sorted(trained), dropped)
+
+    def _evaluate(self, server_round: int, averaged: ArrayRecord) -> tuple[dict[int, Message], dict[int, str]]:
+        if server_round % self._config.evaluate_every and server_round < self._config.rounds:
+            return {}, {}
+        messages = self._strategy.configure_evaluate(server_round, averaged, ConfigRecord(), self._grid)
+        return self._ask(messages, EVALUATION_METRICS)
 
     def _ask(
         self, messages: Any, metrics: frozenset[str], arrays: ArrayRecord | None = None
@@ -129,6 +150,11 @@ class Rounds:
         config = self._config
         network = config.model.network()
         module = network.split(config.model.cut)[0] if config.mode == "split" else network.blocks
+        if not done and config.initial is not None:
+            try:
+                load_weights(network.blocks, config.initial)
+            except (OSError, RuntimeError, SafetensorError) as error:
+                raise CheckpointError.of(config.initial, config.model) from error
         if done:
             paths = [encoder_path(config.checkpoints, done)]
             if config.mode == "federated":

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
+
+from wireleak.models import save_arrays
 
 WEIGHT = "num-examples"
 TRAIN_METRICS = frozenset({WEIGHT, "train-loss"})
@@ -64,6 +67,17 @@ def take_extras(replies: Mapping[int, Message]) -> dict[str, list[float]]:
         for name in sorted(OPTIONAL_METRICS & set(record)):
             extras.setdefault(name, []).append(float(cast(float, record.pop(name))))
     return extras
+
+
+def record(
+    folder: Path, server_round: int, models: tuple[ArrayRecord, ArrayRecord], updates: Mapping[int, ArrayRecord]
+) -> None:
+    """Keep a round's models, before and after, and each client's answer, one folder a node."""
+    for node, update in updates.items():
+        kept = {(server_round, "start"): models[0], (server_round + 1, "start"): models[1]}
+        for (number, what), arrays in (kept | {(server_round, "end"): update}).items():
+            values = {name: array.numpy() for name, array in arrays.items()}
+            save_arrays(values, folder / str(node) / f"round-{number}-{what}.safetensors")
 
 
 def with_dtypes_of(model: ArrayRecord, averaged: ArrayRecord) -> ArrayRecord:

@@ -110,9 +110,7 @@ def inspect(
 def attack(
     capture: Annotated[Path, typer.Argument(help="the victims' capture")],
     attack: Annotated[str, typer.Option(help="attack's name")] = "inversion",
-    target: Annotated[
-        str, typer.Option(help='"input", "label" (of training examples), or a private attribute')
-    ] = "input",
+    target: Annotated[str, typer.Option(help='"input", "label", "member", "secret", or a private attribute')] = "input",
     device: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="capture of the attacker's own device (default: serve-attacker.pcap beside)"),
@@ -134,6 +132,10 @@ def attack(
         typer.Option(help="JSON of the network's config, for attacks that know it (default: the run's)"),
     ] = None,
     victims: Annotated[Optional[int], typer.Option(min=1, help="how many inputs the victims sent")] = None,  # noqa: UP045
+    vantage: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="where an attack on federated training sits: link, server, participant, …"),
+    ] = None,
     option: Annotated[Optional[list[str]], typer.Option(help="the attack's option, name=value; repeatable")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Optional[Path], typer.Option(help="where guesses go (default: beside the run's attacks)")] = None,  # noqa: UP045
@@ -142,7 +144,7 @@ def attack(
     with one_line_errors():
         from wireleak.lab.again import Given, attack_again
 
-        given = Given(device, surrogate, encoder, head, model, victims, option or [])
+        given = Given(device, surrogate, encoder, head, model, victims, option or [], vantage)
         attack_again(capture, attack, target, given, seed, out, console)
 
 

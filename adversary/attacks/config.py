@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -40,6 +40,25 @@ class Granted(Strict):
     files: dict[str, Path] = Field(default_factory=dict)
 
 
+class TrainingSeen(Strict):
+    """For attacks on updates: what every participant is told of the training, and which updates are attacked.
+
+    `captures.victims` are then one capture (or a curious server's folder) a client, in the order of their numbers;
+    with `own`, the attacker's own alone. `units` are (sender, round); sender -1 is the mean of all but `own`.
+    """
+
+    participants: int = Field(ge=1)
+    rounds: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    examples: int = Field(ge=1, description="of each client in a round; sent in clear as num-examples")
+    learning_rate: float = Field(gt=0)
+    optimiser: Literal["adam", "sgd"]
+    own: int | None = None
+    released: bool = Field(False, description="only the last global model is seen")
+    units: list[tuple[int, int]]
+
+
 class AttackConfig(Strict):
     """One attack on one target, from captures to guesses."""
 
@@ -50,6 +69,7 @@ class AttackConfig(Strict):
     captures: Captures
     tensors: Tensors | None = None
     granted: Granted
+    training: TrainingSeen | None = None
     victims: int = Field(ge=1)
     classes: int = Field(0, ge=0, description="classes of the task, for attacks on training labels")
     out: Path

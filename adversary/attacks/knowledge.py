@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from adversary.attacks.training import Recipe, Seen
 from adversary.tap.events import StreamSeen
 from adversary.tap.observation import Kind
 from adversary.tap.read import events, observations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from wireleak.models.networks import Network
 
 Array = npt.NDArray[np.float32]
+# Targets that are no attribute of the surrogate.
+PLAIN_TARGETS = ("input", "label", "member", "secret")
 _HELD_OUT = 6
 
 
@@ -79,6 +82,8 @@ class Knowledge:
     groups : numpy.ndarray or None
         Int64 (n,), whom each input came from, where the study keeps parties apart by it: the attacker knows its own
         people, and validates on people that it did not train on.
+    training, recipe : Seen and Recipe, or None
+        For attacks on updates: what was captured of a federated training, and how clients were told to train.
     """
 
     seen: Array
@@ -94,6 +99,8 @@ class Knowledge:
     files: Mapping[str, Path] = field(default_factory=dict)
     input_range: tuple[float, float] = (0.0, 1.0)
     groups: npt.NDArray[np.int64] | None = None
+    training: Seen | None = None
+    recipe: Recipe | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -176,7 +183,7 @@ def surrogate(path: Path, target: str, seed: int) -> Knowledge:
             raise ValueError(f"granted.surrogate: {path} has no array {name!r}")
     n = len(arrays["x"])
     attribute = None
-    if target not in ("input", "label"):
+    if target not in PLAIN_TARGETS:
         if f"attribute:{target}" not in arrays:
             have = sorted(name.removeprefix("attribute:") for name in arrays if name.startswith("attribute:"))
             raise ValueError(f"target: {path} has no attribute {target!r}; choose one of {', '.join(have) or 'none'}")

@@ -34,6 +34,21 @@ _OURS = (
     "label_cosine",
     "label_match",
     "fsha",
+    "property",
+    "localise",
+    "song_low_bits",
+    "song_sign",
+    "song_correlated",
+    "song_capacity",
+    "member_loss",
+    "member_shadow",
+    "member_embedding",
+    "dlg",
+    "idlg",
+    "inverting_gradients",
+    "first_layer",
+    "imprint",
+    "dager",
 )
 
 
@@ -46,10 +61,12 @@ class Attack(ABC):
         Registry name.
     threat : ThreatModel
         What it must be granted.
-    targets : "input", "attribute" or "label"
-        What it guesses: whole inputs, one private attribute, or the labels of training examples.
-    reads : "serve" or "train"
-        Which captures it is handed as the victims': of devices that ask for predictions, or of training clients.
+    targets : "input", "attribute", "label", "member" or "secret"
+        What it guesses: whole inputs, one private attribute, the labels of training examples, whether records were
+        trained on, or what a malicious participant hid.
+    reads : "serve", "train" or "updates"
+        Which captures it is handed as the victims': of devices that ask for predictions, of clients in split training,
+        or of Flower's own traffic; the last comes decoded as `Knowledge.training`, and `read` is not asked.
     options : type of pydantic.BaseModel
         Its settings, each with a default and a description.
     report : dict
@@ -59,8 +76,8 @@ class Attack(ABC):
 
     name: ClassVar[str]
     threat: ClassVar[ThreatModel]
-    targets: ClassVar[Literal["input", "attribute", "label"]]
-    reads: ClassVar[Literal["serve", "train"]] = "serve"
+    targets: ClassVar[Literal["input", "attribute", "label", "member", "secret"]]
+    reads: ClassVar[Literal["serve", "train", "updates"]] = "serve"
     options: ClassVar[type[BaseModel]]
 
     def __init__(self, settings: Any, seed: int) -> None:
@@ -83,13 +100,17 @@ class Attack(ABC):
         Parameters
         ----------
         seen : numpy.ndarray
-            Float32 (n, ...): rows as `read` gives them.
+            Float32 (n, ...): rows as `read` gives them. For attacks on updates (n, 2): sender and round of each update
+            in `Knowledge.training`, or for "member" and "secret" (n, 1): a number for each row to guess.
 
         Returns
         -------
         numpy.ndarray
             Float32: (n, *input_shape), or probabilities (n, classes).
         """
+
+    def finish(self) -> None:  # noqa: B027 - most attacks have nothing to add
+        """Measure what `report` should hold beyond the guess: asked of the attack itself after it, not of controls."""
 
 
 _registered: dict[str, type[Attack]] = {}

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from adversary.attacks import controls
 from adversary.attacks.config import AttackConfig
-from adversary.attacks.knowledge import Array, Captured, Knowledge, surrogate
+from adversary.attacks.knowledge import PLAIN_TARGETS, Array, Captured, Knowledge, surrogate
 from adversary.attacks.registry import Attack, attacks, find, summary
+from adversary.attacks.training import Recipe, training
 from adversary.tap.pcap import CaptureError
 from wireleak.config import ConfigError, first_mistake, read_config
 from wireleak.files import write_arrays, write_json
@@ -70,7 +71,7 @@ class _Run:
     def __init__(self, path: Path) -> None:
         self.config = read_config(path, AttackConfig)
         self.kind = find(self.config.attack)
-        wanted = self.config.target if self.config.target in ("input", "label") else "attribute"
+        wanted = self.config.target if self.config.target in PLAIN_TARGETS else "attribute"
         if wanted != self.kind.targets:
             what = "the name of an attribute" if self.kind.targets == "attribute" else f'"{self.kind.targets}"'
             raise ValueError(f"target: {self.kind.name} guesses {what}, not {self.config.target!r}")
@@ -86,9 +87,15 @@ class _Run:
         self.control_seconds: dict[str, float] = {}
         self.extra: dict[str, Any] = {}
         captures = self.config.captures
+        self.untrained = self.handed = None
+        # Where each guess stands among the victims' rows; a part of an update's guesses may be missing.
+        self.places = np.arange(self.config.victims)
+        if self.kind.reads == "updates":
+            self.device = Captured(np.zeros(0, np.float32))
+            self.victims = self._read_updates()
+            return
         self.device = self._read("device", captures.device, len(self.known))
         self.victims = self._read("victims", captures.victims, self.config.victims)
-        self.untrained = self.handed = None
         if captures.untrained_device and captures.untrained_victims:
             self.untrained = (
                 self._read("untrained_device", captures.untrained_device, len(self.known)),
@@ -103,7 +110,9 @@ class _Run:
     def guess(self) -> None:
         """Fill in the attack's own guess, and each control's."""
         self.fitted, self.guesses[self.kind.name] = self._fit_and_guess(self.device, self.victims)
-        if self.kind.targets == "input":
+        if self.fitted is not None:
+            self.fitted.finish()
+        if self.kind.targets in ("input", "secret"):
             self._reconstruction_controls()
         elif self.kind.targets == "attribute":
             self._attribute_controls()
@@ -127,7 +136,7 @@ class _Run:
         both = {"device": self.device, "victims": self.victims}
         return {
             **self.config.model_dump(
-                mode="json", include={"attack", "target", "seed", "granted", "captures", "victims"}
+                mode="json", include={"attack", "target", "seed", "granted", "captures", "training", "victims"}
             ),
             "options": self.settings.model_dump(mode="json"),
             "threat": self.kind.threat.as_json(),
@@ -176,6 +185,30 @@ class _Run:
         seen = self.kind(self.settings, self.config.seed).read(paths, count)
         self.notes += [f"{party}: {note}" for note in seen.notes]
         return seen
+
+    def _read_updates(self) -> Captured:
+        """What was seen of a federated training, into what the attack knows; rows say which updates were seen."""
+        told = self.config.training
+        if told is None:
+            raise ValueError(f"training: {self.kind.name} reads updates; say how clients were told to train")
+        recipe = Recipe(**told.model_dump(exclude={"units", "released"}))
+        senders = {sender for sender, _ in told.units}
+        seen = training(self.config.captures.victims, recipe, senders, released=told.released)
+        self.known = replace(self.known, training=seen, recipe=recipe)
+        self.notes += [f"victims: {note}" for note in seen.notes]
+        count = self.config.victims
+        rows = np.arange(count, dtype=np.float32)[:, None]
+        if self.kind.targets not in ("member", "secret"):
+            at = {unit: number for number, unit in enumerate(told.units)}
+            known = [unit for unit in seen.units if unit in at]
+            each = count // len(told.units)
+            self.places = np.concatenate(
+                [np.zeros(0, int)] + [np.arange(at[unit] * each, (at[unit] + 1) * each) for unit in known]
+            )
+            rows = np.array(known, np.float32).reshape(-1, 2)
+        elif not seen.models:
+            rows = rows[:0]
+        return Captured(rows, None, seen.messages, seen.bytes, seen.notes)
 
     def _fit_and_guess(
         self, device: Captured, victims: Captured, known: Knowledge | None = None
@@ -227,8 +260,8 @@ class _Run:
         self._shuffled_control()
 
     def _shuffled_control(self) -> None:
-        n = len(self.victims.rows)
-        own, partner = self.guesses[self.kind.name][:n], controls.derangement(n, self.config.seed)
+        n = len(self.places[: len(self.victims.rows)]) if self.kind.reads != "updates" else len(self.places)
+        own, partner = self.guesses[self.kind.name][self.places[:n]], controls.derangement(n, self.config.seed)
         self._control("shuffled", lambda: self._filled(own[partner]))
 
     def _label_controls(self) -> None:
@@ -243,7 +276,8 @@ class _Run:
             self._control("conditional-majority", lambda: self._filled(self._conditional_majority(answers)))
         if self.fitted is None:
             return
-        known = controls.permuted(self.known.join(self.device.rows))
+        known = self.known.limited(self.kind.threat.knows)
+        known = controls.permuted(self.known.join(self.device.rows) if self._queries else known)
         attack = self.kind(self.settings, self.config.seed)
 
         def permuted() -> Array:
@@ -276,16 +310,18 @@ class _Run:
 
     def _prior(self) -> Array:
         known = self.known.without_copies()
+        if self.kind.targets == "member":
+            return np.full((self.config.victims, 2), 0.5, np.float32)
         if self.kind.targets == "label":
             # The task's class frequencies are public, and of all that is granted the surrogate's come nearest.
             known = replace(known, attribute=known.labels, classes=self.config.classes)
-        make = controls.mean_input if self.kind.targets == "input" else controls.majority
+        make = controls.mean_input if self.kind.targets in ("input", "secret") else controls.majority
         return make(known, self.config.victims)
 
     def _filled(self, rows: Array) -> Array:
         """`rows`, then the prior for the victims' inputs that were not seen."""
         guess = self._prior()
-        guess[: len(rows)] = rows
+        guess[self.places[: len(rows)]] = rows
         return guess
 
 

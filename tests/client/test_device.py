@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from client.__main__ import app as command
 from client.app import app
-from client.encoder import Training, predict_whole, train_whole
+from client.encoder import predict_whole
 from server.updates import EVALUATION_METRICS, TRAIN_METRICS, usable
 from wireleak.models import build
+from wireleak.models.training import Training, train_whole
 
 MODEL: dict[str, Any] = {"name": "strided28", "input_shape": [1, 28, 28], "classes": 3, "cut": 2, "seed": 5}
 

@@ -12,9 +12,10 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch.nn.functional import cross_entropy
 
 from client.config import HeadConfig
-from client.encoder import Training, predict_split, predict_whole, score, train_split, train_whole
+from client.encoder import predict_split, predict_whole, score, train_split
 from client.link import HeadError, Stream, connect
 from wireleak.models import ModelConfig, build
+from wireleak.models.training import Training, train_whole
 from wireleak.wire import encode_tensor
 from wireleak.wire import split_head_pb2 as pb
 

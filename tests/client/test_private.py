@@ -11,10 +11,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from client.config import PrivacyConfig
-from client.encoder import Training, predict_whole
+from client.encoder import predict_whole
 from client.private import train_private
 from wireleak.config import ConfigError
 from wireleak.models import build
+from wireleak.models.training import Training
 
 RATE, SILENT = 0.5, 1e-12
 

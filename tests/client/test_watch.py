@@ -9,10 +9,11 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
-from client.encoder import Training, train_split
+from client.encoder import train_split
 from client.link import connect
 from client.watch import LIMIT, WINDOW, Watch, batch_likeness
 from wireleak.models import ModelConfig, build
+from wireleak.models.training import Training
 
 
 def test_the_likeness_is_scikit_learn_s_cosines() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from wireleak.lab.again_updates import attack_training
 from wireleak.lab.attacking import ATTACK_SECONDS, describe_attacks, fit_and_guess
 from wireleak.lab.processes import Launcher
+from wireleak.lab.results import Row
 from wireleak.lab.score import read_guesses
 from wireleak.lab.study import StudyError
 from wireleak.measures import Score, score_attribute, score_reconstruction
@@ -32,6 +35,8 @@ class Given:
         How many inputs the victims sent.
     options : sequence of str
         The attack's options as "name=value", values in JSON.
+    vantage : str, optional
+        Where an attack on federated training sits.
     """
 
     device: Path | None = None
@@ -41,6 +46,7 @@ class Given:
     model: Path | None = None
     victims: int | None = None
     options: list[str] = field(default_factory=list)
+    vantage: str | None = None
 
 
 def attack_again(
@@ -77,6 +83,12 @@ def attack_again(
         described = describe_attacks(launcher)
         if attack not in described:
             raise StudyError(f"--attack: no attack called {attack!r}; choose from {', '.join(sorted(described))}")
+        if described[attack]["reads"] == "updates":
+            options = dict(_option(text) for text in given.options)
+            rows = attack_training(cell, described[attack], target, given.vantage, options, out, launcher)
+            console.print(f"guesses: {out / 'guesses.npz'}", soft_wrap=True, highlight=False)
+            console.print(_table((row.control or attack, row) for row in rows))
+            return
         knows, reads = set(described[attack]["threat"]["knows"]), described[attack]["reads"]
         truth = _truth(cell, capture, target, launcher, out)
         victims = given.victims or (None if truth is None else len(truth))
@@ -176,11 +188,16 @@ def _truth(cell: Path, capture: Path, target: str, launcher: Launcher, out: Path
 
 
 def _scores(path: Path, truth: np.ndarray, seed: int, *, reconstruction: bool) -> Table:
-    table = Table("guess", "measure", "value", "95 % interval", "n", box=None)
+    scored: list[tuple[str, Score | Row]] = []
     for name, guess in read_guesses(path).items():
         rng = np.random.default_rng(seed)
         scores: list[Score] = (score_reconstruction if reconstruction else score_attribute)(guess, truth, rng)
-        for one in scores:
-            interval = f"[{one.low:.4f}, {one.high:.4f}]"
-            table.add_row(name.replace("control:", "  "), one.measure, f"{one.value:.4f}", interval, str(one.n))
+        scored += [(name.replace("control:", "  "), one) for one in scores]
+    return _table(scored)
+
+
+def _table(scored: Iterable[tuple[str, Score | Row]]) -> Table:
+    table = Table("guess", "measure", "value", "95 % interval", "n", box=None)
+    for name, one in scored:
+        table.add_row(name, one.measure, f"{one.value:.4f}", f"[{one.low:.4f}, {one.high:.4f}]", str(one.n))
     return table

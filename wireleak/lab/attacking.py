@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.files import write_atomically, write_json
+from wireleak.lab import truth
 from wireleak.lab.cell import UNTRAINED, Cell
 from wireleak.lab.companions import write_candidates
 from wireleak.lab.processes import Launcher, LaunchError, telling_line
@@ -22,11 +23,12 @@ ATTACK_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class AttackJob:
-    """One attack on one target in one cell."""
+    """One attack on one target in one cell; `folder` is where its guesses go, if not to its place in the cell."""
 
     cell: Cell
     use: AttackUse
     target: str
+    folder: Path | None = None
 
     @property
     def name(self) -> str:
@@ -41,7 +43,7 @@ class AttackJob:
     @property
     def out(self) -> Path:
         """Folder of its guesses."""
-        return self.cell.attack(self.use.shown, self.target)
+        return self.folder or self.cell.attack(self.use.shown, self.target)
 
     @property
     def guesses(self) -> Path:
@@ -89,6 +91,32 @@ def check_transforms(study: Study, launcher: Launcher) -> dict[str, list[str]]:
     return guarantees
 
 
+def check_plugins(study: Study, launcher: Launcher) -> None:
+    """Ask each party whether it knows what a variant asks of it, with such options, before anything starts.
+
+    Raises
+    ------
+    StudyError
+        It does not.
+    """
+    for variant in study.variants:
+        system = study.system_of(variant)
+        mods = json.dumps([mod.model_dump() for mod in system.mods])
+        clients = str(study.clients_of(variant))
+        asked = [("system.strategy", ["server", "strategy", system.strategy.model_dump_json(), "--clients", clients])]
+        asked += [("system.mods", ["client", "mods", mods])] * bool(system.mods)
+        if variant.participant:
+            chosen = variant.participant.model_dump_json(include={"name", "options"})
+            asked.append(("participant", ["adversary", "participant", chosen]))
+        for field, (party, *arguments) in asked:
+            with tempfile.TemporaryDirectory() as scratch:
+                log = Path(scratch) / "check.log"
+                try:
+                    launcher.finish(launcher.start("check", ["-m", party, *arguments], log, essential=False), 120)
+                except LaunchError:
+                    raise StudyError(f"variants.{variant.name}.{field}: {telling_line(log)}") from None
+
+
 def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> None:
     """Run one attack to its end.
 
@@ -105,35 +133,70 @@ def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> No
         It failed.
     """
     cell, log = job.cell, job.cell.log(f"attack-{job.use.shown}-{job.target}")
-    victims = cell.study.data.victims
-    if attack["reads"] == "train":
-        seen = [str(cell.capture(f"train-{name}")) for name in cell.clients]
-        captures = {"victims": seen}
-        if job.target == "label":
-            victims = len(training_labels(cell, launcher))
-    else:
-        captures = {
-            "device": [str(cell.capture("serve-attacker"))],
-            "victims": [str(cell.capture("serve-victim"))],
-        }
-        if cell.study.runs_untrained(job.use, cell.variant, cell.seed):
-            captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
-            captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]
-    # What transforms do is the client's secret: the lab cannot hand over tensors that they made.
-    in_process = job.target == "input" and not cell.variant.encrypted and not cell.variant.transforms
     config = {
         "attack": job.use.name,
         "target": job.target,
         "seed": cell.seed,
         "options": job.use.options,
-        "captures": captures,
-        "tensors": _tensors_in_process(cell) if in_process else None,
-        "granted": _granted(cell, attack),
-        "victims": victims,
+        "granted": _granted(job, attack),
         "classes": cell.classes,
         "out": str(job.out),
+        **_seen(job, attack, launcher),
     }
     fit_and_guess(launcher, job.name, config, log)
+
+
+def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[str, Any]:
+    """Which captures the attack is handed, and how many rows it must guess."""
+    cell, victims = job.cell, job.cell.study.data.victims
+    if attack["reads"] == "updates":
+        return updates_seen(cell, job.vantage, job.target)
+    if attack["reads"] == "train":
+        if job.target == "label":
+            victims = len(training_labels(cell, launcher))
+        seen = [str(cell.capture(f"train-{name}")) for name in cell.clients]
+        return {"captures": {"victims": seen}, "victims": victims}
+    captures = {"device": [str(cell.capture("serve-attacker"))], "victims": [str(cell.capture("serve-victim"))]}
+    if cell.study.runs_untrained(job.use, cell.variant, cell.seed):
+        captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
+        captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]
+    # What transforms do is the client's secret: the lab cannot hand over tensors that they made.
+    in_process = job.target == "input" and not cell.variant.encrypted and not cell.variant.transforms
+    tensors = _tensors_in_process(cell) if in_process else None
+    return {"captures": captures, "tensors": tensors, "victims": victims}
+
+
+def updates_seen(cell: Cell, vantage: str, target: str) -> dict[str, Any]:
+    """What an attacker on federated training is handed at a vantage, by what it must guess."""
+    own = 0 if vantage in truth.PARTICIPANTS else None
+    clients = cell.clients if own is None else cell.clients[:1]
+    if own is not None and cell.participant_records:
+        seen = [str(cell.kept)]
+    elif vantage == "server":
+        seen = [str(cell.received(name)) for name in clients]
+    else:
+        seen = [str(cell.capture(f"fleet-{name}")) for name in clients]
+    units = truth.units(cell, vantage, target)
+    counts = {
+        truth.MEMBER: lambda: len(truth.members(cell)),
+        truth.SECRET: lambda: len(truth.secrets(cell)),
+        "input": lambda: len(truth.unit_inputs(cell, vantage)[0]),
+    }
+    system, stream = cell.system, cell.study.stream_of(cell.variant)
+    training = {
+        "participants": len(cell.clients),
+        "rounds": system.rounds,
+        "epochs": system.epochs,
+        "batch": system.batch,
+        "examples": stream.batch if stream else max(1, cell.study.data.train // len(cell.clients)),
+        "learning_rate": system.learning_rate,
+        "optimiser": system.optimiser,
+        "own": own,
+        "released": vantage == "release",
+        "units": units,
+    }
+    victims = counts[target]() if target in counts else len(units)
+    return {"captures": {"victims": seen}, "training": training, "victims": victims}
 
 
 def training_labels(cell: Cell, launcher: Launcher) -> npt.NDArray[np.int64]:
@@ -150,9 +213,10 @@ def training_labels(cell: Cell, launcher: Launcher) -> npt.NDArray[np.int64]:
     return labels
 
 
-def _granted(cell: Cell, attack: dict[str, Any]) -> dict[str, Any]:
+def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
     """Files of what the attack's threat model knows."""
-    knows, rounds = set(attack["threat"]["knows"]), cell.study.system.rounds
+    cell = job.cell
+    knows, rounds = set(attack["threat"]["knows"]), cell.system.rounds
     granted: dict[str, Any] = {"surrogate": str(cell.surrogate)}
     if knows & {"architecture", "weights", "head"}:
         granted["model"] = cell.model()
@@ -167,6 +231,8 @@ def _granted(cell: Cell, attack: dict[str, Any]) -> dict[str, Any]:
         granted["files"] = {"hijack": str(cell.hijack)}
     if "candidates" in knows:
         granted["files"] = granted.get("files", {}) | {"candidates": str(write_candidates(cell))}
+    if job.target == truth.MEMBER:
+        granted["files"] = granted.get("files", {}) | {"records": str(truth.records_path(cell))}
     return granted
 
 
@@ -199,7 +265,7 @@ def _tensors_in_process(cell: Cell) -> dict[str, str]:
     model = cell.model()
     network = build(model["name"], cell.input_shape, cell.classes, cell.seed)
     encoder, _ = network.split(cell.variant.cut)
-    load_weights(encoder, cell.checkpoints / f"encoder-{cell.study.system.rounds}.safetensors")
+    load_weights(encoder, cell.checkpoints / f"encoder-{cell.system.rounds}.safetensors")
     encoder.eval()
     paths = {}
     serve = cell.study.serve

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wireleak.lab.study import Study, Variant
+from wireleak.lab.study import Study, System, Variant
 
 DEVICES = ("attacker", "victim")
 # Served before training: the same inputs through an untrained encoder, the control of every attack.
@@ -55,14 +55,19 @@ class Cell:
     @property
     def serves_untrained(self) -> bool:
         """Whether any attack's control wants the same inputs served through an untrained encoder."""
-        return any(
+        return self.study.serve.devices and any(
             self.study.runs_untrained(use, self.variant, self.seed) for use in self.study.attacks_on(self.variant)
         )
 
     @property
     def clients(self) -> list[str]:
         """Names of the training clients, which are also their folders' names."""
-        return [f"client-{index}" for index in range(self.study.data.clients)]
+        return [f"client-{index}" for index in range(self.study.clients_of(self.variant))]
+
+    @property
+    def system(self) -> System:
+        """How it is trained."""
+        return self.study.system_of(self.variant)
 
     @property
     def surrogate(self) -> Path:
@@ -73,6 +78,10 @@ class Cell:
     def ledger(self) -> Path:
         """Ground truth, for the scorer alone."""
         return self.folder / "sealed" / "ledger.npz"
+
+    def trained_on(self, client: str) -> Path:
+        """What a client trained on, with attributes and rounds, for the scorer alone."""
+        return self.folder / "sealed" / f"{client}.npz"
 
     @property
     def checkpoints(self) -> Path:
@@ -100,6 +109,51 @@ class Cell:
     def hijack(self) -> Path:
         """Folder of the adversary's server, where it stands in for the head."""
         return self.folder / "adversary" / "hijack"
+
+    @property
+    def participant(self) -> Path:
+        """Folder of a malicious participant."""
+        return self.folder / "adversary" / "participant"
+
+    @property
+    def initial(self) -> Path:
+        """A malicious server's first model."""
+        return self.folder / "adversary" / "initial" / "model.safetensors"
+
+    @property
+    def vantages(self) -> set[str]:
+        """Where its attackers sit."""
+        return {use.vantage or self.study.threat.vantage for use in self.study.attacks_on(self.variant)}
+
+    @property
+    def server_records(self) -> bool:
+        """Whether the server keeps what it sends to and gets from each client, for attacks from its vantage."""
+        return self.mode == "federated" and "server" in self.vantages
+
+    @property
+    def participant_records(self) -> bool:
+        """Whether client 0 keeps what it gets and sends: where it is curious and its link does not show that."""
+        hidden = self.variant.encrypted or self.study.secure(self.variant)
+        return self.mode == "federated" and hidden and "participant" in self.vantages
+
+    @property
+    def nodes(self) -> Path:
+        """Clients by the id of their Flower node."""
+        return self.folder / "server" / "nodes.json"
+
+    @property
+    def usage(self) -> Path:
+        """Seconds and memory of a simulation."""
+        return self.folder / "server" / "usage.json"
+
+    @property
+    def kept(self) -> Path:
+        """What a curious client 0 kept."""
+        return self.participant / "kept"
+
+    def received(self, client: str) -> Path:
+        """What a curious server kept of one client's updates."""
+        return self.folder / "server" / "received" / client
 
     def attack(self, attack: str, target: str) -> Path:
         """Folder of an attack's guesses."""

@@ -114,11 +114,12 @@ def collect(
         published=[Published(**figure.model_dump()) for figure in study.published],
         dependence=_dependence(plan),
         disjoint=_disjoint(plan),
+        notes=[note for cell in cells for note in [*_dropped(cell), *_simulated(cell)]],
     )
     results.seconds = time.monotonic() - began
-    write_pictures([pictures_of(job) for job in jobs if job.target == "input"], folder)
+    write_pictures([pictures_of(job) for job in jobs if job.target in ("input", "secret")], folder)
     write_results(results, folder)
-    shown: list[RenderableType] = [terminal_table(results)]
+    shown: list[RenderableType] = [terminal_table(results), *results.notes]
     if results.published:
         shown.append(published_table(results, titles(results)))
     return Group(*shown), render(folder)
@@ -153,9 +154,9 @@ def _privacy(plan: Plan, variant: StudyVariant) -> Private | None:
     privacy = plan.study.privacy_of(variant)
     if privacy is None:
         return None
-    shards = plan.divisions[min(plan.divisions)].shards
+    shards = plan.divisions[variant.name, min(plan.study.seeds_of(variant))].shards
     examples = min(len(shard.train) for shard in shards)
-    return Private(**privacy.model_dump(), batch=plan.study.system.batch, examples=examples)
+    return Private(**privacy.model_dump(), batch=plan.study.system_of(variant).batch, examples=examples)
 
 
 def _tasks(cell: Cell) -> list[Task]:
@@ -184,6 +185,32 @@ def _tasks(cell: Cell) -> list[Task]:
     ]
 
 
+def _dropped(cell: Cell) -> list[str]:
+    """Which clients' updates the server could not use, in which rounds and why."""
+    history = json.loads((cell.folder / "server" / "history.json").read_text())
+    names = json.loads(cell.nodes.read_text()) if cell.nodes.exists() else {}
+    rounds: dict[tuple[str, str, str], list[int]] = {}
+    for entry in history["rounds"]:
+        for one in entry["dropped"]:
+            who = names.get(str(one["client"]), f"node {one['client']}")
+            rounds.setdefault((who, one["phase"], one["reason"]), []).append(entry["round"])
+    return [
+        f"{cell.name}: {who} was left out ({phase}, round {', '.join(map(str, numbers))}): {reason}"
+        for (who, phase, reason), numbers in rounds.items()
+    ]
+
+
+def _simulated(cell: Cell) -> list[str]:
+    """What a simulation cost."""
+    if not cell.usage.exists():
+        return []
+    used = json.loads(cell.usage.read_text())
+    return [
+        f"{cell.name}: {len(cell.clients)} virtual clients, {cell.system.rounds} rounds in {used['seconds']:.0f} s "
+        f"with at most {used['peak_bytes'] / 2**30:.2f} GiB of memory, Ray's start and processes included"
+    ]
+
+
 def _dependence(plan: Plan) -> list[Dependence]:
     return [
         Dependence(
@@ -198,11 +225,10 @@ def _dependence(plan: Plan) -> list[Dependence]:
 
 
 def _disjoint(plan: Plan) -> Disjoint:
-    seed = min(plan.divisions)
-    division = plan.divisions[seed]
+    division = plan.first
     return Disjoint(
         checked=True,
-        parts=plan.parts(seed),
+        parts=plan.parts(division),
         duplicates_dropped=division.roles.duplicates,
         overlaps=division.overlaps,
     )
@@ -211,8 +237,10 @@ def _disjoint(plan: Plan) -> Disjoint:
 def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
     """Have the adversary list what each of a cell's captures holds; done once, as not every capture is kept."""
     listed = cell.folder / "adversary" / "inspect.json"
+    captures = sorted((cell.folder / "tap").glob("*.pcap"))
+    if cell.variant.engine == "simulation":
+        return []
     if not listed.exists():
-        captures = sorted((cell.folder / "tap").glob("*.pcap"))
         output = listed.with_suffix(".partial")
         output.unlink(missing_ok=True)
         argv = ["-m", "adversary", "inspect", *map(str, captures), "--json"]

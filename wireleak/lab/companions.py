@@ -181,7 +181,7 @@ def _clipped_encoder(cell: Cell, clip: float | None) -> Callable[[Tensor], Tenso
     from wireleak.models import ModelConfig, load_weights
 
     encoder, _ = ModelConfig.model_validate(cell.model()).network().split(cell.variant.cut)
-    load_weights(encoder, cell.checkpoints / f"encoder-{cell.study.system.rounds}.safetensors")
+    load_weights(encoder, cell.checkpoints / f"encoder-{cell.system.rounds}.safetensors")
     encoder.eval().requires_grad_(False)
 
     def clipped(inputs: Tensor) -> Tensor:

@@ -54,14 +54,19 @@ config = ""
 """
 _PORT_TAKEN = re.compile(r"already in use|error while attempting to bind", re.IGNORECASE)
 _ATTEMPTS = 4
+_REGISTERED = "SuperNode ID:"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A SuperNode: its name, and the `node_config` that its ClientApp reads."""
+    """A SuperNode: its name, and the `node_config` that its ClientApp reads.
+
+    `app`, "module:attribute", is a ClientApp of its own that it runs instead of the one it is sent.
+    """
 
     name: str
     config: Mapping[str, Value]
+    app: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,8 @@ class Federation:
         if self.isolation == "process" and (reason := runner.unavailable()) is not None:
             _log.warning("Flower starts its own app processes, which takes longer: %s", reason)
             self.isolation = "subprocess"
+        if self.isolation == "subprocess" and (own := [node.name for node in self.nodes if node.app]):
+            raise LaunchError(f"{own[0]}: a node can run an app of its own only where our runner starts the apps")
 
     def __enter__(self) -> Self:
         return self
@@ -177,7 +184,7 @@ class Federation:
         for node in self.nodes:
             address = (addresses or {}).get(node.name, self.fleet_address)
             config = ("--isolation", self.isolation, "--node-config", _flower_config(node.config))
-            daemons.append(_Daemon(node.name, (entry, *security, "--superlink", address, *config), "SuperNode ID:"))
+            daemons.append(_Daemon(node.name, (entry, *security, "--superlink", address, *config), _REGISTERED))
         self._supernodes.update(self._bring_up(daemons, timeout))
         if self.isolation == "process":
             self._start_runner()
@@ -208,6 +215,13 @@ class Federation:
     def node(self, name: str) -> Process:
         """Return the SuperNode's process. When it is killed, its ClientApp ends too, and the round without it."""
         return self._supernodes[name]
+
+    def node_id(self, name: str) -> str:
+        """The id under which Flower knows a started node, from its log."""
+        found = re.search(rf"{_REGISTERED} *(\d+)", self._supernodes[name].log.read_text(errors="replace"))
+        if found is None:
+            raise LaunchError(f"{name}: its log names no node id", self._supernodes[name].log)
+        return found[1]
 
     def stop(self, grace: float = 2.0) -> None:
         """End all but the SuperLink together, then that; kill what is left after `grace` seconds each."""
@@ -253,7 +267,10 @@ class Federation:
     def _start_runner(self) -> None:
         assert self._superlink is not None
         root = str(self.tls.ca) if self.tls is not None else None
-        apps = [self._runner_app(node, f"{name}-app", None) for name, node in self._supernodes.items()]
+        own = {node.name: node.app for node in self.nodes}
+        apps = [
+            self._runner_app(node, f"{name}-app", None) | {"own": own[name]} for name, node in self._supernodes.items()
+        ]
         config = {
             "poll": 0.1 if self.poll is None else min(0.1, self.poll),
             "events": str(self.events),

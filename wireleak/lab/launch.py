@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -13,7 +14,10 @@ from wireleak.lab.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.certificates import Authority, Identity
 from wireleak.lab.federation import Federation, Node
 from wireleak.lab.processes import Launcher, Process
+from wireleak.lab.truth import secret_path
 
+# What a malicious participant runs behind its unchanged SuperNode; the lab starts it, and never imports it.
+PARTICIPANT_APP = "adversary.participant.app:app"
 PLAINTEXT = {"ca": None, "certificate": None, "key": None}
 
 
@@ -34,13 +38,20 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
     LaunchError
         A process failed; what was captured until then stays.
     """
+    if cell.variant.engine == "simulation":
+        _simulate(cell, launcher, say)
+        return
     security = _Security(cell)
     started: list[Process] = []
     federation = Federation(launcher, cell.folder, _nodes(cell), tls=security.fleet, poll=0.5)
+    devices = cell.study.serve.devices
     try:
         say("starting")
-        head, address = _start_head(cell, launcher, security)
-        started.append(head)
+        config = _write_server(cell, security, launcher)
+        address = ""
+        if cell.mode == "split" or devices:
+            head, address = _start_head(cell, launcher, security, config)
+            started.append(head)
         fleet = federation.start_superlink()
         tap, links = _start_tap(cell, launcher, address, fleet)
         started.append(tap)
@@ -51,14 +62,48 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
             say("serving untrained")
             _serve(cell, launcher, links, security, prefix=UNTRAINED)
         say("training")
-        federation.run_app({"config": str(cell.folder / "server" / "config.json")}, timeout=cell.study.system.timeout)
-        say("serving")
-        _serve(cell, launcher, links, security)
+        federation.run_app({"config": str(config)}, timeout=cell.system.timeout)
+        _name_nodes(cell, federation)
+        if devices:
+            say("serving")
+            _serve(cell, launcher, links, security)
     finally:
         say("stopping")
         federation.stop()
         launcher.stop(reversed(started))
     write_json(cell.done, {"links": sorted(links), "finished": time.time()})
+
+
+def _name_nodes(cell: Cell, federation: Federation) -> None:
+    """Say which client is which of Flower's nodes, and put what a curious server kept of each under its name."""
+    write_json(cell.nodes, {federation.node_id(name): name for name in cell.clients})
+    _name_records(cell)
+
+
+def _name_records(cell: Cell) -> None:
+    for node, name in json.loads(cell.nodes.read_text()).items():
+        if (kept := cell.received(node)).is_dir():
+            kept.rename(cell.received(name))
+
+
+def _simulate(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
+    """Train virtual clients; what a curious server keeps is all there is to be seen."""
+    say("simulating")
+    security = _Security(cell)
+    server = _write_server(cell, security, launcher)
+    for name in cell.clients:
+        _write_client(cell, name, "", security)
+    content = {
+        "server": str(server),
+        "clients": [str(cell.folder / name / "config.json") for name in cell.clients],
+        "nodes": str(cell.nodes),
+        "usage": str(cell.usage),
+    }
+    config = write_json(cell.folder / "server" / "simulation.json", content)
+    argv = ["-m", "wireleak.lab.simulation", "--config", str(config)]
+    launcher.finish(launcher.start("simulation", argv, cell.log("simulation"), essential=False), cell.system.timeout)
+    _name_records(cell)
+    write_json(cell.done, {"links": [], "finished": time.time()})
 
 
 class _Security:
@@ -82,20 +127,35 @@ class _Security:
 
 
 def _nodes(cell: Cell) -> list[Node]:
-    return [Node(name, {"config": str(cell.folder / name / "config.json")}) for name in cell.clients]
+    nodes = [Node(name, {"config": str(cell.folder / name / "config.json")}) for name in cell.clients]
+    if cell.variant.participant is not None:
+        nodes[0] = Node(cell.clients[0], {"config": str(cell.participant / "config.json")}, app=PARTICIPANT_APP)
+    return nodes
 
 
-def _start_head(cell: Cell, launcher: Launcher, security: _Security) -> tuple[Process, str]:
-    folder, system = cell.folder / "server", cell.study.system
-    ready = folder / "ready.json"
-    config = write_json(
+def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
+    """Write the config that the head and the ServerApp share; a malicious server makes its first model first."""
+    folder, system = cell.folder / "server", cell.system
+    initial = None
+    if cell.variant.initial is not None:
+        initial = cell.initial
+        content = {
+            **cell.variant.initial.model_dump(),
+            "model": cell.model(),
+            "surrogate": str(cell.surrogate),
+            "seed": cell.seed,
+            "out": str(initial),
+        }
+        argv = ["-m", "adversary", "initial", "--config", str(write_json(initial.with_name("config.json"), content))]
+        launcher.finish(launcher.start("initial", argv, log=cell.log("initial"), essential=False), 120)
+    return write_json(
         folder / "config.json",
         {
             "model": cell.model(),
             "mode": cell.mode,
             "address": "127.0.0.1:0",
             "security": security.server,
-            "ready": str(ready),
+            "ready": str(folder / "ready.json"),
             "max_batch": 1024,
             "rounds": system.rounds,
             "clients": len(cell.clients),
@@ -104,8 +164,16 @@ def _start_head(cell: Cell, launcher: Launcher, security: _Security) -> tuple[Pr
             "seed": cell.seed,
             "checkpoints": str(cell.checkpoints),
             "history": str(folder / "history.json"),
+            "evaluate_every": system.evaluate_every,
+            "strategy": system.strategy.model_dump(),
+            "initial": str(initial) if initial else None,
+            "record": str(cell.received("")) if cell.server_records else None,
         },
     )
+
+
+def _start_head(cell: Cell, launcher: Launcher, security: _Security, config: Path) -> tuple[Process, str]:
+    ready = config.with_name("ready.json")
     if cell.variant.server == "hijack":
         return _start_hijack(cell, launcher, security, ready)
     process = launcher.start(
@@ -140,7 +208,8 @@ def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[P
     prefixes = (UNTRAINED, "") if cell.serves_untrained else ("",)
     upstreams = {f"fleet-{name}": fleet for name in cell.clients}
     upstreams |= {f"train-{name}": head for name in cell.clients} if cell.mode == "split" else {}
-    upstreams |= {f"{prefix}serve-{device}": head for prefix in prefixes for device in DEVICES}
+    if cell.study.serve.devices:
+        upstreams |= {f"{prefix}serve-{device}": head for prefix in prefixes for device in DEVICES}
     ready = cell.folder / "tap" / "ready.json"
     links = [
         {"name": name, "listen": "127.0.0.1:0", "upstream": upstream, "capture": str(cell.capture(name))}
@@ -156,26 +225,39 @@ def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[P
 
 
 def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None:
-    folder, system = cell.folder / name, cell.study.system
+    folder, system = cell.folder / name, cell.system
     privacy = cell.study.privacy_of(cell.variant)
-    write_json(
-        folder / "config.json",
-        {
-            "model": cell.model(),
-            "mode": cell.mode,
-            "train": str(folder / "train.npz"),
-            "evaluation": str(folder / "evaluation.npz"),
-            "head": {"address": head, "security": security.client},
-            "epochs": system.epochs,
-            "batch": system.batch,
-            "learning_rate": system.learning_rate,
-            "seed": cell.seed,
-            "transforms": _transforms(cell),
-            "objective": cell.study.objective_of(cell.variant),
-            "watch": cell.variant.watch,
-            "privacy": privacy.model_dump() if privacy else None,
-        },
-    )
+    common = {
+        "model": cell.model(),
+        "train": str(folder / "train.npz"),
+        "evaluation": str(folder / "evaluation.npz"),
+        "epochs": system.epochs,
+        "batch": system.batch,
+        "learning_rate": system.learning_rate,
+        "optimiser": system.optimiser,
+        "seed": cell.seed,
+    }
+    own = {
+        "mode": cell.mode,
+        "head": {"address": head, "security": security.client} if head else None,
+        "transforms": _transforms(cell),
+        "secure": cell.study.secure(cell.variant),
+        "record": str(cell.kept) if cell.participant_records and name == cell.clients[0] else None,
+        "mods": [mod.model_dump() for mod in system.mods],
+        "objective": cell.study.objective_of(cell.variant),
+        "watch": cell.variant.watch,
+        "privacy": privacy.model_dump() if privacy else None,
+    }
+    write_json(folder / "config.json", common | own)
+    malicious = cell.variant.participant
+    if malicious is not None and name == cell.clients[0]:
+        granted = {
+            "strategy": malicious.model_dump(include={"name", "options"}),
+            "surrogate": str(cell.surrogate),
+            "secret": str(secret_path(cell)),
+            "out": str(cell.participant),
+        }
+        write_json(cell.participant / "config.json", common | granted)
 
 
 def _transforms(cell: Cell) -> list[dict[str, Any]]:
@@ -189,7 +271,7 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
         folder = cell.device(device)
         encoder = folder / f"{prefix}encoder.safetensors"
         if not prefix:
-            shutil.copyfile(cell.checkpoints / f"encoder-{cell.study.system.rounds}.safetensors", encoder)
+            shutil.copyfile(cell.checkpoints / f"encoder-{cell.system.rounds}.safetensors", encoder)
         serve = cell.study.serve
         # Sizes and times of one inference say nothing unless the attacker's own device sends alike.
         alike = device == "victim" or cell.variant.encrypted
@@ -212,4 +294,4 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
         argv = ["-m", "client", "serve", "--config", str(config)]
         processes.append(launcher.start(name, argv, log=cell.log(name), essential=False))
     for process in processes:
-        launcher.finish(process, cell.study.system.timeout)
+        launcher.finish(process, cell.system.timeout)

@@ -10,12 +10,15 @@ import numpy as np
 
 from wireleak.data import Dataset, load
 from wireleak.data.augment import augment
+from wireleak.data.dataset import Ints
 from wireleak.data.overlap import find_overlap, refuse_overlap
 from wireleak.data.partition import Shard, shards
 from wireleak.data.roles import Roles, assign_roles
+from wireleak.data.stream import plain_stream, property_stream
 from wireleak.files import write_arrays
 from wireleak.lab.cell import DEVICES, UNTRAINED, Cell
-from wireleak.lab.study import Study, StudyError
+from wireleak.lab.study import AttackUse, Study, StudyError, Variant
+from wireleak.lab.truth import PARTICIPANTS, write_records
 from wireleak.models import build, save_weights
 from wireleak.models.factory import resolve
 from wireleak.models.mixing import mixing_layer
@@ -27,6 +30,8 @@ class Division:
 
     roles: Roles
     shards: list[Shard]
+    # What each client trains on and in which round, by client; empty where all rounds see all of the shard.
+    streams: list[tuple[Ints, Ints]]
     # Examples that roles in `data.overlap` share with others, by "role and other".
     overlaps: dict[str, int]
 
@@ -37,7 +42,8 @@ class Plan:
 
     study: Study
     dataset: Dataset
-    divisions: dict[int, Division]
+    # By variant and seed; variants that divide alike share one.
+    divisions: dict[tuple[str, int], Division]
 
     def cells(self, folder: Path) -> list[Cell]:
         """Every variant with every seed, the seeds of one variant together."""
@@ -48,9 +54,14 @@ class Plan:
             for seed in self.study.seeds_of(variant)
         ]
 
-    def parts(self, seed: int) -> dict[str, int]:
+    @property
+    def first(self) -> Division:
+        """The first variant's with its least seed."""
+        variant = self.study.variants[0]
+        return self.divisions[variant.name, min(self.study.seeds_of(variant))]
+
+    def parts(self, division: Division) -> dict[str, int]:
         """How many examples each party holds."""
-        division = self.divisions[seed]
         counts = {f"client-{index}": len(shard.train) for index, shard in enumerate(division.shards)}
         counts["evaluation"] = sum(len(shard.evaluation) for shard in division.shards)
         return counts | {"attacker": len(division.roles.attacker), "victims": len(division.roles.victims)}
@@ -63,9 +74,9 @@ class Plan:
             "task": self.dataset.task,
             "classes": {self.dataset.task: self.dataset.classes}
             | {name: held.classes for name, held in self.dataset.attributes.items()},
-            "parts": {str(seed): self.parts(seed) for seed in self.divisions},
-            "duplicates_dropped": next(iter(self.divisions.values())).roles.duplicates,
-            "overlaps": {str(seed): division.overlaps for seed, division in self.divisions.items()},
+            "parts": {f"{name}-seed{seed}": self.parts(held) for (name, seed), held in self.divisions.items()},
+            "duplicates_dropped": self.first.roles.duplicates,
+            "overlaps": {f"{name}-seed{seed}": held.overlaps for (name, seed), held in self.divisions.items()},
         }
 
 
@@ -93,8 +104,16 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None) 
     if study.data.task is not None and study.data.task != dataset.task:
         dataset = dataset.with_task(study.data.task)
     _check_model(study, dataset)
-    used = sorted({seed for variant in study.variants for seed in study.seeds_of(variant)})
-    return Plan(study, dataset, {seed: _divide(study, dataset, seed) for seed in used})
+    made: dict[str, Division] = {}
+    divisions = {}
+    for variant in study.variants:
+        for seed in study.seeds_of(variant):
+            stream = study.stream_of(variant)
+            alike = f"{seed} {study.clients_of(variant)} {stream} {study.system_of(variant).rounds if stream else ''}"
+            if alike not in made:
+                made[alike] = _divide(study, dataset, variant, seed)
+            divisions[variant.name, seed] = made[alike]
+    return Plan(study, dataset, divisions)
 
 
 def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
@@ -130,15 +149,49 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
                 )
         for target in use.targets:
             _check_target(plan, where, target, attack["targets"])
+        _check_captures(plan.study, use, where, attack["reads"])
         unknown = set(use.options) - set(attack["options"].get("properties", {}))
         if unknown:
             known = ", ".join(attack["options"].get("properties", {})) or "none"
             raise StudyError(f"{where}.options.{sorted(unknown)[0]}: no such option; choose from {known}")
 
 
+def _check_captures(study: Study, use: AttackUse, where: str, reads: str) -> None:
+    for variant in study.variants:
+        if variant not in [one for one in study.variants if use in study.attacks_on(one)]:
+            continue
+        mode = variant.mode or study.system.mode
+        if reads == "serve" and not study.serve.devices:
+            raise StudyError(f"{where}: reads what devices send, but serve.devices = false; allow them")
+        if reads == "train" and mode != "split":
+            raise StudyError(f'{where}: reads split training, but variants.{variant.name} is not mode = "split"')
+        if reads != "updates":
+            continue
+        vantage = use.vantage or study.threat.vantage
+        if mode != "federated":
+            raise StudyError(f'{where}: reads updates of whole networks; set mode = "federated" in {variant.name}')
+        if variant.engine == "simulation" and vantage != "server":
+            raise StudyError(f'{where}: {variant.name} is a simulation and has no links; take vantage = "server"')
+        if variant.encrypted and vantage == "link":
+            raise StudyError(f'{where}: {variant.name} encrypts its links; take vantage = "server" or "participant"')
+        if vantage in PARTICIPANTS and study.clients_of(variant) < 2:
+            raise StudyError(f"{where}: a participant needs others to attack; variants.{variant.name} has one client")
+        if study.secure(variant) and vantage in ("link", "gateway", "server"):
+            raise StudyError(
+                f"{where}: needs each client's update, and secure aggregation in variants.{variant.name} shows their "
+                'sum alone; take vantage = "participant" or drop the attack there'
+            )
+
+
 def _check_target(plan: Plan, where: str, target: str, kinds: str) -> None:
-    guesses = {"input": "the input", "label": "training labels", "attribute": "attributes"}
-    wanted = target if target in ("input", "label") else "attribute"
+    guesses = {
+        "input": "the input",
+        "label": "training labels",
+        "member": "membership",
+        "secret": "a secret",
+        "attribute": "attributes",
+    }
+    wanted = target if target in guesses else "attribute"
     if wanted != kinds:
         raise StudyError(f"{where}.targets: it guesses {guesses[kinds]}, not {target!r}")
     if wanted != "attribute":
@@ -146,9 +199,12 @@ def _check_target(plan: Plan, where: str, target: str, kinds: str) -> None:
     if target not in plan.dataset.attributes:
         known = ", ".join(plan.dataset.attributes)
         raise StudyError(f"{where}.targets: {plan.dataset.name} has no attribute {target!r}; choose from {known}")
-    for seed, division in plan.divisions.items():
+    devices = plan.study.serve.devices
+    for (_, seed), division in plan.divisions.items():
         values = plan.dataset.attributes[target].values
-        for role, rows in (("attacker", division.roles.attacker), ("victims", division.roles.victims)):
+        # Where nobody asks for predictions, the victims are those who train.
+        attacked = ("victims", division.roles.victims) if devices else ("clients", division.roles.clients)
+        for role, rows in (("attacker", division.roles.attacker), attacked):
             if len(np.unique(values[rows])) < 2:
                 raise StudyError(
                     f"{where}.targets: {target} has one class among the {role} of seed {seed}; nothing can be learnt "
@@ -158,10 +214,16 @@ def _check_target(plan: Plan, where: str, target: str, kinds: str) -> None:
 
 def write_cell(plan: Plan, cell: Cell) -> None:
     """Write every party's data into its own folder, and the ground truth into the sealed ledger."""
-    dataset, division = plan.dataset, plan.divisions[cell.seed]
-    for name, shard in zip(cell.clients, division.shards, strict=True):
-        for part, indices in (("train", shard.train), ("evaluation", shard.evaluation)):
-            write_arrays(cell.folder / name / f"{part}.npz", {"x": dataset.x[indices], "y": dataset.y[indices]})
+    dataset, division = plan.dataset, plan.divisions[cell.variant.name, cell.seed]
+    for number, (name, shard) in enumerate(zip(cell.clients, division.shards, strict=True)):
+        train, when = division.streams[number] if division.streams else (shard.train, None)
+        rounds: dict[str, Ints] = {} if when is None else {"round": when}
+        arrays: dict[str, Any] = {"x": dataset.x[train], "y": dataset.y[train]} | rounds
+        write_arrays(cell.folder / name / "train.npz", arrays)
+        indices = shard.evaluation
+        write_arrays(cell.folder / name / "evaluation.npz", {"x": dataset.x[indices], "y": dataset.y[indices]})
+        people = {f"group:{group}": values[train] for group, values in dataset.groups.items()}
+        write_arrays(cell.trained_on(name), _labelled(dataset, train) | people | rounds)
     victims = division.roles.victims
     write_arrays(cell.device("victim") / "inputs.npz", {"x": dataset.x[victims]})
     groups = {f"group:{name}": values[victims] for name, values in dataset.groups.items()}
@@ -173,6 +235,9 @@ def write_cell(plan: Plan, cell: Cell) -> None:
     surrogate = _with_copies(_queries(surrogate, cell), cell)
     write_arrays(cell.surrogate, surrogate | {"range": np.array([dataset.x.min(), dataset.x.max()])})
     write_arrays(cell.device("attacker") / "inputs.npz", {"x": surrogate["x"]})
+    write_records(cell)
+    if not cell.study.serve.devices:
+        return
     network = build(cell.model()["name"], cell.input_shape, cell.classes, cell.seed)
     encoder, _ = network.split(cell.variant.cut)
     for device in DEVICES:
@@ -208,8 +273,8 @@ def _check_model(study: Study, dataset: Dataset) -> None:
             raise StudyError(f"variants.{variant.name}.privacy: {network.name}: {reason}")
 
 
-def _divide(study: Study, dataset: Dataset, seed: int) -> Division:
-    data = study.data
+def _divide(study: Study, dataset: Dataset, variant: Variant, seed: int) -> Division:
+    data, clients = study.data, study.clients_of(variant)
     roles = assign_roles(
         dataset,
         clients=data.train,
@@ -221,13 +286,30 @@ def _divide(study: Study, dataset: Dataset, seed: int) -> Division:
         overlap=data.overlap,
         seed=seed,
     )
-    held = shards(dataset, roles, data.clients, data.partition, alpha=data.alpha, by=data.by, seed=seed)
+    held = shards(dataset, roles, clients, data.partition, alpha=data.alpha, by=data.by, seed=seed)
     parts = {f"client-{index}": dataset.x[shard.train] for index, shard in enumerate(held)}
     parts["evaluation"] = dataset.x[roles.evaluation]
     parts |= {"attacker": dataset.x[roles.attacker], "victims": dataset.x[roles.victims]}
     meant = {name for name in parts if ("clients" if name.startswith("client-") else name) in data.overlap}
     refuse_overlap({name: x for name, x in parts.items() if name not in meant})
-    return Division(roles, held, _overlaps(parts, meant))
+    return Division(roles, held, _streams(study, dataset, variant, held, seed), _overlaps(parts, meant))
+
+
+def _streams(study: Study, dataset: Dataset, variant: Variant, held: list[Shard], seed: int) -> list[tuple[Ints, Ints]]:
+    """What each client trains on in which round; the victim of a property stream is client 1, or 0 if it is alone."""
+    stream, rounds = study.stream_of(variant), study.system_of(variant).rounds
+    if stream is None:
+        return []
+    drawn = []
+    for number, shard in enumerate(held):
+        rng = np.random.default_rng([seed, number])
+        if stream.property is None:
+            drawn.append(plain_stream(shard.train, rounds, stream.batch, rng))
+            continue
+        has = dataset.attribute(stream.property).values[shard.train] == 1
+        rate = stream.rate if number == min(1, len(held) - 1) else 0.0
+        drawn.append(property_stream(shard.train, has, rounds, stream.batch, rng, share=stream.share, rate=rate))
+    return drawn
 
 
 def _overlaps(parts: dict[str, Any], meant: set[str]) -> dict[str, int]:

@@ -15,7 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from wireleak.files import write_json
-from wireleak.lab.attacking import AttackJob, attack_jobs, check_transforms, describe_attacks, run_attack
+from wireleak.lab.attacking import (
+    AttackJob,
+    attack_jobs,
+    check_plugins,
+    check_transforms,
+    describe_attacks,
+    run_attack,
+)
 from wireleak.lab.cell import Cell
 from wireleak.lab.collect import Findings, collect, inspect_captures
 from wireleak.lab.launch import capture_cell
@@ -75,6 +82,7 @@ def run_study(
         described = describe_attacks(launcher)
         check_attacks(plan, described)
         guarantees = check_transforms(plan.study, launcher)
+        check_plugins(plan.study, launcher)
         folder = _open_folder(plan, out, source, resume)
         cells = plan.cells(folder)
         console.print(

@@ -5,9 +5,11 @@ wireleak.lab.runner --config F`, itself forked from the fork server, asks each o
 child for each, which runs Flower's own `flwr-clientapp` or `flwr-serverapp` command: a message costs a fork and not
 an import of torch.
 
-Config: `{"poll": seconds, "events": path, "apps": [{"name", "address", "root_certificates", "pid", "home", "log"}]}`;
+Config: `{"poll": seconds, "events": path, "apps": [{"name", "address", "root_certificates", "pid", "home", "log",
+"own"}]}`;
 `pid` is the node's, with which its children end, and `home` their FLWR_HOME. Each end of a child adds a JSON line to
-`events`: name, task, status, cpu (s), seconds, rss (bytes).
+`events`: name, task, status, cpu (s), seconds, rss (bytes). An app that names its `own` ("module:attribute") runs that
+instead of the bundle it was sent: a malicious participant's node is Flower's own, its code is not.
 
 `supernode` is `flower-supernode` with a shorter idle wait: Flower's nodes and its ServerApp look for messages every 3
 seconds, which in a small study is most of the time: two rounds take 17 s instead of 4. `WIRELEAK_FLOWER_POLL`
@@ -60,6 +62,7 @@ def unavailable() -> str | None:
         _flower("flwr.supercore.runtime", "RuntimeHttpClient").AcquireTask  # noqa: B018
         _flower("flwr.supercore.interceptors", "RuntimeVersionHttpInterceptor")
         _flower("flwr.proto.runtime_pb2", "AcquireTaskRequest")
+        _flower("flwr.supernode.runtime.run_clientapp", "get_load_client_app_fn")
         for task in TASKS:
             _command(task)
     except (ImportError, AttributeError, LookupError) as error:
@@ -86,6 +89,7 @@ class _App:
     pid: int
     home: str
     log: Path
+    own: str | None = None
     client: Any = field(init=False)
     not_before: float = 0.0
 
@@ -120,6 +124,8 @@ class _App:
             become_child(self.log)
             os.environ["FLWR_HOME"] = self.home
             _quicken("flwr.superlink.grid.http_grid" if task == "flwr-serverapp" else None)
+            if self.own is not None and task == "flwr-clientapp":
+                _load_instead(self.own)
             trust = ["--root-certificates", self.root_certificates] if self.root_certificates else ["--insecure"]
             status = run_command([_command(task), "--runtime-api-address", self.address, "--token", token, *trust])
         finally:
@@ -186,6 +192,16 @@ def _quicken(module: str | None = None) -> None:
             waits = _flower("flwr.supercore.inflatable.inflatable_utils", function).__kwdefaults__
             waits.update(initial_backoff=float(longest) / 4, backoff_cap=float(longest))
         _beat("flwr.supercore.heartbeat")
+
+
+def _load_instead(own: str) -> None:
+    """Have this process run an app of the node's own, whatever bundle the server sends."""
+    module, _, attribute = own.partition(":")
+
+    def loader(**_: object) -> Any:
+        return lambda *bundle: getattr(importlib.import_module(module), attribute)
+
+    importlib.import_module("flwr.supernode.runtime.run_clientapp").get_load_client_app_fn = loader  # type: ignore[attr-defined]
 
 
 def _beat(module: str) -> None:

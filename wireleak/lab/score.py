@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.data.overlap import find_overlap
+from wireleak.lab import truth
 from wireleak.lab.attacking import AttackJob
 from wireleak.lab.results import Grant, Pictures, Row
 from wireleak.measures import Score, conditional_probabilities, linear_code, score_attribute, score_reconstruction
+from wireleak.measures.hidden_data import secret_scores
+from wireleak.measures.matching import match
+from wireleak.measures.tpr_at_fpr import membership_scores
 from wireleak.models import build
 
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -31,6 +36,12 @@ def read_guesses(path: Path) -> Arrays:
         return {name: stored[name] for name in stored.files}
 
 
+def read_meta(job: AttackJob) -> dict[str, Any]:
+    """What an attack told of itself."""
+    meta: dict[str, Any] = json.loads((job.out / "meta.json").read_text())
+    return meta
+
+
 def score_job(job: AttackJob) -> list[Row]:
     """Every measure of an attack's guess and of each of its controls.
 
@@ -42,25 +53,61 @@ def score_job(job: AttackJob) -> list[Row]:
     guesses = read_guesses(job.guesses)
     if job.target == "label":
         with np.load(job.cell.folder / "sealed" / "labels.npz", allow_pickle=False) as sealed:
-            truth = sealed["label"].astype(np.int64)
-        return _score(job, job.target, guesses, truth) + _measured(job)
+            labels = sealed["label"].astype(np.int64)
+        return _score(job, job.target, guesses, labels) + _measured(job)
+    if read_meta(job)["training"] is not None:
+        return _score_updates(job, guesses) + _measured(job)
     with np.load(job.cell.ledger, allow_pickle=False) as ledger:
-        truth = ledger["x" if job.target == "input" else f"attribute:{job.target}"]
+        found = ledger["x" if job.target == "input" else f"attribute:{job.target}"]
         task = ledger["y"]
     if job.target != "input":
         own = next(iter(guesses.values()))
-        guesses["control:conditional-majority"] = conditional_probabilities(truth, task, classes=own.shape[1])
+        guesses["control:conditional-majority"] = conditional_probabilities(found, task, classes=own.shape[1])
     else:
-        guesses |= _linear_code(job, truth)
-    rows = _score(job, job.target, guesses, truth)
+        guesses |= _linear_code(job, found)
+    rows = _score(job, job.target, guesses, found)
     if job.target == "input" and job.cell.study.data.overlap:
         with np.load(job.cell.surrogate, allow_pickle=False) as granted:
-            seen = find_overlap(granted["x"], truth).second
-        unseen = np.setdiff1d(np.arange(len(truth)), seen)
+            seen = find_overlap(granted["x"], found).second
+        unseen = np.setdiff1d(np.arange(len(found)), seen)
         if len(seen) and len(unseen):
             parts = {name: guess[unseen] for name, guess in guesses.items()}
-            rows += _score(job, UNSEEN, parts, truth[unseen])
+            rows += _score(job, UNSEEN, parts, found[unseen])
     return rows + _measured(job)
+
+
+def _score_updates(job: AttackJob, guesses: Arrays) -> list[Row]:
+    """Scores of an attack on federated training."""
+    cell, vantage = job.cell, job.vantage
+    if job.target == truth.MEMBER:
+        return _score(job, job.target, guesses, truth.members(cell), membership_scores)
+    if job.target == truth.SECRET:
+        return _score(job, job.target, guesses, truth.secrets(cell), secret_scores)
+    if job.target == "input":
+        inputs, unit = truth.unit_inputs(cell, vantage)
+        matched = {name: _matched(guess, inputs, unit) for name, guess in guesses.items()}
+        return _score(job, job.target, matched, inputs)
+    values = truth.unit_attribute(cell, vantage, job.target)
+    rows = _score(job, job.target, guesses, values)
+    who = np.array([sender for sender, _ in truth.units(cell, vantage, job.target)])
+    alike = all(len(np.unique(values[who == sender])) == 1 for sender in np.unique(who))
+    if alike and len(np.unique(who)) > 1:
+        # What a client's rounds have in common is of the client: its scores are averaged over rounds.
+        first = [int(np.flatnonzero(who == sender)[0]) for sender in np.unique(who)]
+        means = {
+            name: np.stack([guess[who == sender].mean(0) for sender in np.unique(who)])
+            for name, guess in guesses.items()
+        }
+        rows += _score(job, f"{job.target}-averaged", means, values[first])
+    return rows
+
+
+def _matched(
+    guess: npt.NDArray[np.float32], inputs: npt.NDArray[np.float32], unit: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """The guesses of each update in the order that fits its inputs best: an update has no order."""
+    parts = [guess[unit == one][match(guess[unit == one], inputs[unit == one])] for one in np.unique(unit)]
+    return np.concatenate(parts)
 
 
 def _linear_code(job: AttackJob, truth: npt.NDArray[np.float32]) -> Arrays:
@@ -75,7 +122,13 @@ def _linear_code(job: AttackJob, truth: npt.NDArray[np.float32]) -> Arrays:
     return {f"control:pca-{floats}": linear_code(own, truth, floats)}
 
 
-def _score(job: AttackJob, target: str, guesses: Arrays, truth: npt.NDArray[Any]) -> list[Row]:
+Scorer = Callable[[npt.NDArray[np.float32], npt.NDArray[Any], np.random.Generator], list[Score]]
+
+
+def _score(
+    job: AttackJob, target: str, guesses: Arrays, found: npt.NDArray[Any], how: Scorer | None = None
+) -> list[Row]:
+    how = how or (score_reconstruction if job.target == "input" else score_attribute)
     rows = []
     scored: list[tuple[npt.NDArray[np.float32], list[Score]]] = []
     for name, guess in guesses.items():
@@ -83,7 +136,7 @@ def _score(job: AttackJob, target: str, guesses: Arrays, truth: npt.NDArray[Any]
         scores = next((known for other, known in scored if np.array_equal(other, guess)), None)
         if scores is None:
             rng = np.random.default_rng(job.cell.seed)
-            scores = (score_reconstruction if job.target == "input" else score_attribute)(guess, truth, rng)
+            scores = how(guess, found, rng)
             scored.append((guess, scores))
         rows += [_row(job, target, name.removeprefix("control:"), one) for one in scores]
     return rows
@@ -91,7 +144,7 @@ def _score(job: AttackJob, target: str, guesses: Arrays, truth: npt.NDArray[Any]
 
 def _measured(job: AttackJob) -> list[Row]:
     """Numbers that the attack itself told of its fit, such as its training error."""
-    fit = json.loads((job.out / "meta.json").read_text())["fit"] or {}
+    fit = read_meta(job)["fit"] or {}
     scores = [
         Score(name, value, math.nan, math.nan, fit.get("pairs", 0)) for name, value in fit.get("measured", {}).items()
     ]
@@ -101,7 +154,7 @@ def _measured(job: AttackJob) -> list[Row]:
 def grant_of(job: AttackJob, described: dict[str, dict[str, Any]]) -> Grant:
     """What an attack was granted and how much it used."""
     threat = described[job.use.name]["threat"]
-    meta = json.loads((job.out / "meta.json").read_text())
+    meta = read_meta(job)
     return Grant(
         variant=job.cell.variant.name,
         attack=job.use.shown,
@@ -126,18 +179,22 @@ def _files(granted: dict[str, Any]) -> list[str]:
 
 def pictures_of(job: AttackJob) -> Pictures:
     """The first victims' inputs beside what the attack and its controls guessed of them."""
-    with np.load(job.cell.ledger, allow_pickle=False) as ledger:
-        originals = ledger["x"][:SHOWN]
+    guesses = read_guesses(job.guesses)
+    if job.target == truth.SECRET:
+        originals = truth.secrets(job.cell)
+    elif read_meta(job)["training"] is not None:
+        originals, unit = truth.unit_inputs(job.cell, job.vantage)
+        guesses = {name: _matched(guess, originals, unit) for name, guess in guesses.items()}
+    else:
+        with np.load(job.cell.ledger, allow_pickle=False) as ledger:
+            originals = ledger["x"]
     return Pictures(
         variant=job.cell.variant.name,
         link=job.cell.variant.seen_as,
         seed=job.cell.seed,
         attack=job.use.shown,
-        originals=originals,
-        guesses={
-            job.use.shown if name == job.use.name else name: guess[:SHOWN]
-            for name, guess in read_guesses(job.guesses).items()
-        },
+        originals=originals[:SHOWN],
+        guesses={job.use.shown if name == job.use.name else name: guess[:SHOWN] for name, guess in guesses.items()},
         ink=job.cell.study.data.name in ("digits", "omniglot"),
     )
 

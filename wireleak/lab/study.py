@@ -21,6 +21,17 @@ class StudyError(ValueError):
 Role = Literal["clients", "evaluation", "attacker", "victims"]
 
 
+class Stream(Strict):
+    """Clients train on new examples in every round, as a phone does that collects them."""
+
+    batch: PositiveInt = Field(default=32, description="examples that a client has in a round")
+    property: str | None = Field(
+        default=None, description="attribute whose value 1 is held by some rounds of client 1's alone"
+    )
+    share: float = Field(default=1.0, gt=0, le=1, description="share of such examples in a round that has any")
+    rate: float = Field(default=0.5, gt=0, lt=1, description="share of client 1's rounds that have any")
+
+
 class Data(Strict):
     """Which data set, and who holds how much of it."""
 
@@ -41,6 +52,7 @@ class Data(Strict):
     only: dict[Role, dict[str, list[str | int]]] = Field(
         default={}, description="role -> group -> the values it draws from"
     )
+    stream: Stream | None = None
     overlap: tuple[Role, ...] = Field(
         default=(),
         description="roles drawn whatever the others hold, to repeat a published flaw; the overlap is counted",
@@ -62,11 +74,17 @@ class Privacy(Strict):
     optimiser: Literal["sgd", "adam"] = "sgd"
 
 
-class Transform(Strict):
-    """What a device does to its activations before it sends them; `client/transforms` has them by name."""
+class Plugin(Strict):
+    """Something by its name, with its options."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Participant(Plugin):
+    """A client that runs code of its own behind unchanged Flower traffic."""
+
+    secrets: PositiveInt = Field(default=4, description="how many of its training inputs it hides, if it hides any")
 
 
 class System(Strict):
@@ -77,6 +95,10 @@ class System(Strict):
     epochs: PositiveInt = 2
     batch: PositiveInt = 32
     learning_rate: PositiveFloat = 2e-3
+    optimiser: Literal["adam", "sgd"] = "adam"
+    evaluate_every: PositiveInt = Field(default=1, description="rounds from one evaluation to the next")
+    strategy: Plugin = Field(default=Plugin(name="fedavg"), description="how the server joins updates")
+    mods: tuple[Plugin, ...] = Field(default=(), description="what clients do to their update before it leaves")
     timeout: PositiveFloat = 300.0
     objective: Literal["task", "autoencoder"] = Field(
         default="task", description="what the encoder learns from: the head's gradients, or to rebuild its input"
@@ -87,6 +109,7 @@ class System(Strict):
 class Serve(Strict):
     """How devices stream for predictions after training."""
 
+    devices: bool = Field(default=True, description="false: nobody asks for predictions, the study is of training")
     victim_batch: PositiveInt = 1
     attacker_batch: PositiveInt = 32
     copies: int = Field(
@@ -116,14 +139,27 @@ class Variant(Strict):
 
     name: Name
     title: str = Field(default="", description="how the report calls it; by default its cut and link")
-    cut: PositiveInt
+    cut: PositiveInt = 1
     link: Literal["plaintext", "tls", "mtls"] = "plaintext"
     mode: Literal["split", "federated"] | None = None
     seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     model: str | None = None
     objective: Literal["task", "autoencoder"] | None = None
     privacy: Privacy | None = None
-    transforms: tuple[Transform, ...] = ()
+    clients: PositiveInt | None = None
+    engine: Literal["processes", "simulation"] = Field(
+        default="processes",
+        description="simulation: virtual clients on Flower's Simulation Engine, which only a server can watch",
+    )
+    system: dict[str, Any] = Field(default_factory=dict, description="fields of [system] that differ here")
+    stream: dict[str, Any] = Field(default_factory=dict, description="fields of [data.stream] that differ here")
+    participant: Participant | None = Field(
+        default=None, description="client 0 is malicious; see adversary/participant"
+    )
+    initial: Plugin | None = Field(default=None, description="a malicious server's first model; see adversary/initial")
+    transforms: tuple[Plugin, ...] = Field(
+        default=(), description="what a device does to its activations before it sends them; see client/transforms"
+    )
     queries: Literal["surrogate", "noise"] = Field(
         default="surrogate", description="what the attacker's own device sends: its data, or Gaussian noise like them"
     )
@@ -191,6 +227,48 @@ class Study(Strict):
     published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")
+    def _overrides_fit(self) -> Study:
+        for variant in self.variants:
+            for field, make in (("system", self.system_of), ("stream", self.stream_of)):
+                try:
+                    made = make(variant)
+                except ValidationError as error:
+                    raise ValueError(f"variants.{variant.name}.{field}.{first_mistake(error)}") from error
+                if field == "system" and self.secure(variant) and self.clients_of(variant) < 3:
+                    raise ValueError(
+                        f"variants.{variant.name}.clients: secure aggregation needs 3 clients or more to hide among"
+                    )
+                if field == "stream" and made is None and variant.stream:
+                    raise ValueError(f"variants.{variant.name}.stream: the study has no [data.stream] to change")
+            if self.privacy_of(variant) and self.system_of(variant).optimiser != "adam":
+                raise ValueError(
+                    f"variants.{variant.name}.privacy: DP-SGD has an optimiser of its own, privacy.optimiser; "
+                    "drop system.optimiser"
+                )
+            mode = variant.mode or self.system.mode
+            if variant.engine == "simulation" and (
+                mode != "federated" or self.serve.devices or variant.encrypted or variant.participant
+            ):
+                raise ValueError(
+                    f"variants.{variant.name}.engine: a simulation has no links; it needs mode = "
+                    '"federated", serve.devices = false and neither TLS nor a malicious participant'
+                )
+            hidden = variant.encrypted or self.secure(variant)
+            if variant.participant and hidden:
+                raise ValueError(
+                    f"variants.{variant.name}.participant: what a malicious participant saw is read off its own link, "
+                    "which TLS or secure aggregation hides; drop one"
+                )
+            for field in ("participant", "initial"):
+                if getattr(variant, field) and mode != "federated":
+                    raise ValueError(f'variants.{variant.name}.{field}: needs mode = "federated"')
+            if mode == "split" and (self.data.stream or not self.serve.devices):
+                raise ValueError(
+                    f'variants.{variant.name}.mode: data.stream and serve.devices = false need mode = "federated"'
+                )
+        return self
+
+    @model_validator(mode="after")
     def _names_agree(self) -> Study:
         names = [variant.name for variant in self.variants]
         if len(set(names)) != len(names):
@@ -230,6 +308,23 @@ class Study(Strict):
         if self.data.partition.startswith("by_") and self.data.by is None:
             raise ValueError(f'data.by: partition = "{self.data.partition}" needs a name to go by')
         return self
+
+    def system_of(self, variant: Variant) -> System:
+        """How a variant is trained."""
+        return System.model_validate(self.system.model_dump() | variant.system) if variant.system else self.system
+
+    def stream_of(self, variant: Variant) -> Stream | None:
+        """How a variant's clients come by new examples; None where they hold all from the start."""
+        stream = self.data.stream
+        return Stream.model_validate(stream.model_dump() | variant.stream) if stream and variant.stream else stream
+
+    def clients_of(self, variant: Variant) -> int:
+        """How many clients train in a variant."""
+        return variant.clients or self.data.clients
+
+    def secure(self, variant: Variant) -> bool:
+        """Whether clients mask their updates, so that the server sees their sum alone."""
+        return self.system_of(variant).strategy.name == "secagg"
 
     def privacy_of(self, variant: Variant) -> Privacy | None:
         """DP-SGD's settings in a variant."""

@@ -85,6 +85,20 @@ MEASURES = {
     ),
     "ssim": Measure("SSIM", "structural similarity, 1 is the same picture; below 0.3 is hard to recognise", high=1.0),
     "psnr": Measure("PSNR", "peak signal to noise ratio against a peak of 1; higher is closer", places=1, unit="dB"),
+    "words": Measure(
+        "Words right",
+        "share of a text's words rebuilt at their place; chance is one in the vocabulary",
+        low=0.0,
+        high=1.0,
+        percent=True,
+    ),
+    "bins-filled": Measure(
+        "Bins filled",
+        "share of the inputs for which an imprint bin was found; of inputs that share one, their mean is read",
+        low=0.0,
+        high=1.0,
+        percent=True,
+    ),
     "auc": Measure(
         "AUC",
         "how well the guess ranks inputs that have the attribute above those that do not (mean over classes); "
@@ -92,6 +106,46 @@ MEASURES = {
         low=0.0,
         high=1.0,
     ),
+    "tpr-at-1": Measure(
+        "TPR at FPR 1 %",
+        "share of the members named while at most 1 % of the others are",
+        low=0.0,
+        high=1.0,
+        percent=True,
+    ),
+    "tpr-at-0.1": Measure(
+        "TPR at FPR 0.1 %",
+        "share of the members named while at most 0.1 % of the others are",
+        low=0.0,
+        high=1.0,
+        percent=True,
+    ),
+    "precision-at-recall-1": Measure(
+        "Precision at recall 1",
+        "share of members among the records named, where no member may be missed",
+        low=0.0,
+        high=1.0,
+        percent=True,
+    ),
+    "mape": Measure(
+        "MAPE",
+        "mean absolute error of a hidden picture's grey levels, 0 to 255; lower is closer",
+        False,
+        0.0,
+        255.0,
+        1,
+    ),
+    "cosine": Measure("Cosine", "cosine of the angle between a hidden picture and what was read of it", high=1.0),
+    "bit-accuracy": Measure(
+        "Bits right", "share of a hidden picture's bits read right, 8 a pixel", low=0.0, high=1.0, percent=True
+    ),
+    "bits-per-parameter": Measure("Bits a parameter", "bits of the secret by number of the network's parameters"),
+    "parameters-used": Measure(
+        "Parameters used", "share of the network's parameters whose low bits are written over", percent=True
+    ),
+    "bits-per-query": Measure("Bits a query", "bits of the secret that one answered query carries", places=1),
+    "queries": Measure("Queries", "questions to the released model", False, places=0),
+    "words-moved": Measure("Words moved", "words whose embedding an update moved, mean over updates", False, places=0),
     "balanced-accuracy": Measure(
         "Balanced accuracy", "share guessed right, each class counting the same", low=0.0, high=1.0, percent=True
     ),

@@ -14,7 +14,18 @@ import numpy.typing as npt
 from wireleak.measures.score import Floats, Kind, Measure, Score, registered
 
 ENTRY_POINTS = "wireleak.measures"
-_BUILT_IN = ("accuracy", "auc", "balanced_accuracy", "mse", "psnr", "reid", "ssim")
+_BUILT_IN = (
+    "accuracy",
+    "auc",
+    "balanced_accuracy",
+    "hidden_data",
+    "mse",
+    "psnr",
+    "reid",
+    "ssim",
+    "tpr_at_fpr",
+    "words",
+)
 
 
 def names(applies_to: Kind | None = None) -> list[str]:
@@ -35,8 +46,9 @@ def score_reconstruction(
 ) -> list[Score]:
     """Score reconstructions (n, *input_shape) by every measure of that kind, in order of name.
 
-    Measures of images skip what is no image, or too small a one for them. `only` names the measures to take. A
-    measure's resamples depend on `rng` and its name alone, not on which others are taken.
+    Measures of images skip what is no image, or too small a one for them; rows of whole numbers (n, length) are texts,
+    which have measures of their own beside. `only` names the measures to take. A measure's resamples depend on `rng`
+    and its name alone, not on which others are taken.
 
     Raises
     ------
@@ -45,6 +57,8 @@ def score_reconstruction(
     """
     side = min(truth.shape[2:]) if truth.ndim == 4 else 0
     taken = [m for m in _chosen("reconstruction", only) if m.smallest_image <= side]
+    if only is None and truth.ndim == 2 and np.array_equal(truth, np.round(truth)):
+        taken += _chosen("text", None)
     return _apply(taken, guess, truth, rng)
 
 

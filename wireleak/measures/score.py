@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
-Kind = Literal["reconstruction", "attribute"]
+Kind = Literal["reconstruction", "text", "attribute", "member", "secret"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Measure(Protocol):
     ----------
     name : str
         Registry name.
-    applies_to : {"reconstruction", "attribute"}
-        Reconstructions are float (n, *input_shape); attribute guesses are probabilities (n, classes).
+    applies_to : {"reconstruction", "text", "attribute", "member", "secret"}
+        Reconstructions (text: of word numbers), and secrets read back, are float (n, *input_shape); guesses of an
+        attribute or of membership are probabilities (n, classes).
     higher_leaks : bool
         Whether a higher value means that more leaked.
     smallest_image : int

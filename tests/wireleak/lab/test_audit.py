@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord
 
-from client.encoder import Training
 from server.updates import with_dtypes_of
 from wireleak.data import DataError
 from wireleak.lab.audit import Request, Subject, examine, numbers, study_toml
@@ -25,6 +24,7 @@ from wireleak.lab.audit_report import AttributeLeak, CutRow, Reconstruction, cou
 from wireleak.lab.scores import Score
 from wireleak.lab.study import Study, StudyError
 from wireleak.models import load_arrays
+from wireleak.models.training import Training
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = f"{ROOT / 'examples' / 'audit_model.py'}:make"

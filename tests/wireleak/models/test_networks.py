@@ -8,11 +8,18 @@ SHAPES = {
     "strided28": (1, 28, 28),
     "strided32": (3, 32, 32),
     "conv1d": (6, 128),
+    "dlg-lenet": (1, 28, 28),
+    "dlg-lenet-relu": (3, 32, 32),
+    "imprint28": (1, 28, 28),
+    "imprint28-512": (1, 28, 28),
     "latents": (1, 28, 28),
     "lenet": (1, 28, 28),
+    "mo-alexnet": (1, 32, 32),
+    "mo-fcnet": (1, 28, 28),
     "lstm": (32,),
     "post105": (1, 105, 105),
     "post105-gn": (1, 105, 105),
+    "tiny-transformer": (32,),
 }
 
 

@@ -1,0 +1,1 @@
+"""What a malicious server sends first."""

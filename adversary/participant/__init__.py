@@ -1,0 +1,1 @@
+"""The malicious participant: a ClientApp of its own behind an unchanged SuperNode."""

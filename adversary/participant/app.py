@@ -1,0 +1,91 @@
+"""The Flower ClientApp of a malicious participant: an honest client's messages, a strategy's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from adversary.participant.config import ParticipantConfig
+from adversary.participant.registry import Floats, Labels, make, read_arrays
+from wireleak.config import ConfigError, read_config
+from wireleak.models.networks import Network
+from wireleak.models.training import Training
+
+app = ClientApp()
+_EVALUATION_BATCH = 128
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train as the strategy does; answer as an honest client would."""
+    config = _config(context)
+    network = _network(config, message)
+    server_round = int(cast(int, message.content.config_records["config"]["server-round"]))
+    inputs, labels = _examples(config, config.train, "train", server_round)
+    seed = (config.seed, server_round)
+    how = Training(config.epochs, config.batch, config.learning_rate, seed, config.optimiser)
+    loss = make(config).train(network, inputs, labels, how)
+    metrics = MetricRecord({"num-examples": len(inputs), "train-loss": loss})
+    arrays = ArrayRecord(cast(Any, network.blocks.state_dict()))
+    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Score the averaged model on the participant's own evaluation examples, honestly."""
+    config = _config(context)
+    network = _network(config, message)
+    inputs, labels = _examples(config, config.evaluation, "evaluation")
+    network.blocks.eval()
+    with torch.inference_mode():
+        answers = [network.blocks(part) for part in torch.split(torch.from_numpy(inputs), _EVALUATION_BATCH)]
+    scores = torch.cat(answers).log_softmax(1)
+    metrics = MetricRecord(
+        {
+            "num-examples": len(inputs),
+            "evaluation-loss": float(-scores[torch.arange(len(labels)), torch.from_numpy(labels)].mean()),
+            "evaluation-accuracy": float((scores.argmax(1).numpy() == labels).mean()),
+        }
+    )
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _config(context: Context) -> ParticipantConfig:
+    torch.set_num_threads(1)
+    named = context.node_config.get("config")
+    if not named:
+        raise ConfigError("""config: start the node with --node-config 'config="/…/client-0/config.json"'""")
+    return read_config(Path(str(named)), ParticipantConfig)
+
+
+def _network(config: ParticipantConfig, message: Message) -> Network:
+    """The network with the global weights of the message."""
+    network = config.model.network()
+    try:
+        network.blocks.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    except RuntimeError as error:
+        raise ConfigError(f"model: the global model does not fit {config.model.name} in federated mode") from error
+    return network
+
+
+def _examples(
+    config: ParticipantConfig, path: Path, field: str, server_round: int | None = None
+) -> tuple[Floats, Labels]:
+    """The participant's own examples; of a stream, those of this round."""
+    inputs, labels = read_arrays(path, field, ("x", "y"))
+    if inputs.dtype != np.float32 or inputs.shape[1:] != config.model.input_shape or labels.dtype != np.int64:
+        wanted = ", ".join(map(str, config.model.input_shape))
+        raise ConfigError(f"{field}: x in {path} is {inputs.dtype} {inputs.shape}; give float32 (n, {wanted})")
+    with np.load(path) as stored:
+        rounds = stored["round"] if server_round is not None and "round" in stored.files else None
+    if rounds is None:
+        return inputs, labels
+    now = rounds == server_round
+    if not now.any():
+        raise ConfigError(f"{field}: {path} holds no example of round {server_round}; give some of each round")
+    return inputs[now], labels[now]

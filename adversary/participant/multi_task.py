@@ -1,0 +1,108 @@
+"""Active property inference: the update of a joint loss, which teaches the shared model to tell the property."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from adversary.participant.config import ParticipantConfig
+from adversary.participant.registry import Floats, Labels, Strategy, read_arrays, register
+from wireleak.config import ConfigError
+from wireleak.models.networks import Network
+from wireleak.models.training import Training, task_loss, train_whole
+from wireleak.models.weights import load_weights, save_weights
+
+
+class MultiTaskOptions(BaseModel):
+    """Settings of `MultiTask`."""
+
+    model_config = ConfigDict(extra="forbid")
+    attribute: str = Field(description="The property: an attribute of the surrogate examples.")
+    alpha: float = Field(0.7, ge=0, le=1, description="Weight of the property's loss; 0 is an honest participant.")
+
+
+@register
+class MultiTask(Strategy):
+    """Send the update of ``(1 - alpha) * task + alpha * property``.
+
+    A head for the property stands on the shared extractor (all but the network's last linear layer). The task's loss is
+    of the participant's own shard, the property's of as many surrogate examples, drawn anew for each step. The head's
+    weights never leave: they lie in `out` until the next round.
+
+    References
+    ----------
+    Melis, Song, De Cristofaro, Shmatikov, "Exploiting Unintended Feature Leakage in Collaborative Learning", S&P 2019,
+    section V-C. The paper prints alpha on the task's loss; its figure 7 and the authors' code fit it only on the
+    property's, as here.
+    """
+
+    name = "multi-task"
+    options = MultiTaskOptions
+
+    def __init__(self, settings: MultiTaskOptions, config: ParticipantConfig) -> None:
+        super().__init__(settings, config)
+        inputs, values = read_arrays(config.surrogate, "surrogate", ("x", f"attribute:{settings.attribute}"))
+        if values.dtype.kind not in "iu" or values.min() < 0 or inputs.shape[1:] != config.model.input_shape:
+            wanted = f"x (n, {', '.join(map(str, config.model.input_shape))}) and whole numbers from 0"
+            raise ConfigError(f"surrogate: {config.surrogate} holds x {inputs.shape}, {values.dtype}; give {wanted}")
+        self._inputs: Floats = inputs.astype(np.float32)
+        self._values: Labels = values.astype(np.int64)
+
+    def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
+        """Train on both losses at once; the head goes on where it was after the round before."""
+        alpha, seed = self.settings.alpha, (*how.seed, 1)
+        if not alpha:
+            # Not only the same sum: a second pass through the network would move its running statistics.
+            return train_whole(network.blocks, inputs, labels, how)
+        both = nn.ModuleDict({"network": network.blocks, "head": self._head(network)})
+        draw = np.random.default_rng(seed)
+
+        def loss(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            rows = draw.choice(len(self._inputs), len(x), replace=len(x) > len(self._inputs))
+            with _features(network.blocks) as features:
+                network.blocks(torch.from_numpy(self._inputs[rows]))
+            told = both["head"](features[0])
+            task = task_loss(network.blocks, x, y)
+            joint: torch.Tensor = (1 - alpha) * task + alpha * cross_entropy(told, torch.from_numpy(self._values[rows]))
+            return joint
+
+        reported = train_whole(both, inputs, labels, how, loss)
+        save_weights(both["head"], self._kept)
+        return reported
+
+    def _head(self, network: Network) -> nn.Linear:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            head = nn.Linear(_last(network.blocks).in_features, int(self._values.max()) + 1)
+        if self._kept.is_file():
+            load_weights(head, self._kept)
+        return head
+
+    @property
+    def _kept(self) -> Path:
+        return self.config.out / "multi-task-head.safetensors"
+
+
+def _last(blocks: nn.Sequential) -> nn.Linear:
+    linear = [module for module in blocks.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ConfigError("strategy.name: multi-task needs a network that ends in a linear layer; take another network")
+    return linear[-1]
+
+
+@contextmanager
+def _features(blocks: nn.Sequential) -> Iterator[list[torch.Tensor]]:
+    """What goes into the last linear layer while this lasts."""
+    seen: list[torch.Tensor] = []
+    hook = _last(blocks).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()

@@ -1,0 +1,146 @@
+"""What a malicious participant does when it is asked to train, by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from adversary.participant.config import ParticipantConfig, StrategyConfig
+from wireleak.config import ConfigError, first_mistake
+from wireleak.models.networks import Network
+from wireleak.models.training import Training, train_whole
+
+# Modules of this package that register strategies when they are imported, beside this one.
+_OURS = ("broken", "multi_task", "song_capacity", "song_correlated", "song_low_bits", "song_sign")
+
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+class NoOptions(BaseModel):
+    """Settings of a strategy that has none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Strategy(ABC):
+    """One way to train. A subclass declares what it is, and is found by name once it is registered.
+
+    Attributes
+    ----------
+    name : str
+        Registry name.
+    options : type of pydantic.BaseModel
+        Its settings.
+    settings : pydantic.BaseModel
+        Those of this run.
+    config : ParticipantConfig
+        The participant's: its seed, the files it was given, and `out`, the folder that lasts between rounds.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, settings: Any, config: ParticipantConfig) -> None:
+        self.settings = settings
+        self.config = config
+
+    @abstractmethod
+    def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
+        """Change the network's weights from the round's global model to what is sent back.
+
+        Parameters
+        ----------
+        network : Network
+            Its blocks hold the global model.
+        inputs, labels : arrays of shapes (n, *input_shape) and (n,)
+            The participant's own examples of this round.
+        how : Training
+            As an honest client would train; `how.seed` ends with the round's number.
+
+        Returns
+        -------
+        float
+            The loss that it reports to the server, in nats.
+        """
+
+
+_registered: dict[str, type[Strategy]] = {}
+
+
+def register(strategy: type[Strategy]) -> type[Strategy]:
+    """Class decorator: make `strategy` known under its name."""
+    _registered[strategy.name] = strategy
+    return strategy
+
+
+def strategies() -> dict[str, type[Strategy]]:
+    """Every strategy by name."""
+    for module in _OURS:
+        import_module(f"adversary.participant.{module}")
+    return dict(sorted(_registered.items()))
+
+
+def settings(chosen: StrategyConfig) -> BaseModel:
+    """Settings of the strategy that a config names.
+
+    Raises
+    ------
+    ConfigError
+        There is none of that name, or an option is wrong.
+    """
+    known = strategies()
+    if chosen.name not in known:
+        raise ConfigError(f"strategy.name: no strategy called {chosen.name!r}; choose from {', '.join(known)}")
+    kind = known[chosen.name]
+    try:
+        return kind.options.model_validate(chosen.options)
+    except ValidationError as error:
+        raise ConfigError(f"strategy.options.{first_mistake(error, kind.options)}") from None
+
+
+def make(config: ParticipantConfig) -> Strategy:
+    """Make the strategy that a config names; errors as for `settings`."""
+    chosen = settings(config.strategy)
+    return strategies()[config.strategy.name](chosen, config)
+
+
+def read_arrays(path: Path | None, field: str, names: tuple[str, ...]) -> list[npt.NDArray[Any]]:
+    """Read arrays of one length, at least 1, from the .npz file that the config's `field` names.
+
+    Raises
+    ------
+    ConfigError
+        No file is named, it is unreadable or lacks an array, or lengths differ.
+    """
+    if path is None:
+        raise ConfigError(f"{field}: this strategy needs it; name an .npz file with {', '.join(names)}")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if missing := [name for name in names if name not in stored.files]:
+                raise ConfigError(f"{field}: {path} holds no array {missing[0]!r}; it has {', '.join(stored.files)}")
+            arrays = [stored[name] for name in names]
+    except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{field}: cannot read {path} as .npz: {error}") from None
+    if not len(arrays[0]) or len({len(array) for array in arrays}) > 1:
+        raise ConfigError(f"{field}: arrays in {path} are {[array.shape for array in arrays]}; give as many of each")
+    return arrays
+
+
+@register
+class Honest(Strategy):
+    """Train as an honest client does."""
+
+    name = "honest"
+
+    def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
+        """Train on the task alone."""
+        return train_whole(network.blocks, inputs, labels, how)

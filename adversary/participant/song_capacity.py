@@ -1,0 +1,59 @@
+"""Hide training data in the labels that the model gives to synthetic inputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from pydantic import Field
+
+from adversary.participant import queries
+from adversary.participant.payloads import CapacityLayout, to_bytes
+from adversary.participant.registry import Floats, Labels, Strategy, read_arrays, register
+from wireleak.models.networks import Network
+from wireleak.models.training import Training, task_loss
+
+
+class SongCapacityOptions(CapacityLayout):
+    """Settings of `SongCapacity`."""
+
+    passes: int = Field(1, ge=1, description="Passes over the synthetic inputs after each epoch.")
+
+
+@register
+class SongCapacity(Strategy):
+    """Train on synthetic inputs too, whose labels spell the secret: whoever may ask the model reads it back.
+
+    After each epoch on its own examples the participant makes `passes` over the synthetic ones, as the authors do.
+
+    References
+    ----------
+    Song, Ristenpart, Shmatikov, "Machine Learning Models that Remember Too Much", CCS 2017, section 5.
+    """
+
+    name = "song-capacity"
+    options = SongCapacityOptions
+
+    def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
+        """Train on both in turn."""
+        (secret,) = read_arrays(self.config.secret, "secret", ("x",))
+        shape, classes = self.config.model.input_shape, self.config.model.classes
+        pixels = to_bytes(queries.reduce(secret, self.settings.side))
+        asked = queries.inputs(len(pixels), pixels[0].size, shape, classes)
+        told = queries.labels(pixels, classes)
+        optimiser = how.optimise(network.blocks)
+        network.blocks.train()
+        clean = list(how.batches(len(inputs)))
+        each = len(clean) // how.epochs
+        total = 0.0
+        for epoch in range(how.epochs):
+            steps = [(inputs[rows], labels[rows]) for rows in clean[epoch * each : (epoch + 1) * each]]
+            extra = replace(how, epochs=self.settings.passes, seed=(*how.seed, 2, epoch))
+            steps += [(asked[rows], told[rows]) for rows in extra.batches(len(asked))]
+            for place, (x, y) in enumerate(steps):
+                loss = task_loss(network.blocks, torch.from_numpy(x), torch.from_numpy(y))
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                total += loss.item() * len(y) if place < each else 0.0
+        return total / (len(inputs) * how.epochs)

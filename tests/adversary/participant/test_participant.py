@@ -1,0 +1,165 @@
+"""A malicious participant beside the honest client's own code: the same messages, the same update where alpha is 0."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy
+
+from adversary.participant.app import app as participant
+from client.app import app as client
+from wireleak.models import build
+
+MODEL = {"name": "strided28", "input_shape": [1, 28, 28], "classes": 3, "cut": 1, "seed": 5}
+HEAD = "multi-task-head.safetensors"
+
+
+def pictures(n, seed):
+    """Pictures with random labels, of which half are brighter."""
+    draw = np.random.default_rng(seed)
+    bright, labels = np.arange(n) % 2, draw.integers(0, 3, n)
+    x = draw.random((n, 1, 28, 28), dtype=np.float32) * 0.5 + 0.5 * bright[:, None, None, None]
+    return x.astype(np.float32), labels, bright
+
+
+@pytest.fixture
+def here(tmp_path):
+    """The files of one client: its own examples, an attacker's surrogates, and a folder that lasts."""
+    for name, seed in (("train", 1), ("evaluation", 2)):
+        x, y, _ = pictures(40, seed)
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y)
+    x, y, bright = pictures(40, 3)
+    np.savez(tmp_path / "surrogate.npz", x=x, y=y, **{"attribute:bright": bright})
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def ask(here):
+    """Send a message to a ClientApp, as a SuperNode does; the state that came back, and the metrics."""
+
+    def send(app, kind="train", weights=None, at=4, **changes):
+        settings = {
+            "model": MODEL, "train": str(here / "train.npz"), "evaluation": str(here / "evaluation.npz"),
+            "epochs": 2, "batch": 16, "learning_rate": 0.01, "optimiser": "sgd", "seed": 9,
+        } | changes  # fmt: skip
+        if app is participant:
+            own = {"strategy": {"name": "honest"}, "surrogate": str(here / "surrogate.npz"), "out": str(here / "out")}
+            settings = own | settings
+        else:
+            settings["mode"] = "federated"
+        path = here / "config.json"
+        path.write_text(json.dumps(settings))
+        if weights is None:
+            weights = build("strided28", (1, 28, 28), 3, 5).blocks.state_dict()
+        records = {"arrays": ArrayRecord(weights), "config": ConfigRecord({"server-round": at})}
+        context = Context(1, 1, {"config": str(path)}, RecordDict(), {})
+        reply = app(Message(RecordDict(records), 1, kind), context).content
+        state = reply["arrays"].to_torch_state_dict() if kind == "train" else None
+        return state, dict(reply["metrics"])
+
+    return send
+
+
+def active(alpha, **options):
+    return {"strategy": {"name": "multi-task", "options": {"attribute": "bright", "alpha": alpha} | options}}
+
+
+def assert_same(one, other):
+    assert list(one) == list(other)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+@pytest.mark.parametrize("strategy", [{}, active(0)])
+def test_honest_and_alpha_0_send_the_client_s_own_update_bit_for_bit(ask, strategy, optimiser):
+    wanted, numbers = ask(client, optimiser=optimiser)
+    got, reported = ask(participant, optimiser=optimiser, **strategy)
+    assert_same(got, wanted)
+    assert reported == numbers
+
+
+def test_a_small_alpha_sends_another_update(ask):
+    honest, joint = ask(client)[0], ask(participant, **active(1e-3))[0]
+    assert not all(torch.equal(honest[name], joint[name]) for name in honest)
+
+
+@pytest.mark.parametrize("strategy", [{}, active(0.7)])
+def test_evaluation_answers_what_an_honest_client_does(ask, strategy):
+    wanted, got = ask(client, "evaluate")[1], ask(participant, "evaluate", **strategy)[1]
+    assert got == pytest.approx(wanted, rel=1e-6)
+
+
+def test_only_this_round_s_part_of_a_stream_is_trained_on(ask, here):
+    x, y, _ = pictures(40, 1)
+    np.savez(here / "train.npz", x=x, y=y, round=np.repeat([4, 5], 20))
+    wanted, numbers = ask(client)
+    got, reported = ask(participant)
+    assert_same(got, wanted)
+    assert reported == numbers and reported["num-examples"] == 20
+    with pytest.raises(ValueError, match=r"train: .* holds no example of round 6"):
+        ask(participant, at=6)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.7, 1.0])
+def test_one_step_sends_the_gradient_of_the_joint_loss(ask, here, alpha):
+    """Oracle: torch.autograd, on a head that lies there from the round before."""
+    torch.manual_seed(3)
+    weight, bias = torch.randn(2, 128) / 10, torch.randn(2) / 10
+    save_file({"weight": weight, "bias": bias}, here / "out" / HEAD)
+    blocks = build("strided28", (1, 28, 28), 3, 5).blocks
+    extractor = torch.nn.Sequential(*blocks[:-1], *blocks[-1][:-1])
+    own, labels, _ = map(torch.as_tensor, pictures(40, 1))
+    others, _, bright = map(torch.as_tensor, pictures(40, 3))
+    weight, bias = weight.requires_grad_(), bias.requires_grad_()
+    task = cross_entropy(blocks(own), labels)
+    told = cross_entropy(extractor(others) @ weight.T + bias, bright)
+    loss = (1 - alpha) * task + alpha * told
+    gradients = torch.autograd.grad(loss, [*blocks.parameters(), weight, bias])
+
+    got, reported = ask(participant, epochs=1, batch=40, learning_rate=0.5, **active(alpha))
+    wanted = [p - 0.5 * g for p, g in zip([*blocks.parameters(), weight, bias], gradients, strict=True)]
+    kept = load_file(here / "out" / HEAD)
+    sent = [got[name] for name, _ in blocks.named_parameters()] + [kept["weight"], kept["bias"]]
+    for one, other in zip(sent, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert reported["train-loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_the_head_stays_here_and_learns_over_rounds(ask, here):
+    state, losses = None, []
+    for at in range(1, 5):
+        state, reported = ask(participant, weights=state, at=at, learning_rate=0.1, **active(1))
+        losses.append(reported["train-loss"])
+        assert set(state) == set(build("strided28", (1, 28, 28), 3, 5).blocks.state_dict())
+    assert losses[-1] < 0.5 * losses[0]
+    blocks = build("strided28", (1, 28, 28), 3, 5).blocks
+    blocks.load_state_dict(state)
+    x, _, bright = pictures(60, 8)
+    kept = load_file(here / "out" / HEAD)
+    with torch.inference_mode():
+        told = (
+            torch.nn.Sequential(*blocks[:-1], *blocks[-1][:-1])(torch.from_numpy(x)) @ kept["weight"].T + kept["bias"]
+        )
+    assert (told.argmax(1).numpy() == bright).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"strategy": {"name": "nobody"}}, r"^strategy.name: no strategy called 'nobody'; choose from .*honest"),
+        (active(2), r"^strategy.options.alpha: Input should be less than or equal to 1"),
+        ({"strategy": {"name": "multi-task"}}, r"^strategy.options.attribute: is missing"),
+        (active(0.5, attribute="hair"), r"^surrogate: .* holds no array 'attribute:hair'; it has x, y"),
+        (active(0.5) | {"surrogate": None}, r"^surrogate: this strategy needs it"),
+        ({"train": "/nowhere.npz"}, r"^train: cannot read /nowhere.npz"),
+        ({"model": MODEL | {"classes": 4}}, r"^model: the global model does not fit strided28"),
+        ({"epochs": 0}, r"^epochs: Input should be greater than 0"),
+    ],
+)
+def test_a_mistake_names_the_field(ask, changes, message):
+    with pytest.raises(ValueError, match=message):
+        ask(participant, **changes)

@@ -1,0 +1,76 @@
+"""Exposure: by how many bits a planted secret is likelier to a generative model than a secret it never saw.
+
+References
+----------
+Carlini, Liu, Erlingsson, Kos, Song, "The Secret Sharer: Evaluating and Testing Unintended Memorization in Neural
+Networks", USENIX Security 2019; as in tensorflow/privacy, `secret_sharer/exposures.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+
+
+def by_rank(secret: float, candidates: npt.ArrayLike) -> float:
+    """Exposure among all secrets there could have been: log2 |R| - log2 rank.
+
+    Parameters
+    ----------
+    secret : float
+        Log-perplexity, in bits: minus the sum of the log2 probabilities of its symbols.
+    candidates : array of shape (|R|,)
+        That of every secret in R, the planted one among them. Ties rank before the secret: against the attacker.
+
+    Returns
+    -------
+    float
+        Bits, from 0 to log2 |R|; 1.44 on average for a secret that the model never saw.
+
+    Raises
+    ------
+    ValueError
+        There are no candidates, or a value is not finite.
+    """
+    found = _checked(secret, candidates)
+    rank = max(1, int((found <= secret).sum()))
+    return math.log2(len(found)) - math.log2(rank)
+
+
+def by_extrapolation(secret: float, sampled: npt.ArrayLike) -> float:
+    """Exposure where R is too large to list: -log2 of the skew-normal's mass below the secret's log-perplexity.
+
+    Parameters
+    ----------
+    secret : float
+        Log-perplexity, in bits.
+    sampled : array of shape (n,)
+        Those of secrets that were drawn from R and never planted, to which the distribution is fitted.
+
+    Raises
+    ------
+    ValueError
+        Fewer than ten samples, or a value is not finite.
+    """
+    from scipy.stats import skewnorm
+
+    found = _checked(secret, sampled)
+    if len(found) < 10:
+        raise ValueError(f"exposure: {len(found)} sampled secrets are too few to fit a distribution; draw 10 or more")
+    # The fit starts at the origin, far from these; it is told where to look.
+    centre, spread = found.mean(), found.std() or 1.0
+    shape, place, scale = skewnorm.fit((found - centre) / spread)
+    at = (secret - centre) / spread
+    below = float(skewnorm.logcdf(at, shape, place, scale))
+    return max(0.0, -below / math.log(2))
+
+
+def _checked(secret: float, others: npt.ArrayLike) -> Doubles:
+    found = np.asarray(others, np.float64)
+    if not found.size or not np.isfinite(found).all() or not math.isfinite(secret):
+        raise ValueError("exposure: perplexities must be finite and at least one candidate's be given")
+    return found
