@@ -18,7 +18,7 @@ from server.admin import HeadAdmin, HeadAdminError
 from server.checkpoints import CheckpointError, encoder_path, head_path, newest
 from server.config import ServerConfig
 from server.exchange import exchange, wait_for_nodes
-from server.updates import EVALUATION_METRICS, TRAIN_METRICS, record, take_extras, usable, with_dtypes_of
+from server.updates import EVALUATION_METRICS, TRAIN_METRICS, record, standing, take_extras, usable, with_dtypes_of
 from wireleak.files import write_json
 from wireleak.models import load_arrays, load_weights, save_arrays
 
@@ -30,13 +30,17 @@ class RoundError(RuntimeError):
 
 
 class Trained(NamedTuple):
-    """What a round's training came to: the new model, the mean loss, what clients told, and who took part."""
+    """What a round's training came to: the new model, the mean loss, what clients told, and who took part.
+
+    `standing` says how each update stands among the others, where the server sees them one by one.
+    """
 
     averaged: ArrayRecord
     loss: float | None
     extras: dict[str, list[float]]
     nodes: list[int]
     dropped: dict[int, str]
+    standing: dict[int, dict[str, float]]
 
 
 class Rounds:
@@ -101,6 +105,7 @@ class Rounds:
             "evaluation_loss": _metric(evaluation, "evaluation-loss"),
             "evaluation_accuracy": _metric(evaluation, "evaluation-accuracy"),
             "client_metrics": trained.extras,
+            "standing": trained.standing,
             "trained": trained.nodes,
             "evaluated": sorted(evaluated),
             "dropped": [
@@ -125,7 +130,9 @@ class Rounds:
         averaged = with_dtypes_of(arrays, averaged)
         if self._config.record is not None:
             record(self._config.record, server_round, (arrays, averaged), updates)
-        return Trained(averaged, _metric(train, "train-loss"), extras, sorted(trained), dropped)
+        return Trained(
+            averaged, _metric(train, "train-loss"), extras, sorted(trained), dropped, standing(arrays, updates)
+        )
 
     def _evaluate(self, server_round: int, averaged: ArrayRecord) -> tuple[dict[int, Message], dict[int, str]]:
         if server_round % self._config.evaluate_every and server_round < self._config.rounds:

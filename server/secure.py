@@ -76,7 +76,7 @@ class SecureRounds(Rounds):
         losses = [float(cast(float, result.metrics["train-loss"])) for _, result in joined.results]
         nodes = sorted(cast(GridClientProxy, proxy).node_id for proxy, _ in joined.results)
         loss = float(np.average(losses, weights=examples))
-        return Trained(averaged, loss, {}, nodes, {})
+        return Trained(averaged, loss, {}, nodes, {}, {})
 
 
 class _Sum(FedAvg):

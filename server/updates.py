@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
+from wireleak.measures.visibility import cosines, norm_ratios
 from wireleak.models import save_arrays
 
 WEIGHT = "num-examples"
@@ -78,6 +79,19 @@ def record(
         for (number, what), arrays in (kept | {(server_round, "end"): update}).items():
             values = {name: array.numpy() for name, array in arrays.items()}
             save_arrays(values, folder / str(node) / f"round-{number}-{what}.safetensors")
+
+
+def standing(model: ArrayRecord, updates: Mapping[int, ArrayRecord]) -> dict[int, dict[str, float]]:
+    """How each client's update stands among the others': its length by their median, its cosine with their mean.
+
+    What a server that looks for malicious clients would look at; empty for fewer than two.
+    """
+    if len(updates) < 2:
+        return {}
+    before = {name: array.numpy() for name, array in model.items()}
+    moved = [{name: array.numpy() - before[name] for name, array in update.items()} for update in updates.values()]
+    pairs = zip(updates, norm_ratios(moved), cosines(moved), strict=True)
+    return {node: {"norm-ratio": float(ratio), "cosine": float(cosine)} for node, ratio, cosine in pairs}
 
 
 def with_dtypes_of(model: ArrayRecord, averaged: ArrayRecord) -> ArrayRecord:

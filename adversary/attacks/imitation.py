@@ -53,11 +53,8 @@ class Imitation:
         self._rng = np.random.default_rng([seed, 2])
         self.shapes = {name: tuple(value.shape) for name, value in self._blocks.state_dict().items()}
 
-    def update(self, start: Mapping[str, npt.NDArray[Any]], value: int, share: float) -> dict[str, Array]:
+    def updates(self, start: Mapping[str, npt.NDArray[Any]], value: int, share: float) -> list[dict[str, Array]]:
         """What changes in a model that is trained on examples of which a share has a value, the others 0.
-
-        Where the attacker is a participant: the mean of all others' changes, one of whom has such examples, and the
-        rest only ones of value 0.
 
         Parameters
         ----------
@@ -69,12 +66,12 @@ class Imitation:
 
         Returns
         -------
-        dict of str to array
-            Float32 by layer; layers that are no floats are left out.
+        list of dict of str to array
+            Float32 by layer; layers that are no floats are left out. One update; where the attacker is a participant,
+            every other participant's: one has such examples, and the rest only ones of value 0.
         """
         others = 1 if self._recipe.own is None else self._recipe.participants - 1
-        made = [self._trained(start, value, share)] + [self._trained(start, 0, 0.0) for _ in range(others - 1)]
-        return {name: np.mean([one[name] for one in made], 0) for name in made[0]}
+        return [self._trained(start, value, share)] + [self._trained(start, 0, 0.0) for _ in range(others - 1)]
 
     def _trained(self, start: Mapping[str, npt.NDArray[Any]], value: int, share: float) -> dict[str, Array]:
         import torch

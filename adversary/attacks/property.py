@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from adversary.attacks.aggregation import Rule, join
 from adversary.attacks.imitation import Imitation
 from adversary.attacks.knowledge import Array, Knowledge
 from adversary.attacks.registry import Attack, register
@@ -30,6 +32,9 @@ class PropertyOptions(BaseModel):
     mixed: int = Field(2, ge=1, description="Updates a round of each mixture.")
     without: int = Field(8, ge=1, description="Updates a round without the property.")
     by_group: bool = Field(False, description="Make each update of one person's examples, where people are known.")
+    rule: Rule = Field("mean", description="How the server joins updates, for a participant: it imitates that, too.")
+    cut: float = Field(0.25, ge=0, lt=0.5, description="What the server's trimmed mean cuts off at either end.")
+    malicious: int = Field(1, ge=0, description="Participants that the server's Krum takes for malicious.")
     tsne: bool = Field(True, description="Report where t-SNE puts the updates seen, for a drawing.")
 
 
@@ -40,8 +45,9 @@ class Property(Attack):
     On each round's global model the attacker trains as a client does, on its own examples with the property, with some
     of it, and without. A random forest (or logistic regression) learns to tell those updates apart and is asked about
     the ones that were seen. A participant sees only the mean of all others, and makes such means: of one update with
-    the property, and the rest without. A malicious participant's joint loss changes the models that both are made on;
-    this attack is the same.
+    the property, and the rest without; where the server takes no mean, it imitates the server's rule on those and on
+    its own update. A malicious participant's joint loss changes the models that all are made on; this attack is the
+    same.
 
     An update that has none of the network's shapes, or no finite numbers, reads as zeros and is named in the report.
 
@@ -69,16 +75,19 @@ class Property(Attack):
         seen, self._classes = knowledge.training, knowledge.classes
         assert seen is not None
         own = Imitation(knowledge, self.seed, by_group=self.settings.by_group)
+        # Where the server takes no mean, there is no telling one's own part from the others': the whole change is read.
+        ours = {one.round: one.delta for one in seen.own if self.settings.rule != "mean"}
         made = [
-            (features(own.update(seen.models[number], value, share)), value)
+            (features(self._joined(own.updates(seen.models[number], value, share), ours.get(number))), value)
             for number in sorted({one.round for one in seen.updates})
             for value, share in self._batches(own.values)
         ]
         self._model = make_pipeline(StandardScaler(), self._learner())
         self._model.fit(np.stack([row for row, _ in made]), np.array([value for _, value in made]))
         blank = np.zeros_like(made[0][0])
+        whole = [replace(one, end=seen.models[one.round + 1]) if one.round in ours else one for one in seen.updates]
         self._rows = {
-            (one.sender, one.round): features(one.delta) if _fits(one, own.shapes) else blank for one in seen.updates
+            (one.sender, one.round): features(one.delta) if _fits(one, own.shapes) else blank for one in whole
         }
         unread = [unit for unit, row in self._rows.items() if not row.any()]
         self.report = {"updates_made": len(made), "features": len(blank), "unread": unread}
@@ -99,6 +108,12 @@ class Property(Attack):
             yield from [(value, 1.0)] * options.pure
             yield from [(value, share) for share in options.mixtures] * options.mixed
         yield from [(0, 0.0)] * options.without
+
+    def _joined(self, others: list[dict[str, Array]], ours: dict[str, Array] | None) -> dict[str, Array]:
+        """What is seen of updates: their mean, or what the server makes of them together with the attacker's own."""
+        options = self.settings
+        rule: Rule = "mean" if ours is None else options.rule
+        return join([*others, ours] if ours else others, rule, cut=options.cut, malicious=options.malicious)
 
     def _learner(self) -> Any:
         from sklearn.ensemble import RandomForestClassifier

@@ -261,7 +261,13 @@ class _Run:
 
     def _shuffled_control(self) -> None:
         n = len(self.places[: len(self.victims.rows)]) if self.kind.reads != "updates" else len(self.places)
-        own, partner = self.guesses[self.kind.name][self.places[:n]], controls.derangement(n, self.config.seed)
+        own = self.guesses[self.kind.name][self.places[:n]]
+        # The inputs behind one update have no order: only another update's guesses are of other inputs.
+        units = len(self.victims.rows) if self.kind.reads == "updates" and self.kind.targets == "input" else n
+        if units == 1 < n:
+            return
+        places = np.arange(n).reshape(units, -1)
+        partner = places[controls.derangement(units, self.config.seed)].ravel()
         self._control("shuffled", lambda: self._filled(own[partner]))
 
     def _label_controls(self) -> None:

@@ -145,6 +145,9 @@ def training(
     models: dict[int, State] = {}
     for link in read.links:
         models |= {number: state for number, state in link.models.items() if number not in models}
+    names = next((list(state) for state in models.values() if not _numbered(state)), None)
+    if names is not None:
+        models = {number: _named(state, names) for number, state in models.items()}
     own = recipe.own is not None
     updates = tuple(
         Update(numbers[place], number, link.models[number], end)
@@ -219,6 +222,17 @@ def _records(folders: Sequence[Path]) -> _Read:
             read.messages += 1
             read.bytes += path.stat().st_size
     return read
+
+
+def _numbered(state: State) -> bool:
+    return all(name.isdigit() for name in state)
+
+
+def _named(state: State, names: Sequence[str]) -> State:
+    """Secure aggregation sends the arrays by their order, without names."""
+    if not _numbered(state) or len(state) != len(names):
+        return state
+    return {name: state[str(place)] for place, name in enumerate(names)}
 
 
 def _others(own: Update, following: State, participants: int) -> State:

@@ -182,6 +182,28 @@ def _tasks(cell: Cell) -> list[Task]:
             majority=majority if name == "accuracy" else math.nan,
         )
         for name, value in ({"accuracy": last["evaluation_accuracy"]} | told).items()
+    ] + _standing(cell, history["rounds"])
+
+
+def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
+    """How a malicious participant's update stood among the others', in the server's eyes: the mean over rounds."""
+    names = json.loads(cell.nodes.read_text()) if cell.nodes.exists() else {}
+    own = [node for node, name in names.items() if name == cell.clients[0]]
+    seen = [entry["standing"][node] for entry in rounds for node in own if node in entry.get("standing", {})]
+    if cell.variant.participant is None or not seen:
+        return []
+    return [
+        Task(
+            variant=cell.variant.name,
+            seed=cell.seed,
+            link=cell.variant.seen_as,
+            measure=f"participant-{name}",
+            value=float(np.mean([one[name] for one in seen])),
+            n=len(seen),
+            rounds=len(rounds),
+            majority=math.nan,
+        )
+        for name in ("norm-ratio", "cosine")
     ]
 
 

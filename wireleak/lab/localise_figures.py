@@ -156,7 +156,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether the paper's finding holds here too; None where no layer tells anything in every seed."""
+    """Whether the paper's findings hold here too; None where no layer stands out of its null, or of other layers."""
 
     original: bool | None
     latent: bool | None
@@ -210,16 +210,14 @@ def answer(one: Map) -> Answer:
     networks of arXiv 2010.08762. The layer with most is that of the mean over seeds, less its null.
     """
     dense = [number for number, layer in enumerate(one.layers[:-1]) if layer.kind != "conv"][:2]
-    original, about_original = _peak(one, ORIGINAL, range(min(2, len(one.layers))))
-    latent, about_latent = _peak(one, LATENT, dense)
+    original, of_input = _peak(one, ORIGINAL, range(min(2, len(one.layers))), "first layers carry most")
+    latent, of_property = _peak(one, LATENT, dense, "the first dense layers carry most")
     r = _pearson(one.means(LATENT), one.means(AUC))
     where = f"{one.network} on {one.dataset}, {one.variant}"
-    text = (
-        f"{where}: of the input itself, {about_original}: {_verdict(original, 'first layers carry most')}. "
-        f"Of {one.target}, {about_latent}: {_verdict(latent, 'the first dense layers carry most')}. "
-        + ("" if math.isnan(r) else f"Over the layers, V-information and attack AUC correlate with r = {_sign(r)}.")
-    )
-    return Answer(original, latent, r, text.strip())
+    text = f"{where}: of the input itself, {of_input}. Of {one.target}, {of_property}."
+    if not math.isnan(r):
+        text += f" Over the layers, V-information and attack AUC correlate with r = {_sign(r)}."
+    return Answer(original, latent, r, text)
 
 
 def heat_map(one: Map) -> Markup:
@@ -338,19 +336,21 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _peak(one: Map, quantity: Quantity, expected: Sequence[int]) -> tuple[bool | None, str]:
+def _peak(one: Map, quantity: Quantity, expected: Sequence[int], claim: str) -> tuple[bool | None, str]:
     """Whether the strongest layer is among those expected, and what was found."""
     means = one.means(quantity)
     top = _highest(means)
+    span = one.layers[top].figures[quantity.name]
     if not one.layers[top].beyond[quantity.name]:
-        return None, "no layer stands clear of its null" + (" in every seed" if one.seeds > 1 else "")
+        seeds = " in every seed" if one.seeds > 1 else ""
+        return None, f"no layer stands clear of its null{seeds}: nothing to compare"
     named = ", ".join(f"{one.layers[number].title} {quantity.write(means[number])}" for number in expected)
     found = f"{one.layers[top].title} has most, {quantity.write(means[top])} {quantity.unit} above its null"
-    return top in expected, found if top in expected and len(expected) == 1 else f"{found} ({named})"
-
-
-def _verdict(holds: bool | None, claim: str) -> str:
-    return "nothing to compare" if holds is None else f"{claim} here too" if holds else f"not so here that {claim}"
+    if top in expected:
+        return True, (found if len(expected) == 1 else f"{found} ({named})") + f": {claim} here too"
+    if one.seeds > 1 and any(one.layers[number].figures[quantity.name].high >= span.low for number in expected):
+        return None, f"{found} ({named}): the seeds do not tell them apart"
+    return False, f"{found} ({named}): not so here that {claim}"
 
 
 def _highest(values: Sequence[float]) -> int:

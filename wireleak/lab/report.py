@@ -12,12 +12,13 @@ import numpy as np
 from markupsafe import Markup
 
 from wireleak.files import write_atomically
-from wireleak.lab import figures, vocabulary
+from wireleak.lab import figures, localise_figures, vocabulary
 from wireleak.lab.findings import finding, findings, run_line, task_line, titles
 from wireleak.lab.guarantees import private_training, wire_transforms
 from wireleak.lab.published import beside
 from wireleak.lab.results import Grant, Pictures, Results, Wire, read_pictures, read_results
 from wireleak.lab.scores import Board, Score, boards
+from wireleak.lab.training_page import TrainingPage, training_page
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,13 +92,13 @@ def render(run_folder: Path) -> Path:
     ValueError
         The folder holds no readable results; the message is one line.
     """
-    html = page(read_results(run_folder), read_pictures(run_folder))
+    html = page(read_results(run_folder), read_pictures(run_folder), training_page(run_folder))
     path = run_folder / "report.html"
     write_atomically(path, html.encode())
     return path
 
 
-def page(results: Results, pictures: Sequence[Pictures] = ()) -> str:
+def page(results: Results, pictures: Sequence[Pictures] = (), training: TrainingPage | None = None) -> str:
     """The report as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -110,7 +111,9 @@ def page(results: Results, pictures: Sequence[Pictures] = ()) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"size": vocabulary.size, "duration": vocabulary.duration}
-    return environment.get_template("report.html.j2").render(**_context(results, pictures))
+    return environment.get_template("report.html.j2").render(
+        **_context(results, pictures), training=training or TrainingPage(), localise=localise_figures
+    )
 
 
 def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:

@@ -212,6 +212,19 @@ MEASURES = {
         low=-2.0,
         high=2.0,
     ),
+    "participant-norm-ratio": Measure(
+        "Attacker's norm ratio",
+        "length of the malicious participant's update by the median length of the others', as the server could see it, "
+        "mean over rounds; 1 does not stand out",
+        low=0.0,
+    ),
+    "participant-cosine": Measure(
+        "Attacker's cosine",
+        "cosine of the malicious participant's update with the mean of the others', as the server could see it, mean "
+        "over rounds",
+        low=-1.0,
+        high=1.0,
+    ),
     "hijack-suspected": Measure(
         "Hijack suspected", "share of the clients whose check says that the gradients are not of the task", percent=True
     ),

@@ -3,7 +3,7 @@
 Wang, Bovik, Sheikh, Simoncelli 2004: Gaussian window of sigma 1.5, 11 x 11, K1 .01, K2 .03, data range 1, averaged
 over the windows that lie inside the image, as in the paper's code and scikit-image. torchmetrics' own mean also counts
 windows over a mirrored border, which on small images with an empty margin reads much higher (.26 against .05 for the
-mean image of Omniglot at 28 px).
+mean image of Omniglot at 28 px), and its two-dimensional window takes ten times as long as two one-dimensional ones.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.measures.bootstrap import mean_score
+from wireleak.measures.bootstrap import Doubles, mean_score
 from wireleak.measures.score import Floats, Kind, Score, check_reconstruction, register
 
-_WINDOW = 11
+_WINDOW, _SIGMA = 11, 1.5
 _BORDER = _WINDOW // 2
-_CHUNK = 512
+_C1, _C2 = 0.01**2, 0.03**2
+_CHUNK = 128
 
 
 @register
@@ -36,15 +37,23 @@ class StructuralSimilarity:
         check_reconstruction(guess, truth)
         if guess.ndim != 4 or min(guess.shape[2:]) < _WINDOW:
             raise ValueError(f"ssim needs images of at least {_WINDOW}x{_WINDOW}, not {guess.shape[1:]}")
-        # torchmetrics takes seconds to import: only who asks for SSIM waits for it.
-        import torch
-        from torchmetrics.functional.image import structural_similarity_index_measure as ssim
-
         values = np.empty(len(guess))
         for start in range(0, len(guess), _CHUNK):
-            pair = [np.array(a[start : start + _CHUNK], np.float32) for a in (guess, truth)]
-            guesses, truths = (torch.from_numpy(half) for half in pair)
-            _, similarity = ssim(guesses, truths, data_range=1.0, reduction="none", return_full_image=True)
-            inner = similarity[..., _BORDER:-_BORDER, _BORDER:-_BORDER]
-            values[start : start + _CHUNK] = inner.mean(dim=(1, 2, 3)).numpy()
+            one, other = (np.asarray(a[start : start + _CHUNK], np.float64) for a in (guess, truth))
+            inner = _similarity(one, other)[..., _BORDER:-_BORDER, _BORDER:-_BORDER]
+            values[start : start + _CHUNK] = inner.mean(axis=(1, 2, 3))
         return mean_score(self.name, values, rng)
+
+
+def _similarity(one: Doubles, other: Doubles) -> Doubles:
+    """The paper's equation 13 at each pixel."""
+    from scipy.ndimage import gaussian_filter
+
+    def blur(image: Doubles) -> Doubles:
+        return np.asarray(gaussian_filter(image, (0, 0, _SIGMA, _SIGMA), radius=_BORDER))
+
+    mean, other_mean = blur(one), blur(other)
+    squares, product = mean**2 + other_mean**2, mean * other_mean
+    variances = blur(one**2 + other**2) - squares
+    covariance = blur(one * other) - product
+    return (2 * product + _C1) * (2 * covariance + _C2) / ((squares + _C1) * (variances + _C2))

@@ -21,10 +21,7 @@ ENERGY, LARGEST = 0.9, 20
 class Distance:
     """Principal angles between two subspaces.
 
-    Parameters
-    ----------
-    angles : float64 (k,)
-        Radians, ascending, from 0 to pi / 2; none where one side has no direction at all.
+    `angles` is float64 (k,), radians, ascending, from 0 to pi / 2; empty where one side has no direction at all.
     """
 
     angles: Doubles
@@ -47,15 +44,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class Shift:
-    """Distances between kinds, and within one, one of each a draw.
-
-    Parameters
-    ----------
-    between : tuple of Distance
-        Half of the rows with the property against half of those without.
-    within : tuple of Distance
-        The null: two halves of the rows without.
-    """
+    """Draws of the distance `between` kinds, and `within` the kind without the property: of two of its halves."""
 
     between: tuple[Distance, ...]
     within: tuple[Distance, ...]
@@ -104,8 +93,7 @@ def subspace_shift(having: Rows, without: Rows, *, draws: int = 10, seed: int = 
     ----------
     having, without : (n, d), (m, d)
         Gradients of one layer.
-    draws : int
-    seed : int
+    draws, seed : int
         Of the halves.
 
     Raises
@@ -130,8 +118,6 @@ def subspace_shift(having: Rows, without: Rows, *, draws: int = 10, seed: int = 
 def _gram(rows: Rows) -> Doubles:
     # About the common mean first: what all rows share would drown what they differ by.
     rows = rows - rows.mean(axis=0)
-    if rows.shape[1] <= 4 * len(rows):
-        rows = rows.astype(np.float64)
     return np.asarray(rows @ rows.T, np.float64)
 
 

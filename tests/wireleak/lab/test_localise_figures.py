@@ -90,6 +90,14 @@ def test_what_it_did_not_find_is_said():
     assert answer(maps([row(latent=(0.1, 0.1, 0.1, 0.3, 0.5))])[0]).latent is False
 
 
+def test_layers_that_seeds_do_not_tell_apart_are_no_finding():
+    near = (0.1, 0.2, 0.82, 0.8, 0.4)
+    found = answer(maps([row(latent=near), row(latent=near, seed=1, shift=0.1)])[0])
+    assert found.latent is None and "3 conv has most, 0.87 bits above its null (4 dense 0.85)" in found.text
+    assert "the seeds do not tell them apart" in found.text
+    assert answer(maps([row(latent=near), row(latent=near, seed=1)])[0]).latent is False
+
+
 def test_the_correlation_is_numpys():
     one = row()
     for layer, auc in zip(one["profile"], (0.9, 0.5, 0.7, 0.6, 0.8), strict=True):

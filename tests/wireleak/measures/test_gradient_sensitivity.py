@@ -77,7 +77,7 @@ def test_the_input_form_is_the_explicit_jacobians_norm(tiny):
         lengths = torch.stack([gradient.norm() for gradient, _ in pairs])
         assert found[name].jacobian == pytest.approx(float(norms.mean()), rel=0.03)
         assert found[name].gradient == pytest.approx(float(lengths.detach().mean()), rel=1e-9)
-        relative = (norms / (weight.numel() ** 0.5 * lengths)).mean()
+        relative = (norms / (weight.numel() ** 0.5 * lengths)).detach().mean()
         assert found[name].relative == pytest.approx(float(relative), rel=0.03)
 
 
