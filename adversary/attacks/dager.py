@@ -102,8 +102,8 @@ class Dager(Attack):
         for place in range(self._length):
             states = first.before(words.words.weight[1:] + words.places[place])
             distance = _distance(states, spans[0])
-            # They may be more than the texts: a word at two places brings the places' difference into the span, and with
-            # it the other words of either place. Where nearly all words lie in it, it tells nothing.
+            # They may be more than the texts: a word at two places brings the places' difference into the span, and
+            # with it the other words of either place. Where nearly all words lie in it, it tells nothing.
             here = vocabulary[distance < self.settings.words]
             if len(here) > self.settings.beam:
                 break

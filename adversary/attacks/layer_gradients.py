@@ -111,15 +111,17 @@ def layer_gradients(
         maker = _Remembering(known.take(mask), int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
         for at in rounds:
             for value in maker.values * repeats:
-                update = maker.update(training.models[at], value, 1.0)
+                # A participant sees the mean of all others, and makes such means.
+                each = maker.updates(training.models[at], value, 1.0)
                 for name in shapes:
-                    layers[name].append(_unit(update[name].ravel()))
-                    strongest[name].append(features({name: update[name]}))
+                    mean = np.mean([one[name] for one in each], 0)
+                    layers[name].append(_unit(mean.ravel()))
+                    strongest[name].append(features({name: mean}))
                 made.append((value, number, at))
                 inputs.append(maker.mean_input())
     values, of, when = np.array(made, np.int64).T
-    rows = {name: np.stack(each) for name, each in layers.items()}
-    read = {name: np.stack(each) for name, each in strongest.items()}
+    rows = {name: np.stack(made_of) for name, made_of in layers.items()}
+    read = {name: np.stack(made_of) for name, made_of in strongest.items()}
     return LayerGradients(rows, read, values, of, when, np.stack(inputs), shapes)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from wireleak.config import Strict, first_mistake
+from wireleak.lab.variant_checks import mistakes
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
@@ -227,48 +228,6 @@ class Study(Strict):
     published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")
-    def _overrides_fit(self) -> Study:
-        for variant in self.variants:
-            for field, make in (("system", self.system_of), ("stream", self.stream_of)):
-                try:
-                    made = make(variant)
-                except ValidationError as error:
-                    raise ValueError(f"variants.{variant.name}.{field}.{first_mistake(error)}") from error
-                if field == "system" and self.secure(variant) and self.clients_of(variant) < 3:
-                    raise ValueError(
-                        f"variants.{variant.name}.clients: secure aggregation needs 3 clients or more to hide among"
-                    )
-                if field == "stream" and made is None and variant.stream:
-                    raise ValueError(f"variants.{variant.name}.stream: the study has no [data.stream] to change")
-            if self.privacy_of(variant) and self.system_of(variant).optimiser != "adam":
-                raise ValueError(
-                    f"variants.{variant.name}.privacy: DP-SGD has an optimiser of its own, privacy.optimiser; "
-                    "drop system.optimiser"
-                )
-            mode = variant.mode or self.system.mode
-            if variant.engine == "simulation" and (
-                mode != "federated" or self.serve.devices or variant.encrypted or variant.participant
-            ):
-                raise ValueError(
-                    f"variants.{variant.name}.engine: a simulation has no links; it needs mode = "
-                    '"federated", serve.devices = false and neither TLS nor a malicious participant'
-                )
-            hidden = variant.encrypted or self.secure(variant)
-            if variant.participant and hidden:
-                raise ValueError(
-                    f"variants.{variant.name}.participant: what a malicious participant saw is read off its own link, "
-                    "which TLS or secure aggregation hides; drop one"
-                )
-            for field in ("participant", "initial"):
-                if getattr(variant, field) and mode != "federated":
-                    raise ValueError(f'variants.{variant.name}.{field}: needs mode = "federated"')
-            if mode == "split" and (self.data.stream or not self.serve.devices):
-                raise ValueError(
-                    f'variants.{variant.name}.mode: data.stream and serve.devices = false need mode = "federated"'
-                )
-        return self
-
-    @model_validator(mode="after")
     def _names_agree(self) -> Study:
         names = [variant.name for variant in self.variants]
         if len(set(names)) != len(names):
@@ -293,16 +252,8 @@ class Study(Strict):
             if figure.variant not in names or (figure.attack and figure.attack not in uses):
                 raise ValueError(f"published: no attack {figure.attack!r} runs on a variant {figure.variant!r} here")
         for variant in self.variants:
-            mode = variant.mode or self.system.mode
-            if self.privacy_of(variant) and mode != "federated":
-                raise ValueError(
-                    f"variants.{variant.name}.privacy: DP-SGD covers the whole network, which a client trains in "
-                    'federated mode alone; set mode = "federated"'
-                )
-            if (variant.server == "hijack" or self.objective_of(variant) == "autoencoder") and mode != "split":
-                raise ValueError(
-                    f'variants.{variant.name}.mode: a hijacked server and autoencoders need mode = "split"'
-                )
+            if mistake := next(mistakes(self, variant), None):
+                raise ValueError(f"variants.{variant.name}.{mistake}")
         if self.data.overlap and self.data.disjoint_by:
             raise ValueError("data.overlap: contradicts data.disjoint_by; drop one")
         if self.data.partition.startswith("by_") and self.data.by is None:

@@ -73,6 +73,13 @@ class Control:
 
 # In the order in which columns stand; the first that a target has is its headline.
 MEASURES = {
+    "words": Measure(
+        "Words right",
+        "share of a text's words rebuilt at their place; chance is one in the vocabulary",
+        low=0.0,
+        high=1.0,
+        percent=True,
+    ),
     "mse": Measure(
         "MSE", "mean squared error per value, pixels from 0 to 1; lower is closer", False, low=0.0, places=4
     ),
@@ -85,13 +92,6 @@ MEASURES = {
     ),
     "ssim": Measure("SSIM", "structural similarity, 1 is the same picture; below 0.3 is hard to recognise", high=1.0),
     "psnr": Measure("PSNR", "peak signal to noise ratio against a peak of 1; higher is closer", places=1, unit="dB"),
-    "words": Measure(
-        "Words right",
-        "share of a text's words rebuilt at their place; chance is one in the vocabulary",
-        low=0.0,
-        high=1.0,
-        percent=True,
-    ),
     "bins-filled": Measure(
         "Bins filled",
         "share of the inputs for which an imprint bin was found; of inputs that share one, their mean is read",

@@ -63,7 +63,17 @@ class Network:
 
 
 # Modules of this package that register networks when they are imported, beside this one.
-_MODULES: tuple[str, ...] = ("char_lstm", "dlg", "imprint", "latents", "lenet", "localise", "lstm", "post105", "transformer")
+_MODULES: tuple[str, ...] = (
+    "char_lstm",
+    "dlg",
+    "imprint",
+    "latents",
+    "lenet",
+    "localise",
+    "lstm",
+    "post105",
+    "transformer",
+)
 _BUILDERS: dict[str, Callable[[tuple[int, ...], int], nn.Sequential]] = {}
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum
 from flwr.supercore.task_identity import TaskIdentity
@@ -17,6 +18,10 @@ STRATEGIES = {
 }
 
 
+def _record(arrays):
+    return ArrayRecord({name: torch.from_numpy(value) for name, value in arrays.items()})
+
+
 @pytest.mark.parametrize("rule", STRATEGIES)
 @pytest.mark.parametrize("participants", [3, 4, 7])
 def test_flower_makes_the_same_of_the_same_updates(rule, participants):
@@ -28,7 +33,7 @@ def test_flower_makes_the_same_of_the_same_updates(rule, participants):
     replies = []
     for one in updates:
         asked = Message(RecordDict(), 1, "train")
-        content = RecordDict({"arrays": ArrayRecord(one), "metrics": MetricRecord({"num-examples": 8})})
+        content = RecordDict({"arrays": _record(one), "metrics": MetricRecord({"num-examples": 8})})
         replies.append(Message(content, reply_to=asked))
     theirs, _ = STRATEGIES[rule].aggregate_train(1, replies)
     ours = join(updates, rule, cut=0.25, malicious=1)

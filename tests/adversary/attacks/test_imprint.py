@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 import torch
 from inversions import federate, run
+from safetensors.numpy import save_file
+from torch.nn.functional import cross_entropy
 from typer.testing import CliRunner
 
 from adversary.__main__ import app
 from adversary.attacks.first_layer import Analytic, AnalyticOptions
 from adversary.attacks.imprint import Imprint, ImprintOptions
+from adversary.attacks.training import ALL, Recipe, training
+from adversary.initial import pretrained
 from adversary.initial.config import InitialConfig
 from adversary.initial.imprint import write
-from wireleak.models import load_arrays
+from wireleak.models import build, load_arrays, load_weights
 
 MODEL = {"name": "imprint28", "input_shape": (1, 28, 28), "classes": 10, "cut": 1}
 PERCEPTRON = {"name": "latents", "input_shape": (1, 28, 28), "classes": 10, "cut": 1}
@@ -159,3 +163,32 @@ def test_a_model_that_cannot_be_made_is_one_line(server, tmp_path, change, words
     result = CliRunner().invoke(app, ["initial", "--config", str(path)])
     assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_the_aggregate_is_the_next_global_model_whatever_names_it_travels_by(tmp_path):
+    """Secure aggregation sends the arrays by their order, and no client's update."""
+    first, then = ({"a": np.full(3, k, np.float32), "b": np.full(2, k, np.float32)} for k in (1, 2))
+    save_file({"0": first["a"], "1": first["b"]}, tmp_path / "round-1-start.safetensors")
+    save_file(then, tmp_path / "round-2-start.safetensors")
+    recipe = Recipe(3, 1, 1, 8, 8, 0.1, "sgd")
+    seen = training([tmp_path], recipe, {ALL})
+    assert seen.units == [(ALL, 1)] and recipe.behind(ALL) == 24 and recipe.behind(2) == 8
+    assert {name: value.tolist() for name, value in seen.updates[0].delta.items()} == {"a": [1, 1, 1], "b": [1, 1]}
+
+
+def test_a_pretrained_first_model_has_learnt_the_attackers_data(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 200)
+    x = (0.3 * rng.random((200, 1, 28, 28)) + 0.5 * y[:, None, None, None]).astype(np.float32)
+    np.savez(tmp_path / "s.npz", x=x, y=y)
+    model = MODEL | {"name": "latents", "classes": 2}
+    config = {"name": "pretrained", "model": model, "surrogate": str(tmp_path / "s.npz"), "out": str(tmp_path / "w")}
+    losses = []
+    for epochs in (1, 3):
+        pretrained.write(InitialConfig.model_validate(config | {"options": {"epochs": epochs}}))
+        blocks = build("latents", (1, 28, 28), 2, seed=0).blocks
+        load_weights(blocks, tmp_path / "w")
+        losses.append(cross_entropy(blocks(torch.from_numpy(x)), torch.from_numpy(y)).item())
+    assert losses[1] < losses[0] < 0.69
+    with pytest.raises(ValueError, match="surrogate: inputs of"):
+        pretrained.write(InitialConfig.model_validate(config | {"model": model | {"input_shape": (1, 14, 56)}}))

@@ -26,6 +26,7 @@ LENGTH, VOCABULARY = 6, 60
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     """A perceptron, and a bag of embeddings; registered for these tests alone."""
+    networks.names()  # registers ours, which must not be lost with the copy
     monkeypatch.setattr(networks, "_BUILDERS", dict(networks._BUILDERS))
 
     @networks.register("tiny-mlp")
@@ -144,7 +145,7 @@ def test_an_untrained_model_knows_nobody(tmp_path):
 
 
 def test_a_participant_sees_the_others_mean(tmp_path):
-    known, truth = federation(tmp_path, epochs=12, clients=3, shard=30, rounds=2)
+    known, truth = federation(tmp_path, epochs=8, clients=3, shard=30, rounds=2)
     ends = [one for one in known.training.updates if one.round == 2 and one.sender != 0]
     others = Update(OTHERS, 2, ends[0].start, mean([one.end for one in ends]))
     as_client = replace(known, training=Seen(known.training.models, (others,)), recipe=replace(known.recipe, own=0))

@@ -24,6 +24,7 @@ SHAPE = (1, 6, 6)
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     """A perceptron with some 5,000 weights, registered for these tests alone."""
+    networks.names()  # registers ours, which must not be lost with the copy
     monkeypatch.setattr(networks, "_BUILDERS", dict(networks._BUILDERS))
 
     @networks.register("tiny-mlp")

@@ -44,9 +44,9 @@ def test_the_post_s_study_repeats_its_overlap():
     alphabets = load_study("omniglot-post")[0].data.options["alphabets"]
     enough = study.data.model_copy(update={"options": {"size": 28, "alphabets": alphabets}})
     plan = make_plan(study.model_copy(update={"data": enough}), SHARED, seeds=1)
-    roles = plan.divisions[0].roles
-    assert plan.divisions[0].overlaps == {"victims and attacker": 1000}
-    assert plan.parts(0) == {"client-0": 11000, "evaluation": 2180, "attacker": 2720, "victims": 3120}
+    roles = plan.first.roles
+    assert plan.first.overlaps == {"victims and attacker": 1000}
+    assert plan.parts(plan.first) == {"client-0": 11000, "evaluation": 2180, "attacker": 2720, "victims": 3120}
     held = {plan.dataset.classes[label] for label in plan.dataset.y[roles.victims]}
     assert held == set(VICTIMS_AS_PUBLISHED)
 

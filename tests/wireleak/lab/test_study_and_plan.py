@@ -42,11 +42,13 @@ variants = ["wide"]
 DESCRIBED = {
     "inversion": {
         "targets": "input",
+        "reads": "serve",
         "threat": {"vantage": ["gateway"], "sees": ["activation"], "knows": ["surrogate", "queries"]},
         "options": {"properties": {"epochs": {}}},
     },
     "attributes": {
         "targets": "attribute",
+        "reads": "serve",
         "threat": {"vantage": ["gateway"], "sees": ["activation"], "knows": ["surrogate"]},
         "options": {"properties": {}},
     },
@@ -74,7 +76,7 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("cut = 1", "cutt = 1", r"variants\[0\].cut: is missing"),
+        ("cut = 1", "", r"variants.wide.cut: is missing"),
         ("cut = 1", "cut = 1\ncutt = 2", r"variants\[0\].cutt: no such key"),
         ("cut = 1", "cut = -1", r"variants\[0\].cut: .*greater than 0"),
         ("train = 60", 'train = "many"', "data.train: .*integer"),
@@ -100,7 +102,7 @@ def test_a_mistake_in_the_toml_is_one_line_that_names_the_field(study_file, old,
 
 
 def test_an_unknown_study_lists_the_known():
-    with pytest.raises(StudyError, match=re.escape("no study or file called 'nope'; choose from covert, digits")):
+    with pytest.raises(StudyError, match=re.escape("no study or file called 'nope'; choose from aggregation, covert")):
         load_study("nope")
 
 
@@ -188,10 +190,10 @@ def test_an_attribute_can_be_the_task_and_the_task_an_attribute(study_file):
 def test_an_overlap_is_refused_unless_it_is_asked_for_and_then_it_is_counted(study_file):
     study, _ = load_study(study_file("victims = 30", 'victims = 4000\noverlap = ["victims"]'))
     plan = make_plan(study)
-    counts = plan.divisions[0].overlaps
-    victims, attacker = (plan.dataset.x[getattr(plan.divisions[0].roles, role)] for role in ("victims", "attacker"))
+    counts = plan.first.overlaps
+    victims, attacker = (plan.dataset.x[getattr(plan.first.roles, role)] for role in ("victims", "attacker"))
     assert counts["victims and attacker"] == find_overlap(attacker, victims).count > 0
-    assert counts == plan.summary()["overlaps"]["0"]
+    assert counts == plan.summary()["overlaps"]["wide-seed0"]
 
 
 def test_an_attribute_with_one_class_is_refused(study_file):
@@ -206,7 +208,7 @@ def test_noise_queries_have_the_spread_of_the_data_and_the_range_stays_public(st
     cell = plan.cells(tmp_path)[0]
     write_cell(plan, cell)
     with np.load(cell.surrogate) as granted:
-        own = plan.dataset.x[plan.divisions[0].roles.attacker]
+        own = plan.dataset.x[plan.first.roles.attacker]
         sent = granted["x"][~granted["augmented"]]
         assert not find_overlap(own, sent).count
         assert abs(sent.mean() - own.mean()) < 0.01 and abs(sent.std() - own.std()) < 0.01
