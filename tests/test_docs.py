@@ -19,9 +19,21 @@ def blocks(language, path=ROOT / "docs" / "guide.md"):
 
 
 def test_the_example_study_can_run():
-    (text,) = blocks("toml")
+    text, _ = blocks("toml")
     plan = make_plan(Study.model_validate(tomllib.loads(text)))
-    assert plan.parts(0)["victims"] == 300
+    assert plan.parts(plan.first)["victims"] == 300
+
+
+def test_the_example_of_federated_training_can_run():
+    """The guide shows the keys that differ from the study above it."""
+    study, changes = (tomllib.loads(text) for text in blocks("toml"))
+    study["data"] |= changes["data"]
+    study |= {"system": changes["system"], "variants": changes["variants"], "attacks": []}
+    study["data"]["clients"] = 4
+    study["serve"] = {"devices": False}
+    plan = make_plan(Study.model_validate(study))
+    (variant,) = plan.study.variants
+    assert plan.study.system_of(variant).epochs == 5 and len(plan.first.streams) == 8
 
 
 def test_the_example_attack_registers_fits_and_guesses():

@@ -5,6 +5,7 @@ import torch
 from wireleak.models import build, load_weights, names, save_weights
 
 SHAPES = {
+    "char-lstm": (16,),
     "strided28": (1, 28, 28),
     "strided32": (3, 32, 32),
     "conv1d": (6, 128),
@@ -73,7 +74,7 @@ def test_weights_survive_the_disk(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: build("nope", (1, 28, 28), 2, 0), "no network called 'nope'; choose one of conv1d"),
+        (lambda: build("nope", (1, 28, 28), 2, 0), "no network called 'nope'; choose one of char-lstm"),
         (lambda: build("strided28", (3, 32, 32), 2, 0), r"takes inputs of \(1, 28, 28\)"),
         (lambda: build("strided28", (1, 28, 28), 2, 0).split(5), "no cut 5; choose 1 to 4"),
     ],
