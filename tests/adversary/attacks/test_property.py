@@ -19,6 +19,7 @@ from wireleak.models import ModelConfig
 from wireleak.models.training import Training, train_whole
 
 BATCH = 16
+FEWER = {"mixed": 1, "without": 5}
 MODEL = ModelConfig(name="conv1d", input_shape=(2, 16), classes=2, cut=1, seed=0)
 
 
@@ -86,23 +87,22 @@ def test_shuffled_labels_leave_chance():
     real, shuffled = [], []
     for seed in range(6):
         known, truth = world(shift=0.3, seed=seed, rounds=6)
-        shuffled.append(roc_auc_score(truth, guesses(permuted(known))[0][:, 1]))
-        real.append(roc_auc_score(truth, guesses(known)[0][:, 1]))
+        shuffled.append(roc_auc_score(truth, guesses(permuted(known), **FEWER)[0][:, 1]))
+        real.append(roc_auc_score(truth, guesses(known, **FEWER)[0][:, 1]))
     half = stats.t.ppf(0.975, 5) * stats.sem(shuffled)
     assert abs(np.mean(shuffled) - 0.5) < half < 0.2
     assert np.mean(real) > 0.5 + half + 0.1
 
 
-@pytest.mark.parametrize("clients", [2, 4])
+@pytest.mark.parametrize("clients", [2, 3])
 def test_a_participant_reads_it_off_the_mean_of_the_others(clients):
-    known, truth = world(clients, own=0, rounds=6 * clients)
-    assert roc_auc_score(truth, guesses(known)[0][:, 1]) > 0.9
+    known, truth = world(clients, own=0, rounds=12)
+    assert roc_auc_score(truth, guesses(known, **FEWER)[0][:, 1]) > 0.9
 
 
-@pytest.mark.parametrize(("rule", "least"), [("median", 0.9), ("trimmed-mean", 0.9)])
-def test_a_participant_imitates_a_server_that_takes_no_mean(rule, least):
-    known, truth = world(4, own=0, rounds=16, rule=rule)
-    assert roc_auc_score(truth, guesses(known, rule=rule)[0][:, 1]) > least
+def test_a_participant_imitates_a_server_that_takes_no_mean():
+    known, truth = world(4, own=0, rounds=16, rule="trimmed-mean")
+    assert roc_auc_score(truth, guesses(known, rule="trimmed-mean")[0][:, 1]) > 0.9
 
 
 def test_two_epochs_of_adam_are_imitated():

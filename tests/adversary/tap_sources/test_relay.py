@@ -146,8 +146,11 @@ def test_tshark_reads_a_grpc_conversation_without_a_warning(tmp_path, split_head
     up = next(data for key, data in both.items() if key[1] == server_port)
     down = next(data for key, data in both.items() if key[0] == server_port)
     for data in (up, down):
-        # HTTP/2 cuts a message into frames of 16 KiB, so look for pieces.
-        assert all(x.tobytes()[:1024] in data for x in tensors)
+        # HTTP/2 cuts a message into frames wherever its windows end, so look for pieces: a cut spoils one.
+        for tensor in tensors:
+            start = tensor.tobytes()[:4096]
+            pieces = [start[at : at + 256] for at in range(0, len(start), 256)]
+            assert sum(piece in data for piece in pieces) >= max(1, len(pieces) - 1)
     decode = ["-d", f"tcp.port=={server_port},http2", "-Y", "grpc.message_length", "-T", "fields"]
     lengths = tshark(capture, *decode, "-e", "tcp.dstport", "-e", "grpc.message_length").splitlines()
     seen = [int(n) for line in lengths if line.startswith(f"{server_port}\t") for n in line.split("\t")[1].split(",")]
