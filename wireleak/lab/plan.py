@@ -137,7 +137,9 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
         if use.name not in described:
             raise StudyError(f"{where}: no attack of that name; choose from {', '.join(sorted(described))}")
         attack = described[use.name]
-        if vantage not in attack["threat"]["vantage"]:
+        # Whoever takes part with code of its own can do what one can who only looks.
+        stands = {vantage, "participant"} if vantage == "malicious-participant" else {vantage}
+        if not stands & set(attack["threat"]["vantage"]):
             works = " or ".join(attack["threat"]["vantage"])
             raise StudyError(f"{where}: works from {works}, but its vantage is {vantage}")
         for grant in ("sees", "knows"):
