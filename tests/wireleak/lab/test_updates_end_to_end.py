@@ -12,6 +12,9 @@ import torch
 from wireleak.models.networks import build
 from wireleak.models.training import Training, train_whole
 
+# Four federations and what attackers make of them: a minute and a half.
+pytestmark = pytest.mark.study
+
 STUDY = """
 name = "updates"
 description = "three vantage points on federated training"
