@@ -27,6 +27,8 @@ _HERO_VICTIMS, _HERO_STRIPS = 8, 6
 _REST, _HIDDEN = "framing and other messages", "unreadable (TLS)"
 # The links that serve; drawing every link would repeat the same picture.
 _TLS_SHOWN = 2
+# What only federated training puts on a wire.
+_TRAINING = {"model-update", "global-model"}
 _TERMINAL_MEASURES = ("mse", "ssim", "reid", "auc")
 
 
@@ -133,6 +135,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "transforms": wire_transforms(results, names),
         "published": beside(results, names),
         "run_line": run_line(results),
+        "of_training": bool(results.grants) and all(_TRAINING & set(one.sees) for one in results.grants),
         "vantages": [vocabulary.VANTAGES.get(name, name) for name in vantages],
         "wires": [(names.get(name, name), [wire for wire in wires if wire.variant == name]) for name in _names(wires)],
         "flows": flows(wires, names),
