@@ -7,10 +7,10 @@ from typing import Any
 
 from flwr.app import Context, Message
 from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
-from pydantic import Field, PositiveFloat, ValidationError
+from pydantic import Field, PositiveFloat
 
 from client.config import ModConfig
-from wireleak.config import ConfigError, Strict, first_mistake
+from wireleak.config import ConfigError, Strict, options_of
 
 Next = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, Next], Message]
@@ -57,7 +57,4 @@ def make(config: ModConfig) -> Mod:
     if config.name not in _MODS:
         raise ConfigError(f"mods: no mod called {config.name!r}; choose one of {', '.join(_MODS)}")
     kind, make = _MODS[config.name]
-    try:
-        return make(kind.model_validate(config.options))
-    except ValidationError as error:
-        raise ConfigError(f"mods.{config.name}.{first_mistake(error, kind)}") from error
+    return make(options_of(kind, config.options, f"mods.{config.name}"))

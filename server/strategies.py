@@ -14,10 +14,10 @@ from flwr.serverapp.strategy import (
     Krum,
 )
 from flwr.serverapp.strategy.strategy import Strategy
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from server.config import StrategyConfig
-from wireleak.config import ConfigError, Strict, first_mistake
+from wireleak.config import ConfigError, Strict, options_of
 
 # Who is there takes part: the rounds themselves wait for the first `clients`, and go on after a loss.
 _PRESENT: dict[str, Any] = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
@@ -93,11 +93,7 @@ def check(config: StrategyConfig, clients: int) -> Strict:
     kinds: dict[str, type[Strict]] = {name: kind for name, (kind, _) in _STRATEGIES.items()} | {SECURE: SecureOptions}
     if config.name not in kinds:
         raise ConfigError(f"strategy.name: no strategy called {config.name!r}; choose one of {', '.join(kinds)}")
-    kind = kinds[config.name]
-    try:
-        settings = kind.model_validate(config.options)
-    except ValidationError as error:
-        raise ConfigError(f"strategy.options.{first_mistake(error, kind)}") from error
+    settings = options_of(kinds[config.name], config.options, "strategy.options")
     if isinstance(settings, SecureOptions) and clients < 3:
         raise ConfigError("strategy.name: secagg needs 3 clients or more to hide among")
     if isinstance(settings, KrumOptions) and clients < settings.malicious + 3:

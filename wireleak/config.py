@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -50,6 +51,23 @@ def read_config(path: Path, kind: type[Config]) -> Config:
         raise ConfigError(f"config: cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
         raise ConfigError(f"{first_mistake(error, kind)} (in {path})") from error
+
+
+_Options = TypeVar("_Options", bound=BaseModel)
+
+
+def options_of(kind: type[_Options], given: Mapping[str, Any], field: str) -> _Options:
+    """Check the options of something that was chosen by its name.
+
+    Raises
+    ------
+    ConfigError
+        An option is wrong; the message begins with `field`, such as "strategy.options".
+    """
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(f"{field}.{first_mistake(error, kind)}") from None
 
 
 def first_mistake(error: ValidationError, kind: type[BaseModel] | None = None) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from adversary.attacks import controls
 from adversary.attacks.config import AttackConfig
@@ -21,7 +20,7 @@ from adversary.attacks.knowledge import PLAIN_TARGETS, Array, Captured, Knowledg
 from adversary.attacks.registry import Attack, attacks, find, summary
 from adversary.attacks.training import Recipe, training
 from adversary.tap.pcap import CaptureError
-from wireleak.config import ConfigError, first_mistake, read_config
+from wireleak.config import options_of, read_config
 from wireleak.files import write_arrays, write_json
 
 
@@ -77,10 +76,7 @@ class _Run:
             raise ValueError(f"target: {self.kind.name} guesses {what}, not {self.config.target!r}")
         if wanted == "label" and self.config.classes < 2:
             raise ValueError("classes: an attack on training labels needs the number of the task's classes, 2 or more")
-        try:
-            self.settings = self.kind.options.model_validate(self.config.options)
-        except ValidationError as error:
-            raise ConfigError(f"options.{first_mistake(error, self.kind.options)}") from None
+        self.settings = options_of(self.kind.options, self.config.options, "options")
         self.known = self._granted()
         self.guesses: dict[str, Array] = {}
         self.notes: list[str] = []

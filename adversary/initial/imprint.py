@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, ValidationError
+from pydantic import Field, PositiveFloat
 from torch import nn
 
 from adversary.attacks.analytic import imprint_layer
 from adversary.attacks.knowledge import surrogate
 from adversary.initial.config import InitialConfig
-from wireleak.config import Strict, first_mistake
+from wireleak.config import Strict, options_of
 from wireleak.models.weights import save_weights
 
 
@@ -42,10 +42,7 @@ def write(config: InitialConfig) -> None:
     ----------
     Fowl, Geiping, Czaja, Goldblum, Goldstein, "Robbing the Fed", ICLR 2022.
     """
-    try:
-        options = ImprintOptions.model_validate(config.options)
-    except ValidationError as error:
-        raise ValueError(f"options.{first_mistake(error, ImprintOptions)}") from None
+    options = options_of(ImprintOptions, config.options, "options")
     network = config.model.network()
     linear = [module for module in network.blocks.modules() if isinstance(module, nn.Linear)]
     size = int(np.prod(network.input_shape))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from adversary.attacks.knowledge import surrogate
 from adversary.initial.config import InitialConfig
-from wireleak.config import Strict, first_mistake
+from wireleak.config import Strict, options_of
 from wireleak.models.training import Training, train_whole
 from wireleak.models.weights import save_weights
 
@@ -31,10 +31,7 @@ def write(config: InitialConfig) -> None:
     ValueError
         An unknown option, or a surrogate whose inputs or labels are not the model's.
     """
-    try:
-        options = PretrainedOptions.model_validate(config.options)
-    except ValidationError as error:
-        raise ValueError(f"options.{first_mistake(error, PretrainedOptions)}") from None
+    options = options_of(PretrainedOptions, config.options, "options")
     network, own = config.model.network(), surrogate(config.surrogate, "input", config.seed).without_copies()
     if own.inputs.shape[1:] != network.input_shape or own.labels.max() >= network.classes:
         raise ValueError(

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from adversary.participant.config import ParticipantConfig, StrategyConfig
-from wireleak.config import ConfigError, first_mistake
+from wireleak.config import ConfigError, options_of
 from wireleak.models.networks import Network
 from wireleak.models.training import Training, train_whole
 
@@ -98,11 +98,7 @@ def settings(chosen: StrategyConfig) -> BaseModel:
     known = strategies()
     if chosen.name not in known:
         raise ConfigError(f"strategy.name: no strategy called {chosen.name!r}; choose from {', '.join(known)}")
-    kind = known[chosen.name]
-    try:
-        return kind.options.model_validate(chosen.options)
-    except ValidationError as error:
-        raise ConfigError(f"strategy.options.{first_mistake(error, kind.options)}") from None
+    return options_of(known[chosen.name].options, chosen.options, "strategy.options")
 
 
 def make(config: ParticipantConfig) -> Strategy:

@@ -9,11 +9,11 @@ from importlib.metadata import entry_points
 from typing import Any, ClassVar, cast
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from client.config import TransformConfig
 from client.encoder import Send
-from wireleak.config import ConfigError, first_mistake
+from wireleak.config import ConfigError, options_of
 
 GROUP = "wireleak.transforms"
 _OURS = ("noise", "requantise", "covert")
@@ -83,10 +83,7 @@ def make(config: TransformConfig, seed: int) -> Transform:
     if config.name not in known:
         raise ConfigError(f"transforms: no transform called {config.name!r}; choose from {', '.join(known) or 'none'}")
     kind = known[config.name]
-    try:
-        return kind(kind.options.model_validate(config.options), seed)
-    except ValidationError as error:
-        raise ConfigError(f"transforms.{config.name}.{first_mistake(error, kind.options)}") from None
+    return kind(options_of(kind.options, config.options, f"transforms.{config.name}"), seed)
 
 
 def guarantees(steps: Sequence[Transform], messages: int) -> list[str | None]:
