@@ -99,6 +99,7 @@ def check_plugins(study: Study, launcher: Launcher) -> None:
     StudyError
         It does not.
     """
+    answered: set[tuple[str, ...]] = set()
     for variant in study.variants:
         system = study.system_of(variant)
         mods = json.dumps([mod.model_dump() for mod in system.mods])
@@ -109,6 +110,10 @@ def check_plugins(study: Study, launcher: Launcher) -> None:
             chosen = variant.participant.model_dump_json(include={"name", "options"})
             asked.append(("participant", ["adversary", "participant", chosen]))
         for field, (party, *arguments) in asked:
+            # Variants mostly ask alike, and each question costs a process.
+            if (party, *arguments) in answered:
+                continue
+            answered.add((party, *arguments))
             with tempfile.TemporaryDirectory() as scratch:
                 log = Path(scratch) / "check.log"
                 try:
