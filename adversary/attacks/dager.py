@@ -62,15 +62,14 @@ class Dager(Attack):
         """
         from wireleak.models.transformer import Block, PlacedWords
 
-        if knowledge.training is None or knowledge.recipe is None:
-            raise ValueError("captures: dager reads updates; give the captures of a federated training")
+        seen, self._recipe = knowledge.trained()
         network = knowledge.network()
         kinds = [type(block) for block in network.blocks]
         if kinds[:3] != [PlacedWords, Block, Block]:
             raise ValueError(f'model: dager reads causal transformers, not {network.name}; take "tiny-transformer"')
         self._blocks, self._length = network.blocks.double().eval(), network.input_shape[0]
         self._parts: list[Any] = list(self._blocks)[:3]
-        self._updates, self._recipe = knowledge.training.updates, knowledge.recipe
+        self._updates = seen.updates
 
     def guess(self, seen: Array) -> Array:
         """Texts (all units' examples, length) of word numbers, unit after unit; zeros where none was found."""

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from adversary.attacks.gradient_matching import GradientMatching, Victim
 from adversary.attacks.knowledge import Array
 from adversary.attacks.registry import register
-from adversary.attacks.threat import Knows, ThreatModel, Vantage
 
 
 class DlgOptions(BaseModel):
@@ -38,13 +37,6 @@ class Dlg(GradientMatching):
     """
 
     name = "dlg"
-    threat = ThreatModel(
-        vantage=(Vantage.LINK, Vantage.SERVER),
-        sees=("model-update", "global-model"),
-        knows=(Knows.ARCHITECTURE,),
-    )
-    targets = "input"
-    reads = "updates"
     options = DlgOptions
 
     def invert(self, one: Victim) -> tuple[Array, float]:

@@ -64,11 +64,10 @@ class Analytic(Attack):
         ValueError
             The network does not begin with a linear layer.
         """
-        if knowledge.training is None or knowledge.recipe is None:
-            raise ValueError("captures: analytic reads updates; give the captures of a federated training")
+        seen, self._recipe = knowledge.trained()
         network = knowledge.network()
         self._layer, self._shape = first_linear(network), network.input_shape
-        self._updates, self._recipe, self._range = knowledge.training.updates, knowledge.recipe, knowledge.input_range
+        self._updates, self._range = seen.updates, knowledge.input_range
 
     def guess(self, seen: Array) -> Array:
         """Inputs (all units' examples, *input_shape), unit after unit, for units (n, 2) of sender and round."""

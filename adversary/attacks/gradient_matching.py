@@ -15,6 +15,7 @@ from rich.progress import track
 from adversary.attacks.batch_labels import labels_of
 from adversary.attacks.knowledge import Array, Knowledge
 from adversary.attacks.registry import Attack
+from adversary.attacks.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.training import Recipe, Update
 
 if TYPE_CHECKING:
@@ -135,6 +136,14 @@ def total_variation(x: Any) -> Any:
 class GradientMatching(Attack):
     """Base of the searches: takes each update in turn and has `invert` rebuild its inputs."""
 
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.SERVER),
+        sees=("model-update", "global-model"),
+        knows=(Knows.ARCHITECTURE,),
+    )
+    targets = "input"
+    reads = "updates"
+
     def fit(self, knowledge: Knowledge) -> None:
         """Keep what was seen; there is nothing to learn.
 
@@ -143,9 +152,7 @@ class GradientMatching(Attack):
         ValueError
             The clients' optimiser is not plain SGD, or the network takes no real-valued inputs.
         """
-        network, seen, recipe = knowledge.network(), knowledge.training, knowledge.recipe
-        if seen is None or recipe is None:
-            raise ValueError(f"granted: {self.name} reads updates; give the captures of a federated training")
+        network, (seen, recipe) = knowledge.network(), knowledge.trained()
         if recipe.optimiser != "sgd":
             raise ValueError(
                 f"system.optimiser: {self.name} imitates plain SGD, one step of which sends its gradient; "

@@ -10,7 +10,6 @@ from adversary.attacks.dlg import DlgOptions, search
 from adversary.attacks.gradient_matching import GradientMatching, Victim
 from adversary.attacks.knowledge import Array
 from adversary.attacks.registry import register
-from adversary.attacks.threat import Knows, ThreatModel, Vantage
 
 
 class IdlgOptions(DlgOptions):
@@ -34,13 +33,6 @@ class Idlg(GradientMatching):
     """
 
     name = "idlg"
-    threat = ThreatModel(
-        vantage=(Vantage.LINK, Vantage.SERVER),
-        sees=("model-update", "global-model"),
-        knows=(Knows.ARCHITECTURE,),
-    )
-    targets = "input"
-    reads = "updates"
     options = IdlgOptions
 
     def invert(self, one: Victim) -> tuple[Array, float]:

@@ -54,10 +54,9 @@ class Imprint(Attack):
         ValueError
             The network does not begin with a linear layer.
         """
-        if knowledge.training is None or knowledge.recipe is None:
-            raise ValueError("captures: imprint reads updates; give the captures of a federated training")
+        seen, self._recipe = knowledge.trained()
         self._layer = first_linear(knowledge.network())
-        self._updates, self._recipe, self._range = knowledge.training.updates, knowledge.recipe, knowledge.input_range
+        self._updates, self._range = seen.updates, knowledge.input_range
         self._mean = knowledge.without_copies().inputs.mean(0)
 
     def guess(self, seen: Array) -> Array:

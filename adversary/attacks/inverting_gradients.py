@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from adversary.attacks.gradient_matching import GradientMatching, Victim, total_variation
 from adversary.attacks.knowledge import Array
 from adversary.attacks.registry import register
-from adversary.attacks.threat import Knows, ThreatModel, Vantage
 
 
 class InvertingOptions(BaseModel):
@@ -42,13 +41,6 @@ class InvertingGradients(GradientMatching):
     """
 
     name = "inverting-gradients"
-    threat = ThreatModel(
-        vantage=(Vantage.LINK, Vantage.SERVER),
-        sees=("model-update", "global-model"),
-        knows=(Knows.ARCHITECTURE,),
-    )
-    targets = "input"
-    reads = "updates"
     options = InvertingOptions
 
     def invert(self, one: Victim) -> tuple[Array, float]:

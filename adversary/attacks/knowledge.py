@@ -152,6 +152,18 @@ class Knowledge:
             raise ValueError("granted.model: this attack needs the network's architecture; grant the model's config")
         return self.model.network()
 
+    def trained(self) -> tuple[Seen, Recipe]:
+        """What was seen of a federated training, and how clients were told to train.
+
+        Raises
+        ------
+        ValueError
+            Nothing was captured of one.
+        """
+        if self.training is None or self.recipe is None:
+            raise ValueError("captures: this attack reads updates; give the captures of a federated training")
+        return self.training, self.recipe
+
     def without_copies(self) -> Knowledge:
         """Only the rows that are no transformed copies."""
         return self.take(~self.augmented)
