@@ -13,6 +13,8 @@ from adversary.attacks.knowledge import Array, Knowledge
 
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _MOST = 4096
+# One draw of permuted values may by luck be right, or wrong, about all updates at once.
+DRAWS = 20
 
 
 @dataclass(frozen=True)

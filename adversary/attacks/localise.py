@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,12 @@ class Localise(Attack):
         part = Part(flat, fitting, choosing, np.arange(len(own), len(flat)), self._classes, self.seed)
         self.report["reader"], guess = part.choose(made.values, None)
         return np.asarray(guess, np.float32)
+
+    def permuted(self, rng: np.random.Generator) -> Localise:
+        """The same reading of the same layer, of updates whose values are dealt out at random."""
+        other = copy(self)
+        other._made, other.report = replace(self._made, values=rng.permutation(self._made.values)), {}
+        return other
 
     def finish(self) -> None:
         """Measure every layer, into report["profile"]."""

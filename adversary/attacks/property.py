@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.aggregation import Rule, join
@@ -69,9 +71,6 @@ class Property(Attack):
 
     def fit(self, knowledge: Knowledge) -> None:
         """Make updates on each model on which one was seen, and learn from them."""
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
         seen, self._classes = knowledge.training, knowledge.classes
         assert seen is not None
         own = Imitation(knowledge, self.seed, by_group=self.settings.by_group)
@@ -82,8 +81,8 @@ class Property(Attack):
             for number in sorted({one.round for one in seen.updates})
             for value, share in self._batches(own.values)
         ]
-        self._model = make_pipeline(StandardScaler(), self._learner())
-        self._model.fit(np.stack([row for row, _ in made]), np.array([value for _, value in made]))
+        self._made, self._values = np.stack([row for row, _ in made]), np.array([value for _, value in made])
+        self._model = self._learnt(self._values)
         blank = np.zeros_like(made[0][0])
         whole = [replace(one, end=seen.models[one.round + 1]) if one.round in ours else one for one in seen.updates]
         self._rows = {
@@ -101,6 +100,12 @@ class Property(Attack):
         guess[:, self._model.classes_] = self._model.predict_proba(rows)
         return guess
 
+    def permuted(self, rng: np.random.Generator) -> Property:
+        """The same learner after the same updates with their values dealt out at random."""
+        other = copy(self)
+        other._model = self._learnt(rng.permutation(self._values))
+        return other
+
     def _batches(self, values: Sequence[int]) -> Iterator[tuple[int, float]]:
         """The value of each update that is made on one model, and the share of its examples that have it."""
         options = self.settings
@@ -115,13 +120,17 @@ class Property(Attack):
         rule: Rule = "mean" if ours is None else options.rule
         return join([*others, ours] if ours else others, rule, cut=options.cut, malicious=options.malicious)
 
-    def _learner(self) -> Any:
+    def _learnt(self, values: npt.NDArray[np.int64]) -> Any:
+        """What tells the updates made apart by these values."""
         from sklearn.ensemble import RandomForestClassifier
         from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
-        if self.settings.learner == "logistic":
-            return LogisticRegression(max_iter=1000)
-        return RandomForestClassifier(100, min_samples_leaf=5, min_samples_split=5, random_state=self.seed)
+        learner: Any = LogisticRegression(max_iter=1000)
+        if self.settings.learner == "forest":
+            learner = RandomForestClassifier(100, min_samples_leaf=5, min_samples_split=5, random_state=self.seed)
+        return make_pipeline(StandardScaler(), learner).fit(self._made, values)
 
     def _drawing(self) -> dict[str, Any]:
         """The updates seen in two dimensions: standardised, 30 principal components, t-SNE."""

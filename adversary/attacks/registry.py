@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import BaseModel
 
 from adversary.attacks.knowledge import Array, Captured, Knowledge, activations
@@ -108,6 +109,13 @@ class Attack(ABC):
         numpy.ndarray
             Float32: (n, *input_shape), or probabilities (n, classes).
         """
+
+    def permuted(self, rng: np.random.Generator) -> Attack | None:
+        """Itself, fitted to its own examples with their values dealt out at random; None where only a new fit tells.
+
+        For attacks whose examples cost more than learning from them: the control "permuted" then averages over draws.
+        """
+        return None
 
     def finish(self) -> None:  # noqa: B027 - most attacks have nothing to add
         """Measure what `report` should hold beyond the guess: asked of the attack itself after it, not of controls."""

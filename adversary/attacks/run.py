@@ -276,17 +276,19 @@ class _Run:
         answers = self.victims.predictions
         if answers is not None:
             self._control("conditional-majority", lambda: self._filled(self._conditional_majority(answers)))
-        if self.fitted is None:
-            return
-        known = self.known.limited(self.kind.threat.knows)
-        known = controls.permuted(self.known.join(self.device.rows) if self._queries else known)
-        attack = self.kind(self.settings, self.config.seed)
+        if (fitted := self.fitted) is not None:
+            self._control("permuted", lambda: self._permuted(fitted))
 
-        def permuted() -> Array:
-            attack.fit(known)
+    def _permuted(self, fitted: Attack) -> Array:
+        """Guesses of the same attack on values dealt out at random; of several draws (draws, n, classes)."""
+        rng = np.random.default_rng([self.config.seed, 1])
+        drawn = [fitted.permuted(rng) for _ in range(controls.DRAWS)]
+        if any(one is None for one in drawn):
+            known = self.known.limited(self.kind.threat.knows)
+            attack = self.kind(self.settings, self.config.seed)
+            attack.fit(controls.permuted(self.known.join(self.device.rows) if self._queries else known))
             return self._filled(attack.guess(self.victims.rows))
-
-        self._control("permuted", permuted)
+        return np.stack([self._filled(one.guess(self.victims.rows)) for one in drawn if one is not None])
 
     def _ridge(self, known: Knowledge, victims: Array) -> Array:
         decoder = controls.ridge(known.seen, known.inputs, known.held_out())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from wireleak.lab import truth
 from wireleak.lab.attacking import AttackJob
 from wireleak.lab.results import Grant, Pictures, Row
 from wireleak.measures import Score, conditional_probabilities, linear_code, score_attribute, score_reconstruction
+from wireleak.measures.bootstrap import combine_seeds
 from wireleak.measures.hidden_data import secret_scores
 from wireleak.measures.matching import match
 from wireleak.measures.tpr_at_fpr import membership_scores
@@ -24,6 +26,7 @@ from wireleak.models import build
 Arrays = dict[str, npt.NDArray[np.float32]]
 # The first victims of the stream, whatever became of them: a rule that does not look at the result.
 SHOWN = 12
+PERMUTED = "control:permuted"
 # Victims' inputs that the attacker does not hold itself, where a study repeats a published overlap.
 UNSEEN = "input-unseen"
 # Wires of more floats than this are no bottleneck to compare with a code of their width.
@@ -95,7 +98,7 @@ def _score_updates(job: AttackJob, guesses: Arrays) -> list[Row]:
         # What a client's rounds have in common is of the client: its scores are averaged over rounds.
         first = [int(np.flatnonzero(who == sender)[0]) for sender in np.unique(who)]
         means = {
-            name: np.stack([guess[who == sender].mean(0) for sender in np.unique(who)])
+            name: np.stack([guess[..., who == sender, :].mean(-2) for sender in np.unique(who)], axis=-2)
             for name, guess in guesses.items()
         }
         rows += _score(job, f"{job.target}-averaged", means, values[first])
@@ -136,10 +139,27 @@ def _score(
         scores = next((known for other, known in scored if np.array_equal(other, guess)), None)
         if scores is None:
             rng = np.random.default_rng(job.cell.seed)
-            scores = how(guess, found, rng)
+            scores = _over_draws(guess, found, rng, how) if name == PERMUTED else how(guess, found, rng)
             scored.append((guess, scores))
         rows += [_row(job, target, name.removeprefix("control:"), one) for one in scores]
     return rows
+
+
+def _over_draws(
+    guesses: npt.NDArray[np.float32], found: npt.NDArray[Any], rng: np.random.Generator, how: Scorer
+) -> list[Score]:
+    """Scores of a control that was drawn once (n, classes) or several times (draws, n, classes).
+
+    Of several draws the mean, with its 95 % t-interval: what the attack reaches that learnt nothing, not what one
+    such attack may reach by luck.
+    """
+    if guesses.ndim == 2:
+        return how(guesses, found, rng)
+    each = [how(guess, found, rng) for guess in guesses]
+    return [
+        replace(combine_seeds(list(scores)), n=scores[0].n, chance=scores[0].chance)
+        for scores in zip(*each, strict=True)
+    ]
 
 
 def _measured(job: AttackJob) -> list[Row]:
