@@ -49,6 +49,7 @@ def serve(config: Annotated[Path, typer.Option(help="The device's config, JSON."
 def transforms(
     chain: Annotated[str, typer.Argument(help="JSON: a list of {name, options}.")],
     messages: Annotated[int, typer.Option(min=1, help="How many messages of one input's owner cross the wire.")] = 1,
+    mode: Annotated[str, typer.Option(help="How the device trains: split or federated.")] = "split",
 ) -> None:
     """Check what a device would do to its activations, and print as JSON what each step guarantees.
 
@@ -62,8 +63,17 @@ def transforms(
 
     try:
         steps = [make(step, seed=0) for step in TypeAdapter(list[TransformConfig]).validate_json(chain)]
+        for step in steps:
+            if step.trains and mode != "split":
+                raise ConfigError(f'transforms.{step.name}: trains the encoder against the head; set mode = "split"')
         told = [
-            {"name": step.name, "guarantee": guarantee, "refusal": step.refusal()}
+            {
+                "name": step.name,
+                "guarantee": guarantee,
+                "refusal": step.refusal(),
+                "private": step.private(),
+                **step.changes._asdict(),
+            }
             for step, guarantee in zip(steps, guarantees(steps, messages), strict=True)
         ]
     except ValidationError as error:

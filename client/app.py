@@ -9,18 +9,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
 from client.config import ClientConfig, HeadConfig
-from client.encoder import predict_split, predict_whole, score, train_split
-from client.examples import Floats, Labels, read_examples
+from client.encoder import Loss, predict_split, predict_whole, score, train_split
+from client.examples import Floats, Labels, read_examples, read_private
 from client.link import connect
 from client.mods import with_mods
 from client.private import train_private
-from client.transforms.registry import chain
+from client.transforms.chain import Chain
+from client.transforms.registry import Batch, Scene
 from wireleak.config import ConfigError, read_config
 from wireleak.models import save_weights
 from wireleak.models.training import Training, train_whole
@@ -60,7 +62,7 @@ def _train(config: ClientConfig, module: nn.Module, server_round: int) -> tuple[
     _keep(config, module, server_round, "start")
     extras: dict[str, float] = {}
     if config.mode == "split":
-        loss, extras = _train_split(config, module, inputs, labels, how)
+        loss, extras = _train_split(config, module, inputs, labels, how, server_round)
     elif config.privacy is not None:
         loss, extras["epsilon"] = train_private(module, inputs, labels, how, config.privacy, rounds=server_round)
     else:
@@ -78,7 +80,7 @@ def evaluate(message: Message, context: Context) -> Message:
     inputs, labels = read_examples(config.evaluation, config.model, "evaluation")
     if config.mode == "split":
         with connect(_head(config), config.model) as stub:
-            send = chain(config.transforms, config.seed)
+            send = Chain(config.transforms, config.seed)
             probabilities = predict_split(module, stub, inputs, config.model.classes, config.batch, send)
     else:
         probabilities = predict_whole(module, inputs)
@@ -98,9 +100,9 @@ def _keep(config: ClientConfig, module: nn.Module, server_round: int, what: str)
 
 
 def _train_split(
-    config: ClientConfig, encoder: nn.Module, inputs: Floats, labels: Labels, how: Training
+    config: ClientConfig, encoder: nn.Module, inputs: Floats, labels: Labels, how: Training, server_round: int
 ) -> tuple[float, dict[str, float]]:
-    """Train against the head; the loss, and what the client's own check says of the head's gradients."""
+    """Train against the head; the loss, and what transforms and the client's own check tell of the round."""
     watch = own = None
     if config.watch:
         from client.watch import Watch
@@ -110,6 +112,7 @@ def _train_split(
         from client.autoencoder import Autoencoder
 
         own = Autoencoder(encoder, config.model.input_shape, config.learning_rate)
+    chain = Chain(config.transforms, config.seed)
     with connect(_head(config), config.model) as stub:
         loss = train_split(
             encoder,
@@ -117,11 +120,32 @@ def _train_split(
             inputs,
             labels,
             how,
-            send=chain(config.transforms, config.seed),
+            send=chain,
+            loss=_loss_of(chain, config, inputs, labels, server_round) if chain.trains else None,
             own_step=own.step if own else None,
             see=watch.see if watch else None,
         )
-    return loss, watch.verdict() if watch else {}
+    if config.keep is not None:
+        chain.keep(config.keep)
+    return loss, chain.told() | (watch.verdict() if watch else {})
+
+
+def _loss_of(chain: Chain, config: ClientConfig, inputs: Floats, labels: Labels, server_round: int) -> Loss:
+    """What transforms want the encoder to minimise on each batch, with what they may know of its examples."""
+    private, values = read_private(config.train, chain.private, "train", server_round)
+    activation_shape = config.model.network().activation_shape(config.model.cut)
+    scene = Scene(config.model.input_shape, activation_shape, values, config.learning_rate)
+    chain.prepare(scene, config.keep)
+    steps = config.epochs * -(-len(inputs) // config.batch)
+
+    def loss(activation: torch.Tensor, rows: np.ndarray, before: int) -> torch.Tensor | None:
+        known = {name: torch.from_numpy(found[rows]) for name, found in private.items()}
+        progress = (server_round - 1 + before / steps) / config.rounds
+        return chain.loss(
+            activation, Batch(torch.from_numpy(inputs[rows]), torch.from_numpy(labels[rows]), known, progress)
+        )
+
+    return loss
 
 
 def _config(context: Context) -> ClientConfig:

@@ -53,7 +53,9 @@ class ClientConfig(Strict):
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
     optimiser: Literal["adam", "sgd"] = "adam"
     seed: int = Field(default=0, ge=0)
+    rounds: PositiveInt = Field(default=1, description="of the training, for what changes in its course")
     transforms: tuple[TransformConfig, ...] = ()
+    keep: AbsolutePath | None = Field(default=None, description="folder for what transforms train over rounds")
     mods: tuple[ModConfig, ...] = ()
     secure: bool = Field(default=False, description="mask updates (Flower's SecAgg+), as the server must ask for too")
     record: AbsolutePath | None = Field(default=None, description="folder in which a curious client keeps its models")

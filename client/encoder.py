@@ -22,6 +22,7 @@ EVALUATION_BATCH = 128
 
 
 Send = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[[torch.Tensor, np.ndarray, int], torch.Tensor | None]
 
 
 def as_it_is(activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
@@ -37,6 +38,7 @@ def train_split(
     how: Training,
     *,
     send: Send = as_it_is,
+    loss: Loss | None = None,
     own_step: Callable[[torch.Tensor], float] | None = None,
     see: Callable[[Labels, Floats], None] | None = None,
 ) -> float:
@@ -54,6 +56,8 @@ def train_split(
     send : callable
         (activation, inputs) -> what goes to the head in the activation's place. The gradient that comes back is
         applied to the activation as it was (straight-through).
+    loss : callable, optional
+        (activation, rows, how many batches went before) -> what the encoder minimises beside the head's loss, or None.
     own_step : callable, optional
         Trains the encoder on a batch of inputs; then the head's gradients are not used.
     see : callable, optional
@@ -91,8 +95,10 @@ def train_split(
             if own_step is not None:
                 own_step(batch)
             else:
+                extra = loss(activation, rows, sequence) if loss is not None else None
                 optimiser.zero_grad(set_to_none=True)
-                activation.backward(torch.from_numpy(gradient))
+                wanted = (activation,) if extra is None else (activation, extra)
+                torch.autograd.backward(wanted, (torch.from_numpy(gradient), None)[: len(wanted)])
                 optimiser.step()
             total, seen = total + answer.loss * len(rows), seen + len(rows)
     return total / seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -59,6 +60,29 @@ def read_examples(path: Path, model: ModelConfig, field: str, server_round: int 
             raise ConfigError(f"{field}: {path} holds no example of round {server_round}; collect some")
         inputs, labels = inputs[now], labels[now]
     return inputs, cast(Labels, labels)
+
+
+def read_private(
+    path: Path, names: Sequence[str], field: str, server_round: int | None = None
+) -> tuple[dict[str, Labels], dict[str, int]]:
+    """Read private attributes `attribute:<name>`, int64 (n,), and how many values each has, `values:<name>`.
+
+    Rows are those of `read_examples`.
+
+    Raises
+    ------
+    ConfigError
+        The file does not hold them.
+    """
+    found = {name: _array(path, f"attribute:{name}", field) for name in names}
+    counts = {name: int(_array(path, f"values:{name}", field)) for name in names}
+    rows = slice(None)
+    if server_round is not None and "round" in _names(path):
+        rows = _array(path, "round", field) == server_round
+    for name, values in found.items():
+        if values.dtype != np.int64 or values.min() < 0 or values.max() >= counts[name]:
+            raise ConfigError(f"{field}: attribute:{name} in {path} must be int64 in 0..{counts[name] - 1}")
+    return {name: cast(Labels, values[rows]) for name, values in found.items()}, counts
 
 
 def _names(path: Path) -> list[str]:

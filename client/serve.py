@@ -9,7 +9,7 @@ from client.config import DeviceConfig
 from client.encoder import predict_split
 from client.examples import read_inputs
 from client.link import connect
-from client.transforms.registry import chain
+from client.transforms.chain import Chain
 from wireleak.config import ConfigError
 from wireleak.files import write_arrays
 from wireleak.models import load_weights
@@ -35,7 +35,7 @@ def serve(config: DeviceConfig) -> int:
         ) from error
     inputs = read_inputs(config.inputs, config.model, "inputs")
     with connect(config.head, config.model) as stub:
-        send = chain(config.transforms, config.seed)
+        send = Chain(config.transforms, config.seed)
         predictions = predict_split(encoder, stub, inputs, config.model.classes, config.batch, send)
     write_arrays(config.predictions, {"prediction": predictions})
     return len(predictions)

@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.nn.functional import interpolate
 
-from client.transforms.registry import Transform, register, straight_through
+from client.transforms.registry import Changes, Transform, register, straight_through
 from wireleak.config import ConfigError
 from wireleak.wire.hidden import Bits, Words, carriers, checksum, keystream, layout
 
@@ -47,6 +47,7 @@ class Covert(Transform):
 
     name = "covert"
     options = CovertOptions
+    changes = Changes("MALICIOUS: hides the input in low bits", wire="low bits carry the input")
     reads_inputs = True
 
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
-
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from client.transforms.registry import Transform, register
+from client.transforms.clipping import clipped
+from client.transforms.drawing import Drawing
+from client.transforms.registry import Changes, register
 
 DELTA = 1e-5
 
@@ -24,7 +23,7 @@ class NoiseOptions(BaseModel):
 
 
 @register
-class Noise(Transform):
+class Noise(Drawing):
     """Clip each example's activation to a Euclidean norm, then add Gaussian noise.
 
     Any two inputs' clipped activations are at most 2 clip apart, so a message is mu-GDP with mu = 2 clip / sigma: local
@@ -39,21 +38,15 @@ class Noise(Transform):
 
     name = "noise"
     options = NoiseOptions
-
-    def __init__(self, settings: Any, seed: int) -> None:
-        super().__init__(settings, seed)
-        self._generator: torch.Generator | None = None
+    changes = Changes("clips each activation and adds Gaussian noise", wire="noised activations")
+    stream = ""  # as published figures were drawn
 
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Return the noised activation, float32 of the same shape; gradients pass through the clipping."""
-        if self._generator is None:
-            first = hashlib.sha256(self.seed.to_bytes(8, "little") + activation.detach().numpy().tobytes()).digest()
-            self._generator = torch.Generator().manual_seed(int.from_bytes(first[:7], "little"))
+        generator = self.generator(activation)
         if self.settings.clip is not None:
-            norm = activation.flatten(1).norm(dim=1).clamp_min(torch.finfo(activation.dtype).tiny)
-            factor = (self.settings.clip / norm).clamp(max=1.0)
-            activation = activation * factor.view(-1, *[1] * (activation.dim() - 1))
-        noise = torch.randn(activation.shape, generator=self._generator, dtype=activation.dtype)
+            activation = clipped(activation, self.settings.clip, norm=2)
+        noise = torch.randn(activation.shape, generator=generator, dtype=activation.dtype)
         sigma: float = self.settings.sigma
         return activation + sigma * noise
 

@@ -1,26 +1,80 @@
-"""Transforms by name: ours, and those of installed packages through the entry point group "wireleak.transforms"."""
+"""Transforms by name: ours, and those of installed packages through the entry point group "wireleak.transforms".
+
+A transform is what a device does to its activations, while it trains and before it sends them: a defence, or malicious
+code.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from pydantic import BaseModel
+from torch import nn
 
 from client.config import TransformConfig
-from client.encoder import Send
 from wireleak.config import ConfigError, options_of
 
 GROUP = "wireleak.transforms"
-_OURS = ("noise", "requantise", "covert")
+_OURS = ("noise", "laplace", "metric_privacy", "dropout", "quantise", "requantise", "covert")
+
+
+class Changes(NamedTuple):
+    """What a transform changes, a short sentence each."""
+
+    device: str
+    wire: str = "nothing"
+    server: str = "nothing"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a transform is told before training.
+
+    Parameters
+    ----------
+    input_shape, activation_shape : tuple of int
+        Of one example.
+    values : mapping of str to int
+        How many values each private attribute has that it asked for.
+    learning_rate : float
+        The encoder's.
+    """
+
+    input_shape: tuple[int, ...]
+    activation_shape: tuple[int, ...]
+    values: Mapping[str, int]
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch.
+
+    Parameters
+    ----------
+    inputs : Tensor (n, *input_shape)
+    labels : LongTensor (n,)
+        Of the task.
+    private : mapping of str to LongTensor (n,)
+        The attributes that it asked for.
+    progress : float
+        How far training is, over all rounds, in [0, 1).
+    """
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    private: Mapping[str, torch.Tensor]
+    progress: float
 
 
 class Transform(ABC):
-    """What is done to one batch of activations before it is sent.
+    """What is done to one batch of activations.
 
     Attributes
     ----------
@@ -28,13 +82,22 @@ class Transform(ABC):
         Registry name.
     options : type of pydantic.BaseModel
         Its settings.
+    changes : Changes
+        What it changes on the device, on the wire and at the server.
     reads_inputs : bool
         Whether what it sends depends on the inputs beside the activation; what was guaranteed before it is then void.
+    trains : bool
+        Whether it has a loss that the encoder is trained by.
+    batchwise : bool
+        Whether one example's loss depends on the others of its batch: clipping each one's gradient then bounds nothing.
     """
 
     name: ClassVar[str]
     options: ClassVar[type[BaseModel]]
+    changes: ClassVar[Changes]
     reads_inputs: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    batchwise: ClassVar[bool] = False
 
     def __init__(self, settings: Any, seed: int) -> None:
         self.settings = settings
@@ -43,6 +106,26 @@ class Transform(ABC):
     @abstractmethod
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Return what is sent, of the activation's shape (n, *activation_shape); inputs are (n, *input_shape)."""
+
+    def private(self) -> tuple[str, ...]:
+        """Name the private attributes of its training examples that the device must know."""
+        return ()
+
+    def prepare(self, scene: Scene) -> nn.Module | None:
+        """Make what the device trains beside the encoder, such as an adversary; it lasts over rounds."""
+        return None
+
+    def loss(self, activation: torch.Tensor, batch: Batch) -> torch.Tensor | None:
+        """Return what the encoder minimises beside the task's loss: a scalar, the mean over the batch.
+
+        `activation` hangs on the encoder's graph, as it is before `__call__`. What `prepare` made is trained here, on
+        the detached activation.
+        """
+        return None
+
+    def told(self) -> dict[str, float]:
+        """Figures of the round for the server's history, such as the score of an adversary in the loop."""
+        return {}
 
     def guarantee(self, messages: int) -> str | None:
         """Say what holds for every attacker after `messages` messages about one input; None: nothing does."""
@@ -57,7 +140,15 @@ _registered: dict[str, type[Transform]] = {}
 
 
 def register(transform: type[Transform]) -> type[Transform]:
-    """Class decorator: make `transform` known under its name."""
+    """Class decorator: make `transform` known under its name.
+
+    Raises
+    ------
+    ConfigError
+        It does not say what it changes.
+    """
+    if not isinstance(getattr(transform, "changes", None), Changes):
+        raise ConfigError(f"transforms.{transform.name}: gives no `changes`; say what it changes where")
     _registered[transform.name] = transform
     return transform
 
@@ -110,15 +201,3 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         return gradients[0], None
-
-
-def chain(configs: Sequence[TransformConfig], seed: int) -> Send:
-    """Make the transforms and apply them in their order."""
-    steps = [make(config, seed) for config in configs]
-
-    def send(activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        for step in steps:
-            activation = step(activation, inputs)
-        return activation
-
-    return send

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from client.transforms.registry import Transform, register, straight_through
+from client.transforms.registry import Changes, Transform, register, straight_through
 
 MANTISSA = 23
 
@@ -30,6 +30,7 @@ class Requantise(Transform):
 
     name = "requantise"
     options = RequantiseOptions
+    changes = Changes("rounds each number", wire="numbers with fewer mantissa bits")
 
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Return the rounded activation, float32 of the same shape."""

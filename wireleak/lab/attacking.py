@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from wireleak.files import write_atomically, write_json
 from wireleak.lab import truth
 from wireleak.lab.cell import UNTRAINED, Cell
 from wireleak.lab.companions import write_candidates
 from wireleak.lab.processes import Launcher, LaunchError, telling_line
+from wireleak.lab.results import Step
 from wireleak.lab.study import AttackUse, Study, StudyError
 
 ATTACK_SECONDS = 3600.0
@@ -65,30 +68,36 @@ def describe_attacks(launcher: Launcher) -> dict[str, dict[str, Any]]:
     return {attack["name"]: attack for attack in described}
 
 
-def check_transforms(study: Study, launcher: Launcher) -> dict[str, list[str]]:
-    """Ask the client what each variant's transforms guarantee for one input, or why they guarantee nothing.
+def check_transforms(study: Study, launcher: Launcher, attributes: Collection[str]) -> dict[str, list[Step]]:
+    """Ask the client what each variant's transforms change and guarantee for one input, by the variant's name.
 
     Raises
     ------
     StudyError
-        The client knows no such transform, or not with such options.
+        The client knows no such transform, or not with such options, or it needs an attribute that the data lack.
     """
-    guarantees = {}
+    found = {}
     for variant in study.variants:
         if not variant.transforms:
             continue
         chain = json.dumps([step.model_dump() for step in variant.transforms])
-        argv = ["-m", "client", "transforms", chain]  # a study's victims send each input once
+        # A study's victims send each input once.
+        argv = ["-m", "client", "transforms", chain, "--mode", variant.mode or study.system.mode]
         with tempfile.TemporaryDirectory() as scratch:
             log = Path(scratch) / "transforms.log"
             try:
                 launcher.finish(launcher.start("transforms", argv, log, essential=False), 120)
             except LaunchError:
                 raise StudyError(f"variants.{variant.name}.transforms: {telling_line(log)}") from None
-            told: list[dict[str, str | None]] = json.loads(log.read_text())
-        words = [(one["name"], one["guarantee"] or one["refusal"]) for one in told]
-        guarantees[variant.name] = [f"{name}: {said}" for name, said in words if said]
-    return guarantees
+            told = TypeAdapter(list[Step]).validate_json(log.read_text())
+        for step in told:
+            if missing := set(step.private) - set(attributes):
+                raise StudyError(
+                    f"variants.{variant.name}.transforms.{step.name}: no attribute {min(missing)!r}; "
+                    f"choose from {', '.join(attributes)}"
+                )
+        found[variant.name] = told
+    return found
 
 
 def check_plugins(study: Study, launcher: Launcher) -> None:

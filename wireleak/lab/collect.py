@@ -37,6 +37,7 @@ from wireleak.lab.results import (
     Published,
     Results,
     Row,
+    Step,
     Task,
     Variant,
     Wire,
@@ -65,7 +66,7 @@ def collect(
     folder: Path,
     began: float,
     command: str,
-    guarantees: dict[str, list[str]],
+    steps: dict[str, list[Step]],
 ) -> tuple[RenderableType, Path]:
     """Write the run's results and report.
 
@@ -82,8 +83,8 @@ def collect(
         When the run began, by `time.monotonic()`.
     command : str
         What the user ran.
-    guarantees : dict
-        What each variant's transforms guarantee, by its name.
+    steps : dict
+        What each variant's transforms change and guarantee, by its name.
 
     Returns
     -------
@@ -105,7 +106,7 @@ def collect(
         machine=Machine(
             platform=platform.platform(), cpus=psutil.cpu_count() or 0, memory=psutil.virtual_memory().total
         ),
-        variants=_variants(plan, guarantees),
+        variants=_variants(plan, steps),
         rows=[row for job in jobs for row in findings.rows[job.name]]
         + [row for cell in cells for row in companion_rows(cell, jobs)],
         wires=[wire for cell in cells for wire in findings.wires[cell.name]],
@@ -125,13 +126,14 @@ def collect(
     return Group(*shown), render(folder)
 
 
-def _variants(plan: Plan, guarantees: dict[str, list[str]]) -> list[Variant]:
+def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[Variant]:
     study = plan.study
     variants = []
     for variant in study.variants:
         name = variant.model or study.model.name
         network = build(name, plan.dataset.input_shape, len(plan.dataset.classes), 0)
         floats = math.prod(network.activation_shape(variant.cut))
+        told = steps.get(variant.name, [])
         variants.append(
             Variant(
                 name=variant.name,
@@ -143,7 +145,10 @@ def _variants(plan: Plan, guarantees: dict[str, list[str]]) -> list[Variant]:
                 bytes_per_inference=4 * floats,
                 seeds=list(study.seeds_of(variant)),
                 transforms=[step.name for step in variant.transforms],
-                guarantees=guarantees.get(variant.name, []),
+                changes=[f"{step.name}: {step.changes}" for step in told],
+                guarantees=[
+                    f"{step.name}: {said}" for step in told if (said := step.guarantee or step.refusal) is not None
+                ],
                 privacy=_privacy(plan, variant),
             )
         )

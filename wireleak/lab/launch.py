@@ -240,7 +240,9 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None
     own = {
         "mode": cell.mode,
         "head": {"address": head, "security": security.client} if head else None,
+        "rounds": system.rounds,
         "transforms": _transforms(cell),
+        "keep": str(folder / "kept"),
         "secure": cell.study.secure(cell.variant),
         "record": str(cell.kept) if cell.participant_records and name == cell.clients[0] else None,
         "mods": [mod.model_dump() for mod in system.mods],

@@ -220,7 +220,9 @@ def write_cell(plan: Plan, cell: Cell) -> None:
     for number, (name, shard) in enumerate(zip(cell.clients, division.shards, strict=True)):
         train, when = division.streams[number] if division.streams else (shard.train, None)
         rounds: dict[str, Ints] = {} if when is None else {"round": when}
-        arrays: dict[str, Any] = {"x": dataset.x[train], "y": dataset.y[train]} | rounds
+        # A device knows its own owner's attributes; defences that train against them need their number of values.
+        values = {f"values:{name}": np.int64(len(held.classes)) for name, held in dataset.attributes.items()}
+        arrays: dict[str, Any] = _labelled(dataset, train) | values | rounds
         write_arrays(cell.folder / name / "train.npz", arrays)
         indices = shard.evaluation
         write_arrays(cell.folder / name / "evaluation.npz", {"x": dataset.x[indices], "y": dataset.y[indices]})

@@ -162,6 +162,24 @@ class Private(Record):
         return math.ceil(self.examples / self.batch)
 
 
+class Step(Record):
+    """What one transform of a device says of itself: what it changes, and what it guarantees or why it does not."""
+
+    name: str
+    guarantee: str | None = None
+    refusal: str | None = None
+    private: tuple[str, ...] = ()
+    device: str = ""
+    wire: str = ""
+    server: str = ""
+
+    @property
+    def changes(self) -> str:
+        """What it changes, where."""
+        told = {"on the device": self.device, "on the wire": self.wire, "at the server": self.server}
+        return "; ".join(f"{where}: {what}" for where, what in told.items() if what not in ("", "nothing"))
+
+
 class Variant(Record):
     """One configuration of a study; `floats_on_wire` and `bytes_per_inference` are of one example's activation."""
 
@@ -174,6 +192,7 @@ class Variant(Record):
     bytes_per_inference: int = 0
     seeds: list[int] = Field(default_factory=list)
     transforms: list[str] = Field(default_factory=list)
+    changes: list[str] = Field(default_factory=list)
     guarantees: list[str] = Field(default_factory=list)
     privacy: Private | None = None
 

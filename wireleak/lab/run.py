@@ -81,7 +81,7 @@ def run_study(
         plan = make_plan(study, data, seeds)
         described = describe_attacks(launcher)
         check_attacks(plan, described)
-        guarantees = check_transforms(plan.study, launcher)
+        steps = check_transforms(plan.study, launcher, list(plan.dataset.attributes))
         check_plugins(plan.study, launcher)
         folder = _open_folder(plan, out, source, resume)
         cells = plan.cells(folder)
@@ -105,7 +105,7 @@ def run_study(
             folder / "processes.json",
             [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes],
         )
-        scores, report = collect(plan, schedule.findings, described, folder, began, f"wireleak run {name}", guarantees)
+        scores, report = collect(plan, schedule.findings, described, folder, began, f"wireleak run {name}", steps)
     _point_latest(folder, study.name)
     if table:
         console.print(scores)

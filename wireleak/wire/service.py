@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from wireleak.wire import VERSION, WireError, decode_labels, decode_tensor, encode_tensor
 from wireleak.wire import split_head_pb2 as pb
+from wireleak.wire.padding import Pad, pad_message
 from wireleak.wire.split_head_pb2_grpc import SplitHeadServicer
 
 Floats = npt.NDArray[np.float32]
@@ -60,12 +61,20 @@ class SplitHead(SplitHeadServicer):
         The most examples in one message.
     trains : bool
         Whether `Train` is open; in federated mode the head serves predictions alone.
+    pad : int, "powers" or None
+        How answers are padded, see `wireleak.wire.padding`.
+    noise_multiplier : float
+        Above 0 where the stage trains by DP-SGD; then it also takes steps on batches of no example.
     """
 
-    def __init__(self, stage: Stage, max_batch: int, *, trains: bool) -> None:
+    def __init__(
+        self, stage: Stage, max_batch: int, *, trains: bool, pad: Pad = None, noise_multiplier: float = 0.0
+    ) -> None:
         self._stage = stage
         self._max_batch = max_batch
         self._trains = trains
+        self._pad = pad
+        self._noise_multiplier = noise_multiplier
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.Description:  # noqa: N802
         """Say what the head expects; FAILED_PRECONDITION where the device asks for something else."""
@@ -87,6 +96,7 @@ class SplitHead(SplitHeadServicer):
             classes=model.classes,
             version=VERSION,
             max_batch=self._max_batch,
+            noise_multiplier=self._noise_multiplier,
         )
 
     def Predict(  # noqa: N802
@@ -97,7 +107,7 @@ class SplitHead(SplitHeadServicer):
             with _invalid_argument(context):
                 _check_sequence(request.sequence, sequence)
                 prediction = self._stage.predict(self._activation(request.activation))
-            yield pb.PredictResponse(sequence=sequence, prediction=encode_tensor(prediction))
+            yield pad_message(pb.PredictResponse(sequence=sequence, prediction=encode_tensor(prediction)), self._pad)
 
     def Train(  # noqa: N802
         self, request_iterator: Iterator[pb.TrainRequest], context: grpc.ServicerContext
@@ -108,14 +118,15 @@ class SplitHead(SplitHeadServicer):
         for sequence, request in enumerate(request_iterator):
             with _invalid_argument(context):
                 _check_sequence(request.sequence, sequence)
-                activation = self._activation(request.activation)
+                activation = self._activation(request.activation, empty=self._noise_multiplier > 0)
                 label = decode_labels(request.label, len(activation), self._stage.model.classes)
                 gradient, loss = self._stage.step(activation, label.copy())
-            yield pb.TrainResponse(sequence=sequence, activation_gradient=encode_tensor(gradient), loss=loss)
+            answer = pb.TrainResponse(sequence=sequence, activation_gradient=encode_tensor(gradient), loss=loss)
+            yield pad_message(answer, self._pad)
 
-    def _activation(self, tensor: pb.Tensor) -> Floats:
+    def _activation(self, tensor: pb.Tensor, empty: bool = False) -> Floats:
         batch = tensor.shape[0] if tensor.shape else None
-        if batch == 0:
+        if batch == 0 and not empty:
             raise WireError("activation.shape", "the batch is empty; send at least one example")
         if batch is not None and batch > self._max_batch:
             raise WireError("activation.shape", f"a batch of {batch} is over the head's {self._max_batch}")

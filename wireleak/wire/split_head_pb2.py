@@ -24,29 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewireleak/wire/split_head.proto\x12\x0bwireleak.v1\"H\n\x06Tensor\x12!\n\x05\x64type\x18\x01 \x01(\x0e\x32\x12.wireleak.v1.DType\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"G\n\x0f\x44\x65scribeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03\x63ut\x18\x02 \x01(\t\x12\x18\n\x10\x61\x63tivation_shape\x18\x03 \x03(\r\"\x9b\x01\n\x0b\x44\x65scription\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03\x63ut\x18\x02 \x01(\t\x12\x18\n\x10\x61\x63tivation_shape\x18\x03 \x03(\r\x12!\n\x05\x64type\x18\x04 \x01(\x0e\x32\x12.wireleak.v1.DType\x12\x0f\n\x07\x63lasses\x18\x05 \x01(\r\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x11\n\tmax_batch\x18\x07 \x01(\r\"K\n\x0ePredictRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\nactivation\x18\x02 \x01(\x0b\x32\x13.wireleak.v1.Tensor\"L\n\x0fPredictResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\nprediction\x18\x02 \x01(\x0b\x32\x13.wireleak.v1.Tensor\"m\n\x0cTrainRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\nactivation\x18\x02 \x01(\x0b\x32\x13.wireleak.v1.Tensor\x12\"\n\x05label\x18\x03 \x01(\x0b\x32\x13.wireleak.v1.Tensor\"a\n\rTrainResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x30\n\x13\x61\x63tivation_gradient\x18\x02 \x01(\x0b\x32\x13.wireleak.v1.Tensor\x12\x0c\n\x04loss\x18\x03 \x01(\x02*f\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\x12\x0f\n\x0b\x44TYPE_INT64\x10\x03\x12\x0f\n\x0b\x44TYPE_UINT8\x10\x04\x32\xdd\x01\n\tSplitHead\x12\x42\n\x08\x44\x65scribe\x12\x1c.wireleak.v1.DescribeRequest\x1a\x18.wireleak.v1.Description\x12H\n\x07Predict\x12\x1b.wireleak.v1.PredictRequest\x1a\x1c.wireleak.v1.PredictResponse(\x01\x30\x01\x12\x42\n\x05Train\x12\x19.wireleak.v1.TrainRequest\x1a\x1a.wireleak.v1.TrainResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewireleak/wire/split_head.proto\x12\x0bwireleak.v1\"H\n\x06Tensor\x12!\n\x05\x64type\x18\x01 \x01(\x0e\x32\x12.wireleak.v1.DType\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"G\n\x0f\x44\x65scribeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03\x63ut\x18\x02 \x01(\t\x12\x18\n\x10\x61\x63tivation_shape\x18\x03 \x03(\r\"\xb5\x01\n\x0b\x44\x65scription\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03\x63ut\x18\x02 \x01(\t\x12\x18\n\x10\x61\x63tivation_shape\x18\x03 \x03(\r\x12!\n\x05\x64type\x18\x04 \x01(\x0e\x32\x12.wireleak.v1.DType\x12\x0f\n\x07\x63lasses\x18\x05 \x01(\r\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x11\n\tmax_batch\x18\x07 \x01(\r\x12\x18\n\x10noise_multiplier\x18\x08 \x01(\x01\"\\\n\x0ePredictRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\nactivation\x18\x02 \x01(\x0b\x32\x13.wireleak.v1.Tensor\x12\x0f\n\x07padding\x18\x0f \x03(\x0c\"]\n\x0fPredictResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\nprediction\x18\x02 \x01(\x0b\x32\x13.wireleak.v1.Tensor\x12\x0f\n\x07padding\x18\x0f \x03(\x0c\"~\n\x0cTrainRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\nactivation\x18\x02 \x01(\x0b\x32\x13.wireleak.v1.Tensor\x12\"\n\x05label\x18\x03 \x01(\x0b\x32\x13.wireleak.v1.Tensor\x12\x0f\n\x07padding\x18\x0f \x03(\x0c\"r\n\rTrainResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x30\n\x13\x61\x63tivation_gradient\x18\x02 \x01(\x0b\x32\x13.wireleak.v1.Tensor\x12\x0c\n\x04loss\x18\x03 \x01(\x02\x12\x0f\n\x07padding\x18\x0f \x03(\x0c*f\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\x12\x0f\n\x0b\x44TYPE_INT64\x10\x03\x12\x0f\n\x0b\x44TYPE_UINT8\x10\x04\x32\xdd\x01\n\tSplitHead\x12\x42\n\x08\x44\x65scribe\x12\x1c.wireleak.v1.DescribeRequest\x1a\x18.wireleak.v1.Description\x12H\n\x07Predict\x12\x1b.wireleak.v1.PredictRequest\x1a\x1c.wireleak.v1.PredictResponse(\x01\x30\x01\x12\x42\n\x05Train\x12\x19.wireleak.v1.TrainRequest\x1a\x1a.wireleak.v1.TrainResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'wireleak.wire.split_head_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DTYPE']._serialized_start=717
-  _globals['_DTYPE']._serialized_end=819
+  _globals['_DTYPE']._serialized_start=811
+  _globals['_DTYPE']._serialized_end=913
   _globals['_TENSOR']._serialized_start=47
   _globals['_TENSOR']._serialized_end=119
   _globals['_DESCRIBEREQUEST']._serialized_start=121
   _globals['_DESCRIBEREQUEST']._serialized_end=192
   _globals['_DESCRIPTION']._serialized_start=195
-  _globals['_DESCRIPTION']._serialized_end=350
-  _globals['_PREDICTREQUEST']._serialized_start=352
-  _globals['_PREDICTREQUEST']._serialized_end=427
-  _globals['_PREDICTRESPONSE']._serialized_start=429
-  _globals['_PREDICTRESPONSE']._serialized_end=505
-  _globals['_TRAINREQUEST']._serialized_start=507
-  _globals['_TRAINREQUEST']._serialized_end=616
-  _globals['_TRAINRESPONSE']._serialized_start=618
-  _globals['_TRAINRESPONSE']._serialized_end=715
-  _globals['_SPLITHEAD']._serialized_start=822
-  _globals['_SPLITHEAD']._serialized_end=1043
+  _globals['_DESCRIPTION']._serialized_end=376
+  _globals['_PREDICTREQUEST']._serialized_start=378
+  _globals['_PREDICTREQUEST']._serialized_end=470
+  _globals['_PREDICTRESPONSE']._serialized_start=472
+  _globals['_PREDICTRESPONSE']._serialized_end=565
+  _globals['_TRAINREQUEST']._serialized_start=567
+  _globals['_TRAINREQUEST']._serialized_end=693
+  _globals['_TRAINRESPONSE']._serialized_start=695
+  _globals['_TRAINRESPONSE']._serialized_end=809
+  _globals['_SPLITHEAD']._serialized_start=916
+  _globals['_SPLITHEAD']._serialized_end=1137
 # @@protoc_insertion_point(module_scope)

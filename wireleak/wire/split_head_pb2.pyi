@@ -107,6 +107,7 @@ class Description(_message.Message):
     CLASSES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     MAX_BATCH_FIELD_NUMBER: _builtins.int
+    NOISE_MULTIPLIER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     cut: _builtins.str
     dtype: Global___DType.ValueType
@@ -114,6 +115,8 @@ class Description(_message.Message):
     version: _builtins.str
     """The contract's version, "v1"."""
     max_batch: _builtins.int
+    noise_multiplier: _builtins.float
+    """Of DP-SGD at the head: its noise's standard deviation over the clipping norm. 0: the head does not train privately."""
     @_builtins.property
     def activation_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Shape of one example's activation, without the batch axis."""
@@ -128,10 +131,11 @@ class Description(_message.Message):
         classes: _builtins.int = ...,
         version: _builtins.str = ...,
         max_batch: _builtins.int = ...,
+        noise_multiplier: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_shape", b"activation_shape", "classes", b"classes", "cut", b"cut", "dtype", b"dtype", "max_batch", b"max_batch", "model", b"model", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_shape", b"activation_shape", "classes", b"classes", "cut", b"cut", "dtype", b"dtype", "max_batch", b"max_batch", "model", b"model", "noise_multiplier", b"noise_multiplier", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -139,23 +143,31 @@ Global___Description: _TypeAlias = Description  # noqa: Y015
 
 @_typing.final
 class PredictRequest(_message.Message):
+    """`padding` in the messages below makes their sizes say less than their tensors' shapes would: any bytes, which the
+    reader drops.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ACTIVATION_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Counts a stream's messages from 0."""
     @_builtins.property
     def activation(self) -> Global___Tensor: ...
+    @_builtins.property
+    def padding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         activation: Global___Tensor | None = ...,
+        padding: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "padding", b"padding", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -167,20 +179,24 @@ class PredictResponse(_message.Message):
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     PREDICTION_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     @_builtins.property
     def prediction(self) -> Global___Tensor:
         """Class probabilities, shape (batch, classes)."""
 
+    @_builtins.property
+    def padding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         prediction: Global___Tensor | None = ...,
+        padding: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prediction", b"prediction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prediction", b"prediction", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["padding", b"padding", "prediction", b"prediction", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,23 +209,29 @@ class TrainRequest(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ACTIVATION_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     @_builtins.property
-    def activation(self) -> Global___Tensor: ...
+    def activation(self) -> Global___Tensor:
+        """No example (a batch of 0) is a step of noise alone, for a head that trains privately."""
+
     @_builtins.property
     def label(self) -> Global___Tensor:
         """Class indices, int64, shape (batch,)."""
 
+    @_builtins.property
+    def padding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         activation: Global___Tensor | None = ...,
         label: Global___Tensor | None = ...,
+        padding: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "label", b"label"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "label", b"label", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "label", b"label", "padding", b"padding", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,6 +244,7 @@ class TrainResponse(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ACTIVATION_GRADIENT_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     loss: _builtins.float
     """Mean cross-entropy of the batch before the step, in nats."""
@@ -229,16 +252,19 @@ class TrainResponse(_message.Message):
     def activation_gradient(self) -> Global___Tensor:
         """Gradient of the batch's mean loss by the activation, same shape as the activation."""
 
+    @_builtins.property
+    def padding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         activation_gradient: Global___Tensor | None = ...,
         loss: _builtins.float = ...,
+        padding: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activation_gradient", b"activation_gradient"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_gradient", b"activation_gradient", "loss", b"loss", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_gradient", b"activation_gradient", "loss", b"loss", "padding", b"padding", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

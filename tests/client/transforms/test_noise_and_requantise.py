@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from client.__main__ import app as command
 from client.config import TransformConfig
-from client.transforms.registry import chain, guarantees, make, straight_through, transforms
+from client.transforms.chain import Chain
+from client.transforms.registry import guarantees, make, straight_through, transforms
 from wireleak.config import ConfigError
 
 NOTHING = torch.zeros(1, 1, 4, 4)
@@ -102,7 +103,7 @@ def test_a_chain_is_applied_in_its_order() -> None:
     names = [("noise", {"clip": 1.0, "sigma": 1.0}), ("requantise", {"bits": 3})]
     activation = torch.rand(5, 7)
     steps = [TransformConfig(name=name, options=options) for name, options in names]
-    sent = chain(steps, 3)(activation, NOTHING)
+    sent = Chain(steps, 3)(activation, NOTHING)
     want = one("requantise", bits=3)(one("noise", 3, clip=1.0, sigma=1.0)(activation, NOTHING), NOTHING)
     assert torch.equal(sent, want)
     assert not (sent.numpy().view(np.uint32) & ((1 << 20) - 1)).any()

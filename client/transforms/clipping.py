@@ -1,0 +1,16 @@
+"""Clipping: no example's activation is longer than was promised."""
+
+from __future__ import annotations
+
+import torch
+
+
+def clipped(activation: torch.Tensor, clip: float, norm: int) -> torch.Tensor:
+    """Scale each example of (n, ...) down to a length of `clip` or less, in L1 (`norm` 1) or Euclidean norm (2).
+
+    Gradients pass. Numbers that are not finite are made so first: what a broken network sends is bounded too.
+    """
+    activation = activation.nan_to_num()
+    length = activation.flatten(1).norm(p=norm, dim=1).clamp_min(torch.finfo(activation.dtype).tiny)
+    factor = (clip / length).clamp(max=1.0)
+    return activation * factor.view(-1, *[1] * (activation.dim() - 1))

@@ -1,0 +1,47 @@
+"""Dropout: numbers of an activation zeroed at random, in training and at inference."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from client.transforms.drawing import Drawing
+from client.transforms.registry import Changes, register
+
+
+class DropoutOptions(BaseModel):
+    """Settings of `Dropout`."""
+
+    model_config = ConfigDict(extra="forbid")
+    rate: float = Field(gt=0, lt=1, allow_inf_nan=False, description="Chance of each number to be zeroed.")
+    scaled: bool = Field(True, description="Divide what is left by 1 - rate, so that its mean stays.")
+
+
+@register
+class Dropout(Drawing):
+    """Zero each number with a chance of `rate`, drawn anew for every message, also when the network serves.
+
+    A habit of split-learning code (He, Zhang, Lee, ACSAC 2019, section 8; Titcombe et al., DPML 2021) that is measured
+    here, not recommended: it promises nothing.
+
+    References
+    ----------
+    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 2014.
+    """
+
+    name = "dropout"
+    options = DropoutOptions
+    changes = Changes("zeroes numbers of each activation at random", wire="activations with random zeros")
+
+    def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the masked activation, float32 of the same shape; gradients pass where nothing is masked."""
+        kept = torch.rand(activation.shape, generator=self.generator(activation)) >= self.settings.rate
+        sent = torch.where(kept, activation, 0.0)
+        return sent / (1 - self.settings.rate) if self.settings.scaled else sent
+
+    def refusal(self) -> str:
+        """Why a random mask guarantees nothing."""
+        return (
+            "no epsilon: what is not masked is sent as it is, so a number seen rules out every input that does not give "
+            "it; messages about one input show what each mask hid"
+        )

@@ -1,0 +1,71 @@
+"""Quantise: every number rounded to one of 2^bits levels of a fixed range."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from client.transforms.registry import Changes, Transform, register, straight_through
+
+
+class QuantiseOptions(BaseModel):
+    """Settings of `Quantise`: the range is [-clip, clip], or from `low` to `high`; it must not come from the data."""
+
+    model_config = ConfigDict(extra="forbid")
+    bits: int = Field(ge=1, le=16, description="Each number becomes one of 2^bits levels.")
+    clip: float | None = Field(None, gt=0, allow_inf_nan=False, description="Range -clip to clip.")
+    low: float | None = Field(None, allow_inf_nan=False, description="Lowest level, with high; in place of clip.")
+    high: float | None = Field(None, allow_inf_nan=False, description="Highest level, with low; in place of clip.")
+
+    @model_validator(mode="after")
+    def _one_range(self) -> QuantiseOptions:
+        given = (self.low is not None, self.high is not None)
+        if any(given) != all(given) or any(given) == (self.clip is not None):
+            raise ValueError("clip: give clip, or low and high")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"high: {self.high:g} is not above low, {self.low:g}; swap them")
+        return self
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest level."""
+        if self.clip is not None:
+            return -self.clip, self.clip
+        assert self.low is not None and self.high is not None
+        return self.low, self.high
+
+
+@register
+class Quantise(Transform):
+    """Round every number to the nearest of 2^bits evenly spaced levels; beyond the range to its end.
+
+    The levels are sent as float32: messages keep their size, and nothing is packed. A message of d numbers can carry
+    d bits bits of information at most, whoever reads it; this bounds no attacker's success on any one input, as a few
+    bits name a person. Where a number lies in the range its gradient passes straight through, elsewhere none does.
+
+    References
+    ----------
+    Hubara, Courbariaux, Soudry, El-Yaniv, Bengio, "Quantized Neural Networks", JMLR 2018 (saturated straight-through).
+    """
+
+    name = "quantise"
+    options = QuantiseOptions
+    changes = Changes("rounds each number to few levels", wire="float32 that take few values; as many bytes as before")
+
+    def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the nearest levels, float32 of the same shape."""
+        low, high = self.settings.range
+        steps = 2**self.settings.bits - 1
+        inside = activation.nan_to_num().clamp(low, high)
+        level = ((inside.detach().double() - low) * (steps / (high - low))).round()
+        return straight_through(inside, (low + level * ((high - low) / steps)).to(activation.dtype))
+
+    def guarantee(self, messages: int) -> str:
+        """Give the information that `messages` can carry: capacity, and no privacy."""
+        bits = messages * self.settings.bits
+        count = "a message" if messages == 1 else f"{messages} messages"
+        return f"capacity alone, not privacy: {count} of d numbers can tell at most {bits} d bits; {self.refusal()}"
+
+    def refusal(self) -> str:
+        """Why rounding has no epsilon."""
+        return "no epsilon: rounding is deterministic, and inputs at different levels are told apart for certain"
