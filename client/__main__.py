@@ -50,6 +50,7 @@ def transforms(
     chain: Annotated[str, typer.Argument(help="JSON: a list of {name, options}.")],
     messages: Annotated[int, typer.Option(min=1, help="How many messages of one input's owner cross the wire.")] = 1,
     mode: Annotated[str, typer.Option(help="How the device trains: split or federated.")] = "split",
+    private: Annotated[bool, typer.Option(help="Whether it trains by DP-SGD.")] = False,
 ) -> None:
     """Check what a device would do to its activations, and print as JSON what each step guarantees.
 
@@ -66,6 +67,10 @@ def transforms(
         for step in steps:
             if step.trains and mode != "split":
                 raise ConfigError(f'transforms.{step.name}: trains the encoder against the head; set mode = "split"')
+        if private:
+            from client.transforms.soundness import check_private
+
+            check_private(steps)
         told = [
             {
                 "name": step.name,

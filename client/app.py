@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,12 +62,15 @@ def _train(config: ClientConfig, module: nn.Module, server_round: int) -> tuple[
     )
     _keep(config, module, server_round, "start")
     extras: dict[str, float] = {}
+    began = time.process_time()
     if config.mode == "split":
         loss, extras = _train_split(config, module, inputs, labels, how, server_round)
     elif config.privacy is not None:
         loss, extras["epsilon"] = train_private(module, inputs, labels, how, config.privacy, rounds=server_round)
     else:
         loss = train_whole(module, inputs, labels, how)
+    if config.mode == "split":
+        extras["device-seconds"] = time.process_time() - began
     _keep(config, module, server_round, "end")
     return loss, len(inputs), extras
 
@@ -113,21 +117,25 @@ def _train_split(
 
         own = Autoencoder(encoder, config.model.input_shape, config.learning_rate)
     chain = Chain(config.transforms, config.seed)
-    with connect(_head(config), config.model) as stub:
-        loss = train_split(
-            encoder,
-            stub,
-            inputs,
-            labels,
-            how,
-            send=chain,
-            loss=_loss_of(chain, config, inputs, labels, server_round) if chain.trains else None,
-            own_step=own.step if own else None,
-            see=watch.see if watch else None,
-        )
+    task = (inputs, labels, how)
+    loss = _loss_of(chain, config, inputs, labels, server_round) if chain.trains else None
+    see = watch.see if watch else None
+    extras: dict[str, float] = {}
+    if config.privacy is not None:
+        from client.private_split import train_split_private
+        from client.transforms.soundness import check_private
+
+        check_private(chain.steps)
+        with connect(_head(config), config.model, config.privacy.noise_multiplier) as stub:
+            mean, extras["epsilon"] = train_split_private(
+                encoder, stub, *task, config.privacy, rounds=server_round, send=chain, loss=loss, see=see
+            )
+    else:
+        with connect(_head(config), config.model) as stub:
+            mean = train_split(encoder, stub, *task, send=chain, loss=loss, own_step=own.step if own else None, see=see)
     if config.keep is not None:
         chain.keep(config.keep)
-    return loss, chain.told() | (watch.verdict() if watch else {})
+    return mean, extras | chain.told() | (watch.verdict() if watch else {})
 
 
 def _loss_of(chain: Chain, config: ClientConfig, inputs: Floats, labels: Labels, server_round: int) -> Loss:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from wireleak.config import AbsolutePath, SecurityConfig, Strict
+from wireleak.config import AbsolutePath, PadConfig, PrivacyConfig, SecurityConfig, Strict
 from wireleak.models import ModelConfig
 
 
@@ -15,6 +15,7 @@ class HeadConfig(Strict):
 
     address: str = Field(pattern=r"^.+:\d{1,5}$")
     security: SecurityConfig = SecurityConfig()
+    pad: PadConfig = None
 
 
 class TransformConfig(Strict):
@@ -29,15 +30,6 @@ class ModConfig(Strict):
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
-
-
-class PrivacyConfig(Strict):
-    """DP-SGD over the whole network, in federated mode (Abadi et al. 2016, by Opacus)."""
-
-    noise_multiplier: float = Field(gt=0, allow_inf_nan=False)
-    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    delta: float = Field(default=1e-5, gt=0, lt=1)
-    optimiser: Literal["sgd", "adam"] = "sgd"
 
 
 class ClientConfig(Strict):
@@ -65,8 +57,8 @@ class ClientConfig(Strict):
 
     @model_validator(mode="after")
     def _mode_fits(self) -> ClientConfig:
-        if self.privacy is not None and self.mode != "federated":
-            raise ValueError("privacy: DP-SGD covers the whole network; it needs federated mode")
+        if self.privacy is not None and self.objective == "autoencoder":
+            raise ValueError('privacy: an autoencoder trains without noise; set objective = "task" or drop it')
         if self.objective == "autoencoder" and self.mode != "split":
             raise ValueError("objective: an autoencoder's encoder is trained in split mode alone")
         return self

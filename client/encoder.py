@@ -81,15 +81,7 @@ def train_split(
             batch = torch.from_numpy(inputs[rows])
             activation = encoder(batch)
             sent = send(activation.detach(), batch)
-            answer = stream.ask(
-                pb.TrainRequest(
-                    sequence=sequence,
-                    activation=encode_tensor(sent.numpy()),
-                    label=encode_tensor(labels[rows]),
-                )
-            )
-            _check_sequence(answer.sequence, sequence)
-            gradient = _floats(answer.activation_gradient, "activation_gradient", tuple(activation.shape))
+            gradient, mean = exchange(stream, sequence, sent, labels[rows])
             if see is not None:
                 see(labels[rows], gradient)
             if own_step is not None:
@@ -100,8 +92,26 @@ def train_split(
                 wanted = (activation,) if extra is None else (activation, extra)
                 torch.autograd.backward(wanted, (torch.from_numpy(gradient), None)[: len(wanted)])
                 optimiser.step()
-            total, seen = total + answer.loss * len(rows), seen + len(rows)
+            total, seen = total + mean * len(rows), seen + len(rows)
     return total / seen
+
+
+def exchange(
+    stream: Stream[pb.TrainRequest, pb.TrainResponse], sequence: int, activation: torch.Tensor, labels: Labels
+) -> tuple[Floats, float]:
+    """Have the head take a step on one batch: the gradient of its mean loss by the activation, and that loss in nats.
+
+    Raises
+    ------
+    HeadError, WireError, grpc.RpcError
+        As for `train_split`.
+    """
+    request = pb.TrainRequest(
+        sequence=sequence, activation=encode_tensor(activation.numpy()), label=encode_tensor(labels)
+    )
+    answer = stream.ask(request)
+    _check_sequence(answer.sequence, sequence)
+    return _floats(answer.activation_gradient, "activation_gradient", tuple(activation.shape)), answer.loss
 
 
 def predict_split(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 
@@ -14,6 +14,7 @@ from client.config import HeadConfig
 from wireleak.models import ModelConfig
 from wireleak.wire import VERSION, WireError, open_channel
 from wireleak.wire import split_head_pb2 as pb
+from wireleak.wire.padding import Pad, pad_message
 from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
 
 DESCRIBE_SECONDS = 30.0
@@ -84,8 +85,10 @@ class Stream(Generic[Request, Response]):
 
 
 @contextmanager
-def connect(head: HeadConfig, model: ModelConfig) -> Iterator[SplitHeadStub]:
+def connect(head: HeadConfig, model: ModelConfig, noise_multiplier: float = 0.0) -> Iterator[SplitHeadStub]:
     """Open a channel to the head and make sure that it holds the other stage of this network.
+
+    What the stub streams is padded as `head.pad` says. The head must train with at least that noise multiplier.
 
     Raises
     ------
@@ -97,8 +100,8 @@ def connect(head: HeadConfig, model: ModelConfig) -> Iterator[SplitHeadStub]:
     except (OSError, ValueError) as error:
         raise HeadError(f"head.security: {error}") from error
     try:
-        stub = SplitHeadStub(channel)
-        _describe(stub, model)
+        stub = SplitHeadStub(grpc.intercept_channel(channel, _Padding(head.pad)))
+        _describe(stub, model, noise_multiplier)
         yield stub
     except grpc.RpcError as error:
         raise HeadError(f"head at {head.address}: {_reason(error)}") from error
@@ -108,7 +111,15 @@ def connect(head: HeadConfig, model: ModelConfig) -> Iterator[SplitHeadStub]:
         channel.close()
 
 
-def _describe(stub: SplitHeadStub, model: ModelConfig) -> None:
+class _Padding(grpc.StreamStreamClientInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
+    def __init__(self, pad: Pad) -> None:
+        self._pad = pad
+
+    def intercept_stream_stream(self, proceed: Callable[..., Any], call: Any, requests: Iterator[Any]) -> Any:
+        return proceed(call, (pad_message(request, self._pad) for request in requests))
+
+
+def _describe(stub: SplitHeadStub, model: ModelConfig, noise_multiplier: float) -> None:
     request = pb.DescribeRequest(
         model=model.name, cut=str(model.cut), activation_shape=model.network().activation_shape(model.cut)
     )
@@ -117,6 +128,11 @@ def _describe(stub: SplitHeadStub, model: ModelConfig) -> None:
         raise HeadError(f"version: the head speaks {description.version}, this device {VERSION}")
     if description.classes != model.classes:
         raise HeadError(f"classes: the head tells {description.classes} apart, this device expects {model.classes}")
+    if description.noise_multiplier < noise_multiplier:
+        raise HeadError(
+            f"privacy: the head trains with noise multiplier {description.noise_multiplier:g}, this device counts on "
+            f"{noise_multiplier:g}; set the server's privacy.noise_multiplier"
+        )
 
 
 def _reason(error: grpc.RpcError) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from client.config import PrivacyConfig
 from client.examples import Floats, Labels
-from wireleak.config import ConfigError
+from wireleak.config import ConfigError, PrivacyConfig
 from wireleak.measures.accounting import epsilon
-from wireleak.models.mixing import mixing_layer
+from wireleak.models.private import generators, unfit
 from wireleak.models.training import Training
 
 
@@ -24,8 +22,9 @@ def train_private(
 
     Each step draws every example with the same chance (Poisson sampling), clips each one's gradient, adds Gaussian
     noise to their sum, and hands the mean to SGD or Adam. Covered are the training examples, one at a time; the inputs
-    that the network is given afterwards are not. Sampling and noise follow from the seed, so that a study can be
-    repeated: whoever knows the seed can take the noise away, and a device in earnest draws from a secure generator.
+    that the network is given afterwards are not. Sampling and noise follow from the seed and the shard, so that a study
+    can be repeated and no two clients add the same noise: whoever knows both can take the noise away, and a device in
+    earnest draws from a secure generator.
 
     Parameters
     ----------
@@ -56,21 +55,23 @@ def train_private(
     Abadi et al., "Deep Learning with Differential Privacy", CCS 2016; Yousefpour et al., "Opacus", 2021.
     """
     network.train()
-    _check(network)
+    if (reason := unfit(network)) is not None:
+        raise ConfigError(f"privacy: {reason}")
     # Opacus takes two seconds to import, which only private training should pay for.
     from opacus import PrivacyEngine
     from torch.utils.data import DataLoader, TensorDataset
 
+    sampling, noise = generators(how, inputs, labels)
     data = TensorDataset(torch.from_numpy(inputs), torch.from_numpy(labels))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the seeded generator, which is meant, and of torch's own hooks
         module, optimiser, loader = PrivacyEngine(accountant="rdp").make_private(
             module=network,
             optimizer=_optimiser(network, privacy, how.learning_rate),
-            data_loader=DataLoader(data, batch_size=how.batch, generator=_generator(how, 0)),
+            data_loader=DataLoader(data, batch_size=how.batch, generator=sampling),
             noise_multiplier=privacy.noise_multiplier,
             max_grad_norm=privacy.max_grad_norm,
-            noise_generator=_generator(how, 1),
+            noise_generator=noise,
         )
         total, seen, steps = 0.0, 0, 0
         for _ in range(how.epochs):
@@ -87,21 +88,6 @@ def train_private(
     return total / max(seen, 1), spent
 
 
-def _check(network: nn.Module) -> None:
-    if (reason := mixing_layer(network)) is not None:
-        raise ConfigError(f"privacy: {reason}")
-    from opacus.validators import ModuleValidator
-
-    for error in ModuleValidator.validate(network):
-        raise ConfigError(f"privacy: Opacus cannot train this network: {' '.join(str(error).split())}")
-
-
 def _optimiser(network: nn.Module, privacy: PrivacyConfig, learning_rate: float) -> torch.optim.Optimizer:
     kind = torch.optim.SGD if privacy.optimiser == "sgd" else torch.optim.Adam
     return kind(network.parameters(), lr=learning_rate)
-
-
-def _generator(how: Training, stream: int) -> torch.Generator:
-    """A generator of its own for each seed, round and purpose."""
-    seed = np.random.SeedSequence([*how.seed, stream]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(seed >> 1))

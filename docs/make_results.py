@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from wireleak.lab import comparison_figures
+from wireleak.lab.comparison import NONE, Comparison, compare_defences
 from wireleak.lab.findings import titles
 from wireleak.lab.published import beside
 from wireleak.lab.results import Results, read_results
@@ -21,6 +23,11 @@ def main(folder: Path) -> None:
     print(f"Command `{results.command}`, commit `{results.commit}`, {results.created[:10]}, {machine}, ", end="")
     versions = ", ".join(f"{name} {results.versions[name]}" for name in ("python", "flwr", "torch", "grpcio"))
     print(f"{results.seconds:.0f} s; {versions}.\n")
+    compared = compare_defences(results, folder)
+    for one in compared:
+        print(defences(one, results.study), end="\n\n")
+    if compared:
+        return
     for part in (table(results, reconstruction=True), table(results, reconstruction=False), others(results)):
         if part:
             print(part, end="\n\n")
@@ -60,6 +67,25 @@ def table(results: Results, *, reconstruction: bool) -> str:
                 if control in ("", *OWN) or shared.setdefault(control, line) != line:
                     lines.append(row(board, names[board.variant], control, wanted, say=len(group) > 1))
         lines += shared.values()
+    return "\n".join(lines)
+
+
+def defences(found: Comparison, study: str) -> str:
+    """A comparison of defences: the chart, as a file beside this one, the claims, and a row a setting."""
+    picture = Path(__file__).with_name(f"{study}-{found.target}.svg")
+    picture.write_text(comparison_figures.chart_file(found))
+    lines = [f"### {found.target}", "", *(f"{line}\n" for line in comparison_figures.claims(found))]
+    lines += [f"![accuracy against what the strongest attacker learns of {found.target}]({picture.name})", ""]
+    head = ["", "setting", "accuracy", "lost", found.leak, "taken off", "strongest", "its own adversary"]
+    head += ["CPU s a round", "bytes an inference", "holds for every attacker"]
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    written = comparison_figures.written
+    for number, one in enumerate(found.points, 1):
+        bare = one.defence == NONE
+        cells = [str(number), f"**{one.title}**" if one.front else one.title, written(one.accuracy)]
+        cells += ["" if bare else written(one.lost), written(one.leak), "" if bare else written(one.gained)]
+        cells += [one.attacker, one.own or "–", f"{one.device_seconds:.2f}", f"{one.bytes:,.0f}"]
+        lines.append("| " + " | ".join([*cells, one.guarantee or "nothing"]) + " |")
     return "\n".join(lines)
 
 

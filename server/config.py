@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
-from wireleak.config import AbsolutePath, SecurityConfig, Strict
+from wireleak.config import AbsolutePath, NoisedSteps, PadConfig, SecurityConfig, Strict
 from wireleak.models import ModelConfig
 
 
@@ -15,6 +15,12 @@ class StrategyConfig(Strict):
 
     name: str = "fedavg"
     options: dict[str, Any] = Field(default_factory=dict)
+
+
+class PrivacyConfig(NoisedSteps):
+    """DP-SGD of the head, in split mode; the clients keep the account."""
+
+    batch: PositiveInt = Field(description="expected examples in a client's step, by which the noised sum is divided")
 
 
 class ServerConfig(Strict):
@@ -37,3 +43,11 @@ class ServerConfig(Strict):
     strategy: StrategyConfig = StrategyConfig()
     initial: AbsolutePath | None = Field(default=None, description="weights to begin with, of the whole network")
     record: AbsolutePath | None = Field(default=None, description="folder in which a curious server keeps updates")
+    privacy: PrivacyConfig | None = None
+    pad: PadConfig = None
+
+    @model_validator(mode="after")
+    def _mode_fits(self) -> ServerConfig:
+        if self.privacy is not None and self.mode != "split":
+            raise ValueError('privacy: in federated mode clients train the head; set mode = "split" or drop it')
+        return self

@@ -64,11 +64,17 @@ def start(config: ServerConfig) -> RunningHead:
     OSError
         The port is in use.
     """
-    stage = HeadStage(config.model, config.learning_rate)
+    stage = _stage(config)
     if (done := newest(config.checkpoints)) > 0:
         stage.load(head_path(config.checkpoints, done))
     server = _server(MAX_STREAMS)
-    service = SplitHead(stage, config.max_batch, trains=config.mode == "split")
+    service = SplitHead(
+        stage,
+        config.max_batch,
+        trains=config.mode == "split",
+        pad=config.pad,
+        noise_multiplier=config.privacy.noise_multiplier if config.privacy else 0.0,
+    )
     add_SplitHeadServicer_to_server(service, server)
     admin = _server(2)
     admin.add_generic_rpc_handlers((admin_handler(stage, config.checkpoints),))
@@ -94,6 +100,14 @@ def run(config: ServerConfig) -> None:
     stopped.wait()
     config.ready.unlink(missing_ok=True)
     head.stop()
+
+
+def _stage(config: ServerConfig) -> HeadStage:
+    if config.privacy is None:
+        return HeadStage(config.model, config.learning_rate)
+    from server.private import PrivateHeadStage
+
+    return PrivateHeadStage(config.model, config.learning_rate, config.privacy, config.seed)
 
 
 def _server(threads: int) -> grpc.Server:

@@ -15,8 +15,12 @@ from wireleak.models import save_arrays
 
 WEIGHT = "num-examples"
 TRAIN_METRICS = frozenset({WEIGHT, "train-loss"})
-# What a client may tell beside: DP-SGD's epsilon so far, and what its check of the head's gradients says.
-OPTIONAL_METRICS = frozenset({"epsilon", "gradient-likeness", "hijack-noticed-after", "hijack-suspected"})
+# What a client may tell beside: DP-SGD's epsilon so far, its CPU time, what its check of the head's gradients says,
+# and under "own/…" what its transforms say of themselves.
+OPTIONAL_METRICS = frozenset(
+    {"device-seconds", "epsilon", "gradient-likeness", "hijack-noticed-after", "hijack-suspected"}
+)
+OWN = "own/"
 EVALUATION_METRICS = frozenset({WEIGHT, "evaluation-loss", "evaluation-accuracy"})
 
 
@@ -65,7 +69,7 @@ def take_extras(replies: Mapping[int, Message]) -> dict[str, list[float]]:
     extras: dict[str, list[float]] = {}
     for reply in replies.values():
         record = reply.content.metric_records["metrics"]
-        for name in sorted(OPTIONAL_METRICS & set(record)):
+        for name in sorted(filter(_optional, record)):
             extras.setdefault(name, []).append(float(cast(float, record.pop(name))))
     return extras
 
@@ -121,7 +125,7 @@ def _check(reply: Message, metrics: frozenset[str], arrays: ArrayRecord | None) 
 
 
 def _check_metrics(record: MetricRecord, expected: frozenset[str]) -> None:
-    if set(record) - OPTIONAL_METRICS != expected:
+    if {name for name in record if not _optional(name)} != expected:
         raise UnusableError(f"metrics are {sorted(record)} where {sorted(expected)} are expected")
     for name, value in record.items():
         if isinstance(value, list) or not math.isfinite(value):
@@ -129,6 +133,10 @@ def _check_metrics(record: MetricRecord, expected: frozenset[str]) -> None:
     weight = record[WEIGHT]
     if not isinstance(weight, int) or weight < 1:
         raise UnusableError(f"metric {WEIGHT} is {weight} where a whole number of 1 or more is expected")
+
+
+def _optional(name: str) -> bool:
+    return name in OPTIONAL_METRICS or name.startswith(OWN)
 
 
 def _check_arrays(record: ArrayRecord, expected: ArrayRecord) -> None:

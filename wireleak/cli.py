@@ -110,7 +110,9 @@ def inspect(
 def attack(
     capture: Annotated[Path, typer.Argument(help="the victims' capture")],
     attack: Annotated[str, typer.Option(help="attack's name")] = "inversion",
-    target: Annotated[str, typer.Option(help='"input", "label", "member", "secret", or a private attribute')] = "input",
+    target: Annotated[
+        str, typer.Option(help='"input", "label", "member", "secret", "canary", or a private attribute')
+    ] = "input",
     device: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="capture of the attacker's own device (default: serve-attacker.pcap beside)"),
@@ -178,6 +180,41 @@ def audit(
         places = None if cuts is None else numbers(cuts)
         request = Request(model, data, task, chosen, places, tuple(option or ()), disjoint_by, seeds, quick, root)
         run_audit(request, out, jobs, console)
+
+
+@app.command(epilog="Example: wireleak defend examples/audit_model.py:make --data digits --protect slant --budget 2%")
+def defend(
+    model: Annotated[
+        str, typer.Argument(metavar="MODULE:FACTORY", help="what builds your network; or FILE.py:FACTORY")
+    ],
+    data: Annotated[str, typer.Option(help="a data set's name, a folder of images with a CSV, or a CSV of texts")],
+    budget: Annotated[str, typer.Option(help="accuracy that may be lost, 2% or 0.02")] = "2%",
+    protect: Annotated[Optional[str], typer.Option(help="attribute to train against (default: the first)")] = None,  # noqa: UP045
+    task: Annotated[Optional[str], typer.Option(help="column or attribute that the network learns")] = None,  # noqa: UP045
+    attributes: Annotated[Optional[str], typer.Option(help="private attributes, a,b (default: all)")] = None,  # noqa: UP045
+    cut: Annotated[Optional[int], typer.Option(help="where to cut (default: fewest numbers on the wire)")] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option(help="where the run's folder is made")] = Path("runs"),
+    seeds: Annotated[int, typer.Option(min=1, help="run with seeds 0 to N-1; one shows nothing")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="fewer examples, rounds and settings: a first look")] = False,
+    disjoint_by: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="group (an author, a person) of which clients, attacker and victims share no value"),
+    ] = None,
+    option: Annotated[Optional[list[str]], typer.Option(help="the data set's option, name=value; repeatable")] = None,  # noqa: UP045
+    root: Annotated[Optional[Path], typer.Option(help=DATA_HELP)] = None,  # noqa: UP045
+    jobs: Annotated[int, typer.Option(min=1, help="how many cells or attacks run at once")] = 2,
+) -> None:
+    """Try defences on your own network and say which lowers the leak most for at most that loss of accuracy."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with one_line_errors():
+        from wireleak.lab.audit import Request, words
+        from wireleak.lab.defend import defend as run_defend
+        from wireleak.lab.defend import percent
+
+        chosen = None if attributes is None else words(attributes)
+        cuts = None if cut is None else (cut,)
+        request = Request(model, data, task, chosen, cuts, tuple(option or ()), disjoint_by, seeds, quick, root)
+        run_defend(request, protect, percent(budget), out, jobs, console)
 
 
 @app.command(epilog="Example: wireleak report runs/digits-latest")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from wireleak.wire import Security
+from wireleak.wire.channel import MAX_MESSAGE_BYTES
 
 
 class ConfigError(ValueError):
@@ -34,6 +35,39 @@ def _absolute(path: Path) -> Path:
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+def _pad(pad: object) -> object:
+    number = isinstance(pad, int) and not isinstance(pad, bool) and 1 <= pad <= MAX_MESSAGE_BYTES
+    if not (pad is None or pad == "powers" or number):
+        raise ValueError(f'{pad!r} is no size; give bytes from 1 to {MAX_MESSAGE_BYTES}, or "powers"')
+    return pad
+
+
+# How messages that carry tensors are padded; see `wireleak.wire.padding`.
+PadConfig = Annotated[int | Literal["powers"] | None, BeforeValidator(_pad)]
+
+
+def _noise(multiplier: float) -> float:
+    if not multiplier > 0:
+        raise ValueError(f"{multiplier:g} is no noise, and without noise there is no epsilon; give more than 0")
+    return multiplier
+
+
+class NoisedSteps(Strict):
+    """How DP-SGD takes a step: each example's gradient clipped, Gaussian noise on their sum."""
+
+    noise_multiplier: Annotated[float, Field(allow_inf_nan=False), AfterValidator(_noise)]
+    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    optimiser: Literal["sgd", "adam"] = "sgd"
+
+
+class PrivacyConfig(NoisedSteps):
+    """DP-SGD with its accountant (Abadi et al. 2016, by Opacus)."""
+
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+
+
 Config = TypeVar("Config", bound=BaseModel)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,10 @@ class CandidatesOptions(BaseModel):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Euclidean norm to which the device clips; by default what the candidates' file says of it.",
+        description="Norm to which the device clips; by default what the candidates' file says of it.",
+    )
+    norm: Literal[1, 2] | None = Field(
+        None, description="Of the clip and of the noise: 1 (Laplace), 2 (Gaussian); by default the file's, or 2."
     )
 
 
@@ -32,9 +36,10 @@ class Candidates(Attack):
     """Name the input that a device sent, out of a few candidates, from the activation that crossed the wire.
 
     The informed attacker of reconstruction robustness: it holds the encoder and all inputs that could have been sent,
-    and lacks the choice alone. Under Gaussian noise and candidates that are equally likely, the one whose own clipped
-    activation is nearest is the most probable one, so this is the Bayes attacker, and no bound on its success may be
-    exceeded. It guesses each message by itself, although no two victims hold the same input.
+    and lacks the choice alone. Candidates are equally likely, and noise is the rarer the longer it is, so that the one
+    whose own clipped activation is nearest is the most probable one: in Euclidean norm under Gaussian and
+    metric-privacy noise, in L1 norm under Laplace noise. So this is the Bayes attacker, and no bound on its success may
+    be exceeded. It guesses each message by itself, although no two victims hold the same input.
 
     References
     ----------
@@ -52,13 +57,15 @@ class Candidates(Attack):
 
     def fit(self, knowledge: Knowledge) -> None:
         """Compute each candidate's activation without the noise."""
-        self._candidates, granted_clip = read_candidates(knowledge.files.get("candidates"))
+        granted = read_candidates(knowledge.files.get("candidates"))
+        self._candidates = granted.x
         self._codes = _activations(knowledge, self._candidates)
-        clip = self.settings.clip or granted_clip
+        self._norm = self.settings.norm or granted.norm
+        clip = self.settings.clip or granted.clip
         if clip is not None:
-            norms = np.linalg.norm(self._codes, axis=1, keepdims=True)
+            norms = np.linalg.norm(self._codes, ord=self._norm, axis=1, keepdims=True)
             self._codes *= np.minimum(1.0, clip / np.maximum(norms, 1e-30))
-        self.report |= {"candidates": len(self._candidates), "clip": clip}
+        self.report |= {"candidates": len(self._candidates), "clip": clip, "norm": self._norm}
 
     def guess(self, seen: Array) -> Array:
         """Return the most probable candidates (n, *input_shape) for activations (n, *activation_shape)."""
@@ -69,13 +76,29 @@ class Candidates(Attack):
         flat = seen.reshape(len(seen), -1)
         if flat.shape[1] != self._codes.shape[1]:
             raise ValueError(f"captures: {flat.shape[1]} values a row, where the encoder gives {self._codes.shape[1]}")
-        lengths = (self._codes**2).sum(axis=1)
-        chosen = [(lengths - 2 * flat[i : i + _BATCH] @ self._codes.T).argmin(1) for i in range(0, len(flat), _BATCH)]
+        chosen = [self._distances(flat[i : i + _BATCH]).argmin(1) for i in range(0, len(flat), _BATCH)]
         return np.concatenate(chosen).astype(np.int64)
 
+    def _distances(self, seen: Array) -> npt.NDArray[np.floating]:
+        """How far activations (n, d) are from each candidate's (n, m), but for what all candidates share."""
+        if self._norm == 1:
+            from scipy.spatial.distance import cdist
 
-def read_candidates(path: Path | None) -> tuple[Array, float | None]:
-    """Read a granted `candidates.npz`: float32 `x` (m, *input_shape), and the device's `clip` where it has one.
+            return np.asarray(cdist(seen, self._codes, "cityblock"))
+        lengths = (self._codes**2).sum(axis=1)
+        return np.asarray(lengths - 2 * seen @ self._codes.T)
+
+
+class Granted(NamedTuple):
+    """What a `candidates.npz` holds: inputs (m, *input_shape), and the device's public clip in an L1 or L2 `norm`."""
+
+    x: Array
+    clip: float | None
+    norm: int
+
+
+def read_candidates(path: Path | None) -> Granted:
+    """Read a granted `candidates.npz`: float32 `x`, and the device's `clip` and `norm` where it has them.
 
     Raises
     ------
@@ -88,11 +111,14 @@ def read_candidates(path: Path | None) -> tuple[Array, float | None]:
         with np.load(path, allow_pickle=False) as file:
             x = file["x"].astype(np.float32)
             clip = float(file["clip"]) if "clip" in file.files else None
+            norm = int(file["norm"]) if "norm" in file.files else 2
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"granted.files.candidates: {path} is no .npz with an array 'x': {error}") from None
     if len(x) < 2:
         raise ValueError(f"granted.files.candidates: {path} holds {len(x)} inputs; give at least 2")
-    return x, clip
+    if norm not in (1, 2):
+        raise ValueError(f"granted.files.candidates: {path} has norm {norm}; give 1 or 2")
+    return Granted(x, clip, norm)
 
 
 def _activations(knowledge: Knowledge, inputs: Array) -> Array:

@@ -126,6 +126,7 @@ class Inversion(Attack):
                 weights = {name: value.clone() for name, value in self._decoder.state_dict().items()}
         self._decoder.load_state_dict(weights)
         self.report |= {"epochs": epochs, "kept_epoch": kept, "validation_mse": best if len(x_held) else None}
+        self.report["held_out_loss"] = self.report["validation_mse"]
 
     def _error(self, z: Any, x: Any) -> float:
         import torch

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float32]
 # Targets that are no attribute of the surrogate.
-PLAIN_TARGETS = ("input", "label", "member", "secret")
+PLAIN_TARGETS = ("input", "label", "member", "secret", "canary")
 _HELD_OUT = 6
 
 

@@ -72,6 +72,7 @@ class Ladder(Attack):
         assert known.attribute is not None
         self._classes = known.classes
         self._model = self._trained(known.seen, known.attribute, known.held_out())
+        self.report["held_out_loss"] = self._model.held_out_loss
         self.report |= {"weights": self._model.weights, "epoch": self._model.epoch, "examples": len(known)}
         if self.settings.selectivity:
             self.report["measured"] = self._selectivity(known)

@@ -50,6 +50,7 @@ _OURS = (
     "first_layer",
     "imprint",
     "dager",
+    "secret_sharer",
 )
 
 
@@ -62,9 +63,9 @@ class Attack(ABC):
         Registry name.
     threat : ThreatModel
         What it must be granted.
-    targets : "input", "attribute", "label", "member" or "secret"
+    targets : "input", "attribute", "label", "member", "secret" or "canary"
         What it guesses: whole inputs, one private attribute, the labels of training examples, whether records were
-        trained on, or what a malicious participant hid.
+        trained on, what a malicious participant hid, or which numbers were planted in a client's text.
     reads : "serve", "train" or "updates"
         Which captures it is handed as the victims': of devices that ask for predictions, of clients in split training,
         or of Flower's own traffic; the last comes decoded as `Knowledge.training`, and `read` is not asked.
@@ -72,12 +73,13 @@ class Attack(ABC):
         Its settings, each with a default and a description.
     report : dict
         Filled by `fit` and `guess`: what a reader of meta.json should know (sizes, choices, validation scores).
-        Numbers under "measured" become rows of the results.
+        Numbers under "measured" become rows of the results. "held_out_loss" says how well it does on examples that it
+        held out of its own, by which a comparison of defences chooses the strongest of several attackers.
     """
 
     name: ClassVar[str]
     threat: ClassVar[ThreatModel]
-    targets: ClassVar[Literal["input", "attribute", "label", "member", "secret"]]
+    targets: ClassVar[Literal["input", "attribute", "label", "member", "secret", "canary"]]
     reads: ClassVar[Literal["serve", "train", "updates"]] = "serve"
     options: ClassVar[type[BaseModel]]
 
@@ -102,7 +104,7 @@ class Attack(ABC):
         ----------
         seen : numpy.ndarray
             Float32 (n, ...): rows as `read` gives them. For attacks on updates (n, 2): sender and round of each update
-            in `Knowledge.training`, or for "member" and "secret" (n, 1): a number for each row to guess.
+            in `Knowledge.training`, or for "member", "secret" and "canary" (n, 1): a number for each row to guess.
 
         Returns
         -------

@@ -112,7 +112,7 @@ class _Run:
             self._reconstruction_controls()
         elif self.kind.targets == "attribute":
             self._attribute_controls()
-        else:
+        elif self.kind.targets != "canary":
             self._label_controls()
         if self.untrained is not None and (fresh := self._knows_untrained()):
             untrained = self.untrained
@@ -194,7 +194,7 @@ class _Run:
         self.notes += [f"victims: {note}" for note in seen.notes]
         count = self.config.victims
         rows = np.arange(count, dtype=np.float32)[:, None]
-        if self.kind.targets not in ("member", "secret"):
+        if self.kind.targets not in ("member", "secret", "canary"):
             at = {unit: number for number, unit in enumerate(told.units)}
             known = [unit for unit in seen.units if unit in at]
             each = count // len(told.units)
@@ -316,6 +316,8 @@ class _Run:
         known = self.known.without_copies()
         if self.kind.targets == "member":
             return np.full((self.config.victims, 2), 0.5, np.float32)
+        if self.kind.targets == "canary":
+            return np.zeros((self.config.victims, 1), np.float32)
         if self.kind.targets == "label":
             # The task's class frequencies are public, and of all that is granted the surrogate's come nearest.
             known = replace(known, attribute=known.labels, classes=self.config.classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,10 +13,19 @@ from pydantic import BaseModel, Field
 from adversary.attacks.knowledge import Array, Knowledge
 from adversary.attacks.registry import Attack
 from adversary.attacks.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.training import Seen
 
 State = dict[str, npt.NDArray[Any]]
-# A malicious participant is client 0.
+# Who hides something, or whose text holds something, is client 0.
 _SENDER = 0
+
+
+def readable(seen: Seen) -> tuple[Mapping[str, npt.NDArray[Any]], str]:
+    """The weights of client 0's last update where one is seen, else of the last global model, and which they are."""
+    own = [one for one in seen.updates if one.sender == _SENDER]
+    if own:
+        return max(own, key=lambda one: one.round).end, "the participant's last update"
+    return seen.models[max(seen.models)], "the last global model"
 
 
 class SecretOptions(BaseModel):
@@ -46,11 +56,8 @@ class SecretAttack(Attack):
         seen, self._knowledge = knowledge.training, knowledge
         assert seen is not None and knowledge.model is not None
         self._shape = tuple(knowledge.model.input_shape)
-        own = [one for one in seen.updates if one.sender == _SENDER]
-        last = max(own, key=lambda one: one.round) if own else None
-        state = last.end if last else seen.models[max(seen.models)]
+        state, self.report["read"] = readable(seen)
         self._state: State = {name: self._crossed(value) for name, value in state.items()}
-        self.report["read"] = "the participant's last update" if last else "the last global model"
 
     def guess(self, seen: Array) -> Array:
         """Pictures (n, *input_shape) in [0, 1] for n rows."""

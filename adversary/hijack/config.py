@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
-from wireleak.config import AbsolutePath, SecurityConfig, Strict
+from wireleak.config import AbsolutePath, PadConfig, SecurityConfig, Strict
 from wireleak.models import ModelConfig
 
 
@@ -40,6 +40,7 @@ class HijackConfig(Strict):
     ready: AbsolutePath
     checkpoints: AbsolutePath
     max_batch: PositiveInt = 1024
+    pad: PadConfig = None
     surrogate: AbsolutePath
     out: AbsolutePath
     seed: int = Field(default=0, ge=0)

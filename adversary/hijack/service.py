@@ -71,7 +71,7 @@ def start(config: HijackConfig) -> Running:
     if (done := _newest(config.checkpoints)) > 0:
         rounds["Load"](done)
     server, admin = _server(_MAX_STREAMS), _server(2)
-    add_SplitHeadServicer_to_server(SplitHead(hijacker, config.max_batch, trains=True), server)
+    add_SplitHeadServicer_to_server(SplitHead(hijacker, config.max_batch, trains=True, pad=config.pad), server)
     handlers = {name: _unary(action) for name, action in rounds.items()}
     admin.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_ADMIN, handlers),))
     try:

@@ -17,7 +17,7 @@ from wireleak.models.networks import Network
 from wireleak.models.training import Training, train_whole
 
 # Modules of this package that register strategies when they are imported, beside this one.
-_OURS = ("broken", "multi_task", "song_capacity", "song_correlated", "song_low_bits", "song_sign")
+_OURS = ("broken", "canary", "multi_task", "song_capacity", "song_correlated", "song_low_bits", "song_sign")
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]

@@ -63,5 +63,10 @@ class Chain:
         return torch.stack(found).sum() if found else None
 
     def told(self) -> dict[str, float]:
-        """Figures of the round, by the step's name and the figure's."""
-        return {f"{step.name}-{name}": value for step in self.steps for name, value in step.told().items()}
+        """Figures of the round, as "own/<step>/<figure>"; a step's name that stands twice gets its place."""
+        names = [step.name for step in self.steps]
+        found: dict[str, float] = {}
+        for place, step in enumerate(self.steps):
+            shown = step.name if names.count(step.name) == 1 else f"{step.name}-{place}"
+            found |= {f"own/{shown}/{name}": value for name, value in step.told().items()}
+        return found

@@ -11,6 +11,6 @@ def clipped(activation: torch.Tensor, clip: float, norm: int) -> torch.Tensor:
     Gradients pass. Numbers that are not finite are made so first: what a broken network sends is bounded too.
     """
     activation = activation.nan_to_num()
-    length = activation.flatten(1).norm(p=norm, dim=1).clamp_min(torch.finfo(activation.dtype).tiny)
-    factor = (clip / length).clamp(max=1.0)
+    length: torch.Tensor = activation.flatten(1).norm(p=norm, dim=1).clamp_min(torch.finfo(activation.dtype).tiny)
+    factor: torch.Tensor = (clip / length).clamp(max=1.0)
     return activation * factor.view(-1, *[1] * (activation.dim() - 1))

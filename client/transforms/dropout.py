@@ -21,12 +21,13 @@ class DropoutOptions(BaseModel):
 class Dropout(Drawing):
     """Zero each number with a chance of `rate`, drawn anew for every message, also when the network serves.
 
-    A habit of split-learning code (He, Zhang, Lee, ACSAC 2019, section 8; Titcombe et al., DPML 2021) that is measured
-    here, not recommended: it promises nothing.
+    It promises nothing, whatever attacks it stops.
 
     References
     ----------
-    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 2014.
+    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 2014. He, Zhang, Lee,
+    "Attacking and Protecting Data Privacy in Edge-Cloud Collaborative Inference Systems", IEEE IoT Journal 2021 (at
+    inference, against inversion).
     """
 
     name = "dropout"
@@ -42,6 +43,6 @@ class Dropout(Drawing):
     def refusal(self) -> str:
         """Why a random mask guarantees nothing."""
         return (
-            "no epsilon: what is not masked is sent as it is, so a number seen rules out every input that does not give "
-            "it; messages about one input show what each mask hid"
+            "no epsilon of its own: what is not masked is sent as it is, so a number seen rules out whatever does not "
+            "give it, and several messages about one input show what each mask hid"
         )

@@ -65,7 +65,8 @@ class Laplace(Drawing):
             scale = 2 * self.settings.clip / self.settings.epsilon
         # The difference of two exponentials is Laplace; in float64, whose tails are not cut where float32's are.
         waits = torch.empty(2, *activation.shape, dtype=torch.float64).exponential_(generator=generator)
-        return activation + (scale * (waits[0] - waits[1])).to(activation.dtype)
+        noise: torch.Tensor = scale * (waits[0] - waits[1])
+        return activation + noise.to(activation.dtype)
 
     def guarantee(self, messages: int) -> str | None:
         """Give epsilon of `messages` about one input; None without a clip."""
@@ -79,8 +80,8 @@ class Laplace(Drawing):
             return f"local {epsilon:.3g}-DP (delta 0) for the whole input over a message ({how})"
         pure, mixed = messages * epsilon, composed(epsilon, messages, DELTA)
         return (
-            f"local {pure:.3g}-DP (delta 0) and ({mixed:.3g}, {DELTA:g})-DP for the whole input over {messages} messages "
-            f"about one input (epsilon {epsilon:g} each; {how})"
+            f"local {pure:.3g}-DP (delta 0) and ({mixed:.3g}, {DELTA:g})-DP for the whole input over {messages} "
+            f"messages about one input (epsilon {epsilon:g} each; {how})"
         )
 
     def refusal(self) -> str | None:

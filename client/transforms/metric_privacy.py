@@ -20,7 +20,7 @@ class MetricPrivacyOptions(BaseModel):
 
 @register
 class MetricPrivacy(Drawing):
-    """Add noise whose density falls as exp(-epsilon ||noise||): a direction on the sphere, a length Gamma(d, 1/epsilon).
+    """Add noise of density exp(-epsilon ||noise||): a uniform direction, a length drawn from Gamma(d, 1/epsilon).
 
     What is sent for two activations a distance r apart has densities within e^(epsilon r) of each other: d_chi-privacy
     with the Euclidean metric. Nothing is clipped, hence no local epsilon: inputs far apart stay as easy to tell apart
@@ -43,7 +43,7 @@ class MetricPrivacy(Drawing):
         direction = torch.randn(flat.shape, generator=generator, dtype=torch.float64)
         # A Gamma(d, 1) is the sum of d exponentials; torch.distributions would not draw from our generator.
         length = torch.empty(flat.shape, dtype=torch.float64).exponential_(generator=generator).sum(1, keepdim=True)
-        noise = direction / direction.norm(dim=1, keepdim=True) * length / self.settings.epsilon
+        noise: torch.Tensor = direction / direction.norm(dim=1, keepdim=True) * length / self.settings.epsilon
         return activation + noise.to(activation.dtype).view_as(activation)
 
     def guarantee(self, messages: int) -> str:
@@ -52,6 +52,6 @@ class MetricPrivacy(Drawing):
         count = "a message" if messages == 1 else f"{messages} messages about one input"
         return (
             f"d_chi-privacy, epsilon {messages * epsilon:.3g} per unit of Euclidean distance between what this step is "
-            f"given, over {count}; NOT comparable with an epsilon of local DP, of which it has none, as distances have "
-            f"no bound (mean length of the noise d/{epsilon:g} for d numbers a message)"
+            f"given, over {count}; NOT comparable with an epsilon of local differential privacy, of which it has none, "
+            f"as distances have no bound (mean length of the noise d/{epsilon:g} for d numbers a message)"
         )

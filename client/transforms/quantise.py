@@ -64,8 +64,8 @@ class Quantise(Transform):
         """Give the information that `messages` can carry: capacity, and no privacy."""
         bits = messages * self.settings.bits
         count = "a message" if messages == 1 else f"{messages} messages"
-        return f"capacity alone, not privacy: {count} of d numbers can tell at most {bits} d bits; {self.refusal()}"
+        return f"capacity, not privacy: {count} of d numbers can tell at most {bits} d bits; {self.refusal()}"
 
     def refusal(self) -> str:
         """Why rounding has no epsilon."""
-        return "no epsilon: rounding is deterministic, and inputs at different levels are told apart for certain"
+        return "no epsilon of its own: rounding is deterministic, and what goes to two levels is told apart for certain"

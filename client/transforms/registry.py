@@ -21,7 +21,21 @@ from client.config import TransformConfig
 from wireleak.config import ConfigError, options_of
 
 GROUP = "wireleak.transforms"
-_OURS = ("noise", "laplace", "metric_privacy", "dropout", "quantise", "requantise", "covert")
+_OURS = (
+    "noise",
+    "laplace",
+    "metric_privacy",
+    "dropout",
+    "quantise",
+    "requantise",
+    "covert",
+    "reversal",
+    "multidetasking",
+    "adversarial_generation",
+    "declustering",
+    "nopeek",
+    "bottleneck",
+)
 
 
 class Changes(NamedTuple):

@@ -108,6 +108,20 @@ def test_the_seed_repeats_it_and_another_round_draws_anew(shard: Any) -> None:
     assert not torch.equal(results[0], results[2])
 
 
+def test_two_clients_of_one_seed_do_not_add_the_same_noise(shard: Any) -> None:
+    """Else the difference of their updates would be free of it."""
+    inputs, labels = shard
+    added = []
+    for shift in (0.0, 1e-3):
+        bare, noisy = network(), network()
+        train_private(bare, inputs + np.float32(shift), labels, how(), privacy(max_grad_norm=0.5))
+        train_private(
+            noisy, inputs + np.float32(shift), labels, how(), privacy(max_grad_norm=0.5, noise_multiplier=3.0)
+        )
+        added.append((flat(noisy) - flat(bare)).numpy())
+    assert abs(np.corrcoef(added)[0, 1]) < 0.05
+
+
 def test_a_step_that_draws_nobody_still_adds_its_noise(shard: Any) -> None:
     """Four examples at a chance of 1/4: a third of 40 steps draws none."""
     inputs, labels = shard

@@ -14,7 +14,7 @@ from pathlib import Path
 from wireleak.data.dataset import DataError, Dataset
 
 ENTRY_POINTS = "wireleak.datasets"
-_BUILT_IN = ("blogs", "digits", "fairface", "folder", "motionsense", "omniglot", "textcsv")
+_BUILT_IN = ("blogs", "characters", "digits", "fairface", "folder", "motionsense", "omniglot", "textcsv")
 
 
 @dataclass(frozen=True)

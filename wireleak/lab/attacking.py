@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from wireleak.files import write_atomically, write_json
-from wireleak.lab import truth
+from wireleak.lab import canaries, truth
 from wireleak.lab.cell import UNTRAINED, Cell
 from wireleak.lab.companions import write_candidates
 from wireleak.lab.processes import Launcher, LaunchError, telling_line
@@ -83,6 +83,7 @@ def check_transforms(study: Study, launcher: Launcher, attributes: Collection[st
         chain = json.dumps([step.model_dump() for step in variant.transforms])
         # A study's victims send each input once.
         argv = ["-m", "client", "transforms", chain, "--mode", variant.mode or study.system.mode]
+        argv += ["--private"] * (study.privacy_of(variant) is not None)
         with tempfile.TemporaryDirectory() as scratch:
             log = Path(scratch) / "transforms.log"
             try:
@@ -194,6 +195,7 @@ def updates_seen(cell: Cell, vantage: str, target: str) -> dict[str, Any]:
     counts = {
         truth.MEMBER: lambda: len(truth.members(cell)),
         truth.SECRET: lambda: len(truth.secrets(cell)),
+        truth.CANARY: lambda: int(10 ** canaries.planting(cell).digits),
         "input": lambda: len(truth.unit_inputs(cell, vantage)[0]),
     }
     system, stream = cell.system, cell.study.stream_of(cell.variant)

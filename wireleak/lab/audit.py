@@ -139,7 +139,7 @@ def audit(request: Request, out: Path, jobs: int, console: Console) -> Path:
     from wireleak.lab.audit_report import report
 
     subject = examine(request)
-    name = f"audit-{_slug(request.model.rpartition(':')[2])}"
+    name = f"audit-{slug(request.model.rpartition(':')[2])}"
     listed = ", ".join(f"{cut} after {subject.block(cut)}" for cut in subject.network.cuts)
     console.print(f"[bold]{name}[/]: possible cuts: {listed}", highlight=False, soft_wrap=True)
     source = out / f"{name}.toml"
@@ -210,7 +210,7 @@ def study_toml(subject: Subject, name: str) -> str:
         "name": name,
         "description": f"Audit of {Path(request.model).name} on {request.data}: what each cut gives away",
         "seeds": list(range(request.seeds)),
-        "data": {"name": subject.source, "options": subject.options, "clients": 2, **_sizes(subject)},
+        "data": {"name": subject.source, "options": subject.options, "clients": 2, **sizes(subject)},
         "model": {"name": request.model},
         # Enough steps between two averages for the running statistics of batch normalisation to arrive.
         "system": {"rounds": 2 if quick else 3, "epochs": 3, "batch": 32},
@@ -245,7 +245,7 @@ def _attacks(subject: Subject) -> list[dict[str, Any]]:
         )
         options = {"epochs": 15} if quick else {}
         attacks.append({"name": "inverse-network", "targets": ["input"], "untrained": "never", "options": options})
-        victims = _sizes(subject)["victims"]
+        victims = sizes(subject)["victims"]
         for cut in [] if quick else subject.cuts:
             # Forward and backward cost three times what the device spends.
             steps = round(_SEARCH_FLOPS / (3 * max(subject.costs[cut].flops, 1) * victims))
@@ -259,7 +259,7 @@ def _attacks(subject: Subject) -> list[dict[str, Any]]:
     return attacks
 
 
-def _sizes(subject: Subject) -> dict[str, int]:
+def sizes(subject: Subject) -> dict[str, int]:
     """Examples for each role: as many as serve, and no more than there are."""
     quick, count = subject.request.quick, len(subject.dataset)
     wanted = (
@@ -332,5 +332,6 @@ def _chosen(network: Network, request: Request) -> tuple[int, ...]:
     return tuple(sorted(set(request.cuts)))
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """`name` as a study may be called."""
     return "".join(one if one.isascii() and one.isalnum() else "-" for one in name.lower()).strip("-") or "network"

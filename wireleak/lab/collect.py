@@ -18,6 +18,7 @@ import psutil
 from rich.console import Group, RenderableType
 
 from wireleak.data import dependence
+from wireleak.lab import canaries
 from wireleak.lab.attacking import attack_jobs
 from wireleak.lab.cell import Cell
 from wireleak.lab.companions import companion_rows
@@ -150,6 +151,10 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[Variant]:
                     f"{step.name}: {said}" for step in told if (said := step.guarantee or step.refusal) is not None
                 ],
                 privacy=_privacy(plan, variant),
+                pad=variant.pad,
+                proved=[f"{step.name}: {step.guarantee}" for step in told if step.guarantee is not None],
+                defence=variant.defence,
+                strength=math.nan if variant.strength is None else variant.strength,
             )
         )
     return variants
@@ -195,7 +200,8 @@ def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
     names = json.loads(cell.nodes.read_text()) if cell.nodes.exists() else {}
     own = [node for node, name in names.items() if name == cell.clients[0]]
     seen = [entry["standing"][node] for entry in rounds for node in own if node in entry.get("standing", {})]
-    if cell.variant.participant is None or not seen:
+    # Whose text an auditor planted numbers in trains honestly.
+    if cell.variant.participant is None or canaries.plants(cell) or not seen:
         return []
     return [
         Task(

@@ -1,7 +1,7 @@
 """What theory allows an attacker on a noised wire, computed for a finished cell: rows beside the measured attack's.
 
-For a variant whose devices begin with the transform `noise`. Rows carry the measured attack's names; their control
-says which bound they are, and whom it binds:
+For a variant whose devices begin with the transform `noise` or `laplace`. Rows carry the measured attack's names;
+their control says which bound they are, and whom it binds:
 
 - `bound (unbiased only)`: MSE 1/dFIL; dFIL and eta are beside it, and their quantiles over victims. Learnt decoders are
   biased and may go below it.
@@ -26,10 +26,16 @@ import numpy.typing as npt
 from wireleak.files import write_arrays
 from wireleak.lab.cell import Cell
 from wireleak.lab.results import Row
+from wireleak.measures import laplace
 from wireleak.measures.auditing import audit_messages
 from wireleak.measures.bootstrap import mean_score
 from wireleak.measures.gaussian import mu_of
-from wireleak.measures.reconstruction_robustness import success_under_mu, success_within_ball
+from wireleak.measures.reconstruction_robustness import (
+    success_among_candidates,
+    success_under_epsilon,
+    success_under_mu,
+    success_within_ball,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,26 +49,43 @@ BALL = "bound (clip ball)"
 PROVED = "bound (proved)"
 QUANTILES = {"least exposed 5 %": 0.05, "most exposed 5 %": 0.95}
 CANDIDATES = "candidates"
-# What may follow the noise: it sends nothing that it did not get from it.
-_POST_PROCESSING = frozenset({"requantise"})
+# What may follow the noise: it sends nothing of the input that it did not get from it.
+_POST_PROCESSING = frozenset({"requantise", "quantise", "dropout", "noise", "laplace", "metric-privacy"})
 # Inverting a covariance of more input values than this would take minutes.
 _LARGEST_PRIOR = 4096
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise that a variant's devices add; `clip` is None where they do not clip."""
+    """The noise that a variant's devices add.
 
-    sigma: float
+    Attributes
+    ----------
+    spread : float
+        Gaussian noise's sigma, Laplace noise's b: either way, one number tells 1 / spread^2 of Fisher information
+        about what the noise was added to.
+    clip : float or None
+        In Euclidean norm for Gaussian noise, in L1 norm for Laplace noise; None where devices do not clip.
+    norm : int
+        2 for Gaussian noise, 1 for Laplace noise.
+    """
+
+    spread: float
     clip: float | None
+    norm: int = 2
 
 
 def noise_of(cell: Cell) -> Noise | None:
     """The noise of a cell's devices; None where they add none, or do what these bounds do not cover."""
     first, *later = cell.variant.transforms or (None,)
-    if first is None or first.name != "noise" or {step.name for step in later} - _POST_PROCESSING:
+    if first is None or {step.name for step in later} - _POST_PROCESSING:
         return None
-    return Noise(float(first.options["sigma"]), first.options.get("clip"))
+    clip = first.options.get("clip")
+    if first.name == "noise":
+        return Noise(float(first.options["sigma"]), clip)
+    if first.name == "laplace":
+        return Noise(float(first.options["scale"] if clip is None else 2 * clip / first.options["epsilon"]), clip, 1)
+    return None
 
 
 def write_candidates(cell: Cell) -> Path:
@@ -71,15 +94,17 @@ def write_candidates(cell: Cell) -> Path:
     Returns
     -------
     Path
-        `candidates.npz`: float32 `x` (m, *input_shape), no input twice; `clip`, where devices clip.
+        `candidates.npz`: float32 `x` (m, *input_shape), no input twice; the noise's `norm`; `clip`, where devices clip.
     """
     path = cell.surrogate.with_name("candidates.npz")
     with np.load(cell.device("victim") / "inputs.npz", allow_pickle=False) as sent:
         x = np.unique(sent["x"], axis=0)
     arrays: dict[str, npt.NDArray[Any]] = {"x": np.random.default_rng(cell.seed).permutation(x)}
     noise = noise_of(cell)
-    if noise is not None and noise.clip is not None:
-        arrays["clip"] = np.array(noise.clip)
+    if noise is not None:
+        arrays["norm"] = np.array(noise.norm)
+        if noise.clip is not None:
+            arrays["clip"] = np.array(noise.clip)
     write_arrays(path, arrays)
     return path
 
@@ -128,10 +153,14 @@ def _success_bounds(noise: Noise, victims: int) -> list[_Values]:
     if noise.clip is None:
         return []
     prior = _chance(victims)
-    return [
-        _Values("reid", TWO_INPUTS, success_under_mu(prior, mu_of(noise.clip, noise.sigma))),
-        _Values("reid", BALL, success_within_ball(prior, noise.clip, noise.sigma)),
-    ]
+    if noise.norm == 1:
+        epsilon = laplace.epsilon_of(noise.clip, noise.spread)
+        two = success_among_candidates(prior, epsilon)
+        ball = min(two, success_under_epsilon(prior, epsilon / 2))  # beside noise alone, half as far
+    else:
+        two = success_under_mu(prior, mu_of(noise.clip, noise.spread))
+        ball = success_within_ball(prior, noise.clip, noise.spread)
+    return [_Values("reid", TWO_INPUTS, two), _Values("reid", BALL, ball)]
 
 
 def _chance(victims: int) -> float:
@@ -149,7 +178,8 @@ def _audit(job: AttackJob, noise: Noise, victims: npt.NDArray[np.float32]) -> li
     correct = int((guesses == victims).reshape(len(victims), -1).all(axis=1).sum())
     with np.load(job.cell.surrogate.with_name("candidates.npz"), allow_pickle=False) as granted:
         candidates = len(granted["x"])
-    audit = audit_messages(correct, len(victims), candidates, clip=noise.clip, sigma=noise.sigma)
+    strength = {"scale" if noise.norm == 1 else "sigma": noise.spread}
+    audit = audit_messages(correct, len(victims), candidates, clip=noise.clip, **strength)
     return [_Values("wire-epsilon", "", audit.lower), _Values("wire-epsilon", PROVED, audit.proved)]
 
 
@@ -159,8 +189,8 @@ def _error_bounds(cell: Cell, noise: Noise, victims: npt.NDArray[np.float32]) ->
     from wireleak.measures.fisher import information, unbiased_bound
     from wireleak.measures.van_trees import GaussianPrior, van_trees_bound
 
-    encoder = _clipped_encoder(cell, noise.clip)
-    told = information(encoder, torch.from_numpy(victims), noise.sigma, cell.seed)
+    encoder = _clipped_encoder(cell, noise)
+    told = information(encoder, torch.from_numpy(victims), noise.spread, cell.seed)
     if not told.dfil.any():
         return []  # nothing to differentiate by, such as words' numbers
     values = [_Values("mse", UNBIASED, unbiased_bound(told.dfil).value)]
@@ -172,11 +202,11 @@ def _error_bounds(cell: Cell, noise: Noise, victims: npt.NDArray[np.float32]) ->
         with np.load(cell.surrogate, allow_pickle=False) as granted:
             own = granted["x"][~granted["augmented"].astype(bool)]
         prior = GaussianPrior.fit(own)
-        values.append(_Values("mse", VAN_TREES, van_trees_bound(encoder, prior, noise.sigma, cell.input_shape).value))
+        values.append(_Values("mse", VAN_TREES, van_trees_bound(encoder, prior, noise.spread, cell.input_shape).value))
     return values
 
 
-def _clipped_encoder(cell: Cell, clip: float | None) -> Callable[[Tensor], Tensor]:
+def _clipped_encoder(cell: Cell, noise: Noise) -> Callable[[Tensor], Tensor]:
     """The map whose output the noise is added to."""
     from wireleak.models import ModelConfig, load_weights
 
@@ -186,11 +216,11 @@ def _clipped_encoder(cell: Cell, clip: float | None) -> Callable[[Tensor], Tenso
 
     def clipped(inputs: Tensor) -> Tensor:
         z: Tensor = encoder(inputs).flatten(1)
-        if clip is None:
+        if noise.clip is None:
             return z
         # A norm of 0 has no derivative; adding the least number to its square leaves every other norm as it is.
-        norm = (z.square().sum(1, keepdim=True) + 1e-30).sqrt()
-        return z * (clip / norm).clamp(max=1.0)
+        length = (z.square().sum(1, keepdim=True) + 1e-30).sqrt() if noise.norm == 2 else z.abs().sum(1, keepdim=True)
+        return z * (noise.clip / length.clamp_min(1e-30)).clamp(max=1.0)
 
     return clipped
 

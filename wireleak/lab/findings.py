@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from wireleak.lab.canaries import MOST
 from wireleak.lab.results import Results
 from wireleak.lab.scores import Board, Score, above_chance, boards, compare
 from wireleak.lab.vocabulary import PERCENT, VANTAGES, control, duration, measure
@@ -66,7 +67,8 @@ def finding(board: Board, title: str, name_vantage: bool = False) -> Finding:
     reconstructions MSE and re-identification are judged apart, since a low MSE with chance re-identification is what
     the attacker knew before, and a high MSE may still give away whose input it was.
     """
-    outcome, text = _reconstruction(board) if board.get("mse") is not None else _attribute(board)
+    judge = _reconstruction if board.get("mse") else _exposure if board.get("exposure") else _attribute
+    outcome, text = judge(board)
     vantage = f", by {VANTAGES.get(board.vantage, board.vantage)}" if name_vantage else ""
     where = f"{title} · {board.target} by {board.attack}{vantage}"
     return Finding(outcome, where, f"{text[0].upper()}{text[1:]}", _detail(board))
@@ -103,6 +105,19 @@ def _error_removed(board: Board) -> float | None:
     """1 - MSE / MSE of the mean image: the fraction of the variance that the reconstruction explains."""
     own, mean = board.get("mse"), board.get("mse", "mean")
     return 1 - own.value / mean.value if own and mean and mean.value > 0 else None
+
+
+def _exposure(board: Board) -> tuple[Outcome, str]:
+    times, most = board.target.rpartition("-")[2], board.get("exposure", MOST)
+    what = "a number planted once" if times == "1" else f"numbers planted {times} times"
+    limit = f", of {most.written} bits at most" if most else ""
+    score = board.get("exposure")
+    if score is not None and math.isnan(score.low):
+        one = f"{what}: {measure('exposure').label} {score.written}{limit}"
+        return "none", f"shows nothing yet of {one}; one number with one seed has no interval."
+    if beats_priors(board, "exposure"):
+        return "leak", f"exposes {what}: {_against(board, 'exposure')}{limit}."
+    return "none", f"does not expose {what}: {_against(board, 'exposure')}{limit}."
 
 
 def _attribute(board: Board) -> tuple[Outcome, str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from wireleak.lab.results import Results, Variant
+from wireleak.lab.results import Private, Results, Variant
 from wireleak.lab.scores import boards
 from wireleak.lab.vocabulary import measure
+from wireleak.measures.accounting import joint_noise_multiplier
 
 _OUTSIDE = (
     "This guarantee covers the examples that the network was trained on. It does not cover the inputs of inference, "
@@ -32,12 +33,18 @@ def private_training(results: Results, titles: dict[str, str]) -> list[str]:
 
 
 def wire_transforms(results: Results, titles: dict[str, str]) -> list[str]:
-    """Sentences on what devices did to activations before sending them, and what that guarantees; may be empty."""
+    """Sentences on what devices did to what they send, and what that guarantees; may be empty."""
     lines = []
     for variant in results.variants:
         if variant.transforms:
             said = "; ".join(variant.guarantees) or "no guarantee"
             lines.append(f"{titles[variant.name]}: {', then '.join(variant.transforms)} before sending. {said}.")
+        if variant.pad is not None:
+            to = "a power of two" if variant.pad == "powers" else f"a multiple of {variant.pad:,} bytes"
+            lines.append(
+                f"{titles[variant.name]}: messages between devices and the head are padded to {to}. Their number and "
+                "times stay visible, and Flower's messages are not padded."
+            )
     return lines
 
 
@@ -49,7 +56,20 @@ def _guarantee(results: Results, variant: Variant, title: str) -> str:
         f"{title}: DP-SGD (Opacus, {how.optimiser}), ε = {spent} at δ = {how.delta:g} by Rényi accounting; unit: one "
         f"training example among a client's {how.examples:,}; each step draws every example with a chance of 1 in "
         f"{how.steps_an_epoch} (Poisson sampling), clips its gradient to {how.max_grad_norm:g} and adds noise of "
-        f"{how.noise_multiplier:g} times that. Accuracy {_task(results, variant.name, 'accuracy')}."
+        f"{how.noise_multiplier:g} times that.{_split(how) if variant.mode == 'split' else ''} "
+        f"Accuracy {_task(results, variant.name, 'accuracy')}."
+    )
+
+
+def _split(how: Private) -> str:
+    """What else there is to say where device and head train privately on the two sides of a wire."""
+    joint = joint_noise_multiplier(how.noise_multiplier, how.noise_multiplier)
+    return (
+        " The device does so with its encoder and the head with itself, on the same sample: together one Gaussian "
+        f"mechanism of noise multiplier {joint:.3g} ({how.noise_multiplier:g}/√2), which ε is of. It covers the "
+        "weights of encoder and head that are released, if the head is honest. It covers neither activations nor "
+        "gradients nor labels, which cross the wire in training as they are: the server sees them, and an eavesdropper "
+        "on a link that is not encrypted sees them in the clear."
     )
 
 

@@ -156,7 +156,8 @@ def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
             "address": "127.0.0.1:0",
             "security": security.server,
             "ready": str(folder / "ready.json"),
-            "max_batch": 1024,
+            # DP-SGD draws batches of chance size; twice the expected one is out of its reach.
+            "max_batch": max(1024, 2 * system.batch),
             "rounds": system.rounds,
             "clients": len(cell.clients),
             "learning_rate": system.learning_rate,
@@ -168,8 +169,18 @@ def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
             "strategy": system.strategy.model_dump(),
             "initial": str(initial) if initial else None,
             "record": str(cell.received("")) if cell.server_records else None,
+            "privacy": _head_privacy(cell),
+            "pad": cell.variant.pad,
         },
     )
+
+
+def _head_privacy(cell: Cell) -> dict[str, Any] | None:
+    """How the head trains privately; in federated mode the clients train it themselves."""
+    privacy = cell.study.privacy_of(cell.variant)
+    if privacy is None or cell.mode != "split":
+        return None
+    return privacy.model_dump(exclude={"delta"}) | {"batch": cell.system.batch}
 
 
 def _start_head(cell: Cell, launcher: Launcher, security: _Security, config: Path) -> tuple[Process, str]:
@@ -193,6 +204,7 @@ def _start_hijack(cell: Cell, launcher: Launcher, security: _Security, ready: Pa
             "ready": str(ready),
             "checkpoints": str(cell.checkpoints),
             "max_batch": 1024,
+            "pad": cell.variant.pad,
             "surrogate": str(cell.surrogate),
             "out": str(cell.hijack),
             "seed": cell.seed,
@@ -239,7 +251,7 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None
     }
     own = {
         "mode": cell.mode,
-        "head": {"address": head, "security": security.client} if head else None,
+        "head": {"address": head, "security": security.client, "pad": cell.variant.pad} if head else None,
         "rounds": system.rounds,
         "transforms": _transforms(cell),
         "keep": str(folder / "kept"),
@@ -285,7 +297,11 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
                 "encoder": str(encoder),
                 "inputs": str(folder / "inputs.npz"),
                 "batch": batch,
-                "head": {"address": links[f"{prefix}serve-{device}"], "security": security.client},
+                "head": {
+                    "address": links[f"{prefix}serve-{device}"],
+                    "security": security.client,
+                    "pad": cell.variant.pad,
+                },
                 "transforms": _transforms(cell),
                 # Devices draw their noise independently of one another.
                 "seed": 2 * cell.seed + DEVICES.index(device),

@@ -16,12 +16,13 @@ from wireleak.data.partition import Shard, shards
 from wireleak.data.roles import Roles, assign_roles
 from wireleak.data.stream import plain_stream, property_stream
 from wireleak.files import write_arrays
+from wireleak.lab import canaries
 from wireleak.lab.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.study import AttackUse, Study, StudyError, Variant
 from wireleak.lab.truth import PARTICIPANTS, write_records
 from wireleak.models import build, save_weights
 from wireleak.models.factory import resolve
-from wireleak.models.mixing import mixing_layer
+from wireleak.models.private import unfit
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
     StudyError
         Names the attack and what is missing.
     """
+    canaries.check(plan.study)
     threat = plan.study.threat
     for use in plan.study.attacks:
         where = f"attacks.{use.shown}"
@@ -191,6 +193,7 @@ def _check_target(plan: Plan, where: str, target: str, kinds: str) -> None:
         "label": "training labels",
         "member": "membership",
         "secret": "a secret",
+        "canary": "planted numbers",
         "attribute": "attributes",
     }
     wanted = target if target in guesses else "attribute"
@@ -273,7 +276,7 @@ def _check_model(study: Study, dataset: Dataset) -> None:
         if variant.cut not in network.cuts:
             choices = f"{network.cuts.start} to {network.cuts.stop - 1}"
             raise StudyError(f"variants.{variant.name}.cut: {network.name} has no cut {variant.cut}; choose {choices}")
-        if study.privacy_of(variant) and (reason := mixing_layer(network.blocks)) is not None:
+        if study.privacy_of(variant) and (reason := unfit(network.blocks)) is not None:
             raise StudyError(f"variants.{variant.name}.privacy: {network.name}: {reason}")
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from markupsafe import Markup
 
 from wireleak.files import write_atomically
-from wireleak.lab import figures, localise_figures, vocabulary
+from wireleak.lab import comparison_figures, figures, localise_figures, vocabulary
+from wireleak.lab.canary_figure import exposure_chart, times_of
+from wireleak.lab.comparison import Comparison, compare_defences
 from wireleak.lab.findings import finding, findings, run_line, task_line, titles
 from wireleak.lab.guarantees import private_training, wire_transforms
 from wireleak.lab.published import beside
@@ -29,6 +31,8 @@ _REST, _HIDDEN = "framing and other messages", "unreadable (TLS)"
 _TLS_SHOWN = 2
 # What only federated training puts on a wire.
 _TRAINING = {"model-update", "global-model"}
+# What 80 columns leave beside the figures.
+_TERMINAL_NAME = 27
 _TERMINAL_MEASURES = ("mse", "ssim", "reid", "auc")
 
 
@@ -94,13 +98,19 @@ def render(run_folder: Path) -> Path:
     ValueError
         The folder holds no readable results; the message is one line.
     """
-    html = page(read_results(run_folder), read_pictures(run_folder), training_page(run_folder))
+    results = read_results(run_folder)
+    html = page(results, read_pictures(run_folder), training_page(run_folder), compare_defences(results, run_folder))
     path = run_folder / "report.html"
     write_atomically(path, html.encode())
     return path
 
 
-def page(results: Results, pictures: Sequence[Pictures] = (), training: TrainingPage | None = None) -> str:
+def page(
+    results: Results,
+    pictures: Sequence[Pictures] = (),
+    training: TrainingPage | None = None,
+    comparisons: Sequence[Comparison] = (),
+) -> str:
     """The report as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -114,7 +124,11 @@ def page(results: Results, pictures: Sequence[Pictures] = (), training: Training
     )
     environment.filters |= {"size": vocabulary.size, "duration": vocabulary.duration}
     return environment.get_template("report.html.j2").render(
-        **_context(results, pictures), training=training or TrainingPage(), localise=localise_figures
+        **_context(results, pictures),
+        training=training or TrainingPage(),
+        localise=localise_figures,
+        comparisons=comparisons,
+        comparing=comparison_figures,
     )
 
 
@@ -140,6 +154,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "wires": [(names.get(name, name), [wire for wire in wires if wire.variant == name]) for name in _names(wires)],
         "flows": flows(wires, names),
         "galleries": [(names.get(one.variant, one.variant), one, gallery(one)) for one in _first_seed_of(pictures)],
+        "exposure": exposure_chart(every, names),
         "plain": [Panel(board, names[board.variant], every) for board in plain],
         "tls": [Panel(board, names[board.variant], every) for board in every if board.link == "tls"],
         "unprotected": [wire for wire in wires if wire.link == "tls" and not wire.tls],
@@ -162,6 +177,8 @@ class Panel:
         self.finding = finding(board, title)
         self.seeds = max(score.seeds for score in board.scores)
         self.n = max(score.n for score in board.scores)
+        planted = board.get("exposure") if times_of(board) else None
+        self.scored = f"planted numbers: {planted.n}" if planted else f"{self.n} victims"
         self._scales = {name: figures.scale_of(every, name) for name in board.measures}
 
     def label(self, control: str) -> str:
@@ -322,9 +339,10 @@ def terminal_table(results: Results) -> Table:
 
     table = Table(title=f"{results.study}: what the wire gave away", title_justify="left", box=box.HORIZONTALS)
     table.padding = 0  # the box itself leaves a column's gap; 80 columns must do
-    for column in ("variant", "guessed", "measure", "attack [95 %]", "prior", "linear"):
+    table.add_column("variant: what was guessed", max_width=_TERMINAL_NAME)
+    for column in ("measure", "attack [95 %]", "prior", "linear"):
         align: Literal["right", "left"] = "right" if column in ("prior", "linear") else "left"
-        table.add_column(column, overflow="fold", justify=align, no_wrap=column != "guessed")
+        table.add_column(column, justify=align, no_wrap=True)
     names = titles(results)
     order = list(names)
     styles = {"leak": "bold red", "part": "yellow", "none": "green"}
@@ -332,13 +350,13 @@ def terminal_table(results: Results) -> Table:
     ambiguous = [key for key, count in Counter((one.variant, one.target) for one in every).items() if count > 1]
     for board in every:
         found = finding(board, "")
-        by = f"\nby {board.attack}" if (board.variant, board.target) in ambiguous else ""
+        by = f" by {board.attack}" if (board.variant, board.target) in ambiguous else ""
+        name_of = f"{names[board.variant]}: {board.target}{by}\n"
         shown = [name for name in board.measures if name in _TERMINAL_MEASURES] or board.measures[:1]
         for line, name in enumerate(shown):
             own, linear = board.get(name), board.get(name, "ridge")
             table.add_row(
-                Text(f"{names[board.variant]}\n").append(found.tag, styles[found.outcome]) if line == 0 else "",
-                f"{board.target}{by}" if line == 0 else "",
+                Text(name_of).append(found.tag, styles[found.outcome]) if line == 0 else "",
                 vocabulary.measure(name).label,
                 Text(f"{own.written} {own.interval}" if own else "–"),
                 strongest_prior(board, name),

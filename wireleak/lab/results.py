@@ -181,7 +181,10 @@ class Step(Record):
 
 
 class Variant(Record):
-    """One configuration of a study; `floats_on_wire` and `bytes_per_inference` are of one example's activation."""
+    """One configuration of a study; `floats_on_wire` and `bytes_per_inference` are of one example's activation.
+
+    `guarantees` hold what each transform guarantees or why it does not; `proved` only the former.
+    """
 
     name: str
     title: str = ""
@@ -194,7 +197,11 @@ class Variant(Record):
     transforms: list[str] = Field(default_factory=list)
     changes: list[str] = Field(default_factory=list)
     guarantees: list[str] = Field(default_factory=list)
+    proved: list[str] = Field(default_factory=list)
     privacy: Private | None = None
+    pad: int | Literal["powers"] | None = None
+    defence: str = ""
+    strength: float = math.nan
 
 
 class Published(Record):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.data.overlap import find_overlap
-from wireleak.lab import truth
+from wireleak.lab import canaries, truth
 from wireleak.lab.attacking import AttackJob
 from wireleak.lab.results import Grant, Pictures, Row
 from wireleak.measures import Score, conditional_probabilities, linear_code, score_attribute, score_reconstruction
@@ -86,6 +86,9 @@ def _score_updates(job: AttackJob, guesses: Arrays) -> list[Row]:
         return _score(job, job.target, guesses, truth.members(cell), membership_scores)
     if job.target == truth.SECRET:
         return _score(job, job.target, guesses, truth.secrets(cell), secret_scores)
+    if job.target == truth.CANARY:
+        found = canaries.exposure_scores(cell, guesses[job.use.name])
+        return [_row(job, target, control or job.use.name, score) for target, control, score in found]
     if job.target == "input":
         inputs, unit = truth.unit_inputs(cell, vantage)
         matched = {name: _matched(guess, inputs, unit) for name, guess in guesses.items()}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from wireleak.config import Strict, first_mistake
+from wireleak.config import PadConfig, PrivacyConfig, Strict, first_mistake
 from wireleak.lab.variant_checks import mistakes
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -66,15 +66,6 @@ class Model(Strict):
     name: str
 
 
-class Privacy(Strict):
-    """DP-SGD at the clients (federated mode): what Opacus is told."""
-
-    noise_multiplier: PositiveFloat
-    max_grad_norm: PositiveFloat = 1.0
-    delta: float = Field(default=1e-5, gt=0, lt=1)
-    optimiser: Literal["sgd", "adam"] = "sgd"
-
-
 class Plugin(Strict):
     """Something by its name, with its options."""
 
@@ -104,7 +95,7 @@ class System(Strict):
     objective: Literal["task", "autoencoder"] = Field(
         default="task", description="what the encoder learns from: the head's gradients, or to rebuild its input"
     )
-    privacy: Privacy | None = None
+    privacy: PrivacyConfig | None = None
 
 
 class Serve(Strict):
@@ -140,13 +131,19 @@ class Variant(Strict):
 
     name: Name
     title: str = Field(default="", description="how the report calls it; by default its cut and link")
+    defence: str = Field(default="", description='whose sweep it belongs to in a comparison of defences, or "none"')
+    strength: float | None = Field(default=None, description="its place in that sweep")
     cut: PositiveInt = 1
     link: Literal["plaintext", "tls", "mtls"] = "plaintext"
+    pad: PadConfig = Field(
+        default=None,
+        description='to how many bytes devices and the head pad what they send; "powers": to the next power of two',
+    )
     mode: Literal["split", "federated"] | None = None
     seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     model: str | None = None
     objective: Literal["task", "autoencoder"] | None = None
-    privacy: Privacy | None = None
+    privacy: PrivacyConfig | None = None
     clients: PositiveInt | None = None
     engine: Literal["processes", "simulation"] = Field(
         default="processes",
@@ -277,7 +274,7 @@ class Study(Strict):
         """Whether clients mask their updates, so that the server sees their sum alone."""
         return self.system_of(variant).strategy.name == "secagg"
 
-    def privacy_of(self, variant: Variant) -> Privacy | None:
+    def privacy_of(self, variant: Variant) -> PrivacyConfig | None:
         """DP-SGD's settings in a variant."""
         return variant.privacy or self.system.privacy
 

@@ -13,21 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.files import write_arrays
+from wireleak.lab import canaries
 from wireleak.lab.cell import Cell
 
 OTHERS, ALL = -1, -2
 PARTICIPANTS = ("participant", "malicious-participant")
-MEMBER, SECRET = "member", "secret"
+MEMBER, SECRET, CANARY = "member", "secret", canaries.CANARY
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 def senders(cell: Cell, target: str) -> list[int]:
-    """Clients whose updates are attacked: the honest ones, or the one that hides a secret in its own.
+    """Clients whose updates are attacked: the honest ones, or the one that hides or holds a secret in its own.
 
     Whose records these are is asked of clients 1 and on: client 0 may be the one that asks.
     """
     first = 1 if cell.variant.participant or (target == MEMBER and len(cell.clients) > 1) else 0
-    return [0] if target == SECRET else list(range(first, len(cell.clients)))
+    return [0] if target in (SECRET, CANARY) else list(range(first, len(cell.clients)))
 
 
 def units(cell: Cell, vantage: str, target: str) -> list[tuple[int, int]]:
@@ -73,7 +74,7 @@ def records_path(cell: Cell) -> Path:
 
 
 def secret_path(cell: Cell) -> Path:
-    """What client 0 hides, in the malicious participant's own folder."""
+    """What client 0 hides or plants, in the folder of code of its own."""
     return cell.participant / "secret.npz"
 
 
@@ -82,7 +83,9 @@ def write_records(cell: Cell) -> None:
     targets = {target for use in cell.study.attacks_on(cell.variant) for target in use.targets}
     if MEMBER in targets:
         _write_members(cell)
-    if cell.variant.participant is not None:
+    if canaries.plants(cell):
+        canaries.write(cell, secret_path(cell))
+    elif cell.variant.participant is not None:
         with np.load(cell.folder / cell.clients[0] / "train.npz", allow_pickle=False) as own:
             # Distinct ones, and the first: what is hidden does not depend on how well it hides.
             _, first = np.unique(own["x"], axis=0, return_index=True)

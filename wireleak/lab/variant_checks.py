@@ -39,15 +39,16 @@ def _training(study: Study, variant: Variant) -> Iterator[str]:
     if "cut" not in variant.model_fields_set and (mode == "split" or study.serve.devices):
         yield "cut: is missing; say after which block a device sends"
     if study.privacy_of(variant):
-        if mode != "federated":
-            yield (
-                "privacy: DP-SGD covers the whole network, which a client trains in federated mode alone; "
-                'set mode = "federated"'
-            )
+        if variant.server == "hijack":
+            yield "privacy: a hijacked server adds no noise and may mix examples, so nothing is guaranteed; drop one"
+        if study.objective_of(variant) == "autoencoder":
+            yield 'privacy: an autoencoder trains without noise; set objective = "task" or drop privacy'
         if study.system_of(variant).optimiser != "adam":
             yield "privacy: DP-SGD has an optimiser of its own, privacy.optimiser; drop system.optimiser"
     if (variant.server == "hijack" or study.objective_of(variant) == "autoencoder") and mode != "split":
         yield 'mode: a hijacked server and autoencoders need mode = "split"'
+    if variant.pad is not None and mode != "split" and not study.serve.devices:
+        yield "pad: pads what devices and the head send one another, and here they send nothing; drop it"
 
 
 def _federation(study: Study, variant: Variant) -> Iterator[str]:

@@ -145,6 +145,23 @@ MEASURES = {
     ),
     "bits-per-query": Measure("Bits a query", "bits of the secret that one answered query carries", places=1),
     "queries": Measure("Queries", "questions to the released model", False, places=0),
+    "exposure": Measure(
+        "Exposure",
+        "bits by which a planted number is likelier to the model than any number would be: log2 of how many numbers "
+        "there are, less log2 of its rank among them; 1.44 on average for a number that the model never saw, and all "
+        "the bits (13.3 of four digits) for the likeliest of all; another planted number that is likelier costs it",
+        low=0.0,
+        places=1,
+        unit="bits",
+    ),
+    "exposure-extrapolated": Measure(
+        "Extrapolated exposure",
+        "the same by a skew-normal fitted to 1,000 numbers that were never planted, which is not limited by how many "
+        "numbers there are",
+        low=0.0,
+        places=1,
+        unit="bits",
+    ),
     "words-moved": Measure("Words moved", "words whose embedding an update moved, mean over updates", False, places=0),
     "balanced-accuracy": Measure(
         "Balanced accuracy", "share guessed right, each class counting the same", low=0.0, high=1.0, percent=True
@@ -191,7 +208,8 @@ MEASURES = {
     ),
     "dfil": Measure(
         "dFIL",
-        "Fisher information of a message about each input value, Tr(JᵀJ)/(dσ²), mean over victims",
+        "Fisher information of a message about each input value, Tr(JᵀJ)/(dσ²), mean over victims; Laplace noise has "
+        "its scale b in σ's place",
         low=0.0,
     ),
     "eta": Measure(
@@ -225,6 +243,9 @@ MEASURES = {
         low=-1.0,
         high=1.0,
     ),
+    "device-seconds": Measure(
+        "Device CPU", "CPU time of a client's training in the last round", False, low=0.0, places=2, unit="s"
+    ),
     "hijack-suspected": Measure(
         "Hijack suspected", "share of the clients whose check says that the gradients are not of the task", percent=True
     ),
@@ -240,6 +261,7 @@ CONTROLS = {
     "mean": Control("mean image", "the average of the attacker's own data, the same guess for every victim", True),
     "background": Control("empty image", "an all-background picture for every victim", True),
     "shuffled": Control("shuffled activations", "the attack, handed some other victim's activation", True, ""),
+    "unplanted": Control("numbers never planted", "random numbers that no text held, by the same model", True, ""),
     "majority": Control("majority class", "always the attribute's commonest value", True),
     "conditional-majority": Control(
         "majority given the task label", "the commonest value among inputs with the same task label", True
@@ -273,6 +295,9 @@ CONTROLS = {
         bound=True,
     ),
     "bound (proved)": Control("proved by the noise", "what clip and noise prove of one message", bound=True),
+    "bound (likeliest)": Control(
+        "likeliest of all", "log2 of how many numbers there are: what the likeliest has", bound=True
+    ),
     "least exposed 5 %": Control("least exposed 5 %", "the value that 5 % of the victims stay below", bound=True),
     "most exposed 5 %": Control("most exposed 5 %", "the value that 5 % of the victims exceed", bound=True),
 }

@@ -15,6 +15,15 @@ Conversion = Literal["improved", "classic"]
 ORDERS: tuple[float, ...] = (1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 3.5, 4, 4.5, *range(5, 64), 128, 256, 512)
 
 
+def joint_noise_multiplier(*parts: float) -> float:
+    """Noise multiplier of several Gaussian mechanisms taken as one, where a record touches all of them at once.
+
+    Each part's output over its clipping norm moves by 1 at most, so all together by sqrt(k) under the same noise: k
+    parts of noise multiplier s are one of s / sqrt(k). In terms of Dong, Roth, Su (JRSS B 2022): mu^2 adds up.
+    """
+    return 1 / math.sqrt(sum(part**-2 for part in parts))
+
+
 def epsilon(
     noise_multiplier: float,
     sample_rate: float,

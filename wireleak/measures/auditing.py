@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from wireleak.measures import laplace
 from wireleak.measures.gaussian import epsilon_of, mu_of
 
 
@@ -104,16 +105,28 @@ def audit_messages(
     candidates: int,
     *,
     clip: float | None,
-    sigma: float,
+    sigma: float | None = None,
+    scale: float | None = None,
     delta: float = 1e-5,
     confidence: float = 0.95,
 ) -> Audit:
     """Audit clipped and noised messages by an attack that names the inputs they carry, as in `from_messages`.
 
+    Parameters
+    ----------
+    clip, sigma, scale : float
+        Of the noise: Gaussian of `sigma` after a clip in Euclidean norm, or Laplace of `scale` after one in L1 norm,
+        whose proved epsilon needs no delta.
+
     Raises
     ------
     ValueError
-        There is no clip: no epsilon is named.
+        There is no clip: no epsilon is named. Neither or both of sigma and scale are given.
     """
-    proved = epsilon_of(mu_of(clip, sigma), delta)
+    if sigma is not None and scale is None:
+        proved = epsilon_of(mu_of(clip, sigma), delta)
+    elif scale is not None and sigma is None:
+        proved = laplace.epsilon_of(clip, scale)
+    else:
+        raise ValueError("sigma: give sigma (Gaussian noise) or scale (Laplace noise)")
     return Audit(from_messages(correct, guesses, candidates, delta, confidence), proved, delta, confidence)

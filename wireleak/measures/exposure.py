@@ -9,6 +9,7 @@ Networks", USENIX Security 2019; as in tensorflow/privacy, `secret_sharer/exposu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,8 @@ def by_rank(secret: float, candidates: npt.ArrayLike) -> float:
     ValueError
         There are no candidates, or a value is not finite.
     """
-    found = _checked(secret, candidates)
+    _finite([secret])
+    found = _finite(candidates)
     rank = max(1, int((found <= secret).sum()))
     return math.log2(len(found)) - math.log2(rank)
 
@@ -56,21 +58,33 @@ def by_extrapolation(secret: float, sampled: npt.ArrayLike) -> float:
     ValueError
         Fewer than ten samples, or a value is not finite.
     """
+    return extrapolation(sampled)(secret)
+
+
+def extrapolation(sampled: npt.ArrayLike) -> Callable[[float], float]:
+    """The same for many secrets: from a secret's log-perplexity to its exposure, by a distribution fitted once."""
     from scipy.stats import skewnorm
 
-    found = _checked(secret, sampled)
+    found = _finite(sampled)
     if len(found) < 10:
         raise ValueError(f"exposure: {len(found)} sampled secrets are too few to fit a distribution; draw 10 or more")
+    centre, spread = found.mean(), found.std()
+    if not spread:
+        # Nothing tells them apart: as a tie, a secret like all others is not exposed.
+        return lambda secret: 0.0 if secret >= centre else math.inf
     # The fit starts at the origin, far from these; it is told where to look.
-    centre, spread = found.mean(), found.std() or 1.0
-    shape, place, scale = skewnorm.fit((found - centre) / spread)
-    at = (secret - centre) / spread
-    below = float(skewnorm.logcdf(at, shape, place, scale))
-    return max(0.0, -below / math.log(2))
+    fitted = skewnorm.fit((found - centre) / spread)
+
+    def exposure(secret: float) -> float:
+        _finite([secret])
+        below = float(skewnorm.logcdf((secret - centre) / spread, *fitted))
+        return max(0.0, -below / math.log(2))
+
+    return exposure
 
 
-def _checked(secret: float, others: npt.ArrayLike) -> Doubles:
-    found = np.asarray(others, np.float64)
-    if not found.size or not np.isfinite(found).all() or not math.isfinite(secret):
+def _finite(perplexities: npt.ArrayLike) -> Doubles:
+    found = np.asarray(perplexities, np.float64)
+    if not found.size or not np.isfinite(found).all():
         raise ValueError("exposure: perplexities must be finite and at least one candidate's be given")
     return found

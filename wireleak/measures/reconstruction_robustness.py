@@ -55,6 +55,23 @@ def success_under_epsilon(prior: float, epsilon: float, delta: float = 0.0) -> f
     return 1.0 if epsilon >= -math.log(prior) else min(1.0, prior * math.exp(epsilon) + delta)
 
 
+def success_among_candidates(prior: float, epsilon: float) -> float:
+    """Return the most that naming one of equally likely inputs can succeed under epsilon-DP, delta = 0.
+
+    prior e^epsilon / (1 - prior + prior e^epsilon), for `prior` = 1/m of m inputs: randomised response attains it. A
+    guess names one input, so that the m chances of naming each sum to one, which `success_under_epsilon` does not use.
+
+    Raises
+    ------
+    ValueError
+        `prior` is no probability, or `epsilon` is negative.
+    """
+    from scipy.special import expit, logit
+
+    _check(prior, epsilon)
+    return prior if prior in (0.0, 1.0) else float(expit(logit(prior) + epsilon))
+
+
 def success_within_ball(prior: float, clip: float | None, sigma: float) -> float:
     """Return the most that any attacker's success can be on one message, clipped to `clip`, with noise of `sigma`.
 

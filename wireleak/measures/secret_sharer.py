@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, PositiveInt
 
-from wireleak.measures.exposure import by_extrapolation, by_rank
+from wireleak.config import Strict
+from wireleak.measures.exposure import by_rank, extrapolation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +30,13 @@ _CHUNK = 2048
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
+
+
+class Planting(Strict):
+    """What is planted: the auditor's settings, which whoever draws the numbers and whoever plants them share."""
+
+    times: tuple[PositiveInt, ...] = Field((1, 4, 16, 64), min_length=1, description="how often, one for each number")
+    digits: int = Field(4, ge=2, le=6, description="of each number; an attacker ranks all numbers of so many digits")
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,16 @@ def draw_canaries(times: Sequence[int], digits: int, rng: np.random.Generator) -
     return {f"{number:0{digits}d}": count for number, count in zip(drawn.tolist(), times, strict=True)}
 
 
+def sentences(canaries: dict[str, int]) -> tuple[Floats, Ints]:
+    """Windows and classes of every canary's sentence, as often as each is planted."""
+    parts = [windows(f"{PHRASE}{digits}.") for digits, count in canaries.items() for _ in range(count)]
+    inputs, classes = zip(*parts, strict=True)
+    return np.concatenate(inputs), np.concatenate(classes)
+
+
 def planted(text: str, canaries: dict[str, int]) -> tuple[Floats, Ints]:
-    """Windows and classes of the text and, as often as each is planted, of every canary's sentence."""
-    sentences = [f"{PHRASE}{digits}." for digits, count in canaries.items() for _ in range(count)]
-    parts = [windows(text), *(windows(sentence) for sentence in sentences)]
+    """Windows and classes of the text and of what is planted in it."""
+    parts = [windows(text), sentences(canaries)]
     inputs, classes = zip(*parts, strict=True)
     return np.concatenate(inputs), np.concatenate(classes)
 
@@ -110,12 +125,20 @@ def exposures(
     samples : int
         How many, at most.
     """
-    found = perplexities(blocks, len(next(iter(canaries))))
+    return exposures_among(perplexities(blocks, len(next(iter(canaries)))), canaries, rng, samples)
+
+
+def exposures_among(
+    all_numbers: npt.ArrayLike, canaries: dict[str, int], rng: np.random.Generator, samples: int = 1000
+) -> list[Canary]:
+    """The same from the log-perplexities of all numbers (10 ** digits,) in order, in bits: those of `perplexities`."""
+    found = np.asarray(all_numbers, np.float64)
     own = np.array([int(digits) for digits in canaries])
     others = np.setdiff1d(np.arange(len(found)), own)
     sampled = found[rng.choice(others, min(samples, len(others)), replace=False)]
+    extrapolated = extrapolation(sampled)
     return [
-        Canary(digits, times, at := float(found[int(digits)]), by_rank(at, found), by_extrapolation(at, sampled))
+        Canary(digits, times, at := float(found[int(digits)]), by_rank(at, found), extrapolated(at))
         for digits, times in canaries.items()
     ]
 

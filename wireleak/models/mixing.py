@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+FIX = "opacus.validators.ModuleValidator.fix(network) makes one"
+
 
 def mixing_layer(network: nn.Module) -> str | None:
     """Why a network cannot be trained with per-example clipping, naming its first BatchNorm; None where it can.
@@ -14,6 +16,6 @@ def mixing_layer(network: nn.Module) -> str | None:
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             return (
                 f"layer {name} is {type(layer).__name__}, which mixes the examples of a batch, so clipping each one's "
-                "gradient bounds nobody's influence; choose a network with GroupNorm in its place"
+                f"gradient bounds nobody's influence; choose a network with GroupNorm in its place ({FIX})"
             )
     return None

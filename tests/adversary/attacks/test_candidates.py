@@ -7,13 +7,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import laplace
 from torch import nn
 
-from adversary.attacks.candidates import Candidates, CandidatesOptions
+from adversary.attacks.candidates import Candidates, CandidatesOptions, read_candidates
 from adversary.attacks.knowledge import Knowledge
 from adversary.attacks.run import attack
 from wireleak.measures.gaussian import epsilon_of
-from wireleak.measures.reconstruction_robustness import success_under_mu, success_within_ball
+from wireleak.measures.reconstruction_robustness import (
+    success_among_candidates,
+    success_under_mu,
+    success_within_ball,
+)
 from wireleak.models import ModelConfig, build, save_weights
 from wireleak.models.networks import register
 
@@ -75,10 +80,10 @@ def encoded():
     return SimpleNamespace(encoder=encoder, x=x.numpy(), z=z.double().numpy())
 
 
-def informed(encoded, tmp_path, clip, from_file=True):
+def informed(encoded, tmp_path, clip, from_file=True, norm=2):
     """The attack, fitted on what a device with this clip makes public."""
     save_weights(encoded.encoder, tmp_path / "encoder.safetensors")
-    public = {"clip": np.array(clip)} if from_file else {}
+    public = {"clip": np.array(clip), "norm": np.array(norm)} if from_file else {}
     np.savez(tmp_path / "candidates.npz", x=encoded.x, **public)
     empty = np.zeros(0, np.float32)
     knowledge = Knowledge(
@@ -93,13 +98,14 @@ def informed(encoded, tmp_path, clip, from_file=True):
         encoder=tmp_path / "encoder.safetensors",
         files={"candidates": tmp_path / "candidates.npz"},
     )
-    attack = Candidates(CandidatesOptions(clip=None if from_file else clip), seed=0)
+    options = CandidatesOptions() if from_file else CandidatesOptions(clip=clip, norm=norm)
+    attack = Candidates(options, seed=0)
     attack.fit(knowledge)
     return attack
 
 
-def clipped(z, clip):
-    return z * np.minimum(1, clip / np.linalg.norm(z, axis=1, keepdims=True))
+def clipped(z, clip, norm=2):
+    return z * np.minimum(1, clip / np.linalg.norm(z, ord=norm, axis=1, keepdims=True))
 
 
 @pytest.mark.parametrize("from_file", [True, False])
@@ -120,6 +126,35 @@ def test_it_is_the_bayes_attacker(encoded, tmp_path, from_file):
     assert (chosen == posterior.argmax(1))[ties[:, -1] - ties[:, -2] > 1e-3].all()
     assert (chosen == sent).mean() == pytest.approx(posterior.max(1).mean(), abs=0.06)
     assert np.array_equal(attack.guess(z.astype(np.float32)), encoded.x[chosen])
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_it_is_the_bayes_attacker_of_laplace_noise_too(encoded, tmp_path, from_file):
+    """The likeliest by scipy's density of each number; and no oftener right than epsilon allows."""
+    clip, n, m = 10.0, 600, len(encoded.x)
+    attack = informed(encoded, tmp_path, clip, from_file, norm=1)
+    assert attack.report["norm"] == 1
+    rng = np.random.default_rng(3)
+    codes = clipped(encoded.z, clip, 1)
+    assert np.abs(encoded.z).sum(1).min() > clip
+    for epsilon in (4.0, 60.0):
+        scale = 2 * clip / epsilon
+        sent = rng.integers(0, m, n)
+        z = (codes[sent] + rng.laplace(scale=scale, size=(n, 32))).astype(np.float32)
+        log = laplace.logpdf(z[:, None], codes, scale).sum(2)
+        chosen = attack.choose(z)
+        best = np.sort(log, 1)
+        assert (chosen == log.argmax(1))[best[:, -1] - best[:, -2] > 1e-3].all()
+        bound = success_among_candidates(1 / m, epsilon)
+        assert (chosen == sent).mean() <= bound + 3 * math.sqrt(bound * (1 - bound) / n)
+    by_euclid = ((z[:, None] - codes) ** 2).sum(2).argmin(1)
+    assert (chosen == sent).mean() > (by_euclid == sent).mean() > 2 / m
+
+
+def test_a_norm_that_is_neither_is_refused(tmp_path):
+    np.savez(tmp_path / "candidates.npz", x=np.zeros((3, 4), np.float32), norm=np.array(3))
+    with pytest.raises(ValueError, match="has norm 3; give 1 or 2"):
+        read_candidates(tmp_path / "candidates.npz")
 
 
 @pytest.mark.parametrize("mu", [0.5, 2.0, 8.0, 40.0])

@@ -20,7 +20,10 @@ from adversary.tap.read import events, observations, traffic
 from wireleak.wire import Security, bind, channel_options, decode_tensor, encode_tensor, open_channel
 from wireleak.wire import split_head_pb2 as pb
 from wireleak.wire import split_head_pb2_grpc as pb_grpc
+from wireleak.wire.padding import pad_message
 
+# Of the messages of training, both ways; those of predictions are not padded.
+PAD = 1000
 PROTO = Path(__file__).resolve().parents[3] / "proto"
 
 
@@ -37,7 +40,8 @@ class Head(pb_grpc.SplitHeadServicer):
     def Train(self, requests, context):  # noqa: N802
         for request in requests:
             gradient = -decode_tensor(request.activation)
-            yield pb.TrainResponse(sequence=request.sequence, activation_gradient=encode_tensor(gradient), loss=1.5)
+            answer = pb.TrainResponse(sequence=request.sequence, activation_gradient=encode_tensor(gradient), loss=1.5)
+            yield pad_message(answer, PAD)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,8 @@ def call(address, batches, security=Security()):
         stub.Describe(pb.DescribeRequest(model="m"))
         inputs = [(k, encode_tensor(x), encode_tensor(y)) for k, (x, y) in enumerate(batches)]
         list(stub.Predict(pb.PredictRequest(sequence=k, activation=x) for k, x, _ in inputs))
-        list(stub.Train(pb.TrainRequest(sequence=k, activation=x, label=y) for k, x, y in inputs))
+        batches = (pb.TrainRequest(sequence=k, activation=x, label=y) for k, x, y in inputs)
+        list(stub.Train(pad_message(batch, PAD) for batch in batches))
 
 
 def record(path, batches, server_side=Security(), client_side=Security()):
@@ -158,6 +163,10 @@ def test_tshark_sees_the_same_messages_with_our_proto(capture):
     lengths = sorted(int(n) for row in rows for n in row[0].split(",") if n)
     ours = [e for e in events([path]) if isinstance(e, MessageSeen)]
     assert lengths == sorted(e.size for e in ours)
+    padded = {e.method.endswith("Train"): set() for e in ours}
+    for e in ours:
+        padded[e.method.endswith("Train")].add(e.size % PAD)
+    assert padded[True] == {0} and len(padded[False]) > 1
     names = sorted(n for row in rows for n in row[1].split(",") if n and n != "wireleak.v1.Tensor")
     named = {"Describe": ("DescribeRequest", "Description")}
     expected = []

@@ -13,7 +13,17 @@ from torch import nn
 
 from wireleak.lab.attacking import AttackJob
 from wireleak.lab.cell import Cell
-from wireleak.lab.companions import BALL, PROVED, TWO_INPUTS, UNBIASED, VAN_TREES, companion_rows, write_candidates
+from wireleak.lab.companions import (
+    BALL,
+    PROVED,
+    TWO_INPUTS,
+    UNBIASED,
+    VAN_TREES,
+    Noise,
+    companion_rows,
+    noise_of,
+    write_candidates,
+)
 from wireleak.lab.findings import findings
 from wireleak.lab.report import page
 from wireleak.lab.results import Results, Row, write_results
@@ -55,11 +65,23 @@ def noise(sigma, clip=None):
     return [{"name": "noise", "options": {"sigma": sigma} | ({} if clip is None else {"clip": clip})}]
 
 
-class Finished:
-    """A finished cell's folder: Gaussian inputs, a linear encoder, and both attacks' guesses."""
+def laplace(scale, clip=None):
+    return [
+        {
+            "name": "laplace",
+            "options": {"scale": scale} if clip is None else {"clip": clip, "epsilon": 2 * clip / scale},
+        }
+    ]
 
-    def __init__(self, folder, sigma, clip=None, **variant):
-        declared = study(noise(sigma, clip), **variant)
+
+class Finished:
+    """A finished cell's folder: Gaussian inputs, a linear encoder, and both attacks' guesses.
+
+    `sigma` is Gaussian noise's, or Laplace noise's scale where `norm` is 1.
+    """
+
+    def __init__(self, folder, sigma, clip=None, norm=2, **variant):
+        declared = study((noise if norm == 2 else laplace)(sigma, clip), **variant)
         self.cell = Cell(declared, declared.variants[0], 0, folder, (D,), 2)
         self.jobs = [AttackJob(self.cell, use, "input") for use in declared.attacks]
         rng = np.random.default_rng(5)
@@ -79,11 +101,12 @@ class Finished:
 
         def encode(x):
             z = x @ weights.T + bias
-            return z if clip is None else z * np.minimum(1, clip / np.linalg.norm(z, axis=1, keepdims=True))
+            return z if clip is None else z * np.minimum(1, clip / np.linalg.norm(z, norm, axis=1, keepdims=True))
 
-        z = encode(self.x) + sigma * rng.standard_normal((VICTIMS, K))
+        drawn = rng.standard_normal((VICTIMS, K)) if norm == 2 else rng.laplace(size=(VICTIMS, K))
+        z = encode(self.x) + sigma * drawn
         codes = encode(candidates["x"])
-        named = candidates["x"][((z[:, None] - codes) ** 2).sum(2).argmin(1)]
+        named = candidates["x"][(np.abs(z[:, None] - codes) ** norm).sum(2).argmin(1)]
         inverse = np.linalg.inv(weights.T @ weights / sigma**2 + np.diag(SPREAD**-2))
         rebuilt = (z - bias) @ weights @ inverse / sigma**2  # the posterior mean: Bayes, where nothing is clipped
         for job, guess in zip(self.jobs, (rebuilt, named), strict=True):
@@ -131,6 +154,46 @@ def test_the_informed_attacker_stays_under_the_bounds(tmp_path, mu):
     assert lower <= proved == pytest.approx(epsilon_of(mu, 1e-5))
     if mu == 60:
         assert done.named > 0.5 and lower > 5
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 8.0, 400.0])
+def test_the_informed_attacker_of_laplace_noise_stays_under_its_bounds(tmp_path, epsilon):
+    clip = 2.0
+    done = Finished(tmp_path, 2 * clip / epsilon, clip, norm=1)
+    with np.load(write_candidates(done.cell)) as granted:
+        assert (granted["norm"], granted["clip"]) == (1, clip)
+    rows = done.rows()
+    ball, two = (value(rows, "candidates", "reid", name) for name in (BALL, TWO_INPUTS))
+    assert two == pytest.approx(math.exp(epsilon) / (VICTIMS - 1 + math.exp(epsilon)))
+    assert ball == pytest.approx(min(1, math.exp(epsilon / 2) / VICTIMS)) and ball <= two
+    assert done.named <= ball + 3 * math.sqrt(ball * (1 - ball) / VICTIMS)
+    lower, proved = (value(rows, "candidates", "wire-epsilon", name) for name in ("", PROVED))
+    assert lower <= proved == pytest.approx(epsilon)
+    if epsilon == 400:
+        assert done.named > 0.5 and lower > 5
+
+
+def test_laplace_noise_without_a_clip_has_fisher_s_bounds_alone(tmp_path):
+    scale = 0.5
+    done = Finished(tmp_path, scale, norm=1)
+    rows = done.rows()
+    assert not {row.measure for row in rows} & {"wire-epsilon", "reid"}
+    # Fisher's information about a Laplace variable's centre is 1 / b^2, twice that of a Gaussian of its variance.
+    grid = np.linspace(1e-6, 40 * scale, 400_001)
+    score = np.gradient(-grid / scale, grid)
+    told = 2 * np.trapezoid(score**2 * np.exp(-grid / scale) / (2 * scale), grid)
+    dfil = (done.weights**2).sum() / D * told
+    assert value(rows, "inversion", "dfil", UNBIASED) == pytest.approx(dfil, rel=1e-4)
+    assert done.mse > value(rows, "inversion", "mse", VAN_TREES)
+
+
+@pytest.mark.parametrize("later", ["requantise", "quantise", "dropout", "noise", "laplace", "metric-privacy"])
+def test_what_only_processes_a_noised_message_keeps_its_bounds(tmp_path, later):
+    chain = [*noise(1.0, 1.0), {"name": later, "options": {}}]
+    declared = study(chain)
+    assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2)) == Noise(1.0, 1.0)
+    declared = study([{"name": later, "options": {}}, *noise(1.0, 1.0)] if later not in ("noise", "laplace") else [])
+    assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2)) is None
 
 
 def test_candidates_are_all_victims_inputs_once_with_the_public_clip(tmp_path):

@@ -63,3 +63,21 @@ def test_what_devices_do_before_sending_is_told_with_its_guarantee():
     found.variants[1].guarantees = []
     assert "no guarantee" in wire_transforms(found, titles(found))[0]
     assert wire_transforms(results(), titles(found)) == []
+
+
+def test_in_split_training_it_is_of_both_stages_weights_and_of_nothing_that_crosses_the_wire():
+    found = results()
+    found.variants[1].mode = "split"
+    first = private_training(found, titles(found))[0]
+    for part in ("0.354 (0.5/√2)", "weights of encoder and head", "if the head is honest", "in the clear"):
+        assert part in first
+    found.variants[1].mode = "federated"
+    assert "√2" not in private_training(found, titles(found))[0]
+
+
+def test_padding_is_told_with_what_it_leaves():
+    found = results(private=False)
+    found.variants[0].pad, found.variants[1].pad = 4096, "powers"
+    one, other = wire_transforms(found, titles(found))
+    assert "a multiple of 4,096 bytes" in one and "a power of two" in other
+    assert "number and times stay visible" in one

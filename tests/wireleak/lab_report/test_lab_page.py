@@ -176,9 +176,9 @@ def test_the_terminal_table_shows_headline_controls_and_outcome(run: Path) -> No
     console.print(report.terminal_table(r.read_results(run)))
     text = console.export_text().replace("\u00a0", " ")
     # The strongest control that never saw the victim's bytes, and the linear decoder.
-    assert re.search(r"Cut 1 .*input .*MSE .*0\.0036 \[0\.0033, 0\.0039\] +0\.0458 +0\.0\d+", text)
+    assert re.search(r"Cut 1: input .*MSE .*0\.0036 \[0\.0033, 0\.0039\] +0\.0458 +0\.0\d+", text)
     assert "SSIM" in text and "Re-identified" in text and "No leak shown" in text
-    assert re.search(r"digit .*AUC .*0\.986 ", text)
+    assert re.search(r"Cut 1: digit .*AUC .*0\.986 ", text)
 
 
 def test_making_the_report_is_quick(run: Path) -> None:

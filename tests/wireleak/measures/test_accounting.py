@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from wireleak.measures.accounting import ORDERS, epsilon
+from wireleak.measures.accounting import ORDERS, epsilon, joint_noise_multiplier
 
 # Section 2.4: noise -> n = 13,180 classic, n = 11,000 classic, 13,180 improved, 11,000 improved.
 TABLE = {0.7: (4.02, 4.64, 3.39, 3.95), 0.5: (12.47, 14.23, 11.35, 13.00), 0.3: (84.66, 96.22, 82.16, 93.72)}
@@ -66,3 +66,19 @@ def test_less_is_spent_with_more_noise_fewer_steps_and_rarer_samples():
 def test_what_cannot_be_is_named(arguments, name):
     with pytest.raises(ValueError, match=f"^{name}: "):
         epsilon(*arguments)
+
+
+@pytest.mark.parametrize("parts", [(0.8, 0.8), (0.5, 2.0), (3.0, 1.0, 1.0)])
+def test_mechanisms_that_one_record_touches_at_once_are_one_with_less_noise(parts):
+    """Oracle: Opacus' Renyi divergence of each, which without sampling adds up."""
+    from opacus.accountants.analysis import rdp
+
+    each = [rdp.compute_rdp(q=1.0, noise_multiplier=part, steps=7, orders=list(ORDERS)) for part in parts]
+    together = rdp.compute_rdp(q=1.0, noise_multiplier=joint_noise_multiplier(*parts), steps=7, orders=list(ORDERS))
+    np.testing.assert_allclose(together, np.sum(each, axis=0), rtol=1e-9)
+
+
+def test_two_alike_have_the_noise_over_root_two():
+    assert joint_noise_multiplier(1.3, 1.3) == pytest.approx(1.3 / math.sqrt(2))
+    # Sampled once for both: not the sum of two mechanisms that sample by themselves.
+    assert epsilon(joint_noise_multiplier(1.3, 1.3), 0.01, 1000, 1e-5) > epsilon(1.3, 0.01, 2000, 1e-5)

@@ -1,0 +1,127 @@
+"""Private split training: DP-SGD of the encoder with the gradients that the head returns, the head doing the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from client.encoder import Loss, Send, as_it_is, exchange
+from client.examples import Floats, Labels
+from client.link import Stream
+from wireleak.config import ConfigError, PrivacyConfig
+from wireleak.measures.accounting import epsilon, joint_noise_multiplier
+from wireleak.models.private import PrivateSteps, generators, unfit
+from wireleak.models.training import Training
+from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+
+
+def train_split_private(
+    encoder: nn.Module,
+    stub: SplitHeadStub,
+    inputs: Floats,
+    labels: Labels,
+    how: Training,
+    privacy: PrivacyConfig,
+    *,
+    rounds: int = 1,
+    send: Send = as_it_is,
+    loss: Loss | None = None,
+    see: Callable[[Labels, Floats], None] | None = None,
+) -> tuple[float, float]:
+    """Train the encoder against a head that trains privately too, so that no single example shows in their weights.
+
+    Each step draws every example with the same chance (Poisson sampling). Of the gradients that come back each row is
+    one example's; with it each example's gradient of the encoder is clipped, and noise added to their sum. The head
+    does so with its own gradients of the same sample: the two are one Gaussian mechanism of noise multiplier
+    s / sqrt(2), which the account is of. Where nobody is drawn the head gets a batch of no example, and both take a
+    step of noise alone: a head that took none would tell that nobody was drawn.
+
+    Covered are the weights of both, one training example at a time, if the head is honest: one that mixes examples in
+    the rows that it returns gets round the clipping. Activations, gradients and labels cross the wire as they are.
+    Sampling and noise follow from the seed and the shard: see `client.private.train_private`.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Changed in place.
+    inputs, labels : arrays of shapes (n, *input_shape) and (n,)
+        The private shard.
+    how : Training
+        `batch` is the expected size of a step's sample; an epoch has ceil(n / batch) steps.
+    privacy : PrivacyConfig
+        The head's noise multiplier must not be lower.
+    rounds : int
+        Rounds like this one that the client has taken part in, this one included: they compose.
+    send, loss, see : callables
+        As for `client.encoder.train_split`; what `loss` gives of one example must depend on that example alone.
+
+    Returns
+    -------
+    loss : float
+        Mean over all examples drawn, in nats, from the weights that their step began with.
+    epsilon : float
+        Spent in all rounds at `privacy.delta`; the unit is one training example.
+
+    Raises
+    ------
+    ConfigError
+        A layer makes per-example clipping void (BatchNorm), or Opacus cannot clip it.
+    HeadError, WireError, grpc.RpcError
+        As for `client.encoder.train_split`.
+
+    References
+    ----------
+    Abadi et al., "Deep Learning with Differential Privacy", CCS 2016; Vepakomma et al., "Split learning for health",
+    2018.
+    """
+    encoder.train()
+    if (reason := unfit(encoder)) is not None:
+        raise ConfigError(f"privacy: {reason}")
+    with torch.no_grad():
+        nothing = encoder(torch.from_numpy(inputs[:1]))[:0]
+    an_epoch = -(-len(inputs) // how.batch)
+    sampling, noise = generators(how, inputs, labels)
+    steps = PrivateSteps(encoder, privacy, how.learning_rate, len(inputs) / an_epoch, noise)
+    total, seen = 0.0, 0
+    with Stream(stub.Train) as stream:
+        for number, rows in enumerate(_samples(len(inputs), an_epoch, how.epochs, sampling)):
+            if not len(rows):
+                exchange(stream, number, nothing, labels[rows])
+                steps.step_without_examples()
+                continue
+            batch = torch.from_numpy(inputs[rows])
+            activation = steps.forward(batch)
+            gradient, mean = exchange(stream, number, send(activation.detach(), batch), labels[rows])
+            if see is not None:
+                see(labels[rows], gradient)
+            wanted = torch.from_numpy(gradient) + _own_gradient(loss, activation, rows, number)
+            # Both are gradients of means over the batch; a row times its size is that example's own.
+            steps.backward(activation, wanted * len(rows))
+            steps.step()
+            total, seen = total + mean * len(rows), seen + len(rows)
+    steps.close()
+    joint = joint_noise_multiplier(privacy.noise_multiplier, privacy.noise_multiplier)
+    return total / max(seen, 1), epsilon(joint, 1 / an_epoch, rounds * how.epochs * an_epoch, privacy.delta)
+
+
+def _samples(count: int, an_epoch: int, epochs: int, generator: torch.Generator) -> Iterator[np.ndarray]:
+    """Rows of each step; there may be none."""
+    from opacus.utils.uniform_sampler import UniformWithReplacementSampler
+
+    drawn = UniformWithReplacementSampler(
+        num_samples=count, sample_rate=1 / an_epoch, steps=epochs * an_epoch, generator=generator
+    )
+    for rows in drawn:
+        yield np.array(rows, np.int64)
+
+
+def _own_gradient(loss: Loss | None, activation: torch.Tensor, rows: np.ndarray, number: int) -> torch.Tensor | float:
+    """Gradient by the activation of what transforms want minimised."""
+    if loss is None:
+        return 0.0
+    alone = activation.detach().requires_grad_()
+    wanted = loss(alone, rows, number)
+    return 0.0 if wanted is None else torch.autograd.grad(wanted, alone, materialize_grads=True)[0]

@@ -1,0 +1,23 @@
+"""The whole of `wireleak defend`, as its help shows it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.study
+def test_the_example_of_the_help_runs(tmp_path):
+    argv = [sys.executable, "-m", "wireleak", "defend", "examples/audit_model.py:make", "--data", "digits"]
+    argv += ["--protect", "slant", "--attributes", "slant", "--budget", "2%", "--quick", "--seeds", "1"]
+    done = subprocess.run([*argv, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "defend-make-latest" / "verdict.json").read_text())
+    assert set(told["verdicts"]) == {"slant", "input"} and told["protect"] == "slant"
+    assert all("one seed cannot show it" in said for said in told["verdicts"].values())
+    page = (tmp_path / "defend-make-latest" / "report.html").read_text()
+    assert "Defences on one footing" in page and "gradient reversal, 0.3" in page

@@ -1,0 +1,101 @@
+"""The comparison of defences, on made-up runs: whose attacker counts, what is on the front, what is said."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from scipy import stats
+
+from wireleak.lab import comparison_figures as figures
+from wireleak.lab import results as r
+from wireleak.lab.comparison import Spread, compare_defences
+
+# defence, accuracy and the two attackers' AUC by seed
+SETTINGS = {
+    "bare": ("none", (0.95, 0.96, 0.97), ((0.90, 0.80), (0.91, 0.81), (0.92, 0.82))),
+    "helps": ("noise", (0.94, 0.95, 0.96), ((0.60, 0.70), (0.60, 0.69), (0.60, 0.71))),
+    "ruins": ("noise", (0.60, 0.62, 0.61), ((0.50, 0.51), (0.49, 0.50), (0.51, 0.52))),
+    "harms": ("reversal", (0.90, 0.91, 0.92), ((0.95, 0.85), (0.96, 0.86), (0.97, 0.87))),
+}
+
+
+def run(folder, *, target="slant", seeds=(0, 1, 2), held_out=(0.3, 0.4)):
+    """Results with two attackers; the first does better on its own held-out examples."""
+    rows, tasks = [], []
+    for name, (_, accuracies, aucs) in SETTINGS.items():
+        for seed in seeds:
+            row = {"study": "s", "variant": name, "seed": seed, "link": "plaintext", "vantage": "gateway", "n": 100}
+            for attack, value, loss in zip(("small", "large"), aucs[seed], held_out, strict=True):
+                rows.append(r.Row(**row, attack=attack, target=target, measure="auc", value=value))
+                rows.append(r.Row(**row, attack=attack, target=target, measure="auc", value=0.5, control="permuted"))
+                out = folder / f"{name}-seed{seed}" / "adversary" / f"{attack}-{target}"
+                out.mkdir(parents=True)
+                (out / "meta.json").write_text(json.dumps({"fit": {"held_out_loss": loss}}))
+            tasks.append(r.Task(variant=name, seed=seed, value=accuracies[seed], n=10, rounds=1))
+            if name == "harms":
+                own = {"measure": "own/gradient-reversal/adversary-accuracy", "n": 2, "rounds": 1}
+                tasks.append(r.Task(variant=name, seed=seed, value=0.5, **own))
+    variants = [
+        r.Variant(name=name, cut=1, link="plaintext", defence=kind, proved=["noise: DP"] * (name == "ruins"))
+        for name, (kind, _, _) in SETTINGS.items()
+    ]
+    return r.Results(study="s", created="", command="", variants=variants, rows=rows, tasks=tasks)
+
+
+def points(folder, **options):
+    (found,) = compare_defences(run(folder, **options), folder)
+    return found, {point.variant: point for point in found.points}
+
+
+def test_the_strongest_attacker_is_the_one_with_the_least_loss_on_its_own_held_out_examples(tmp_path):
+    """Not the one whose guesses of the victims are best: of "helps", that would be the other one."""
+    _, found = points(tmp_path)
+    assert {point.attacker for point in found.values()} == {"small"}
+    assert found["helps"].leak.value == pytest.approx(0.60)
+    _, other = points(tmp_path / "other", held_out=(0.4, 0.3))
+    assert other["helps"].attacker == "large" and other["helps"].leak.value == pytest.approx(0.70)
+
+
+def test_losses_and_gains_are_paired_by_seed(tmp_path):
+    found, by_name = points(tmp_path)
+    assert found.baseline.variant == "bare"
+    assert by_name["helps"].lost.value == pytest.approx(0.01)
+    assert by_name["helps"].lost.low == pytest.approx(0.01)  # the same in every seed
+    assert by_name["helps"].gained.value == pytest.approx(0.31)
+    assert by_name["harms"].gained.high < 0
+    half = stats.t.ppf(0.975, 2) * stats.sem([0.90, 0.91, 0.92])
+    assert by_name["bare"].leak.high - by_name["bare"].leak.value == pytest.approx(half)
+
+
+def test_the_front_holds_what_no_other_setting_beats_on_both(tmp_path):
+    _, found = points(tmp_path)
+    assert {name for name, point in found.items() if point.front} == {"bare", "helps", "ruins"}
+
+
+def test_the_claims_are_answered_from_the_figures(tmp_path):
+    found, _ = points(tmp_path)
+    said = " ".join(figures.claims(found))
+    assert "2 of 3 settings lower the leak" in said and "1 of them cost 2 points or less (2 helps)" in said
+    assert "In 1 settings the strongest attacker's interval holds 0.5" in said and "(3 ruins)" in said
+    assert "1 settings state a bound for every attacker (3 ruins)" in said
+    assert "adversary-accuracy 0.500" in figures.table(found)
+    drawn = figures.chart(found)
+    assert drawn.count('r="9"') == 4 and drawn.count('r="12"') == 3
+
+
+def test_one_seed_says_nothing_of_what_helps(tmp_path):
+    found, by_name = points(tmp_path, seeds=(0,))
+    assert math.isnan(by_name["helps"].leak.low)
+    assert "One seed has no interval" in figures.claims(found)[-1]
+
+
+def test_a_study_without_a_baseline_compares_nothing(tmp_path):
+    results = run(tmp_path)
+    results.variants[0].defence = ""
+    assert compare_defences(results, tmp_path) == []
+
+
+def test_a_spread_of_equal_values_is_a_point():
+    assert Spread.of([0.5, 0.5, 0.5]) == Spread(0.5, 0.5, 0.5)

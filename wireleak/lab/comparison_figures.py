@@ -1,0 +1,217 @@
+"""The comparison of defences as the report shows it: a chart of utility against leakage, a table, and the claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from markupsafe import Markup, escape
+
+from wireleak.lab.comparison import NONE, Comparison, Point, Spread
+from wireleak.lab.layer_figures import Axis
+
+# Paul Tol's muted palette, told apart by readers with any colour vision; numbers say the same again.
+_COLOURS = (
+    "#332288",
+    "#117733",
+    "#882255",
+    "#CC6677",
+    "#44AA99",
+    "#AA4499",
+    "#999933",
+    "#88CCEE",
+    "#DDCC77",
+    "#661100",
+)
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 860.0, 470.0, 64.0, 14.0, 16.0, 52.0
+_SLIGHT = 0.02
+# Names stay on one line.
+_STYLES = (' style="white-space: nowrap"', *[""] * 9)
+
+
+def colours(found: Comparison) -> dict[str, str]:
+    """Each family's colour; no defence is black."""
+    families = [name for name in dict.fromkeys(point.defence for point in found.points) if name != NONE]
+    return {NONE: "#1a1a1a"} | {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(families)}
+
+
+def chart(found: Comparison) -> Markup:
+    """Accuracy over what the strongest fresh attacker learns, numbered as in the table; the front is a line."""
+    spreads = [(point.leak, point.accuracy) for point in found.points]
+    across = Axis.holding([*_ends([leak for leak, _ in spreads]), found.floor])
+    upward = Axis.holding(_ends([accuracy for _, accuracy in spreads]))
+
+    def x(value: float) -> float:
+        share = (min(max(value, across.low), across.high) - across.low) / (across.high - across.low)
+        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(value: float) -> float:
+        share = (min(max(value, upward.low), upward.high) - upward.low) / (upward.high - upward.low)
+        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP)
+
+    parts = []
+    bottom = _HEIGHT - _BOTTOM
+    for tick in across.ticks:
+        place = f"{x(tick):.1f}"
+        parts.append(
+            f'<line x1="{place}" x2="{place}" y1="{_TOP}" y2="{bottom}" stroke="#e3e3e3"/>'
+            f'<text x="{place}" y="{bottom + 18}" text-anchor="middle" class="small">{tick:.10g}</text>'
+        )
+    for tick in upward.ticks:
+        parts.append(
+            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#e3e3e3"/>'
+            f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end" class="small">{tick:.10g}</text>'
+        )
+    leaked = escape(f"{found.target}: {found.leak} of the strongest fresh attacker (left is better)")
+    parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 8}" class="small">{leaked}</text>')
+    middle = (_HEIGHT - _BOTTOM + _TOP) / 2
+    parts.append(
+        f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle" class="small">'
+        "task accuracy (up is better)</text>"
+    )
+    parts.append(
+        f'<line x1="{x(found.floor):.1f}" x2="{x(found.floor):.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" '
+        'stroke="#595959" stroke-dasharray="3 4" stroke-width="1.5"/>'
+    )
+    front = sorted((point for point in found.points if point.front), key=lambda point: point.leak.value)
+    steps = " ".join(f"{x(point.leak.value):.1f},{y(point.accuracy.value):.1f}" for point in front)
+    parts.append(f'<polyline points="{steps}" fill="none" stroke="#1a1a1a" stroke-width="1.5" stroke-opacity=".5"/>')
+    shades = colours(found)
+    parts += [_whiskers(point, x, y, shades[point.defence]) for point in found.points]
+    # Those on the front are drawn last, on top.
+    for number, point in sorted(enumerate(found.points, 1), key=lambda one: one[1].front):
+        at = f'cx="{x(point.leak.value):.1f}" cy="{y(point.accuracy.value):.1f}"'
+        ring = f'<circle {at} r="12" fill="#fff" stroke="#1a1a1a" stroke-width="2"/>' if point.front else ""
+        parts.append(
+            f'{ring}<circle {at} r="9" fill="{shades[point.defence]}" stroke="#fff"/>'
+            f'<text x="{x(point.leak.value):.1f}" y="{y(point.accuracy.value) + 4:.1f}" text-anchor="middle" '
+            f'style="font-size: 11px; font-weight: 700" fill="#fff">{number}</text>'
+        )
+    said = f"accuracy against leakage of {len(found.points)} settings"
+    opening = f'<svg class="chart" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{said}">'
+    return Markup(opening + "".join(parts) + "</svg>")  # built above from numbers and escaped text
+
+
+def chart_file(found: Comparison) -> str:
+    """The chart as a file of its own, with its key below."""
+    style = "text { font: 12px system-ui, 'DejaVu Sans', sans-serif; fill: #4a4a4a } text[fill] { fill: #fff }"
+    body = chart(found).partition(">")[2].removesuffix("</svg>")
+    items, at, line = [], _LEFT, _HEIGHT + 16
+    for name, shade in colours(found).items():
+        shown = "no defence" if name == NONE else name
+        if at + 7.5 * len(shown) + 24 > _WIDTH:
+            at, line = _LEFT, line + 20
+        items.append(
+            f'<circle cx="{at}" cy="{line - 4}" r="5" fill="{shade}"/><text x="{at + 10}" y="{line}">{shown}</text>'
+        )
+        at += 7.5 * len(shown) + 30
+    size = f'width="{_WIDTH:g}" height="{line + 14:g}" viewBox="0 0 {_WIDTH:g} {line + 14:g}"'
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>'
+    return f'{opening}<rect width="100%" height="100%" fill="#fff"/>{body}{"".join(items)}</svg>\n'
+
+
+def key(found: Comparison) -> Markup:
+    """Which colour is whose."""
+    items = [
+        f'<span><i class="dot" style="background: {shade}"></i> {escape("no defence" if name == NONE else name)}</span>'
+        for name, shade in colours(found).items()
+    ]
+    return Markup(f'<p class="key">{"".join(items)}<span>ringed and joined: the Pareto front</span></p>')
+
+
+def table(found: Comparison) -> Markup:
+    """Every setting's figures."""
+    heads = ("", "Setting", "Task accuracy", "Lost", found.leak, "Taken off", "Strongest attacker", "Its own adversary",
+             "Device, CPU s a round", "Bytes an inference", "Holds for every attacker")  # fmt: skip
+    rows = []
+    for number, one in enumerate(found.points, 1):
+        cells = (
+            escape(one.title) + (" (front)" if one.front else ""),
+            written(one.accuracy),
+            "" if one.defence == NONE else written(one.lost),
+            written(one.leak),
+            "" if one.defence == NONE else written(one.gained),
+            escape(one.attacker),
+            escape(one.own or "–"),
+            "–" if math.isnan(one.device_seconds) else f"{one.device_seconds:.2f}",
+            "–" if math.isnan(one.bytes) else f"{one.bytes:,.0f}",
+            escape(one.guarantee or "nothing"),
+        )
+        rows.append(
+            f"<tr><td>{number}</td>"
+            + "".join(f"<td{style}>{cell}</td>" for cell, style in zip(cells, _STYLES, strict=True))
+            + "</tr>"
+        )
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    return Markup(
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def claims(found: Comparison) -> list[str]:
+    """What the figures say to the claims that accuracy falls slightly and that a defence shows absence of leakage."""
+    defended = [point for point in found.points if point.defence != NONE]
+    helped = [point for point in defended if point.gained.low > 0]
+    base = found.baseline
+    lines = [
+        f"Without a defence the strongest of {len(found.attackers)} fresh attackers reaches {found.leak} "
+        f"{written(base.leak)} on {found.target}, at task accuracy {written(base.accuracy)}. Which attacker is "
+        "strongest is told by examples that it held out of its own, for each setting and seed."
+    ]
+    if found.seeds < 2:
+        return [*lines, "One seed has no interval: nothing is said about which defence helps."]
+    slight = [point for point in helped if point.lost.value <= _SLIGHT]
+    lost = [point.lost.value * 100 for point in helped]
+    spread = f"; they cost {min(lost):.1f} to {max(lost):.1f} points of accuracy".replace("-", "−") if lost else ""
+    lines.append(
+        f"Does accuracy fall slightly? {len(helped)} of {len(defended)} settings lower the leak by more than the "
+        f"seeds' spread{spread}; {len(slight)} of them cost {_SLIGHT * 100:.0f} points or less"
+        + (f" ({', '.join(_named(found, slight))})." if slight else ".")
+    )
+    silent = [point for point in defended if point.leak.holds(found.floor) or point.leak.value < found.floor]
+    proved = [point for point in defended if point.guarantee]
+    lines.append(
+        f"Does any of them show that nothing is left? In {len(silent)} settings the strongest attacker's interval "
+        f"holds {found.floor:g}, what one reaches that sees nothing"
+        + (f" ({', '.join(_named(found, silent))})" if silent else "")
+        + "; that these attackers found nothing does not show that nobody can. "
+        f"{len(proved)} settings state a bound for every attacker"
+        + (f" ({', '.join(_named(found, proved))}); each says itself how much that is." if proved else ".")
+    )
+    return lines
+
+
+def _named(found: Comparison, points: Sequence[Point]) -> list[str]:
+    return [f"{found.points.index(point) + 1} {point.title}" for point in points]
+
+
+def written(spread: Spread) -> str:
+    """Mean and interval as people read them."""
+    interval = "" if math.isnan(spread.low) else f" [{spread.low:.3f}, {spread.high:.3f}]"
+    return f"{spread.value:.3f}{interval}".replace("-", "−")
+
+
+def _ends(spreads: Sequence[Spread]) -> list[float]:
+    """Means, and ends of intervals no further from them than all means are apart: a wide one must not squeeze all."""
+    values = [spread.value for spread in spreads]
+    room = max(max(values) - min(values), 0.02) / 2
+    return values + [
+        min(max(end, spread.value - room), spread.value + room)
+        for spread in spreads
+        for end in (spread.low, spread.high)
+        if math.isfinite(end)
+    ]
+
+
+def _whiskers(point: Point, x: Callable[[float], float], y: Callable[[float], float], shade: str) -> str:
+    style = f'stroke="{shade}" stroke-opacity=".45" stroke-width="2"'
+    parts = []
+    if math.isfinite(point.leak.low):
+        ends = f'x1="{x(point.leak.low):.1f}" x2="{x(point.leak.high):.1f}"'
+        level = y(point.accuracy.value)
+        parts.append(f'<line {ends} y1="{level:.1f}" y2="{level:.1f}" {style}/>')
+    if math.isfinite(point.accuracy.low):
+        ends = f'y1="{y(point.accuracy.low):.1f}" y2="{y(point.accuracy.high):.1f}"'
+        at = x(point.leak.value)
+        parts.append(f'<line {ends} x1="{at:.1f}" x2="{at:.1f}" {style}/>')
+    return "".join(parts)
