@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.study
+@pytest.mark.timeout(1200)
 def test_the_example_of_the_help_runs(tmp_path):
     argv = [sys.executable, "-m", "wireleak", "defend", "examples/audit_model.py:make", "--data", "digits"]
     argv += ["--protect", "slant", "--attributes", "slant", "--budget", "2%", "--quick", "--seeds", "1"]
