@@ -68,11 +68,15 @@ class Ladder(Attack):
 
     def fit(self, knowledge: Knowledge) -> None:
         """Train the rung on the attacker's pairs; then, for its selectivity, on both tasks with rows of all people."""
-        known = self._some(knowledge.without_copies())
+        every = knowledge.without_copies()
+        chosen = self._chosen(len(every))
+        known = every.take(chosen)
         assert known.attribute is not None
         self._classes = known.classes
         self._model = self._trained(known.seen, known.attribute, known.held_out())
-        self.report["held_out_loss"] = self._model.held_out_loss
+        # Rungs of few pairs are judged on as many as the others, or the luckiest would look the strongest.
+        judged = every.held_out() & ~(chosen & (self.settings.examples is not None))
+        self.report["held_out_loss"] = self._loss(every.take(judged))
         self.report |= {"weights": self._model.weights, "epoch": self._model.epoch, "examples": len(known)}
         if self.settings.selectivity:
             self.report["measured"] = self._selectivity(known)
@@ -81,13 +85,21 @@ class Ladder(Attack):
         """Probabilities (n, classes) from activations (n, *activation_shape)."""
         return self._model.guess(seen)
 
-    def _some(self, known: Knowledge) -> Knowledge:
-        wanted = self.settings.examples or len(known)
-        if wanted > len(known):
-            raise ValueError(f"options.examples: {wanted} pairs wanted, {len(known)} were seen; ask for fewer")
-        chosen = np.zeros(len(known), bool)
-        chosen[np.random.default_rng([self.seed, 2]).permutation(len(known))[:wanted]] = True
-        return known.take(chosen)
+    def _chosen(self, count: int) -> npt.NDArray[np.bool_]:
+        wanted = self.settings.examples or count
+        if wanted > count:
+            raise ValueError(f"options.examples: {wanted} pairs wanted, {count} were seen; ask for fewer")
+        chosen = np.zeros(count, bool)
+        chosen[np.random.default_rng([self.seed, 2]).permutation(count)[:wanted]] = True
+        return chosen
+
+    def _loss(self, judged: Knowledge) -> float | None:
+        """Cross-entropy in nats; None where there is nothing to judge by."""
+        assert judged.attribute is not None
+        if not len(judged):
+            return None
+        right = self._model.guess(judged.seen)[np.arange(len(judged)), judged.attribute]
+        return float(-np.log(np.maximum(right, 1e-12)).mean())
 
     def _trained(self, seen: Array, labels: Ints, held: npt.NDArray[np.bool_]) -> Perceptron:
         s = self.settings

@@ -36,15 +36,12 @@ class Perceptron:
         How many it has.
     epoch : int
         Passes over the rows that the kept weights saw.
-    held_out_loss : float
-        Cross-entropy on the rows held out, in nats; NaN where none were.
     """
 
     def __init__(self, hidden: tuple[int, ...], classes: int, activation: str, dropout: float, seed: int) -> None:
         self._hidden, self._classes = hidden, classes
         self._activation, self._dropout, self._seed = activation, dropout, seed
         self.weights = self.epoch = 0
-        self.held_out_loss = math.nan
 
     def fit(
         self,
@@ -96,7 +93,6 @@ class Perceptron:
                     best, kept, self.epoch = loss, copy.deepcopy(self._net.state_dict()), epoch
                 elif epoch - self.epoch >= patience:
                     break
-            self.held_out_loss = best if held.any() else math.nan
             self._net.load_state_dict(kept or self._net.state_dict())
         return self
 

@@ -78,7 +78,12 @@ class Deployment:
 
     def flwr(self, *arguments: str) -> str:
         done = subprocess.run(
-            [BIN / "flwr", *arguments], cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, timeout=240
+            [BIN / "flwr", *arguments],
+            cwd=REPOSITORY,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
