@@ -62,15 +62,12 @@ def _train(config: ClientConfig, module: nn.Module, server_round: int) -> tuple[
     )
     _keep(config, module, server_round, "start")
     extras: dict[str, float] = {}
-    began = time.process_time()
     if config.mode == "split":
         loss, extras = _train_split(config, module, inputs, labels, how, server_round)
     elif config.privacy is not None:
         loss, extras["epsilon"] = train_private(module, inputs, labels, how, config.privacy, rounds=server_round)
     else:
         loss = train_whole(module, inputs, labels, how)
-    if config.mode == "split":
-        extras["device-seconds"] = time.process_time() - began
     _keep(config, module, server_round, "end")
     return loss, len(inputs), extras
 
@@ -106,7 +103,8 @@ def _keep(config: ClientConfig, module: nn.Module, server_round: int, what: str)
 def _train_split(
     config: ClientConfig, encoder: nn.Module, inputs: Floats, labels: Labels, how: Training, server_round: int
 ) -> tuple[float, dict[str, float]]:
-    """Train against the head; the loss, and what transforms and the client's own check tell of the round."""
+    """Train against the head; the loss, and what the round cost and what transforms and the client's check tell."""
+    began = time.process_time()
     watch = own = None
     if config.watch:
         from client.watch import Watch
@@ -135,6 +133,7 @@ def _train_split(
             mean = train_split(encoder, stub, *task, send=chain, loss=loss, own_step=own.step if own else None, see=see)
     if config.keep is not None:
         chain.keep(config.keep)
+    extras["device-seconds"] = time.process_time() - began
     return mean, extras | chain.told() | (watch.verdict() if watch else {})
 
 

@@ -100,7 +100,8 @@ def connect(head: HeadConfig, model: ModelConfig, noise_multiplier: float = 0.0)
     except (OSError, ValueError) as error:
         raise HeadError(f"head.security: {error}") from error
     try:
-        stub = SplitHeadStub(grpc.intercept_channel(channel, _Padding(head.pad)))
+        padded = channel if head.pad is None else grpc.intercept_channel(channel, _Padding(head.pad))
+        stub = SplitHeadStub(padded)
         _describe(stub, model, noise_multiplier)
         yield stub
     except grpc.RpcError as error:

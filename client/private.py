@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from client.examples import Floats, Labels
-from wireleak.config import ConfigError, PrivacyConfig
+from wireleak.config import PrivacyConfig
 from wireleak.measures.accounting import epsilon
-from wireleak.models.private import generators, unfit
-from wireleak.models.training import Training
+from wireleak.models.private import generators, refuse_unfit
+from wireleak.models.training import Training, optimiser
 
 
 def train_private(
@@ -55,8 +55,7 @@ def train_private(
     Abadi et al., "Deep Learning with Differential Privacy", CCS 2016; Yousefpour et al., "Opacus", 2021.
     """
     network.train()
-    if (reason := unfit(network)) is not None:
-        raise ConfigError(f"privacy: {reason}")
+    refuse_unfit(network)
     # Opacus takes two seconds to import, which only private training should pay for.
     from opacus import PrivacyEngine
     from torch.utils.data import DataLoader, TensorDataset
@@ -65,9 +64,9 @@ def train_private(
     data = TensorDataset(torch.from_numpy(inputs), torch.from_numpy(labels))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the seeded generator, which is meant, and of torch's own hooks
-        module, optimiser, loader = PrivacyEngine(accountant="rdp").make_private(
+        module, stepping, loader = PrivacyEngine(accountant="rdp").make_private(
             module=network,
-            optimizer=_optimiser(network, privacy, how.learning_rate),
+            optimizer=optimiser(privacy.optimiser, network, how.learning_rate),
             data_loader=DataLoader(data, batch_size=how.batch, generator=sampling),
             noise_multiplier=privacy.noise_multiplier,
             max_grad_norm=privacy.max_grad_norm,
@@ -76,18 +75,13 @@ def train_private(
         total, seen, steps = 0.0, 0, 0
         for _ in range(how.epochs):
             for drawn, wanted in loader:
-                optimiser.zero_grad()
+                stepping.zero_grad()
                 loss = cross_entropy(module(drawn), wanted)
                 torch.autograd.backward(loss)
-                optimiser.step()
+                stepping.step()
                 steps += 1
                 if len(drawn):
                     total, seen = total + loss.item() * len(drawn), seen + len(drawn)
         module.to_standard_module()
     spent = epsilon(privacy.noise_multiplier, loader.sample_rate, rounds * steps, privacy.delta)
     return total / max(seen, 1), spent
-
-
-def _optimiser(network: nn.Module, privacy: PrivacyConfig, learning_rate: float) -> torch.optim.Optimizer:
-    kind = torch.optim.SGD if privacy.optimiser == "sgd" else torch.optim.Adam
-    return kind(network.parameters(), lr=learning_rate)

@@ -11,9 +11,9 @@ from torch import nn
 from client.encoder import Loss, Send, as_it_is, exchange
 from client.examples import Floats, Labels
 from client.link import Stream
-from wireleak.config import ConfigError, PrivacyConfig
+from wireleak.config import PrivacyConfig
 from wireleak.measures.accounting import epsilon, joint_noise_multiplier
-from wireleak.models.private import PrivateSteps, generators, unfit
+from wireleak.models.private import PrivateSteps, generators, refuse_unfit
 from wireleak.models.training import Training
 from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
 
@@ -78,8 +78,7 @@ def train_split_private(
     2018.
     """
     encoder.train()
-    if (reason := unfit(encoder)) is not None:
-        raise ConfigError(f"privacy: {reason}")
+    refuse_unfit(encoder)
     with torch.no_grad():
         nothing = encoder(torch.from_numpy(inputs[:1]))[:0]
     an_epoch = -(-len(inputs) // how.batch)

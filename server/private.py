@@ -12,9 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from server.config import PrivacyConfig
 from server.stage import HeadStage
-from wireleak.config import ConfigError
 from wireleak.models import ModelConfig
-from wireleak.models.private import PrivateSteps, unfit
+from wireleak.models.private import PrivateSteps, refuse_unfit
 from wireleak.wire.service import Floats, OverflowedError
 
 
@@ -75,8 +74,7 @@ class PrivateHeadStage(HeadStage):
         return (inputs.grad / len(label)).numpy(), loss.item() / len(label)
 
     def _adopt(self, head: nn.Sequential) -> None:
-        if (reason := unfit(head)) is not None:
-            raise ConfigError(f"privacy: {reason}")
+        refuse_unfit(head)
         privacy = self._privacy
         generator = torch.Generator().manual_seed(_noise_seed(self._seed, head))
         steps = PrivateSteps(head, privacy, self.learning_rate, privacy.batch, generator)

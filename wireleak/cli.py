@@ -25,16 +25,41 @@ console = Console()
 USER_ERROR = 2
 DATA_HELP = "folder that holds data sets (default: $WIRELEAK_DATA, the user's cache, ../shared/data)"
 DataOption = Annotated[Optional[Path], typer.Option("--data", help=DATA_HELP)]  # noqa: UP045
+# What `audit` and `defend` both ask of a user's own network and data.
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODULE:FACTORY", help="what builds your network; or FILE.py:FACTORY")
+]
+SourceOption = Annotated[
+    str, typer.Option("--data", help="a data set's name, a folder of images with a CSV, or a CSV of texts")
+]
+TaskOption = Annotated[Optional[str], typer.Option("--task", help="column or attribute that the network learns")]  # noqa: UP045
+AttributesOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--attributes", help="private attributes, a,b (default: all)"),
+]
+DisjointOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--disjoint-by", help="group (an author, a person) of which clients, attacker and victims share no value"
+    ),
+]
+DataOptionsOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--option", help="the data set's option, name=value; repeatable"),
+]
+RootOption = Annotated[Optional[Path], typer.Option("--root", help=DATA_HELP)]  # noqa: UP045
+OutOption = Annotated[Path, typer.Option("--out", help="where the run's folder is made")]
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="how many cells or attacks run at once")]
 
 
 @app.command(epilog="Example: wireleak run digits --out runs")
 def run(
     study: Annotated[str, typer.Argument(help="a name that `wireleak studies` lists, or a .toml file")],
-    out: Annotated[Path, typer.Option(help="where the run's folder is made")] = Path("runs"),
+    out: OutOption = Path("runs"),
     resume: Annotated[Optional[Path], typer.Option(help="go on with an interrupted run's folder")] = None,  # noqa: UP045
     data: DataOption = None,
     seeds: Annotated[Optional[int], typer.Option(min=1, help="run with seeds 0 to N-1 instead")] = None,  # noqa: UP045
-    jobs: Annotated[int, typer.Option(min=1, help="how many cells or attacks run at once")] = 2,
+    jobs: JobsOption = 2,
     preload: Annotated[bool, typer.Option(help="start processes by forking a preloaded interpreter")] = True,
 ) -> None:
     """Run a study: launch, capture, attack, score, report."""
@@ -152,23 +177,18 @@ def attack(
 
 @app.command(epilog="Example: wireleak audit examples/audit_model.py:make --data digits --quick")
 def audit(
-    model: Annotated[
-        str, typer.Argument(metavar="MODULE:FACTORY", help="what builds your network; or FILE.py:FACTORY")
-    ],
-    data: Annotated[str, typer.Option(help="a data set's name, a folder of images with a CSV, or a CSV of texts")],
-    task: Annotated[Optional[str], typer.Option(help="column or attribute that the network learns")] = None,  # noqa: UP045
-    attributes: Annotated[Optional[str], typer.Option(help="private attributes, a,b (default: all)")] = None,  # noqa: UP045
+    model: ModelArgument,
+    data: SourceOption,
+    task: TaskOption = None,
+    attributes: AttributesOption = None,
     cuts: Annotated[Optional[str], typer.Option(help="cuts, 1,3 (default: up to six)")] = None,  # noqa: UP045
-    out: Annotated[Path, typer.Option(help="where the run's folder is made")] = Path("runs"),
+    out: OutOption = Path("runs"),
     seeds: Annotated[int, typer.Option(min=1, help="run with seeds 0 to N-1")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="fewer examples, rounds and attackers: a first look")] = False,
-    disjoint_by: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="group (an author, a person) of which clients, attacker and victims share no value"),
-    ] = None,
-    option: Annotated[Optional[list[str]], typer.Option(help="the data set's option, name=value; repeatable")] = None,  # noqa: UP045
-    root: Annotated[Optional[Path], typer.Option(help=DATA_HELP)] = None,  # noqa: UP045
-    jobs: Annotated[int, typer.Option(min=1, help="how many cells or attacks run at once")] = 2,
+    disjoint_by: DisjointOption = None,
+    option: DataOptionsOption = None,
+    root: RootOption = None,
+    jobs: JobsOption = 2,
 ) -> None:
     """Find where your own network can be cut, serve and attack each cut, and say which leaks least."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -184,25 +204,20 @@ def audit(
 
 @app.command(epilog="Example: wireleak defend examples/audit_model.py:make --data digits --protect slant --budget 2%")
 def defend(
-    model: Annotated[
-        str, typer.Argument(metavar="MODULE:FACTORY", help="what builds your network; or FILE.py:FACTORY")
-    ],
-    data: Annotated[str, typer.Option(help="a data set's name, a folder of images with a CSV, or a CSV of texts")],
+    model: ModelArgument,
+    data: SourceOption,
     budget: Annotated[str, typer.Option(help="accuracy that may be lost, 2% or 0.02")] = "2%",
     protect: Annotated[Optional[str], typer.Option(help="attribute to train against (default: the first)")] = None,  # noqa: UP045
-    task: Annotated[Optional[str], typer.Option(help="column or attribute that the network learns")] = None,  # noqa: UP045
-    attributes: Annotated[Optional[str], typer.Option(help="private attributes, a,b (default: all)")] = None,  # noqa: UP045
+    task: TaskOption = None,
+    attributes: AttributesOption = None,
     cut: Annotated[Optional[int], typer.Option(help="where to cut (default: fewest numbers on the wire)")] = None,  # noqa: UP045
-    out: Annotated[Path, typer.Option(help="where the run's folder is made")] = Path("runs"),
+    out: OutOption = Path("runs"),
     seeds: Annotated[int, typer.Option(min=1, help="run with seeds 0 to N-1; one shows nothing")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="fewer examples, rounds and settings: a first look")] = False,
-    disjoint_by: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="group (an author, a person) of which clients, attacker and victims share no value"),
-    ] = None,
-    option: Annotated[Optional[list[str]], typer.Option(help="the data set's option, name=value; repeatable")] = None,  # noqa: UP045
-    root: Annotated[Optional[Path], typer.Option(help=DATA_HELP)] = None,  # noqa: UP045
-    jobs: Annotated[int, typer.Option(min=1, help="how many cells or attacks run at once")] = 2,
+    disjoint_by: DisjointOption = None,
+    option: DataOptionsOption = None,
+    root: RootOption = None,
+    jobs: JobsOption = 2,
 ) -> None:
     """Try defences on your own network and say which lowers the leak most for at most that loss of accuracy."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

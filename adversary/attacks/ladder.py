@@ -75,7 +75,8 @@ class Ladder(Attack):
         self._classes = known.classes
         self._model = self._trained(known.seen, known.attribute, known.held_out())
         # Rungs of few pairs are judged on as many as the others, or the luckiest would look the strongest.
-        judged = every.held_out() & ~(chosen & (self.settings.examples is not None))
+        few = self.settings.examples is not None
+        judged = every.held_out() & ~chosen if few else every.held_out()
         self.report["held_out_loss"] = self._loss(every.take(judged))
         self.report |= {"weights": self._model.weights, "epoch": self._model.epoch, "examples": len(known)}
         if self.settings.selectivity:

@@ -52,7 +52,6 @@ class AdversarialGeneration(Transform):
     name = "adversarial-generation"
     options = GenerationOptions
     changes = Changes("trains its encoder against a decoder that rebuilds inputs, which it trains too")
-    trains = True
     settings: GenerationOptions
 
     def __init__(self, settings: Any, seed: int) -> None:
@@ -66,10 +65,6 @@ class AdversarialGeneration(Transform):
             self._decoder = regenerator(scene.activation_shape, scene.input_shape, self.settings.width)
         self._optimiser = self.settings.optimise(self._decoder, scene.learning_rate)
         return self._decoder
-
-    def __call__(self, activation: Tensor, inputs: Tensor) -> Tensor:
-        """Return the activation as it is: only the encoder's weights are defended."""
-        return activation
 
     def loss(self, activation: Tensor, batch: Batch) -> Tensor:
         """Train the decoder on the batch and return minus its loss, up to the margin, with that gradient."""

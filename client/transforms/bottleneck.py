@@ -42,7 +42,6 @@ class Bottleneck(Drawing):
     name = "bottleneck"
     options = BottleneckOptions
     changes = Changes("trains its encoder to send few nats and adds Gaussian noise", wire="noised activations")
-    trains = True
     settings: BottleneckOptions
 
     def __init__(self, settings: Any, seed: int) -> None:

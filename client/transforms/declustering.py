@@ -46,7 +46,6 @@ class Declustering(Transform):
     name = "declustering"
     options = DeclusteringOptions
     changes = Changes("trains its encoder to mix private groups, whose labels it must know")
-    trains = True
     batchwise = True
     settings: DeclusteringOptions
 
@@ -57,10 +56,6 @@ class Declustering(Transform):
     def private(self) -> tuple[str, ...]:
         """Name the attributes that pairs are compared by."""
         return self.settings.attributes
-
-    def __call__(self, activation: Tensor, inputs: Tensor) -> Tensor:
-        """Return the activation as it is: only the encoder's weights are defended."""
-        return activation
 
     def loss(self, activation: Tensor, batch: Batch) -> Tensor | None:
         """Return the mean of L_d over the batch's pairs; None for one example."""

@@ -52,7 +52,6 @@ class Adversarial(Transform):
     at chance while fresh attackers read on).
     """
 
-    trains = True
     settings: AdversaryOptions
 
     def __init__(self, settings: Any, seed: int) -> None:
@@ -77,10 +76,6 @@ class Adversarial(Transform):
         module = nn.ModuleList(self.heads)
         self.optimiser = self.settings.optimise(module, scene.learning_rate)
         return module
-
-    def __call__(self, activation: Tensor, inputs: Tensor) -> Tensor:
-        """Return the activation as it is: only the encoder's weights are defended."""
-        return activation
 
     def learn(self, activation: Tensor, batch: Batch) -> Tensor:
         """Step the adversaries down their own loss; return the last one, the sum of their mean cross-entropies in nats.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from client.transforms.clipping import clipped
+from client.transforms.clipping import DELTA, clipped, refusal_of
 from client.transforms.drawing import Drawing
 from client.transforms.registry import Changes, register
-
-DELTA = 1e-5
 
 
 class NoiseOptions(BaseModel):
@@ -66,8 +64,4 @@ class Noise(Drawing):
 
     def refusal(self) -> str | None:
         """Why unclipped noise guarantees nothing."""
-        if self.settings.clip is not None:
-            return None
-        from wireleak.measures.gaussian import NO_SENSITIVITY
-
-        return f"no epsilon: {NO_SENSITIVITY}"
+        return refusal_of(self.settings.clip)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from client.transforms.registry import Batch, Changes, Transform, register
+from wireleak.data.text import are_numbered
 
 
 class NoPeekOptions(BaseModel):
@@ -38,17 +39,12 @@ class NoPeek(Transform):
     name = "nopeek"
     options = NoPeekOptions
     changes = Changes("trains its encoder for a low distance correlation between inputs and activations")
-    trains = True
     batchwise = True
     settings: NoPeekOptions
 
     def __init__(self, settings: Any, seed: int) -> None:
         super().__init__(settings, seed)
         self._total, self._batches = 0.0, 0
-
-    def __call__(self, activation: Tensor, inputs: Tensor) -> Tensor:
-        """Return the activation as it is: only the encoder's weights are defended."""
-        return activation
 
     def loss(self, activation: Tensor, batch: Batch) -> Tensor | None:
         """Return alpha times the batch's distance correlation; None for one example."""
@@ -85,7 +81,7 @@ def distances(rows: Tensor) -> Tensor:
 
 
 def _distances_of_inputs(inputs: Tensor) -> Tensor:
-    if inputs.dim() == 2 and inputs.max() > 1 and bool((inputs == inputs.round()).all()):
+    if are_numbered(inputs.numpy()):
         differing = torch.cdist(inputs.double(), inputs.double(), p=0)
         return (2 * differing).sqrt()
     return distances(inputs)

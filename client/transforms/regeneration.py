@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from wireleak.config import ConfigError
-from wireleak.models.lstm import BUCKETS
+from wireleak.models.lstm import BUCKETS, folded
 
 EMBEDDINGS = 32
 # Beyond, or from a smaller picture, a convolution has little to go by, and a perceptron is as small.
@@ -126,8 +126,7 @@ def _words(inputs: Tensor) -> Tensor:
             "transforms.adversarial-generation: inputs of one axis are taken for word numbers, and these are none; "
             "give them a second axis, or remove it"
         )
-    whole = inputs.long()
-    return torch.where(whole > 0, (whole - 1) % BUCKETS + 1, 0)
+    return folded(inputs)
 
 
 def _mean_of_texts(nats: Tensor, said: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ code.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -87,7 +86,7 @@ class Batch:
     progress: float
 
 
-class Transform(ABC):
+class Transform:
     """What is done to one batch of activations.
 
     Attributes
@@ -100,8 +99,6 @@ class Transform(ABC):
         What it changes on the device, on the wire and at the server.
     reads_inputs : bool
         Whether what it sends depends on the inputs beside the activation; what was guaranteed before it is then void.
-    trains : bool
-        Whether it has a loss that the encoder is trained by.
     batchwise : bool
         Whether one example's loss depends on the others of its batch: clipping each one's gradient then bounds nothing.
     """
@@ -110,16 +107,23 @@ class Transform(ABC):
     options: ClassVar[type[BaseModel]]
     changes: ClassVar[Changes]
     reads_inputs: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
     batchwise: ClassVar[bool] = False
 
     def __init__(self, settings: Any, seed: int) -> None:
         self.settings = settings
         self.seed = seed
 
-    @abstractmethod
+    @property
+    def trains(self) -> bool:
+        """Whether it has a loss that the encoder is trained by."""
+        return type(self).loss is not Transform.loss
+
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Return what is sent, of the activation's shape (n, *activation_shape); inputs are (n, *input_shape)."""
+        """Return what is sent, of the activation's shape (n, *activation_shape); inputs are (n, *input_shape).
+
+        As it is, where only the encoder's weights are defended.
+        """
+        return activation
 
     def private(self) -> tuple[str, ...]:
         """Name the private attributes of its training examples that the device must know."""

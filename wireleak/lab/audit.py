@@ -16,6 +16,7 @@ from rich.console import Console
 
 from wireleak.data import DataError, Dataset, load
 from wireleak.data.registry import names as data_names
+from wireleak.data.text import are_numbered
 from wireleak.files import write_atomically
 from wireleak.lab.audit_cost import Cost, device_cost
 from wireleak.lab.audit_readings import Readings, read_captures
@@ -103,8 +104,7 @@ class Subject:
     @property
     def is_text(self) -> bool:
         """Whether inputs are word numbers, which no picture attack can rebuild."""
-        x = self.dataset.x
-        return x.ndim == 2 and float(x.max()) > 1 and bool((x == np.round(x)).all())
+        return are_numbered(self.dataset.x)
 
 
 @dataclass
@@ -142,16 +142,27 @@ def audit(request: Request, out: Path, jobs: int, console: Console) -> Path:
     name = f"audit-{slug(request.model.rpartition(':')[2])}"
     listed = ", ".join(f"{cut} after {subject.block(cut)}" for cut in subject.network.cuts)
     console.print(f"[bold]{name}[/]: possible cuts: {listed}", highlight=False, soft_wrap=True)
-    source = out / f"{name}.toml"
-    try:
-        write_atomically(source, study_toml(subject, name).encode())
-    except OSError as error:
-        raise StudyError(f"--out: cannot write {source}: {error.strerror}") from error
+    source = keep(out / f"{name}.toml", study_toml(subject, name))
     folder = run_study(str(source), out, data=request.root, jobs=jobs, table=False, console=console)
     readings = read_captures(
         folder, subject.cuts, tuple(subject.dataset.attributes), subject.is_text, request.quick, console
     )
     return report(Audited(subject, folder, readings), console)
+
+
+def keep(path: Path, study: str) -> Path:
+    """Write a study where its user can keep it, and return the path.
+
+    Raises
+    ------
+    StudyError
+        It cannot be written there.
+    """
+    try:
+        write_atomically(path, study.encode())
+    except OSError as error:
+        raise StudyError(f"--out: cannot write {path}: {error.strerror}") from error
+    return path
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -210,7 +221,7 @@ def study_toml(subject: Subject, name: str) -> str:
         "name": name,
         "description": f"Audit of {Path(request.model).name} on {request.data}: what each cut gives away",
         "seeds": list(range(request.seeds)),
-        "data": {"name": subject.source, "options": subject.options, "clients": 2, **sizes(subject)},
+        "data": data_of(subject),
         "model": {"name": request.model},
         # Enough steps between two averages for the running statistics of batch normalisation to arrive.
         "system": {"rounds": 2 if quick else 3, "epochs": 3, "batch": 32},
@@ -227,10 +238,6 @@ def study_toml(subject: Subject, name: str) -> str:
         ],
         "attacks": _attacks(subject),
     }
-    if request.task is not None:
-        study["data"]["task"] = request.task
-    if request.disjoint_by is not None:
-        study["data"]["disjoint_by"] = request.disjoint_by
     return f"# Written by `wireleak audit`; change it and run it with `wireleak run`.\n{tomli_w.dumps(study)}"
 
 
@@ -257,6 +264,19 @@ def _attacks(subject: Subject) -> list[dict[str, Any]]:
         targets = list(subject.dataset.attributes)
         attacks.append({"name": "attributes", "targets": targets, "untrained": "never" if quick else "first seed"})
     return attacks
+
+
+def data_of(subject: Subject) -> dict[str, Any]:
+    """The `data` of a study on what the user asked for."""
+    request = subject.request
+    asked = {"task": request.task, "disjoint_by": request.disjoint_by}
+    return {
+        "name": subject.source,
+        "options": subject.options,
+        "clients": 2,
+        **sizes(subject),
+        **{name: value for name, value in asked.items() if value is not None},
+    }
 
 
 def sizes(subject: Subject) -> dict[str, int]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from wireleak.config import options_of
 from wireleak.files import write_arrays
 from wireleak.lab.cell import Cell
-from wireleak.lab.study import Study, StudyError
+from wireleak.lab.study import Study, StudyError, Variant
 from wireleak.measures.bootstrap import mean_score
 from wireleak.measures.score import Score
 from wireleak.measures.secret_sharer import Canary, Planting, draw_canaries, exposures_among
@@ -24,9 +24,9 @@ CHANCE = 1 / math.log(2)
 _UNPLANTED = 200
 
 
-def plants(cell: Cell) -> bool:
-    """Whether a client of this cell has planted numbers in its text."""
-    return cell.variant.participant is not None and cell.variant.participant.name == CANARY
+def plants(variant: Variant) -> bool:
+    """Whether a client of this variant has planted numbers in its text."""
+    return variant.participant is not None and variant.participant.name == CANARY
 
 
 def planting(cell: Cell) -> Planting:
@@ -37,7 +37,7 @@ def planting(cell: Cell) -> Planting:
     StudyError
         The cell has none.
     """
-    if cell.variant.participant is None or not plants(cell):
+    if cell.variant.participant is None or not plants(cell.variant):
         raise StudyError(f'target: nobody plants numbers in {cell.name}; give it participant = {{ name = "{CANARY}" }}')
     return options_of(Planting, cell.variant.participant.options, f"variants.{cell.variant.name}.participant.options")
 
@@ -52,7 +52,7 @@ def check(study: Study) -> None:
     """
     for variant in study.variants:
         for use in study.attacks_on(variant):
-            if CANARY in use.targets and (variant.participant is None or variant.participant.name != CANARY):
+            if CANARY in use.targets and not plants(variant):
                 raise StudyError(
                     f"attacks.{use.shown}.variants: nobody plants numbers in {variant.name}; give it "
                     f'participant = {{ name = "{CANARY}" }}'

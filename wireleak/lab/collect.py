@@ -201,7 +201,7 @@ def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
     own = [node for node, name in names.items() if name == cell.clients[0]]
     seen = [entry["standing"][node] for entry in rounds for node in own if node in entry.get("standing", {})]
     # Whose text an auditor planted numbers in trains honestly.
-    if cell.variant.participant is None or canaries.plants(cell) or not seen:
+    if cell.variant.participant is None or canaries.plants(cell.variant) or not seen:
         return []
     return [
         Task(

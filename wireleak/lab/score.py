@@ -159,10 +159,7 @@ def _over_draws(
     if guesses.ndim == 2:
         return how(guesses, found, rng)
     each = [how(guess, found, rng) for guess in guesses]
-    return [
-        replace(combine_seeds(list(scores)), n=scores[0].n, chance=scores[0].chance)
-        for scores in zip(*each, strict=True)
-    ]
+    return [replace(combine_seeds(list(scores)), n=scores[0].n) for scores in zip(*each, strict=True)]
 
 
 def _measured(job: AttackJob) -> list[Row]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from wireleak.lab.results import Row
 from wireleak.lab.vocabulary import PERCENT, control, control_order, measure, measure_order
+from wireleak.measures.bootstrap import half_width
 
 Verdict = Literal["better", "overlap", "worse"]
 _PAIRED_SEEDS = 3
@@ -108,9 +109,7 @@ def _over_seeds(rows: Sequence[Row]) -> Score:
     value = float(values.mean())
     low, high = (float(np.mean([getattr(row, end) for row in rows])) for end in ("low", "high"))
     if len(rows) > 1 and np.isfinite(values).all():
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(len(rows) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(rows)))
+        half = half_width(values)
         low, high = float(np.fmin(low, value - half)), float(np.fmax(high, value + half))
     how = measure(first.measure)
     low = low if math.isnan(low) else float(np.fmax(low, how.low))
@@ -162,9 +161,7 @@ def paired_difference(score: Score, other: Score) -> tuple[float, float] | None:
     each = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
     if len(each) < _PAIRED_SEEDS or not np.isfinite(each).all():
         return None
-    from scipy.special import stdtrit
-
-    mean, half = each.mean(), stdtrit(len(each) - 1, 0.975) * each.std(ddof=1) / math.sqrt(len(each))
+    mean, half = each.mean(), half_width(each)
     return float(mean - half), float(mean + half)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from wireleak.config import first_mistake
+from wireleak.data.text import are_numbered
 from wireleak.lab.study import Study, StudyError, load_study
 from wireleak.models import ModelConfig, Network, load_weights
 
@@ -149,7 +150,7 @@ class Specimen:
     @property
     def _words(self) -> bool:
         # The numbers of words are names, not amounts: neither distance nor average means anything.
-        return self.x.ndim == 2 and float(self.x.max()) > 1 and bool((self.x == np.round(self.x)).all())
+        return are_numbered(self.x)
 
     @property
     def input_title(self) -> str:

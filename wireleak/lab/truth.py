@@ -83,7 +83,7 @@ def write_records(cell: Cell) -> None:
     targets = {target for use in cell.study.attacks_on(cell.variant) for target in use.targets}
     if MEMBER in targets:
         _write_members(cell)
-    if canaries.plants(cell):
+    if canaries.plants(cell.variant):
         canaries.write(cell, secret_path(cell))
     elif cell.variant.participant is not None:
         with np.load(cell.folder / cell.clients[0] / "train.npz", allow_pickle=False) as own:

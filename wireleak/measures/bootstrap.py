@@ -67,14 +67,20 @@ def combine_seeds(scores: Sequence[Score]) -> Score:
         raise ValueError(f"cannot combine {', '.join(sorted({score.measure for score in scores}))} over seeds")
     if len(scores) == 1:
         return scores[0]
-    from scipy.stats import t  # a second to import, needed here alone
-
     values = np.array([score.value for score in scores])
     chances = [score.chance for score in scores if score.chance is not None]
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    half = half_width(values)
     mean = float(values.mean())
     total = sum(score.n for score in scores)
     return Score(scores[0].measure, mean, mean - half, mean + half, total, float(np.mean(chances)) if chances else None)
+
+
+def half_width(values: npt.ArrayLike) -> float:
+    """Half of Student's 95 % t-interval of the mean of two or more values, one a seed."""
+    from scipy.special import stdtrit  # slow to import, which no device should pay for
+
+    each = np.asarray(values, np.float64)
+    return float(stdtrit(len(each) - 1, 0.975) * each.std(ddof=1) / np.sqrt(len(each)))
 
 
 def _score(measure: str, value: float, resampled: Doubles, n: int, chance: float | None) -> Score:

@@ -43,9 +43,14 @@ class Words(nn.Module):
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Look each word up; numbers beyond the table fold back into it."""
-        whole = numbers.long()
-        found: Tensor = self.table(torch.where(whole > 0, (whole - 1) % BUCKETS + 1, 0))
+        found: Tensor = self.table(folded(numbers))
         return found
+
+
+def folded(numbers: Tensor) -> Tensor:
+    """Word numbers as int64, those beyond the table folded back into it."""
+    whole = numbers.long()
+    return torch.where(whole > 0, (whole - 1) % BUCKETS + 1, 0)
 
 
 class LastState(nn.Module):

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from wireleak.config import NoisedSteps
+from wireleak.config import ConfigError, NoisedSteps
 from wireleak.models.mixing import FIX, mixing_layer
-from wireleak.models.training import Training
+from wireleak.models.training import Training, optimiser
 
 
 def unfit(network: nn.Module) -> str | None:
@@ -38,6 +38,18 @@ def unfit(network: nn.Module) -> str | None:
                 "choose a network that keeps them in a layer without weights"
             )
     return None
+
+
+def refuse_unfit(network: nn.Module) -> None:
+    """Refuse a network that is `unfit`.
+
+    Raises
+    ------
+    ConfigError
+        Names the layer.
+    """
+    if (reason := unfit(network)) is not None:
+        raise ConfigError(f"privacy: {reason}")
 
 
 class PrivateSteps:
@@ -66,11 +78,10 @@ class PrivateSteps:
         from opacus import GradSampleModule
         from opacus.optimizers import DPOptimizer
 
-        kind = torch.optim.SGD if how.optimiser == "sgd" else torch.optim.Adam
         # Whoever calls `backward` gives each example's own gradient, which is what "sum" means.
         self._module = GradSampleModule(network, loss_reduction="sum")
         self._optimiser = DPOptimizer(
-            kind(network.parameters(), lr=learning_rate),
+            optimiser(how.optimiser, network, learning_rate),
             noise_multiplier=how.noise_multiplier,
             max_grad_norm=how.max_grad_norm,
             expected_batch_size=batch,

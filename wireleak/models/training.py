@@ -52,8 +52,13 @@ class Training:
 
     def optimise(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a module's parameters."""
-        kind = torch.optim.Adam if self.optimiser == "adam" else torch.optim.SGD
-        return kind(module.parameters(), lr=self.learning_rate)
+        return optimiser(self.optimiser, module, self.learning_rate)
+
+
+def optimiser(name: Optimiser, module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """Adam or plain SGD of a module's parameters."""
+    kind = torch.optim.Adam if name == "adam" else torch.optim.SGD
+    return kind(module.parameters(), lr=learning_rate)
 
 
 def task_loss(network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -85,13 +90,13 @@ def train_whole(
     float
         Mean loss over all examples seen, in nats.
     """
-    optimiser = how.optimise(network)
+    stepping = how.optimise(network)
     network.train()
     total, seen = 0.0, 0
     for rows in how.batches(len(inputs)):
         step = loss(network, torch.from_numpy(inputs[rows]), torch.from_numpy(labels[rows]))
-        optimiser.zero_grad(set_to_none=True)
+        stepping.zero_grad(set_to_none=True)
         step.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        stepping.step()
         total, seen = total + step.item() * len(rows), seen + len(rows)
     return total / seen

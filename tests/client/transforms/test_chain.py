@@ -34,7 +34,6 @@ class Shrink(Transform):
     name = "shrink"
     options = Options
     changes = Changes("pulls activations to a centre", wire="smaller numbers")
-    trains = True
 
     def prepare(self, scene):
         self.centre = nn.Linear(1, scene.activation_shape[0], bias=False)
@@ -51,9 +50,6 @@ class Shrink(Transform):
 
     def told(self):
         return {"centre": self.centre.weight.mean().item()}
-
-    def __call__(self, activation, inputs):
-        return activation
 '''
 
 
