@@ -10,12 +10,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from wireleak.lab.results import Results, Row, Variant
+from wireleak.measures.bootstrap import half_width
 
 NONE = "none"
 
@@ -29,15 +30,13 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Of one value a seed."""
+    def of(cls, values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> Spread:
+        """Of one value a seed, the interval clipped to what a value can be."""
         mean = float(np.mean(values))
         if len(values) < 2:
             return cls(mean, math.nan, math.nan)
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(len(values)))
-        return cls(mean, mean - half, mean + half)
+        half = half_width(values)
+        return cls(mean, max(mean - half, least), min(mean + half, most))
 
     def holds(self, value: float) -> bool:
         """Whether the interval reaches `value`, or there is none to tell."""
@@ -51,8 +50,6 @@ class Point:
     Parameters
     ----------
     variant, title, defence : str
-    strength : float
-        NaN where the defence has none.
     accuracy, leak : Spread
         Of the main task; of the strongest fresh attacker.
     lost, gained : Spread
@@ -74,7 +71,6 @@ class Point:
     variant: str
     title: str
     defence: str
-    strength: float
     accuracy: Spread
     leak: Spread
     lost: Spread
@@ -130,19 +126,20 @@ def _comparison(results: Results, run: Path, variants: Sequence[Variant], target
             continue
         points.append(
             Point(
-                name,
-                variant.title or name,
-                variant.defence,
-                variant.strength,
-                Spread.of([tasks[name, seed] for seed in seeds]),
-                Spread.of([chosen[seed][1] for seed in seeds]),
-                Spread.of([tasks[base, seed] - tasks[name, seed] for seed in paired]),
-                Spread.of([leaks[base][seed][1] - chosen[seed][1] for seed in paired]),
-                Counter(chosen[seed][0] for seed in seeds).most_common(1)[0][0],
-                _own(results, variant),
-                _mean([one.value for one in results.tasks if (one.variant, one.measure) == (name, "device-seconds")]),
-                _bytes(results, rows, name),
-                "; ".join(variant.proved),
+                variant=name,
+                title=variant.title or name,
+                defence=variant.defence,
+                accuracy=Spread.of([tasks[name, seed] for seed in seeds], 0, 1),
+                leak=Spread.of([chosen[seed][1] for seed in seeds], -math.inf if target == "input" else 0, 1),
+                lost=Spread.of([tasks[base, seed] - tasks[name, seed] for seed in paired]),
+                gained=Spread.of([leaks[base][seed][1] - chosen[seed][1] for seed in paired]),
+                attacker=Counter(chosen[seed][0] for seed in seeds).most_common(1)[0][0],
+                own=_own(results, variant),
+                device_seconds=_mean(
+                    [one.value for one in results.tasks if (one.variant, one.measure) == (name, "device-seconds")]
+                ),
+                bytes=_bytes(results, rows, name),
+                guarantee="; ".join(variant.proved),
             )
         )
     is_input = target == "input"
@@ -211,4 +208,4 @@ def _marked(points: Sequence[Point]) -> list[Point]:
             for other in points
         )
 
-    return [Point(**(vars(one) | {"front": not beaten(one)})) for one in points]
+    return [replace(one, front=not beaten(one)) for one in points]

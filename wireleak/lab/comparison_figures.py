@@ -10,7 +10,8 @@ from markupsafe import Markup, escape
 from wireleak.lab.comparison import NONE, Comparison, Point, Spread
 from wireleak.lab.layer_figures import Axis
 
-# Paul Tol's muted palette, told apart by readers with any colour vision; numbers say the same again.
+# After Paul Tol's muted palette, told apart by readers with any colour vision; its light ones are darker here, so that
+# white numbers stand out. The numbers say the same again.
 _COLOURS = (
     "#332288",
     "#117733",
@@ -19,11 +20,13 @@ _COLOURS = (
     "#44AA99",
     "#AA4499",
     "#999933",
-    "#88CCEE",
-    "#DDCC77",
+    "#3B8FC4",
+    "#B8860B",
     "#661100",
+    "#777777",
 )
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 860.0, 470.0, 64.0, 14.0, 16.0, 52.0
+_ACCURACIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _SLIGHT = 0.02
 # Names stay on one line.
 _STYLES = (' style="white-space: nowrap"', *[""] * 9)
@@ -36,18 +39,19 @@ def colours(found: Comparison) -> dict[str, str]:
 
 
 def chart(found: Comparison) -> Markup:
-    """Accuracy over what the strongest fresh attacker learns, numbered as in the table; the front is a line."""
-    spreads = [(point.leak, point.accuracy) for point in found.points]
-    across = Axis.holding([*_ends([leak for leak, _ in spreads]), found.floor])
-    upward = Axis.holding(_ends([accuracy for _, accuracy in spreads]))
+    """Accuracy over what the strongest fresh attacker learns, numbered as in the table; the front is a line.
+
+    Errors are on a logarithmic scale, on which settings that cost nearly nothing lie apart. The axes hold all means;
+    intervals that go beyond are cut at the frame.
+    """
+    across = Axis.holding([*(point.leak.value for point in found.points), found.floor])
+    upward = _utilities([point.accuracy.value for point in found.points])
 
     def x(value: float) -> float:
-        share = (min(max(value, across.low), across.high) - across.low) / (across.high - across.low)
-        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + across.share(value) * (_WIDTH - _LEFT - _RIGHT)
 
     def y(value: float) -> float:
-        share = (min(max(value, upward.low), upward.high) - upward.low) / (upward.high - upward.low)
-        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP)
+        return _HEIGHT - _BOTTOM - upward.share(_utility(value)) * (_HEIGHT - _BOTTOM - _TOP)
 
     parts = []
     bottom = _HEIGHT - _BOTTOM
@@ -57,7 +61,7 @@ def chart(found: Comparison) -> Markup:
             f'<line x1="{place}" x2="{place}" y1="{_TOP}" y2="{bottom}" stroke="#e3e3e3"/>'
             f'<text x="{place}" y="{bottom + 18}" text-anchor="middle" class="small">{tick:.10g}</text>'
         )
-    for tick in upward.ticks:
+    for tick in [one for one in _ACCURACIES if upward.low <= _utility(one) <= upward.high]:
         parts.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#e3e3e3"/>'
             f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end" class="small">{tick:.10g}</text>'
@@ -67,7 +71,7 @@ def chart(found: Comparison) -> Markup:
     middle = (_HEIGHT - _BOTTOM + _TOP) / 2
     parts.append(
         f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle" class="small">'
-        "task accuracy (up is better)</text>"
+        "task accuracy (up is better; errors on a log scale)</text>"
     )
     parts.append(
         f'<line x1="{x(found.floor):.1f}" x2="{x(found.floor):.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" '
@@ -116,7 +120,13 @@ def key(found: Comparison) -> Markup:
         f'<span><i class="dot" style="background: {shade}"></i> {escape("no defence" if name == NONE else name)}</span>'
         for name, shade in colours(found).items()
     ]
-    return Markup(f'<p class="key">{"".join(items)}<span>ringed and joined: the Pareto front</span></p>')
+    notes = (
+        "ringed and joined: the Pareto front",
+        "dashed: an attacker that sees nothing",
+        "whiskers: 95 % over seeds, cut at the frame",
+    )
+    items += [f"<span>{note}</span>" for note in notes]
+    return Markup(f'<p class="key">{"".join(items)}</p>')
 
 
 def table(found: Comparison) -> Markup:
@@ -165,24 +175,24 @@ def claims(found: Comparison) -> list[str]:
     spread = f"; they cost {min(lost):.1f} to {max(lost):.1f} points of accuracy".replace("-", "−") if lost else ""
     lines.append(
         f"Does accuracy fall slightly? {len(helped)} of {len(defended)} settings lower the leak by more than the "
-        f"seeds' spread{spread}; {len(slight)} of them cost {_SLIGHT * 100:.0f} points or less"
-        + (f" ({', '.join(_named(found, slight))})." if slight else ".")
+        f"seeds' spread (each by its own 95 % interval, not corrected for their number){spread}; {len(slight)} of them "
+        f"cost {_SLIGHT * 100:.0f} points or less" + (f" ({_named(found, slight)})." if slight else ".")
     )
     silent = [point for point in defended if point.leak.holds(found.floor) or point.leak.value < found.floor]
     proved = [point for point in defended if point.guarantee]
     lines.append(
         f"Does any of them show that nothing is left? In {len(silent)} settings the strongest attacker's interval "
         f"holds {found.floor:g}, what one reaches that sees nothing"
-        + (f" ({', '.join(_named(found, silent))})" if silent else "")
+        + (f" ({_named(found, silent)})" if silent else "")
         + "; that these attackers found nothing does not show that nobody can. "
         f"{len(proved)} settings state a bound for every attacker"
-        + (f" ({', '.join(_named(found, proved))}); each says itself how much that is." if proved else ".")
+        + (f" ({_named(found, proved)}); each says itself how much that is." if proved else ".")
     )
     return lines
 
 
-def _named(found: Comparison, points: Sequence[Point]) -> list[str]:
-    return [f"{found.points.index(point) + 1} {point.title}" for point in points]
+def _named(found: Comparison, points: Sequence[Point]) -> str:
+    return "; ".join(f"{found.points.index(point) + 1} {point.title}" for point in points)
 
 
 def written(spread: Spread) -> str:
@@ -191,16 +201,16 @@ def written(spread: Spread) -> str:
     return f"{spread.value:.3f}{interval}".replace("-", "−")
 
 
-def _ends(spreads: Sequence[Spread]) -> list[float]:
-    """Means, and ends of intervals no further from them than all means are apart: a wide one must not squeeze all."""
-    values = [spread.value for spread in spreads]
-    room = max(max(values) - min(values), 0.02) / 2
-    return values + [
-        min(max(end, spread.value - room), spread.value + room)
-        for spread in spreads
-        for end in (spread.low, spread.high)
-        if math.isfinite(end)
-    ]
+def _utility(accuracy: float) -> float:
+    return -math.log10(max(1 - accuracy, 1 - _ACCURACIES[-1]))
+
+
+def _utilities(accuracies: Sequence[float]) -> Axis:
+    ticks = [_utility(one) for one in _ACCURACIES]
+    low, high = _utility(min(accuracies)), _utility(max(accuracies))
+    first = max((tick for tick in ticks if tick <= low), default=ticks[0])
+    last = min((tick for tick in ticks if tick >= high and tick > first), default=ticks[-1])
+    return Axis(first, last, tuple(tick for tick in ticks if first <= tick <= last))
 
 
 def _whiskers(point: Point, x: Callable[[float], float], y: Callable[[float], float], shade: str) -> str:

@@ -14,9 +14,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from wireleak.files import write_atomically, write_json
-from wireleak.lab.audit import Request, Subject, examine, slug
-from wireleak.lab.audit import sizes as sizes_of
+from wireleak.files import write_json
+from wireleak.lab.audit import Request, Subject, data_of, examine, keep, slug
 from wireleak.lab.comparison import NONE, Comparison, compare_defences
 from wireleak.lab.comparison_figures import written
 from wireleak.lab.results import read_results
@@ -92,11 +91,7 @@ def defend(request: Request, protect: str | None, budget: float, out: Path, jobs
         raise StudyError(f"--protect: no attribute {wanted!r}; choose from {known}")
     cut = _cut(subject)
     name = f"defend-{slug(request.model.rpartition(':')[2])}"
-    source = out / f"{name}.toml"
-    try:
-        write_atomically(source, study_toml(subject, name, cut, wanted).encode())
-    except OSError as error:
-        raise StudyError(f"--out: cannot write {source}: {error.strerror}") from error
+    source = keep(out / f"{name}.toml", study_toml(subject, name, cut, wanted))
     console.print(f"[bold]{name}[/]: cut {cut}, after {subject.block(cut)}; study in {source}", soft_wrap=True)
     folder = run_study(str(source), out, data=request.root, jobs=jobs, table=False, console=console)
     found = compare_defences(read_results(folder), folder)
@@ -122,9 +117,12 @@ def verdict(found: Comparison, budget: float) -> str:
         return f"{found.target}: no defence is shown to lower the leak for at most {share} ({tried}; {why})."
     best = max(helping, key=lambda point: point.gained.value)
     left = "; what is left may still be too much" if best.leak.low > found.floor else ""
+    # The best of several is chosen by the very figure that is told of it.
+    picked = f" It is the pick of {len(defended)} settings on these victims: part of it may be luck."
+    luck = picked if len(defended) > 1 else ""
     return (
         f"{found.target}: {best.title} lowers the strongest attacker's {found.leak} by {written(best.gained)} to "
-        f"{written(best.leak)} (seeing nothing: {found.floor:g}) for {written(best.lost)} of accuracy{left}."
+        f"{written(best.leak)} (seeing nothing: {found.floor:g}) for {written(best.lost)} of accuracy{left}.{luck}"
     )
 
 
@@ -133,14 +131,11 @@ def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> st
     import tomli_w
 
     request, quick = subject.request, subject.request.quick
-    data = {"name": subject.source, "options": subject.options, "clients": 2, **sizes_of(subject)}
-    data |= {"task": request.task} if request.task is not None else {}
-    data |= {"disjoint_by": request.disjoint_by} if request.disjoint_by is not None else {}
     study: dict[str, Any] = {
         "name": name,
         "description": f"Defences of {Path(request.model).name} on {request.data} at cut {cut}",
         "seeds": list(range(request.seeds)),
-        "data": data,
+        "data": data_of(subject),
         "model": {"name": request.model},
         "system": {"rounds": 2 if quick else 3, "epochs": 3, "batch": 32},
         "serve": {"victim_batch": 1, "attacker_batch": 32, "copies": 0 if quick or subject.is_text else 1},

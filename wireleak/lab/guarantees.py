@@ -37,8 +37,10 @@ def wire_transforms(results: Results, titles: dict[str, str]) -> list[str]:
     lines = []
     for variant in results.variants:
         if variant.transforms:
+            # What a step changes opens with its name; runs recorded before it was kept have the names alone.
+            done = "; then ".join(variant.changes or variant.transforms)
             said = "; ".join(variant.guarantees) or "no guarantee"
-            lines.append(f"{titles[variant.name]}: {', then '.join(variant.transforms)} before sending. {said}.")
+            lines.append(f"{titles[variant.name]}, before sending: {done}. {said}.")
         if variant.pad is not None:
             to = "a power of two" if variant.pad == "powers" else f"a multiple of {variant.pad:,} bytes"
             lines.append(

@@ -68,7 +68,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """The vertical axis: its ends, and the values at which there is a tick."""
+    """An axis: its ends, and the values at which there is a tick."""
 
     low: float
     high: float
@@ -86,6 +86,10 @@ class Axis:
         first, last = np.floor(bottom / step + 1e-6), np.ceil(top / step - 1e-6)
         ticks = tuple(float(np.round(k * step, 10)) for k in np.arange(first, last + 1))
         return cls(ticks[0], ticks[-1], ticks)
+
+    def share(self, value: float) -> float:
+        """Where a value lies between the ends, in [0, 1]; one beyond them lies at an end."""
+        return (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
 
 
 def line_chart(
@@ -118,7 +122,7 @@ def line_chart(
     xs = np.linspace(_LEFT + 14, _WIDTH - _RIGHT - 14, len(columns))
 
     def y(value: float) -> float:
-        share = (min(max(value, axis.low), axis.high) - axis.low) / (axis.high - axis.low)
+        share = axis.share(value)
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP)
 
     half = (xs[1] - xs[0]) * 0.42

@@ -365,7 +365,7 @@ def terminal_table(results: Results) -> Table:
             )
     lines = ["prior: the best of the controls that never see this victim's bytes.", task_line(results)]
     lines += wire_transforms(results, names) + private_training(results, names)
-    table.caption = " ".join(filter(None, lines))
+    table.caption = "\n".join(filter(None, lines))
     table.caption_justify = "left"
     return table
 

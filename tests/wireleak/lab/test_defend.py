@@ -19,7 +19,7 @@ MODEL = "examples/audit_model.py:make"
 
 
 def point(name, lost, gained, leak=(0.6, 0.55, 0.65), defence="x"):
-    rest = {"strength": math.nan, "attacker": "a", "own": "", "device_seconds": 0.0, "bytes": 0.0, "guarantee": ""}
+    rest = {"attacker": "a", "own": "", "device_seconds": 0.0, "bytes": 0.0, "guarantee": ""}
     spreads = {
         "accuracy": Spread(0.9, 0.89, 0.91),
         "leak": Spread(*leak),
@@ -42,6 +42,8 @@ def test_the_verdict_names_the_greatest_reduction_within_the_budget():
     said = verdict(compared(cheap, better, dear, unsure), 0.02)
     assert said.startswith("slant: better lowers the strongest attacker's AUC by 0.200 [0.100, 0.300] to 0.600")
     assert "what is left may still be too much" in said
+    assert said.endswith("It is the pick of 4 settings on these victims: part of it may be luck.")
+    assert "the pick" not in verdict(compared(better), 0.02)
     assert verdict(compared(cheap, dear), 0.5).startswith("slant: dear lowers")
 
 

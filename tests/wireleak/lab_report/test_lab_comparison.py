@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from xml.etree import ElementTree
 
 import pytest
 from scipy import stats
@@ -83,6 +84,19 @@ def test_the_claims_are_answered_from_the_figures(tmp_path):
     assert "adversary-accuracy 0.500" in figures.table(found)
     drawn = figures.chart(found)
     assert drawn.count('r="9"') == 4 and drawn.count('r="12"') == 3
+
+
+@pytest.mark.parametrize("best", [(0.95, 0.96, 0.97), (1.0, 1.0, 1.0), (0.3, 0.9, 0.9)])
+def test_all_is_drawn_within_the_frame_however_wide_an_interval_is(tmp_path, monkeypatch, best):
+    monkeypatch.setitem(SETTINGS, "bare", ("none", best, SETTINGS["bare"][2]))
+    found, _ = points(tmp_path)
+    drawn = ElementTree.fromstring(figures.chart_file(found))
+    name = "{http://www.w3.org/2000/svg}"
+    dots = [(float(one.get("cx")), float(one.get("cy"))) for one in drawn.iter(f"{name}circle") if one.get("r") == "9"]
+    whiskers = [[float(one.get(end)) for end in ("x1", "x2", "y1", "y2")] for one in drawn.iter(f"{name}line")]
+    assert len(dots) == 4 and len(set(dots)) == 4
+    ends = [((x1, y1), (x2, y2)) for x1, x2, y1, y2 in whiskers]
+    assert all(60 <= x <= 850 and 10 <= y <= 420 for x, y in [*dots, *(end for both in ends for end in both)])
 
 
 def test_one_seed_says_nothing_of_what_helps(tmp_path):

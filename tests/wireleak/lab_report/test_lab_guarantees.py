@@ -58,7 +58,16 @@ def test_what_devices_do_before_sending_is_told_with_its_guarantee():
     found.variants[1].transforms = ["noise", "requantise"]
     found.variants[1].guarantees = ["noise: local (4.38, 1e-05)-DP"]
     (line,) = wire_transforms(found, titles(found))
-    assert line == "DP 0.5: noise, then requantise before sending. noise: local (4.38, 1e-05)-DP."
+    assert line == "DP 0.5, before sending: noise; then requantise. noise: local (4.38, 1e-05)-DP."
+    found.variants[1].changes = [
+        "noise: on the device: adds noise; on the wire: noise",
+        "requantise: on the wire: less",
+    ]
+    (line,) = wire_transforms(found, titles(found))
+    assert line == (
+        "DP 0.5, before sending: noise: on the device: adds noise; on the wire: noise; then requantise: on the wire: "
+        "less. noise: local (4.38, 1e-05)-DP."
+    )
     assert line in report.page(found)
     found.variants[1].guarantees = []
     assert "no guarantee" in wire_transforms(found, titles(found))[0]
