@@ -56,7 +56,10 @@ JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="how many cells o
 def run(
     study: Annotated[str, typer.Argument(help="a name that `wireleak studies` lists, or a .toml file")],
     out: OutOption = Path("runs"),
-    resume: Annotated[Optional[Path], typer.Option(help="go on with an interrupted run's folder")] = None,  # noqa: UP045
+    resume: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="go on with a run's folder: interrupted, or to get more seeds"),
+    ] = None,
     data: DataOption = None,
     seeds: Annotated[Optional[int], typer.Option(min=1, help="run with seeds 0 to N-1 instead")] = None,  # noqa: UP045
     jobs: JobsOption = 2,

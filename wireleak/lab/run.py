@@ -200,6 +200,8 @@ def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Pa
             raise StudyError(f"--resume: {resume} is not a run's folder; it has no study.toml")
         if kept.read_bytes() != source.read_bytes():
             raise StudyError(f"--resume: {source} has changed since that run; resume with {kept} instead")
+        # It may have more seeds now than when it was begun.
+        write_json(resume / "plan.json", plan.summary())
         return resume.resolve()
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = (out / f"{plan.study.name}-{stamp}").resolve()

@@ -120,6 +120,23 @@ def test_a_finished_run_resumes_without_doing_anything_again(tiny_run, wireleak)
     assert {path: path.stat().st_mtime_ns for path in run.glob("*/tap/*.pcap")} == before
 
 
+def test_resuming_gives_a_finished_run_more_seeds(tiny_study, wireleak):
+    folder = tiny_study.parent
+    brief = tiny_study.read_text().replace("seeds = [0]", "seeds = [0, 1]")
+    brief, _, attacks = brief.partition('[[variants]]\nname = "sealed"')
+    probe = attacks[attacks.index('[[attacks]]\nname = "attributes"') : attacks.index('[[attacks]]\nname = "sizes"')]
+    tiny_study.write_text(brief + probe)
+    done = wireleak("run", "tiny.toml", "--seeds", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    run = (folder / "runs" / "tiny-latest").resolve()
+    first = {path: path.stat().st_mtime_ns for path in run.glob("*/tap/*.pcap")}
+    done = wireleak("run", "tiny.toml", "--resume", run, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert {row["seed"] for row in json.loads((run / "results.json").read_text())["rows"]} == {0, 1}
+    assert json.loads((run / "plan.json").read_text())["study"]["seeds"] == [0, 1]
+
+
 def test_every_help_shows_an_example_that_runs(tiny_run, wireleak):
     """The examples of --help, with the small run in the place of the digits run."""
     folder, _, _ = tiny_run
