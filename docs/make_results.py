@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from wireleak.lab import comparison_figures
+from wireleak.lab import comparison_figures, localise_figures
 from wireleak.lab.comparison import NONE, Comparison, compare_defences
 from wireleak.lab.findings import titles
 from wireleak.lab.published import beside
@@ -40,6 +40,38 @@ def main(folder: Path) -> None:
     for what, values in told.items():
         by_seed = "; ".join(f"{name} {', '.join(each)}" for name, each in values.items())
         print(f"Of the training, {what} by seed: {by_seed}.\n")
+    for one in localise_figures.maps(localise_figures.read_rows(folder)):
+        print(f"{localise_figures.answer(one).text}\n\n{layers(one)}\n")
+    for note in results.notes:
+        print(f"{note}.\n")
+    if any(variant.pad is not None for variant in results.variants):
+        print(f"{sent(results)}\n")
+
+
+def layers(one: localise_figures.Map) -> str:
+    """The heat map's numbers, means over seeds less their nulls; the strongest of each column in bold."""
+    found = localise_figures.QUANTITIES
+    lines = [
+        f"| {one.variant}, {one.seeds} seed(s) | weights | " + " | ".join(f"{q.heading} {q.unit}" for q in found) + " |"
+    ]
+    lines.append("|" + "---|" * (len(found) + 2))
+    most = {q.name: max(one.means(q)) for q in found}
+    for layer in one.layers:
+        means = [(layer.figures[q.name].mean, q) for q in found]
+        cells = [f"**{q.write(mean)}**" if mean == most[q.name] else q.write(mean) for mean, q in means]
+        lines.append("| " + " | ".join([layer.title, f"{layer.parameters:,}", *cells]) + " |")
+    return "\n".join(lines)
+
+
+def sent(results: Results) -> str:
+    """What one link of each variant carried, with all that its protocols add."""
+    names = titles(results)
+    each: dict[str, list[int]] = {}
+    for wire in results.wires:
+        if wire.link_name == "serve-victim":
+            each.setdefault(wire.variant, []).append(wire.bytes_up + wire.bytes_down)
+    told = "; ".join(f"{names[name]} {sum(found) / len(found) / 1e3:,.0f}" for name, found in each.items())
+    return f"The victims' link to the head, both ways, kB, mean over seeds: {told}."
 
 
 def table(results: Results, *, reconstruction: bool) -> str:
