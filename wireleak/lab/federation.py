@@ -55,6 +55,7 @@ config = ""
 _PORT_TAKEN = re.compile(r"already in use|error while attempting to bind", re.IGNORECASE)
 _ATTEMPTS = 4
 _REGISTERED = "SuperNode ID:"
+_ASK_SECONDS = 0.25  # between the questions of the runner to every node whether an app is to be started
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ class Federation:
             self._runner_app(node, f"{name}-app", None) | {"own": own[name]} for name, node in self._supernodes.items()
         ]
         config = {
-            "poll": 0.1 if self.poll is None else min(0.1, self.poll),
+            "poll": _ASK_SECONDS if self.poll is None else min(_ASK_SECONDS, self.poll),
             "events": str(self.events),
             "apps": [self._runner_app(self._superlink, "serverapp", root), *apps],
         }
