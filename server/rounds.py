@@ -122,7 +122,8 @@ class Rounds:
         )
         if not trained:
             raise RoundError(f"round {server_round}: no client sent a usable update: {dropped}")
-        updates = {node: reply.content.array_records["arrays"] for node, reply in trained.items()}
+        # Copied as they came: Flower's median and trimmed mean take the arrays out of the replies.
+        updates = {node: ArrayRecord(dict(reply.content.array_records["arrays"])) for node, reply in trained.items()}
         extras = take_extras(trained)
         averaged, train = self._strategy.aggregate_train(server_round, trained.values())
         if averaged is None:

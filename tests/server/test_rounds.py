@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, Strategy
 from safetensors.numpy import load_file
 
 from server.admin import HeadAdminError
-from server.config import ServerConfig
+from server.config import ServerConfig, StrategyConfig
 from server.rounds import RoundError, Rounds
+from server.strategies import strategy
 from wireleak.config import ConfigError
 
 Client = Callable[[Message], Message | None]
@@ -75,11 +76,12 @@ def silent(message: Message) -> None:
     return None
 
 
-def run(settings: dict[str, Any], played: dict[int, Client], **changes: Any) -> tuple[PlayedGrid, list[Any]]:
+def run(
+    settings: dict[str, Any], played: dict[int, Client], rule: Strategy | None = None, **changes: Any
+) -> tuple[PlayedGrid, list[Any]]:
     config = ServerConfig.model_validate(settings | {"clients": len(played), "timeout": 0.3} | changes)
     grid = PlayedGrid(played)
-    strategy = FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
-    Rounds(config, strategy, grid).run()  # type: ignore[arg-type]
+    Rounds(config, rule or FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1), grid).run()  # type: ignore[arg-type]
     history = json.loads(config.history.read_text())
     assert history["mode"] == config.mode
     return grid, history["rounds"]
@@ -106,6 +108,28 @@ def test_federated_rounds_average_the_whole_network(settings: Any) -> None:
     assert [entry["train_loss"] for entry in history] == [1.25, 1.25]
     assert history[0]["evaluation_accuracy"] == 0.5
     assert history[0]["trained"] == history[0]["evaluated"] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["fedavg", "krum", "median", "trimmed-mean", "central-dp"])
+def test_the_server_keeps_every_update_as_it_came_whatever_its_rule_does_with_it(
+    settings: Any, tmp_path: Path, name: str
+) -> None:
+    """Flower's median and trimmed mean take the arrays out of the replies."""
+    options = {"noise_multiplier": 0.1, "clipping_norm": 0.5} if name == "central-dp" else {}
+    rule = strategy(StrategyConfig(name=name, options=options), 4)
+    played = {node: adds(0.5 + node, 10) for node in range(1, 5)}
+    _, history = run(settings, played, rule, mode="federated", rounds=1, record=tmp_path / "received")
+    for node in played:
+        folder = tmp_path / "received" / str(node)
+        before, after = (load_file(folder / f"round-1-{what}.safetensors") for what in ("start", "end"))
+        assert set(after) == set(before) == set(initial(settings))
+        for layer, value in after.items():
+            np.testing.assert_allclose(value - before[layer], 0.5 + node, rtol=1e-4)
+    standing = history[0]["standing"]
+    # By the median length of the others, which are 1.5, 2.5, 3.5 and 4.5 long in units of the network's size.
+    ratios = [standing[str(node)]["norm-ratio"] for node in played]
+    assert ratios == pytest.approx([1.5 / 3.5, 2.5 / 3.5, 3.5 / 2.5, 4.5 / 2.5], rel=1e-4)
+    assert all(one["cosine"] == pytest.approx(1, abs=1e-4) for one in standing.values())
 
 
 def test_split_rounds_average_encoders_and_save_the_live_head(settings: Any, start_head: Any) -> None:
