@@ -104,7 +104,7 @@ def defend(request: Request, protect: str | None, budget: float, out: Path, jobs
 
 
 def verdict(found: Comparison, budget: float) -> str:
-    """Which defence lowers the leak most for at most that loss of accuracy, in one sentence."""
+    """Which defence lowers the leak most for at most that loss of accuracy, and what is doubtful about it."""
     defended = [point for point in found.points if point.defence != NONE]
     within = [point for point in defended if point.lost.value <= budget]
     helping = [point for point in within if found.seeds > 1 and point.gained.low > 0]
@@ -117,13 +117,15 @@ def verdict(found: Comparison, budget: float) -> str:
         return f"{found.target}: no defence is shown to lower the leak for at most {share} ({tried}; {why})."
     best = max(helping, key=lambda point: point.gained.value)
     left = "; what is left may still be too much" if best.leak.low > found.floor else ""
+    doubts = [f" That it costs at most {share} is not shown: over seeds it may cost more."] * (best.lost.high > budget)
     # The best of several is chosen by the very figure that is told of it.
-    picked = f" It is the pick of {len(defended)} settings on these victims: part of it may be luck."
-    luck = picked if len(defended) > 1 else ""
-    return (
+    if len(defended) > 1:
+        doubts.append(f" It is the pick of {len(defended)} settings on these victims: part of it may be luck.")
+    said = (
         f"{found.target}: {best.title} lowers the strongest attacker's {found.leak} by {written(best.gained)} to "
-        f"{written(best.leak)} (seeing nothing: {found.floor:g}) for {written(best.lost)} of accuracy{left}.{luck}"
+        f"{written(best.leak)} (seeing nothing: {found.floor:g}) for {written(best.lost)} of accuracy{left}."
     )
+    return "".join([said, *doubts])
 
 
 def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> str:
