@@ -74,9 +74,10 @@ class Ladder(Attack):
         assert known.attribute is not None
         self._classes = known.classes
         self._model = self._trained(known.seen, known.attribute, known.held_out())
-        # Rungs of few pairs are judged on as many as the others, or the luckiest would look the strongest.
-        few = self.settings.examples is not None
-        judged = every.held_out() & ~chosen if few else every.held_out()
+        judged = every.held_out()
+        if self.settings.examples is not None:
+            # Rungs of few pairs are judged on as many as the others, or the luckiest would look the strongest.
+            judged = judged & ~chosen
         self.report["held_out_loss"] = self._loss(every.take(judged))
         self.report |= {"weights": self._model.weights, "epoch": self._model.epoch, "examples": len(known)}
         if self.settings.selectivity:

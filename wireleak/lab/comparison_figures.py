@@ -45,7 +45,8 @@ def chart(found: Comparison) -> Markup:
     intervals that go beyond are cut at the frame.
     """
     across = Axis.holding([*(point.leak.value for point in found.points), found.floor])
-    upward = _utilities([point.accuracy.value for point in found.points])
+    shown = _round_accuracies([point.accuracy.value for point in found.points])
+    upward = Axis(_utility(shown[0]), _utility(shown[-1]), tuple(map(_utility, shown)))
 
     def x(value: float) -> float:
         return _LEFT + across.share(value) * (_WIDTH - _LEFT - _RIGHT)
@@ -61,7 +62,7 @@ def chart(found: Comparison) -> Markup:
             f'<line x1="{place}" x2="{place}" y1="{_TOP}" y2="{bottom}" stroke="#e3e3e3"/>'
             f'<text x="{place}" y="{bottom + 18}" text-anchor="middle" class="small">{tick:.10g}</text>'
         )
-    for tick in [one for one in _ACCURACIES if upward.low <= _utility(one) <= upward.high]:
+    for tick in shown:
         parts.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#e3e3e3"/>'
             f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end" class="small">{tick:.10g}</text>'
@@ -205,12 +206,12 @@ def _utility(accuracy: float) -> float:
     return -math.log10(max(1 - accuracy, 1 - _ACCURACIES[-1]))
 
 
-def _utilities(accuracies: Sequence[float]) -> Axis:
-    ticks = [_utility(one) for one in _ACCURACIES]
-    low, high = _utility(min(accuracies)), _utility(max(accuracies))
-    first = max((tick for tick in ticks if tick <= low), default=ticks[0])
-    last = min((tick for tick in ticks if tick >= high and tick > first), default=ticks[-1])
-    return Axis(first, last, tuple(tick for tick in ticks if first <= tick <= last))
+def _round_accuracies(accuracies: Sequence[float]) -> tuple[float, ...]:
+    """Two or more round ones, from below the least to above the greatest; what is beyond the last is drawn there."""
+    most = len(_ACCURACIES) - 1
+    first = min(sum(one <= min(accuracies) for one in _ACCURACIES), most) - 1
+    last = min(sum(one < max(accuracies) for one in _ACCURACIES), most)
+    return _ACCURACIES[first : max(last, first + 1) + 1]
 
 
 def _whiskers(point: Point, x: Callable[[float], float], y: Callable[[float], float], shade: str) -> str:

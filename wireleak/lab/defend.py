@@ -117,7 +117,9 @@ def verdict(found: Comparison, budget: float) -> str:
         return f"{found.target}: no defence is shown to lower the leak for at most {share} ({tried}; {why})."
     best = max(helping, key=lambda point: point.gained.value)
     left = "; what is left may still be too much" if best.leak.low > found.floor else ""
-    doubts = [f" That it costs at most {share} is not shown: over seeds it may cost more."] * (best.lost.high > budget)
+    doubts = []
+    if best.lost.high > budget:
+        doubts.append(f" That it costs at most {share} is not shown: over seeds it may cost more.")
     # The best of several is chosen by the very figure that is told of it.
     if len(defended) > 1:
         doubts.append(f" It is the pick of {len(defended)} settings on these victims: part of it may be luck.")

@@ -99,6 +99,13 @@ def test_all_is_drawn_within_the_frame_however_wide_an_interval_is(tmp_path, mon
     assert all(60 <= x <= 850 and 10 <= y <= 420 for x, y in [*dots, *(end for both in ends for end in both)])
 
 
+def test_settings_that_are_never_wrong_are_drawn_too(tmp_path, monkeypatch):
+    for name, (kind, _, aucs) in list(SETTINGS.items()):
+        monkeypatch.setitem(SETTINGS, name, (kind, (1.0, 1.0, 1.0), aucs))
+    found, _ = points(tmp_path)
+    assert figures.chart(found).count('r="9"') == 4
+
+
 def test_one_seed_says_nothing_of_what_helps(tmp_path):
     found, by_name = points(tmp_path, seeds=(0,))
     assert math.isnan(by_name["helps"].leak.low)
