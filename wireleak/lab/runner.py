@@ -19,6 +19,7 @@ seconds, which in a small study is most of the time: two rounds take 17 s instea
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import json
 import logging
@@ -62,7 +63,8 @@ def unavailable() -> str | None:
         _flower("flwr.supercore.runtime", "RuntimeHttpClient").AcquireTask  # noqa: B018
         _flower("flwr.supercore.interceptors", "RuntimeVersionHttpInterceptor")
         _flower("flwr.proto.runtime_pb2", "AcquireTaskRequest")
-        _flower("flwr.supernode.runtime.run_clientapp", "get_load_client_app_fn")
+        for name in ("get_load_client_app_fn", "install_from_fab"):
+            _flower("flwr.supernode.runtime.run_clientapp", name)
         for task in TASKS:
             _command(task)
     except (ImportError, AttributeError, LookupError) as error:
@@ -124,6 +126,8 @@ class _App:
             become_child(self.log)
             os.environ["FLWR_HOME"] = self.home
             _quicken("flwr.superlink.grid.http_grid" if task == "flwr-serverapp" else None)
+            if task == "flwr-clientapp":
+                _install_once(Path(self.home))
             if self.own is not None and task == "flwr-clientapp":
                 _load_instead(self.own)
             trust = ["--root-certificates", self.root_certificates] if self.root_certificates else ["--insecure"]
@@ -192,6 +196,20 @@ def _quicken(module: str | None = None) -> None:
             waits = _flower("flwr.supercore.inflatable.inflatable_utils", function).__kwdefaults__
             waits.update(initial_backoff=float(longest) / 4, backoff_cap=float(longest))
         _beat("flwr.supercore.heartbeat")
+
+
+def _install_once(home: Path) -> None:
+    """Unpack and check a bundle of the same bytes only once a node; Flower does it again for every message."""
+    module: Any = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+    install = module.install_from_fab
+
+    def once(content: bytes, **options: Any) -> None:
+        done = home / f"installed-{hashlib.sha256(content).hexdigest()}"
+        if not done.exists():
+            install(content, **options)
+            done.touch()
+
+    module.install_from_fab = once
 
 
 def _load_instead(own: str) -> None:

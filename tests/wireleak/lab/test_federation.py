@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from wireleak.lab import federation as module
+from wireleak.lab import runner
 from wireleak.lab.certificates import Authority
 from wireleak.lab.federation import Federation, Node, free_ports, write_app
 from wireleak.lab.processes import Launcher, LaunchError
@@ -265,3 +266,23 @@ def test_the_apps_folder_is_what_the_project_declares(tmp_path):
     assert written["project"]["version"] == declared["project"]["version"]
     assert (folder / "wireleak" / "wire" / "codec.py").read_bytes()
     assert not list(folder.glob("wireleak/lab"))
+
+
+def test_a_bundle_is_unpacked_once_and_another_one_anew(tmp_path, monkeypatch):
+    from flwr.supernode.runtime import run_clientapp
+
+    unpacked = []
+
+    def install(content: bytes, skip_prompt: bool) -> None:
+        if content == b"damaged":
+            raise ValueError("File hashes couldn't be verified.")
+        unpacked.append(content)
+
+    monkeypatch.setattr(run_clientapp, "install_from_fab", install)
+    runner._install_once(tmp_path)
+    for content in (b"one", b"one", b"other", b"one"):
+        run_clientapp.install_from_fab(content, skip_prompt=True)
+    assert unpacked == [b"one", b"other"]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="verified"):
+            run_clientapp.install_from_fab(b"damaged", skip_prompt=True)
