@@ -19,14 +19,20 @@ def blocks(language, path=ROOT / "docs" / "guide.md"):
 
 
 def test_the_example_study_can_run():
-    text, _ = blocks("toml")
+    text, *_ = blocks("toml")
     plan = make_plan(Study.model_validate(tomllib.loads(text)))
     assert plan.parts(plan.first)["victims"] == 300
 
 
+def test_the_example_sweep_can_run():
+    study, sweep, _ = (tomllib.loads(text) for text in blocks("toml"))
+    plan = make_plan(Study.model_validate(study | sweep))
+    assert [variant.name for variant in plan.study.variants][2:] == ["noise-0-5", "noise-1", "noise-2"]
+
+
 def test_the_example_of_federated_training_can_run():
     """The guide shows the keys that differ from the study above it."""
-    study, changes = (tomllib.loads(text) for text in blocks("toml"))
+    study, _, changes = (tomllib.loads(text) for text in blocks("toml"))
     study["data"] |= changes["data"]
     study |= {"system": changes["system"], "variants": changes["variants"], "attacks": []}
     study["data"]["clients"] = 4

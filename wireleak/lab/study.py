@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from wireleak.config import PadConfig, PrivacyConfig, Strict, first_mistake
+from wireleak.lab.sweep import with_sweeps
 from wireleak.lab.variant_checks import mistakes
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -223,6 +224,11 @@ class Study(Strict):
     variants: tuple[Variant, ...] = Field(min_length=1)
     attacks: tuple[AttackUse, ...] = ()
     published: tuple[Published, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sweep(cls, tables: Any) -> Any:
+        return with_sweeps(tables) if isinstance(tables, dict) else tables
 
     @model_validator(mode="after")
     def _names_agree(self) -> Study:
