@@ -117,7 +117,7 @@ def defences(found: Comparison, study: str) -> str:
         cells = [str(number), f"**{one.title}**" if one.front else one.title, written(one.accuracy)]
         cells += ["" if bare else written(one.lost), written(one.leak), "" if bare else written(one.gained)]
         cells += [one.attacker, one.own or "–", f"{one.device_seconds:.2f}", f"{one.bytes:,.0f}"]
-        lines.append("| " + " | ".join([*cells, one.guarantee or "nothing"]) + " |")
+        lines.append("| " + " | ".join([*cells, one.holds]) + " |")
     return "\n".join(lines)
 
 

@@ -64,6 +64,8 @@ class Point:
         From the device to the server for one inference, mean over seeds, with all that gRPC adds.
     guarantee : str
         What it states for every attacker, or empty.
+    elsewhere : str
+        What it guarantees of something that these attackers are not after, or empty.
     front : bool
         Whether no other setting is both more accurate and less leaky.
     """
@@ -80,7 +82,13 @@ class Point:
     device_seconds: float
     bytes: float
     guarantee: str
+    elsewhere: str = ""
     front: bool = False
+
+    @property
+    def holds(self) -> str:
+        """What holds for every attacker, and what does of something else."""
+        return "; ".join(filter(None, (self.guarantee or "nothing", self.elsewhere)))
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,7 @@ def _comparison(results: Results, run: Path, variants: Sequence[Variant], target
                 ),
                 bytes=_bytes(results, rows, name),
                 guarantee="; ".join(variant.proved),
+                elsewhere=_elsewhere(results, variant),
             )
         )
     is_input = target == "input"
@@ -185,6 +194,16 @@ def _own(results: Results, variant: Variant) -> str:
         if one.variant == variant.name and one.measure.startswith("own/"):
             told.setdefault(one.measure.rpartition("/")[2], []).append(one.value)
     return ", ".join(f"{name} {_mean(values):.3f}" for name, values in told.items())
+
+
+def _elsewhere(results: Results, variant: Variant) -> str:
+    """DP-SGD's guarantee: of the training examples, while these attackers are after inputs that are sent later."""
+    spent = [one.value for one in results.tasks if (one.variant, one.measure) == (variant.name, "epsilon")]
+    if variant.privacy is None or not spent:
+        return ""
+    return (
+        f"of one training example ε {max(spent):.3g}, δ {variant.privacy.delta:g}, which says nothing of these inputs"
+    )
 
 
 def _bytes(results: Results, rows: Sequence[Row], variant: str) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
 from wireleak.lab.comparison import NONE, Comparison, Point, Spread
-from wireleak.lab.layer_figures import Axis
+from wireleak.lab.comparison_frame import Frame
+from wireleak.lab.comparison_panels import WIDTH, height, panels
 
 # After Paul Tol's muted palette, told apart by readers with any colour vision; its light ones are darker here, so that
 # white numbers stand out. The numbers say the same again.
@@ -25,8 +26,9 @@ _COLOURS = (
     "#661100",
     "#777777",
 )
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 860.0, 470.0, 64.0, 14.0, 16.0, 52.0
-_ACCURACIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+_HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 470.0, 64.0, 14.0, 16.0, 52.0
+# More settings than this hide one another.
+_CROWD = 24
 _SLIGHT = 0.02
 # Names stay on one line.
 _STYLES = (' style="white-space: nowrap"', *[""] * 9)
@@ -41,59 +43,40 @@ def colours(found: Comparison) -> dict[str, str]:
 def chart(found: Comparison) -> Markup:
     """Accuracy over what the strongest fresh attacker learns, numbered as in the table; the front is a line.
 
-    Errors are on a logarithmic scale, on which settings that cost nearly nothing lie apart. The axes hold all means;
-    intervals that go beyond are cut at the frame.
+    More settings than can be told apart on one chart get a panel each defence.
     """
-    across = Axis.holding([*(point.leak.value for point in found.points), found.floor])
-    shown = _round_accuracies([point.accuracy.value for point in found.points])
-    upward = Axis(_utility(shown[0]), _utility(shown[-1]), tuple(map(_utility, shown)))
-
-    def x(value: float) -> float:
-        return _LEFT + across.share(value) * (_WIDTH - _LEFT - _RIGHT)
-
-    def y(value: float) -> float:
-        return _HEIGHT - _BOTTOM - upward.share(_utility(value)) * (_HEIGHT - _BOTTOM - _TOP)
-
+    if len(found.points) > _CROWD:
+        return panels(found)
+    frame = Frame.holding(found, _LEFT, _TOP, WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM)
     parts = []
-    bottom = _HEIGHT - _BOTTOM
-    for tick in across.ticks:
-        place = f"{x(tick):.1f}"
+    for tick in frame.across.ticks:
+        place = f"{frame.x(tick):.1f}"
         parts.append(
-            f'<line x1="{place}" x2="{place}" y1="{_TOP}" y2="{bottom}" stroke="#e3e3e3"/>'
-            f'<text x="{place}" y="{bottom + 18}" text-anchor="middle" class="small">{tick:.10g}</text>'
+            f'<line x1="{place}" x2="{place}" y1="{frame.top}" y2="{frame.bottom}" stroke="#e3e3e3"/>'
+            f'<text x="{place}" y="{frame.bottom + 18}" text-anchor="middle" class="small">{tick:.10g}</text>'
         )
-    for tick in shown:
+    for tick in frame.accuracies:
+        level = frame.y(tick)
         parts.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#e3e3e3"/>'
-            f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end" class="small">{tick:.10g}</text>'
+            f'<line x1="{frame.left}" x2="{frame.right}" y1="{level:.1f}" y2="{level:.1f}" stroke="#e3e3e3"/>'
+            f'<text x="{frame.left - 8}" y="{level + 4:.1f}" text-anchor="end" class="small">{tick:.10g}</text>'
         )
     leaked = escape(f"{found.target}: {found.leak} of the strongest fresh attacker (left is better)")
     parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 8}" class="small">{leaked}</text>')
-    middle = (_HEIGHT - _BOTTOM + _TOP) / 2
     parts.append(
-        f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle" class="small">'
-        "task accuracy (up is better; errors on a log scale)</text>"
+        f'<text transform="translate(14 {(frame.top + frame.bottom) / 2}) rotate(-90)" text-anchor="middle" '
+        'class="small">task accuracy (up is better; errors on a log scale)</text>'
     )
-    parts.append(
-        f'<line x1="{x(found.floor):.1f}" x2="{x(found.floor):.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" '
-        'stroke="#595959" stroke-dasharray="3 4" stroke-width="1.5"/>'
-    )
+    parts.append(frame.floor(found.floor))
     front = sorted((point for point in found.points if point.front), key=lambda point: point.leak.value)
-    steps = " ".join(f"{x(point.leak.value):.1f},{y(point.accuracy.value):.1f}" for point in front)
-    parts.append(f'<polyline points="{steps}" fill="none" stroke="#1a1a1a" stroke-width="1.5" stroke-opacity=".5"/>')
+    parts.append(frame.line(front, 'stroke="#1a1a1a" stroke-width="1.5" stroke-opacity=".5"'))
     shades = colours(found)
-    parts += [_whiskers(point, x, y, shades[point.defence]) for point in found.points]
+    parts += [frame.whiskers(point, shades[point.defence]) for point in found.points]
     # Those on the front are drawn last, on top.
     for number, point in sorted(enumerate(found.points, 1), key=lambda one: one[1].front):
-        at = f'cx="{x(point.leak.value):.1f}" cy="{y(point.accuracy.value):.1f}"'
-        ring = f'<circle {at} r="12" fill="#fff" stroke="#1a1a1a" stroke-width="2"/>' if point.front else ""
-        parts.append(
-            f'{ring}<circle {at} r="9" fill="{shades[point.defence]}" stroke="#fff"/>'
-            f'<text x="{x(point.leak.value):.1f}" y="{y(point.accuracy.value) + 4:.1f}" text-anchor="middle" '
-            f'style="font-size: 11px; font-weight: 700" fill="#fff">{number}</text>'
-        )
+        parts.append(frame.dot(point, number, shades[point.defence]))
     said = f"accuracy against leakage of {len(found.points)} settings"
-    opening = f'<svg class="chart" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{said}">'
+    opening = f'<svg class="chart" viewBox="0 0 {WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{said}">'
     return Markup(opening + "".join(parts) + "</svg>")  # built above from numbers and escaped text
 
 
@@ -101,28 +84,32 @@ def chart_file(found: Comparison) -> str:
     """The chart as a file of its own, with its key below."""
     style = "text { font: 12px system-ui, 'DejaVu Sans', sans-serif; fill: #4a4a4a } text[fill] { fill: #fff }"
     body = chart(found).partition(">")[2].removesuffix("</svg>")
-    items, at, line = [], _LEFT, _HEIGHT + 16
-    for name, shade in colours(found).items():
+    crowded = len(found.points) > _CROWD
+    bottom = height(found) if crowded else _HEIGHT
+    items, at, line = [], _LEFT, bottom + 16
+    for name, shade in {} if crowded else colours(found).items():
         shown = "no defence" if name == NONE else name
-        if at + 7.5 * len(shown) + 24 > _WIDTH:
+        if at + 7.5 * len(shown) + 24 > WIDTH:
             at, line = _LEFT, line + 20
         items.append(
             f'<circle cx="{at}" cy="{line - 4}" r="5" fill="{shade}"/><text x="{at + 10}" y="{line}">{shown}</text>'
         )
         at += 7.5 * len(shown) + 30
-    size = f'width="{_WIDTH:g}" height="{line + 14:g}" viewBox="0 0 {_WIDTH:g} {line + 14:g}"'
+    whole = bottom if crowded else line + 14
+    size = f'width="{WIDTH:g}" height="{whole:g}" viewBox="0 0 {WIDTH:g} {whole:g}"'
     opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>'
     return f'{opening}<rect width="100%" height="100%" fill="#fff"/>{body}{"".join(items)}</svg>\n'
 
 
 def key(found: Comparison) -> Markup:
     """Which colour is whose."""
+    crowded = len(found.points) > _CROWD
     items = [
         f'<span><i class="dot" style="background: {shade}"></i> {escape("no defence" if name == NONE else name)}</span>'
-        for name, shade in colours(found).items()
+        for name, shade in ({NONE: colours(found)[NONE]} if crowded else colours(found)).items()
     ]
     notes = (
-        "ringed and joined: the Pareto front",
+        "ringed: the Pareto front; grey: the other defences" if crowded else "ringed and joined: the Pareto front",
         "dashed: an attacker that sees nothing",
         "whiskers: 95 % over seeds, cut at the frame",
     )
@@ -146,7 +133,7 @@ def table(found: Comparison) -> Markup:
             escape(one.own or "–"),
             "–" if math.isnan(one.device_seconds) else f"{one.device_seconds:.2f}",
             "–" if math.isnan(one.bytes) else f"{one.bytes:,.0f}",
-            escape(one.guarantee or "nothing"),
+            escape(one.holds),
         )
         rows.append(
             f"<tr><td>{number}</td>"
@@ -200,29 +187,3 @@ def written(spread: Spread) -> str:
     """Mean and interval as people read them."""
     interval = "" if math.isnan(spread.low) else f" [{spread.low:.3f}, {spread.high:.3f}]"
     return f"{spread.value:.3f}{interval}".replace("-", "−")
-
-
-def _utility(accuracy: float) -> float:
-    return -math.log10(max(1 - accuracy, 1 - _ACCURACIES[-1]))
-
-
-def _round_accuracies(accuracies: Sequence[float]) -> tuple[float, ...]:
-    """Two or more round ones, from below the least to above the greatest; what is beyond the last is drawn there."""
-    most = len(_ACCURACIES) - 1
-    first = min(sum(one <= min(accuracies) for one in _ACCURACIES), most) - 1
-    last = min(sum(one < max(accuracies) for one in _ACCURACIES), most)
-    return _ACCURACIES[first : max(last, first + 1) + 1]
-
-
-def _whiskers(point: Point, x: Callable[[float], float], y: Callable[[float], float], shade: str) -> str:
-    style = f'stroke="{shade}" stroke-opacity=".45" stroke-width="2"'
-    parts = []
-    if math.isfinite(point.leak.low):
-        ends = f'x1="{x(point.leak.low):.1f}" x2="{x(point.leak.high):.1f}"'
-        level = y(point.accuracy.value)
-        parts.append(f'<line {ends} y1="{level:.1f}" y2="{level:.1f}" {style}/>')
-    if math.isfinite(point.accuracy.low):
-        ends = f'y1="{y(point.accuracy.low):.1f}" y2="{y(point.accuracy.high):.1f}"'
-        at = x(point.leak.value)
-        parts.append(f'<line {ends} x1="{at:.1f}" x2="{at:.1f}" {style}/>')
-    return "".join(parts)

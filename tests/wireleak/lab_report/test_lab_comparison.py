@@ -106,6 +106,42 @@ def test_settings_that_are_never_wrong_are_drawn_too(tmp_path, monkeypatch):
     assert figures.chart(found).count('r="9"') == 4
 
 
+def test_what_dp_sgd_guarantees_of_training_examples_is_no_bound_on_these_attackers(tmp_path):
+    results = run(tmp_path)
+    how = {"noise_multiplier": 1, "max_grad_norm": 1, "delta": 1e-5, "optimiser": "sgd", "batch": 5, "examples": 50}
+    results.variants[1].privacy = r.Private(**how)
+    results.tasks += [
+        r.Task(variant="helps", seed=seed, measure="epsilon", value=value, n=2, rounds=1)
+        for seed, value in enumerate((7.9, 8.1, 8.0))
+    ]
+    (found,) = compare_defences(results, tmp_path)
+    helps = next(point for point in found.points if point.variant == "helps")
+    assert helps.holds == "nothing; of one training example ε 8.1, δ 1e-05, which says nothing of these inputs"
+    assert "1 settings state a bound for every attacker (3 ruins)" in " ".join(figures.claims(found))
+
+
+def test_many_settings_get_a_panel_each_defence(tmp_path, monkeypatch):
+    few, _ = points(tmp_path / "few")
+    assert "a panel each defence" not in figures.chart(few)
+    for place in range(24):
+        accuracies = tuple(0.9 + place / 1000 + seed / 100 for seed in range(3))
+        monkeypatch.setitem(SETTINGS, f"swept{place}", (f"sweep {place // 3}", accuracies, SETTINGS["helps"][2]))
+    found, _ = points(tmp_path / "many")
+    drawn = figures.chart_file(found)
+    name = "{http://www.w3.org/2000/svg}"
+    tree = ElementTree.fromstring(drawn)
+    titles = [one.text for one in tree.iter(f"{name}text")]
+    families = ["noise", "reversal", *(f"sweep {place}" for place in range(8))]
+    assert [title for title in titles if title in families] == families
+    # Each panel has its own settings with their numbers, no defence, and all others in grey.
+    assert sum(one.get("r") == "8" for one in tree.iter(f"{name}circle")) == 27 + 10
+    assert sum(one.get("r") == "2.5" for one in tree.iter(f"{name}circle")) == 10 * 27 - 27
+    numbers = [title for title in titles if title.isdecimal() and int(title) > 1]
+    assert sorted(map(int, numbers)) == list(range(2, 29))
+    width, height = float(tree.get("width")), float(tree.get("height"))
+    assert all(0 < float(c.get("cx")) < width and 0 < float(c.get("cy")) < height for c in tree.iter(f"{name}circle"))
+
+
 def test_one_seed_says_nothing_of_what_helps(tmp_path):
     found, by_name = points(tmp_path, seeds=(0,))
     assert math.isnan(by_name["helps"].leak.low)
