@@ -200,6 +200,10 @@ def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Pa
             raise StudyError(f"--resume: {resume} is not a run's folder; it has no study.toml")
         if kept.read_bytes() != source.read_bytes():
             raise StudyError(f"--resume: {source} has changed since that run; resume with {kept} instead")
+        cells = plan.cells(resume)
+        held = {done.parent.name for done in resume.glob(f"*/{cells[0].done.name}")}
+        if left_out := sorted(held - {cell.name for cell in cells}):
+            raise StudyError(f"--seeds: {resume} holds {left_out[-1]} too; give more seeds, or the report loses it")
         # It may have more seeds now than when it was begun.
         write_json(resume / "plan.json", plan.summary())
         return resume.resolve()

@@ -135,6 +135,11 @@ def test_resuming_gives_a_finished_run_more_seeds(tiny_study, wireleak):
     assert {path: path.stat().st_mtime_ns for path in first} == first
     assert {row["seed"] for row in json.loads((run / "results.json").read_text())["rows"]} == {0, 1}
     assert json.loads((run / "plan.json").read_text())["study"]["seeds"] == [0, 1]
+    report = (run / "results.json").read_bytes()
+    done = wireleak("run", "tiny.toml", "--resume", run, "--seeds", "1", cwd=folder)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert re.search(r"--seeds: .* holds wide-seed1 too; give more seeds", done.stderr)
+    assert (run / "results.json").read_bytes() == report
 
 
 def test_every_help_shows_an_example_that_runs(tiny_run, wireleak):
