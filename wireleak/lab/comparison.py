@@ -50,6 +50,8 @@ class Point:
     Parameters
     ----------
     variant, title, defence : str
+    strength : float
+        Its place in the defence's sweep; NaN where it has none.
     accuracy, leak : Spread
         Of the main task; of the strongest fresh attacker.
     lost, gained : Spread
@@ -73,6 +75,7 @@ class Point:
     variant: str
     title: str
     defence: str
+    strength: float
     accuracy: Spread
     leak: Spread
     lost: Spread
@@ -137,6 +140,7 @@ def _comparison(results: Results, run: Path, variants: Sequence[Variant], target
                 variant=name,
                 title=variant.title or name,
                 defence=variant.defence,
+                strength=variant.strength,
                 accuracy=Spread.of([tasks[name, seed] for seed in seeds], 0, 1),
                 leak=Spread.of([chosen[seed][1] for seed in seeds], -math.inf if target == "input" else 0, 1),
                 lost=Spread.of([tasks[base, seed] - tasks[name, seed] for seed in paired]),

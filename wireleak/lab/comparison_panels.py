@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from markupsafe import Markup, escape
 
 from wireleak.lab.comparison import NONE, Comparison, Point
@@ -20,7 +22,7 @@ def height(found: Comparison) -> float:
 
 
 def panels(found: Comparison) -> Markup:
-    """Accuracy over what the strongest fresh attacker learns; a sweep's settings are joined in the study's order."""
+    """Accuracy over what the strongest fresh attacker learns; a sweep's settings are joined by rising strength."""
     width = (WIDTH - _LEFT - COLUMNS * _GAP) / COLUMNS
     parts = []
     for place, family in enumerate(_families(found)):
@@ -52,11 +54,15 @@ def _panel(found: Comparison, family: str, frame: Frame, *, labelled: bool) -> s
         *(_other(frame, point) for point in found.points if point.defence not in (NONE, family)),
         frame.whiskers(found.baseline, "#1a1a1a"),
         *(frame.whiskers(point, _SHADE) for _, point in own),
-        frame.line([point for _, point in own], f'stroke="{_SHADE}" stroke-width="1.5" stroke-opacity=".6"'),
+        frame.line(_swept(own), f'stroke="{_SHADE}" stroke-width="1.5" stroke-opacity=".6"'),
         frame.dot(found.baseline, found.points.index(found.baseline) + 1, "#1a1a1a", 8),
         *(frame.dot(point, number, _SHADE, 8) for number, point in own),
     ]
     return "".join(parts)
+
+
+def _swept(own: list[tuple[int, Point]]) -> list[Point]:
+    return sorted((one for _, one in own if not math.isnan(one.strength)), key=lambda one: one.strength)
 
 
 def _other(frame: Frame, point: Point) -> str:
@@ -66,11 +72,14 @@ def _other(frame: Frame, point: Point) -> str:
 
 def _ticks(frame: Frame, *, labelled: bool) -> str:
     parts = []
-    for tick in frame.across.ticks:
+    ticks = frame.across.ticks
+    for tick in ticks:
         x = frame.x(tick)
+        # The outer ones stay inside their panel, or they would run into the next one's.
+        anchor = {ticks[0]: "start", ticks[-1]: "end"}.get(tick, "middle")
         parts.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{frame.top}" y2="{frame.bottom}" stroke="#ededed"/>'
-            f'<text x="{x:.1f}" y="{frame.bottom + 14}" text-anchor="middle" class="small">{tick:.10g}</text>'
+            f'<text x="{x:.1f}" y="{frame.bottom + 14}" text-anchor="{anchor}" class="small">{tick:.10g}</text>'
         )
     for tick in frame.accuracies:
         y = frame.y(tick)

@@ -26,7 +26,7 @@ def point(name, lost, gained, leak=(0.6, 0.55, 0.65), defence="x"):
         "lost": Spread(*lost),
         "gained": Spread(*gained),
     }
-    return Point(variant=name, title=name, defence=defence, **spreads, **rest)
+    return Point(variant=name, title=name, defence=defence, strength=math.nan, **spreads, **rest)
 
 
 def compared(*points, seeds=3):
