@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 import socket
@@ -261,7 +262,7 @@ class Federation:
         log = self.folder / "logs" / f"{daemon.name}.log"
         # What an attempt before this one logged must not be taken for this one's.
         log.unlink(missing_ok=True)
-        env = {"FLWR_HOME": str(self._home(daemon.name)), **self._poll_setting()}
+        env = {"FLWR_HOME": str(self._home(daemon.name)), **self._poll_setting(), runner.WAKE: str(self._wake)}
         # Not essential before it serves: an attempt that met a taken port may fail.
         return self.launcher.start(daemon.name, argv, log, env, self.folder, lasting=True, essential=False, early=True)
 
@@ -270,11 +271,14 @@ class Federation:
         root = str(self.tls.ca) if self.tls is not None else None
         own = {node.name: node.app for node in self.nodes}
         apps = [
-            self._runner_app(node, f"{name}-app", None) | {"own": own[name]} for name, node in self._supernodes.items()
+            # Nodes of Flower's own pace are Flower's own program, which calls nobody.
+            self._runner_app(node, f"{name}-app", None) | {"own": own[name], "calls": self.poll is not None}
+            for name, node in self._supernodes.items()
         ]
         config = {
             "poll": _ASK_SECONDS if self.poll is None else min(_ASK_SECONDS, self.poll),
             "events": str(self.events),
+            "wake": str(self._wake),
             "apps": [self._runner_app(self._superlink, "serverapp", root), *apps],
         }
         path = self.folder / "flower" / "runner.json"
@@ -338,6 +342,14 @@ class Federation:
         address = self._runtimes["superlink"]
         text = f'[superlink]\ndefault = "lab"\n\n[superlink.lab]\naddress = "{address}"\n{trust}\n'
         (self._home("control") / "config.toml").write_text(text)
+
+    @property
+    def _wake(self) -> Path:
+        """The named pipe by which nodes call the runner."""
+        pipe = self.folder / "flower" / "wake"
+        if not pipe.exists():
+            os.mkfifo(pipe)
+        return pipe
 
     def _poll_setting(self) -> dict[str, str]:
         return {} if self.poll is None else {runner.POLL: str(self.poll)}

@@ -9,6 +9,7 @@ import threading
 import time
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -286,3 +287,22 @@ def test_a_bundle_is_unpacked_once_and_another_one_anew(tmp_path, monkeypatch):
     for _ in range(2):
         with pytest.raises(ValueError, match="verified"):
             run_clientapp.install_from_fab(b"damaged", skip_prompt=True)
+
+
+def test_a_node_calls_the_runner_when_it_has_been_given_a_message(tmp_path, monkeypatch):
+    from flwr.supernode import start_client_internal
+
+    given = iter([7, None, 8])
+    monkeypatch.setattr(start_client_internal, "_pull_and_store_message", lambda *_, **__: next(given))
+    wake = tmp_path / "wake"
+    os.mkfifo(wake)
+    runner._call_when_given_a_message(str(wake))
+    assert start_client_internal._pull_and_store_message(state=None) == 7  # without a runner nobody waits
+    mine, other = SimpleNamespace(pid=os.getpid(), not_before=9.0), SimpleNamespace(pid=1, not_before=9.0)
+    listening = runner.Runner(0.01, tmp_path / "events", wake, [mine, other])
+    assert start_client_internal._pull_and_store_message(state=None) is None
+    listening._listen()
+    assert (mine.not_before, other.not_before) == (9.0, 9.0)
+    assert start_client_internal._pull_and_store_message(state=None) == 8
+    listening._listen()
+    assert (mine.not_before, other.not_before) == (0.0, 9.0)
