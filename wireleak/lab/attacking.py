@@ -17,7 +17,8 @@ from wireleak.files import write_atomically, write_json
 from wireleak.lab import canaries, truth
 from wireleak.lab.cell import UNTRAINED, Cell
 from wireleak.lab.companions import write_candidates
-from wireleak.lab.processes import Launcher, LaunchError, telling_line
+from wireleak.lab.endings import telling_line
+from wireleak.lab.processes import Launcher, LaunchError
 from wireleak.lab.results import Step
 from wireleak.lab.study import AttackUse, Study, StudyError
 

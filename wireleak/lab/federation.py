@@ -19,7 +19,8 @@ from typing import Literal, Self
 from wireleak import __version__
 from wireleak.lab import runner
 from wireleak.lab.certificates import Identity
-from wireleak.lab.processes import Launcher, LaunchError, Process, describe_status, telling_line
+from wireleak.lab.endings import describe_status, telling_line
+from wireleak.lab.processes import Launcher, LaunchError, Process
 
 _log = logging.getLogger(__name__)
 Value = str | int | float | bool

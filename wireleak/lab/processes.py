@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -18,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from wireleak.lab.endings import describe_status, telling_line
+
 _T = TypeVar("_T")
 # One thread each: a study runs many processes on few cores, and a fork must come before any thread.
 ENVIRONMENT = {
@@ -27,9 +28,6 @@ ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
 }
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Refused)\b.*")
-_NOISE = re.compile(r"^(For more information|INFO\b|Exit Code:|$)")
 
 
 class LaunchError(RuntimeError):
@@ -104,7 +102,7 @@ class Process:
         return self._status or 0
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal. When it ends of that, what is left of its group is killed; if it has ended, nothing is."""
+        """Send it a signal. When it ends of that, what is left of its group is killed."""
         self._launcher._request(request="signal", id=self._identity, signal=int(number))
 
     def stop(self, grace: float = 3.0) -> int | None:
@@ -214,10 +212,16 @@ class Launcher:
             See `Process`.
         early : bool
             It needs Flower but not torch: it need not wait until all of `preload` is imported.
+
+        Raises
+        ------
+        LaunchError
+            Everything has been stopped, so that it would never run.
         """
         log = log.absolute()
         log.parent.mkdir(parents=True, exist_ok=True)
         with self._changed:
+            self._refuse_after_the_end()
             process = Process(self, len(self.processes), name, log, lasting=lasting, essential=essential)
             self.processes.append(process)
         self._request(
@@ -233,9 +237,7 @@ class Launcher:
 
     def check(self) -> None:
         """Raise LaunchError if an essential process, or the fork server, has died. Cheap; call it while waiting."""
-        # A process that another thread asks for after the end never starts: nobody must wait for it.
-        if self._closed:
-            raise LaunchError("every process was stopped")
+        self._refuse_after_the_end()
         for process in self.processes:
             if process.failed and process.essential:
                 raise LaunchError(process.describe_end(), process.log)
@@ -306,7 +308,8 @@ class Launcher:
 
     def kill(self) -> None:
         """Kill whatever still runs, at once."""
-        self._closed = True
+        with self._changed:
+            self._closed = True
         for process in self.processes:
             process.stopping = True
         # The end of the stream is how the fork server learns that nobody needs its children.
@@ -317,6 +320,10 @@ class Launcher:
         except subprocess.TimeoutExpired:
             self._zygote.kill()
             self._zygote.wait()
+
+    def _refuse_after_the_end(self) -> None:
+        if self._closed:
+            raise LaunchError("every process was stopped")
 
     def _request(self, **request: Any) -> None:
         # Where the fork server is gone, `_listen` has marked, or is about to mark, every process as ended.
@@ -353,44 +360,6 @@ class Launcher:
         else:
             process.cpu_seconds, process.peak_bytes = event["cpu"], event["rss"] * 1024
             process._status = event["status"]
-
-
-def telling_line(log: Path, *, exceptions: bool = True) -> str:
-    """Return the line of a log that says most about how its process ended.
-
-    Parameters
-    ----------
-    log : Path
-        The log; a missing one is empty.
-    exceptions : bool
-        Prefer the last line that names an exception. Otherwise, or if there is none, it is the last line that says
-        anything.
-    """
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    lines = [_ANSI.sub("", line).strip() for line in text.splitlines()][-200:]
-    if exceptions:
-        named = [line for line in lines if _EXCEPTION.match(line)]
-        if named:
-            return named[-1]
-    telling = [line for line in lines if not _NOISE.match(line)]
-    return telling[-1] if telling else ""
-
-
-def describe_status(status: int | None) -> str:
-    """Put an exit status (negative: a signal) into words."""
-    if status is None:
-        return "still runs"
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -31,6 +31,9 @@ from wireleak.lab.processes import Launcher, LaunchError
 from wireleak.lab.score import score_job
 from wireleak.lab.study import StudyError, load_study
 
+# Flower's errors where the objects of two messages get into each other's way.
+_LOST_BY_FLOWER = ("ObjectPushError", "ObjectPullError")
+
 
 def run_study(
     name: str,
@@ -162,14 +165,14 @@ class _Schedule:
 
     def _capture(self, cell: Cell) -> None:
         if not cell.done.exists():
-            shutil.rmtree(cell.folder, ignore_errors=True)
-            write_cell(self.plan, cell)
             line = self.progress.add_task(cell.name, total=None)
             try:
-                capture_cell(
+                capture_anew(
                     cell,
+                    self.plan,
                     self.launcher,
                     lambda what: self.progress.update(line, description=f"  {cell.name}: {what}"),
+                    self.progress.console.print,
                 )
             finally:
                 self.progress.remove_task(line)
@@ -191,6 +194,30 @@ class _Schedule:
         with self.lock:
             self.findings.rows[job.name] = rows
         self.progress.advance(self.attacks_bar)
+
+
+def capture_anew(
+    cell: Cell, plan: Plan, launcher: Launcher, say: Callable[[str], None], warn: Callable[[str], None]
+) -> None:
+    """Write a cell's files and capture it; once more, where Flower lost an object of its own, and `warn` is told.
+
+    That happens on a busy machine, about once in a thousand messages, and would end a study of hours.
+
+    Raises
+    ------
+    LaunchError
+        A process failed.
+    """
+    for last in (False, True):
+        shutil.rmtree(cell.folder, ignore_errors=True)
+        write_cell(plan, cell)
+        try:
+            capture_cell(cell, launcher, say)
+            return
+        except LaunchError as error:
+            if last or not any(name in str(error) for name in _LOST_BY_FLOWER):
+                raise
+            warn(f"{cell.name} is captured once more: {error}")
 
 
 def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Path:

@@ -1,0 +1,50 @@
+"""How a process ended, in words that its log lends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Refused)\b.*")
+_NOISE = re.compile(r"^(For more information|INFO\b|Exit Code:|$)")
+
+
+def telling_line(log: Path, *, exceptions: bool = True) -> str:
+    """Return the line of a log that says most about how its process ended.
+
+    Parameters
+    ----------
+    log : Path
+        The log; a missing one is empty.
+    exceptions : bool
+        Prefer the last line that names an exception. Otherwise, or if there is none, it is the last line that says
+        anything.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [_ANSI.sub("", line).strip() for line in text.splitlines()][-200:]
+    if exceptions:
+        named = [line for line in lines if _EXCEPTION.match(line)]
+        if named:
+            return named[-1]
+    telling = [line for line in lines if not _NOISE.match(line)]
+    return telling[-1] if telling else ""
+
+
+def describe_status(status: int | None) -> str:
+    """Put an exit status (negative: a signal) into words."""
+    if status is None:
+        return "still runs"
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
