@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -16,44 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from wireleak import __version__
 from wireleak.lab import runner
+from wireleak.lab.bundle import write_app
 from wireleak.lab.certificates import Identity
 from wireleak.lab.endings import describe_status, telling_line
 from wireleak.lab.processes import Launcher, LaunchError, Process
 
 _log = logging.getLogger(__name__)
 Value = str | int | float | bool
-# What a node downloads, from where `wireleak` is installed (a checkout or site-packages).
-APP_FILES = (
-    "client/**/*.py",
-    "server/**/*.py",
-    "wireleak/__init__.py",
-    "wireleak/config.py",
-    "wireleak/files.py",
-    "wireleak/wire/*.py",
-    "wireleak/models/*.py",
-    "wireleak/measures/*.py",
-)
-_APP_PROJECT = """\
-[project]
-name = "wireleak"
-version = "{version}"
-description = "Split and federated training of one model"
-license = "Apache-2.0"
-dependencies = []
-
-[tool.flwr.app]
-publisher = "wireleak"
-fab-include = {files}
-
-[tool.flwr.app.components]
-serverapp = "server.app:app"
-clientapp = "client.app:app"
-
-[tool.flwr.app.config]
-config = ""
-"""
 _PORT_TAKEN = re.compile(r"already in use|error while attempting to bind", re.IGNORECASE)
 _ATTEMPTS = 4
 _REGISTERED = "SuperNode ID:"
@@ -117,6 +86,7 @@ class Federation:
     _supernodes: dict[str, Process] = field(default_factory=dict, init=False)
     _others: list[Process] = field(default_factory=list, init=False)
     _runtimes: dict[str, str] = field(default_factory=dict, init=False)
+    _wake: Path | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.folder = self.folder.absolute()
@@ -127,6 +97,10 @@ class Federation:
             self.isolation = "subprocess"
         if self.isolation == "subprocess" and (own := [node.name for node in self.nodes if node.app]):
             raise LaunchError(f"{own[0]}: a node can run an app of its own only where our runner starts the apps")
+
+        # Nodes of Flower's own pace are Flower's own program, which calls nobody.
+        if self.isolation == "process" and self.poll is not None:
+            self._wake = _pipe(self.folder / "flower" / "wake")
 
     def __enter__(self) -> Self:
         return self
@@ -263,7 +237,9 @@ class Federation:
         log = self.folder / "logs" / f"{daemon.name}.log"
         # What an attempt before this one logged must not be taken for this one's.
         log.unlink(missing_ok=True)
-        env = {"FLWR_HOME": str(self._home(daemon.name)), **self._poll_setting(), runner.WAKE: str(self._wake)}
+        env = {"FLWR_HOME": str(self._home(daemon.name)), **self._poll_setting()}
+        if self._wake is not None:
+            env[runner.WAKE] = str(self._wake)
         # Not essential before it serves: an attempt that met a taken port may fail.
         return self.launcher.start(daemon.name, argv, log, env, self.folder, lasting=True, essential=False, early=True)
 
@@ -272,14 +248,13 @@ class Federation:
         root = str(self.tls.ca) if self.tls is not None else None
         own = {node.name: node.app for node in self.nodes}
         apps = [
-            # Nodes of Flower's own pace are Flower's own program, which calls nobody.
-            self._runner_app(node, f"{name}-app", None) | {"own": own[name], "calls": self.poll is not None}
+            self._runner_app(node, f"{name}-app", None) | {"own": own[name], "calls": self._wake is not None}
             for name, node in self._supernodes.items()
         ]
         config = {
             "poll": _ASK_SECONDS if self.poll is None else min(_ASK_SECONDS, self.poll),
             "events": str(self.events),
-            "wake": str(self._wake),
+            "wake": self._wake and str(self._wake),
             "apps": [self._runner_app(self._superlink, "serverapp", root), *apps],
         }
         path = self.folder / "flower" / "runner.json"
@@ -344,14 +319,6 @@ class Federation:
         text = f'[superlink]\ndefault = "lab"\n\n[superlink.lab]\naddress = "{address}"\n{trust}\n'
         (self._home("control") / "config.toml").write_text(text)
 
-    @property
-    def _wake(self) -> Path:
-        """The named pipe by which nodes call the runner."""
-        pipe = self.folder / "flower" / "wake"
-        if not pipe.exists():
-            os.mkfifo(pipe)
-        return pipe
-
     def _poll_setting(self) -> dict[str, str]:
         return {} if self.poll is None else {runner.POLL: str(self.poll)}
 
@@ -361,22 +328,14 @@ class Federation:
         return home
 
 
-def write_app(folder: Path) -> Path:
-    """Write wireleak's own Flower app, as installed, to `folder` and return that.
-
-    An installed wheel has no project file, and in a checkout everything else lies beside the apps.
-    """
-    root = Path(__file__).resolve().parents[2]
-    if folder.exists():
-        shutil.rmtree(folder)
-    for pattern in APP_FILES:
-        for source in root.glob(pattern):
-            target = folder / source.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-    project = _APP_PROJECT.format(version=__version__, files=json.dumps(APP_FILES))
-    (folder / "pyproject.toml").write_text(project)
-    return folder
+def _pipe(path: Path) -> Path | None:
+    """Make a named pipe; None on a file system that has none, where the runner asks the nodes instead."""
+    path.unlink(missing_ok=True)
+    try:
+        os.mkfifo(path)
+    except OSError:
+        return None
+    return path
 
 
 def free_ports(count: int) -> list[int]:

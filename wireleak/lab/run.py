@@ -201,7 +201,7 @@ def capture_anew(
 ) -> None:
     """Write a cell's files and capture it; once more, where Flower lost an object of its own, and `warn` is told.
 
-    That happens on a busy machine, about once in a thousand messages, and would end a study of hours.
+    Seen once in a hundred cells on a busy machine, where it ended a study of hours.
 
     Raises
     ------

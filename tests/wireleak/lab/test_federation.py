@@ -16,8 +16,9 @@ import pytest
 
 from wireleak.lab import federation as module
 from wireleak.lab import runner
+from wireleak.lab.bundle import write_app
 from wireleak.lab.certificates import Authority
-from wireleak.lab.federation import Federation, Node, free_ports, write_app
+from wireleak.lab.federation import Federation, Node, free_ports
 from wireleak.lab.processes import Launcher, LaunchError
 
 pytest.importorskip("flwr")
@@ -306,3 +307,15 @@ def test_a_node_calls_the_runner_when_it_has_been_given_a_message(tmp_path, monk
     assert start_client_internal._pull_and_store_message(state=None) == 8
     listening._listen()
     assert (mine.not_before, other.not_before) == (0.0, 9.0)
+
+
+def test_where_there_are_no_named_pipes_nodes_are_asked(launcher, app, tmp_path, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise OSError("Operation not supported")
+
+    monkeypatch.setattr(os, "mkfifo", refuse)
+    with Federation(launcher, tmp_path, nodes(tmp_path), app=app) as federation:
+        federation.start_superlink()
+        federation.start_nodes()
+        federation.run_app({"out": str(tmp_path / "out.json")}, 60)
+    assert json.loads((tmp_path / "out.json").read_text()) == [1, 1, 1]
