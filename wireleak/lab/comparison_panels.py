@@ -11,8 +11,8 @@ from wireleak.lab.comparison_frame import Frame
 
 COLUMNS = 3
 WIDTH = 860.0
-_LEFT, _GAP, _TITLE, _TICKS, _FOOT = 52.0, 14.0, 22.0, 20.0, 24.0
-_HEIGHT = 150.0
+_LEFT, _GAP, _TITLE, _TICKS, _FOOT = 52.0, 14.0, 22.0, 20.0, 40.0
+_HEIGHT, _LINE = 150.0, 13.0
 _SHADE, _OTHERS = "#882255", "#c4c4c4"
 
 
@@ -29,11 +29,14 @@ def panels(found: Comparison) -> Markup:
         row, column = divmod(place, COLUMNS)
         left, top = _LEFT + column * (width + _GAP), row * (_TITLE + _HEIGHT + _TICKS) + _TITLE
         parts.append(_panel(found, family, Frame.holding(found, left, top, width, _HEIGHT), labelled=column == 0))
-    said = escape(
-        f"across: {found.leak} of the strongest fresh attacker of {found.target} (left is better); "
-        "upward: task accuracy, errors on a log scale (up is better)"
+    foot = (
+        f"across: {found.leak} of the strongest fresh attacker of {found.target} (left is better)",
+        "upward: task accuracy, errors on a log scale (up is better)",
     )
-    parts.append(f'<text x="{_LEFT}" y="{height(found) - 6:g}" class="small">{said}</text>')
+    parts += [
+        f'<text x="{_LEFT}" y="{height(found) - _FOOT + 16 * line:g}" class="small">{escape(said)}</text>'
+        for line, said in enumerate(foot, 1)
+    ]
     label = f"accuracy against leakage of {len(found.points)} settings, a panel each defence"
     opening = f'<svg class="chart" viewBox="0 0 {WIDTH:g} {height(found):g}" role="img" aria-label="{label}">'
     return Markup(opening + "".join(parts) + "</svg>")  # built above from numbers and escaped text
@@ -46,7 +49,7 @@ def _families(found: Comparison) -> list[str]:
 def _panel(found: Comparison, family: str, frame: Frame, *, labelled: bool) -> str:
     own = [(number, point) for number, point in enumerate(found.points, 1) if point.defence == family]
     parts = [
-        f'<text x="{frame.left}" y="{frame.top - 7}" style="font-weight: 600">{escape(family)}</text>',
+        f'<text x="{frame.left}" y="{frame.top - 7}" style="font-size: 13px; font-weight: 600">{escape(family)}</text>',
         f'<rect x="{frame.left}" y="{frame.top}" width="{frame.width:.1f}" height="{frame.height}" fill="none" '
         'stroke="#d0d0d0"/>',
         _ticks(frame, labelled=labelled),
@@ -81,10 +84,12 @@ def _ticks(frame: Frame, *, labelled: bool) -> str:
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{frame.top}" y2="{frame.bottom}" stroke="#ededed"/>'
             f'<text x="{x:.1f}" y="{frame.bottom + 14}" text-anchor="{anchor}" class="small">{tick:.10g}</text>'
         )
-    for tick in frame.accuracies:
+    above = -math.inf
+    for tick in reversed(frame.accuracies):
         y = frame.y(tick)
         parts.append(f'<line x1="{frame.left}" x2="{frame.right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ededed"/>')
-        if labelled:
+        if labelled and y - above >= _LINE:
+            above = y
             said = f'<text x="{frame.left - 6}" y="{y + 4:.1f}" text-anchor="end" class="small">{tick:.10g}</text>'
             parts.append(said)
     return "".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -140,6 +141,13 @@ def test_many_settings_get_a_panel_each_defence(tmp_path, monkeypatch):
     assert sorted(map(int, numbers)) == list(range(2, 29))
     width, height = float(tree.get("width")), float(tree.get("height"))
     assert all(0 < float(c.get("cx")) < width and 0 < float(c.get("cy")) < height for c in tree.iter(f"{name}circle"))
+    # No label of the upright axis lies on the one above.
+    levels = sorted(
+        float(one.get("y"))
+        for one in tree.iter(f"{name}text")
+        if one.get("text-anchor") == "end" and float(one.get("x")) < 50
+    )
+    assert levels and min(after - before for before, after in pairwise(levels)) >= 13
 
 
 def test_one_seed_says_nothing_of_what_helps(tmp_path):
