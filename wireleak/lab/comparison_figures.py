@@ -45,7 +45,7 @@ def chart(found: Comparison) -> Markup:
 
     More settings than can be told apart on one chart get a panel each defence.
     """
-    if len(found.points) > _CROWD:
+    if _crowded(found):
         return panels(found)
     frame = Frame.holding(found, _LEFT, _TOP, WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM)
     parts = []
@@ -84,7 +84,7 @@ def chart_file(found: Comparison) -> str:
     """The chart as a file of its own, with its key below."""
     style = "text { font: 12px system-ui, 'DejaVu Sans', sans-serif; fill: #4a4a4a } text[fill] { fill: #fff }"
     body = chart(found).partition(">")[2].removesuffix("</svg>")
-    crowded = len(found.points) > _CROWD
+    crowded = _crowded(found)
     bottom = height(found) if crowded else _HEIGHT
     items, at, line = [], _LEFT, bottom + 16
     for name, shade in {} if crowded else colours(found).items():
@@ -103,7 +103,7 @@ def chart_file(found: Comparison) -> str:
 
 def key(found: Comparison) -> Markup:
     """Which colour is whose."""
-    crowded = len(found.points) > _CROWD
+    crowded = _crowded(found)
     items = [
         f'<span><i class="dot" style="background: {shade}"></i> {escape("no defence" if name == NONE else name)}</span>'
         for name, shade in ({NONE: colours(found)[NONE]} if crowded else colours(found)).items()
@@ -177,6 +177,10 @@ def claims(found: Comparison) -> list[str]:
         + (f" ({_named(found, proved)}); each says itself how much that is." if proved else ".")
     )
     return lines
+
+
+def _crowded(found: Comparison) -> bool:
+    return len(found.points) > _CROWD
 
 
 def _named(found: Comparison, points: Sequence[Point]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from markupsafe import Markup, escape
 
@@ -24,11 +25,12 @@ def height(found: Comparison) -> float:
 def panels(found: Comparison) -> Markup:
     """Accuracy over what the strongest fresh attacker learns; a sweep's settings are joined by rising strength."""
     width = (WIDTH - _LEFT - COLUMNS * _GAP) / COLUMNS
+    first = Frame.holding(found, _LEFT, _TITLE, width, _HEIGHT)
     parts = []
     for place, family in enumerate(_families(found)):
         row, column = divmod(place, COLUMNS)
         left, top = _LEFT + column * (width + _GAP), row * (_TITLE + _HEIGHT + _TICKS) + _TITLE
-        parts.append(_panel(found, family, Frame.holding(found, left, top, width, _HEIGHT), labelled=column == 0))
+        parts.append(_panel(found, family, replace(first, left=left, top=top), labelled=column == 0))
     foot = (
         f"across: {found.leak} of the strongest fresh attacker of {found.target} (left is better)",
         "upward: task accuracy, errors on a log scale (up is better)",

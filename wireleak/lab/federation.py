@@ -97,7 +97,6 @@ class Federation:
             self.isolation = "subprocess"
         if self.isolation == "subprocess" and (own := [node.name for node in self.nodes if node.app]):
             raise LaunchError(f"{own[0]}: a node can run an app of its own only where our runner starts the apps")
-
         # Nodes of Flower's own pace are Flower's own program, which calls nobody.
         if self.isolation == "process" and self.poll is not None:
             self._wake = _pipe(self.folder / "flower" / "wake")

@@ -223,6 +223,7 @@ def _quicken(module: str | None = None) -> None:
 
 
 def _call_when_given_a_message(wake: str) -> None:
+    """Have this node write its pid to the runner's pipe after each message that it has stored for its app."""
     module: Any = importlib.import_module("flwr.supernode.start_client_internal")
     pull = module._pull_and_store_message
 
