@@ -10,6 +10,8 @@ import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from adversary.attacks.knowledge import Array, Knowledge
+from wireleak.data.text import are_numbered
+from wireleak.measures.words_found import set_f1, word_sets
 
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _MOST = 4096
@@ -101,9 +103,24 @@ def nearest(seen: Array, inputs: Array, queries: Array) -> Array:
 
 
 def mean_input(knowledge: Knowledge, count: int) -> Array:
-    """The mean of the attacker's own inputs, `count` times."""
-    mean = knowledge.without_copies().inputs.mean(0)
+    """The mean of the attacker's own inputs, `count` times; of texts, their commonest words."""
+    own = knowledge.without_copies().inputs
+    mean = common_words(own) if are_numbered(own) else own.mean(0)
     return np.repeat(mean[None], count, axis=0)
+
+
+def common_words(texts: Array) -> Array:
+    """The best guess of a text's words that is the same for all: float32 (length,), commonest first, 0 behind.
+
+    Of word numbers (n, length) it takes as many of the commonest as have the best F1 on those texts.
+    """
+    length, sets = texts.shape[1], word_sets(texts, int(texts.max()))
+    order = np.argsort(-sets.sum(0), kind="stable")[:length]
+    scores = [set_f1(np.isin(np.arange(sets.shape[1]), order[:some])[None], sets).mean() for some in range(1, length)]
+    found = np.zeros(length, np.float32)
+    best = int(np.argmax(scores)) + 1
+    found[:best] = order[:best]
+    return found
 
 
 def background(knowledge: Knowledge, count: int) -> Array:

@@ -9,17 +9,11 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.knowledge import Array, Knowledge
-from adversary.attacks.perceptrons import Perceptron
+from adversary.attacks.perceptrons import SIZES, Perceptron, Size, drawn
 from adversary.attacks.registry import Attack, register
 from adversary.attacks.threat import Knows, ThreatModel, Vantage
 
 Ints = npt.NDArray[np.int64]
-_HIDDEN: dict[str, tuple[int, ...]] = {
-    "logistic": (),
-    "mlp-64": (64,),
-    "mlp-300": (300,),
-    "mlp-1000x2": (1000, 1000),
-}
 _BITS = 6
 _SIXTH = 6
 
@@ -28,7 +22,7 @@ class LadderOptions(BaseModel):
     """Settings of one rung."""
 
     model_config = ConfigDict(extra="forbid")
-    model: Literal["logistic", "mlp-64", "mlp-300", "mlp-1000x2"] = Field("mlp-300", description="The attacker's size.")
+    model: Size = Field("mlp-300", description="The attacker's size.")
     activation: Literal["tanh", "relu"] = Field("tanh", description="Of its hidden units.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Of its hidden units.")
     examples: int | None = Field(None, ge=4, description="Pairs that it learns from; all that were seen if not given.")
@@ -69,7 +63,7 @@ class Ladder(Attack):
     def fit(self, knowledge: Knowledge) -> None:
         """Train the rung on the attacker's pairs; then, for its selectivity, on both tasks with rows of all people."""
         every = knowledge.without_copies()
-        chosen = self._chosen(len(every))
+        chosen = drawn(len(every), self.settings.examples, self.seed)
         known = every.take(chosen)
         assert known.attribute is not None
         self._classes = known.classes
@@ -87,14 +81,6 @@ class Ladder(Attack):
         """Probabilities (n, classes) from activations (n, *activation_shape)."""
         return self._model.guess(seen)
 
-    def _chosen(self, count: int) -> npt.NDArray[np.bool_]:
-        wanted = self.settings.examples or count
-        if wanted > count:
-            raise ValueError(f"options.examples: {wanted} pairs wanted, {count} were seen; ask for fewer")
-        chosen = np.zeros(count, bool)
-        chosen[np.random.default_rng([self.seed, 2]).permutation(count)[:wanted]] = True
-        return chosen
-
     def _loss(self, judged: Knowledge) -> float | None:
         """Cross-entropy in nats; None where there is nothing to judge by."""
         assert judged.attribute is not None
@@ -105,7 +91,7 @@ class Ladder(Attack):
 
     def _trained(self, seen: Array, labels: Ints, held: npt.NDArray[np.bool_]) -> Perceptron:
         s = self.settings
-        model = Perceptron(_HIDDEN[s.model], self._classes, s.activation, s.dropout, self.seed)
+        model = Perceptron(SIZES[s.model], self._classes, s.activation, s.dropout, self.seed)
         return model.fit(seen, labels, held, s.epochs, s.patience, s.learning_rate, s.batch)
 
     def _selectivity(self, known: Knowledge) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,29 @@ import numpy.typing as npt
 from adversary.attacks.knowledge import Array
 
 _MOMENTUM = 0.9
+Size = Literal["logistic", "mlp-64", "mlp-300", "mlp-1000x2"]
+# Units of the hidden layers, by the names that options use.
+SIZES: dict[str, tuple[int, ...]] = {"logistic": (), "mlp-64": (64,), "mlp-300": (300,), "mlp-1000x2": (1000, 1000)}
+
+
+def drawn(count: int, wanted: int | None, seed: int) -> npt.NDArray[np.bool_]:
+    """Mask (count,) of `wanted` pairs drawn at random; of all of them for None.
+
+    Raises
+    ------
+    ValueError
+        There are not so many.
+    """
+    wanted = wanted or count
+    if wanted > count:
+        raise ValueError(f"options.examples: {wanted} pairs wanted, {count} were seen; ask for fewer")
+    chosen = np.zeros(count, bool)
+    chosen[np.random.default_rng([seed, 2]).permutation(count)[:wanted]] = True
+    return chosen
 
 
 class Perceptron:
-    """Standardised rows, hidden layers with dropout, softmax.
+    """Standardised rows, hidden layers with dropout, softmax; or a sigmoid a class, where several hold at once.
 
     Parameters
     ----------
@@ -46,7 +65,7 @@ class Perceptron:
     def fit(
         self,
         seen: Array,
-        labels: npt.NDArray[np.int64],
+        labels: npt.NDArray[np.int64] | Array,
         held: npt.NDArray[np.bool_],
         epochs: int,
         patience: int,
@@ -59,23 +78,34 @@ class Perceptron:
         ----------
         seen : float32 (n, ...)
             Rows; `held` (bool (n,)) of them only choose the epoch. If none is held, the last epoch counts.
-        labels : int64 (n,)
-            Classes.
+        labels : int64 (n,), or float32 (n, classes)
+            Classes; or 1 for each class that holds and 0 for the others, whose binary cross-entropies are summed.
         epochs, patience : int
             Passes at most, and passes without improvement after which it ends.
         """
         import torch
-        from torch.nn.functional import cross_entropy
+        from torch.nn import functional
 
         rows = seen.reshape(len(seen), -1)
         self._mean, self._scale = rows[~held].mean(0), rows[~held].std(0) + np.float32(1e-6)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         z = torch.from_numpy(self._standard(rows)).to(self._device)
         y = torch.from_numpy(labels).to(self._device)
+        self._several = labels.ndim == 2
+
+        def loss_of(scores: Any, truth: Any) -> Any:
+            if not self._several:
+                return functional.cross_entropy(scores, truth)
+            return functional.binary_cross_entropy_with_logits(scores, truth, reduction="sum") / len(scores)
+
         train, check = np.flatnonzero(~held), torch.from_numpy(held).to(self._device)
         with torch.random.fork_rng():
             torch.manual_seed(self._seed)
             self._net = self._build(rows.shape[1]).to(self._device)
+            if self._several:
+                # Most classes seldom hold; starting at their shares leaves only the differences to be learnt.
+                share = y[train].mean(0).clamp(1e-4, 1 - 1e-4)
+                self._net[-1].bias.data = share.logit()
             self.weights = sum(parameter.numel() for parameter in self._net.parameters())
             optimiser = torch.optim.SGD(self._net.parameters(), lr=learning_rate, momentum=_MOMENTUM)
             order = np.random.default_rng(self._seed)
@@ -84,11 +114,11 @@ class Perceptron:
                 self._net.train()
                 for chosen in np.array_split(order.permutation(train), math.ceil(len(train) / batch)):
                     optimiser.zero_grad(set_to_none=True)
-                    cross_entropy(self._net(z[chosen]), y[chosen]).backward()  # type: ignore[no-untyped-call]
+                    loss_of(self._net(z[chosen]), y[chosen]).backward()
                     optimiser.step()
                 self._net.eval()
                 with torch.inference_mode():
-                    loss = float(cross_entropy(self._net(z[check]), y[check])) if held.any() else -epoch
+                    loss = float(loss_of(self._net(z[check]), y[check])) if held.any() else -epoch
                 if loss < best:
                     best, kept, self.epoch = loss, copy.deepcopy(self._net.state_dict()), epoch
                 elif epoch - self.epoch >= patience:
@@ -102,7 +132,9 @@ class Perceptron:
 
         rows = torch.from_numpy(self._standard(seen.reshape(len(seen), -1))).to(self._device)
         with torch.inference_mode():
-            return np.asarray(self._net(rows).softmax(1).cpu().numpy(), np.float32)
+            scores = self._net(rows)
+            likely = scores.sigmoid() if self._several else scores.softmax(1)
+            return np.asarray(likely.cpu().numpy(), np.float32)
 
     def _standard(self, rows: Array) -> Array:
         return np.asarray((rows - self._mean) / self._scale, np.float32)

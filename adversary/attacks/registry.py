@@ -31,6 +31,7 @@ _OURS = (
     "unsplit",
     "known_pairs",
     "ladder",
+    "word_set",
     "label_norm",
     "label_cosine",
     "label_match",

@@ -21,6 +21,7 @@ from adversary.attacks.registry import Attack, attacks, find, summary
 from adversary.attacks.training import Recipe, training
 from adversary.tap.pcap import CaptureError
 from wireleak.config import options_of, read_config
+from wireleak.data.text import are_numbered
 from wireleak.files import write_arrays, write_json
 
 
@@ -245,13 +246,16 @@ class _Run:
         return None
 
     def _reconstruction_controls(self) -> None:
-        self._control("mean", self._prior)
-        self._control("background", lambda: controls.background(self.known, self.config.victims))
+        is_text = are_numbered(self.known.inputs)
+        self._control("commonest" if is_text else "mean", self._prior)
+        if not is_text:
+            self._control("background", lambda: controls.background(self.known, self.config.victims))
         if self.fitted is None:
             return
         known, victims = self.known.join(self.device.rows), self.victims.rows
         if len(known.seen) and known.seen.shape[1:] == victims.shape[1:]:
-            self._control("ridge", lambda: self._filled(self._ridge(known, victims)))
+            if not is_text:  # the numbers of words are names, not amounts
+                self._control("ridge", lambda: self._filled(self._ridge(known, victims)))
             self._control("nearest", lambda: self._filled(controls.nearest(known.seen, known.inputs, victims)))
         self._shuffled_control()
 

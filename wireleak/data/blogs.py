@@ -3,8 +3,9 @@
 x float32 (n, length): word numbers of one passage, see `wireleak.data.text`. Task: a mark in the passage that can be
 found automatically and is taken out of the text, as the emoji and mentions of Elazar and Goldberg (EMNLP 2018) were; by
 default exclamations, dots and laughter, for a lively tone. Private: gender, age (under 23, 23 and more), band (13-17,
-23-27, 33-48: the corpus has no other ages), as their authors gave them. Group: author; split by it, or a probe learns
-the person and not the attribute.
+23-27, 33-48: the corpus has no other ages), as their authors gave them; and the marks of the other tasks, which stay in
+the text, such as whether it speaks of somebody else. Group: author; split by it, or a probe learns the person and not
+the attribute.
 Source: Schler, Koppel, Argamon, Pennebaker 2006, "Effects of Age and Gender on Blogging", as sampled by dlatk (Schwartz
 et al. 2017), `dlatk/data/msgs404u.csv` and `users404.csv`.
 """
@@ -51,7 +52,7 @@ def _locate(folders: list[Path]) -> Path | None:
     examples=9735,
     shape=(64,),
     task="lively tone (or of others, with a number, a question, a link), the marks themselves removed",
-    attributes=("gender", "age", "band"),
+    attributes=("gender", "age", "band", "others", "number", "question", "link"),
     obtain="run: make blogs, or python -m wireleak.data.fetch_blogs (puts 2 files of the package dlatk 1.3.15 into "
     "$WIRELEAK_DATA/blogs, or ~/.cache/wireleak/data/blogs)",
     licence="blog posts: non-commercial research only (Schler et al. 2006); dlatk GPL 3",
@@ -104,6 +105,11 @@ def blogs(
     except ValueError as error:
         raise DataError(f"blogs: {PEOPLE} holds a gender or age that is no number; fetch it again") from error
     band = np.searchsorted([least for least, _ in _BANDS], years, side="right") - 1
+    left_in = {
+        name: Attribute(name, np.array([any(map(other, text)) for text in texts], np.int64), names, measured=True)
+        for name, (other, names) in _TASKS.items()
+        if name != task
+    }
     dataset = Dataset(
         name="blogs",
         x=numbered(texts, length),
@@ -114,7 +120,8 @@ def blogs(
             "gender": Attribute("gender", gender, ("male", "female"), measured=False),
             "age": Attribute("age", (years >= 23).astype(np.int64), ("under 23", "23 and more"), measured=False),
             "band": Attribute("band", band.astype(np.int64), tuple(name for _, name in _BANDS), measured=False),
-        },
+        }
+        | left_in,
         groups={"author": owner},
         source="blog posts (Schler et al. 2006) as sampled by dlatk 1.3.15, for non-commercial research",
         group_names={"author": tuple(people["user_id"])},

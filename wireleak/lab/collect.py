@@ -18,6 +18,7 @@ import psutil
 from rich.console import Group, RenderableType
 
 from wireleak.data import dependence
+from wireleak.data.text import are_numbered
 from wireleak.lab import canaries
 from wireleak.lab.attacking import attack_jobs
 from wireleak.lab.cell import Cell
@@ -119,7 +120,9 @@ def collect(
         notes=[note for cell in cells for note in [*_dropped(cell), *_simulated(cell)]],
     )
     results.seconds = time.monotonic() - began
-    write_pictures([pictures_of(job) for job in jobs if job.target in ("input", "secret")], folder)
+    pictures = [pictures_of(job) for job in jobs if job.target in ("input", "secret")]
+    # The numbers of words make no picture.
+    write_pictures([one for one in pictures if not are_numbered(one.originals)], folder)
     write_results(results, folder)
     shown: list[RenderableType] = [terminal_table(results), *results.notes]
     if results.published:

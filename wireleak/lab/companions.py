@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.data.text import are_numbered
 from wireleak.files import write_arrays
 from wireleak.lab.cell import Cell
 from wireleak.lab.results import Row
@@ -122,7 +123,7 @@ def companion_rows(cell: Cell, jobs: Sequence[AttackJob]) -> list[Row]:
     Returns
     -------
     list of Row
-        Empty where devices add no noise, or TLS hides it all.
+        Empty where devices add no noise, TLS hides it all, or inputs are texts.
     """
     noise = noise_of(cell)
     jobs = [job for job in jobs if job.cell == cell and job.target == "input"]
@@ -130,6 +131,8 @@ def companion_rows(cell: Cell, jobs: Sequence[AttackJob]) -> list[Row]:
         return []
     with np.load(cell.ledger, allow_pickle=False) as ledger:
         victims = ledger["x"]
+    if are_numbered(victims):  # which has no measured figure that these would bound
+        return []
     learnt = [job for job in jobs if job.use.name != CANDIDATES]
     errors = _error_bounds(cell, noise, victims) if learnt else []
     rows = []

@@ -190,7 +190,7 @@ def settings(scale: Scale, protect: str | None, quick: bool) -> list[tuple[str, 
 
 
 def _attackers(subject: Subject) -> list[dict[str, Any]]:
-    """Four fresh ones of each attribute, and of inputs that are no text three decoders beside the linear one."""
+    """Four fresh ones of each attribute; of inputs three decoders beside the linear one, of texts three of words."""
     targets = list(subject.dataset.attributes)
     short = {"selectivity": False, "epochs": 30, "patience": 5}
     rungs = {
@@ -204,15 +204,18 @@ def _attackers(subject: Subject) -> list[dict[str, Any]]:
         for label, options in rungs.items()
         if targets
     ]
-    decoders = {} if subject.is_text else {"decoder-small": 0.25, "decoder": 1.0, "decoder-large": 2.0}
-    uses += [
-        {"name": "inversion", "label": label, "targets": ["input"], "untrained": "never",
-         "options": {"width": width, "epochs": 12}}
-        for label, width in decoders.items()
-    ]  # fmt: skip
-    if not uses:
-        raise StudyError("--attributes: texts cannot be rebuilt and no attribute is left; nothing to defend: name one")
-    return uses
+    name = "word-set" if subject.is_text else "inversion"
+    sizes: dict[str, dict[str, Any]] = {
+        "decoder-small": {"width": 0.25, "epochs": 12},
+        "decoder": {"epochs": 12},
+        "decoder-large": {"width": 2.0, "epochs": 12},
+    }
+    if subject.is_text:
+        sizes = {f"words-{model}": {"model": model, "epochs": 40} for model in ("logistic", "mlp-64", "mlp-300")}
+    return uses + [
+        {"name": name, "label": label, "targets": ["input"], "untrained": "never", "options": options}
+        for label, options in sizes.items()
+    ]
 
 
 def _cut(subject: Subject) -> int:

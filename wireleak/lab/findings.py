@@ -67,7 +67,8 @@ def finding(board: Board, title: str, name_vantage: bool = False) -> Finding:
     reconstructions MSE and re-identification are judged apart, since a low MSE with chance re-identification is what
     the attacker knew before, and a high MSE may still give away whose input it was.
     """
-    judge = _reconstruction if board.get("mse") else _exposure if board.get("exposure") else _attribute
+    kinds = (("mse", _reconstruction), ("words-found", _text), ("exposure", _exposure))
+    judge = next((judge for name, judge in kinds if board.get(name)), _attribute)
     outcome, text = judge(board)
     vantage = f", by {VANTAGES.get(board.vantage, board.vantage)}" if name_vantage else ""
     where = f"{title} · {board.target} by {board.attack}{vantage}"
@@ -105,6 +106,15 @@ def _error_removed(board: Board) -> float | None:
     """1 - MSE / MSE of the mean image: the fraction of the variance that the reconstruction explains."""
     own, mean = board.get("mse"), board.get("mse", "mean")
     return 1 - own.value / mean.value if own and mean and mean.value > 0 else None
+
+
+def _text(board: Board) -> tuple[Outcome, str]:
+    found, placed = _against(board, "words-found"), _against(board, "words")
+    if beats_priors(board, "words"):
+        return "leak", f"rebuilds texts: {placed}; {found}."
+    if beats_priors(board, "words-found"):
+        return "part", f"finds words of the texts, and not where they stand: {found}; {placed}."
+    return "none", f"does not find the texts' words: {found}."
 
 
 def _exposure(board: Board) -> tuple[Outcome, str]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.data.overlap import find_overlap
+from wireleak.data.text import are_numbered
 from wireleak.lab import canaries, truth
 from wireleak.lab.attacking import AttackJob
 from wireleak.lab.results import Grant, Pictures, Row
@@ -123,7 +124,7 @@ def _linear_code(job: AttackJob, truth: npt.NDArray[np.float32]) -> Arrays:
     floats = math.prod(network.activation_shape(job.cell.variant.cut))
     with np.load(job.cell.surrogate, allow_pickle=False) as granted:
         own = granted["x"][~granted["augmented"]]
-    if floats > WIDEST_CODE or floats >= min(len(own), truth[0].size):
+    if are_numbered(own) or floats > WIDEST_CODE or floats >= min(len(own), truth[0].size):
         return {}
     return {f"control:pca-{floats}": linear_code(own, truth, floats)}
 

@@ -73,6 +73,12 @@ class Control:
 
 # In the order in which columns stand; the first that a target has is its headline.
 MEASURES = {
+    "words-found": Measure(
+        "Words found",
+        "F1 of the set of words guessed against the set that the text holds, whatever their order",
+        low=0.0,
+        high=1.0,
+    ),
     "words": Measure(
         "Words right",
         "share of a text's words rebuilt at their place; chance is one in the vocabulary",
@@ -259,6 +265,7 @@ MEASURES = {
 
 CONTROLS = {
     "mean": Control("mean image", "the average of the attacker's own data, the same guess for every victim", True),
+    "commonest": Control("commonest words", "those of the attacker's own texts, the same guess for every victim", True),
     "background": Control("empty image", "an all-background picture for every victim", True),
     "shuffled": Control("shuffled activations", "the attack, handed some other victim's activation", True, ""),
     "unplanted": Control("numbers never planted", "random numbers that no text held, by the same model", True, ""),

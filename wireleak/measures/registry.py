@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.data.text import are_numbered
 from wireleak.measures.score import Floats, Kind, Measure, Score, registered
 
 ENTRY_POINTS = "wireleak.measures"
@@ -25,6 +26,7 @@ _BUILT_IN = (
     "ssim",
     "tpr_at_fpr",
     "words",
+    "words_found",
 )
 
 
@@ -46,9 +48,9 @@ def score_reconstruction(
 ) -> list[Score]:
     """Score reconstructions (n, *input_shape) by every measure of that kind, in order of name.
 
-    Measures of images skip what is no image, or too small a one for them; rows of whole numbers (n, length) are texts,
-    which have measures of their own beside. `only` names the measures to take. A measure's resamples depend on `rng`
-    and its name alone, not on which others are taken.
+    Measures of images skip what is no image, or too small a one for them. Rows of whole numbers (n, length) are texts,
+    which have measures of their own instead: the numbers of words are names, and not amounts. `only` names the measures
+    to take. A measure's resamples depend on `rng` and its name alone, not on which others are taken.
 
     Raises
     ------
@@ -56,9 +58,8 @@ def score_reconstruction(
         Unknown measure, or one of attributes; shapes that differ; a guess that is not finite.
     """
     side = min(truth.shape[2:]) if truth.ndim == 4 else 0
-    taken = [m for m in _chosen("reconstruction", only) if m.smallest_image <= side]
-    if only is None and truth.ndim == 2 and np.array_equal(truth, np.round(truth)):
-        taken += _chosen("text", None)
+    is_text = only is None and are_numbered(truth)
+    taken = [m for m in _chosen("text" if is_text else "reconstruction", only) if m.smallest_image <= side]
     return _apply(taken, guess, truth, rng)
 
 

@@ -54,7 +54,8 @@ class Network:
     def activation_shape(self, cut: int) -> tuple[int, ...]:
         """Shape of one example's activation at `cut`."""
         encoder, _ = self.split(cut)
-        was_training = encoder.training
+        # A slice is a new module, whose own mode says nothing of the blocks'.
+        was_training = self.blocks.training
         encoder.eval()
         with torch.no_grad():
             shape = tuple(encoder(torch.zeros(1, *self.input_shape)).shape[1:])
@@ -65,6 +66,7 @@ class Network:
 # Modules of this package that register networks when they are imported, beside this one.
 _MODULES: tuple[str, ...] = (
     "char_lstm",
+    "deep_averaging",
     "dlg",
     "imprint",
     "latents",

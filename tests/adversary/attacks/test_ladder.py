@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from adversary.attacks.knowledge import Knowledge, surrogate
 from adversary.attacks.ladder import Ladder, LadderOptions, buckets, control_task
-from adversary.attacks.perceptrons import Perceptron
+from adversary.attacks.perceptrons import Perceptron, drawn
 from adversary.attacks.run import attack
 
 
@@ -88,7 +88,7 @@ def test_rungs_of_few_pairs_are_judged_on_as_many_held_out_rows_as_the_others():
         ladder = rung(world, model="logistic", epochs=10, **options)
         judged = world.held_out()
         if options:
-            judged &= ~ladder._chosen(len(world))
+            judged &= ~drawn(len(world), 30, 0)
         assert judged.sum() > 80
         own = log_loss(world.attribute[judged], ladder.guess(world.seen[judged]))
         assert ladder.report["held_out_loss"] == pytest.approx(own, rel=1e-4)

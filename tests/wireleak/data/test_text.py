@@ -73,6 +73,16 @@ def test_the_tasks_marks_are_taken_out(few, task, mark, where):
     blogs = data.load("blogs", few, task=task, length=4)
     assert not (blogs.x == text.number(mark)).any()
     assert blogs.y.tolist() == [int(i == where) for i in range(len(blogs))]
+    assert task not in blogs.attributes
+
+
+def test_the_other_tasks_marks_stay_and_are_private(few):
+    blogs = data.load("blogs", few, task="tone", length=4)
+    marked = {name: one.values.tolist() for name, one in blogs.attributes.items() if one.measured}
+    words = [[text.number(w) for w in marks] for marks in (["he"], ["7"], ["?"], ["urllink"])]
+    seen = [[int(np.isin(row, mark).any()) for row in blogs.x] for mark in words]
+    assert marked == dict(zip(("others", "number", "question", "link"), seen, strict=True))
+    assert sum(map(sum, seen)) == 5  # 7 twice
 
 
 def test_a_passages_length_does_not_tell_the_task(few):
@@ -196,7 +206,7 @@ def real():
 def test_the_posts_and_their_people(real):
     assert len(np.unique(real.groups["author"])) == len(real.group_names["author"]) == 404
     first = np.unique(real.groups["author"], return_index=True)[1]
-    people = {name: np.bincount(a.values[first]).tolist() for name, a in real.attributes.items()}
+    people = {name: np.bincount(a.values[first]).tolist() for name, a in real.attributes.items() if not a.measured}
     assert (len(real), real.input_shape) == (data.describe("blogs")[0].examples, data.describe("blogs")[0].shape)
     assert people == {"gender": [184, 220], "age": [178, 226], "band": [178, 154, 72]}
 

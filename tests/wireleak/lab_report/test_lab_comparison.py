@@ -60,6 +60,18 @@ def test_the_strongest_attacker_is_the_one_with_the_least_loss_on_its_own_held_o
     assert other["helps"].attacker == "large" and other["helps"].leak.value == pytest.approx(0.70)
 
 
+def test_of_texts_the_error_is_the_words_that_were_not_found(tmp_path):
+    """The share of the commonest words' error that is removed, as of pictures of the mean image's."""
+    made = run(tmp_path, target="input")
+    for row in made.rows:
+        row.measure, row.control = "words-found", row.control and "commonest"
+        row.value = 0.25 if row.control else row.value
+    (found,) = compare_defences(made, tmp_path)
+    bare = found.baseline.leak.value
+    assert bare == pytest.approx(sum(1 - (1 - value) / 0.75 for value in (0.90, 0.91, 0.92)) / 3)
+    assert (found.leak, found.floor, found.attackers) == ("error removed", 0.0, ("small", "large"))
+
+
 def test_losses_and_gains_are_paired_by_seed(tmp_path):
     found, by_name = points(tmp_path)
     assert found.baseline.variant == "bare"

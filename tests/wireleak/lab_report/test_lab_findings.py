@@ -14,7 +14,7 @@ from wireleak.lab.results import Row
 from wireleak.lab.scores import boards
 
 Interval = tuple[float, float, float]
-CHANCE = {"reid": 0.002, "auc": 0.5, "mse": math.nan}
+CHANCE = {"reid": 0.002, "auc": 0.5, "mse": math.nan, "words": math.nan, "words-found": math.nan}
 
 
 def rows(measure: str, levels: dict[str, Interval], link: str = "plaintext") -> list[Row]:
@@ -66,6 +66,20 @@ def test_low_error_with_chance_identification_is_no_full_leak() -> None:
 def test_identity_without_a_picture_is_said() -> None:
     found = judge(FAR, NAMED)
     assert found.outcome == "part" and found.text.startswith("Does not rebuild inputs (MSE 0.0455")
+
+
+def test_words_without_their_order_are_a_leak_in_part() -> None:
+    prior, clear = {"commonest": (0.28, 0.30, 0.32)}, {"": (0.40, 0.42, 0.44)}
+    unplaced = rows("words", {"": (0.0, 0.01, 0.02), "commonest": (0.01, 0.02, 0.03)})
+    found = judge(unplaced, rows("words-found", clear | prior))
+    assert found.outcome == "part" and found.text.startswith(
+        "Finds words of the texts, and not where they stand: Words found 0.420 [0.400, 0.440] against 0.300 "
+        "[0.280, 0.320] for the commonest words"
+    )
+    placed = rows("words", {"": (0.97, 0.98, 0.99), "commonest": (0.01, 0.02, 0.03)})
+    assert judge(placed, rows("words-found", clear | prior)).outcome == "leak"
+    blind = judge(unplaced, rows("words-found", {"": (0.29, 0.30, 0.33)} | prior))
+    assert blind.outcome == "none" and blind.text.startswith("Does not find the texts' words")
 
 
 def test_overlap_with_the_prior_is_no_claim() -> None:

@@ -22,7 +22,6 @@ def texts(*lengths):
 
 def test_what_crosses_the_wire(network):
     assert [network.activation_shape(cut) for cut in network.cuts] == [(12, lstm.EMBEDDINGS), (lstm.HIDDEN,)]
-    network.blocks.eval()
     x = texts(5, 12, 1)
     for cut in network.cuts:
         encoder, head = network.split(cut)

@@ -21,6 +21,7 @@ SHAPES = {
     "mo-alexnet": (1, 32, 32),
     "mo-fcnet": (1, 28, 28),
     "lstm": (32,),
+    "deep-averaging": (32,),
     "post105": (1, 105, 105),
     "post105-gn": (1, 105, 105),
     "tiny-transformer": (32,),
