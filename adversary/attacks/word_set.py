@@ -77,8 +77,10 @@ class WordSet(Attack):
         guessed = self._model.guess(known.seen[checks])
         scores = [self._f1(guessed, sets[checks], threshold) for threshold in _THRESHOLDS]
         self._threshold = float(_THRESHOLDS[int(np.argmax(scores))])
-        # Attackers of few pairs are judged on as many as the others, or the luckiest would look the strongest.
-        judged = every.take(every.held_out() & (~chosen if s.examples is not None else np.True_))
+        judged = every.take(every.held_out())
+        if s.examples is not None:
+            # Attackers of few pairs are judged on as many as the others, or the luckiest would look the strongest.
+            judged = every.take(every.held_out() & ~chosen)
         if len(judged):
             guessed = self._model.guess(judged.seen)
             right = self._f1(guessed, word_sets(judged.inputs, self._highest), self._threshold)
