@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.knowledge import Array, Knowledge
@@ -73,20 +72,15 @@ class WordSet(Attack):
         labels = sets[:, self._words].astype(np.float32)
         self._model = Perceptron(SIZES[s.model], len(self._words), "tanh", s.dropout, self.seed)
         self._model.fit(known.seen, labels, held, s.epochs, s.patience, s.learning_rate, s.batch)
-        checks = held if held.any() else ~held
-        guessed = self._model.guess(known.seen[checks])
-        scores = [self._f1(guessed, sets[checks], threshold) for threshold in _THRESHOLDS]
-        self._threshold = float(_THRESHOLDS[int(np.argmax(scores))])
+        checks = known.take(held if held.any() else ~held)
+        self._threshold = float(max(_THRESHOLDS, key=lambda threshold: self._f1(checks, threshold)))
         judged = every.take(every.held_out())
         if s.examples is not None:
             # Attackers of few pairs are judged on as many as the others, or the luckiest would look the strongest.
             judged = every.take(every.held_out() & ~chosen)
-        if len(judged):
-            guessed = self._model.guess(judged.seen)
-            right = self._f1(guessed, word_sets(judged.inputs, self._highest), self._threshold)
-            self.report["held_out_loss"] = 1 - right
         told = {"weights": self._model.weights, "epoch": self._model.epoch, "words": len(self._words)}
         self.report |= told | {"threshold": self._threshold, "examples": len(known)}
+        self.report["held_out_loss"] = 1 - self._f1(judged, self._threshold) if len(judged) else None
 
     def guess(self, seen: Array) -> Array:
         """Word numbers (n, length), likeliest first and 0 behind, from activations (n, *activation_shape)."""
@@ -97,7 +91,7 @@ class WordSet(Attack):
         found[:, : texts.shape[1]] = texts
         return found
 
-    def _f1(self, guessed: Array, truth: npt.NDArray[np.bool_], threshold: float) -> float:
-        sets = np.zeros_like(truth)
-        sets[:, self._words] = guessed > threshold
-        return float(set_f1(sets, truth).mean())
+    def _f1(self, known: Knowledge, threshold: float) -> float:
+        sets = np.zeros((len(known), self._highest + 1), bool)
+        sets[:, self._words] = self._model.guess(known.seen) > threshold
+        return float(set_f1(sets, word_sets(known.inputs, self._highest)).mean())
