@@ -103,7 +103,7 @@ class Subject:
 
     @property
     def is_text(self) -> bool:
-        """Whether inputs are word numbers, which no picture attack can rebuild."""
+        """Whether inputs are word numbers, of which words are guessed and no picture."""
         return are_numbered(self.dataset.x)
 
 
@@ -260,6 +260,12 @@ def _attacks(subject: Subject) -> list[dict[str, Any]]:
                 options = {"iterations": min(steps, _SEARCH_STEPS[1])}
                 one = {"name": "rmle", "targets": ["input"], "untrained": "never", "options": options}
                 attacks.append(one | {"variants": [f"cut-{cut}"]})
+    # Where one vector a word crosses, words are read off one by one after the run.
+    shapes = {cut: subject.network.activation_shape(cut) for cut in subject.cuts}
+    mixed = [cut for cut, shape in shapes.items() if len(shape) != 2 or shape[0] != subject.dataset.input_shape[0]]
+    if subject.is_text and mixed:
+        one = {"name": "word-set", "targets": ["input"], "untrained": "never"}
+        attacks.append(one | {"variants": [f"cut-{cut}" for cut in mixed], "options": {"model": "logistic"}})
     if subject.dataset.attributes:
         targets = list(subject.dataset.attributes)
         attacks.append({"name": "attributes", "targets": targets, "untrained": "never" if quick else "first seed"})

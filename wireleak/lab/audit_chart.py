@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, as in the other figures; shapes say the same again.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#595959", "#56B4E9")
 _MEANINGS = {
-    "input": "input: variance explained by the best reconstruction",
+    "input": "input: the prior's error that the best reconstruction removes",
     "words": "words: read off one vector a word",
 }
 _TOP, _HEIGHT, _LEFT, _WIDTH = 14, 260, 8.0, 86.0

@@ -19,7 +19,7 @@ from wireleak.lab.audit_cost import Cost
 from wireleak.lab.audit_readings import Information, WordsRead
 from wireleak.lab.results import Pictures, Results, read_pictures, read_results
 from wireleak.lab.scores import Board, Score, boards, compare
-from wireleak.lab.vocabulary import PERCENT, duration, size
+from wireleak.lab.vocabulary import PERCENT, duration, measure, size
 
 _SHOWN = 10
 # Controls that read the wire are attackers too: the strongest counts, whoever it is.
@@ -28,17 +28,26 @@ _READERS = ("", "ridge", "nearest")
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The strongest reconstruction of a cut: whose, its MSE, and the MSE of the mean image and the linear decoder."""
+    """The strongest reconstruction of a cut: whose, its score, and what the prior and the linear decoder score.
+
+    The score is the MSE beside the mean image's, of texts the words found beside the commonest ones.
+    """
 
     by: str
-    mse: Score
-    mean: float
+    score: Score
+    prior: float
     ridge: float | None
 
     @property
+    def is_text(self) -> bool:
+        """Whether words were guessed."""
+        return self.score.measure == "words-found"
+
+    @property
     def explained(self) -> float:
-        """Share of the mean image's squared error that it removes, 0 to 1: 0 is what was known without the wire."""
-        return _share(1 - self.mse.value / self.mean) if self.mean > 0 else 0.0
+        """Share of the prior's error that it removes, 0 to 1: 0 is what was known without the wire."""
+        own, prior = (1 - one if self.is_text else one for one in (self.score.value, self.prior))
+        return _share(1 - own / prior) if prior > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class CutRow:
     @property
     def scores(self) -> dict[str, Score]:
         """The scores behind `leakage`, by what was guessed."""
-        found = {"input": self.reconstruction.mse} if self.reconstruction else {}
+        found = {"input": self.reconstruction.score} if self.reconstruction else {}
         return found | {one.name: one.auc for one in self.attributes}
 
 
@@ -137,15 +146,17 @@ def cut_rows(audited: Audited, results: Results) -> list[CutRow]:
 
 
 def _strongest(found: Sequence[Board]) -> Reconstruction | None:
+    name_of, prior = ("words-found", "commonest") if any(one.get("words-found") for one in found) else ("mse", "mean")
     scored = [
-        (name or board.attack, score) for board in found for name in _READERS if (score := board.get("mse", name))
+        (name or board.attack, score) for board in found for name in _READERS if (score := board.get(name_of, name))
     ]
-    means = [score for board in found if (score := board.get("mse", "mean"))]
-    if not scored or not means:
+    priors = [score for board in found if (score := board.get(name_of, prior))]
+    if not scored or not priors:
         return None
-    by, best = min(scored, key=lambda one: one[1].value)
-    ridge = next((score.value for board in found if (score := board.get("mse", "ridge"))), None)
-    return Reconstruction(by, best, means[0].value, ridge)
+    sign = -1 if name_of == "words-found" else 1
+    by, best = min(scored, key=lambda one: sign * one[1].value)
+    ridge = next((score.value for board in found if (score := board.get(name_of, "ridge"))), None)
+    return Reconstruction(by, best, priors[0].value, ridge)
 
 
 def _attribute(board: Board, information: Information | None) -> AttributeLeak:
@@ -160,7 +171,7 @@ def verdict(rows: Sequence[CutRow]) -> list[str]:
     """Which cut leaks least and at which cost, in sentences made by rule."""
     scored = [row for row in rows if not math.isnan(row.leakage)]
     if not scored:
-        return ["Nothing was attacked: the data has no private attribute and its inputs are texts."]
+        return ["Nothing was attacked: there is neither an attack on the input nor a private attribute."]
     least = min(scored, key=lambda row: row.leakage)
     others = [row for row in scored if row is not least]
     lines = [
@@ -173,8 +184,8 @@ def verdict(rows: Sequence[CutRow]) -> list[str]:
     alike = [row for row in others if not any(_leakier(row, least)) and bool(row.words) == bool(least.words)]
     if any(row.words for row in rows) and not least.words:
         lines.append(
-            "Where one vector a word crosses, words were read off by the nearest of the attacker's own; where they are "
-            "mixed, as here, no attack on the words was run."
+            "Where one vector a word crosses, words were read off at their place by the nearest of the attacker's own; "
+            "where they are mixed, as here, only which words a text holds was guessed."
         )
     if alike:
         named = ", ".join(f"cut {row.cut}" for row in alike)
@@ -199,7 +210,8 @@ def _leakier(row: CutRow, least: CutRow) -> list[bool]:
 def _what(row: CutRow) -> str:
     parts = []
     if one := row.reconstruction:
-        parts.append(f"the best reconstruction ({one.by}) explains {_percent(one.explained)} of the inputs' variance")
+        verb, what = ("finds", "words that the commonest leave") if one.is_text else ("explains", "inputs' variance")
+        parts.append(f"the best reconstruction ({one.by}) {verb} {_percent(one.explained)} of the {what}")
     if row.words:
         parts.append(
             f"{_percent(row.words.share)} of the words are read (commonest word: {_percent(row.words.majority)})"
@@ -228,7 +240,11 @@ def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
         lines = []
         if one := row.reconstruction:
             ridge = "" if one.ridge is None else f"ridge {one.ridge:.4f}"
-            lines.append(("input", f"MSE {one.mse.written} {one.mse.interval}", f"{one.mean:.4f}", ridge))
+            what = "F1" if one.is_text else "MSE"
+            prior = measure(one.score.measure).write(one.prior)
+            lines.append(
+                ("words" if one.is_text else "input", f"{what} {one.score.written} {one.score.interval}", prior, ridge)
+            )
             lines.append(("", f"{_percent(one.explained)} of it, by {one.by}", "", ""))
         if row.words:
             lines.append(("words", f"{_percent(row.words.share)} read", _percent(row.words.majority), ""))
@@ -241,8 +257,9 @@ def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
             end_section=True,
         )
     table.caption = (
-        f"task: {task}. prior: the mean image, or what is known of an attribute without the activation. Percentages of "
-        "the input: the mean image's error that is removed. Bits: V-information of the label's entropy."
+        f"task: {task}. prior: the mean image, the commonest words, or what is known of an attribute without the "
+        "activation. Percentages of the input: the prior's error that is removed. Bits: V-information of the label's "
+        "entropy."
     )
     table.caption_justify = "left"
     return table
@@ -310,7 +327,7 @@ def _strips(rows: Sequence[CutRow], pictures: Sequence[Pictures]) -> list[dict[s
             picture = strip(one.originals[:_SHOWN], "originals", one.ink, reach)
             strips.append({"label": "Originals", "note": "", "kind": "original", "picture": picture})
         picture = strip(guess[:_SHOWN], f"rebuilt at cut {row.cut}", one.ink, reach)
-        note = f"{by}, MSE {row.reconstruction.mse.written}"
+        note = f"{by}, MSE {row.reconstruction.score.written}"
         strips.append({"label": row.title, "note": note, "kind": "attack", "picture": picture})
     return strips
 
@@ -329,8 +346,9 @@ def _write_json(audited: Audited, rows: Sequence[CutRow], said: Sequence[str]) -
             "reconstruction": row.reconstruction
             and {
                 "by": row.reconstruction.by,
-                **_numbers(row.reconstruction.mse),
-                "mean": row.reconstruction.mean,
+                "measure": row.reconstruction.score.measure,
+                **_numbers(row.reconstruction.score),
+                "prior": row.reconstruction.prior,
                 "ridge": row.reconstruction.ridge,
                 "explained": row.reconstruction.explained,
             },

@@ -79,10 +79,12 @@ def test_by_default_up_to_six_cuts_from_the_first_to_the_last_are_audited():
     assert examine(Request(MODEL, "digits", quick=True)).cuts == (1, 3, 4)
 
 
-def test_texts_are_attacked_for_attributes_alone(texts):
+def test_words_are_guessed_where_they_are_mixed(texts):
     subject = examine(Request(TEXTS, str(texts), task="mood", attributes=("pet",), options=("length=12",)))
     assert subject.is_text and subject.dataset.input_shape == (12,)
-    assert {one["name"] for one in tomllib.loads(study_toml(subject, "a"))["attacks"]} == {"attributes"}
+    uses = {one["name"]: one for one in tomllib.loads(study_toml(subject, "a"))["attacks"]}
+    assert set(uses) == {"attributes", "word-set"} and subject.network.activation_shape(1)[0] == 12
+    assert "cut-1" not in uses["word-set"]["variants"] and f"cut-{subject.cuts[-1]}" in uses["word-set"]["variants"]
 
 
 @pytest.mark.parametrize(
@@ -171,10 +173,17 @@ def test_the_verdict_admits_what_intervals_do_not_tell_and_what_parts_tell_other
     assert mixed[0].startswith("Cut 1") and "Of age alone, Cut 2 (after layer2) gives away less." in mixed
 
 
-def test_a_text_cut_whose_words_were_not_attacked_says_so():
+def test_of_texts_the_words_found_count_beyond_the_commonest():
+    found = Reconstruction("word-set", score("words-found", 0.44), 0.30, None)
+    assert found.explained == pytest.approx(0.14 / 0.70) and found.is_text
+    said = verdict([replace(row(1, 0.1, 0.9), reconstruction=found)])
+    assert "the best reconstruction (word-set) finds 20.0\u00a0% of the words that the commonest leave" in said[0]
+
+
+def test_a_text_cut_whose_words_have_no_place_says_so():
     bare = [replace(one, reconstruction=None) for one in (row(1, 0.1, 0.9), row(2, 0.1, 0.8))]
     said = verdict([replace(bare[0], words=WordsRead(0.99, 0.1, 500)), bare[1]])
-    assert said[0].startswith("Cut 2") and "no attack on the words was run" in said[1]
+    assert said[0].startswith("Cut 2") and "only which words a text holds was guessed" in said[1]
     assert "Nothing was attacked" in verdict([replace(bare[0], attributes=())])[0]
 
 
@@ -224,6 +233,10 @@ def test_a_text_network_is_audited(tmp_path, texts, wireleak):
     found = json.loads((tmp_path / "runs" / "audit-make-text-latest" / "audit.json").read_text())
     first, last = found["cuts"]
     assert first["words"]["share"] > 0.9 and last["words"] is None and first["reconstruction"] is None
+    assert last["reconstruction"]["measure"] == "words-found" and last["reconstruction"]["by"] in (
+        "word-set",
+        "nearest",
+    )
     assert first["attributes"]["pet"]["auc"] > 0.8
 
 
