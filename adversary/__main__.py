@@ -96,6 +96,25 @@ def describe() -> None:
 
 
 @app.command()
+def options(chosen: Annotated[str, typer.Argument(help="JSON: a list of {name, options}.")]) -> None:
+    """Check the options of attacks before there is anything to attack.
+
+    Example: python -m adversary options '[{"name": "ladder", "options": {"model": "mlp-64"}}]'
+    """
+    import json
+
+    from adversary.attacks.registry import find
+    from wireleak.config import options_of
+
+    try:
+        for number, one in enumerate(json.loads(chosen)):
+            options_of(find(one["name"]).options, one["options"], f"attacks[{number}].options")
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
 def attack(config: Config) -> None:
     """Fit an attack on captures and write its guesses."""
     from adversary.attacks.run import attack

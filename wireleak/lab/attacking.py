@@ -103,7 +103,7 @@ def check_transforms(study: Study, launcher: Launcher, attributes: Collection[st
 
 
 def check_plugins(study: Study, launcher: Launcher) -> None:
-    """Ask each party whether it knows what a variant asks of it, with such options, before anything starts.
+    """Ask each party whether it knows what a study asks of it, with such options, before anything starts.
 
     Raises
     ------
@@ -125,12 +125,22 @@ def check_plugins(study: Study, launcher: Launcher) -> None:
             if (party, *arguments) in answered:
                 continue
             answered.add((party, *arguments))
-            with tempfile.TemporaryDirectory() as scratch:
-                log = Path(scratch) / "check.log"
-                try:
-                    launcher.finish(launcher.start("check", ["-m", party, *arguments], log, essential=False), 120)
-                except LaunchError:
-                    raise StudyError(f"variants.{variant.name}.{field}: {telling_line(log)}") from None
+            if mistake := _mistake([party, *arguments], launcher):
+                raise StudyError(f"variants.{variant.name}.{field}: {mistake}")
+    uses = json.dumps([use.model_dump(mode="json", include={"name", "options"}) for use in study.attacks])
+    if mistake := _mistake(["adversary", "options", uses], launcher):
+        raise StudyError(mistake)
+
+
+def _mistake(arguments: list[str], launcher: Launcher) -> str:
+    """What a party's check says is wrong, in one line; empty where nothing is."""
+    with tempfile.TemporaryDirectory() as scratch:
+        log = Path(scratch) / "check.log"
+        try:
+            launcher.finish(launcher.start("check", ["-m", *arguments], log, essential=False), 120)
+        except LaunchError:
+            return telling_line(log)
+    return ""
 
 
 def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> None:

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from wireleak.data import DataError, find_overlap
+from wireleak.lab.attacking import check_plugins
 from wireleak.lab.plan import check_attacks, make_plan, write_cell
+from wireleak.lab.processes import Launcher
 from wireleak.lab.study import StudyError, load_study, study_files
 
 MINIMAL = """
@@ -140,6 +142,15 @@ def test_an_attack_gets_no_more_than_its_threat_model_grants(study_file, old, ne
     study, _ = load_study(study_file(old, new))
     with pytest.raises(StudyError, match=message):
         check_attacks(make_plan(study), DESCRIBED)
+
+
+def test_an_attacks_options_are_asked_of_the_adversary_before_anything_is_captured(study_file):
+    wrong, _ = load_study(study_file('targets = ["input"]', 'targets = ["input"]\noptions = {epochs = 0}'))
+    right, _ = load_study(study_file())
+    with Launcher() as launcher:
+        check_plugins(right, launcher)
+        with pytest.raises(StudyError, match=r"^attacks\[\d\]\.options\.epochs: Input should be greater than or equal"):
+            check_plugins(wrong, launcher)
 
 
 def test_each_party_gets_its_own_and_nothing_is_shared(study_file, tmp_path):
