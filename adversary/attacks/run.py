@@ -21,8 +21,8 @@ from adversary.attacks.registry import Attack, attacks, find, summary
 from adversary.attacks.training import Recipe, training
 from adversary.tap.pcap import CaptureError
 from wireleak.config import options_of, read_config
-from wireleak.data.text import are_numbered
 from wireleak.files import write_arrays, write_json
+from wireleak.measures.score import are_numbered
 
 
 def attack(config: Path) -> None:

@@ -9,7 +9,7 @@ from adversary.attacks.knowledge import Array, Knowledge
 from adversary.attacks.perceptrons import SIZES, Perceptron, Size, drawn
 from adversary.attacks.registry import Attack, register
 from adversary.attacks.threat import Knows, ThreatModel, Vantage
-from wireleak.data.text import are_numbered
+from wireleak.measures.score import are_numbered
 from wireleak.measures.words_found import set_f1, word_sets
 
 _THRESHOLDS = np.round(np.arange(0.02, 0.7, 0.02), 2)

@@ -36,11 +36,6 @@ def passages(words: Sequence[str], length: int, most: int) -> Iterator[list[str]
             yield stretch
 
 
-def are_numbered(inputs: Floats) -> bool:
-    """Whether inputs (n, …) can only be word numbers: one axis of whole numbers, some of them above 1."""
-    return inputs.ndim == 2 and float(inputs.max()) > 1 and bool((inputs == np.round(inputs)).all())
-
-
 def numbered(texts: Sequence[Sequence[str]], length: int) -> Floats:
     """Word numbers as float32 (n, length), 0 behind the last word; words beyond `length` are left out."""
     x = np.zeros((len(texts), length), np.float32)

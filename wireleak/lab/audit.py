@@ -16,12 +16,12 @@ from rich.console import Console
 
 from wireleak.data import DataError, Dataset, load
 from wireleak.data.registry import names as data_names
-from wireleak.data.text import are_numbered
 from wireleak.files import write_atomically
 from wireleak.lab.audit_cost import Cost, device_cost
 from wireleak.lab.audit_readings import Readings, read_captures
 from wireleak.lab.run import run_study
 from wireleak.lab.study import StudyError
+from wireleak.measures.score import are_numbered
 from wireleak.models import Network, build
 from wireleak.models.factory import resolve
 

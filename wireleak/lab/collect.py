@@ -18,7 +18,6 @@ import psutil
 from rich.console import Group, RenderableType
 
 from wireleak.data import dependence
-from wireleak.data.text import are_numbered
 from wireleak.lab import canaries
 from wireleak.lab.attacking import attack_jobs
 from wireleak.lab.cell import Cell
@@ -48,6 +47,7 @@ from wireleak.lab.results import (
 )
 from wireleak.lab.score import grant_of, pictures_of
 from wireleak.lab.study import Variant as StudyVariant
+from wireleak.measures.score import are_numbered
 from wireleak.models import build
 
 PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.data.text import are_numbered
 from wireleak.files import write_arrays
 from wireleak.lab.cell import Cell
 from wireleak.lab.results import Row
@@ -37,6 +36,7 @@ from wireleak.measures.reconstruction_robustness import (
     success_under_mu,
     success_within_ball,
 )
+from wireleak.measures.score import are_numbered
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.data.overlap import find_overlap
-from wireleak.data.text import are_numbered
 from wireleak.lab import canaries, truth
 from wireleak.lab.attacking import AttackJob
 from wireleak.lab.results import Grant, Pictures, Row
@@ -21,6 +20,7 @@ from wireleak.measures import Score, conditional_probabilities, linear_code, sco
 from wireleak.measures.bootstrap import combine_seeds
 from wireleak.measures.hidden_data import secret_scores
 from wireleak.measures.matching import match
+from wireleak.measures.score import are_numbered
 from wireleak.measures.tpr_at_fpr import membership_scores
 from wireleak.models import build
 

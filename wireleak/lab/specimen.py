@@ -13,8 +13,8 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from wireleak.config import first_mistake
-from wireleak.data.text import are_numbered
 from wireleak.lab.study import Study, StudyError, load_study
+from wireleak.measures.score import are_numbered
 from wireleak.models import ModelConfig, Network, load_weights
 
 Rows = npt.NDArray[np.float32]

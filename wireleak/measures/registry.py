@@ -11,8 +11,7 @@ from importlib.metadata import entry_points
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.data.text import are_numbered
-from wireleak.measures.score import Floats, Kind, Measure, Score, registered
+from wireleak.measures.score import Floats, Kind, Measure, Score, are_numbered, registered
 
 ENTRY_POINTS = "wireleak.measures"
 _BUILT_IN = (

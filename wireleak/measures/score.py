@@ -92,6 +92,14 @@ def registered() -> dict[str, Measure]:
     return _MEASURES
 
 
+def are_numbered(inputs: npt.NDArray[np.generic]) -> bool:
+    """Whether inputs (n, …) can only be the word numbers of texts: one axis of whole numbers, some of them above 1."""
+    if inputs.ndim != 2:
+        return False
+    values = np.asarray(inputs, np.float64)
+    return bool(values.max(initial=0) > 1 and (values == np.round(values)).all())
+
+
 def check_reconstruction(guess: Floats, truth: npt.NDArray[np.generic]) -> None:
     """Raise ValueError unless both are (n, ...) of one shape, n > 0, and the guess is finite."""
     if guess.shape != truth.shape:
