@@ -13,7 +13,11 @@ from wireleak.lab.vocabulary import control_order, measure
 
 # Controls that are made with the attack, so that each attack has its own.
 OWN = ("shuffled", "permuted", "untrained", "in-process")
-HEADLINES = {"reconstruction": ("mse", "ssim", "psnr", "reid"), "attribute": ("auc", "balanced_accuracy")}
+HEADLINES = {
+    "reconstruction": ("mse", "ssim", "psnr", "reid"),
+    "text": ("words-found", "words"),
+    "attribute": ("auc", "balanced_accuracy"),
+}
 
 
 def main(folder: Path) -> None:
@@ -28,7 +32,7 @@ def main(folder: Path) -> None:
         print(defences(one, results.study), end="\n\n")
     if compared:
         return
-    for part in (table(results, reconstruction=True), table(results, reconstruction=False), others(results)):
+    for part in (*(table(results, kind) for kind in HEADLINES), others(results)):
         if part:
             print(part, end="\n\n")
     if results.published:
@@ -74,14 +78,14 @@ def sent(results: Results) -> str:
     return f"The victims' link to the head, both ways, kB, mean over seeds: {told}."
 
 
-def table(results: Results, *, reconstruction: bool) -> str:
-    """One table: a row an attack or control, means over seeds with 95 % intervals; empty where nothing is of the kind.
+def table(results: Results, kind: str) -> str:
+    """One table of a kind of `HEADLINES`, empty where nothing is of it: a row an attack or control, means over seeds.
 
     A control that does not depend on the attack stands once for a variant and target, after the attacks.
     """
     names = titles(results)
-    wanted = HEADLINES["reconstruction" if reconstruction else "attribute"]
-    every = [board for board in boards(results.rows) if board.target.startswith("input") is reconstruction]
+    wanted = HEADLINES[kind]
+    every = [board for board in boards(results.rows) if board.target.startswith("input") is (kind != "attribute")]
     every = [board for board in every if any(board.get(name) for name in wanted)]
     if not every:
         return ""
