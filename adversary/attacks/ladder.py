@@ -63,15 +63,11 @@ class Ladder(Attack):
     def fit(self, knowledge: Knowledge) -> None:
         """Train the rung on the attacker's pairs; then, for its selectivity, on both tasks with rows of all people."""
         every = knowledge.without_copies()
-        chosen = drawn(len(every), self.settings.examples, self.seed)
+        chosen, judged = drawn(every, self.settings.examples, self.seed)
         known = every.take(chosen)
         assert known.attribute is not None
         self._classes = known.classes
         self._model = self._trained(known.seen, known.attribute, known.held_out())
-        judged = every.held_out()
-        if self.settings.examples is not None:
-            # Rungs of few pairs are judged on as many as the others, or the luckiest would look the strongest.
-            judged = judged & ~chosen
         self.report["held_out_loss"] = self._loss(every.take(judged))
         self.report |= {"weights": self._model.weights, "epoch": self._model.epoch, "examples": len(known)}
         if self.settings.selectivity:

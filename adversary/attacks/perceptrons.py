@@ -9,28 +9,32 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from adversary.attacks.knowledge import Array
+from adversary.attacks.knowledge import Array, Knowledge
 
 _MOMENTUM = 0.9
 Size = Literal["logistic", "mlp-64", "mlp-300", "mlp-1000x2"]
 # Units of the hidden layers, by the names that options use.
-SIZES: dict[str, tuple[int, ...]] = {"logistic": (), "mlp-64": (64,), "mlp-300": (300,), "mlp-1000x2": (1000, 1000)}
+SIZES: dict[Size, tuple[int, ...]] = {"logistic": (), "mlp-64": (64,), "mlp-300": (300,), "mlp-1000x2": (1000, 1000)}
 
 
-def drawn(count: int, wanted: int | None, seed: int) -> npt.NDArray[np.bool_]:
-    """Mask (count,) of `wanted` pairs drawn at random; of all of them for None.
+def drawn(every: Knowledge, wanted: int | None, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Two masks (n,): `wanted` pairs drawn at random, all of them for None; and the held-out pairs that judge the fit.
+
+    Attackers of few pairs are judged on as many as the others, or the luckiest would look the strongest.
 
     Raises
     ------
     ValueError
         There are not so many.
     """
-    wanted = wanted or count
+    count = len(every)
+    if wanted is None:
+        return np.ones(count, bool), every.held_out()
     if wanted > count:
         raise ValueError(f"options.examples: {wanted} pairs wanted, {count} were seen; ask for fewer")
     chosen = np.zeros(count, bool)
     chosen[np.random.default_rng([seed, 2]).permutation(count)[:wanted]] = True
-    return chosen
+    return chosen, every.held_out() & ~chosen
 
 
 class Perceptron:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -317,16 +318,20 @@ class _Run:
         self.control_seconds[name] = time.monotonic() - start
 
     def _prior(self) -> Array:
+        return np.repeat(self._prior_row, self.config.victims, axis=0)
+
+    @cached_property
+    def _prior_row(self) -> Array:
         known = self.known.without_copies()
         if self.kind.targets == "member":
-            return np.full((self.config.victims, 2), 0.5, np.float32)
+            return np.full((1, 2), 0.5, np.float32)
         if self.kind.targets == "canary":
-            return np.zeros((self.config.victims, 1), np.float32)
+            return np.zeros((1, 1), np.float32)
         if self.kind.targets == "label":
             # The task's class frequencies are public, and of all that is granted the surrogate's come nearest.
             known = replace(known, attribute=known.labels, classes=self.config.classes)
         make = controls.mean_input if self.kind.targets in ("input", "secret") else controls.majority
-        return make(known, self.config.victims)
+        return make(known, 1)
 
     def _filled(self, rows: Array) -> Array:
         """`rows`, then the prior for the victims' inputs that were not seen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.knowledge import Array, Knowledge
@@ -62,7 +63,7 @@ class WordSet(Attack):
         s, every = self.settings, knowledge.without_copies()
         if not are_numbered(every.inputs):
             raise ValueError("attacks.word-set: it reads texts of word numbers, and these inputs are none")
-        chosen = drawn(len(every), s.examples, self.seed)
+        chosen, judged = drawn(every, s.examples, self.seed)
         known, self._length = every.take(chosen), every.inputs.shape[1]
         self._highest = int(every.inputs.max())
         held, sets = known.held_out(), word_sets(known.inputs, self._highest)
@@ -72,15 +73,12 @@ class WordSet(Attack):
         labels = sets[:, self._words].astype(np.float32)
         self._model = Perceptron(SIZES[s.model], len(self._words), "tanh", s.dropout, self.seed)
         self._model.fit(known.seen, labels, held, s.epochs, s.patience, s.learning_rate, s.batch)
-        checks = known.take(held if held.any() else ~held)
-        self._threshold = float(max(_THRESHOLDS, key=lambda threshold: self._f1(checks, threshold)))
-        judged = every.take(every.held_out())
-        if s.examples is not None:
-            # Attackers of few pairs are judged on as many as the others, or the luckiest would look the strongest.
-            judged = every.take(every.held_out() & ~chosen)
+        checks = held if held.any() else ~held
+        likely, truth = self._model.guess(known.seen[checks]), sets[checks]
+        self._threshold = float(max(_THRESHOLDS, key=lambda threshold: self._f1(likely, truth, threshold)))
         told = {"weights": self._model.weights, "epoch": self._model.epoch, "words": len(self._words)}
         self.report |= told | {"threshold": self._threshold, "examples": len(known)}
-        self.report["held_out_loss"] = 1 - self._f1(judged, self._threshold) if len(judged) else None
+        self.report["held_out_loss"] = self._loss(every.take(judged))
 
     def guess(self, seen: Array) -> Array:
         """Word numbers (n, length), likeliest first and 0 behind, from activations (n, *activation_shape)."""
@@ -91,7 +89,13 @@ class WordSet(Attack):
         found[:, : texts.shape[1]] = texts
         return found
 
-    def _f1(self, known: Knowledge, threshold: float) -> float:
-        sets = np.zeros((len(known), self._highest + 1), bool)
-        sets[:, self._words] = self._model.guess(known.seen) > threshold
-        return float(set_f1(sets, word_sets(known.inputs, self._highest)).mean())
+    def _loss(self, judged: Knowledge) -> float | None:
+        """1 less the F1; None where there is nothing to judge by."""
+        if not len(judged):
+            return None
+        return 1 - self._f1(self._model.guess(judged.seen), word_sets(judged.inputs, self._highest), self._threshold)
+
+    def _f1(self, likely: Array, truth: npt.NDArray[np.bool_], threshold: float) -> float:
+        sets = np.zeros_like(truth)
+        sets[:, self._words] = likely > threshold
+        return float(set_f1(sets, truth).mean())

@@ -85,13 +85,8 @@ def check_transforms(study: Study, launcher: Launcher, attributes: Collection[st
         # A study's victims send each input once.
         argv = ["-m", "client", "transforms", chain, "--mode", variant.mode or study.system.mode]
         argv += ["--private"] * (study.privacy_of(variant) is not None)
-        with tempfile.TemporaryDirectory() as scratch:
-            log = Path(scratch) / "transforms.log"
-            try:
-                launcher.finish(launcher.start("transforms", argv, log, essential=False), 120)
-            except LaunchError:
-                raise StudyError(f"variants.{variant.name}.transforms: {telling_line(log)}") from None
-            told = TypeAdapter(list[Step]).validate_json(log.read_text())
+        answer = _answer("transforms", argv, launcher, f"variants.{variant.name}.transforms: ")
+        told = TypeAdapter(list[Step]).validate_json(answer)
         for step in told:
             if missing := set(step.private) - set(attributes):
                 raise StudyError(
@@ -125,22 +120,20 @@ def check_plugins(study: Study, launcher: Launcher) -> None:
             if (party, *arguments) in answered:
                 continue
             answered.add((party, *arguments))
-            if mistake := _mistake([party, *arguments], launcher):
-                raise StudyError(f"variants.{variant.name}.{field}: {mistake}")
+            _answer("check", ["-m", party, *arguments], launcher, f"variants.{variant.name}.{field}: ")
     uses = json.dumps([use.model_dump(mode="json", include={"name", "options"}) for use in study.attacks])
-    if mistake := _mistake(["adversary", "options", uses], launcher):
-        raise StudyError(mistake)
+    _answer("check", ["-m", "adversary", "options", uses], launcher)
 
 
-def _mistake(arguments: list[str], launcher: Launcher) -> str:
-    """What a party's check says is wrong, in one line; empty where nothing is."""
+def _answer(name: str, argv: list[str], launcher: Launcher, where: str = "") -> str:
+    """What a party prints when it is asked; a `StudyError` that begins with `where` when it refuses."""
     with tempfile.TemporaryDirectory() as scratch:
-        log = Path(scratch) / "check.log"
+        log = Path(scratch) / f"{name}.log"
         try:
-            launcher.finish(launcher.start("check", ["-m", *arguments], log, essential=False), 120)
+            launcher.finish(launcher.start(name, argv, log, essential=False), 120)
         except LaunchError:
-            return telling_line(log)
-    return ""
+            raise StudyError(f"{where}{telling_line(log)}") from None
+        return log.read_text()
 
 
 def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> None:

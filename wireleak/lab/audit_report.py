@@ -18,7 +18,7 @@ from wireleak.lab.audit import Audited
 from wireleak.lab.audit_cost import Cost
 from wireleak.lab.audit_readings import Information, WordsRead
 from wireleak.lab.results import Pictures, Results, read_pictures, read_results
-from wireleak.lab.scores import Board, Score, boards, compare
+from wireleak.lab.scores import BLIND, Board, Score, boards, compare, error_removed
 from wireleak.lab.vocabulary import PERCENT, duration, measure, size
 
 _SHOWN = 10
@@ -46,8 +46,7 @@ class Reconstruction:
     @property
     def explained(self) -> float:
         """Share of the prior's error that it removes, 0 to 1: 0 is what was known without the wire."""
-        own, prior = (1 - one if self.is_text else one for one in (self.score.value, self.prior))
-        return _share(1 - own / prior) if prior > 0 else 0.0
+        return _share(error_removed(self.score.measure, self.score.value, self.prior))
 
 
 @dataclass(frozen=True)
@@ -146,14 +145,14 @@ def cut_rows(audited: Audited, results: Results) -> list[CutRow]:
 
 
 def _strongest(found: Sequence[Board]) -> Reconstruction | None:
-    name_of, prior = ("words-found", "commonest") if any(one.get("words-found") for one in found) else ("mse", "mean")
+    name_of = next((name for name in BLIND if any(one.get(name) for one in found)), "mse")
     scored = [
         (name or board.attack, score) for board in found for name in _READERS if (score := board.get(name_of, name))
     ]
-    priors = [score for board in found if (score := board.get(name_of, prior))]
+    priors = [score for board in found if (score := board.get(name_of, BLIND[name_of]))]
     if not scored or not priors:
         return None
-    sign = -1 if name_of == "words-found" else 1
+    sign = -1 if measure(name_of).higher_is_leakier else 1
     by, best = min(scored, key=lambda one: sign * one[1].value)
     ridge = next((score.value for board in found if (score := board.get(name_of, "ridge"))), None)
     return Reconstruction(by, best, priors[0].value, ridge)

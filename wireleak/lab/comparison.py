@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from wireleak.lab.results import Results, Row, Variant
+from wireleak.lab.scores import BLIND, error_removed
 from wireleak.measures.bootstrap import half_width
 
 NONE = "none"
-# Controls that guess the same for all victims.
-_BLIND = ("mean", "commonest")
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def _comparison(results: Results, run: Path, variants: Sequence[Variant], target
 
 def _leaks(rows: Sequence[Row], run: Path, variant: str, target: str) -> dict[int, tuple[str, float]]:
     """By seed: the attacker that does best on its own held-out examples, and what it reaches on the victims."""
-    names = ("mse", "words-found") if target == "input" else ("auc",)
+    names = tuple(BLIND) if target == "input" else ("auc",)
     own = [row for row in rows if row.variant == variant and row.measure in names]
     chosen: dict[int, tuple[float, str, float]] = {}
     for row in own:
@@ -178,15 +177,11 @@ def _leaks(rows: Sequence[Row], run: Path, variant: str, target: str) -> dict[in
             continue
         value, attacker = row.value, "linear" if linear else row.attack
         if target == "input":
-            blind = (one for one in own if (one.attack, one.seed) == (row.attack, row.seed) and one.control in _BLIND)
-            value = 1 - _error(row) / _error(next(blind))
+            same = (row.attack, row.seed, BLIND[row.measure])
+            blind = next(one.value for one in own if (one.attack, one.seed, one.control) == same)
+            value = error_removed(row.measure, value, blind)
         chosen[row.seed] = min(chosen.get(row.seed, (math.inf, "", 0.0)), (loss, attacker, value))
     return {seed: (attacker, value) for seed, (_, attacker, value) in sorted(chosen.items())}
-
-
-def _error(row: Row) -> float:
-    """What a reconstruction lacks: the squared error of values, and of texts the words that it did not find."""
-    return row.value if row.measure == "mse" else 1 - row.value
 
 
 def _held_out(run: Path, row: Row, linear: bool) -> float:

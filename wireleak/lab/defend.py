@@ -204,14 +204,13 @@ def _attackers(subject: Subject) -> list[dict[str, Any]]:
         for label, options in rungs.items()
         if targets
     ]
-    name = "word-set" if subject.is_text else "inversion"
-    sizes: dict[str, dict[str, Any]] = {
-        "decoder-small": {"width": 0.25, "epochs": 12},
-        "decoder": {"epochs": 12},
-        "decoder-large": {"width": 2.0, "epochs": 12},
-    }
+    sizes: dict[str, dict[str, Any]]
     if subject.is_text:
-        sizes = {f"words-{model}": {"model": model, "epochs": 40} for model in ("logistic", "mlp-64", "mlp-300")}
+        models = ("logistic", "mlp-64", "mlp-300")
+        name, sizes = "word-set", {f"words-{model}": {"model": model, "epochs": 40} for model in models}
+    else:
+        widths = {"decoder-small": 0.25, "decoder": 1.0, "decoder-large": 2.0}
+        name, sizes = "inversion", {label: {"width": width, "epochs": 12} for label, width in widths.items()}
     return uses + [
         {"name": name, "label": label, "targets": ["input"], "untrained": "never", "options": options}
         for label, options in sizes.items()

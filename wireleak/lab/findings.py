@@ -10,7 +10,7 @@ import numpy as np
 
 from wireleak.lab.canaries import MOST
 from wireleak.lab.results import Results
-from wireleak.lab.scores import Board, Score, above_chance, boards, compare
+from wireleak.lab.scores import Board, Score, above_chance, boards, compare, error_removed
 from wireleak.lab.vocabulary import PERCENT, VANTAGES, control, duration, measure
 
 Outcome = Literal["leak", "part", "none"]
@@ -105,7 +105,7 @@ def _reconstruction(board: Board) -> tuple[Outcome, str]:
 def _error_removed(board: Board) -> float | None:
     """1 - MSE / MSE of the mean image: the fraction of the variance that the reconstruction explains."""
     own, mean = board.get("mse"), board.get("mse", "mean")
-    return 1 - own.value / mean.value if own and mean and mean.value > 0 else None
+    return error_removed("mse", own.value, mean.value) if own and mean and mean.value > 0 else None
 
 
 def _text(board: Board) -> tuple[Outcome, str]:

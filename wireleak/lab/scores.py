@@ -16,6 +16,8 @@ from wireleak.measures.bootstrap import half_width
 
 Verdict = Literal["better", "overlap", "worse"]
 _PAIRED_SEEDS = 3
+# What reconstructions are judged by, each with the control that guesses the same for all victims.
+BLIND = {"words-found": "commonest", "mse": "mean"}
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,15 @@ def _over_seeds(rows: Sequence[Row]) -> Score:
         by_seed=tuple(sorted((row.seed, row.value) for row in rows)),
         chance=None if any(math.isnan(row.chance) for row in rows) else float(np.mean([row.chance for row in rows])),
     )
+
+
+def error_removed(name: str, value: float, blind: float) -> float:
+    """Share of the error of a guess that is the same for all which a reconstruction removes; 0 where that has none.
+
+    The error of values is their mean squared error, that of texts what is not found of their words.
+    """
+    own, prior = (1 - one if measure(name).higher_is_leakier else one for one in (value, blind))
+    return 1 - own / prior if prior > 0 else 0.0
 
 
 def boards(rows: Iterable[Row]) -> list[Board]:

@@ -12,14 +12,7 @@ def network():
     return network
 
 
-def texts(*lengths):
-    x = torch.zeros(len(lengths), 12)
-    for row, length in enumerate(lengths):
-        x[row, :length] = torch.randint(1, BUCKETS + 1, (length,))
-    return x
-
-
-def test_what_crosses_the_wire(network):
+def test_what_crosses_the_wire(network, texts):
     assert [network.activation_shape(cut) for cut in network.cuts] == [(12, 100), (deep_averaging.CODE,)]
     x = texts(5, 12, 1)
     for cut in network.cuts:
@@ -27,15 +20,16 @@ def test_what_crosses_the_wire(network):
         assert torch.equal(head(encoder(x)), network.blocks(x)) and head(encoder(x)).shape == (3, 3)
 
 
-def test_the_mean_is_torchs_own_embedding_bag(network):
+def test_the_mean_is_torchs_own_embedding_bag(network, texts):
     """Oracle: `EmbeddingBag`, which leaves padding out of the mean."""
-    words, averaged = network.blocks[0], next(m for m in network.blocks.modules() if type(m).__name__ == "MeanWord")
+    words = network.blocks[0]
+    averaged = next(module for module in network.blocks.modules() if isinstance(module, deep_averaging.MeanWord))
     bag = torch.nn.EmbeddingBag.from_pretrained(words.table.weight.detach(), mode="mean", padding_idx=0)
     x = texts(12, 7, 1, 0)
     torch.testing.assert_close(averaged(words(x)), bag(x.long()))
 
 
-def test_order_and_padding_change_nothing(network):
+def test_order_and_padding_change_nothing(network, texts):
     encoder, _ = network.split(2)
     x = texts(6)
     torch.testing.assert_close(encoder(x), encoder(x[:, :6]))

@@ -13,14 +13,7 @@ def network():
     return network
 
 
-def texts(*lengths):
-    x = torch.zeros(len(lengths), 12)
-    for row, length in enumerate(lengths):
-        x[row, :length] = torch.randint(1, BUCKETS + 1, (length,))
-    return x
-
-
-def test_what_crosses_the_wire(network):
+def test_what_crosses_the_wire(network, texts):
     assert [network.activation_shape(cut) for cut in network.cuts] == [(12, lstm.EMBEDDINGS), (lstm.HIDDEN,)]
     x = texts(5, 12, 1)
     for cut in network.cuts:
@@ -34,7 +27,7 @@ def test_every_bucket_of_the_data_has_its_embedding():
     assert len(table) == BUCKETS + 1 and not table[0].any() and (table[1:] != 0).any(1).all()
 
 
-def test_the_code_is_torchs_own_last_state_of_each_text(network):
+def test_the_code_is_torchs_own_last_state_of_each_text(network, texts):
     """Oracle: packed sequences, which never read the padding."""
     lengths = [12, 7, 1]
     x = texts(*lengths)
@@ -45,7 +38,7 @@ def test_the_code_is_torchs_own_last_state_of_each_text(network):
     torch.testing.assert_close(recurrent(words(x)), state[0])
 
 
-def test_padding_changes_nothing_and_the_last_word_something(network):
+def test_padding_changes_nothing_and_the_last_word_something(network, texts):
     encoder, _ = network.split(2)
     x = texts(6)
     torch.testing.assert_close(encoder(x), encoder(x[:, :6]))
@@ -55,7 +48,7 @@ def test_padding_changes_nothing_and_the_last_word_something(network):
     assert torch.isfinite(encoder(texts(0))).all()
 
 
-def test_padding_stays_zero_in_training(network):
+def test_padding_stays_zero_in_training(network, texts):
     network.blocks.train()
     optimiser = torch.optim.Adam(network.blocks.parameters(), lr=0.1)
     torch.nn.functional.cross_entropy(network.blocks(texts(3, 4)), torch.tensor([0, 1])).backward()
