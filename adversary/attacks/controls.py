@@ -116,7 +116,8 @@ def common_words(texts: Array) -> Array:
     """
     length, sets = texts.shape[1], word_sets(texts, int(texts.max()))
     order = np.argsort(-sets.sum(0), kind="stable")[:length]
-    scores = [set_f1(np.isin(np.arange(sets.shape[1]), order[:some])[None], sets).mean() for some in range(1, length)]
+    counts = range(1, len(order) + 1)
+    scores = [set_f1(np.isin(np.arange(sets.shape[1]), order[:some])[None], sets).mean() for some in counts]
     found = np.zeros(length, np.float32)
     best = int(np.argmax(scores)) + 1
     found[:best] = order[:best]

@@ -74,6 +74,7 @@ def test_each_word_is_a_logistic_regression():
 def test_the_prior_is_the_best_set_that_is_the_same_for_all():
     texts = np.array([[1, 2, 3, 0], [1, 2, 0, 0], [1, 4, 0, 0], [2, 1, 0, 0]], np.float32)
     assert common_words(texts).tolist() == [1, 2, 0, 0]
+    assert common_words(np.array([[1, 2, 3], [3, 2, 1]], np.float32)).tolist() == [1, 2, 3]  # as many as a text has
 
 
 def test_what_it_cannot_read_is_one_line():
