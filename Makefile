@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # The CPU build of torch, where the configured index does not carry it.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-PROTO := wireleak/wire/split_head.proto
+PROTO := wireleak/common/wire/split_head.proto
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: sim test test-all lint format bench proto install install-dev simulation blogs deps-system clean
@@ -34,7 +34,7 @@ bench: install-dev
 	$(BIN)/python -m benchmarks
 
 proto: install-dev
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iwireleak/wire=proto/wireleak/v1 \
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iwireleak/common/wire=proto/wireleak/v1 \
 		--python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. $(PROTO)
 
 install: .venv/.installed
@@ -58,7 +58,7 @@ simulation: install
 
 # The blog posts of the study `text`, from the package dlatk (non-commercial research).
 blogs: install
-	$(BIN)/python -m wireleak.data.fetch_blogs
+	$(BIN)/python -m wireleak.lab.data.sources.fetch_blogs
 
 # tshark and tcpdump for the sniffer and for tests, Chromium to look at reports (Debian, Ubuntu).
 deps-system:

@@ -27,7 +27,7 @@ def relay(
 
     Example: python -m adversary relay --listen 127.0.0.1:4002 --upstream 127.0.0.1:4001 --output link.pcap
     """
-    from adversary.tap.relay import main, main_single
+    from adversary.tap.sources.relay import main, main_single
 
     if config is not None:
         main(config)
@@ -47,7 +47,7 @@ def sniff(
 
     Example: python -m adversary sniff --interface lo --output lo.pcap --filter "tcp port 4001"
     """
-    from adversary.tap.sniff import main
+    from adversary.tap.sources.sniff import main
 
     main(interface, output, filter)
 
@@ -61,7 +61,7 @@ def inspect(
 
     Example: python -m adversary inspect runs/digits/cut1/tap/serve-victim.pcap
     """
-    from adversary.tap.inspect import main
+    from adversary.tap.inspect.command import main
 
     raise typer.Exit(main(captures, as_json))
 
@@ -76,8 +76,8 @@ def extract(
 
     Example: python -m adversary extract --kind activation --output z.npz serve-victim.pcap
     """
-    from adversary.tap.extract import extract
-    from adversary.tap.pcap import CaptureError
+    from adversary.tap.decode.pcap import CaptureError
+    from adversary.tap.inspect.extract import extract
 
     try:
         count = extract(kind, output, captures)
@@ -90,7 +90,7 @@ def extract(
 @app.command()
 def describe() -> None:
     """Print every attack's threat model, targets and options as JSON."""
-    from adversary.attacks.run import describe
+    from adversary.attacks.harness.run import describe
 
     describe()
 
@@ -103,8 +103,8 @@ def options(chosen: Annotated[str, typer.Argument(help="JSON: a list of {name, o
     """
     import json
 
-    from adversary.attacks.registry import find
-    from wireleak.config import options_of
+    from adversary.attacks.harness.registry import find
+    from wireleak.common.config import options_of
 
     try:
         for number, one in enumerate(json.loads(chosen)):
@@ -117,7 +117,7 @@ def options(chosen: Annotated[str, typer.Argument(help="JSON: a list of {name, o
 @app.command()
 def attack(config: Config) -> None:
     """Fit an attack on captures and write its guesses."""
-    from adversary.attacks.run import attack
+    from adversary.attacks.harness.run import attack
 
     attack(config)
 
@@ -133,7 +133,7 @@ def hijack(config: Config) -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     from adversary.hijack.config import HijackConfig
     from adversary.hijack.service import run
-    from wireleak.config import ConfigError, read_config
+    from wireleak.common.config import ConfigError, read_config
 
     try:
         run(read_config(config, HijackConfig))
@@ -150,7 +150,7 @@ def initial(config: Config) -> None:
     """
     from adversary.initial.config import InitialConfig
     from adversary.initial.models import write
-    from wireleak.config import ConfigError, read_config
+    from wireleak.common.config import ConfigError, read_config
 
     try:
         write(read_config(config, InitialConfig))
@@ -169,7 +169,7 @@ def participant(chosen: Annotated[str, typer.Argument(help="JSON: {name, options
 
     from adversary.participant.config import StrategyConfig
     from adversary.participant.registry import settings
-    from wireleak.config import ConfigError, first_mistake
+    from wireleak.common.config import ConfigError, first_mistake
 
     try:
         settings(StrategyConfig.model_validate_json(chosen))

@@ -21,10 +21,10 @@ import hpack
 import numpy as np
 from hyperframe.frame import DataFrame, HeadersFrame, SettingsFrame
 
-from adversary.tap.http2 import PREFACE
-from adversary.tap.read import events
-from wireleak.wire import encode_tensor
-from wireleak.wire import split_head_pb2 as pb
+from adversary.tap.decode.http2 import PREFACE
+from adversary.tap.decode.read import events
+from wireleak.common.wire import encode_tensor
+from wireleak.common.wire import split_head_pb2 as pb
 
 MESSAGES, PORT, FRAME = 200, 50051, 16384
 # The most that a loopback link carries in one packet, as in a capture by tcpdump or the relay.

@@ -24,9 +24,9 @@ from typing import Any
 import grpc
 import numpy as np
 
-from wireleak.wire import bind, channel_options, decode_tensor, encode_tensor, open_channel
-from wireleak.wire import split_head_pb2 as pb
-from wireleak.wire import split_head_pb2_grpc as rpc
+from wireleak.common.wire import bind, channel_options, decode_tensor, encode_tensor, open_channel
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire import split_head_pb2_grpc as rpc
 
 # name, bytes of the tensor, calls a measurement, ratio allowed
 SIZES = (("8 KB", 8 << 10, 200, 1.15), ("1 MB", 1 << 20, 25, 1.25), ("11 MB", 11 << 20, 4, 1.35))

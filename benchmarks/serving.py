@@ -29,9 +29,9 @@ import torch
 
 from client.link import Stream
 from server.stage import HeadStage
-from wireleak.models import ModelConfig
-from wireleak.wire import bind, channel_options, encode_tensor, open_channel
-from wireleak.wire import split_head_pb2 as pb
+from wireleak.common.models import ModelConfig
+from wireleak.common.wire import bind, channel_options, encode_tensor, open_channel
+from wireleak.common.wire import split_head_pb2 as pb
 
 BATCH, CALLS, ROUNDS, WINDOW = 64, 60, 9, 8
 SHAPE = (BATCH, 16, 14, 14)  # strided28 at cut 1: 3136 floats an example

@@ -34,7 +34,7 @@ def serve(config: Annotated[Path, typer.Option(help="The device's config, JSON."
     from client.config import DeviceConfig
     from client.link import HeadError
     from client.serve import serve as serve_inputs
-    from wireleak.config import ConfigError, read_config
+    from wireleak.common.config import ConfigError, read_config
 
     try:
         device = read_config(config, DeviceConfig)
@@ -60,7 +60,7 @@ def transforms(
 
     from client.config import TransformConfig
     from client.transforms.registry import guarantees, make
-    from wireleak.config import ConfigError, first_mistake
+    from wireleak.common.config import ConfigError, first_mistake
 
     try:
         steps = [make(step, seed=0) for step in TypeAdapter(list[TransformConfig]).validate_json(chain)]
@@ -100,7 +100,7 @@ def mods(chain: Annotated[str, typer.Argument(help="JSON: a list of {name, optio
 
     from client.config import ModConfig
     from client.mods import make
-    from wireleak.config import ConfigError, first_mistake
+    from wireleak.common.config import ConfigError, first_mistake
 
     try:
         for mod in TypeAdapter(list[ModConfig]).validate_json(chain):

@@ -24,9 +24,9 @@ from client.mods import with_mods
 from client.private import train_private
 from client.transforms.chain import Chain
 from client.transforms.registry import Batch, Scene
-from wireleak.config import ConfigError, read_config
-from wireleak.models import save_weights
-from wireleak.models.training import Training, train_whole
+from wireleak.common.config import ConfigError, read_config
+from wireleak.common.models import save_weights
+from wireleak.common.models.training import Training, train_whole
 
 app = ClientApp()
 

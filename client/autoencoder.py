@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from wireleak.config import ConfigError
+from wireleak.common.config import ConfigError
 
 
 class Autoencoder:

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from wireleak.config import AbsolutePath, PadConfig, PrivacyConfig, SecurityConfig, Strict
-from wireleak.models import ModelConfig
+from wireleak.common.config import AbsolutePath, PadConfig, PrivacyConfig, SecurityConfig, Strict
+from wireleak.common.models import ModelConfig
 
 
 class HeadConfig(Strict):

@@ -11,10 +11,10 @@ from torch import nn
 
 from client.examples import Floats, Labels
 from client.link import HeadError, Stream
-from wireleak.models.training import Training
-from wireleak.wire import WireError, decode_tensor, encode_tensor
-from wireleak.wire import split_head_pb2 as pb
-from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.models.training import Training
+from wireleak.common.wire import WireError, decode_tensor, encode_tensor
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 # Enough to keep the link and the head busy at once, few enough to bound what waits in memory.
 WINDOW = 8

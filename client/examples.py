@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.config import ConfigError
-from wireleak.models import ModelConfig
+from wireleak.common.config import ConfigError
+from wireleak.common.models import ModelConfig
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]

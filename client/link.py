@@ -11,11 +11,11 @@ from typing import Any, Generic, TypeVar, cast
 import grpc
 
 from client.config import HeadConfig
-from wireleak.models import ModelConfig
-from wireleak.wire import VERSION, WireError, open_channel
-from wireleak.wire import split_head_pb2 as pb
-from wireleak.wire.padding import Pad, pad_message
-from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.models import ModelConfig
+from wireleak.common.wire import VERSION, WireError, open_channel
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire.padding import Pad, pad_message
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 DESCRIBE_SECONDS = 30.0
 

@@ -10,7 +10,7 @@ from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
 from pydantic import Field, PositiveFloat
 
 from client.config import ModConfig
-from wireleak.config import ConfigError, Strict, options_of
+from wireleak.common.config import ConfigError, Strict, options_of
 
 Next = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, Next], Message]

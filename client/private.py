@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from client.examples import Floats, Labels
-from wireleak.config import PrivacyConfig
-from wireleak.measures.accounting import epsilon
-from wireleak.models.private import generators, refuse_unfit
-from wireleak.models.training import Training, optimiser
+from wireleak.common.config import PrivacyConfig
+from wireleak.common.measures.bounds.accounting import epsilon
+from wireleak.common.models.private import generators, refuse_unfit
+from wireleak.common.models.training import Training, optimiser
 
 
 def train_private(

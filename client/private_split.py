@@ -11,11 +11,11 @@ from torch import nn
 from client.encoder import Loss, Send, as_it_is, exchange
 from client.examples import Floats, Labels
 from client.link import Stream
-from wireleak.config import PrivacyConfig
-from wireleak.measures.accounting import epsilon, joint_noise_multiplier
-from wireleak.models.private import PrivateSteps, generators, refuse_unfit
-from wireleak.models.training import Training
-from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.config import PrivacyConfig
+from wireleak.common.measures.bounds.accounting import epsilon, joint_noise_multiplier
+from wireleak.common.models.private import PrivateSteps, generators, refuse_unfit
+from wireleak.common.models.training import Training
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 
 def train_split_private(

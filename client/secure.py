@@ -14,7 +14,7 @@ from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters
 from flwr.compat.common.recorddict_compat import fitres_to_recorddict, recorddict_to_fitins
 from torch import nn
 
-from wireleak.config import ConfigError
+from wireleak.common.config import ConfigError
 
 Train = Callable[[nn.Module, int], tuple[float, int]]
 

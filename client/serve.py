@@ -10,9 +10,9 @@ from client.encoder import predict_split
 from client.examples import read_inputs
 from client.link import connect
 from client.transforms.chain import Chain
-from wireleak.config import ConfigError
-from wireleak.files import write_arrays
-from wireleak.models import load_weights
+from wireleak.common.config import ConfigError
+from wireleak.common.files import write_arrays
+from wireleak.common.models import load_weights
 
 
 def serve(config: DeviceConfig) -> int:

@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from wireleak.lab import comparison_figures, localise_figures
-from wireleak.lab.comparison import NONE, Comparison, compare_defences
-from wireleak.lab.findings import titles
-from wireleak.lab.published import beside
-from wireleak.lab.results import Results, read_results
-from wireleak.lab.scores import Board, Score, boards
-from wireleak.lab.vocabulary import control_order, measure
+from wireleak.lab.report.boards import Board, Score, boards
+from wireleak.lab.report.charts import comparison_figures, localise_figures
+from wireleak.lab.report.defences import NONE, Comparison, compare_defences
+from wireleak.lab.report.findings import titles
+from wireleak.lab.report.published import beside
+from wireleak.lab.report.vocabulary import control_order, measure
+from wireleak.lab.run.results import Results, read_results
 
 # Controls that are made with the attack, so that each attack has its own.
 OWN = ("shuffled", "permuted", "untrained", "in-process")

@@ -49,7 +49,7 @@ class Text(nn.Module):
 
     def __init__(self, classes: int, length: int) -> None:
         super().__init__()
-        # One row for each number that wireleak.data.text gives a word.
+        # One row for each number that wireleak.lab.data.text gives a word.
         self.words = nn.Embedding(5001, 32, padding_idx=0)
         self.places = nn.Parameter(torch.zeros(length, 32))
         layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.1, batch_first=True)

@@ -33,7 +33,7 @@ def head(config: Annotated[Path, typer.Option(help="The server's config, JSON.")
         signal.signal(number, lambda *_: sys.exit(0))
     from server.config import ServerConfig
     from server.head import run
-    from wireleak.config import ConfigError, read_config
+    from wireleak.common.config import ConfigError, read_config
 
     try:
         run(read_config(config, ServerConfig))
@@ -55,7 +55,7 @@ def strategy(
 
     from server.config import StrategyConfig
     from server.strategies import check
-    from wireleak.config import ConfigError, first_mistake
+    from wireleak.common.config import ConfigError, first_mistake
 
     try:
         check(StrategyConfig.model_validate_json(chosen), clients)

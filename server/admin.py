@@ -15,8 +15,8 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from server.checkpoints import head_path
 from server.stage import HeadStage
-from wireleak.config import ConfigError
-from wireleak.wire import open_channel
+from wireleak.common.config import ConfigError
+from wireleak.common.wire import open_channel
 
 _SERVICE = "wireleak.server.HeadAdmin"
 

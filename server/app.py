@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from server.config import ServerConfig
 from server.rounds import Rounds
 from server.strategies import SECURE, strategy
-from wireleak.config import ConfigError, read_config
+from wireleak.common.config import ConfigError, read_config
 
 app = ServerApp()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from wireleak.config import ConfigError
-from wireleak.models import ModelConfig
+from wireleak.common.config import ConfigError
+from wireleak.common.models import ModelConfig
 
 _NAME = re.compile(r"(encoder|head)-([1-9]\d*)\.safetensors")
 

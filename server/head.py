@@ -14,11 +14,11 @@ from server.admin import admin_handler
 from server.checkpoints import head_path, newest
 from server.config import ServerConfig
 from server.stage import HeadStage
-from wireleak.config import ConfigError
-from wireleak.files import write_json
-from wireleak.wire import bind, channel_options
-from wireleak.wire.service import SplitHead
-from wireleak.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
+from wireleak.common.config import ConfigError
+from wireleak.common.files import write_json
+from wireleak.common.wire import bind, channel_options
+from wireleak.common.wire.service import SplitHead
+from wireleak.common.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
 
 # A stream holds a thread for as long as it lasts. Whoever comes after these is told so, and not left waiting.
 MAX_STREAMS = 64

@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from server.config import PrivacyConfig
 from server.stage import HeadStage
-from wireleak.models import ModelConfig
-from wireleak.models.private import PrivateSteps, refuse_unfit
-from wireleak.wire.service import Floats, OverflowedError
+from wireleak.common.models import ModelConfig
+from wireleak.common.models.private import PrivateSteps, refuse_unfit
+from wireleak.common.wire.service import Floats, OverflowedError
 
 
 class PrivateHeadStage(HeadStage):

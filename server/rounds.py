@@ -19,8 +19,8 @@ from server.checkpoints import CheckpointError, encoder_path, head_path, newest
 from server.config import ServerConfig
 from server.exchange import exchange, wait_for_nodes
 from server.updates import EVALUATION_METRICS, TRAIN_METRICS, record, standing, take_extras, usable, with_dtypes_of
-from wireleak.files import write_json
-from wireleak.models import load_arrays, load_weights, save_arrays
+from wireleak.common.files import write_json
+from wireleak.common.models import load_arrays, load_weights, save_arrays
 
 logger = logging.getLogger("flwr")
 

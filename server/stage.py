@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from server.checkpoints import CheckpointError
-from wireleak.models import ModelConfig, load_weights, save_weights
-from wireleak.wire.service import Floats, OverflowedError
+from wireleak.common.models import ModelConfig, load_weights, save_weights
+from wireleak.common.wire.service import Floats, OverflowedError
 
 
 class HeadStage:

@@ -17,7 +17,7 @@ from flwr.serverapp.strategy.strategy import Strategy
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from server.config import StrategyConfig
-from wireleak.config import ConfigError, Strict, options_of
+from wireleak.common.config import ConfigError, Strict, options_of
 
 # Who is there takes part: the rounds themselves wait for the first `clients`, and go on after a loss.
 _PRESENT: dict[str, Any] = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}

@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
-from wireleak.measures.visibility import cosines, norm_ratios
-from wireleak.models import save_arrays
+from wireleak.common.measures.statistics.visibility import cosines, norm_ratios
+from wireleak.common.models import save_arrays
 
 WEIGHT = "num-examples"
 TRAIN_METRICS = frozenset({WEIGHT, "train-loss"})

@@ -1,4 +1,4 @@
-"""Fail when the generated stubs in wireleak/wire differ from what proto/ gives (`make proto` mends it)."""
+"""Fail when the generated stubs in wireleak/common/wire differ from what proto/ gives (`make proto` mends it)."""
 
 import os
 import sys
@@ -17,15 +17,15 @@ def main() -> int:
         status = protoc.main(
             [
                 "protoc",
-                f"-Iwireleak/wire={ROOT}/proto/wireleak/v1",
+                f"-Iwireleak/common/wire={ROOT}/proto/wireleak/v1",
                 *(f"--{kind}_out={scratch}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")),
-                "wireleak/wire/split_head.proto",
+                "wireleak/common/wire/split_head.proto",
             ]
         )
         if status:
             return status
-        fresh = {path.name: path.read_bytes() for path in Path(scratch, "wireleak/wire").iterdir()}
-    stale = [name for name, text in fresh.items() if (ROOT / "wireleak/wire" / name).read_bytes() != text]
+        fresh = {path.name: path.read_bytes() for path in Path(scratch, "wireleak/common/wire").iterdir()}
+    stale = [name for name, text in fresh.items() if (ROOT / "wireleak/common/wire" / name).read_bytes() != text]
     if stale:
         print(f"stale stubs: {', '.join(sorted(stale))}; run make proto", file=sys.stderr)
     return bool(stale)

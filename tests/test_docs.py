@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wireleak.lab.plan import make_plan
-from wireleak.lab.study import Study
+from wireleak.lab.steps.plan import make_plan
+from wireleak.lab.study.schema import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,8 +43,8 @@ def test_the_example_of_federated_training_can_run():
 
 
 def test_the_example_attack_registers_fits_and_guesses():
-    from adversary.attacks.knowledge import Knowledge
-    from adversary.attacks.registry import find
+    from adversary.attacks.harness.knowledge import Knowledge
+    from adversary.attacks.harness.registry import find
 
     code = next(block for block in blocks("python") if "class NearestMean" in block)
     exec(compile(code, "guide.md", "exec"), {"__name__": "guide"})
@@ -71,7 +71,7 @@ def test_the_example_transform_registers_and_clamps():
 
 
 def test_every_attack_of_the_table_exists_and_every_attack_is_in_it():
-    from adversary.attacks.registry import attacks
+    from adversary.attacks.harness.registry import attacks
 
     table = blocks_of_attacks()
     ours = {name for name, attack in attacks().items() if attack.__module__.startswith("adversary.")}

@@ -69,7 +69,7 @@ def run(
     # A service manager's SIGTERM ends the run in order, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
-        from wireleak.lab.run import run_study
+        from wireleak.lab.steps.run import run_study
 
         run_study(study, out, resume=resume, data=data, seeds=seeds, jobs=jobs, preload=preload, console=console)
 
@@ -77,7 +77,7 @@ def run(
 @app.command(epilog="Example: wireleak studies")
 def studies() -> None:
     """List the studies that come with wireleak."""
-    from wireleak.lab.study import load_study, study_files
+    from wireleak.lab.study.library import load_study, study_files
 
     table = Table(box=None)
     for column in ("study", "data", "variants", "attacks", "what it asks"):
@@ -97,7 +97,7 @@ def data(
 ) -> None:
     """List the data sets, or show one: task, private attributes, and how they depend on the task."""
     with one_line_errors():
-        from wireleak.lab.show import show_dataset, show_datasets
+        from wireleak.lab.data.show import show_dataset, show_datasets
 
         if name is None:
             show_datasets(console, root)
@@ -172,7 +172,7 @@ def attack(
 ) -> None:
     """Attack a recorded capture, today or years later; scored where the run's ground truth is at hand."""
     with one_line_errors():
-        from wireleak.lab.again import Given, attack_again
+        from wireleak.lab.steps.again import Given, attack_again
 
         given = Given(device, surrogate, encoder, head, model, victims, option or [], vantage)
         attack_again(capture, attack, target, given, seed, out, console)
@@ -196,8 +196,8 @@ def audit(
     """Find where your own network can be cut, serve and attack each cut, and say which leaks least."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
-        from wireleak.lab.audit import Request, numbers, words
-        from wireleak.lab.audit import audit as run_audit
+        from wireleak.lab.audit.audit import Request, numbers, words
+        from wireleak.lab.audit.audit import audit as run_audit
 
         chosen = None if attributes is None else words(attributes)
         places = None if cuts is None else numbers(cuts)
@@ -225,9 +225,9 @@ def defend(
     """Try defences on your own network and say which lowers the leak most for at most that loss of accuracy."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
-        from wireleak.lab.audit import Request, words
-        from wireleak.lab.defend import defend as run_defend
-        from wireleak.lab.defend import percent
+        from wireleak.lab.audit.audit import Request, words
+        from wireleak.lab.audit.defend import defend as run_defend
+        from wireleak.lab.audit.defend import percent
 
         chosen = None if attributes is None else words(attributes)
         cuts = None if cut is None else (cut,)
@@ -239,7 +239,7 @@ def defend(
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")]) -> None:
     """Make a run's report.html again from its results."""
     with one_line_errors():
-        from wireleak.lab.report import render
+        from wireleak.lab.report.page import render
 
         console.print(f"report: {render(run)}", soft_wrap=True)
 
@@ -259,7 +259,7 @@ def layers(
 ) -> None:
     """Show what each layer of a trained network knows beside its task: maps, probes, bits; the analyst's view."""
     with one_line_errors():
-        from wireleak.lab.layers import profile_layers
+        from wireleak.lab.layers.profile import profile_layers
 
         profile_layers(
             run,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
-from wireleak.config import AbsolutePath, PadConfig, SecurityConfig, Strict
-from wireleak.models import ModelConfig
+from wireleak.common.config import AbsolutePath, PadConfig, SecurityConfig, Strict
+from wireleak.common.models import ModelConfig
 
 
 class HijackOptions(Strict):

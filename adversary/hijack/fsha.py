@@ -31,12 +31,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from adversary.attacks.decoders import DenseDecoder, LocalDecoder, upsampling
+from adversary.attacks.activations.decoders import DenseDecoder, LocalDecoder, upsampling
 from adversary.hijack.config import HijackOptions
-from wireleak.config import ConfigError
-from wireleak.files import write_json
-from wireleak.models import ModelConfig, load_arrays, load_weights, save_weights
-from wireleak.wire.service import Floats, OverflowedError
+from wireleak.common.config import ConfigError
+from wireleak.common.files import write_json
+from wireleak.common.models import ModelConfig, load_arrays, load_weights, save_weights
+from wireleak.common.wire.service import Floats, OverflowedError
 
 _WARM_UP_BATCH, _MEASURED = 64, 1024
 _WEIGHTS, _FACTS = "fsha-{}.safetensors", "fsha.json"

@@ -1,8 +1,8 @@
 """The malicious server as a process: on the wire, and for the ServerApp, what `python -m server head` is.
 
-Requests are checked, and refusals worded, by `wireleak.wire.service`, which the honest head uses too. The loopback
-service is the head's (`server/admin.py`), written anew as the adversary may not import it; `tests/adversary/hijack`
-compares the two.
+Requests are checked, and refusals worded, by `wireleak.common.wire.service`, which the honest head uses too. The
+loopback service is the head's (`server/admin.py`), written anew as the adversary may not import it;
+`tests/adversary/hijack` compares the two.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 
 from adversary.hijack.config import HijackConfig
 from adversary.hijack.fsha import Hijacker
-from wireleak.config import ConfigError
-from wireleak.files import write_json
-from wireleak.wire import bind, channel_options
-from wireleak.wire.service import Floats, SplitHead
-from wireleak.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
+from wireleak.common.config import ConfigError
+from wireleak.common.files import write_json
+from wireleak.common.wire import bind, channel_options
+from wireleak.common.wire.service import Floats, SplitHead
+from wireleak.common.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
 
 _ADMIN = "wireleak.server.HeadAdmin"
 _CHECKPOINT = re.compile(r"(encoder|head)-([1-9]\d*)\.safetensors")
@@ -100,7 +100,7 @@ def run(config: HijackConfig) -> None:
 
 def _public(config: HijackConfig) -> Floats:
     """The server's own inputs, without transformed copies."""
-    from adversary.attacks.knowledge import surrogate
+    from adversary.attacks.harness.knowledge import surrogate
 
     try:
         inputs = surrogate(config.surrogate, "input", config.seed).without_copies().inputs

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from wireleak.config import AbsolutePath, Strict
-from wireleak.models import ModelConfig
+from wireleak.common.config import AbsolutePath, Strict
+from wireleak.common.models import ModelConfig
 
 
 class InitialConfig(Strict):

@@ -7,11 +7,11 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import nn
 
-from adversary.attacks.analytic import imprint_layer
-from adversary.attacks.knowledge import surrogate
+from adversary.attacks.gradients.analytic import imprint_layer
+from adversary.attacks.harness.knowledge import surrogate
 from adversary.initial.config import InitialConfig
-from wireleak.config import Strict, options_of
-from wireleak.models.weights import save_weights
+from wireleak.common.config import Strict, options_of
+from wireleak.common.models.weights import save_weights
 
 
 class ImprintOptions(Strict):
@@ -25,7 +25,7 @@ class ImprintOptions(Strict):
 
 
 def write(config: InitialConfig) -> None:
-    """Write the weights of a network of `wireleak.models.imprint` with an imprint in its first layer.
+    """Write the weights of a network of `wireleak.common.models.zoo.imprint` with an imprint in its first layer.
 
     Every unit of the first layer takes an input's mean, their biases are minus its quantiles on the attacker's own
     data (`imprint_layer`), both times `scale`. The head reads all units alike: then an example sends the same gradient

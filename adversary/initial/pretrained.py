@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from adversary.attacks.knowledge import surrogate
+from adversary.attacks.harness.knowledge import surrogate
 from adversary.initial.config import InitialConfig
-from wireleak.config import Strict, options_of
-from wireleak.models.training import Training, train_whole
-from wireleak.models.weights import save_weights
+from wireleak.common.config import Strict, options_of
+from wireleak.common.models.training import Training, train_whole
+from wireleak.common.models.weights import save_weights
 
 
 class PretrainedOptions(Strict):

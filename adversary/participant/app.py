@@ -12,9 +12,9 @@ from flwr.clientapp import ClientApp
 
 from adversary.participant.config import ParticipantConfig
 from adversary.participant.registry import Floats, Labels, make, read_arrays
-from wireleak.config import ConfigError, read_config
-from wireleak.models.networks import Network
-from wireleak.models.training import Training
+from wireleak.common.config import ConfigError, read_config
+from wireleak.common.models.networks import Network
+from wireleak.common.models.training import Training
 
 app = ClientApp()
 _EVALUATION_BATCH = 128

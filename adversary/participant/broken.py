@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from adversary.participant.registry import Floats, Labels, Strategy, register
-from wireleak.models.networks import Network
-from wireleak.models.training import Training, train_whole
+from wireleak.common.models.networks import Network
+from wireleak.common.models.training import Training, train_whole
 
 
 @register

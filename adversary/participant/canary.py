@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from adversary.participant.registry import Floats, Labels, Strategy, read_arrays, register
-from wireleak.config import ConfigError
-from wireleak.measures.secret_sharer import ALPHABET, WINDOW, Planting, sentences
-from wireleak.models.networks import Network
-from wireleak.models.training import Training, train_whole
+from wireleak.common.config import ConfigError
+from wireleak.common.measures.statistics.secret_sharer import ALPHABET, WINDOW, Planting, sentences
+from wireleak.common.models.networks import Network
+from wireleak.common.models.training import Training, train_whole
 
 
 @register

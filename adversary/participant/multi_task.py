@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy
 
 from adversary.participant.config import ParticipantConfig
 from adversary.participant.registry import Floats, Labels, Strategy, read_arrays, register
-from wireleak.config import ConfigError
-from wireleak.models.networks import Network
-from wireleak.models.training import Training, task_loss, train_whole
-from wireleak.models.weights import load_weights, save_weights
+from wireleak.common.config import ConfigError
+from wireleak.common.models.networks import Network
+from wireleak.common.models.training import Training, task_loss, train_whole
+from wireleak.common.models.weights import load_weights, save_weights
 
 
 class MultiTaskOptions(BaseModel):

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from adversary.participant.registry import Floats, Labels
-from wireleak.models.networks import Network
-from wireleak.models.training import Training, task_loss, train_whole
+from wireleak.common.models.networks import Network
+from wireleak.common.models.training import Training, task_loss, train_whole
 
 
 def train_beside(

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from adversary.participant.config import ParticipantConfig, StrategyConfig
-from wireleak.config import ConfigError, options_of
-from wireleak.models.networks import Network
-from wireleak.models.training import Training, train_whole
+from wireleak.common.config import ConfigError, options_of
+from wireleak.common.models.networks import Network
+from wireleak.common.models.training import Training, train_whole
 
 # Modules of this package that register strategies when they are imported, beside this one.
 _OURS = ("broken", "canary", "multi_task", "song_capacity", "song_correlated", "song_low_bits", "song_sign")

@@ -10,8 +10,8 @@ from pydantic import Field
 from adversary.participant import queries
 from adversary.participant.payloads import CapacityLayout, to_bytes
 from adversary.participant.registry import Floats, Labels, Strategy, read_arrays, register
-from wireleak.models.networks import Network
-from wireleak.models.training import Training, task_loss
+from wireleak.common.models.networks import Network
+from wireleak.common.models.training import Training, task_loss
 
 
 class SongCapacityOptions(CapacityLayout):

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from adversary.participant.payloads import carriers, levels, to_bytes
 from adversary.participant.penalty import train_beside
 from adversary.participant.registry import Floats, Labels, Strategy, read_arrays, register
-from wireleak.models.networks import Network
-from wireleak.models.training import Training
+from wireleak.common.models.networks import Network
+from wireleak.common.models.training import Training
 
 
 class SongCorrelatedOptions(BaseModel):

@@ -7,8 +7,8 @@ import torch
 
 from adversary.participant.payloads import LowBitsLayout, carriers, flat, payload, to_bytes, unflat, write_low_bits
 from adversary.participant.registry import Floats, Labels, Strategy, read_arrays, register
-from wireleak.models.networks import Network
-from wireleak.models.training import Training, train_whole
+from wireleak.common.models.networks import Network
+from wireleak.common.models.training import Training, train_whole
 
 
 @register

@@ -10,7 +10,7 @@ from torch import nn
 
 from client.config import TransformConfig
 from client.transforms.registry import Batch, Scene, make
-from wireleak.models import load_weights, save_weights
+from wireleak.common.models import load_weights, save_weights
 
 
 class Chain:

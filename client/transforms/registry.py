@@ -17,23 +17,23 @@ from pydantic import BaseModel
 from torch import nn
 
 from client.config import TransformConfig
-from wireleak.config import ConfigError, options_of
+from wireleak.common.config import ConfigError, options_of
 
 GROUP = "wireleak.transforms"
 _OURS = (
-    "noise",
-    "laplace",
-    "metric_privacy",
-    "dropout",
-    "quantise",
-    "requantise",
-    "covert",
-    "reversal",
-    "multidetasking",
-    "adversarial_generation",
-    "declustering",
-    "nopeek",
-    "bottleneck",
+    "client.transforms.randomised.noise",
+    "client.transforms.randomised.laplace",
+    "client.transforms.randomised.metric_privacy",
+    "client.transforms.randomised.dropout",
+    "client.transforms.rounded.quantise",
+    "client.transforms.rounded.requantise",
+    "client.transforms.rounded.covert",
+    "client.transforms.trained.reversal",
+    "client.transforms.trained.multidetasking",
+    "client.transforms.trained.adversarial_generation",
+    "client.transforms.trained.declustering",
+    "client.transforms.trained.nopeek",
+    "client.transforms.randomised.bottleneck",
 )
 
 
@@ -174,7 +174,7 @@ def register(transform: type[Transform]) -> type[Transform]:
 def transforms() -> dict[str, type[Transform]]:
     """Every transform by name."""
     for module in _OURS:
-        import_module(f"client.transforms.{module}")
+        import_module(module)
     for point in entry_points(group=GROUP):
         register(point.load())
     return dict(sorted(_registered.items()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from client.transforms.registry import Transform
-from wireleak.config import ConfigError
+from wireleak.common.config import ConfigError
 
 
 def check_private(steps: Sequence[Transform]) -> None:

@@ -15,7 +15,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client.config import HeadConfig
 from server.config import ServerConfig
 from server.head import RunningHead, start
-from wireleak.models import build, save_weights
+from wireleak.common.models import build, save_weights
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)

@@ -8,8 +8,8 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from client.autoencoder import Autoencoder, mirrored
-from wireleak.config import ConfigError
-from wireleak.models import build
+from wireleak.common.config import ConfigError
+from wireleak.common.models import build
 
 SHAPE = (1, 4, 4)
 

@@ -20,8 +20,8 @@ from client.__main__ import app as command
 from client.app import app
 from client.encoder import predict_whole
 from server.updates import EVALUATION_METRICS, TRAIN_METRICS, usable
-from wireleak.models import build
-from wireleak.models.training import Training, train_whole
+from wireleak.common.models import build
+from wireleak.common.models.training import Training, train_whole
 
 MODEL: dict[str, Any] = {"name": "strided28", "input_shape": [1, 28, 28], "classes": 3, "cut": 2, "seed": 5}
 
@@ -81,7 +81,7 @@ def test_a_mistake_is_one_line(serve: Any, device: Any, changes: dict[str, Any],
 
 def test_a_device_cut_elsewhere_is_refused_by_the_head(serve: Any, device: Any, tmp_path: Path) -> None:
     encoder, _ = build("strided28", (1, 28, 28), 3, 5).split(1)
-    from wireleak.models import save_weights
+    from wireleak.common.models import save_weights
 
     save_weights(encoder, tmp_path / "cut1.safetensors")
     config = tmp_path / "cut1.json"

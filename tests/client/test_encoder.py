@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy
 from client.config import HeadConfig
 from client.encoder import predict_split, predict_whole, score, train_split
 from client.link import HeadError, Stream, connect
-from wireleak.models import ModelConfig, build
-from wireleak.models.training import Training, train_whole
-from wireleak.wire import encode_tensor
-from wireleak.wire import split_head_pb2 as pb
+from wireleak.common.models import ModelConfig, build
+from wireleak.common.models.training import Training, train_whole
+from wireleak.common.wire import encode_tensor
+from wireleak.common.wire import split_head_pb2 as pb
 
 HOW = Training(epochs=2, batch=16, learning_rate=0.002, seed=(3, 1))
 

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from adversary.attacks.probes import ProbeOptions
-from adversary.attacks.sizes import Sizes
+from adversary.attacks.activations.probes import ProbeOptions
+from adversary.attacks.activations.sizes import Sizes
 from client.config import HeadConfig
 from client.encoder import predict_split
 from client.link import Stream, connect
-from wireleak.lab.certificates import Authority
-from wireleak.models import ModelConfig, build
-from wireleak.wire import encode_tensor
-from wireleak.wire import split_head_pb2 as pb
+from wireleak.common.models import ModelConfig, build
+from wireleak.common.wire import encode_tensor
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.lab.launch.certificates import Authority
 
 MODEL = {"name": "strided28", "input_shape": [1, 28, 28], "classes": 3, "cut": 4, "seed": 5}
 MESSAGES, PAD = 80, 4096

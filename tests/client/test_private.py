@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy
 from client.config import PrivacyConfig
 from client.encoder import predict_whole
 from client.private import train_private
-from wireleak.config import ConfigError
-from wireleak.models import build
-from wireleak.models.training import Training
+from wireleak.common.config import ConfigError
+from wireleak.common.models import build
+from wireleak.common.models.training import Training
 
 RATE, SILENT = 0.5, 1e-12
 
@@ -85,7 +85,7 @@ def test_noise_has_the_standard_deviation_that_the_guarantee_is_computed_from(sh
 def test_epsilon_is_opacus_s_and_rounds_compose(shard: Any, optimiser: str) -> None:
     from opacus.accountants import RDPAccountant
 
-    from wireleak.measures.accounting import ORDERS
+    from wireleak.common.measures.bounds.accounting import ORDERS
 
     settings = privacy(noise_multiplier=0.8, max_grad_norm=1.0, delta=1e-4, optimiser=optimiser)
     loss, spent = train_private(network(), *shard, how(epochs=2, batch=10, learning_rate=1e-3), settings, rounds=3)

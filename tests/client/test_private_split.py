@@ -21,10 +21,10 @@ from client.link import HeadError, connect
 from client.private_split import train_split_private
 from client.transforms.registry import Batch, Changes, Transform, transforms
 from client.transforms.soundness import check_private
-from wireleak.config import ConfigError, PrivacyConfig
-from wireleak.models import ModelConfig, build
-from wireleak.models.private import PrivateSteps
-from wireleak.models.training import Training
+from wireleak.common.config import ConfigError, PrivacyConfig
+from wireleak.common.models import ModelConfig, build
+from wireleak.common.models.private import PrivateSteps
+from wireleak.common.models.training import Training
 
 OURS = (
     *("noise", "laplace", "metric-privacy", "dropout", "quantise", "requantise", "covert", "bottleneck"),
@@ -145,7 +145,7 @@ def test_both_stages_get_noise_of_the_size_that_is_accounted_and_not_the_same(tr
 def test_epsilon_is_opacus_s_of_one_mechanism_with_noise_over_root_two(train: Any) -> None:
     from opacus.accountants import RDPAccountant
 
-    from wireleak.measures.accounting import ORDERS
+    from wireleak.common.measures.bounds.accounting import ORDERS
 
     settings = privacy(noise_multiplier=1.1, max_grad_norm=1.0, delta=1e-4, optimiser="adam")
     _, loss, spent = train(settings, how(epochs=2, batch=10, learning_rate=1e-3), rounds=3)

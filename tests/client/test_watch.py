@@ -12,8 +12,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from client.encoder import train_split
 from client.link import connect
 from client.watch import LIMIT, WINDOW, Watch, batch_likeness
-from wireleak.models import ModelConfig, build
-from wireleak.models.training import Training
+from wireleak.common.models import ModelConfig, build
+from wireleak.common.models.training import Training
 
 
 def test_the_likeness_is_scikit_learn_s_cosines() -> None:

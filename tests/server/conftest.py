@@ -15,9 +15,9 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from server.config import ServerConfig
 from server.head import RunningHead, start
-from wireleak.wire import encode_tensor, open_channel
-from wireleak.wire import split_head_pb2 as pb
-from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.wire import encode_tensor, open_channel
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)

@@ -25,10 +25,10 @@ from typer.testing import CliRunner
 
 from server.__main__ import app
 from server.admin import HeadAdmin
-from wireleak.models import save_weights
-from wireleak.wire import Security, open_channel
-from wireleak.wire import split_head_pb2 as pb
-from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.models import save_weights
+from wireleak.common.wire import Security, open_channel
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 
 @pytest.fixture

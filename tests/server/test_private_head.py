@@ -16,11 +16,11 @@ from torch.nn.functional import cross_entropy
 
 from server.config import PrivacyConfig, ServerConfig
 from server.private import PrivateHeadStage
-from wireleak.config import ConfigError
-from wireleak.models import ModelConfig, build
-from wireleak.wire import decode_tensor, encode_tensor, open_channel
-from wireleak.wire import split_head_pb2 as pb
-from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.config import ConfigError
+from wireleak.common.models import ModelConfig, build
+from wireleak.common.wire import decode_tensor, encode_tensor, open_channel
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 RATE, SILENT = 0.1, 1e-12
 MODEL = ModelConfig(name="strided28", input_shape=(1, 28, 28), classes=3, cut=2, seed=5)

@@ -17,7 +17,7 @@ from server.admin import HeadAdminError
 from server.config import ServerConfig, StrategyConfig
 from server.rounds import RoundError, Rounds
 from server.strategies import strategy
-from wireleak.config import ConfigError
+from wireleak.common.config import ConfigError
 
 Client = Callable[[Message], Message | None]
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from wireleak.models import build
-from wireleak.wire import decode_tensor, encode_tensor, open_channel
-from wireleak.wire import split_head_pb2 as pb
-from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.models import build
+from wireleak.common.wire import decode_tensor, encode_tensor, open_channel
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 
 def test_describe_tells_what_the_head_expects(stub: Any) -> None:

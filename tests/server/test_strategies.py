@@ -8,7 +8,7 @@ from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, 
 
 from server.config import StrategyConfig
 from server.strategies import strategy
-from wireleak.config import ConfigError
+from wireleak.common.config import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from wireleak.lab.results import read_results
-from wireleak.lab.scores import boards, compare
+from wireleak.lab.report.boards import boards, compare
+from wireleak.lab.run.results import read_results
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from wireleak.lab.results import read_results
-from wireleak.lab.scores import boards
+from wireleak.lab.report.boards import boards
+from wireleak.lab.run.results import read_results
 
 NOISED = ("mu-32", "mu-8", "mu-2")
 

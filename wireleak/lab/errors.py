@@ -5,9 +5,9 @@ from __future__ import annotations
 
 def expected_errors() -> tuple[type[Exception], ...]:
     """Error types whose message is for the user. A function, because importing them all is slow."""
-    from wireleak.data import DataError
-    from wireleak.lab.processes import LaunchError
-    from wireleak.lab.results import ResultsError
-    from wireleak.lab.study import StudyError
+    from wireleak.lab.data import DataError
+    from wireleak.lab.launch.processes import LaunchError
+    from wireleak.lab.run.results import ResultsError
+    from wireleak.lab.study.schema import StudyError
 
     return DataError, LaunchError, ResultsError, StudyError

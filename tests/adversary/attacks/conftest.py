@@ -10,19 +10,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import grpc
 import numpy as np
 import pytest
 
-from wireleak.wire import Security, bind, decode_tensor, encode_tensor, open_channel
-from wireleak.wire import split_head_pb2 as pb
-from wireleak.wire import split_head_pb2_grpc as rpc
-
-# inversions.py, importable under pytest's importlib mode.
-sys.path.insert(0, str(Path(__file__).parent))
+from wireleak.common.wire import Security, bind, decode_tensor, encode_tensor, open_channel
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire import split_head_pb2_grpc as rpc
 
 SHAPE, CODE = (1, 8, 8), (64,)
 OWN, VICTIMS = 360, 120

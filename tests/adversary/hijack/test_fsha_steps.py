@@ -13,7 +13,7 @@ from torch import nn
 from adversary.hijack.config import HijackOptions
 from adversary.hijack.fsha import Hijacker, OverflowedError, load_decoder
 from client.watch import Watch
-from wireleak.models import ModelConfig
+from wireleak.common.models import ModelConfig
 
 MODEL = ModelConfig(name="strided28", input_shape=(1, 28, 28), classes=2, cut=2, seed=5)
 

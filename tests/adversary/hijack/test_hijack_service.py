@@ -22,10 +22,10 @@ from adversary.__main__ import app
 from server.admin import HeadAdmin, HeadAdminError
 from server.checkpoints import head_path
 from server.stage import HeadStage
-from wireleak.models import ModelConfig, build, save_weights
-from wireleak.wire import decode_tensor, encode_tensor, open_channel
-from wireleak.wire import split_head_pb2 as pb
-from wireleak.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.models import ModelConfig, build, save_weights
+from wireleak.common.wire import decode_tensor, encode_tensor, open_channel
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 SHAPE = (32, 7, 7)
 WIDE = {"name": "strided32", "input_shape": [1, 32, 32], "classes": 3, "cut": 2}

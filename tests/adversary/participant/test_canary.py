@@ -9,8 +9,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from adversary.participant.app import app as participant
 from client.app import app as client
-from wireleak.measures.secret_sharer import ALPHABET, WINDOW, planted, windows
-from wireleak.models import build
+from wireleak.common.measures.statistics.secret_sharer import ALPHABET, WINDOW, planted, windows
+from wireleak.common.models import build
 
 MODEL = {"name": "char-lstm", "input_shape": [WINDOW], "classes": len(ALPHABET), "cut": 1, "seed": 5}
 TEXT = "an honest person wrote this and nothing else, so far."

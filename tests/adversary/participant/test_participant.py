@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from adversary.participant.app import app as participant
 from client.app import app as client
-from wireleak.models import build
+from wireleak.common.models import build
 
 MODEL = {"name": "strided28", "input_shape": [1, 28, 28], "classes": 3, "cut": 1, "seed": 5}
 HEAD = "multi-task-head.safetensors"

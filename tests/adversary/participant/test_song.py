@@ -14,9 +14,9 @@ from adversary.participant.config import ParticipantConfig
 from adversary.participant.registry import make
 from adversary.participant.song_correlated import pearson
 from adversary.participant.song_sign import penalty
-from wireleak.config import ConfigError
-from wireleak.models import ModelConfig, networks
-from wireleak.models.training import Training, train_whole
+from wireleak.common.config import ConfigError
+from wireleak.common.models import ModelConfig, networks
+from wireleak.common.models.training import Training, train_whole
 
 SHAPE = (1, 6, 6)
 

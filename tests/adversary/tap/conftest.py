@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hyperframe.frame import DataFrame, HeadersFrame, SettingsFrame
 
-from adversary.tap.http2 import PREFACE
-from wireleak.wire import encode_tensor
-from wireleak.wire import split_head_pb2 as pb
+from adversary.tap.decode.http2 import PREFACE
+from wireleak.common.wire import encode_tensor
+from wireleak.common.wire import split_head_pb2 as pb
 
 CLIENT, SERVER = ("10.0.0.1", 40000), ("10.0.0.2", 50051)
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16

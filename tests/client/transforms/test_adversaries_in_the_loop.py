@@ -15,12 +15,12 @@ from client.config import TransformConfig
 from client.encoder import train_split
 from client.link import connect
 from client.transforms.chain import Chain
-from client.transforms.multidetasking import others
 from client.transforms.registry import Batch, Scene, make
-from client.transforms.reversal import GradientReversal, scheduled
-from wireleak.config import ConfigError
-from wireleak.models import ModelConfig, build
-from wireleak.models.training import Training
+from client.transforms.trained.multidetasking import others
+from client.transforms.trained.reversal import GradientReversal, scheduled
+from wireleak.common.config import ConfigError
+from wireleak.common.models import ModelConfig, build
+from wireleak.common.models.training import Training
 
 SCENE = Scene((6,), (5,), {"z": 3, "one": 1}, 0.1)
 

@@ -11,11 +11,11 @@ from scipy.stats import kstest
 from torch.distributions import Normal, kl_divergence
 
 from client.config import TransformConfig
-from client.transforms.bottleneck import kl_nats
-from client.transforms.nopeek import distance_correlation
+from client.transforms.randomised.bottleneck import kl_nats
 from client.transforms.registry import Batch, make
-from wireleak.config import ConfigError
-from wireleak.measures.distance_correlation import distance_correlation as measured
+from client.transforms.trained.nopeek import distance_correlation
+from wireleak.common.config import ConfigError
+from wireleak.common.measures.readers.distance_correlation import distance_correlation as measured
 
 
 def one(name: str, **options: Any) -> Any:

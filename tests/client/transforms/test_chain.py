@@ -14,7 +14,7 @@ from client.config import TransformConfig
 from client.transforms import registry
 from client.transforms.chain import Chain
 from client.transforms.registry import Batch, Scene
-from wireleak.config import ConfigError
+from wireleak.common.config import ConfigError
 
 OUTSIDE = '''
 import torch

@@ -10,11 +10,11 @@ import pytest
 import torch
 from skimage.transform import resize
 
-from adversary.attacks.covert import Covert, CovertOptions
-from adversary.attacks.knowledge import Knowledge
+from adversary.attacks.harness.knowledge import Knowledge
+from adversary.attacks.hidden.covert import Covert, CovertOptions
 from client.config import TransformConfig
 from client.transforms.registry import make
-from wireleak.config import ConfigError
+from wireleak.common.config import ConfigError
 
 
 def hide(activation: torch.Tensor, inputs: torch.Tensor, **options: Any) -> torch.Tensor:

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from client.config import TransformConfig
-from client.transforms.regeneration import TextRegenerator, regenerator
 from client.transforms.registry import Batch, Scene, make
-from wireleak.config import ConfigError
+from client.transforms.trained.regeneration import TextRegenerator, regenerator
+from wireleak.common.config import ConfigError
 
 PICTURES = ((1, 12, 12), (8, 6, 6))
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
-import client.transforms.laplace as laplace_module
-import client.transforms.noise as noise_module
+import client.transforms.randomised.laplace as laplace_module
+import client.transforms.randomised.noise as noise_module
 from client.transforms.registry import Transform, transforms
-from wireleak.measures.auditing import audit_messages, from_messages, from_one_run, from_rates
-from wireleak.measures.reconstruction_robustness import success_among_candidates, success_under_mu
+from wireleak.common.measures.bounds.auditing import audit_messages, from_messages, from_one_run, from_rates
+from wireleak.common.measures.bounds.reconstruction_robustness import success_among_candidates, success_under_mu
 
 SEEDS, N, D, CLIP, DELTA = 200, 500, 8, 2.0, 1e-5
 NOTHING = torch.zeros(1)

@@ -15,7 +15,7 @@ from client.__main__ import app as command
 from client.config import TransformConfig
 from client.transforms.chain import Chain
 from client.transforms.registry import guarantees, make, straight_through, transforms
-from wireleak.config import ConfigError
+from wireleak.common.config import ConfigError
 
 NOTHING = torch.zeros(1, 1, 4, 4)
 

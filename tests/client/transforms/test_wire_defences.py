@@ -11,11 +11,11 @@ import torch
 from scipy.stats import beta, binomtest, gamma, kstest, laplace
 
 from client.config import TransformConfig
-from client.transforms.clipping import clipped
-from client.transforms.drawing import generator
+from client.transforms.randomised.clipping import clipped
+from client.transforms.randomised.drawing import generator
 from client.transforms.registry import guarantees, make
-from wireleak.config import ConfigError
-from wireleak.measures.laplace import composed
+from wireleak.common.config import ConfigError
+from wireleak.common.measures.bounds.laplace import composed
 
 NOTHING = torch.zeros(1, 1, 4, 4)
 DRAWING = [

@@ -1,0 +1,41 @@
+"""Attributes: a probe from activation to one private attribute."""
+
+from __future__ import annotations
+
+from adversary.attacks.activations.probes import Probe, ProbeOptions
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+
+
+@register
+class Attributes(Attack):
+    """Tell a private attribute of a victim's input from the activation that its device sent.
+
+    The attacker's own device sent inputs whose attribute it knows, and the probe learns from the activations captured
+    of them. Transformed copies are left out: slant, size or thickness do not survive a transformation.
+
+    References
+    ----------
+    Song and Shmatikov, "Overlearning Reveals Sensitive Attributes", ICLR 2020; Coavoux, Narayan, Cohen,
+    "Privacy-preserving Neural Representations of Text", EMNLP 2018.
+    """
+
+    name = "attributes"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.SERVER),
+        sees=("activation",),
+        knows=(Knows.SURROGATE, Knows.QUERIES),
+    )
+    targets = "attribute"
+    options = ProbeOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Train the probe on the attacker's pairs."""
+        self._probe = Probe(self.settings, self.seed)
+        self._probe.fit(knowledge)
+        self.report |= self._probe.report
+
+    def guess(self, seen: Array) -> Array:
+        """Probabilities (n, classes) from activations (n, *activation_shape)."""
+        return self._probe.guess(seen)

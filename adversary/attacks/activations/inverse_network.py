@@ -1,0 +1,136 @@
+"""Black box: He et al.'s inverse network, transposed convolutions from activation to input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import track
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+
+_BATCH = 32
+
+
+class InverseNetworkOptions(BaseModel):
+    """Settings of `InverseNetwork`."""
+
+    model_config = ConfigDict(extra="forbid")
+    epochs: int = Field(50, ge=1, le=10_000, description="Passes over the pairs; the learning rate halves at 2/5, 4/5.")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="Adam's first step size; by default .01 (convolutions) or .001 (perceptron)."
+    )
+
+
+@register
+class InverseNetwork(Attack):
+    """Rebuild inputs with the inverse network that He et al. train from queries, as they trained it.
+
+    Their decoders for LeNet are one 5x5 convolution at conv1 and two transposed ones (16 to 8 to 1 channels) at ReLU2;
+    other shapes get the like (transposed convolutions that double the sides, as their CIFAR decoders), flat activations
+    a perceptron. Mean squared error of inputs scaled to [-1, 1], Adam with AMSGrad, batches of 32. The step size is ten
+    times theirs (.001), for we have a fortieth of their steps; held-out queries chose it. `inversion` is our own
+    decoder for this setting.
+
+    References
+    ----------
+    He, Zhang, Lee, "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, section 5.
+    """
+
+    name = "inverse-network"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.SERVER),
+        sees=("activation",),
+        knows=(Knows.SURROGATE, Knows.QUERIES),
+    )
+    targets = "input"
+    options = InverseNetworkOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Train the decoder on the attacker's pairs; a held-out sixth tells how well that went."""
+        import torch
+
+        from adversary.attacks.activations.decoders import DenseDecoder
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        low, high = self._range = knowledge.input_range
+        z = torch.from_numpy(knowledge.seen).to(device)
+        x = (torch.from_numpy(knowledge.inputs).to(device) - low) / max(high - low, 1e-12) * 2 - 1
+        held = knowledge.held_out()
+        with torch.random.fork_rng(devices=None if device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            self._decoder = transposed_decoder(tuple(z.shape[1:]), tuple(x.shape[1:])).to(device)
+        epochs, rows = self.settings.epochs, np.flatnonzero(~held)
+        rate = self.settings.learning_rate or (1e-3 if isinstance(self._decoder, DenseDecoder) else 1e-2)
+        optimiser = torch.optim.Adam(self._decoder.parameters(), rate, amsgrad=True)
+        halving = torch.optim.lr_scheduler.StepLR(optimiser, max(1, epochs * 2 // 5), 0.5)
+        rng = np.random.default_rng([self.seed, 1])
+        for _ in track(range(epochs), "inverse-network", disable=not Console().is_terminal, transient=True):
+            order = rng.permutation(rows)
+            for batch in (order[i : i + _BATCH] for i in range(0, len(order), _BATCH)):
+                optimiser.zero_grad()
+                torch.autograd.backward(torch.nn.functional.mse_loss(self._decoder(z[batch]), x[batch]))
+                optimiser.step()
+            halving.step()
+        self.report |= {"parameters": sum(p.numel() for p in self._decoder.parameters())}
+        if held.any():
+            error = float(np.mean((self.guess(knowledge.seen[held]) - knowledge.inputs[held]) ** 2))
+            self.report["validation_mse"] = error
+
+    def guess(self, seen: Array) -> Array:
+        """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
+        import torch
+
+        low, high = self._range
+        device = next(self._decoder.parameters()).device
+        with torch.no_grad():
+            pieces = [
+                self._decoder(torch.from_numpy(seen[i : i + 256]).to(device)).clamp(-1, 1).cpu()
+                for i in range(0, len(seen), 256)
+            ]
+        guesses: Array = (low + (torch.cat(pieces) + 1) / 2 * (high - low)).numpy()
+        return guesses
+
+
+def transposed_decoder(activation: tuple[int, ...], image: tuple[int, ...]) -> Any:
+    """Build a decoder from one activation's shape to one input's, both channels first.
+
+    Parameters
+    ----------
+    activation, image : tuple of int
+        (channels, length), (channels, height, width), or anything else: then a perceptron.
+    """
+    import torch
+    from torch import nn
+
+    from adversary.attacks.activations.decoders import DenseDecoder, fit_sides
+
+    channels, axes = activation[0], len(image) - 1
+    doublings = {round(np.log2(want / have)) for want, have in zip(image[1:], activation[1:], strict=False)}
+    if len(activation) != len(image) or axes not in (1, 2) or not doublings <= {0, 1, 2} or len(doublings) > 1:
+        return DenseDecoder(activation, image, 1.0, torch.zeros(image), 0.0)
+    up = (nn.ConvTranspose1d, nn.ConvTranspose2d)[axes - 1]
+    if all(2 * (have + 4) + 4 == want for want, have in zip(image[1:], activation[1:], strict=True)):
+        middle = max(8, channels // 2)
+        last = up(middle, image[0], 5, stride=2, output_padding=1)
+        return nn.Sequential(up(channels, middle, 5), nn.ReLU(), last)
+
+    class Sides(nn.Module):
+        def forward(self, picture: torch.Tensor) -> torch.Tensor:
+            return fit_sides(picture, torch.Size(image[1:]))
+
+    layers: list[Any] = []
+    times = doublings.pop()
+    for _ in range(times):
+        middle = max(8, channels // 2)
+        layers += [up(channels, middle, 3, stride=2, padding=1, output_padding=1), nn.ReLU()]
+        channels = middle
+    # Without padding a kernel of k adds k - 1: it undoes the valid convolution that took the border away.
+    grows = image[1] - activation[1] * 2**times
+    unpadded = 2 <= grows <= 8
+    layers.append(up(channels, image[0], grows + 1 if unpadded else 3, padding=0 if unpadded else 1))
+    return nn.Sequential(*layers, Sides())

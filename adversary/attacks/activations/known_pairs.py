@@ -1,0 +1,132 @@
+"""A few known pairs: activations whose inputs the attacker learnt afterwards, and no query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import track
+
+from adversary.attacks.activations.inverse_network import transposed_decoder
+from adversary.attacks.harness.baselines import ridge
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+
+_FOLDS = 3
+_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+_BATCH = 16
+
+Guess = Callable[[Array], Array]
+
+
+class KnownPairsOptions(BaseModel):
+    """Settings of `KnownPairs`."""
+
+    model_config = ConfigDict(extra="forbid")
+    pairs: int = Field(100, ge=5, description="How many pairs are known.")
+    steps: int = Field(1000, ge=1, le=1_000_000, description="Training steps of the decoder, however few the pairs.")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Peak of the decoder's OneCycle schedule; .03 (convolutions) or .003 (perceptron).",
+    )
+    weight_decay: float = Field(0.01, ge=0, le=10, description="Of the decoder (AdamW).")
+
+
+@register
+class KnownPairs(Attack):
+    """Rebuild inputs from a few known pairs of input and activation, by whichever of two decoders does better on them.
+
+    The candidates are a ridge regression, whose strength the pairs choose, and a small decoder of transposed
+    convolutions (a perceptron for flat activations) with weight decay. Each is judged by three-fold cross-validation on
+    the known pairs themselves; the better one is fitted on all of them. The first pairs of a random order are known, so
+    that fewer are a part of more.
+    """
+
+    name = "known-pairs"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.SERVER),
+        sees=("activation",),
+        knows=(Knows.SURROGATE, Knows.PAIRS),
+    )
+    targets = "input"
+    options = KnownPairsOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Choose between the candidates on the pairs, and fit the better one."""
+        known = knowledge.without_copies()
+        wanted, have = self.settings.pairs, min(len(known.seen), len(known))
+        if wanted > have:
+            raise ValueError(f"options.pairs: {wanted} pairs asked for and {have} captured; ask for fewer")
+        rows = np.random.default_rng(self.seed).permutation(have)[:wanted]
+        z, x = known.seen[rows], known.inputs[rows]
+        self._range = knowledge.input_range
+        fold = np.arange(wanted) % _FOLDS
+        candidates: dict[str, Callable[[Array, Array], Guess]] = {"ridge": _ridge, "decoder": self._train}
+        error = {}
+        for name, make in candidates.items():
+            squares = [
+                np.square(self._clip(make(z[fold != k], x[fold != k])(z[fold == k])) - x[fold == k]).sum()
+                for k in range(_FOLDS)
+            ]
+            error[name] = float(sum(squares) / x.size)
+        best = min(error, key=lambda name: error[name])
+        self._guess = candidates[best](z, x)
+        self.report |= {"chosen": best, "validation_mse": error[best], "candidates": error, "known_pairs": wanted}
+
+    def guess(self, seen: Array) -> Array:
+        """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
+        return self._clip(self._guess(seen))
+
+    def _clip(self, guess: Array) -> Array:
+        return np.clip(guess, *self._range)
+
+    def _train(self, z: Array, x: Array) -> Guess:
+        """Fit the decoder, on activations scaled by channel and inputs less their overall mean."""
+        import torch
+
+        from adversary.attacks.activations.decoders import DenseDecoder
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        axes = (0, *range(2, z.ndim))
+        # Not centred: transposed convolutions pad with zeros, which then would mean something else at the border.
+        scale, mean = np.sqrt(np.square(z).mean(axes, keepdims=True)) + 1e-6, x.mean()
+
+        def scaled(seen: Array) -> Any:
+            return torch.from_numpy((seen / scale).astype(np.float32)).to(device)
+
+        with torch.random.fork_rng(devices=None if device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            decoder = transposed_decoder(z.shape[1:], x.shape[1:]).to(device)
+        inputs, goal = scaled(z), torch.from_numpy(x - mean).to(device)
+        steps = max(10, self.settings.steps)
+        peak = self.settings.learning_rate or (0.003 if isinstance(decoder, DenseDecoder) else 0.03)
+        optimiser = torch.optim.AdamW(decoder.parameters(), peak, weight_decay=self.settings.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.2)
+        rng = np.random.default_rng([self.seed, 1])
+        for _ in track(range(steps), "known-pairs", disable=not Console().is_terminal, transient=True):
+            batch = rng.permutation(len(z))[:_BATCH]
+            optimiser.zero_grad()
+            torch.autograd.backward(torch.nn.functional.mse_loss(decoder(inputs[batch]), goal[batch]))
+            optimiser.step()
+            schedule.step()
+
+        def guess(seen: Array) -> Array:
+            with torch.no_grad():
+                pieces = [decoder(scaled(seen[i : i + 256])).cpu().numpy() for i in range(0, len(seen), 256)]
+            return np.asarray(np.concatenate(pieces) + mean, np.float32)
+
+        return guess
+
+
+def _ridge(z: Array, x: Array) -> Guess:
+    """Fit ridge regression; a third of the pairs chooses the strength, then all of them are fitted with it."""
+    held = np.arange(len(z)) % _FOLDS == 0
+    chosen = ridge(z, x, held, _STRENGTHS)
+    fitted = ridge(z, x, np.zeros(len(z), bool), (chosen.strength,))
+    return lambda seen: fitted.guess(seen).reshape(-1, *x.shape[1:])

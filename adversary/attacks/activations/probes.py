@@ -1,0 +1,121 @@
+"""Probes from what was captured to a private attribute: logistic regression and a small perceptron."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.linalg import eigh
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+
+
+class ProbeOptions(BaseModel):
+    """Settings of a probe."""
+
+    model_config = ConfigDict(extra="forbid")
+    components: int = Field(256, ge=1, le=4096, description="Principal components kept of wider activations.")
+    hidden: int = Field(128, ge=0, le=4096, description="Hidden units of the perceptron; 0 probes linearly alone.")
+    strengths: tuple[float, ...] = Field(
+        (0.01, 0.1, 1.0),
+        min_length=1,
+        description="Inverse regularisations of logistic regression to choose among.",
+    )
+
+
+class Probe:
+    """The candidate with the least log-loss on the attacker's own held-out rows, fitted again on all of its rows."""
+
+    def __init__(self, options: ProbeOptions, seed: int) -> None:
+        self._options = options
+        self._seed = seed
+        self.report: dict[str, Any] = {}
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Standardise, project, choose, fit."""
+        knowledge = knowledge.without_copies()
+        assert knowledge.attribute is not None
+        self._classes = knowledge.classes
+        flat = knowledge.seen.reshape(len(knowledge), -1)
+        self._mean, self._scale = flat.mean(0), flat.std(0) + np.float32(1e-6)
+        self._axes = principal_axes((flat - self._mean) / self._scale, self._options.components)
+        features, labels, held = self._features(knowledge.seen), knowledge.attribute, knowledge.held_out()
+        candidates = self._candidates()
+        scores = {name: self._score(make, features, labels, held) for name, make in candidates.items()}
+        chosen = min(scores, key=lambda name: scores[name])
+        self._model = _fitted(candidates[chosen], features, labels)
+        self.report = {"probe": chosen, "validation_log_loss": scores, "components": features.shape[1]}
+
+    def guess(self, seen: Array) -> Array:
+        """Probabilities (n, classes)."""
+        return self._spread(self._model, self._features(seen))
+
+    def _candidates(self) -> dict[str, Any]:
+        # scikit-learn is imported where it is used: listing attacks costs no import of it.
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.neural_network import MLPClassifier
+
+        found: dict[str, Any] = {
+            f"logistic C={strength:g}": lambda strength=strength: LogisticRegression(C=strength, max_iter=200)
+            for strength in self._options.strengths
+        }
+        if self._options.hidden:
+            found["perceptron"] = lambda: MLPClassifier(
+                (self._options.hidden,), alpha=0.1, batch_size=64, max_iter=20, random_state=self._seed
+            )
+        return found
+
+    def _score(self, make: Any, features: Array, labels: npt.NDArray[np.int64], held: npt.NDArray[np.bool_]) -> float:
+        if not held.any():
+            return 0.0
+        guess = self._spread(_fitted(make, features[~held], labels[~held]), features[held])
+        return float(-np.log(np.maximum(guess[np.arange(len(guess)), labels[held]], 1e-6)).mean())
+
+    def _features(self, seen: Array) -> Array:
+        projected = (seen.reshape(len(seen), -1) - self._mean) / self._scale @ self._axes
+        return np.asarray(projected, np.float32)
+
+    def _spread(self, model: Any, features: Array) -> Array:
+        guess = np.zeros((len(features), self._classes), np.float32)
+        guess[:, model.classes_] = model.predict_proba(features)
+        return guess
+
+
+class _Constant:
+    """What is known of an attribute that never varies."""
+
+    def __init__(self, value: int) -> None:
+        self.classes_ = np.array([value])
+
+    def predict_proba(self, features: Array) -> Array:
+        return np.ones((len(features), 1), np.float32)
+
+
+def principal_axes(rows: Array, count: int) -> Array:
+    """Directions (features, count) of the largest variance of centred `rows`.
+
+    Scaled so that the projections have variance 1 on average. Works on the smaller of the two Gram matrices,
+    which for a wide activation is rows by rows.
+    """
+    n, width = rows.shape
+    keep = min(count, n - 1, width) or 1
+    side = rows @ rows.T if n < width else rows.T @ rows
+    values, vectors = eigh(side, subset_by_index=(len(side) - keep, len(side) - 1))
+    real = values > max(values[-1], 0) * 1e-6
+    values, vectors = values[real], vectors[:, real]
+    axes = rows.T @ (vectors / np.sqrt(values)) if n < width else vectors
+    unit = np.sqrt(max(values.sum(), 1e-12) / (n * max(1, len(values))))
+    return np.asarray(axes / unit, np.float32)
+
+
+def _fitted(make: Any, features: Array, labels: npt.NDArray[np.int64]) -> Any:
+    if len(np.unique(labels)) == 1:
+        return _Constant(int(labels[0]))
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return make().fit(features, labels)

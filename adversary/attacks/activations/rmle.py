@@ -1,0 +1,150 @@
+"""White box: search the input whose activation, through the victims' own encoder, is the one that was captured."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import track
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+
+_CHUNK = 256
+
+
+class RmleOptions(BaseModel):
+    """Settings of the search, for inputs scaled to [-1, 1]."""
+
+    model_config = ConfigDict(extra="forbid")
+    iterations: int = Field(500, ge=1, le=1_000_000, description="Steps of Adam.")
+    learning_rate: float = Field(0.2, gt=0, description="Adam's first step size; paper .01 (shallow), .001 (deep).")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Of the step size; the paper's is constant.")
+    epsilon: float = Field(1e-5, gt=0, description="Adam's epsilon; the authors' is .001.")
+    tv: float = Field(0.05, ge=0, description="Weight of the total variation: 0 where the cut keeps everything.")
+    l2: float = Field(0.0, ge=0, description="Weight of the mean square.")
+    start: Literal["grey", "noise"] = Field("grey", description="The middle of the range, or uniform noise.")
+
+
+@register
+class Rmle(Attack):
+    """Find the input that explains a captured activation best, by gradient descent through the known encoder.
+
+    Minimises `mean (f1(x) - z)^2 + tv TV(x) + l2 mean x^2` over inputs scaled to [-1, 1], from grey. This is the
+    objective of the authors' code: the mean, not the sum, of squares, and TV(x) the squared differences, averaged for
+    each direction (the paper prints a sum with exponent 1/2). Adam with AMSGrad, as there, but by default with a larger
+    step that decays, which converges where theirs stops on the way. Clipped to the range at the end.
+
+    References
+    ----------
+    He, Zhang, Lee, "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, section 4 (rMLE).
+    """
+
+    name = "rmle"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.SERVER),
+        sees=("activation",),
+        knows=(Knows.ARCHITECTURE, Knows.WEIGHTS),
+    )
+    targets = "input"
+    options = RmleOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Load the encoder; there is nothing to learn."""
+        from wireleak.common.models import load_weights
+
+        network, path = knowledge.network(), knowledge.encoder
+        if knowledge.model is None or path is None:
+            raise ValueError("granted.encoder: rmle needs the encoder's weights; grant them, or use shadow")
+        self._encoder, _ = network.split(knowledge.model.cut)
+        load_weights(self._encoder, path)
+        self._shape, self._range = network.input_shape, knowledge.input_range
+
+    def guess(self, seen: Array) -> Array:
+        """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
+        guesses, residual = invert(self._encoder, seen, self._shape, self._range, self.settings, self.seed)
+        self.report["residual"] = residual
+        return guesses
+
+
+def invert(
+    encoder: Any, seen: Array, shape: tuple[int, ...], span: tuple[float, float], settings: RmleOptions, seed: int
+) -> tuple[Array, float]:
+    """Search the inputs that an encoder maps to given activations, all of them side by side.
+
+    Each row has a loss of its own and Adam works number by number: a row's result does not depend on the others.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        Differentiable map from inputs to activations; goes to the GPU if there is one.
+    seen : numpy.ndarray
+        Float32 (n, *activation_shape).
+    shape : tuple of int
+        One input's shape, channels first; axes after the first are spatial.
+    span : (float, float)
+        Least and greatest value of an input.
+    settings : RmleOptions
+    seed : int
+        Draws the noise of `start = "noise"`.
+
+    Returns
+    -------
+    inputs : numpy.ndarray
+        Float32 (n, *shape) within `span`.
+    residual : float
+        The mean squared distance left between activations.
+
+    Raises
+    ------
+    ValueError
+        The encoder's activations have another shape, or no gradient reaches its input.
+    """
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = encoder.to(device).eval().requires_grad_(False)
+    middle, half = (span[0] + span[1]) / 2, max((span[1] - span[0]) / 2, 1e-12)
+    rng = np.random.default_rng(seed)
+    starts = np.zeros((len(seen), *shape)) if settings.start == "grey" else rng.uniform(-1, 1, (len(seen), *shape))
+    _check(encoder, torch.full((1, *shape), middle, device=device), seen)
+    pieces, left = [], 0.0
+    for at in range(0, len(seen), _CHUNK):
+        z = torch.from_numpy(seen[at : at + _CHUNK]).to(device)
+        u = torch.from_numpy(starts[at : at + _CHUNK].astype(np.float32)).to(device).requires_grad_(True)
+        optimiser = torch.optim.Adam([u], settings.learning_rate, eps=settings.epsilon, amsgrad=True)
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.iterations)
+        steps = range(settings.iterations)
+        for _ in track(steps, "rmle: searching", disable=not Console().is_terminal, transient=True):
+            optimiser.zero_grad()
+            distance = (encoder(middle + half * u) - z).square().flatten(1).mean(1)
+            prior = settings.l2 * u.square().flatten(1).mean(1) + settings.tv * total_variation(u)
+            torch.autograd.backward((distance + prior).sum())
+            optimiser.step()
+            if settings.schedule == "cosine":
+                decay.step()
+        left += float(distance.detach().sum())
+        pieces.append((middle + half * u.detach().clamp(-1, 1)).cpu().numpy())
+    return np.concatenate(pieces), left / len(seen)
+
+
+def total_variation(x: Any) -> Any:
+    """Squared differences of neighbours of x (n, channels, ...), averaged and summed over the spatial axes: (n,)."""
+    per_axis = [x.diff(dim=axis).square().flatten(1).mean(1) for axis in range(2, x.dim()) if x.shape[axis] > 1]
+    return sum(per_axis, start=x.new_zeros(len(x)))
+
+
+def _check(encoder: Any, start: Any, seen: Array) -> None:
+    try:
+        activation = encoder(start.requires_grad_(True))
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"model: the network takes no real-valued inputs ({why}); this search needs them") from None
+    if not activation.requires_grad:
+        raise ValueError("model: no gradient reaches the network's inputs (token ids?); use an attack by pairs instead")
+    if tuple(activation.shape[1:]) != seen.shape[1:]:
+        shapes = f"{tuple(activation.shape[1:])}, those captured {seen.shape[1:]}"
+        raise ValueError(f"model.cut: the encoder's activations have shape {shapes}; grant the network that was cut")

@@ -1,0 +1,149 @@
+"""The encoder is unknown: train a shadow of it, then search the input through the shadow."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from rich.console import Console
+from rich.progress import track
+
+from adversary.attacks.activations.rmle import RmleOptions, invert
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+
+_BATCH = 32
+
+
+class ShadowOptions(RmleOptions):
+    """Settings of the shadow's training, and of the search through it (which needs more smoothing than `rmle`)."""
+
+    tv: float = Field(2.0, ge=0, description="Weight of the total variation; 2 in the authors' code.")
+    epochs: int = Field(30, ge=1, le=10_000, description="Passes over the attacker's data; 50 in the authors' code.")
+    shadow_learning_rate: float = Field(1e-3, gt=0, le=1, description="Halved after every sixth of the epochs.")
+
+
+class ShadowQueryOptions(ShadowOptions):
+    """Settings of `ShadowQuery`: its shadow is close enough to need no more smoothing than the encoder itself."""
+
+    tv: float = Field(0.05, ge=0, description="Weight of the total variation: 0 where the cut keeps everything.")
+    shadow_learning_rate: float = Field(1e-2, gt=0, le=1, description="Halved after every sixth of the epochs.")
+
+
+class _Shadow(Attack):
+    """What both have in common: a fresh encoder of the known architecture, trained, then inverted as by `rmle`."""
+
+    targets = "input"
+    options = ShadowOptions
+
+    @abstractmethod
+    def _losses(self, knowledge: Knowledge) -> tuple[Any, Any]:
+        """The training targets (n, ...) and the loss(activations, targets) that the shadow minimises."""
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Train the shadow on the attacker's data; a held-out sixth tells how well that went."""
+        import torch
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network, cut = fresh_network(knowledge, self.seed)
+        self._encoder = network.split(cut)[0].to(self._device)
+        self._shape, self._range = network.input_shape, knowledge.input_range
+        targets, loss = self._losses(knowledge)
+        inputs, held = torch.from_numpy(knowledge.inputs).to(self._device), knowledge.held_out()
+        mine, check = np.flatnonzero(~held), np.flatnonzero(held)
+        optimiser = torch.optim.Adam(self._encoder.parameters(), self.settings.shadow_learning_rate, amsgrad=True)
+        halving = torch.optim.lr_scheduler.StepLR(optimiser, max(1, self.settings.epochs // 6), 0.5)
+        rng = np.random.default_rng([self.seed, 1])
+        self._encoder.train()
+        epochs = range(self.settings.epochs)
+        for _ in track(epochs, f"{self.name}: training", disable=not Console().is_terminal, transient=True):
+            order = rng.permutation(mine)
+            for rows in (order[i : i + _BATCH] for i in range(0, len(order), _BATCH)):
+                optimiser.zero_grad()
+                torch.autograd.backward(loss(self._encoder(inputs[rows]), targets[rows]))
+                optimiser.step()
+            halving.step()
+        self._encoder.eval()
+        if len(check):
+            with torch.no_grad():
+                self.report["validation_loss"] = float(loss(self._encoder(inputs[check]), targets[check]))
+
+    def guess(self, seen: Array) -> Array:
+        """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape) through the shadow."""
+        guesses, residual = invert(self._encoder, seen, self._shape, self._range, self.settings, self.seed)
+        self.report["residual"] = residual
+        return guesses
+
+
+@register
+class Shadow(_Shadow):
+    """Without a query: train an encoder that makes the service's own head right on the attacker's data, then invert it.
+
+    The head is frozen and pulls the shadow's activations to where the victims' encoder would put them; only as far as
+    the task needs it. Adam with AMSGrad, batches of 32. The search through the shadow is that of `rmle`.
+
+    References
+    ----------
+    He, Zhang, Lee, "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, section 6 (query-free).
+    """
+
+    name = "shadow"
+    threat = ThreatModel(
+        vantage=(Vantage.SERVER,), sees=("activation",), knows=(Knows.SURROGATE, Knows.ARCHITECTURE, Knows.HEAD)
+    )
+
+    def _losses(self, knowledge: Knowledge) -> tuple[Any, Any]:
+        import torch
+
+        from wireleak.common.models import load_weights
+
+        if knowledge.model is None or knowledge.head is None:
+            raise ValueError("granted.head: shadow needs the head's weights; grant them, or use shadow-query")
+        _, head = knowledge.network().split(knowledge.model.cut)
+        load_weights(head, knowledge.head)
+        head.to(self._device).eval().requires_grad_(False)
+        labels = torch.from_numpy(knowledge.labels).to(self._device)
+        return labels, lambda activations, y: torch.nn.functional.cross_entropy(head(activations), y)
+
+
+@register
+class ShadowQuery(_Shadow):
+    """With queries: train an encoder that answers as the victims' does on what the attacker sent, then invert it.
+
+    Adam with AMSGrad, batches of 32, mean squared error of activations. The search is that of `rmle`.
+
+    References
+    ----------
+    He, Zhang, Lee, "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, table 8 (shadow by query).
+    """
+
+    name = "shadow-query"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.SERVER),
+        sees=("activation",),
+        knows=(Knows.SURROGATE, Knows.QUERIES, Knows.ARCHITECTURE),
+    )
+    options = ShadowQueryOptions
+
+    def _losses(self, knowledge: Knowledge) -> tuple[Any, Any]:
+        import torch
+
+        return torch.from_numpy(knowledge.seen).to(self._device), torch.nn.functional.mse_loss
+
+
+def fresh_network(knowledge: Knowledge, seed: int) -> tuple[Any, int]:
+    """The granted architecture and where it is cut, with weights that the attacker drew itself.
+
+    Raises
+    ------
+    ValueError
+        No architecture is granted.
+    """
+    if knowledge.model is None:
+        raise ValueError("granted.model: this attack needs the network's architecture; grant the model's config")
+    # Not the config's own seed: it draws the very weights from which the victims' encoder was trained.
+    own = int(np.random.SeedSequence([seed, 0x5AD0]).generate_state(1)[0])
+    return knowledge.model.model_copy(update={"seed": own}).network(), knowledge.model.cut

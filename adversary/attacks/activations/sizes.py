@@ -1,0 +1,104 @@
+"""Sizes: a probe from the sizes and times of an encrypted link to one private attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from adversary.attacks.activations.probes import Probe, ProbeOptions
+from adversary.attacks.harness.knowledge import Array, Captured, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import SIZES_AND_TIMES, Knows, ThreatModel, Vantage
+from adversary.tap.decode.traffic import Traffic, traffic
+
+
+@register
+class Sizes(Attack):
+    """Tell a private attribute of a victim's input from nothing but the sizes and times of its traffic.
+
+    What remains of the link under TLS. A network sends as many bytes whatever the input, so chance is expected;
+    anything above it is a leak of the implementation.
+
+    References
+    ----------
+    Dyer, Coull, Ristenpart, Shrimpton, "Peek-a-Boo, I Still See You", S&P 2012: the features.
+    """
+
+    name = "sizes"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY), sees=(SIZES_AND_TIMES,), knows=(Knows.SURROGATE, Knows.QUERIES)
+    )
+    targets = "attribute"
+    options = ProbeOptions
+
+    def read(self, paths: Sequence[Path], count: int) -> Captured:
+        """Features (count, 5) of each inference, see `features`; inferences are told apart by `messages`."""
+        streams: dict[str, list[Traffic]] = {}
+        for record in traffic(paths):
+            streams.setdefault(record.stream, []).append(record)
+        records = [record for stream in streams.values() for record in stream]
+        groups = messages([record.bytes for record in records if record.up], count)
+        if not len(groups):
+            return Captured(np.zeros(0, np.float32), notes=(f"0 records seen in {len(paths)} capture(s)",))
+        kinds = sorted({str(record.transport) for record in records})
+        used = sum(record.bytes for record in records)
+        return Captured(features(records, groups), None, len(records), used, (f"link: {', '.join(kinds)}",))
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Train the probe on the attacker's own traffic."""
+        self._probe = Probe(self.settings, self.seed)
+        self._probe.fit(knowledge)
+        self.report |= self._probe.report
+
+    def guess(self, seen: Array) -> Array:
+        """Probabilities (n, classes) from features (n, 5)."""
+        return self._probe.guess(seen)
+
+
+def messages(sizes: Sequence[int], count: int) -> npt.NDArray[np.int64]:
+    """First and last record (count, 2) of each of `count` equally long messages, among records of these sizes.
+
+    Records under half the median are the protocol's own. What is left over came before the first message (the
+    connection's preface); when records hold several messages each, messages are found by their share of the bytes.
+    """
+    if not len(sizes):
+        return np.zeros((0, 2), np.int64)
+    large = np.flatnonzero(np.asarray(sizes) >= np.median(sizes) / 2)
+    each = len(large) // count
+    if each:
+        ends = large[len(large) - each * count :].reshape(count, each)
+        return ends[:, [0, -1]]
+    total = np.cumsum(np.asarray(sizes)[large])
+    found = large[np.searchsorted(total, total[-1] * (np.arange(1, count + 1) - 0.5) / count)]
+    return np.stack([found, found], 1)
+
+
+def features(records: Sequence[Traffic], groups: npt.NDArray[np.int64]) -> Array:
+    """Bytes, duration, gap to the message before, delay and bytes of the answer: float32 (n, 5), times as logarithms.
+
+    Parameters
+    ----------
+    records : sequence of Traffic
+        Both directions, in order of time within a stream.
+    groups : numpy.ndarray
+        Int64 (n, 2) from `messages`, counting the records from client to server alone.
+    """
+    up = [record for record in records if record.up]
+    down = [record for record in records if not record.up]
+    sent = np.array([record.time for record in up])
+    size = np.concatenate([[0], np.cumsum([record.bytes for record in up])])
+    first, last = groups[:, 0], groups[:, 1]
+    before = np.concatenate([sent[first[:1]], sent[last[:-1]]])
+    columns = [size[last + 1] - size[first], sent[last] - sent[first], sent[first] - before]
+    if down:
+        times, lengths = np.array([record.time for record in down]), np.array([record.bytes for record in down])
+        answer = np.minimum(np.searchsorted(times, sent[last]), len(down) - 1)
+        columns += [times[answer] - sent[last], lengths[answer]]
+    else:
+        columns += [np.zeros(len(groups)), np.zeros(len(groups))]
+    for time in (1, 2, 3):
+        columns[time] = np.log(1e-6 + np.maximum(columns[time], 0))
+    return np.stack(columns, 1).astype(np.float32)

@@ -1,0 +1,159 @@
+"""Unpaired: the attacker's own autoencoder decodes latents of somebody else's, with no pair and no query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import track
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+
+_BATCH = 64
+_MATCHED = 400
+_Map = Callable[[Array], Array]
+
+
+class UnpairedOptions(BaseModel):
+    """Settings of `Unpaired`."""
+
+    model_config = ConfigDict(extra="forbid")
+    hidden: tuple[int, ...] = Field((700, 500, 300), description="Hidden units of the attacker's encoder.")
+    steps: int = Field(1000, ge=1, le=1_000_000, description="Training steps of each of its two autoencoders.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's.")
+
+
+@register
+class Unpaired(Attack):
+    """Rebuild inputs from latents with a decoder that was trained with another encoder, aligned by statistics alone.
+
+    The attacker has data like the victims' and sees how many numbers cross the wire; it knows no pair, sends no query,
+    and has no weights. It trains an autoencoder of that width and maps the victims' latents onto its own by one of
+    four alignments: none; coordinates matched by their variance and mapped quantile by quantile; principal axes
+    matched by variance and skewness; those, refined by turns of optimal assignment and orthogonal Procrustes. Which
+    one, and how far to trust it against the mean image, it learns by playing victim against itself: a second
+    autoencoder, with other data of its own and another seed.
+
+    References
+    ----------
+    The latents post, which calls latents private and tried no attack; Grave, Joulin, Berthet, "Unsupervised Alignment
+    of Embeddings with Wasserstein Procrustes", AISTATS 2019.
+    """
+
+    name = "unpaired"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.SERVER), sees=("activation",), knows=(Knows.SURROGATE,)
+    )
+    targets = "input"
+    options = UnpairedOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Keep the attacker's own inputs, in two halves; how wide the latents are is only seen with the victims'."""
+        own = knowledge.without_copies().inputs
+        if len(own) < 4:
+            raise ValueError(f"unpaired: {len(own)} surrogate inputs are too few for two autoencoders; grant more")
+        order = np.random.default_rng(self.seed).permutation(len(own))
+        self._halves, self._mean, self._range = (own[order[::2]], own[order[1::2]]), own.mean(0), knowledge.input_range
+
+    def guess(self, seen: Array) -> Array:
+        """Rebuild inputs (n, *input_shape) from latents (n, ...); the alignment needs more than a few of them."""
+        victims, (first, second) = seen.reshape(len(seen), -1), self._halves
+        # Its own latents never die (softplus); the victims' may, as those of a ReLU do.
+        encode, decode = self._train(first, victims.shape[1], "Softplus", self.seed)
+        played, _ = self._train(second, victims.shape[1], "ReLU", self.seed + 1)
+        own, rehearsal, truth = encode(first), played(second), second - self._mean
+        error, trust = {}, {}
+        for name, align in ALIGNMENTS.items():
+            away = decode(align(rehearsal, own)) - self._mean
+            trust[name] = float(np.clip((away * truth).sum() / max((away**2).sum(), 1e-12), 0, 1))
+            error[name] = float(np.mean((trust[name] * away - truth) ** 2))
+        best = min(error, key=lambda name: error[name])
+        self.report |= {"alignment": best, "trust": trust[best], "rehearsed_mse": error}
+        self.report["own_autoencoder_mse"] = float(np.mean((decode(encode(second)) - second) ** 2))
+        guesses = self._mean + trust[best] * (decode(ALIGNMENTS[best](victims, own)) - self._mean)
+        return np.asarray(np.clip(guesses, *self._range), np.float32)
+
+    def _train(self, inputs: Array, width: int, last: str, seed: int) -> tuple[_Map, _Map]:
+        """An autoencoder of inputs, as functions: encode to (n, width), decode to (n, *input_shape)."""
+        import torch
+        from torch import nn
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        low, high = self._range
+        with torch.random.fork_rng(devices=None if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            sizes = [int(np.prod(inputs.shape[1:])), *self.settings.hidden, width]
+            down = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
+            up = [layer for pair in pairwise(sizes[::-1]) for layer in (nn.Linear(*pair), nn.ReLU())]
+            encoder = nn.Sequential(nn.Flatten(), *down[:-1], getattr(nn, last)()).to(device)
+            decoder = nn.Sequential(*up[:-1], nn.Sigmoid(), nn.Unflatten(1, inputs.shape[1:])).to(device)
+            optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], self.settings.learning_rate)
+            x = (torch.from_numpy(inputs).to(device) - low) / max(high - low, 1e-12)
+            quiet = not Console().is_terminal
+            for _ in track(range(self.settings.steps), "unpaired: training", disable=quiet, transient=True):
+                batch = x[torch.randint(len(x), (_BATCH,)).to(device)]
+                loss = nn.functional.mse_loss(decoder(encoder(batch)), batch)
+                optimiser.zero_grad()
+                torch.autograd.backward(loss)
+                optimiser.step()
+
+        def through(module: Any, rows: Array) -> Array:
+            with torch.no_grad():
+                found: Array = module(torch.from_numpy(np.ascontiguousarray(rows, np.float32)).to(device)).cpu().numpy()
+            return found
+
+        return (
+            lambda rows: through(encoder, (rows - low) / max(high - low, 1e-12)),
+            lambda latents: low + (high - low) * through(decoder, latents),
+        )
+
+
+def quantiles(theirs: Array, own: Array) -> Array:
+    """Match coordinates by the rank of their variance, and map each quantile by quantile."""
+    mapped = np.empty_like(theirs)
+    for source, goal in zip(theirs.var(0).argsort(), own.var(0).argsort(), strict=True):
+        rank = theirs[:, source].argsort().argsort() / max(1, len(theirs) - 1)
+        mapped[:, goal] = np.quantile(own[:, goal], rank)
+    return mapped
+
+
+def axes(theirs: Array, own: Array) -> Array:
+    """Match principal axes by the rank of their variance, each turned so that its skewness is positive."""
+    (white, _, _), (_, scale, mean) = _principal(theirs), _principal(own)
+    return np.asarray(white @ scale + mean, np.float32)
+
+
+def assigned(theirs: Array, own: Array, turns: int = 10) -> Array:
+    """Refine `axes`: assign some latents to some of one's own, rotate by Procrustes, and so on."""
+    from scipy.linalg import orthogonal_procrustes
+    from scipy.optimize import linear_sum_assignment
+
+    (white, _, _), (goal, scale, mean) = _principal(theirs), _principal(own)
+    n = min(_MATCHED, len(white), len(goal))
+    some, turn = goal[:n], np.eye(white.shape[1])
+    for _ in range(turns):
+        _, match = linear_sum_assignment(-(white[:n] @ turn) @ some.T)
+        turn, _ = orthogonal_procrustes(white[:n], some[match])
+    return np.asarray(white @ turn @ scale + mean, np.float32)
+
+
+ALIGNMENTS: dict[str, Callable[[Array, Array], Array]] = {
+    "none": lambda theirs, own: theirs, "quantiles": quantiles, "axes": axes, "assigned": assigned,
+}  # fmt: skip
+
+
+def _principal(rows: Array) -> tuple[Array, Array, Array]:
+    """Whitened rows, the map back (without the mean), and the mean; flat directions stay 0."""
+    mean = rows.mean(0)
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov((rows - mean).T)) + 1e-12 * np.eye(rows.shape[1]))
+    vectors = vectors[:, ::-1] * np.where(values[::-1] > 1e-8 * values[-1], 1, 0)
+    deviation = np.sqrt(values[::-1])
+    white = (rows - mean) @ vectors / deviation
+    sign = np.where((white**3).sum(0) < 0, -1, 1)
+    return white * sign, (vectors * deviation * sign).T, mean

@@ -1,0 +1,101 @@
+"""Word set: which words a text holds, read from its activation by one perceptron with an output a word."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from adversary.attacks.activations.perceptrons import SIZES, Perceptron, Size, drawn
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.measures.scores.words_found import set_f1, word_sets
+
+_THRESHOLDS = np.round(np.arange(0.02, 0.7, 0.02), 2)
+
+
+class WordSetOptions(BaseModel):
+    """Settings of `WordSet`."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: Size = Field("mlp-300", description="The attacker's size.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Of its hidden units.")
+    examples: int | None = Field(None, ge=4, description="Pairs that it learns from; all that were seen if not given.")
+    rarest: int = Field(3, ge=1, description="Of the attacker's texts that must hold a word for it to be guessed.")
+    epochs: int = Field(60, ge=1, le=1000, description="Passes at most; the best on held-out rows counts.")
+    patience: int = Field(5, ge=1, description="Passes without a better one after which it stops.")
+    learning_rate: float = Field(0.01, gt=0, description="Of SGD with momentum 0.9.")
+    batch: int = Field(32, ge=1, description="Pairs in a step.")
+
+
+@register
+class WordSet(Attack):
+    """Tell which words a text holds from the activation that its device sent; their order stays unknown.
+
+    Inverts an embedding of a text as the paper's multi-label classification does: every word of the attacker's own
+    texts has one output, trained by binary cross-entropy on pairs off the wire. A word is guessed where its probability
+    is above one threshold, that with the best F1 on texts that the attacker held out of its own.
+
+    References
+    ----------
+    Song and Raghunathan, "Information Leakage in Embedding Models", CCS 2020, section 3.2, the black-box attack.
+    """
+
+    name = "word-set"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.SERVER),
+        sees=("activation",),
+        knows=(Knows.SURROGATE, Knows.QUERIES),
+    )
+    targets = "input"
+    options = WordSetOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Train on the attacker's pairs, and choose the threshold on those it held out.
+
+        Raises
+        ------
+        ValueError
+            The inputs are no texts of word numbers, or no word is in enough of them.
+        """
+        s, every = self.settings, knowledge.without_copies()
+        if not are_numbered(every.inputs):
+            raise ValueError("attacks.word-set: it reads texts of word numbers, and these inputs are none")
+        chosen, judged = drawn(every, s.examples, self.seed)
+        known, self._length = every.take(chosen), every.inputs.shape[1]
+        self._highest = int(every.inputs.max())
+        held, sets = known.held_out(), word_sets(known.inputs, self._highest)
+        self._words = np.flatnonzero(sets[~held].sum(0) >= s.rarest)
+        if not len(self._words):
+            raise ValueError(f"options.rarest: no word is in {s.rarest} of {len(known)} texts; ask for fewer")
+        labels = sets[:, self._words].astype(np.float32)
+        self._model = Perceptron(SIZES[s.model], len(self._words), "tanh", s.dropout, self.seed)
+        self._model.fit(known.seen, labels, held, s.epochs, s.patience, s.learning_rate, s.batch)
+        checks = held if held.any() else ~held
+        likely, truth = self._model.guess(known.seen[checks]), sets[checks]
+        self._threshold = float(max(_THRESHOLDS, key=lambda threshold: self._f1(likely, truth, threshold)))
+        told = {"weights": self._model.weights, "epoch": self._model.epoch, "words": len(self._words)}
+        self.report |= told | {"threshold": self._threshold, "examples": len(known)}
+        self.report["held_out_loss"] = self._loss(every.take(judged))
+
+    def guess(self, seen: Array) -> Array:
+        """Word numbers (n, length), likeliest first and 0 behind, from activations (n, *activation_shape)."""
+        likely = self._model.guess(seen)
+        order = np.argsort(-likely, axis=1, kind="stable")[:, : self._length]
+        texts = np.where(np.take_along_axis(likely, order, 1) > self._threshold, self._words[order], 0)
+        found = np.zeros((len(seen), self._length), np.float32)
+        found[:, : texts.shape[1]] = texts
+        return found
+
+    def _loss(self, judged: Knowledge) -> float | None:
+        """1 less the F1; None where there is nothing to judge by."""
+        if not len(judged):
+            return None
+        return 1 - self._f1(self._model.guess(judged.seen), word_sets(judged.inputs, self._highest), self._threshold)
+
+    def _f1(self, likely: Array, truth: npt.NDArray[np.bool_], threshold: float) -> float:
+        sets = np.zeros_like(truth)
+        sets[:, self._words] = likely > threshold
+        return float(set_f1(sets, truth).mean())

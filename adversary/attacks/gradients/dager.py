@@ -1,0 +1,138 @@
+"""DAGER: exact text out of gradients, by asking which words' embeddings lie in their span."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.training import Update
+
+# Rounding of a float32 weight, as a share of it.
+_ROUNDING = 2.0**-24
+_CHUNK = 1024
+
+
+class DagerOptions(BaseModel):
+    """Settings of `Dager`."""
+
+    model_config = ConfigDict(extra="forbid")
+    words: float = Field(0.05, gt=0, lt=1, description="Farthest from the first block's span, as a share of length.")
+    texts: float = Field(0.003, gt=0, lt=1, description="Farthest from the second block's; the paper's is .001.")
+    beam: int = Field(128, ge=1, description="Words at a place, and beginnings of texts, that are kept at most.")
+
+
+@register
+class Dager(Attack):
+    """Find the words at each place, then the texts, by whether their states lie in the span of a layer's gradient.
+
+    The gradient of a projection to queries, keys and values is a sum of outer products with its inputs, so while a
+    batch has fewer words than the layer has inputs, those inputs are the only states of words that lie in its row
+    space. At the first block a state depends on the word and its place alone: all words of the vocabulary are tried at
+    all places. At the second, in a causal transformer, it depends on the words before too: texts are built from their
+    beginnings, word by word, keeping those whose state lies in that block's span. One local step of SGD; the word
+    embeddings' own gradient, which names the words as well, is not looked at.
+
+    References
+    ----------
+    Petrov, Dimitrov, Baader, Müller, Vechev, "DAGER: Exact Gradient Inversion for Large Language Models", NeurIPS 2024.
+    """
+
+    name = "dager"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.SERVER),
+        sees=("model-update", "global-model"),
+        knows=(Knows.ARCHITECTURE,),
+    )
+    targets = "input"
+    reads = "updates"
+    options = DagerOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Find the network's parts; there is nothing to learn.
+
+        Raises
+        ------
+        ValueError
+            It is no transformer of ours.
+        """
+        from wireleak.common.models.zoo.transformer import Block, PlacedWords
+
+        seen, self._recipe = knowledge.trained()
+        network = knowledge.network()
+        kinds = [type(block) for block in network.blocks]
+        if kinds[:3] != [PlacedWords, Block, Block]:
+            raise ValueError(f'model: dager reads causal transformers, not {network.name}; take "tiny-transformer"')
+        self._blocks, self._length = network.blocks.double().eval(), network.input_shape[0]
+        self._parts: list[Any] = list(self._blocks)[:3]
+        self._updates = seen.updates
+
+    def guess(self, seen: Array) -> Array:
+        """Texts (all units' examples, length) of word numbers, unit after unit; zeros where none was found."""
+        import torch
+
+        found = np.zeros((0, self._length), np.float32)
+        self.report |= {"texts": [], "ranks": []}
+        for update in self._updates[: len(seen)]:
+            state = {name: torch.from_numpy(np.array(value)) for name, value in update.start.items()}
+            self._blocks.load_state_dict(state)
+            rows = np.zeros((self._recipe.behind(update.sender), self._length), np.float32)
+            with torch.no_grad():
+                texts = self._texts(update)
+            rows[: len(texts)] = texts[: len(rows)]
+            self.report["texts"].append(len(texts))
+            found = np.concatenate([found, rows])
+        return found
+
+    def _texts(self, update: Update) -> Array:
+        """Texts behind one update, the longest first; they end where nearly every word lies in the span."""
+        import torch
+
+        words, first, second = self._parts
+        spans = [self._span(update, f"{place}.project.weight") for place in (1, 2)]
+        self.report["ranks"].append([span.shape[1] for span in spans])
+        vocabulary = torch.arange(1, len(words.words.weight))
+        texts: Any = torch.zeros(1, 0, dtype=torch.int64)
+        ended: list[Any] = []
+        for place in range(self._length):
+            states = first.before(words.words.weight[1:] + words.places[place])
+            distance = _distance(states, spans[0])
+            # They may be more than the texts: a word at two places brings the places' difference into the span, and
+            # with it the other words of either place. Where nearly all words lie in it, it tells nothing.
+            here = vocabulary[distance < self.settings.words]
+            if len(here) > self.settings.beam:
+                break
+            tried = torch.cat([texts.repeat_interleave(len(here), 0), here.repeat(len(texts))[:, None]], 1)
+            if not len(tried):
+                break
+            last = [second.before(first(words(some)))[:, -1] for some in torch.split(tried, _CHUNK)]
+            distance = _distance(torch.cat(last), spans[1])
+            kept = torch.argsort(distance, stable=True)[: self.settings.beam]
+            kept = kept[distance[kept] < self.settings.texts]
+            # A beginning that nothing continues is a text that ends here.
+            goes_on = torch.zeros(len(texts), dtype=torch.bool).index_fill(0, kept // len(here), True)
+            ended += list(texts[~goes_on])
+            texts = tried[kept]
+        whole = [*texts, *reversed(ended)]
+        padded = [torch.nn.functional.pad(text, (0, self._length - len(text))) for text in whole if len(text)]
+        return torch.stack(padded).numpy().astype(np.float32) if padded else np.zeros((0, self._length), np.float32)
+
+    def _span(self, update: Update, layer: str) -> Any:
+        """Orthonormal columns (inputs, rank) of the row space of a layer's gradient, what rounding made left out."""
+        import torch
+
+        change = torch.from_numpy(np.nan_to_num(update.delta[layer]).astype(np.float64))
+        _, values, rows = torch.linalg.svd(change, full_matrices=False)
+        # Greatest singular value of a matrix of independent errors.
+        weights = np.asarray(update.start[layer], np.float64)
+        noise = _ROUNDING * np.sqrt(np.square(weights).mean()) * sum(np.sqrt(weights.shape))
+        return rows[values > 2 * noise].T
+
+
+def _distance(states: Any, span: Any) -> Any:
+    """How far each row of states (n, width) lies from the span, as a share of its length."""
+    return (states - states @ span @ span.T).norm(dim=1) / states.norm(dim=1)

@@ -1,0 +1,114 @@
+"""Deep Leakage from Gradients: search the input and the label whose gradient is the one that was captured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from adversary.attacks.gradients.gradient_matching import GradientMatching, Victim
+from adversary.attacks.harness.knowledge import Array
+from adversary.attacks.harness.registry import register
+
+
+class DlgOptions(BaseModel):
+    """Settings of `Dlg`."""
+
+    model_config = ConfigDict(extra="forbid")
+    iterations: int = Field(300, ge=1, le=100_000, description="Steps of L-BFGS, each of up to 20 evaluations.")
+    restarts: int = Field(4, ge=1, le=100, description="Starts at most, until one fits.")
+    enough: float = Field(1e-7, ge=0, description="It fits at this share of the captured gradient's squared length.")
+    patience: int = Field(10, ge=1, description="A start ends after so many steps that gained less than a hundredth.")
+
+
+@register
+class Dlg(GradientMatching):
+    """Search inputs and labels together until their gradient is the captured one.
+
+    Minimises the squared distance between gradients, summed over all layers, over dummy inputs and dummy label scores
+    (through softmax), both from N(0, 1), with L-BFGS of step 1. What several local steps send is imitated whole. The
+    search diverges often, with batches and with ReLU more so: then its best point is what it returns.
+
+    References
+    ----------
+    Zhu, Liu, Han, "Deep Leakage from Gradients", NeurIPS 2019.
+    """
+
+    name = "dlg"
+    options = DlgOptions
+
+    def invert(self, one: Victim) -> tuple[Array, float]:
+        """Rebuild the inputs of one update, and guess their labels on the way."""
+        import torch
+
+        def scores(draw: torch.Generator) -> tuple[Any, Any]:
+            free = torch.randn(one.shape[0], one.classes, generator=draw).to(one.device).requires_grad_()
+            return free, lambda: free.softmax(1)
+
+        return search(one, scores, self.settings, self.seed)
+
+
+def search(
+    one: Victim, labels: Callable[[Any], tuple[Any, Callable[[], Any]]], settings: DlgOptions, seed: int
+) -> tuple[Array, float]:
+    """Search the inputs whose imitated update comes nearest the captured one, with L-BFGS.
+
+    Parameters
+    ----------
+    one : Victim
+    labels : callable
+        From a generator: what is searched beside the inputs (None for nothing), and what yields labels from it.
+    settings : DlgOptions
+    seed : int
+
+    Returns
+    -------
+    inputs : numpy.ndarray
+        Float32 (examples, *input_shape).
+    distance : float
+        Squared, as a share of the captured update's squared length.
+    """
+    import torch
+
+    draw = torch.Generator().manual_seed(seed)
+    best, least = torch.zeros(one.shape), float("inf")
+    for _ in range(settings.restarts):
+        x = torch.randn(one.shape, generator=draw).to(one.device).requires_grad_()
+        found, reached = _descend(one, x, *labels(draw), settings)
+        if reached < least:
+            best, least = found, reached
+        if least <= settings.enough:
+            break
+    return best.cpu().numpy(), least
+
+
+def _descend(one: Victim, x: Any, free: Any, label: Callable[[], Any], settings: DlgOptions) -> tuple[Any, float]:
+    """One start, until it fits, diverges or gains no more: the best inputs on the way, and their distance."""
+    import torch
+
+    wanted, searched = list(one.gradients.values()), [x] if free is None else [x, free]
+    length = sum(gradient.square().sum() for gradient in wanted).clamp_min(1e-30)
+    best, least = x.detach().clone(), float("inf")
+    # The share is tiny where inputs are nearly right: the defaults would stop there.
+    optimiser: Any = torch.optim.LBFGS(searched, tolerance_grad=1e-12, tolerance_change=1e-15)
+
+    def distance() -> Any:
+        nonlocal best, least
+        made = one.imitate(x, label())
+        share = sum((a - b).square().sum() for a, b in zip(made, wanted, strict=True)) / length
+        for tensor, slope in zip(searched, torch.autograd.grad(share, searched), strict=True):
+            tensor.grad = slope
+        if share < least:
+            best, least = x.detach().clone(), share.item()
+        return share.detach()
+
+    idle = 0
+    for _ in range(settings.iterations):
+        before = least
+        reached = optimiser.step(distance).item()
+        idle = 0 if least < 0.99 * before else idle + 1
+        if not np.isfinite(reached) or idle >= settings.patience or least <= settings.enough:
+            break
+    return best, least

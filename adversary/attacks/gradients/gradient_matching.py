@@ -1,0 +1,182 @@
+"""What attacks that search the inputs behind an update share: the update as they need it, its labels, its imitation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+
+from adversary.attacks.gradients.batch_labels import labels_of
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.training import Recipe, Update
+
+if TYPE_CHECKING:
+    # Importing the models imports torch, which listing attacks should not pay for.
+    from wireleak.common.models.networks import Network
+
+
+@dataclass(frozen=True)
+class Victim:
+    """One update, ready for a search.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        As the client trained it, without dropout.
+    start : dict of str to torch.Tensor
+        Its parameters in the global model that the round began with.
+    gradients : dict of str to torch.Tensor
+        By parameter: the sum of the gradients of the local steps, -delta / learning rate.
+    shape : tuple of int
+        Of the inputs: (examples, *input_shape).
+    classes : int
+    recipe : Recipe
+    """
+
+    network: Any
+    start: dict[str, Any]
+    gradients: dict[str, Any]
+    shape: tuple[int, ...]
+    classes: int
+    recipe: Recipe
+
+    @property
+    def device(self) -> Any:
+        """Where its tensors are."""
+        return next(iter(self.start.values())).device
+
+    @property
+    def steps(self) -> list[npt.NDArray[np.int64]]:
+        """Rows of each local step. In which order a client shuffles them is not known: epoch after epoch alike."""
+        from wireleak.common.models.training import Training
+
+        one = Training(1, self.recipe.batch, self.recipe.learning_rate, (0,)).batches(self.shape[0])
+        starts = np.cumsum([len(rows) for rows in one])[:-1]
+        return np.split(np.arange(self.shape[0]), starts) * self.recipe.epochs
+
+    def labels(self, rule: str) -> Any:
+        """Labels of the examples, int64 (examples,), by `labels_of` from the last linear layer's weights or biases."""
+        import torch
+        from torch import nn
+
+        linear = [name for name, module in self.network.named_modules() if isinstance(module, nn.Linear)]
+        if not linear:
+            raise ValueError("model: labels are read off the last linear layer, and this network has none")
+        biases = self.gradients.get(f"{linear[-1]}.bias") if rule == "biases" else None
+        if rule == "biases" and biases is None:
+            raise ValueError('options.labels: the last linear layer has no biases; set labels = "weights"')
+        weights = self.gradients[f"{linear[-1]}.weight"].cpu().numpy()
+        found = labels_of(weights, None if biases is None else biases.cpu().numpy(), self.shape[0])
+        return torch.from_numpy(found).to(self.device)
+
+    def imitate(self, inputs: Any, labels: Any) -> list[Any]:
+        """What the client would have sent for these inputs, as `gradients`, differentiable by the inputs.
+
+        Runs the recipe's steps of plain SGD; labels are numbers (n,) or probabilities (n, classes).
+        """
+        import torch
+        from torch.func import functional_call
+        from torch.nn.functional import cross_entropy
+
+        rate, weights, steps = self.recipe.learning_rate, self.start, self.steps
+        total: list[Any] = []
+        for rows in steps:
+            # One step over all rows is the usual case; indexing would only copy.
+            x, y = (inputs, labels) if len(rows) == len(inputs) else (inputs[rows], labels[rows])
+            loss = cross_entropy(functional_call(self.network, weights, (x,)), y)
+            made = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+            total = [one + more for one, more in zip(total, made, strict=True)] if total else list(made)
+            if len(steps) > 1:
+                weights = {name: w - rate * g for (name, w), g in zip(weights.items(), made, strict=True)}
+        return total
+
+
+def victim(update: Update, network: Network, recipe: Recipe, examples: int) -> Victim:
+    """Make an update of so many examples ready for a search; on the GPU if there is one.
+
+    Raises
+    ------
+    ValueError
+        The update's layers are not the network's.
+    """
+    import torch
+    from torch import nn
+
+    device, blocks = torch.device("cuda" if torch.cuda.is_available() else "cpu"), network.blocks
+    try:
+        blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in update.start.items()})
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise ValueError(f"granted.model: the global model seen is another network's ({first})") from None
+    # Normalisation works as in training; which units a client dropped cannot be known.
+    blocks.to(device).train()
+    for module in blocks.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d):
+            module.eval()
+    gradients = update.gradient(recipe.learning_rate)
+    start = {name: value.detach().clone().requires_grad_() for name, value in blocks.named_parameters()}
+    wanted = {name: torch.from_numpy(np.nan_to_num(gradients[name])).to(device) for name in start}
+    return Victim(blocks, start, wanted, (examples, *network.input_shape), network.classes, recipe)
+
+
+def total_variation(x: Any) -> Any:
+    """Mean absolute difference of neighbours of x (n, channels, ...), summed over the spatial axes: a scalar."""
+    axes = [axis for axis in range(2, x.dim()) if x.shape[axis] > 1]
+    return sum((x.diff(dim=axis).abs().mean() for axis in axes), start=x.new_zeros(()))
+
+
+class GradientMatching(Attack):
+    """Base of the searches: takes each update in turn and has `invert` rebuild its inputs."""
+
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.SERVER),
+        sees=("model-update", "global-model"),
+        knows=(Knows.ARCHITECTURE,),
+    )
+    targets = "input"
+    reads = "updates"
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Keep what was seen; there is nothing to learn.
+
+        Raises
+        ------
+        ValueError
+            The clients' optimiser is not plain SGD, or the network takes no real-valued inputs.
+        """
+        network, (seen, recipe) = knowledge.network(), knowledge.trained()
+        if recipe.optimiser != "sgd":
+            raise ValueError(
+                f"system.optimiser: {self.name} imitates plain SGD, one step of which sends its gradient; "
+                'set optimiser = "sgd"'
+            )
+        self._updates, self._recipe, self._range = seen.updates, recipe, knowledge.input_range
+        self._network = network
+
+    def guess(self, seen: Array) -> Array:
+        """Inputs (units * examples, *input_shape), unit after unit, for units (n, 2) of sender and round."""
+        lost = []
+        pieces = []
+        for update in _shown(self._updates[: len(seen)], self.name):
+            one = victim(update, self._network, self._recipe, self._recipe.behind(update.sender))
+            inputs, distance = self.invert(one)
+            lost.append(distance)
+            pieces.append(np.nan_to_num(inputs).clip(*self._range))
+        self.report["distance"] = lost
+        return np.concatenate(pieces).astype(np.float32)
+
+    @abstractmethod
+    def invert(self, one: Victim) -> tuple[Array, float]:
+        """Inputs (examples, *input_shape) that explain one update, and the distance that was left."""
+
+
+def _shown(updates: Iterable[Update], name: str) -> Iterable[Update]:
+    return track(list(updates), f"{name}: updates", disable=not Console().is_terminal, transient=True)

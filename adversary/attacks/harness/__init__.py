@@ -1,0 +1,1 @@
+"""What every attack shares: its threat model, its knowledge, its baselines, and the run."""

@@ -1,0 +1,285 @@
+"""What an attacker has: granted files, and what it captured of its own device and of the victims."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from adversary.attacks.harness.training import Recipe, Seen
+from adversary.tap.decode.events import StreamSeen
+from adversary.tap.decode.observation import Kind
+from adversary.tap.decode.read import events, observations
+
+if TYPE_CHECKING:
+    # Importing the models imports torch, which attacks that need none of it should not pay for.
+    from wireleak.common.models import ModelConfig
+    from wireleak.common.models.networks import Network
+
+Array = npt.NDArray[np.float32]
+# Targets that are no attribute of the surrogate.
+PLAIN_TARGETS = ("input", "label", "member", "secret", "canary")
+_HELD_OUT = 6
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What captures hold of one device's inputs.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray
+        Float32 (n, ...): one row an input, in stream order; (0,) when nothing was readable.
+    predictions : numpy.ndarray or None
+        The answers, float32 (n, classes), where they were seen for every row.
+    observations : int
+        Messages (or TLS records) that were used.
+    bytes : int
+        Their bytes.
+    notes : tuple of str
+        What a reader should know.
+    """
+
+    rows: Array
+    predictions: Array | None = None
+    observations: int = 0
+    bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """The attacker's own pairs: what it sent, and what it captured of that.
+
+    Parameters
+    ----------
+    seen : numpy.ndarray
+        Float32 (n, ...), captured from the attacker's own device.
+    inputs : numpy.ndarray
+        Float32 (n, *input_shape), what the device was given; row i belongs to row i of `seen`.
+    labels : numpy.ndarray
+        Int64 (n,), task labels.
+    attribute : numpy.ndarray or None
+        Int64 (n,), the private attribute under attack.
+    classes : int
+        Number of the attribute's values, as far as the attacker knows them; 0 without an attribute.
+    augmented : numpy.ndarray
+        Bool (n,): rows that are transformed copies. They may train, never validate.
+    seed : int
+        Every random choice of an attack follows from it.
+    model : ModelConfig or None
+        Network, cut and input shape, where the threat model grants the architecture or any weights.
+    encoder, head : Path or None
+        Weights (safetensors) where they are granted.
+    files : mapping of str to Path
+        Other granted files.
+    input_range : (float, float)
+        The inputs' least and greatest value: public, as the pixel range is.
+    groups : numpy.ndarray or None
+        Int64 (n,), whom each input came from, where the study keeps parties apart by it: the attacker knows its own
+        people, and validates on people that it did not train on.
+    training, recipe : Seen and Recipe, or None
+        For attacks on updates: what was captured of a federated training, and how clients were told to train.
+    """
+
+    seen: Array
+    inputs: Array
+    labels: npt.NDArray[np.int64]
+    attribute: npt.NDArray[np.int64] | None
+    classes: int
+    augmented: npt.NDArray[np.bool_]
+    seed: int
+    model: ModelConfig | None = None
+    encoder: Path | None = None
+    head: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    input_range: tuple[float, float] = (0.0, 1.0)
+    groups: npt.NDArray[np.int64] | None = None
+    training: Seen | None = None
+    recipe: Recipe | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def held_out(self) -> npt.NDArray[np.bool_]:
+        """Mask (n,) of the sixth of the untransformed rows, in whole groups, on which the attacker validates."""
+        own, rng = np.flatnonzero(~self.augmented), np.random.default_rng(self.seed)
+        mask = np.zeros(len(self), bool)
+        if self.groups is None:
+            mask[rng.permutation(own)[: len(own) // _HELD_OUT]] = True
+            return mask
+        kinds, sizes = np.unique(self.groups[own], return_counts=True)
+        order = rng.permutation(len(kinds))
+        # At least one group, so that there is something to validate on; never the last, so that some are left to train.
+        count = np.searchsorted(np.cumsum(sizes[order]), len(own) // _HELD_OUT, side="right")
+        mask[own] = np.isin(self.groups[own], kinds[order[: min(max(count, 1), len(kinds) - 1)]])
+        return mask
+
+    def join(self, seen: Array) -> Knowledge:
+        """The pairs of the first inputs with `seen`, row by row."""
+        n = min(len(seen), len(self))
+        return replace(self, seen=seen).take(slice(n))
+
+    def limited(self, knows: Collection[str]) -> Knowledge:
+        """What is left of it for a threat model that grants `knows` alone."""
+        known = self
+        if not {"architecture", "weights", "head"} & set(knows):
+            known = replace(known, model=None)
+        known = replace(
+            known,
+            encoder=known.encoder if "weights" in knows else None,
+            head=known.head if "head" in knows else None,
+        )
+        if "surrogate" not in knows:
+            known = replace(known.take(slice(0)), seen=known.seen)
+        if not {"queries", "pairs"} & set(knows):
+            known = replace(known, seen=np.zeros(0, np.float32))
+        return known
+
+    def network(self) -> Network:
+        """The network that the threat model grants, with fresh weights.
+
+        Raises
+        ------
+        ValueError
+            None is granted.
+        """
+        if self.model is None:
+            raise ValueError("granted.model: this attack needs the network's architecture; grant the model's config")
+        return self.model.network()
+
+    def trained(self) -> tuple[Seen, Recipe]:
+        """What was seen of a federated training, and how clients were told to train.
+
+        Raises
+        ------
+        ValueError
+            Nothing was captured of one.
+        """
+        if self.training is None or self.recipe is None:
+            raise ValueError("captures: this attack reads updates; give the captures of a federated training")
+        return self.training, self.recipe
+
+    def without_copies(self) -> Knowledge:
+        """Only the rows that are no transformed copies."""
+        return self.take(~self.augmented)
+
+    def take(self, rows: slice | npt.NDArray[np.bool_]) -> Knowledge:
+        """Only these rows."""
+        return replace(
+            self,
+            seen=self.seen[rows] if len(self.seen) else self.seen,
+            inputs=self.inputs[rows],
+            labels=self.labels[rows],
+            attribute=None if self.attribute is None else self.attribute[rows],
+            augmented=self.augmented[rows],
+            groups=None if self.groups is None else self.groups[rows],
+        )
+
+
+def surrogate(path: Path, target: str, seed: int) -> Knowledge:
+    """Load a granted `surrogate.npz`; nothing is captured yet.
+
+    Raises
+    ------
+    ValueError
+        The file is unreadable, lacks an array or the target, or its arrays differ in length.
+    """
+    arrays = _load(path)
+    for name in ("x", "y"):
+        if name not in arrays:
+            raise ValueError(f"granted.surrogate: {path} has no array {name!r}")
+    n = len(arrays["x"])
+    attribute = None
+    if target not in PLAIN_TARGETS:
+        if f"attribute:{target}" not in arrays:
+            have = sorted(name.removeprefix("attribute:") for name in arrays if name.startswith("attribute:"))
+            raise ValueError(f"target: {path} has no attribute {target!r}; choose one of {', '.join(have) or 'none'}")
+        attribute = arrays[f"attribute:{target}"].astype(np.int64)
+        if attribute.min(initial=0) < 0:
+            raise ValueError(f"target: attribute {target!r} in {path} is negative; number its values from 0")
+    augmented = arrays.get("augmented", np.zeros(n)).astype(bool)
+    groups = arrays["group"].astype(np.int64) if "group" in arrays else None
+    aligned = {"y": arrays["y"], "augmented": augmented, f"attribute:{target}": attribute, "group": groups}
+    for name, array in aligned.items():
+        if array is not None and array.shape != (n,):
+            raise ValueError(f"granted.surrogate: {name!r} in {path} has shape {array.shape}; 'x' has {n} rows")
+    if not n or augmented.all() or not np.isfinite(arrays["x"]).all():
+        raise ValueError(f"granted.surrogate: 'x' in {path} is not finite, or holds no row but augmented ones")
+    inputs, labels = arrays["x"].astype(np.float32), arrays["y"].astype(np.int64)
+    classes = 0 if attribute is None else int(attribute.max()) + 1
+    low, high = (float(end) for end in arrays.get("range", np.array([inputs.min(), inputs.max()])))
+    known = Knowledge(np.zeros(0, np.float32), inputs, labels, attribute, classes, augmented, seed)
+    return replace(known, input_range=(low, high), groups=groups)
+
+
+def activations(paths: Sequence[Path], count: int) -> Captured:
+    """Activations that crossed the wire in the captures, one row an input, in the order of the captures and calls.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Capture files of one party's link.
+    count : int
+        How many inputs the party sent; rows beyond are left out.
+
+    Raises
+    ------
+    adversary.tap.decode.pcap.CaptureError
+        A file is no capture.
+    """
+    calls: dict[str, _Call] = {}
+    for path in paths:
+        for seen in observations([path]):
+            call = calls.setdefault(seen.call, _Call())
+            if seen.kind is Kind.ACTIVATION:
+                call.activations.append(seen.tensor)
+            elif seen.kind is Kind.PREDICTION:
+                call.predictions.append(seen.tensor)
+    sent = [tensor for call in calls.values() for tensor in call.activations]
+    if not sent:
+        return Captured(np.zeros(0, np.float32), notes=(f"0 activations seen: {_link(paths)}",))
+    shape = sent[0].shape[1:]
+    kept = [tensor for tensor in sent if tensor.shape[1:] == shape]
+    notes = [f"{len(sent) - len(kept)} activations of another shape than {shape} left out"] * (len(kept) < len(sent))
+    rows = np.concatenate(kept).astype(np.float32)
+    if not np.isfinite(rows).all():
+        notes.append("values that are not finite were read as 0")
+        rows = np.nan_to_num(rows, posinf=0.0, neginf=0.0)
+    if len(rows) != count:
+        notes.append(f"{len(rows)} activations seen of {count} inputs")
+    answers = [tensor for call in calls.values() for tensor in call.predictions]
+    predictions = _stack(answers) if len(kept) == len(sent) else None
+    if predictions is not None:
+        predictions = predictions[:count] if len(predictions) >= len(rows) else None
+    size = sum(tensor.nbytes for tensor in kept)
+    return Captured(rows[:count], predictions, len(kept), size, tuple(notes))
+
+
+@dataclass
+class _Call:
+    activations: list[npt.NDArray[Any]] = field(default_factory=list)
+    predictions: list[npt.NDArray[Any]] = field(default_factory=list)
+
+
+def _stack(tensors: list[npt.NDArray[Any]]) -> Array | None:
+    if not tensors or len({tensor.shape[1:] for tensor in tensors}) > 1:
+        return None
+    return np.concatenate(tensors).astype(np.float32)
+
+
+def _link(paths: Sequence[Path]) -> str:
+    carried = {event.transport.value for event in events(paths, tensors=False) if isinstance(event, StreamSeen)}
+    return f"the link is {' and '.join(sorted(carried))}" if carried else "the captures hold no connection"
+
+
+def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"granted.surrogate: {path} is no readable .npz file: {error}") from None

@@ -1,0 +1,360 @@
+"""Run one attack on captures: read, join with what was granted, fit, guess, and write guesses beside controls."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adversary.attacks.harness import baselines as controls
+from adversary.attacks.harness.config import AttackConfig
+from adversary.attacks.harness.knowledge import PLAIN_TARGETS, Array, Captured, Knowledge, surrogate
+from adversary.attacks.harness.registry import Attack, attacks, find, summary
+from adversary.attacks.harness.training import Recipe, training
+from adversary.tap.decode.pcap import CaptureError
+from wireleak.common.config import options_of, read_config
+from wireleak.common.files import write_arrays, write_json
+from wireleak.common.measures.scores.score import are_numbered
+
+
+def attack(config: Path) -> None:
+    """Run the attack that a config file describes, and write guesses.npz and meta.json into its `out`.
+
+    Raises
+    ------
+    SystemExit
+        With status 2, after one line on stderr, when the config, a capture or a granted file is wrong;
+        with status 0 on SIGINT or SIGTERM, and nothing is written.
+    """
+    with _ends_in_order():
+        try:
+            run = _Run(config)
+            run.guess()
+        except (ValueError, CaptureError) as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from None
+        run.write()
+
+
+def describe() -> None:
+    """Print every attack's threat model, targets and options as JSON."""
+    try:
+        known = attacks()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    listed = [
+        {
+            "name": name,
+            "targets": one.targets,
+            "reads": one.reads,
+            "threat": one.threat.as_json(),
+            "options": one.options.model_json_schema(),
+            "summary": summary(one),
+        }
+        for name, one in known.items()
+    ]
+    print(json.dumps(listed, indent=2))
+
+
+class _Run:
+    """One attack's state; whatever a user can get wrong fails in the constructor."""
+
+    def __init__(self, path: Path) -> None:
+        self.config = read_config(path, AttackConfig)
+        self.kind = find(self.config.attack)
+        wanted = self.config.target if self.config.target in PLAIN_TARGETS else "attribute"
+        if wanted != self.kind.targets:
+            what = "the name of an attribute" if self.kind.targets == "attribute" else f'"{self.kind.targets}"'
+            raise ValueError(f"target: {self.kind.name} guesses {what}, not {self.config.target!r}")
+        if wanted == "label" and self.config.classes < 2:
+            raise ValueError("classes: an attack on training labels needs the number of the task's classes, 2 or more")
+        self.settings = options_of(self.kind.options, self.config.options, "options")
+        self.known = self._granted()
+        self.guesses: dict[str, Array] = {}
+        self.notes: list[str] = []
+        self.control_seconds: dict[str, float] = {}
+        self.extra: dict[str, Any] = {}
+        captures = self.config.captures
+        self.untrained = self.handed = None
+        # Where each guess stands among the victims' rows; a part of an update's guesses may be missing.
+        self.places = np.arange(self.config.victims)
+        if self.kind.reads == "updates":
+            self.device = Captured(np.zeros(0, np.float32))
+            self.victims = self._read_updates()
+            return
+        self.device = self._read("device", captures.device, len(self.known))
+        self.victims = self._read("victims", captures.victims, self.config.victims)
+        if captures.untrained_device and captures.untrained_victims:
+            self.untrained = (
+                self._read("untrained_device", captures.untrained_device, len(self.known)),
+                self._read("untrained_victims", captures.untrained_victims, self.config.victims),
+            )
+        if self.config.tensors is not None:
+            self.handed = (
+                _handed("device", self.config.tensors.device, len(self.known)),
+                _handed("victims", self.config.tensors.victims, self.config.victims),
+            )
+
+    def guess(self) -> None:
+        """Fill in the attack's own guess, and each control's."""
+        self.fitted, self.guesses[self.kind.name] = self._fit_and_guess(self.device, self.victims)
+        if self.fitted is not None:
+            self.fitted.finish()
+        if self.kind.targets in ("input", "secret"):
+            self._reconstruction_controls()
+        elif self.kind.targets == "attribute":
+            self._attribute_controls()
+        elif self.kind.targets != "canary":
+            self._label_controls()
+        if self.untrained is not None and (fresh := self._knows_untrained()):
+            untrained = self.untrained
+            self._control("untrained", lambda: self._fit_and_guess(*untrained, fresh)[1])
+        if self.handed is not None:
+            handed = self.handed
+            self._control("in-process", lambda: self._in_process(*handed))
+
+    def write(self) -> None:
+        """Write guesses.npz and meta.json, each whole or not at all."""
+        out = self.config.out
+        arrays: dict[str, Any] = {name: np.asarray(guess, np.float32) for name, guess in self.guesses.items()}
+        write_arrays(out / "guesses.npz", arrays)
+        write_json(out / "meta.json", self._meta())
+
+    def _meta(self) -> dict[str, Any]:
+        both = {"device": self.device, "victims": self.victims}
+        return {
+            **self.config.model_dump(
+                mode="json", include={"attack", "target", "seed", "granted", "captures", "training", "victims"}
+            ),
+            "options": self.settings.model_dump(mode="json"),
+            "threat": self.kind.threat.as_json(),
+            "observations": {name: seen.observations for name, seen in both.items()},
+            "bytes": {name: seen.bytes for name, seen in both.items()},
+            "prior": self._unseen(self.device, self.victims),
+            "fit": self.fitted.report if self.fitted else None,
+            "control_seconds": self.control_seconds,
+            "notes": self.notes,
+            **self.extra,
+        }
+
+    def _granted(self) -> Knowledge:
+        """Everything on file; what the attack may see of it is decided by its threat model when it fits."""
+        granted = self.config.granted
+        known = surrogate(granted.surrogate, self.config.target, self.config.seed)
+        needs = {str(what) for what in self.kind.threat.knows} & {"architecture", "weights", "head"}
+        for what, file in (("weights", granted.encoder), ("head", granted.head)):
+            if what in needs and (file is None or not file.is_file()):
+                field = "encoder" if what == "weights" else what
+                raise ValueError(f"granted.{field}: {self.kind.name} knows the {what}; name its .safetensors file")
+        if "candidates" in self.kind.threat.knows and not granted.files.get("candidates", Path()).is_file():
+            raise ValueError(
+                f"granted.files.candidates: {self.kind.name} chooses from known inputs; name their .npz file"
+            )
+        model = None
+        if needs:
+            if granted.model is None:
+                raise ValueError(f"granted.model: {self.kind.name} knows the architecture; give the model's config")
+            # Importing the models imports torch, which attacks that need none of it should not pay for.
+            from wireleak.common.models import ModelConfig
+
+            model = ModelConfig.model_validate(granted.model)
+        classes = self.config.classes if self.config.target == "label" else known.classes
+        known = replace(known, encoder=granted.encoder, head=granted.head, files=granted.files)
+        return replace(known, model=model, classes=classes)
+
+    def _knows_untrained(self) -> Knowledge | None:
+        """What the attack knows of the untrained network; None where its weights are not at hand."""
+        knows = set(self.kind.threat.knows)
+        if "head" in knows or ("weights" in knows and self.config.granted.untrained_encoder is None):
+            return None
+        return replace(self.known, encoder=self.config.granted.untrained_encoder)
+
+    def _read(self, party: str, paths: list[Path], count: int) -> Captured:
+        seen = self.kind(self.settings, self.config.seed).read(paths, count)
+        self.notes += [f"{party}: {note}" for note in seen.notes]
+        return seen
+
+    def _read_updates(self) -> Captured:
+        """What was seen of a federated training, into what the attack knows; rows say which updates were seen."""
+        told = self.config.training
+        if told is None:
+            raise ValueError(f"training: {self.kind.name} reads updates; say how clients were told to train")
+        recipe = Recipe(**told.model_dump(exclude={"units", "released"}))
+        senders = {sender for sender, _ in told.units}
+        seen = training(self.config.captures.victims, recipe, senders, released=told.released)
+        self.known = replace(self.known, training=seen, recipe=recipe)
+        self.notes += [f"victims: {note}" for note in seen.notes]
+        count = self.config.victims
+        rows = np.arange(count, dtype=np.float32)[:, None]
+        if self.kind.targets not in ("member", "secret", "canary"):
+            at = {unit: number for number, unit in enumerate(told.units)}
+            known = [unit for unit in seen.units if unit in at]
+            each = count // len(told.units)
+            self.places = np.concatenate(
+                [np.zeros(0, int)] + [np.arange(at[unit] * each, (at[unit] + 1) * each) for unit in known]
+            )
+            rows = np.array(known, np.float32).reshape(-1, 2)
+        elif not seen.models:
+            rows = rows[:0]
+        return Captured(rows, None, seen.messages, seen.bytes, seen.notes)
+
+    def _fit_and_guess(
+        self, device: Captured, victims: Captured, known: Knowledge | None = None
+    ) -> tuple[Attack | None, Array]:
+        """Fit on what the threat model grants and guess for the victims; the prior where nothing was seen."""
+        if self._unseen(device, victims):
+            return None, self._prior()
+        known = known or self.known
+        known = (known.join(device.rows) if self._queries else known).limited(self.kind.threat.knows)
+        attack = self.kind(self.settings, self.config.seed)
+        start, cpu = time.monotonic(), time.process_time()
+        attack.fit(known)
+        seconds = {"fit": time.monotonic() - start, "fit_cpu": time.process_time() - cpu}
+        start = time.monotonic()
+        guess = self._filled(attack.guess(victims.rows))
+        # An attack that learns from fewer pairs than it has says so itself.
+        attack.report = {"pairs": len(known)} | attack.report
+        attack.report["seconds"] = seconds | {"guess": time.monotonic() - start}
+        return attack, guess
+
+    @property
+    def _queries(self) -> bool:
+        """Whether the attack learns from what its own device sent."""
+        return bool({"queries", "pairs"} & set(self.kind.threat.knows))
+
+    def _unseen(self, device: Captured, victims: Captured) -> str | None:
+        """Why nothing can be learnt or guessed; None when it can."""
+        for party, seen in (("device", device), ("victims", victims))[0 if self._queries else 1 :]:
+            if not len(seen.rows):
+                return f"{party}: {'; '.join(seen.notes)}; the guess is the prior"
+        if not self._queries:
+            return None
+        if device.rows.shape[1:] != victims.rows.shape[1:]:
+            shapes = f"{device.rows.shape[1:]}, the victims' {victims.rows.shape[1:]}"
+            return f"the device's activations have shape {shapes}; the guess is the prior"
+        if self.known.join(device.rows).augmented.all():
+            return "only transformed copies of the device's inputs were seen; the guess is the prior"
+        return None
+
+    def _reconstruction_controls(self) -> None:
+        is_text = are_numbered(self.known.inputs)
+        self._control("commonest" if is_text else "mean", self._prior)
+        if not is_text:
+            self._control("background", lambda: controls.background(self.known, self.config.victims))
+        if self.fitted is None:
+            return
+        known, victims = self.known.join(self.device.rows), self.victims.rows
+        if len(known.seen) and known.seen.shape[1:] == victims.shape[1:]:
+            if not is_text:  # the numbers of words are names, not amounts
+                self._control("ridge", lambda: self._filled(self._ridge(known, victims)))
+            self._control("nearest", lambda: self._filled(controls.nearest(known.seen, known.inputs, victims)))
+        self._shuffled_control()
+
+    def _shuffled_control(self) -> None:
+        n = len(self.places[: len(self.victims.rows)]) if self.kind.reads != "updates" else len(self.places)
+        own = self.guesses[self.kind.name][self.places[:n]]
+        # The inputs behind one update have no order: only another update's guesses are of other inputs.
+        units = len(self.victims.rows) if self.kind.reads == "updates" and self.kind.targets == "input" else n
+        if units == 1 < n:
+            return
+        places = np.arange(n).reshape(units, -1)
+        partner = places[controls.derangement(units, self.config.seed)].ravel()
+        self._control("shuffled", lambda: self._filled(own[partner]))
+
+    def _label_controls(self) -> None:
+        self._control("majority", self._prior)
+        if self.fitted is not None:
+            self._shuffled_control()
+
+    def _attribute_controls(self) -> None:
+        self._control("majority", self._prior)
+        answers = self.victims.predictions
+        if answers is not None:
+            self._control("conditional-majority", lambda: self._filled(self._conditional_majority(answers)))
+        if (fitted := self.fitted) is not None:
+            self._control("permuted", lambda: self._permuted(fitted))
+
+    def _permuted(self, fitted: Attack) -> Array:
+        """Guesses of the same attack on values dealt out at random; of several draws (draws, n, classes)."""
+        rng = np.random.default_rng([self.config.seed, 1])
+        drawn = [fitted.permuted(rng) for _ in range(controls.DRAWS)]
+        if any(one is None for one in drawn):
+            known = self.known.limited(self.kind.threat.knows)
+            attack = self.kind(self.settings, self.config.seed)
+            attack.fit(controls.permuted(self.known.join(self.device.rows) if self._queries else known))
+            return self._filled(attack.guess(self.victims.rows))
+        return np.stack([self._filled(one.guess(self.victims.rows)) for one in drawn if one is not None])
+
+    def _ridge(self, known: Knowledge, victims: Array) -> Array:
+        decoder = controls.ridge(known.seen, known.inputs, known.held_out())
+        self.extra["ridge"] = {"strength": decoder.strength, "validation_mse": decoder.error}
+        guess = decoder.guess(victims).reshape(-1, *known.inputs.shape[1:])
+        return np.clip(guess, known.inputs.min(), known.inputs.max())
+
+    def _conditional_majority(self, answers: Array) -> Array:
+        return controls.conditional_majority(self.known.without_copies(), answers)
+
+    def _in_process(self, device: Captured, victims: Captured) -> Array:
+        pairs = (self.device.rows, device.rows), (self.victims.rows, victims.rows)
+        if self.fitted is not None and all(np.array_equal(seen, given) for seen, given in pairs):
+            # A fit is a function of its pairs and the seed: repeating it would give these very numbers.
+            self.notes.append("in-process: the tensors equal the captured ones bit for bit, so the guess is the same")
+            return self.guesses[self.kind.name]
+        return self._fit_and_guess(device, victims)[1]
+
+    def _control(self, name: str, make: Callable[[], Array]) -> None:
+        start = time.monotonic()
+        self.guesses[f"control:{name}"] = make()
+        self.control_seconds[name] = time.monotonic() - start
+
+    def _prior(self) -> Array:
+        return np.repeat(self._prior_row, self.config.victims, axis=0)
+
+    @cached_property
+    def _prior_row(self) -> Array:
+        known = self.known.without_copies()
+        if self.kind.targets == "member":
+            return np.full((1, 2), 0.5, np.float32)
+        if self.kind.targets == "canary":
+            return np.zeros((1, 1), np.float32)
+        if self.kind.targets == "label":
+            # The task's class frequencies are public, and of all that is granted the surrogate's come nearest.
+            known = replace(known, attribute=known.labels, classes=self.config.classes)
+        make = controls.mean_input if self.kind.targets in ("input", "secret") else controls.majority
+        return make(known, 1)
+
+    def _filled(self, rows: Array) -> Array:
+        """`rows`, then the prior for the victims' inputs that were not seen."""
+        guess = self._prior()
+        guess[self.places[: len(rows)]] = rows
+        return guess
+
+
+def _handed(party: str, path: Path, count: int) -> Captured:
+    try:
+        rows = np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"tensors.{party}: {path} is no readable .npy file: {error}") from None
+    return Captured(rows[:count], None, len(rows), rows.nbytes, () if len(rows) else ("no rows handed over",))
+
+
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """Both signals that end a process end it with status 0."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(0) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

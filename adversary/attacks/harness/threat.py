@@ -1,0 +1,81 @@
+"""What an attacker must be granted: where it sits, what it sees, what it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from adversary.tap.decode.observation import Kind
+
+SIZES_AND_TIMES = "sizes-and-times"
+_SIGHTS = frozenset({*(kind.value for kind in Kind), SIZES_AND_TIMES})
+
+
+class Vantage(StrEnum):
+    """Where the attacker sits."""
+
+    LINK = "link"
+    GATEWAY = "gateway"
+    SERVER = "server"
+    MALICIOUS_SERVER = "malicious-server"
+    PARTICIPANT = "participant"
+    MALICIOUS_PARTICIPANT = "malicious-participant"
+    RELEASE = "release"
+
+
+class Knows(StrEnum):
+    """What the attacker has beside what it captures."""
+
+    NOTHING = "nothing"
+    SURROGATE = "surrogate"
+    QUERIES = "queries"
+    PAIRS = "pairs"
+    ARCHITECTURE = "architecture"
+    WEIGHTS = "weights"
+    HEAD = "head"
+    CANDIDATES = "candidates"
+    LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """Capabilities that an attack needs; whoever grants less cannot run it.
+
+    Parameters
+    ----------
+    vantage : tuple of Vantage
+        The attack works from any one of these.
+    sees : tuple of str
+        It needs all of these: values of `Kind`, or "sizes-and-times".
+    knows : tuple of Knows
+        It needs all of these.
+
+    Raises
+    ------
+    ValueError
+        A value is none of the field's.
+    """
+
+    vantage: tuple[Vantage, ...]
+    sees: tuple[str, ...]
+    knows: tuple[Knows, ...]
+
+    def __post_init__(self) -> None:
+        _check("vantage", self.vantage, {value.value for value in Vantage})
+        _check("sees", self.sees, _SIGHTS)
+        _check("knows", self.knows, {value.value for value in Knows})
+
+    def as_json(self) -> dict[str, list[str]]:
+        """The three lists, as plain strings."""
+        return {
+            "vantage": [str(value) for value in self.vantage],
+            "sees": [str(value) for value in self.sees],
+            "knows": [str(value) for value in self.knows],
+        }
+
+
+def _check(field: str, values: tuple[str, ...], known: Iterable[str]) -> None:
+    unknown = set(map(str, values)) - set(known)
+    if unknown or not values:
+        raise ValueError(f"threat.{field}: {sorted(unknown)} not among {', '.join(sorted(known))}")

@@ -1,0 +1,1 @@
+"""Attacks that read hidden or planted data out of models and activations."""

@@ -1,0 +1,105 @@
+"""Covert: read the pictures that malicious client code hid in the low bits of what it sends."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.tap.inspect.lowbits import LowBits
+from wireleak.common.wire.hidden import CHECK, Words, carriers, checksum, keystream, layout
+
+
+class CovertOptions(BaseModel):
+    """The layout, as agreed with whoever wrote the client code."""
+
+    model_config = ConfigDict(extra="forbid")
+    bits: int = Field(16, ge=1, le=23, description="Low mantissa bits of every number that are written over.")
+    depth: int | None = Field(
+        None, ge=1, le=8, description="Bits a pixel; by default the most at which the whole picture fits, or 1."
+    )
+    key: str | None = Field(None, description="Shared key that makes the hidden bits look random.")
+    skip_zeros: bool = Field(False, description="Zeros carry nothing.")
+
+
+@register
+class Covert(Attack):
+    """Read the picture that the victim's own client hid in the low bits of its activation.
+
+    Nothing is learnt: the attacker colludes with whoever wrote the client code and knows the layout, no data and no
+    queries. A picture whose checksum fails was rounded away or never hidden; its guess is the mean of those that
+    arrived whole, and black where none did.
+
+    References
+    ----------
+    Song, Ristenpart, Shmatikov, "Machine Learning Models that Remember Too Much", CCS 2017: the same in weights.
+    """
+
+    name = "covert"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.SERVER), sees=("activation",), knows=(Knows.NOTHING,)
+    )
+    targets = "input"
+    options = CovertOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Note the inputs' shape and range."""
+        self._shape, self._range = tuple(knowledge.inputs.shape[1:]), knowledge.input_range
+        if len(self._shape) not in (2, 3):
+            raise ValueError(f"covert: rebuilds pictures and sensor windows, not inputs of {self._shape}")
+
+    def guess(self, seen: Array) -> Array:
+        """Read float32 (n, *input_shape) out of activations (n, ...)."""
+        words = np.ascontiguousarray(seen, np.float32).reshape(len(seen), -1).view(np.uint32)
+        low, high = self._range
+        guesses = np.full((len(seen), *self._shape), low, np.float32)
+        whole = np.zeros(len(seen), bool)
+        for row, message in enumerate(words):
+            picture = self._picture(message)
+            if picture is not None:
+                guesses[row], whole[row] = low + (high - low) * picture, True
+        if whole.any():
+            guesses[~whole] = guesses[whole].mean(0)
+        self.report |= {"pictures_whole": int(whole.sum()), "pictures": len(seen)}
+        # What the owner of the network would be told of this very link, by `wireleak inspect`.
+        watch = LowBits("victims")
+        for message in seen:
+            watch.add(message[None])
+        self.report["low_bits"] = watch.finding()
+        self.report["measured"] = {"flagged": float(self.report["low_bits"]["suspicious"])}
+        return guesses
+
+    def _picture(self, message: Words) -> Array | None:
+        """The picture in one message, values in [0, 1]; None where its checksum fails."""
+        bits = self.settings.bits
+        message = message[carriers(message, self.settings.skip_zeros)]
+        sides, depth = layout(self._shape, len(message) * bits, self.settings.depth)
+        if not sides:
+            return None
+        pixels = self._shape[0] * math.prod(sides) * depth
+        used = message[: -(-(pixels + CHECK) // bits)]
+        secret = ((used[:, None] >> np.arange(bits - 1, -1, -1, dtype=np.uint32)) & 1).astype(np.uint8).ravel()
+        if self.settings.key is not None:
+            secret ^= keystream(self.settings.key, used >> bits << bits, len(secret))
+        picture, check = secret[:pixels], secret[pixels : pixels + CHECK]
+        if not np.array_equal(check, checksum(picture)):
+            return None
+        levels = picture.reshape(-1, depth) @ (1 << np.arange(depth - 1, -1, -1)) / (2**depth - 1)
+        return _enlarged(levels.reshape(self._shape[0], *sides), self._shape)
+
+
+def _enlarged(picture: npt.NDArray[Any], shape: tuple[int, ...]) -> Array:
+    """Linear interpolation, channel by channel, between the centres of the pixels."""
+    from scipy.ndimage import map_coordinates
+
+    grid = [
+        (np.arange(want) + 0.5) * have / want - 0.5 for want, have in zip(shape[1:], picture.shape[1:], strict=True)
+    ]
+    places = np.meshgrid(*grid, indexing="ij")
+    return np.stack([map_coordinates(one, places, order=1, mode="nearest") for one in picture]).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Attacks on activation gradients: the labels of training batches."""

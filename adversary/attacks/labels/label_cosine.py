@@ -1,0 +1,114 @@
+"""Label cosine: training labels from the directions of activation gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from adversary.attacks.harness.knowledge import Array, Captured, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.labels.gradients import directions, frequencies, gradients, windows
+
+_SHARPNESS = 5.0
+
+
+class LabelCosineOptions(BaseModel):
+    """Settings of `LabelCosine`."""
+
+    model_config = ConfigDict(extra="forbid")
+    window: int | None = Field(
+        None, ge=2, description="Gradients clustered together, while the head hardly changes; 64, or 100 a class."
+    )
+    known: int = Field(10, ge=0, description="Training examples whose label is known, to name the clusters.")
+
+
+@register
+class LabelCosine(Attack):
+    """Sort training examples by label from the directions of their activation gradients, which labels steer.
+
+    Two classes: the gradients of a window point along one line, one class each way; a row's side is the sign of its
+    cosine with the window's first principal direction (of directions, not centred). More classes: k-means on
+    directions. Windows follow one another in time and their clusters are carried on, as the head changes slowly.
+    The clusters get their names from a few examples whose label is known, and where these leave it open from how
+    frequent the task's classes are, which of the surrogate is all that is used.
+
+    In this protocol labels cross the same link and could be read there; the attack does not look at them, but for the
+    known ones, as in services where the labels stay with the head.
+
+    References
+    ----------
+    Li, Sun, Yang, Gao, Zhang, Xie, Smith, Wang, "Label Leakage and Protection in Two-party Split Learning", ICLR 2022:
+    the cosine attack, which compares with the gradient of one known positive example. The principal direction, which
+    follows the head as it changes, and k-means for more than two classes are ours.
+    """
+
+    name = "label-cosine"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.PARTICIPANT),
+        sees=("activation-gradient",),
+        knows=(Knows.SURROGATE, Knows.LABELS),
+    )
+    targets = "label"
+    reads = "train"
+    options = LabelCosineOptions
+
+    def read(self, paths: Sequence[Path], count: int) -> Captured:
+        """Rows (count, 2 + floats) of training gradients, see `gradients`."""
+        return gradients(paths, count, known=self.settings.known)
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Take the classes' frequencies."""
+        self._share = frequencies(knowledge)
+
+    def guess(self, seen: Array) -> Array:
+        """Probabilities (n, classes) from rows (n, 2 + floats)."""
+        classes = len(self._share)
+        window = self.settings.window or max(64, 100 * (classes if classes > 2 else 0))
+        if len(seen) < classes:
+            return np.repeat(self._share[None], len(seen), axis=0)
+        likeness, before = np.zeros((len(seen), classes), np.float32), None
+        for rows, fresh in windows(seen[:, 0], max(window, classes)):
+            pointing = directions(seen[rows, 2:])
+            before = _poles(pointing, before) if classes == 2 else _centres(pointing, before, classes, self.seed)
+            likeness[rows[fresh]] = pointing[fresh] @ before.T
+        named = likeness[:, _names(likeness.argmax(1), seen[:, 1].astype(np.int64), self._share)]
+        self.report |= {"window": window, "labels_known": int((seen[:, 1] >= 0).sum())}
+        odds = np.exp(_SHARPNESS * (named - named.max(1, keepdims=True)))
+        return np.asarray(odds / odds.sum(1, keepdims=True), np.float32)
+
+
+def _names(cluster: npt.NDArray[np.int64], label: npt.NDArray[np.int64], share: Array) -> npt.NDArray[np.int64]:
+    """The cluster that each class is taken for: most known labels agree, then the sizes come nearest."""
+    from scipy.optimize import linear_sum_assignment
+
+    classes = len(share)
+    agree = np.zeros((classes, classes))
+    known = (label >= 0) & (label < classes)
+    np.add.at(agree, (label[known], cluster[known]), classes)
+    sizes = np.bincount(cluster, minlength=classes) / len(cluster)
+    _, clusters = linear_sum_assignment(agree - np.abs(share[:, None] - sizes), maximize=True)
+    return np.asarray(clusters)
+
+
+def _poles(pointing: Array, before: Array | None) -> Array:
+    """The first principal direction of rows (n, floats) and its opposite (2, floats), turned as `before`'s."""
+    _, vectors = np.linalg.eigh(pointing @ pointing.T)
+    axis = directions((vectors[:, -1] @ pointing)[None])[0]
+    if before is not None and axis @ before[0] < 0:
+        axis = -axis
+    return np.stack([axis, -axis])
+
+
+def _centres(pointing: Array, before: Array | None, classes: int, seed: int) -> Array:
+    """Centres (classes, floats) of k-means on directions, of length 1, found from those of the window before."""
+    from sklearn.cluster import KMeans
+
+    start: Any = "k-means++" if before is None else before
+    found = KMeans(classes, init=start, n_init=10 if before is None else 1, random_state=seed).fit(pointing)
+    return directions(found.cluster_centers_)

@@ -1,0 +1,91 @@
+"""Label match: the label under which the head would have sent the gradient that was captured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from adversary.attacks.harness.knowledge import Array, Captured, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.labels.gradients import gradients
+
+_CHUNK = 256
+
+
+class LabelMatchOptions(BaseModel):
+    """Settings of `LabelMatch`."""
+
+    model_config = ConfigDict(extra="forbid")
+    sharpness: float = Field(5.0, gt=0, description="Turns cosines into probabilities; the choice is the same.")
+
+
+@register
+class LabelMatch(Attack):
+    """Find each training example's label by computing the gradient that the head would send for every label.
+
+    The attacker knows the head as it is after training, say from its release. For each captured activation and each
+    label it computes the gradient of the cross-entropy by the activation and takes the label whose gradient points
+    most like the captured one. The head that made the gradient was an earlier one, so lengths say little and the
+    cosine is compared (the authors compare squared distances, with a clone of the head): exact at the last step,
+    worse the earlier the step.
+
+    In this protocol labels cross the same link and could be read there; the attack does not look at them.
+
+    References
+    ----------
+    Erdoğan, Küpçü, Çiçek, "UnSplit: Data-Oblivious Model Inversion, Model Stealing, and Label Inference Attacks
+    Against Split Learning", WPES 2022, label inference.
+    """
+
+    name = "label-match"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.PARTICIPANT),
+        sees=("activation", "activation-gradient"),
+        knows=(Knows.ARCHITECTURE, Knows.HEAD),
+    )
+    targets = "label"
+    reads = "train"
+    options = LabelMatchOptions
+
+    def read(self, paths: Sequence[Path], count: int) -> Captured:
+        """Rows (count, 2 + 2 floats) of training gradients and activations, see `gradients`."""
+        return gradients(paths, count, activations=True)
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Load the head; there is nothing to learn."""
+        from wireleak.common.models import load_weights
+
+        network, model, path = knowledge.network(), knowledge.model, knowledge.head
+        if model is None or path is None:
+            raise ValueError("granted.head: label-match needs the head's weights; grant them, or use label-cosine")
+        _, self._head = network.split(model.cut)
+        load_weights(self._head, path)
+        self._sent, self._classes = network.activation_shape(model.cut), model.classes
+
+    def guess(self, seen: Array) -> Array:
+        """Probabilities (n, classes) from rows (n, 2 + 2 floats)."""
+        import torch
+        from torch.nn.functional import cosine_similarity, cross_entropy
+
+        floats = (seen.shape[1] - 2) // 2
+        if floats != np.prod(self._sent):
+            raise ValueError(f"model.cut: the head takes {self._sent}, captured were {floats} floats; grant that head")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        head = self._head.to(device).eval().requires_grad_(False)
+        pieces = []
+        for at in range(0, len(seen), _CHUNK):
+            rows = torch.from_numpy(seen[at : at + _CHUNK, 2:]).to(device)
+            z = rows[:, floats:].reshape(-1, *self._sent).clone().requires_grad_()
+            answer = head(z)
+            likeness = []
+            for label in range(self._classes):
+                loss = cross_entropy(answer, answer.new_full((len(z),), label, dtype=torch.int64), reduction="sum")
+                (candidate,) = torch.autograd.grad(loss, z, retain_graph=True)
+                likeness.append(cosine_similarity(candidate.flatten(1), rows[:, :floats]))
+            pieces.append((self.settings.sharpness * torch.stack(likeness, 1)).softmax(1).cpu().numpy())
+        guesses: Array = np.concatenate(pieces)
+        return guesses

@@ -1,0 +1,74 @@
+"""Label norm: the rarer class of a training batch from the length of its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from adversary.attacks.harness.knowledge import Array, Captured, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.labels.gradients import frequencies, gradients, windows
+
+
+class LabelNormOptions(BaseModel):
+    """Settings of `LabelNorm`."""
+
+    model_config = ConfigDict(extra="forbid")
+    window: int = Field(256, ge=2, description="Gradients ranked together; their lengths shrink as training goes on.")
+
+
+@register
+class LabelNorm(Attack):
+    """Tell which training examples are of the rarer class from the lengths of their activation gradients.
+
+    The gradient of the cross-entropy is (p - y) times what the head makes of it. A network that has seen few positives
+    is unsure of them, |p - y| is near 1 for a positive and near 0 for a negative, so long gradients are positives.
+    Within a window the longest, as many as the class is frequent, are guessed to be of the rarer class. Two classes
+    alone; without imbalance nothing is to be expected.
+
+    Of the surrogate only the classes' frequencies are used. In this protocol labels cross the same link and could be
+    read there; the attack does not look at them, as in services where the labels stay with the head.
+
+    References
+    ----------
+    Li, Sun, Yang, Gao, Zhang, Xie, Smith, Wang, "Label Leakage and Protection in Two-party Split Learning",
+    ICLR 2022, the norm attack.
+    """
+
+    name = "label-norm"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.PARTICIPANT),
+        sees=("activation-gradient",),
+        knows=(Knows.SURROGATE,),
+    )
+    targets = "label"
+    reads = "train"
+    options = LabelNormOptions
+
+    def read(self, paths: Sequence[Path], count: int) -> Captured:
+        """Rows (count, 2 + floats) of training gradients, see `gradients`."""
+        return gradients(paths, count)
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Take the classes' frequencies."""
+        share = frequencies(knowledge)
+        if len(share) != 2:
+            raise ValueError(f"attack: label-norm tells 2 classes apart, the task has {len(share)}; use label-cosine")
+        self._rarer, self._share = int(share.argmin()), float(np.clip(share.min(), 1e-6, 0.5))
+        self.report |= {"rarer_class": self._rarer, "share": self._share}
+
+    def guess(self, seen: Array) -> Array:
+        """Probabilities (n, 2) from rows (n, 2 + floats): one half where as many rows are longer as are expected."""
+        length = np.linalg.norm(seen[:, 2:], axis=1)
+        rank = np.zeros(len(seen))
+        for rows, fresh in windows(seen[:, 0], self.settings.window):
+            order = (length[rows].argsort().argsort() + 0.5) / len(rows)
+            rank[rows[fresh]] = order[fresh]
+        limit = 1 - self._share
+        rarer = np.where(rank > limit, 0.5 + 0.5 * (rank - limit) / self._share, 0.5 * rank / limit)
+        guess = np.stack([1 - rarer, rarer] if self._rarer else [rarer, 1 - rarer], 1)
+        return guess.astype(np.float32)

@@ -1,0 +1,1 @@
+"""Attacks on model updates: properties, membership, and which layer leaks."""

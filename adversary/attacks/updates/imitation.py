@@ -1,0 +1,99 @@
+"""Updates as clients make them, made by an attacker of its own examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+
+Ints = npt.NDArray[np.int64]
+
+
+class Imitation:
+    """A client's training, or that of all others together, on examples that the attacker holds.
+
+    Parameters
+    ----------
+    knowledge : Knowledge
+        With examples, an attribute, the architecture and the recipe of training. Transformed copies are not used.
+    seed : int
+    by_group : bool
+        Draw the examples of one value from one person.
+
+    Attributes
+    ----------
+    values : list of int
+        Of the attribute, 0 first.
+    shapes : dict of str to tuple of int
+        Of the network's layers.
+
+    Raises
+    ------
+    ValueError
+        There is no recipe or network, the attribute does not vary, or people are asked for and not known.
+    """
+
+    def __init__(self, knowledge: Knowledge, seed: int, *, by_group: bool = False) -> None:
+        own, recipe = knowledge.without_copies(), knowledge.recipe
+        if own.attribute is None or recipe is None:
+            raise ValueError("reads: imitating a client's training needs an attribute and the recipe of a training")
+        if by_group and own.groups is None:
+            raise ValueError("options.by_group: the attacker knows no people here; set data.disjoint_by, or drop it")
+        self.values: list[int] = np.unique(own.attribute).tolist()
+        if self.values[0] != 0 or len(self.values) < 2:
+            raise ValueError(f"target: the attacker's examples have the values {self.values}; grant it 0 and others")
+        self._inputs, self._labels, self._attribute = own.inputs, own.labels, own.attribute
+        self._groups = own.groups if by_group else None
+        self._recipe = recipe
+        self._blocks = own.network().blocks
+        self._rng = np.random.default_rng([seed, 2])
+        self.shapes = {name: tuple(value.shape) for name, value in self._blocks.state_dict().items()}
+
+    def updates(self, start: Mapping[str, npt.NDArray[Any]], value: int, share: float) -> list[dict[str, Array]]:
+        """What changes in a model that is trained on examples of which a share has a value, the others 0.
+
+        Parameters
+        ----------
+        start : mapping of str to array
+            The global model, by layer.
+        value : int
+        share : float
+            In [0, 1]; at least one example has the value, unless it is 0.
+
+        Returns
+        -------
+        list of dict of str to array
+            Float32 by layer; layers that are no floats are left out. One update; where the attacker is a participant,
+            every other participant's: one has such examples, and the rest only ones of value 0.
+        """
+        others = 1 if self._recipe.own is None else self._recipe.participants - 1
+        return [self._trained(start, value, share)] + [self._trained(start, 0, 0.0) for _ in range(others - 1)]
+
+    def _trained(self, start: Mapping[str, npt.NDArray[Any]], value: int, share: float) -> dict[str, Array]:
+        import torch
+
+        from wireleak.common.models.training import Training, train_whole
+
+        recipe = self._recipe
+        self._blocks.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in start.items()})
+        order = (int(self._rng.integers(2**31)),)
+        how = Training(recipe.epochs, recipe.batch, recipe.learning_rate, order, recipe.optimiser)
+        rows = self._draw(value, share)
+        train_whole(self._blocks, self._inputs[rows], self._labels[rows], how)
+        ends = {name: after.numpy() for name, after in self._blocks.state_dict().items()}
+        return {name: end - start[name] for name, end in ends.items() if end.dtype.kind == "f"}
+
+    def _draw(self, value: int, share: float) -> Ints:
+        count = max(1, round(share * self._recipe.examples)) if value else 0
+        return np.concatenate([self._some(value, count), self._some(0, self._recipe.examples - count)])
+
+    def _some(self, value: int, count: int) -> Ints:
+        pool = np.flatnonzero(self._attribute == value)
+        if count and self._groups is not None:
+            person = self._rng.choice(np.unique(self._groups[pool]))
+            pool = pool[self._groups[pool] == person]
+        return self._rng.choice(pool, count, replace=count > len(pool))

@@ -1,0 +1,86 @@
+"""One layer's figures: what its gradients tell of a property and of the input, each beside its null."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from adversary.attacks.updates.layer_gradients import LayerGradients
+
+if TYPE_CHECKING:
+    from wireleak.common.measures.readers.usable_information import UsableInformation
+
+Doubles = npt.NDArray[np.float64]
+EQUAL = 512
+COMPONENTS = 10
+
+
+def reading(made: LayerGradients, layer: str, seed: int, **options: Any) -> UsableInformation | None:
+    """V-information of a layer about the property, cross-fitted over pools of examples; None where all is skipped."""
+    from wireleak.common.measures.readers.usable_information import usable_information
+
+    rows = made.features[layer]
+    if not rows.shape[1] or not np.ptp(rows, axis=0).any():
+        return None
+    return usable_information(rows, made.values, groups=made.pools, seed=seed, **options)
+
+
+def auc(read: UsableInformation) -> float:
+    """AUC of the cross-fitted guesses, mean over values against the rest."""
+    from sklearn.metrics import roc_auc_score
+
+    evidence, labels = read.reading.evidence, read.reading.labels
+    present = np.unique(labels)
+    wanted = present[1:] if len(present) == 2 else present
+    return float(np.mean([roc_auc_score(labels == value, evidence[:, value]) for value in wanted]))
+
+
+def layer_profile(
+    made: LayerGradients, layer: str, basis: tuple[Doubles, Doubles], *, permutations: int, seed: int
+) -> dict[str, Any]:
+    """A layer's figures but for its sensitivity.
+
+    V-information is in bits, of the layer's features; equalised: at random to 512 dimensions. The subspace distance is
+    chordal, between gradients with and without the property, less the mean of each kind on each model. Original
+    information is the share of the variance of the mean input's leading components that a linear reader of the whole
+    gradient, less its model's mean, gets right. Nulls are means over permutations (of the subspace: over halves).
+
+    Parameters
+    ----------
+    made : LayerGradients
+    layer : str
+    basis : pair of arrays
+        Mean input (d,) and principal directions (d, 10).
+    permutations, seed : int
+    """
+    from wireleak.common.measures.readers.readout import linear_readout
+    from wireleak.common.measures.readers.subspace import subspace_shift
+
+    found: dict[str, Any] = {"features": made.features[layer].shape[1]}
+    full = reading(made, layer, seed, permutations=permutations)
+    equal = full
+    if made.features[layer].shape[1] > EQUAL:
+        equal = reading(made, layer, seed, permutations=permutations, dimension=EQUAL)
+    for name, null, one in (("v_information", "v_null", full), ("v_equalised", "v_equalised_null", equal)):
+        drawn = [each.bits for each in one.null] if one else []
+        found |= {name: one.bits if one else None, null: _mean(drawn), f"{null}_high": max(drawn, default=None)}
+    found |= {"v_share": full.share, "family": full.family, "auc": auc(full)} if full else {"auc": None}
+    having, rows = made.values > 0, made.centred(layer, made.values)
+    shift = subspace_shift(rows[having], rows[~having], seed=seed)
+    found |= {"subspace": shift.chordal, "subspace_null": shift.null}
+    centre, directions = basis
+    targets = (made.inputs.reshape(len(made.inputs), -1) - centre) @ directions
+    original = linear_readout(made.centred(layer), targets, made.pools, permutations=permutations, seed=seed)
+    highest = max(original.null, default=None)
+    return found | {
+        "original": original.share,
+        "original_null": _mean(original.null),
+        "original_null_high": highest,
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None

@@ -1,0 +1,141 @@
+"""Where the leakage sits: which layer of an update tells a property, and which the input."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.updates.layer_gradients import LayerGradients, layer_gradients
+from adversary.attacks.updates.layer_profile import COMPONENTS, auc, layer_profile, reading
+from adversary.attacks.updates.update_features import features
+
+
+class LocaliseOptions(BaseModel):
+    """Settings of `Localise`."""
+
+    model_config = ConfigDict(extra="forbid")
+    snapshots: int = Field(20, ge=1, description="Rounds, evenly spread, on whose models the attacker makes updates.")
+    pools: int = Field(6, ge=6, description="Parts of its examples, none of which is both learnt from and judged on.")
+    repeats: int = Field(1, ge=1, description="Updates for each round, part and value of the property.")
+    permutations: int = Field(20, ge=1, description="Draws of each null.")
+    probes: int = Field(16, ge=1, description="Examples that the gradients' sensitivity is taken at.")
+    draws: int = Field(16, ge=1, description="Random directions for each of them (Hutchinson).")
+
+
+@register
+class Localise(Attack):
+    """Measure each layer of an update for what it tells, and guess the property from the layer that tells most.
+
+    On the global models of some rounds the attacker trains as a client does, with and without the property, and looks
+    at each layer of those updates alone: V-information about the property on examples that the reader never saw,
+    subspace distance, the gradient's sensitivity to output and input, and how much of the mean input a linear reader
+    gets back. The layer with most V-information on held-out examples is then read in the updates that were seen.
+
+    References
+    ----------
+    Mo, Borovykh, Malekzadeh, Haddadi, Demetriou, "Layer-wise Characterization of Latent Information Leakage in
+    Federated Learning", DPML at ICLR 2021 (arXiv 2010.08762). Subspace distance and original information are ours, as
+    the text of arXiv 2105.13929 by the same authors was not available.
+    """
+
+    name = "localise"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.SERVER, Vantage.PARTICIPANT),
+        sees=("global-model", "model-update"),
+        knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
+    )
+    targets = "attribute"
+    reads = "updates"
+    options = LocaliseOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Make updates, read each layer of them, and choose one."""
+        training = knowledge.training
+        assert training is not None
+        self._known, self._classes, options = knowledge, knowledge.classes, self.settings
+        seen = sorted({one.round for one in training.updates})
+        rounds = [seen[k] for k in np.unique(np.linspace(0, len(seen) - 1, options.snapshots).round().astype(int))]
+        self._made = made = layer_gradients(knowledge, self.seed, rounds, pools=options.pools, repeats=options.repeats)
+        readings = {layer: reading(made, layer, self.seed, permutations=0) for layer in made.layers}
+        found = {layer: read for layer, read in readings.items() if read is not None}
+        if not found:
+            raise ValueError("model: no layer's updates differ from one another; train longer or on more examples")
+        self._layer = max(found, key=lambda layer: found[layer].bits)
+        width = made.features[self._layer].shape[1]
+        self._rows = {}
+        for one in training.updates:
+            end = one.end.get(self._layer)
+            fits = end is not None and end.shape == made.shapes[self._layer]
+            row = features({self._layer: end - one.start[self._layer]}) if fits else np.zeros(width, np.float32)
+            self._rows[one.sender, one.round] = row
+        self.report = {
+            "layer": self._layer.removesuffix(".weight"),
+            "updates_made": len(made.values),
+            "rounds": rounds,
+            "bits": {layer: read.bits for layer, read in found.items()},
+            "auc": {layer: auc(read) for layer, read in found.items()},
+            "unread": [unit for unit, row in self._rows.items() if not row.any()],
+        }
+
+    def guess(self, seen: Array) -> Array:
+        """Probabilities (n, classes) for rows (n, 2) of sender and round, by the best reader of the best layer."""
+        from wireleak.common.measures.readers.reading import Part
+
+        made, own = self._made, self._made.features[self._layer]
+        flat = np.concatenate([own, *(self._rows[int(sender), int(number)][None] for sender, number in seen)])
+        fitting, choosing = (np.flatnonzero(mask) for mask in (made.pools > 0, made.pools == 0))
+        part = Part(flat, fitting, choosing, np.arange(len(own), len(flat)), self._classes, self.seed)
+        self.report["reader"], guess = part.choose(made.values, None)
+        return np.asarray(guess, np.float32)
+
+    def permuted(self, rng: np.random.Generator) -> Localise:
+        """The same reading of the same layer, of updates whose values are dealt out at random."""
+        other = copy(self)
+        other._made, other.report = replace(self._made, values=rng.permutation(self._made.values)), {}
+        return other
+
+    def finish(self) -> None:
+        """Measure every layer, into report["profile"]."""
+        from wireleak.common.measures.readers.readout import components
+
+        made, known = self._made, self._known.without_copies()
+        basis = components(known.inputs, COMPONENTS)
+        sensitivity = self._sensitivity(made)
+        self.report["profile"] = [
+            {
+                "layer": layer.removesuffix(".weight"),
+                "index": number,
+                "kind": "conv" if len(shape) > 2 else "linear",
+                "parameters": int(np.prod(shape)),
+                **sensitivity[layer],
+                **layer_profile(made, layer, basis, permutations=self.settings.permutations, seed=self.seed),
+            }
+            for number, (layer, shape) in enumerate(made.shapes.items(), 1)
+        ]
+
+    def _sensitivity(self, made: LayerGradients) -> dict[str, dict[str, float]]:
+        """Of the last global model's gradients at some of the attacker's examples."""
+        import torch
+
+        from wireleak.common.measures.readers.gradient_sensitivity import input_sensitivity, output_sensitivity
+
+        known, training = self._known.without_copies(), self._known.training
+        assert training is not None
+        blocks = known.network().blocks.eval()
+        last = training.models[max(training.models)]
+        blocks.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in last.items()})
+        rows = np.random.default_rng([self.seed, 5]).permutation(len(known))[: self.settings.probes]
+        pair: tuple[Any, Any] = torch.from_numpy(known.inputs[rows]), torch.from_numpy(known.labels[rows])
+        by_output = output_sensitivity(blocks, *pair)
+        by_input = input_sensitivity(blocks, *pair, draws=self.settings.draws, seed=self.seed)
+        return {
+            layer: {"sensitivity": by_output[layer], "sensitivity_input": by_input[layer].relative}
+            for layer in made.layers
+        }

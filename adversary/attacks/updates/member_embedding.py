@@ -1,0 +1,113 @@
+"""Member-embedding: the rows of an embedding that move are the words that were trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.training import OTHERS, Update
+from adversary.attacks.updates.members import Ints, fits, records
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Words = npt.NDArray[np.bool_]
+
+
+class MemberEmbeddingOptions(BaseModel):
+    """It has no settings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@register
+class MemberEmbedding(Attack):
+    """Take a record for a member where all of its words are among those whose embedding moved in some update.
+
+    An embedding's gradient is zero but for the words of the batch, so no member is missed; strangers made of common
+    words are named too, and more of them the larger the batch or shard behind an update. A record of which a word is
+    missing is ranked by the share of its words that moved, one that is covered by more words the higher.
+
+    References
+    ----------
+    Melis, Song, De Cristofaro, Shmatikov, "Exploiting Unintended Feature Leakage in Collaborative Learning", S&P 2019,
+    section V-A.
+    """
+
+    name = "member-embedding"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.SERVER, Vantage.PARTICIPANT, Vantage.MALICIOUS_PARTICIPANT),
+        sees=("global-model", "model-update"),
+        knows=(Knows.ARCHITECTURE,),
+    )
+    targets = "member"
+    reads = "updates"
+    options = MemberEmbeddingOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Note which words moved in each update, and which each record has."""
+        seen, recipe = knowledge.training, knowledge.recipe
+        assert seen is not None and recipe is not None
+        x, _, _ = records(knowledge)
+        blocks = knowledge.network().blocks
+        layer, table = _embedding(blocks)
+        self._words = _words_of(blocks, table, x)
+        moved = [_moved(one, f"{layer}.weight", recipe.participants) for one in seen.updates if fits(one)]
+        self._moved = np.stack(moved) if moved else np.zeros((0, table.num_embeddings), bool)
+        counts = self._moved.sum(1)
+        self.report |= {"updates": len(moved), "layer": layer, "vocabulary": int(table.num_embeddings)}
+        self.report["measured"] = {"words-moved": float(counts.mean()) if len(counts) else 0.0}
+
+    def guess(self, seen: Array) -> Array:
+        """Probabilities (n, 2) of the records."""
+        length = np.maximum(self._words.sum(1), 1)
+        share = np.zeros(len(length))
+        for moved in self._moved:
+            share = np.maximum(share, (self._words & moved).sum(1) / length)
+        # Below one half what is ruled out by a word; above, what is not.
+        member = np.where(share == 1, 0.5 + 0.5 * length / (1 + length), share / 2)
+        return np.stack([1 - member, member], 1).astype(np.float32)
+
+
+def _moved(one: Update, name: str, participants: int) -> Words:
+    """Which rows of the embedding an update changed, (words,)."""
+    start, end = np.asarray(one.start[name], np.float64), np.asarray(one.end[name], np.float64)
+    # The others' mean is computed from rounded numbers, which moves what did not move by some last places.
+    slack = 4 * participants * np.finfo(np.float32).eps if one.sender == OTHERS else 0.0
+    moved: Words = (np.abs(end - start) > slack * np.abs(start).max(1, keepdims=True)).any(1)
+    return moved
+
+
+def _words_of(blocks: nn.Module, table: nn.Embedding, x: Array) -> Words:
+    """Which rows of the embedding each record looks up, (n, words); the row that pads is no word."""
+    import torch
+
+    looked_up: list[Ints] = []
+    hook = table.register_forward_pre_hook(lambda _, given: looked_up.append(given[0].numpy()))
+    try:
+        blocks.eval()
+        with torch.inference_mode():
+            blocks(torch.from_numpy(x))
+    finally:
+        hook.remove()
+    rows = np.concatenate(looked_up).reshape(len(x), -1)
+    words = np.zeros((len(x), table.num_embeddings), bool)
+    words[np.arange(len(x))[:, None], rows] = True
+    if table.padding_idx is not None:
+        words[:, table.padding_idx] = False
+    return words
+
+
+def _embedding(blocks: nn.Module) -> tuple[str, Any]:
+    from torch import nn
+
+    for name, module in blocks.named_modules():
+        if isinstance(module, nn.Embedding):
+            return name, module
+    raise ValueError("model: member-embedding needs a network with an embedding of words; take another attack")

@@ -1,0 +1,67 @@
+"""Member-loss: records with a small loss were trained on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.updates.members import confidence, last_models, probabilities, records
+
+
+class MemberLossOptions(BaseModel):
+    """Settings of `MemberLoss`."""
+
+    model_config = ConfigDict(extra="forbid")
+    unit: Literal["record", "group"] = Field(
+        "record", description="group: ask for people, by the mean over their records; the records must name them."
+    )
+
+
+@register
+class MemberLoss(Attack):
+    """Take a record for a member where the model's loss on it is small, as it is on what was learnt by heart.
+
+    The model is the last one seen: of each client's last update that on which the loss is least, the others' mean at a
+    participant's vantage, or the released one. Hard records look like strangers and easy strangers like members, which
+    is why the rates at few false positives are low; `member-shadow` calibrates.
+
+    References
+    ----------
+    Yeom, Giacomelli, Fredrikson, Jha, "Privacy Risk in Machine Learning: Analyzing the Connection to Overfitting",
+    CSF 2018; the threshold is theirs to choose, here all are scored.
+    """
+
+    name = "member-loss"
+    threat = ThreatModel(
+        vantage=(
+            Vantage.LINK,
+            Vantage.SERVER,
+            Vantage.PARTICIPANT,
+            Vantage.MALICIOUS_PARTICIPANT,
+            Vantage.RELEASE,
+        ),
+        sees=("global-model",),
+        knows=(Knows.ARCHITECTURE,),
+    )
+    targets = "member"
+    reads = "updates"
+    options = MemberLossOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Note the models and the records; there is nothing to learn."""
+        assert knowledge.training is not None
+        self._blocks, self._states = knowledge.network().blocks, last_models(knowledge.training)
+        self._x, self._y, people = records(knowledge)
+        if self.settings.unit == "group" and people is None:
+            raise ValueError("options.unit: the records name no people; set data.disjoint_by, or take unit = record")
+        self._people = people if self.settings.unit == "group" else None
+        self.report["models"] = len(self._states)
+
+    def guess(self, seen: Array) -> Array:
+        """Probabilities (n, 2) of the records."""
+        odds = confidence(self._blocks, self._states, self._x, self._y)
+        return probabilities(odds.max(0), self._people)

@@ -1,0 +1,147 @@
+"""Property inference: whether the data behind an update have a property that the task does not ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.updates.aggregation import Rule, join
+from adversary.attacks.updates.imitation import Imitation
+from adversary.attacks.updates.update_features import features
+
+if TYPE_CHECKING:
+    from adversary.attacks.harness.training import Update
+
+
+class PropertyOptions(BaseModel):
+    """Settings of `Property`."""
+
+    model_config = ConfigDict(extra="forbid")
+    learner: Literal["forest", "logistic"] = Field("forest", description="What tells the attacker's updates apart.")
+    pure: int = Field(2, ge=1, description="Updates a round that the attacker makes of the property alone.")
+    mixtures: tuple[float, ...] = Field(
+        (0.4, 0.6, 0.8), description="Shares of the property in its other updates that count as having it."
+    )
+    mixed: int = Field(2, ge=1, description="Updates a round of each mixture.")
+    without: int = Field(8, ge=1, description="Updates a round without the property.")
+    by_group: bool = Field(False, description="Make each update of one person's examples, where people are known.")
+    rule: Rule = Field("mean", description="How the server joins updates, for a participant: it imitates that, too.")
+    cut: float = Field(0.25, ge=0, lt=0.5, description="What the server's trimmed mean cuts off at either end.")
+    malicious: int = Field(1, ge=0, description="Participants that the server's Krum takes for malicious.")
+    tsne: bool = Field(True, description="Report where t-SNE puts the updates seen, for a drawing.")
+
+
+@register
+class Property(Attack):
+    """Tell from updates whether the data behind them have a property, by updates of the attacker's own making.
+
+    On each round's global model the attacker trains as a client does, on its own examples with the property, with some
+    of it, and without. A random forest (or logistic regression) learns to tell those updates apart and is asked about
+    the ones that were seen. A participant sees only the mean of all others, and makes such means: of one update with
+    the property, and the rest without; where the server takes no mean, it imitates the server's rule on those and on
+    its own update. A malicious participant's joint loss changes the models that all are made on; this attack is the
+    same.
+
+    An update that has none of the network's shapes, or no finite numbers, reads as zeros and is named in the report.
+
+    References
+    ----------
+    Melis, Song, De Cristofaro, Shmatikov, "Exploiting Unintended Feature Leakage in Collaborative Learning", S&P 2019,
+    algorithm 3; batches and forest as in csong27/property-inference-collaborative-ml.
+    """
+
+    name = "property"
+    threat = ThreatModel(
+        vantage=(Vantage.LINK, Vantage.SERVER, Vantage.PARTICIPANT, Vantage.MALICIOUS_PARTICIPANT),
+        sees=("global-model", "model-update"),
+        knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
+    )
+    targets = "attribute"
+    reads = "updates"
+    options = PropertyOptions
+
+    def fit(self, knowledge: Knowledge) -> None:
+        """Make updates on each model on which one was seen, and learn from them."""
+        seen, self._classes = knowledge.training, knowledge.classes
+        assert seen is not None
+        own = Imitation(knowledge, self.seed, by_group=self.settings.by_group)
+        # Where the server takes no mean, there is no telling one's own part from the others': the whole change is read.
+        ours = {one.round: one.delta for one in seen.own if self.settings.rule != "mean"}
+        made = [
+            (features(self._joined(own.updates(seen.models[number], value, share), ours.get(number))), value)
+            for number in sorted({one.round for one in seen.updates})
+            for value, share in self._batches(own.values)
+        ]
+        self._made, self._values = np.stack([row for row, _ in made]), np.array([value for _, value in made])
+        self._model = self._learnt(self._values)
+        blank = np.zeros_like(made[0][0])
+        whole = [replace(one, end=seen.models[one.round + 1]) if one.round in ours else one for one in seen.updates]
+        self._rows = {
+            (one.sender, one.round): features(one.delta) if _fits(one, own.shapes) else blank for one in whole
+        }
+        unread = [unit for unit, row in self._rows.items() if not row.any()]
+        self.report = {"updates_made": len(made), "features": len(blank), "unread": unread}
+        if self.settings.tsne and len(self._rows) > 4:
+            self.report["tsne"] = self._drawing()
+
+    def guess(self, seen: Array) -> Array:
+        """Probabilities (n, classes) for rows (n, 2) of sender and round."""
+        rows = np.stack([self._rows[int(sender), int(number)] for sender, number in seen])
+        guess = np.zeros((len(rows), self._classes), np.float32)
+        guess[:, self._model.classes_] = self._model.predict_proba(rows)
+        return guess
+
+    def permuted(self, rng: np.random.Generator) -> Property:
+        """The same learner after the same updates with their values dealt out at random."""
+        other = copy(self)
+        other._model = self._learnt(rng.permutation(self._values))
+        return other
+
+    def _batches(self, values: Sequence[int]) -> Iterator[tuple[int, float]]:
+        """The value of each update that is made on one model, and the share of its examples that have it."""
+        options = self.settings
+        for value in values[1:]:
+            yield from [(value, 1.0)] * options.pure
+            yield from [(value, share) for share in options.mixtures] * options.mixed
+        yield from [(0, 0.0)] * options.without
+
+    def _joined(self, others: list[dict[str, Array]], ours: dict[str, Array] | None) -> dict[str, Array]:
+        """What is seen of updates: their mean, or what the server makes of them together with the attacker's own."""
+        options = self.settings
+        rule: Rule = "mean" if ours is None else options.rule
+        return join([*others, ours] if ours else others, rule, cut=options.cut, malicious=options.malicious)
+
+    def _learnt(self, values: npt.NDArray[np.int64]) -> Any:
+        """What tells the updates made apart by these values."""
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        learner: Any = LogisticRegression(max_iter=1000)
+        if self.settings.learner == "forest":
+            learner = RandomForestClassifier(100, min_samples_leaf=5, min_samples_split=5, random_state=self.seed)
+        return make_pipeline(StandardScaler(), learner).fit(self._made, values)
+
+    def _drawing(self) -> dict[str, Any]:
+        """The updates seen in two dimensions: standardised, 30 principal components, t-SNE."""
+        from sklearn.decomposition import PCA
+        from sklearn.manifold import TSNE
+
+        rows = self._model[0].transform(np.stack(list(self._rows.values())))
+        kept = PCA(min(30, len(rows) - 1, rows.shape[1]), random_state=0).fit_transform(rows)
+        flat = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="random", random_state=0).fit_transform(kept)
+        return {"x": flat[:, 0].tolist(), "y": flat[:, 1].tolist(), "unit": [list(unit) for unit in self._rows]}
+
+
+def _fits(one: Update, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return {name: value.shape for name, value in one.end.items()} == shapes

@@ -1,0 +1,1 @@
+"""Decoders: captures to packets, streams, messages and tensors."""

@@ -1,0 +1,74 @@
+"""Capture files to TCP segments, streaming; several files are merged by time."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from adversary.tap.decode import ip, pcap
+from adversary.tap.decode.pcap import CaptureError, Packet
+
+Progress = Callable[[int], None]
+
+_PIECE = 1 << 20
+
+
+class Capture:
+    """One capture file. After its packets were read, `note` says what is wrong with it, or is "".
+
+    Raises
+    ------
+    CaptureError
+        The file is missing, empty or no capture.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.note = ""
+        self.packets_read = 0
+        try:
+            with path.open("rb") as file:
+                self._decoder = pcap.decoder(file.read(4))
+        except OSError as error:
+            raise CaptureError(f"{path}: cannot be read: {error.strerror}") from error
+        except CaptureError as error:
+            raise CaptureError(f"{path}: {error}") from None
+
+    def packets(self, progress: Progress) -> Iterator[Packet]:
+        """Yield the file's packets up to its end, or to where it breaks."""
+        with self.path.open("rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                try:
+                    for packet in self._decoder.feed(piece):
+                        self.packets_read += 1
+                        yield packet
+                except CaptureError as error:
+                    self.note = f"{error} (after {self.packets_read} packets)"
+                    return
+                progress(len(piece))
+        if self._decoder.pending():
+            self.note = f"is truncated in the middle of a packet (after {self.packets_read} packets)"
+        elif not self.packets_read:
+            self.note = "holds no packets"
+
+
+def segments(captures: Sequence[Capture], progress: Progress) -> Iterator[tuple[int, ip.Segment]]:
+    """Yield the TCP segments of all captures in order of time (each capture's own order is kept).
+
+    Yields
+    ------
+    tuple of int and Segment
+        The capture's number, and the segment; its data is only valid until the next is asked for.
+    """
+    sources = [_tagged(number, capture.packets(progress)) for number, capture in enumerate(captures)]
+    merged = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda item: item[1].time)
+    for number, packet in merged:
+        segment = ip.segment(packet)
+        if segment is not None:
+            yield number, segment
+
+
+def _tagged(number: int, packets: Iterator[Packet]) -> Iterator[tuple[int, Packet]]:
+    for packet in packets:
+        yield number, packet

@@ -1,0 +1,318 @@
+r"""Flower's Fleet API to model updates and global models.
+
+A Flower message crosses the wire as its metadata with a tree of object ids (PushMessages, PullMessages), and then
+object by object (PushObject, PullObject). An object is ``<Type> <child ids> <length>\0<body>``, its id the SHA-256
+of that. An object that the other side holds is not sent again, hence one store for all links and both directions.
+Source: flwr 1.39.0, `flwr/supercore/inflatable`, `flwr/app/message`; gRPC there, HTTP/1.1 from flwr 1.40.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from flwr.proto import fleet_pb2, message_pb2, recorddict_pb2
+from google.protobuf.message import DecodeError
+
+from adversary.tap.decode.observation import Kind, Observation
+from adversary.tap.decode.payload import PayloadError
+
+MAX_STORE = 512 << 20
+MAX_PENDING = 4096
+MAX_ARRAY = 1 << 30
+# Bytes of objects, each counted once, that incomplete messages keep from being forgotten.
+MAX_PINNED = 2 << 30
+MAX_REMEMBERED = 1 << 16
+
+_GRPC, _HTTP = "/flwr.proto.Fleet/", "/v1/fleet/"
+_ROUND = "server-round"
+
+Header = message_pb2.Metadata
+
+
+class _Object(NamedTuple):
+    type: str
+    children: list[str]
+    body: memoryview
+
+
+@dataclass
+class _Pending:
+    """A Flower message whose objects are still coming."""
+
+    kind: Kind
+    metadata: Header
+    root: str
+    missing: set[str]
+    call: str
+    time: float
+    objects: dict[str, bytes] = field(default_factory=dict)
+
+
+class Unfinished(NamedTuple):
+    """A Flower message that the captures do not hold whole; `client`: a node pushed it."""
+
+    call: str
+    client: bool
+    time: float
+    reason: str
+
+
+def call_name(method: str) -> str:
+    """The Fleet API's name of a gRPC method or an HTTP path ("PushObject"), "" if it is none."""
+    if method.startswith(_GRPC):
+        return method[len(_GRPC) :]
+    if method.startswith(_HTTP):
+        return "".join(word.capitalize() for word in method[len(_HTTP) :].split("-"))
+    return ""
+
+
+class FleetDecoder:
+    """Joins the Fleet API's calls, of all links, to tensors. Knows nothing of the transport.
+
+    Parameters
+    ----------
+    max_store : int
+        Bytes of objects that are remembered for messages yet to come; the least recently used go first.
+    """
+
+    def __init__(self, max_store: int = MAX_STORE) -> None:
+        self._max_store = max_store
+        self._store: OrderedDict[str, bytes] = OrderedDict()
+        self._stored = 0
+        self._pending: OrderedDict[str, _Pending] = OrderedDict()
+        self._pins: Counter[str] = Counter()
+        self._pinned = 0
+        self._dropped: list[_Pending] = []
+        self._waiting: dict[str, set[str]] = {}  # object id -> ids of messages that wait for it
+        self._rounds: OrderedDict[str, int] = OrderedDict()
+        self._done: OrderedDict[str, None] = OrderedDict()
+        self._handlers = {
+            ("PushMessages", True): self._push_messages,
+            ("PullMessages", False): self._pull_messages,
+            ("PushObject", True): self._push_object,
+            ("PullObject", False): self._pull_object,
+        }
+
+    def decodes(self, method: str) -> bool:
+        """Whether the method's messages take part in carrying tensors."""
+        return (name := call_name(method), True) in self._handlers or (name, False) in self._handlers
+
+    def feed(self, method: str, client: bool, data: bytes | bytearray, call: str, time: float) -> Iterator[Observation]:
+        """Yield the tensors of every Flower message that this request (`client`) or response completes.
+
+        Raises
+        ------
+        PayloadError
+            The bytes are not what the method promises.
+        """
+        handler = self._handlers.get((call_name(method), client))
+        if handler is None:
+            return
+        try:
+            yield from handler(bytes(data), call, time)
+        except (DecodeError, ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
+            raise PayloadError(f"is no {call_name(method)} of Flower's Fleet API: {_short(error)}") from error
+
+    def finish(self) -> Iterator[Unfinished]:
+        """Yield each Flower message whose objects never came."""
+        for pending in [*self._dropped, *self._pending.values()]:
+            reason = f"{len(pending.missing)} objects of a Flower message are missing from the captures"
+            yield Unfinished(pending.call, pending.kind is Kind.MODEL_UPDATE, pending.time, reason)
+
+    def _push_messages(self, data: bytes, call: str, time: float) -> Iterator[Observation]:
+        request = fleet_pb2.PushMessagesRequest.FromString(data)
+        yield from self._announce(Kind.MODEL_UPDATE, request, call, time)
+
+    def _pull_messages(self, data: bytes, call: str, time: float) -> Iterator[Observation]:
+        response = fleet_pb2.PullMessagesResponse.FromString(data)
+        yield from self._announce(Kind.GLOBAL_MODEL, response, call, time)
+
+    def _push_object(self, data: bytes, call: str, time: float) -> Iterator[Observation]:
+        yield from self._arrive(message_pb2.PushObjectRequest.FromString(data).object_content, time)
+
+    def _pull_object(self, data: bytes, call: str, time: float) -> Iterator[Observation]:
+        response = message_pb2.PullObjectResponse.FromString(data)
+        if response.object_available:
+            yield from self._arrive(response.object_content, time)
+
+    def _announce(
+        self,
+        kind: Kind,
+        body: fleet_pb2.PushMessagesRequest | fleet_pb2.PullMessagesResponse,
+        call: str,
+        time: float,
+    ) -> Iterator[Observation]:
+        for message, tree in zip(body.messages_list, body.message_object_trees, strict=False):
+            root = tree.object_id
+            if root in self._pending or root in self._done:
+                continue
+            pending = _Pending(kind, message.metadata, root, set(_ids(tree)), call, time)
+            for identity in list(pending.missing):
+                content = self._recall(identity)
+                if content is not None:
+                    self._pin(pending, identity, content)
+                else:
+                    self._waiting.setdefault(identity, set()).add(root)
+            self._pending[root] = pending
+            if not pending.missing:
+                yield from self._complete(pending, time)
+            elif len(self._pending) > MAX_PENDING:
+                self._drop(next(iter(self._pending)))
+
+    def _arrive(self, content: bytes, time: float) -> Iterator[Observation]:
+        identity = hashlib.sha256(content).hexdigest()
+        self._remember(identity, content)
+        for root in self._waiting.pop(identity, ()):
+            pending = self._pending[root]
+            self._pin(pending, identity, content)
+            if not pending.missing:
+                yield from self._complete(pending, time)
+        while self._pinned > MAX_PINNED:
+            self._drop(next(iter(self._pending)))
+
+    def _pin(self, pending: _Pending, identity: str, content: bytes) -> None:
+        pending.objects[identity] = content
+        pending.missing.discard(identity)
+        self._pins[identity] += 1
+        if self._pins[identity] == 1:
+            self._pinned += len(content)
+
+    def _unpin(self, pending: _Pending) -> None:
+        for identity, content in pending.objects.items():
+            self._pins[identity] -= 1
+            if not self._pins[identity]:
+                del self._pins[identity]
+                self._pinned -= len(content)
+
+    def _remember(self, identity: str, content: bytes) -> None:
+        if identity in self._store:
+            self._store.move_to_end(identity)
+            return
+        self._store[identity] = content
+        self._stored += len(content)
+        while self._stored > self._max_store:
+            _, old = self._store.popitem(last=False)
+            self._stored -= len(old)
+
+    def _recall(self, identity: str) -> bytes | None:
+        content = self._store.get(identity)
+        if content is not None:
+            self._store.move_to_end(identity)
+        return content
+
+    def _drop(self, root: str) -> None:
+        pending = self._pending.pop(root)
+        self._unpin(pending)
+        pending.objects.clear()
+        self._dropped.append(pending)
+        for identity in pending.missing:
+            waiting = self._waiting.get(identity, set())
+            waiting.discard(root)
+            if not waiting:
+                self._waiting.pop(identity, None)
+
+    def _complete(self, pending: _Pending, time: float) -> Iterator[Observation]:
+        del self._pending[pending.root]
+        self._unpin(pending)
+        _remember(self._done, pending.root, None)
+        objects = {identity: _parse(content) for identity, content in pending.objects.items()}
+        records = [objects[record] for child in objects[pending.root].children for record in objects[child].children]
+        metadata = pending.metadata
+        number = self._round(pending, records)
+        sequence = 0
+        for record in records:
+            if record.type != "ArrayRecord":
+                continue
+            for name, identity in json.loads(bytes(record.body)).items():
+                tensor = _array(objects[identity], objects)
+                sender = str(metadata.src_node_id)
+                yield Observation(pending.kind, tensor, name, sender, pending.call, sequence, time, number)
+                sequence += 1
+
+    def _round(self, pending: _Pending, records: list[_Object]) -> int | None:
+        """The round that an instruction states, or that the instruction of a reply stated."""
+        if pending.kind is Kind.MODEL_UPDATE:
+            return self._rounds.get(pending.metadata.reply_to_message_id)
+        for record in records:
+            if record.type == "ConfigRecord":
+                for item in recorddict_pb2.ConfigRecord.FromString(bytes(record.body)).items:
+                    if item.key == _ROUND and item.value.WhichOneof("value") in ("sint64", "uint64"):
+                        number = int(item.value.sint64 or item.value.uint64)
+                        _remember(self._rounds, pending.root, number)
+                        return number
+        return None
+
+
+def _remember(memory: OrderedDict[str, Any], key: str, value: object) -> None:
+    memory[key] = value
+    if len(memory) > MAX_REMEMBERED:
+        memory.popitem(last=False)
+
+
+def _ids(tree: message_pb2.ObjectTree) -> Iterator[str]:
+    """Every object id in a tree."""
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        yield node.object_id
+        nodes.extend(node.children)
+
+
+def _parse(content: bytes) -> _Object:
+    """Split an object's content into type, children and body, without a copy of the body."""
+    divider = content.find(b"\0")
+    kind, children, length = content[: max(divider, 0)].decode().split(" ")
+    body = memoryview(content)[divider + 1 :]
+    if len(body) != int(length):
+        raise ValueError("an object's length is not what its head says")
+    return _Object(kind, children.split(",") if children else [], body)
+
+
+def _array(array: _Object, objects: dict[str, _Object]) -> npt.NDArray[Any]:
+    """Put an array's chunks together; one copy if there are several, none for one."""
+    if array.type != "Array":
+        raise ValueError(f"an Array is expected where a {array.type[:40]} is")
+    described = json.loads(bytes(array.body))
+    if described["stype"] != "numpy.ndarray":
+        raise ValueError(f"an array is serialised as {described['stype']!r:.60}, not as numpy.ndarray")
+    chunks = [objects[array.children[int(index)]].body for index in described["arraychunk_ids"]]
+    if sum(map(len, chunks)) > MAX_ARRAY:
+        raise ValueError(f"an array is over {MAX_ARRAY} bytes")
+    return _npy(chunks[0] if len(chunks) == 1 else memoryview(b"".join(chunks)))
+
+
+def _npy(data: memoryview) -> npt.NDArray[Any]:
+    """A read-only view of the array in the bytes of an .npy file."""
+    if bytes(data[:6]) != b"\x93NUMPY" or data[6] not in (1, 2, 3):
+        raise ValueError("an array is not in numpy's format")
+    width = 2 if data[6] == 1 else 4
+    start = 8 + width + int.from_bytes(data[8 : 8 + width], "little")
+    if start > 65536 or start > len(data):
+        raise ValueError("an array's header is too long")
+    reader = io.BytesIO(data[8:start])
+    read = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
+    try:
+        shape, fortran, dtype = read(reader)
+    except Exception as error:
+        # numpy evaluates the header as a Python literal: hostile ones fail in more ways than it documents.
+        raise ValueError("an array's header is broken") from error
+    if dtype.hasobject:
+        raise ValueError("an array holds Python objects")
+    if len(data) - start != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+        raise ValueError(f"an array's bytes do not fit its shape {shape}")
+    values = np.frombuffer(data[start:], dtype) if len(data) > start else np.empty(0, dtype)
+    values = values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
+    values.flags.writeable = False
+    return values
+
+
+def _short(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:120]

@@ -1,0 +1,282 @@
+"""gRPC over HTTP/2: both directions of a connection to messages with their method.
+
+Source: the gRPC specification "PROTOCOL-HTTP2": a message is one flag byte (compressed or not), four bytes
+of length, then the bytes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from typing import NamedTuple
+
+from adversary.tap.decode.http2 import Data, HeaderBlock, Http2Side, Reset
+
+MAX_MESSAGE = 256 << 20
+MAX_CALLS = 1 << 14
+# Bytes of unfinished messages, of all calls and connections that share a `Budget`.
+MAX_UNFINISHED = 1 << 30
+# Responses that the capture shows before their request's headers wait for them, up to this much.
+MAX_WAITING = 64 << 20
+
+_WINDOW_BITS = {"gzip": 31, "deflate": 15}
+
+
+class Message(NamedTuple):
+    """One message. `client` tells who sent it, `size` is its length on the wire without the prefix.
+
+    `data` is None where the caller did not want this method's messages, or the call is not gRPC.
+    """
+
+    call: int
+    method: str
+    client: bool
+    sequence: int
+    time: float
+    size: int
+    data: bytes | bytearray | None
+
+
+class CallBroken(NamedTuple):
+    """One direction of a call cannot be decoded further; the connection's other calls go on."""
+
+    call: int
+    method: str
+    client: bool
+    time: float
+    reason: str
+
+
+Event = Message | CallBroken
+
+
+class _BrokenError(ValueError):
+    """A direction's bytes are no gRPC messages."""
+
+
+class Budget:
+    """How many bytes of unfinished messages are held."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
+class _Direction:
+    """The messages of one direction of one call."""
+
+    __slots__ = ("_body", "_flag", "_left", "_prefix", "_size", "encoding", "over", "plain", "sequence", "total")
+
+    def __init__(self) -> None:
+        self.encoding = "identity"
+        self.over = False
+        self.plain = False  # not gRPC: bytes are counted only
+        self.sequence = 0
+        self.total = 0
+        self._prefix = bytearray()
+        self._flag = self._size = 0
+        self._left = -1
+        self._body: bytearray | None = None
+
+    def feed(self, data: memoryview, wanted: bool) -> Iterator[tuple[int, bytes | bytearray | None]]:
+        """Yield size and bytes of each message that `data` completes."""
+        position, end = 0, len(data)
+        self.total += end
+        if self.plain:
+            return
+        while position < end or self._left == 0:
+            if self._left < 0:
+                take = min(5 - len(self._prefix), end - position)
+                self._prefix += data[position : position + take]
+                position += take
+                if len(self._prefix) == 5:
+                    self._start(wanted)
+                continue
+            take = min(self._left, end - position)
+            if self._body is not None:
+                self._body += data[position : position + take]
+            position += take
+            self._left -= take
+            if not self._left:
+                self._left = -1
+                yield self._size, self._finish()
+
+    def unfinished(self) -> int:
+        """Bytes that the message under way still lacks."""
+        return max(self._left, 0)
+
+    def held(self) -> int:
+        """Bytes of the message under way."""
+        return 0 if self._body is None else len(self._body)
+
+    def stop(self) -> None:
+        """Take no more bytes, and let go of those held."""
+        self.over = True
+        self._body = None
+
+    def _start(self, wanted: bool) -> None:
+        self._flag, self._size = self._prefix[0], int.from_bytes(self._prefix[1:])
+        self._prefix.clear()
+        if self._flag > 1:
+            raise _BrokenError(f"a message's flag is {self._flag}, neither 0 nor 1")
+        if self._size > MAX_MESSAGE:
+            raise _BrokenError(f"a message claims {self._size} bytes, over {MAX_MESSAGE}")
+        self._left = self._size
+        self._body = bytearray() if wanted else None
+
+    def _finish(self) -> bytes | bytearray | None:
+        body, self._body = self._body, None
+        return _decompress(body, self.encoding) if body is not None and self._flag else body
+
+
+class _Call:
+    __slots__ = ("method", "request", "response", "waiting")
+
+    def __init__(self) -> None:
+        self.method: str | None = None
+        self.request = _Direction()
+        self.response = _Direction()
+        self.waiting: list[Message] = []
+
+
+class GrpcConnection:
+    """Decoder of one connection.
+
+    Parameters
+    ----------
+    wanted : callable
+        Tells of a method ("/package.Service/Method") whether its messages' bytes are needed, or only sizes.
+    budget : Budget, optional
+        Shared by connections whose memory is bounded together.
+    """
+
+    def __init__(self, wanted: Callable[[str], bool] = lambda method: True, budget: Budget | None = None) -> None:
+        self._wanted = wanted
+        self._budget = budget or Budget()
+        self._http2 = {True: Http2Side(client=True), False: Http2Side(client=False)}
+        self._calls: dict[int, _Call] = {}
+        self._waiting = 0
+        self._silent = False
+
+    def feed(self, client: bool, time: float, data: memoryview) -> Iterator[Event]:
+        """Yield what the next bytes of one direction complete.
+
+        Raises
+        ------
+        ProtocolError
+            This direction is not HTTP/2 (any more).
+        """
+        for event in self._http2[client].feed(data):
+            if type(event) is Data:
+                yield from self._data(client, time, event)
+            elif type(event) is HeaderBlock:
+                yield from self._headers(client, time, event)
+            elif type(event) is Reset:
+                yield from self._close(event.stream, time)
+
+    def end(self, client: bool, time: float) -> Iterator[Event]:
+        """One direction is over: nothing can be joined with what it would still have said."""
+        self._silent = self._silent or client
+        for number in list(self._calls):
+            direction = self._direction(self._calls[number], client)
+            if direction.unfinished() and not direction.over:
+                yield self._broken(number, client, time, f"ends {direction.unfinished()} bytes before a message's end")
+            yield from self._finish(number, client, time)
+
+    def _headers(self, client: bool, time: float, event: HeaderBlock) -> Iterator[Event]:
+        call = yield from self._call(event.stream, time)
+        direction = self._direction(call, client)
+        headers = dict(event.headers)
+        if client and call.method is None:
+            call.method = headers.get(":path", "")
+            yield from self._release(call)
+        if "grpc-encoding" in headers:
+            direction.encoding = headers["grpc-encoding"]
+        if "content-type" in headers and not headers["content-type"].startswith("application/grpc"):
+            direction.plain = True
+        if event.end:
+            yield from self._finish(event.stream, client, time)
+
+    def _data(self, client: bool, time: float, event: Data) -> Iterator[Event]:
+        call = self._calls.get(event.stream)
+        if call is None:
+            call = yield from self._call(event.stream, time)
+        direction = call.request if client else call.response
+        if not direction.over:
+            before = direction.held()
+            try:
+                wanted = call.method is None or self._wanted(call.method)
+                for size, body in direction.feed(event.data, wanted):
+                    message = Message(event.stream, call.method or "", client, direction.sequence, time, size, body)
+                    direction.sequence += 1
+                    if call.method is None and not self._silent:
+                        self._wait(call, message)
+                    else:
+                        yield message
+                if self._budget.held + direction.held() - before > MAX_UNFINISHED:
+                    raise _BrokenError(f"more than {MAX_UNFINISHED} bytes of unfinished messages at once")
+            except _BrokenError as error:
+                direction.stop()
+                yield self._broken(event.stream, client, time, str(error))
+            self._budget.held += direction.held() - before
+        if event.end:
+            yield from self._finish(event.stream, client, time)
+
+    def _call(self, number: int, time: float) -> Generator[Event, None, _Call]:
+        """Find or open a call; a generator, because making room may end another."""
+        if number not in self._calls:
+            if len(self._calls) >= MAX_CALLS:
+                yield from self._close(next(iter(self._calls)), time)
+            self._calls[number] = _Call()
+        return self._calls[number]
+
+    def _direction(self, call: _Call, client: bool) -> _Direction:
+        return call.request if client else call.response
+
+    def _wait(self, call: _Call, message: Message) -> None:
+        self._waiting += message.size
+        if self._waiting > MAX_WAITING:
+            raise _BrokenError("its request's headers do not come")
+        call.waiting.append(message)
+
+    def _release(self, call: _Call) -> Iterator[Message]:
+        method = call.method or ""
+        for message in call.waiting:
+            self._waiting -= message.size
+            yield message._replace(method=method, data=message.data if self._wanted(method) else None)
+        call.waiting = []
+
+    def _finish(self, number: int, client: bool, time: float) -> Iterator[Event]:
+        """End one direction of a call, and the call if both are over."""
+        call = self._calls.get(number)
+        if call is None:
+            return
+        direction = self._direction(call, client)
+        if direction.plain and direction.total and not direction.over:
+            yield Message(number, call.method or "", client, 0, time, direction.total, None)
+        self._budget.held -= direction.held()
+        direction.stop()
+        if (call.request.over and call.response.over) or (self._silent and call.method is None):
+            yield from self._release(call)
+        if call.request.over and call.response.over:
+            del self._calls[number]
+
+    def _close(self, number: int, time: float) -> Iterator[Event]:
+        for client in (True, False):
+            yield from self._finish(number, client, time)
+
+    def _broken(self, number: int, client: bool, time: float, reason: str) -> CallBroken:
+        return CallBroken(number, self._calls[number].method or "", client, time, reason)
+
+
+def _decompress(body: bytearray, encoding: str) -> bytes:
+    """Undo a message's compression, never beyond `MAX_MESSAGE` bytes."""
+    if encoding not in _WINDOW_BITS:
+        raise _BrokenError(f"a message is compressed, by {encoding!r}, which is unknown")
+    stream = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        data = stream.decompress(body, MAX_MESSAGE)
+    except zlib.error as error:
+        raise _BrokenError(f"a compressed message is broken: {error}") from error
+    if not stream.eof:
+        raise _BrokenError(f"a compressed message is cut off, or over {MAX_MESSAGE} bytes")
+    return data

@@ -1,0 +1,199 @@
+"""Capture files to what crossed the wire, streaming: memory is bounded by the largest message."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from adversary.tap.decode import splithead, tcp
+from adversary.tap.decode.capture import Capture, Progress, segments
+from adversary.tap.decode.connection import Connection, Lost, Recognised
+from adversary.tap.decode.events import CallEnded, MessageSeen, Note, StreamEnded, StreamSeen, Transport
+from adversary.tap.decode.fleet import FleetDecoder
+from adversary.tap.decode.grpc import Budget, CallBroken, Message
+from adversary.tap.decode.observation import Observation
+from adversary.tap.decode.payload import PayloadError
+from adversary.tap.decode.traffic import bursts, traffic
+
+Event = StreamSeen | MessageSeen | Observation | CallEnded | StreamEnded | Note
+
+_log = logging.getLogger(__name__)
+
+
+def observations(paths: Sequence[Path | str]) -> Iterator[Observation]:
+    """Yield every tensor in the captures, in order of time.
+
+    Several captures are merged by time, so that what crossed one link helps to decode another (Flower does
+    not send again what the other side already holds). Losses and truncation are logged as warnings.
+
+    Raises
+    ------
+    CaptureError
+        A file is empty, missing or no capture.
+    """
+    for event in events(paths):
+        if isinstance(event, Observation):
+            yield event
+        elif isinstance(event, Note):
+            _log.warning("%s: %s", event.capture, event.reason)
+        elif isinstance(event, StreamEnded) and event.broken:
+            _log.warning("%s: %s", event.stream, event.reason)
+        elif isinstance(event, CallEnded):
+            _log.warning("%s %s: %s", event.call, event.method, event.reason)
+
+
+def events(
+    paths: Sequence[Path | str], *, tensors: bool = True, progress: Progress = lambda count: None
+) -> Iterator[Event]:
+    """Yield everything that the captures tell, in order of time.
+
+    Parameters
+    ----------
+    paths : sequence of Path or str
+        Captures, pcap or pcapng.
+    tensors : bool
+        False lists the messages with their sizes and decodes no tensor.
+    progress : callable
+        Called with the number of bytes, each time a piece of a file was read.
+
+    Raises
+    ------
+    CaptureError
+        A file is empty, missing or no capture.
+    """
+    captures = [Capture(Path(path)) for path in paths]
+    payloads = _Payloads(tensors)
+    readers = [_Reader(str(capture.path), payloads) for capture in captures]
+    for number, segment in segments(captures, progress):
+        yield from readers[number].feed(segment)
+    for reader, capture in zip(readers, captures, strict=True):
+        yield from reader.finish()
+        if capture.note:
+            yield Note(str(capture.path), capture.note)
+    yield from payloads.finish()
+
+
+class _Payloads:
+    """Messages to tensors; one for all captures, as links complete one another."""
+
+    def __init__(self, tensors: bool) -> None:
+        self._tensors = tensors
+        self._fleet = FleetDecoder()
+        self.budget = Budget()
+
+    def wanted(self, method: str) -> bool:
+        """Whether the method's messages are needed, or only their sizes."""
+        return self._tensors and (splithead.decodes(method) or self._fleet.decodes(method))
+
+    def decode(self, message: Message, call: str, sender: str) -> Iterator[Event]:
+        """Yield the tensors of one message, or why it has none."""
+        if message.data is None:
+            return
+        method, client, time = message.method, message.client, message.time
+        try:
+            if splithead.decodes(method):
+                for kind, tensor in splithead.tensors(method, client, message.data):
+                    yield Observation(kind, tensor, "", sender, call, message.sequence, time)
+            else:
+                yield from self._fleet.feed(method, client, message.data, call, time)
+        except PayloadError as error:
+            yield CallEnded(call, method, client, time, str(error))
+
+    def finish(self) -> Iterator[Event]:
+        """Yield what could not be completed."""
+        for pending in self._fleet.finish():
+            method = "/flwr.proto.Fleet/" + ("PushMessages" if pending.client else "PullMessages")
+            yield CallEnded(pending.call, method, pending.client, pending.time, pending.reason)
+
+
+class _Reader:
+    """The streams of one capture."""
+
+    def __init__(self, name: str, payloads: _Payloads) -> None:
+        self._name = name
+        self._payloads = payloads
+        self._reassembler = tcp.Reassembler()
+        self._streams: dict[int, _Stream] = {}
+
+    def feed(self, segment: tcp.Segment) -> Iterator[Event]:
+        """Decode one segment."""
+        for event in self._reassembler.feed(segment):
+            yield from self._tcp(event)
+
+    def finish(self) -> Iterator[Event]:
+        """End every stream that is still open."""
+        for event in self._reassembler.finish():
+            yield from self._tcp(event)
+
+    def _tcp(self, event: tcp.Chunk | tcp.Ended) -> Iterator[Event]:
+        number = event.stream.index
+        stream = self._streams.get(number)
+        if stream is None:
+            name = f"{self._name}#{number}"
+            stream = self._streams[number] = _Stream(name, event.stream.endpoints, self._payloads)
+        if type(event) is tcp.Chunk:
+            yield from stream.feed(event.side, event.time, event.data)
+        elif type(event) is tcp.Ended:
+            yield from stream.end(event)
+            if all(stream.over):
+                del self._streams[number]
+
+
+class _Stream:
+    """One TCP stream."""
+
+    def __init__(self, name: str, ends: tuple[str, str], payloads: _Payloads) -> None:
+        self._name = name
+        self._ends = ends
+        self._payloads = payloads
+        self._connection = Connection(payloads.wanted, payloads.budget)
+        self._recognised = False
+        self._bytes = [0, 0]
+        self._endings: list[tcp.Ended] = []
+        self._lost = ["", ""]
+        self.over = [False, False]
+
+    def feed(self, side: int, time: float, data: memoryview) -> Iterator[Event]:
+        """Decode the next bytes of one direction; after what cannot be decoded they are only counted."""
+        self._bytes[side] += len(data)
+        for event in self._connection.feed(side, time, data):
+            yield from self._translate(event)
+
+    def end(self, ended: tcp.Ended) -> Iterator[Event]:
+        """One direction is over."""
+        side, time = ended.side, ended.time
+        self.over[side] = True
+        for event in self._connection.end(side, time):
+            yield from self._translate(event)
+        # Which side is the client may still turn out: the ending of a silent side waits for that.
+        self._endings.append(ended)
+        if not self._recognised and all(self.over):
+            yield StreamSeen(self._name, *self._ends, Transport.OTHER, time)
+            self._recognised = True
+        if self._recognised:
+            yield from self._endings_seen()
+
+    def _endings_seen(self) -> Iterator[Event]:
+        for ended in self._endings:
+            side, lost = ended.side, self._lost[ended.side]
+            client, broken = side == self._connection.client, ended.broken or bool(lost)
+            yield StreamEnded(self._name, client, ended.time, lost or ended.reason, broken, self._bytes[side])
+        self._endings.clear()
+
+    def _translate(self, event: Recognised | Lost | Message | CallBroken) -> Iterator[Event]:
+        client = self._connection.client
+        if type(event) is Message:
+            call = f"{self._name}/{event.call}"
+            yield MessageSeen(call, event.method, event.client, event.sequence, event.time, event.size)
+            yield from self._payloads.decode(event, call, self._ends[client if event.client else 1 - client])
+        elif type(event) is CallBroken:
+            yield CallEnded(f"{self._name}/{event.call}", event.method, event.client, event.time, event.reason)
+        elif type(event) is Lost:
+            self._lost[event.side] = event.reason
+        elif type(event) is Recognised:
+            self._recognised = True
+            yield StreamSeen(self._name, self._ends[client], self._ends[1 - client], event.transport, event.time)
+
+
+__all__ = ["Event", "Observation", "bursts", "events", "observations", "traffic"]

@@ -1,0 +1,161 @@
+"""`python -m adversary inspect`: lists what captures hold."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+from adversary.tap.decode.events import Transport
+from adversary.tap.decode.pcap import CaptureError
+from adversary.tap.decode.read import events, traffic
+from adversary.tap.inspect.lowbits import LinksLowBits
+from adversary.tap.inspect.summary import Summary, capture_of
+
+_ROWS = 60
+_RECORDS = 400
+_PATIENCE = 2.0
+
+Row = TypeVar("Row")
+
+
+def main(captures: Sequence[Path], as_json: bool = False) -> int:
+    """List the captures on stdout, and return the exit status.
+
+    Returns
+    -------
+    int
+        0; 1 if a capture is truncated, broken or holds no packets (what was readable is listed first);
+        2 if one cannot be read at all.
+    """
+    try:
+        summary, each, hidden = _summarise(captures)
+        parts = [_part(path, part, hidden) for path, part in each.items()] if as_json else []
+    except CaptureError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if as_json:
+        print(json.dumps(summary.as_dict() | {"low_bits": hidden.findings(), "captures": parts}, indent=1))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        show(summary, console)
+        for line in hidden.lines():
+            console.print(line, markup=False, highlight=False)
+    for note in summary.notes:
+        print(note, file=sys.stderr)
+    return 1 if summary.notes else 0
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print the tables."""
+    if not summary.streams:
+        console.print("no TCP stream")
+        return
+    for table in (_streams(summary), _calls(summary), _tensors(summary)):
+        if table.row_count:
+            console.print(table)
+    for fault in summary.faults[:_ROWS]:
+        console.print(f"fault: {fault}", style="yellow", markup=False)
+    if summary.first is not None and summary.last is not None:
+        start = datetime.fromtimestamp(summary.first, UTC).isoformat(sep=" ", timespec="milliseconds")
+        console.print(f"{start} to +{summary.last - summary.first:.3f} s")
+
+
+def _streams(summary: Summary) -> Table:
+    table = _table("streams", ["stream", "client", "server", "transport"], ["up", "down", "seconds"])
+    table.add_column("ended")
+    for row in _first(table, list(summary.streams.values())):
+        reasons = {f"{ending['reason']}" for ending in row.endings}
+        seconds = f"{row.last - row.first:.3f}"
+        name = Path(row.stream).name
+        ends = "; ".join(sorted(reasons))
+        table.add_row(name, row.client, row.server, row.transport, _size(row.up), _size(row.down), seconds, ends)
+    return table
+
+
+def _calls(summary: Summary) -> Table:
+    columns = ["calls", "messages up", "bytes up", "messages down", "bytes down"]
+    table = _table("calls", ["method"], columns)
+    for row in _first(table, list(summary.methods.values())):
+        up, down = row.up, row.down
+        counts = (row.calls, up.messages, _size(up.bytes), down.messages, _size(down.bytes))
+        table.add_row(row.method or "(unknown: its request was not captured)", *map(str, counts))
+    return table
+
+
+def _tensors(summary: Summary) -> Table:
+    table = _table("tensors", ["kind", "layer", "shape", "dtype"], ["count", "bytes"])
+    for row in _first(table, list(summary.tensors.values())):
+        shape = "×".join(map(str, row.shape)) or "scalar"
+        table.add_row(row.kind, row.name, shape, row.dtype, str(row.count), _size(row.bytes))
+    return table
+
+
+def _table(title: str, left: list[str], right: list[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in left:
+        table.add_column(name, overflow="fold")
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _first(table: Table, rows: list[Row]) -> list[Row]:
+    """The rows that fit on a page; the title says so if there are more."""
+    if len(rows) > _ROWS:
+        table.caption = f"{len(rows) - _ROWS} more rows, see --json"
+    return rows[:_ROWS]
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def _part(path: Path, summary: Summary, low_bits: LinksLowBits) -> dict[str, Any]:
+    """One capture's share of the JSON; of a TLS link also its first records, as that is all it shows."""
+    encrypted = any(row.transport == Transport.TLS for row in summary.streams.values())
+    records = islice(traffic([path]), _RECORDS) if encrypted else ()
+    start = summary.first or 0.0
+    bursts = [{"time": record.time - start, "bytes": record.bytes, "up": record.up} for record in records]
+    own = {"low_bits": low_bits.findings(str(path)), "bursts": bursts}
+    return {"capture": str(path)} | summary.as_dict() | own
+
+
+def _summarise(captures: Sequence[Path]) -> tuple[Summary, dict[Path, Summary], LinksLowBits]:
+    """Read the captures, which complete one another, and count all and each; a bar appears after two seconds."""
+    total = sum(path.stat().st_size for path in captures if path.exists())
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("reading", total=total)
+    started = time.monotonic()
+
+    def progress(count: int) -> None:
+        bar.advance(task, count)
+        if not bar.live.is_started and time.monotonic() - started > _PATIENCE:
+            bar.start()
+
+    try:
+        whole, each = Summary(), {path: Summary() for path in captures}
+        parts, hidden = {str(path): part for path, part in each.items()}, LinksLowBits()
+        for event in events(captures, progress=progress):
+            whole.add_one(event)
+            parts[capture_of(event)].add_one(event)
+            hidden.add_one(event)
+        return whole, each, hidden
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -1,0 +1,1 @@
+"""Sources: a relay and a sniffer that record links."""

@@ -1,0 +1,128 @@
+"""Hold what a relay received until a thread of low priority has written it, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from adversary.tap.sources.record import Batch, Capture, CaptureError
+
+BLOCK = 1 << 20
+# 48 blocks of payload, with their headers and what connections hold back, stay below 64 MiB.
+MAX_BLOCKS = 48
+# As many are made in advance: a page's first use costs more than the copy into it.
+READY_BLOCKS = 8
+# Payloads of a few bytes must not pile up headers that outweigh the block.
+MAX_RECORDS = 4096
+# What is received is in the file this long after at the latest.
+DELAY_NS = 20_000_000
+_NICENESS = 10
+
+_Work = tuple[list[tuple[Capture, Batch]], memoryview]
+
+
+class Spool:
+    """Blocks of memory to receive into, handed to a writer thread when full or old.
+
+    Bytes are received straight into a block and written from there, so recording costs the relay's loop no copy and
+    no system call. When all blocks wait for the disk, `space` waits too: back-pressure on the senders.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        The files.
+    on_error : callable
+        Called in the writer's thread after `error` is set.
+    """
+
+    def __init__(self, captures: Sequence[Capture], on_error: Callable[[], None]) -> None:
+        self.error: CaptureError | None = None
+        self._captures = captures
+        self._on_error = on_error
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        # Last freed, first used: that block is still in the processor's cache.
+        self._free: queue.LifoQueue[memoryview] = queue.LifoQueue()
+        self._made = READY_BLOCKS + 1
+        for _ in range(READY_BLOCKS):
+            self._free.put(memoryview(bytearray(b"\1" * BLOCK)))
+        self._block = memoryview(bytearray(BLOCK))
+        self._used = 0
+        self._kept = 0
+        self._since = 0
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+        self._thread.start()
+
+    def space(self, size: int) -> memoryview:
+        """Return `size` bytes to receive into; what is kept of them is told to `keep`."""
+        if BLOCK - self._used < size:
+            self.hand_over(time.time_ns())
+        return self._block[self._used : self._used + size]
+
+    def keep(self, size: int) -> None:
+        """Keep the first `size` bytes of the last space until they are written."""
+        self._used += size
+        self._kept += 1
+
+    def hand_over_if_due(self, now: int, *, active: bool) -> bool:
+        """Hand over at `now` (ns) what has waited long enough or is much; return whether anything may still wait.
+
+        `active` says whether anything may have been received since the last call.
+        """
+        if not self._since:
+            self._since = now if active else 0
+            return active
+        if self._kept < MAX_RECORDS and now - self._since < DELAY_NS:
+            return True
+        self.hand_over(now)
+        return False
+
+    def hand_over(self, now: int) -> None:
+        """Give all that waits to the writer."""
+        batches = [(capture, capture.take(now)) for capture in self._captures]
+        work = [(capture, batch) for capture, batch in batches if batch.sizes]
+        self._since = self._kept = 0
+        if work:
+            self._work.put((work, self._block))
+            self._block = self._next_block()
+        self._used = 0
+
+    def close(self) -> None:
+        """Write all that waits, end the thread and close the files."""
+        self.hand_over(time.time_ns())
+        self._work.put(None)
+        self._thread.join()
+        for capture in self._captures:
+            capture.close()
+
+    def _next_block(self) -> memoryview:
+        with contextlib.suppress(queue.Empty):
+            return self._free.get_nowait()
+        if self._made == MAX_BLOCKS:
+            return self._free.get()
+        self._made += 1
+        return memoryview(bytearray(BLOCK))
+
+    def _run(self) -> None:
+        # The niceness of one thread: forwarding goes before recording where processors are short.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        while (item := self._work.get()) is not None:
+            work, block = item
+            for capture, batch in work:
+                self._write(capture, batch)
+            # The batch holds views of the block, which the next owner overwrites.
+            del work, item
+            self._free.put(block)
+
+    def _write(self, capture: Capture, batch: Batch) -> None:
+        if self.error is not None and self.error.path == capture.path:
+            return
+        try:
+            capture.write(batch)
+        except CaptureError as error:
+            self.error = error
+            self._on_error()

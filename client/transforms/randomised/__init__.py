@@ -1,0 +1,1 @@
+"""Transforms that add randomness to activations."""

@@ -1,0 +1,1 @@
+"""Transforms that change the precision of activations, and the malicious one that hides data there."""

@@ -1,0 +1,1 @@
+"""Transforms that train the encoder against a leak."""

@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from adversary.attacks.activations.decoders import DenseDecoder, LocalDecoder, fit_sides, subpixel, upsampling
+
+
+@pytest.mark.parametrize(
+    ("activation", "image", "factor"),
+    [
+        ((16, 14, 14), (1, 28, 28), 2),
+        ((32, 7, 7), (1, 28, 28), 4),
+        ((32, 4, 4), (1, 28, 28), None),
+        ((32, 1, 1), (1, 28, 28), None),
+        ((512,), (1, 28, 28), None),
+        ((8, 53, 53), (1, 105, 105), 2),
+        ((8, 26, 26), (1, 105, 105), 4),
+        ((16, 16, 16), (3, 32, 32), 2),
+        ((64, 32), (6, 128), 4),
+        ((64, 16), (6, 128), None),
+        ((4, 28, 28), (1, 28, 28), 1),
+        ((4, 14, 7), (1, 28, 28), None),
+    ],
+)
+def test_shapes_decide_the_decoder_and_both_give_the_image(activation, image, factor):
+    assert upsampling(activation, image) == factor
+    mean = torch.rand(image)
+    decoder = (
+        DenseDecoder(activation, image, 0.25, mean, 0.1)
+        if factor is None
+        else LocalDecoder(activation, image, factor, 0.25, mean)
+    )
+    assert decoder(torch.randn(3, *activation)).shape == (3, *image)
+
+
+def test_subpixel_in_one_dimension_is_torchs_in_two():
+    maps = torch.arange(2 * 6 * 5.0).view(2, 6, 5)
+    rows = maps.view(2, 2, 1, 3, 5).expand(2, 2, 3, 3, 5).reshape(2, 18, 1, 5)
+    square = torch.nn.functional.pixel_shuffle(rows, 3)
+    assert torch.equal(subpixel(maps, 3), square[:, :, 0])
+
+
+def test_sides_are_cropped_and_repeated_evenly():
+    row = torch.arange(1.0, 5).view(1, 1, 4)
+    assert fit_sides(row, torch.Size([2])).flatten().tolist() == [2, 3]
+    assert fit_sides(row, torch.Size([6])).flatten().tolist() == [1, 1, 2, 3, 4, 4]
+    assert fit_sides(row, torch.Size([4])) is row

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+
+from adversary.attacks.activations.probes import Probe, ProbeOptions, principal_axes
+from adversary.attacks.harness.knowledge import Knowledge
+
+RNG = np.random.default_rng(0)
+
+
+def pairs(n, width, classes, augmented=None):
+    attribute = RNG.integers(0, classes, n)
+    seen = RNG.standard_normal((n, width)).astype(np.float32)
+    seen[:, :classes] += 2 * np.eye(classes, dtype=np.float32)[attribute]
+    none = np.zeros(n, bool) if augmented is None else augmented
+    return Knowledge(seen, np.zeros((n, 1), np.float32), np.zeros(n, int), attribute, classes, none, 0)
+
+
+def fitted(known, **options):
+    probe = Probe(ProbeOptions(**options), 0)
+    probe.fit(known)
+    return probe
+
+
+def test_several_classes():
+    known = pairs(900, 40, 4)
+    probe = fitted(_take(known, slice(600)))
+    guess, truth = probe.guess(known.seen[600:]), known.attribute[600:]
+    assert guess.shape == (300, 4) and np.allclose(guess.sum(1), 1, atol=1e-5)
+    assert roc_auc_score(truth, guess, multi_class="ovr") > 0.9
+    assert len(probe.report["validation_log_loss"]) == 4
+
+
+def test_what_no_line_separates_is_the_perceptrons():
+    seen = RNG.standard_normal((1200, 2)).astype(np.float32)
+    attribute = (seen[:, 0] * seen[:, 1] > 0).astype(int)
+    known = Knowledge(seen, seen, attribute, attribute, 2, np.zeros(1200, bool), 0)
+    probe = fitted(_take(known, slice(900)))
+    assert probe.report["probe"] == "perceptron"
+    assert roc_auc_score(attribute[900:], probe.guess(seen[900:])[:, 1]) > 0.95
+    straight = fitted(_take(known, slice(900)), hidden=0).guess(seen[900:])[:, 1]
+    assert roc_auc_score(attribute[900:], straight) < 0.65
+
+
+def test_transformed_copies_are_left_out():
+    known = pairs(300, 10, 2, augmented=np.arange(300) >= 200)
+    known.attribute[200:] = 1 - known.attribute[200:]
+    assert np.array_equal(fitted(known).guess(known.seen), fitted(_take(known, slice(200))).guess(known.seen))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_few_rows_and_one_value_still_give_probabilities(n):
+    known = pairs(n, 3, 2)
+    known.attribute[:] = 1
+    np.testing.assert_array_equal(fitted(known).guess(known.seen), [[0, 1]] * n)
+
+
+@pytest.mark.parametrize(("n", "width"), [(50, 300), (300, 50)])
+def test_axes_are_the_principal_ones(n, width):
+    rows = RNG.standard_normal((n, width)) @ np.diag(RNG.uniform(0.1, 3, width))
+    rows = (rows - rows.mean(0)).astype(np.float32)
+    theirs = PCA(4).fit(rows).transform(rows)
+    ours = (rows @ principal_axes(rows, 4))[:, ::-1]
+    assert np.mean(ours**2) == pytest.approx(1, rel=1e-3)
+    correlation = np.corrcoef(ours.T, theirs.T)[:4, 4:]
+    np.testing.assert_allclose(np.abs(correlation), np.eye(4), atol=0.02)
+
+
+def _take(known, rows):
+    return Knowledge(
+        known.seen[rows], known.inputs[rows], known.labels[rows], known.attribute[rows], known.classes,
+        known.augmented[rows], 0,
+    )  # fmt: skip

@@ -1,0 +1,78 @@
+"""Inverting Gradients on small smooth pictures: one step, several local steps, batches."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from inversions import federate, run, smooth
+
+from adversary.attacks.gradients.gradient_matching import total_variation, victim
+from adversary.attacks.gradients.inverting_gradients import InvertingGradients, InvertingOptions
+from wireleak.common.measures.scores.matching import match
+
+LENET = {"name": "dlg-lenet-relu", "input_shape": (1, 12, 12), "classes": 4, "cut": 1}
+SMOOTH = LENET | {"name": "dlg-lenet"}
+
+
+def errors(guess, truth):
+    """Mean squared error of each input, matched."""
+    return np.square(guess[match(guess, truth)] - truth).mean((1, 2, 3))
+
+
+def test_one_picture_comes_back_from_a_network_with_relu():
+    x = smooth(1, 12, 1)
+    known = federate(LENET, x[None], np.array([[2]]))
+    found = run(attack := InvertingGradients(InvertingOptions(iterations=200, restarts=2, tv=1e-3), 0), known)
+    assert errors(found, x)[0] < 0.2 * np.square(x - x.mean()).mean()
+    assert attack.report["labels"] == [[2]] and attack.report["distance"][0] < 0.02
+
+
+def test_the_length_of_the_gradient_does_not_matter():
+    known = federate(SMOOTH, smooth(1, 12, 1)[None], np.array([[2]]))
+    (update,) = known.training.updates
+    longer = {name: value + 7 * (update.end[name] - value) for name, value in update.start.items()}
+    scaled = replace(known, training=replace(known.training, updates=(replace(update, end=longer),)))
+    attack = InvertingOptions(iterations=30)
+    one, other = (run(InvertingGradients(attack, 0), seen) for seen in (known, scaled))
+    assert np.square(one - other).mean() < 0.01 < np.square(one - one.mean()).mean()
+
+
+def test_several_local_steps_are_imitated():
+    x, y = smooth(2, 12, 3), np.array([0, 1])
+    known = federate(LENET, x[None], y[None], epochs=5, rate=1.0)
+    angles = []
+    for recipe in (known.recipe, replace(known.recipe, epochs=1)):
+        one = victim(known.training.updates[0], known.network(), recipe, 2)
+        made, sent = (
+            torch.cat([g.flatten() for g in all_])
+            for all_ in (one.imitate(*map(torch.from_numpy, (x, y))), one.gradients.values())
+        )
+        angles.append(1 - torch.cosine_similarity(made, sent, dim=0).item())
+    assert angles[0] < 1e-5 and angles[1] > 1e-3
+    one_picture = federate(SMOOTH, x[:1, None], y[:1, None], epochs=3)
+    found = run(InvertingGradients(InvertingOptions(iterations=120, tv=0), 0), one_picture)
+    assert errors(found, x[:1])[0] < 5e-3
+
+
+def test_a_batch_is_found_as_a_set():
+    x = smooth(2, 12, 5)
+    known = federate(SMOOTH, x[None], np.array([[0, 2]]))
+    options = InvertingOptions(iterations=150, tv=1e-4, labels="biases")
+    found = run(attack := InvertingGradients(options, 0), known)
+    assert found.shape == x.shape and attack.report["labels"] == [[0, 2]]
+    assert errors(found, x).max() < 5e-3
+
+
+def test_the_best_of_its_starts_is_kept_by_the_objective_alone():
+    known = federate(LENET, smooth(1, 12, 1)[None], np.array([[2]]))
+    few, many = (InvertingGradients(InvertingOptions(iterations=24, tv=0, restarts=n), 0) for n in (1, 4))
+    run(few, known), run(many, known)
+    assert many.report["distance"][0] <= few.report["distance"][0]
+
+
+def test_total_variation_is_the_mean_of_absolute_differences():
+    x = np.random.default_rng(0).random((2, 3, 5, 7))
+    expected = np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()
+    assert total_variation(torch.from_numpy(x)).item() == pytest.approx(expected)
+    assert total_variation(torch.rand(2, 9)).item() == 0

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.preprocessing import StandardScaler
+
+from adversary.attacks.harness import baselines as controls
+from adversary.attacks.harness.knowledge import Knowledge
+
+RNG = np.random.default_rng(0)
+
+
+def problem(n, width, outputs=5):
+    z = RNG.standard_normal((n, width)).astype(np.float32) * RNG.uniform(0.1, 5, width).astype(np.float32) + 3
+    x = (z @ RNG.standard_normal((width, outputs)) / width + RNG.standard_normal((n, outputs))).astype(np.float32)
+    return z, x
+
+
+def known(attribute, labels, augmented=None):
+    n = len(attribute)
+    inputs = np.arange(n * 4, dtype=np.float32).reshape(n, 1, 2, 2)
+    none = np.zeros(n, bool) if augmented is None else np.asarray(augmented)
+    attribute, labels = np.asarray(attribute), np.asarray(labels)
+    return Knowledge(np.zeros((n, 2), np.float32), inputs, labels, attribute, int(attribute.max()) + 1, none, 0)
+
+
+@pytest.mark.parametrize(("n", "width"), [(200, 12), (60, 90)])  # primal, dual
+@pytest.mark.parametrize("strength", [1e-3, 1.0])
+def test_ridge_is_scikit_learns(n, width, strength):
+    z, x = problem(n, width)
+    held = np.arange(n) < n // 5
+    ours = controls.ridge(z, x, held, (strength,))
+    scaler = StandardScaler().fit(z[~held])
+    theirs = Ridge(alpha=strength * (~held).sum()).fit(scaler.transform(z[~held]), x[~held])
+    expected = theirs.predict(scaler.transform(z[held]))
+    np.testing.assert_allclose(ours.guess(z[held]), expected, rtol=2e-3, atol=2e-3)
+    assert ours.error == pytest.approx(np.mean((expected - x[held]) ** 2), rel=1e-3)
+
+
+def test_ridge_takes_the_strength_that_is_best_on_held_out_rows():
+    z, x = problem(120, 60)
+    held = np.arange(120) < 30
+    strengths = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    chosen = controls.ridge(z, x, held, strengths)
+    errors = [controls.ridge(z, x, held, (strength,)).error for strength in strengths]
+    assert chosen.error == pytest.approx(min(errors)) and chosen.strength == strengths[int(np.argmin(errors))]
+
+
+def test_ridge_without_held_out_rows_and_with_dead_features():
+    z, x = problem(40, 6)
+    z[:, 2] = 0
+    assert np.isfinite(controls.ridge(z, x, np.zeros(40, bool)).guess(z)).all()
+
+
+def test_nearest_is_scikit_learns():
+    z, _ = problem(150, 7)
+    x, queries = RNG.random((150, 1, 3, 3)).astype(np.float32), problem(40, 7)[0]
+    scaler = StandardScaler().fit(z)
+    theirs = KNeighborsRegressor(1).fit(scaler.transform(z), x.reshape(150, -1))
+    expected = theirs.predict(scaler.transform(queries)).reshape(40, 1, 3, 3)
+    assert np.array_equal(controls.nearest(z, x, queries), expected)
+
+
+@pytest.mark.parametrize("n", [2, 3, 500])
+def test_derangement_moves_everything(n):
+    partner = controls.derangement(n, 0)
+    assert sorted(partner) == list(range(n)) and (partner != np.arange(n)).all()
+
+
+def test_mean_and_majority_know_no_copies():
+    one = known([0, 0, 1, 2], [0, 0, 0, 0], augmented=[False, False, False, True])
+    assert np.array_equal(controls.mean_input(one.without_copies(), 2)[1], one.inputs[:3].mean(0))
+    np.testing.assert_allclose(controls.majority(one.without_copies(), 2), [[2 / 3, 1 / 3, 0]] * 2)
+
+
+def test_conditional_majority_follows_the_answer():
+    one = known([0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1])
+    answers = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 0, 1]], np.float32)
+    # No input of the attacker's has the third label: the overall frequencies.
+    np.testing.assert_allclose(
+        controls.conditional_majority(one, answers), [[2 / 3, 1 / 3], [0, 1], [1 / 3, 2 / 3]], rtol=1e-6
+    )
+
+
+def test_permuted_keeps_the_pairs_and_the_marginal():
+    one = known(np.arange(100) % 3, np.zeros(100, int))
+    other = controls.permuted(one)
+    assert np.array_equal(np.bincount(other.attribute), np.bincount(one.attribute))
+    assert (other.attribute != one.attribute).any() and other.inputs is not None
+    assert np.array_equal(other.inputs, one.inputs)

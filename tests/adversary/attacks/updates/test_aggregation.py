@@ -1,0 +1,42 @@
+"""The attacker's imitation of a server beside Flower's own strategies."""
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum
+from flwr.supercore.task_identity import TaskIdentity
+
+from adversary.attacks.updates.aggregation import join
+
+RNG = np.random.default_rng(0)
+STRATEGIES = {
+    "mean": FedAvg(),
+    "median": FedMedian(),
+    "trimmed-mean": FedTrimmedAvg(beta=0.25),
+    "krum": Krum(num_malicious_nodes=1),
+}
+
+
+def _record(arrays):
+    return ArrayRecord({name: torch.from_numpy(value) for name, value in arrays.items()})
+
+
+@pytest.mark.parametrize("rule", STRATEGIES)
+@pytest.mark.parametrize("participants", [3, 4, 7])
+def test_flower_makes_the_same_of_the_same_updates(rule, participants):
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+    updates = [
+        {"a": RNG.standard_normal((4, 3)).astype(np.float32), "b": RNG.standard_normal(5).astype(np.float32)}
+        for _ in range(participants)
+    ]
+    replies = []
+    for one in updates:
+        asked = Message(RecordDict(), 1, "train")
+        content = RecordDict({"arrays": _record(one), "metrics": MetricRecord({"num-examples": 8})})
+        replies.append(Message(content, reply_to=asked))
+    theirs, _ = STRATEGIES[rule].aggregate_train(1, replies)
+    ours = join(updates, rule, cut=0.25, malicious=1)
+    assert list(ours) == ["a", "b"]
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name].numpy(), rtol=1e-5, atol=1e-6)

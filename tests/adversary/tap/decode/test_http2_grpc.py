@@ -1,0 +1,219 @@
+import gzip
+import zlib
+
+import pytest
+from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, RstStreamFrame
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adversary.tap.decode.grpc import MAX_MESSAGE, Budget, CallBroken, GrpcConnection, Message
+from adversary.tap.decode.http2 import PREFACE, Data, HeaderBlock, Http2Side, ProtocolError, looks_like_server
+
+
+def play(pieces, piece=None, wanted=lambda method: True):
+    connection = GrpcConnection(wanted)
+    found = []
+    for side, data in pieces:
+        for start in range(0, len(data), piece or len(data)):
+            part = data[start : start + (piece or len(data))]
+            found += connection.feed(side == 0, 0.0, memoryview(part))
+    for client in (True, False):
+        found += connection.end(client, 1.0)
+    return found
+
+
+def bodies(found):
+    return [(m.call, m.method, m.client, m.sequence, bytes(m.data)) for m in found if isinstance(m, Message)]
+
+
+@pytest.mark.parametrize("piece", [None, 1, 2, 11, 64])
+def test_messages_whatever_the_pieces(wire, piece):
+    http2 = wire.Http2()
+    pieces = [
+        *http2.opening(),
+        *http2.unary(1, "/a/B", b"question", b""),
+        *http2.unary(3, "/a/C", b"q" * 3000, b"answer"),
+    ]
+    assert bodies(play(pieces, piece)) == [
+        (1, "/a/B", True, 0, b"question"),
+        (1, "/a/B", False, 0, b""),
+        (3, "/a/C", True, 0, b"q" * 3000),
+        (3, "/a/C", False, 0, b"answer"),
+    ]
+
+
+def test_padding_pings_priority_and_continuation(wire):
+    http2 = wire.Http2()
+    opening = http2.opening()
+    _, request = http2.request(1, "/a/B")
+    block = request[9:]
+    first = HeadersFrame(1, block[:5])
+    first.flags.add("PRIORITY")
+    first.depends_on, first.stream_weight, first.exclusive = 0, 5, False
+    rest = ContinuationFrame(1, block[5:], flags=["END_HEADERS"])
+    body = wire.grpc_message(b"x" * 100)
+    pieces = [*opening, (0, first.serialize() + rest.serialize() + PingFrame(0, b"12345678").serialize())]
+    pieces += [(0, wire.data_frames(1, body, frame=30, pad=7, end=True))]
+    assert bodies(play(pieces, 3)) == [(1, "/a/B", True, 0, b"x" * 100)]
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_compressed_messages(wire, encoding, pack):
+    http2 = wire.Http2()
+    data = wire.grpc_message(pack(b"hello" * 50), 1) + wire.grpc_message(b"plain")
+    pieces = [*http2.opening(), http2.request(1, "/a/B", **{"grpc-encoding": encoding}), (0, wire.data_frames(1, data))]
+    assert [body for *_, body in bodies(play(pieces))] == [b"hello" * 50, b"plain"]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x02\0\0\0\1x", "flag is 2"),
+        (b"\x00" + (MAX_MESSAGE + 1).to_bytes(4), "claims"),
+        (b"\x01\0\0\0\5hello", "unknown"),
+    ],
+)
+def test_hostile_messages_end_their_call_alone(wire, data, reason):
+    http2 = wire.Http2()
+    pieces = [*http2.opening(), http2.request(1, "/a/B"), (0, wire.data_frames(1, data + b"\0" * 40, end=True))]
+    pieces += http2.unary(3, "/a/C", b"fine", b"too")
+    found = play(pieces)
+    assert [(e.call, e.client) for e in found if isinstance(e, CallBroken)] == [(1, True)]
+    assert reason in next(e.reason for e in found if isinstance(e, CallBroken))
+    assert bodies(found) == [(3, "/a/C", True, 0, b"fine"), (3, "/a/C", False, 0, b"too")]
+
+
+def test_a_gzip_bomb_is_refused(wire, monkeypatch):
+    monkeypatch.setattr("adversary.tap.decode.grpc.MAX_MESSAGE", 10_000)
+    http2 = wire.Http2()
+    bomb = wire.grpc_message(gzip.compress(bytes(10_001)), 1)
+    pieces = [*http2.opening(), http2.request(1, "/a/B", **{"grpc-encoding": "gzip"}), (0, wire.data_frames(1, bomb))]
+    assert "over 10000 bytes" in next(e.reason for e in play(pieces) if isinstance(e, CallBroken))
+
+
+def test_unfinished_messages_of_many_calls_are_bounded_together(wire, monkeypatch):
+    monkeypatch.setattr("adversary.tap.decode.grpc.MAX_UNFINISHED", 5000)
+    http2, budget = wire.Http2(), Budget()
+    connection = GrpcConnection(budget=budget)
+    pieces = http2.opening()
+    for stream in range(1, 41, 2):
+        pieces += [http2.request(stream, "/a/B"), (0, wire.data_frames(stream, wire.grpc_message(bytes(900))[:-1]))]
+    found = [event for side, data in pieces for event in connection.feed(side == 0, 0.0, memoryview(data))]
+    assert len(found) == 15 and all("unfinished" in event.reason for event in found)
+    assert budget.held <= 5000
+    for client in (True, False):
+        list(connection.end(client, 0.0))
+    assert budget.held == 0
+
+
+def test_a_response_that_the_capture_shows_first_waits_for_its_method(wire):
+    http2 = wire.Http2()
+    exchange = [*http2.opening(), *http2.unary(1, "/a/B", b"question", b"answer")]
+    swapped = [p for p in exchange if p[0] == 1] + [p for p in exchange if p[0] == 0]
+    assert sorted(bodies(play(swapped))) == sorted(bodies(play(exchange)))
+
+
+def test_responses_whose_requests_were_not_captured_have_no_method(wire):
+    http2 = wire.Http2()
+    exchange = [p for p in [*http2.opening(), *http2.unary(1, "/a/B", b"question", b"answer")] if p[0] == 1]
+    assert bodies(play(exchange)) == [(1, "", False, 0, b"answer")]
+
+
+def test_unwanted_methods_are_counted(wire):
+    http2 = wire.Http2()
+    found = play([*http2.opening(), *http2.unary(1, "/a/B", b"question", b"")], wanted=lambda method: False)
+    assert [(m.method, m.client, m.size, m.data) for m in found] == [("/a/B", True, 8, None), ("/a/B", False, 0, None)]
+
+
+def test_http2_that_is_not_grpc_is_one_message_a_direction(wire):
+    http2 = wire.Http2()
+    pieces = [
+        *http2.opening(),
+        http2.headers(0, 1, [(":method", "POST"), (":path", "/x"), ("content-type", "text/html")]),
+    ]
+    pieces += [(0, wire.data_frames(1, b"<p>" * 500, end=True))]
+    assert [(m.method, m.size, m.data) for m in play(pieces)] == [("/x", 1500, None)]
+
+
+def test_reset_ends_a_call_and_its_unfinished_message_is_told_at_the_end(wire):
+    http2 = wire.Http2()
+    half = wire.data_frames(1, wire.grpc_message(b"x" * 100)[:50])
+    pieces = [*http2.opening(), http2.request(1, "/a/B"), (0, half)]
+    assert [e.reason for e in play(pieces)] == ["ends 55 bytes before a message's end"]
+    pieces.append((0, RstStreamFrame(1, 8).serialize()))
+    assert play(pieces) == []
+
+
+def test_a_broken_header_block_says_that_the_recording_must_start_with_the_connection(wire):
+    http2 = wire.Http2()
+    http2.request(1, "/a/B")
+    _, later = http2.request(3, "/a/B")
+    side = Http2Side(client=False)
+    with pytest.raises(ProtocolError, match="start with the connection"):
+        list(side.feed(memoryview(later)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n" + bytes(30),
+        PREFACE + b"\xff\xff\xff\x04\0\0\0\0\0",
+        PREFACE + HeadersFrame(1, b"\x82").serialize() + PingFrame(0).serialize(),
+        PREFACE + ContinuationFrame(1, b"\x82", flags=["END_HEADERS"]).serialize(),
+    ],
+)
+def test_broken_connections_are_refused(data):
+    with pytest.raises(ProtocolError):
+        list(Http2Side(client=True).feed(memoryview(data)))
+
+
+@given(st.booleans(), st.lists(st.binary(max_size=60), max_size=8))
+def test_random_bytes_raise_only_protocol_errors(preface, parts):
+    side, connection = Http2Side(client=False), GrpcConnection()
+    parts = [PREFACE, *parts] if preface else parts
+    for decoder in (side.feed, lambda data: connection.feed(True, 0.0, data)):
+        try:
+            for part in parts:
+                list(decoder(memoryview(part)))
+        except ProtocolError:
+            pass
+
+
+frame = st.builds(
+    lambda kind, flags, stream, body: len(body).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + body,
+    st.integers(0, 11),
+    st.integers(0, 255),
+    st.integers(0, 3),
+    st.binary(max_size=50),
+)
+
+
+@given(st.lists(st.tuples(st.booleans(), frame), max_size=12))
+def test_random_frames_raise_only_protocol_errors(frames):
+    connection = GrpcConnection()
+    list(connection.feed(True, 0.0, memoryview(PREFACE)))
+    lost = set()
+    for client, data in frames:
+        if client not in lost:
+            try:
+                list(connection.feed(client, 0.0, memoryview(data)))
+            except ProtocolError:
+                lost.add(client)
+    for client in (True, False):
+        list(connection.end(client, 0.0))
+
+
+def test_data_passes_without_a_copy(wire):
+    side = Http2Side(client=False)
+    whole = memoryview(wire.data_frames(1, b"abc" * 100, frame=500))
+    (event,) = side.feed(whole)
+    assert isinstance(event, Data) and event.data.obj is whole.obj
+
+
+def test_a_servers_settings_are_recognised(wire):
+    http2 = wire.Http2()
+    assert looks_like_server(http2.opening()[1][1])
+    assert looks_like_server(b"\0\0") is None
+    assert not looks_like_server(b"\0\0\5\4\0\0\0\0\0")
+    (event,) = Http2Side(client=False).feed(memoryview(http2.response(1)[1]))
+    assert isinstance(event, HeaderBlock) and (":status", "200") in event.headers

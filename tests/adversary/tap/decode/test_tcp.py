@@ -1,0 +1,149 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adversary.tap.decode import tcp
+from adversary.tap.decode.ip import segment
+from adversary.tap.decode.pcap import Packet
+
+
+def play(packets, link=101):
+    """Bytes of every (stream, side), and how each ended; side 0 is the one on port 40000."""
+    reassembler = tcp.Reassembler()
+    data, ends = {}, {}
+
+    def take(events):
+        for event in events:
+            key = event.stream.index, int(not event.stream.endpoints[event.side].endswith(":40000"))
+            if isinstance(event, tcp.Chunk):
+                assert key not in ends
+                data[key] = data.get(key, b"") + bytes(event.data)
+            else:
+                assert key not in ends
+                ends[key] = event.reason, event.broken
+
+    for number, packet in enumerate(packets):
+        found = segment(Packet(float(number), link, memoryview(packet), len(packet)))
+        take(reassembler.feed(found))
+    take(reassembler.finish())
+    return data, ends
+
+
+PIECES = [(0, bytes(range(256)) * 9), (1, b"answer" * 300), (0, b"more" * 500)]
+UP, DOWN = b"".join(d for s, d in PIECES if s == 0), b"".join(d for s, d in PIECES if s == 1)
+
+
+def test_in_order(wire):
+    data, ends = play(wire.conversation(PIECES))
+    assert data == {(0, 0): UP, (0, 1): DOWN}
+    assert ends == {(0, 0): ("closed", False), (0, 1): ("closed", False)}
+
+
+@given(st.data())
+def test_any_order_with_duplicates(wire, data):
+    packets = wire.conversation(PIECES, segment=200)
+    order = data.draw(st.permutations(range(len(packets))))
+    again = data.draw(st.lists(st.sampled_from(range(len(packets))), max_size=10))
+    data, ends = play([packets[k] for k in [*order, *again]])
+    assert data == {(0, 0): UP, (0, 1): DOWN}
+    assert not any(broken for _, broken in ends.values())
+
+
+@given(st.integers(1, 3000), st.lists(st.tuples(st.integers(0, len(UP) - 1), st.integers(1, 800)), max_size=20))
+def test_overlapping_retransmissions(wire, size, overlaps):
+    packets = wire.conversation([(0, UP)], segment=size, ends=False)
+    for number, (start, length) in enumerate(overlaps):
+        extra = wire.ipv4(wire.CLIENT, wire.SERVER, 101 + start, 0, 16, UP[start : start + length])
+        packets.insert(3 + (number * 7) % len(packets), extra)
+    data, _ = play(packets)
+    assert data[0, 0] == UP
+
+
+@given(st.data())
+def test_a_lost_segment_ends_its_direction_and_no_other(wire, data):
+    packets = wire.conversation(PIECES, segment=300)
+    carrying = [k for k, packet in enumerate(packets) if len(packet) > 40]
+    gone = data.draw(st.sampled_from(carrying))
+    side = 0 if packets[gone][15] == 1 else 1
+    data, ends = play(packets[:gone] + packets[gone + 1 :])
+    whole = (UP, DOWN)[side]
+    assert whole.startswith(data.get((0, side), b"")) and len(data.get((0, side), b"")) < len(whole)
+    assert ends[0, side] == (f"{len(packets[gone]) - 40} bytes are missing from the capture", True)
+    assert data[0, 1 - side] == (UP, DOWN)[1 - side]
+    assert ends[0, 1 - side] == ("closed", False)
+
+
+def test_a_lost_last_segment_is_noticed_without_a_fin(wire):
+    packets = wire.conversation([(0, b"a" * 100)], segment=60, ends=False)
+    packets.append(wire.ipv4(wire.SERVER, wire.CLIENT, 2**32 - 49, 201, 16))
+    del packets[4]
+    _, ends = play(packets)
+    assert ends[0, 0] == ("39 bytes are missing from the capture", True)
+
+
+def test_a_stream_without_its_beginning(wire):
+    packets = wire.conversation([(0, UP), (1, DOWN)])[5:]
+    data, ends = play(packets)
+    assert UP.endswith(data[0, 0]) and len(data[0, 0]) == len(UP) - 2000
+    assert data[0, 1] == DOWN
+    assert not ends[0, 0][1]
+
+
+def test_sequence_numbers_wrap(wire):
+    data, _ = play(wire.conversation([(0, UP), (1, DOWN)], isn=(2**32 - 1000, 2**32 - 1)))
+    assert data == {(0, 0): UP, (0, 1): DOWN}
+
+
+def test_reset_ends_both_directions(wire):
+    packets = wire.conversation([(0, b"abc")], ends=False)
+    packets.append(wire.ipv4(wire.SERVER, wire.CLIENT, 2**32 - 49, 104, 4))
+    data, ends = play(packets)
+    assert data == {(0, 0): b"abc"}
+    assert ends == {(0, 0): ("reset", False), (0, 1): ("reset", False)}
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_same_ports_again_are_another_stream(wire, ends):
+    first = wire.conversation([(0, b"first")], ends=ends)
+    second = wire.conversation([(0, b"second"), (1, b"two")], isn=(900_000, 5))
+    data, _ = play([*first, first[0], *second])
+    assert data == {(0, 0): b"first", (1, 0): b"second", (1, 1): b"two"}
+
+
+def test_what_is_held_is_bounded(wire, monkeypatch):
+    monkeypatch.setattr(tcp, "MAX_HELD", 5000)
+    packets = wire.conversation([(0, b"x" * 20_000)], ends=False)
+    del packets[3]
+    reassembler = tcp.Reassembler()
+    ended = []
+    for number, packet in enumerate(packets):
+        found = segment(Packet(float(number), 101, memoryview(packet), len(packet)))
+        ended += [event for event in reassembler.feed(found) if isinstance(event, tcp.Ended)]
+        assert reassembler._held <= 6000
+    assert [(event.reason, event.broken) for event in ended] == [("1000 bytes are missing from the capture", True)]
+
+
+def test_many_streams_are_forgotten_oldest_first(wire, monkeypatch):
+    monkeypatch.setattr(tcp, "MAX_STREAMS", 50)
+    reassembler = tcp.Reassembler()
+    ended = 0
+    for port in range(1000, 1400):
+        packet = wire.ipv4(("10.0.0.1", port), wire.SERVER, 1, 0, 2)
+        events = reassembler.feed(segment(Packet(0.0, 101, memoryview(packet), len(packet))))
+        ended += sum(event.reason == "more than 50 streams at once" for event in events)
+        assert len(reassembler._sides) <= 102
+    assert ended > 500
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 300), st.integers(0, 63), st.binary(max_size=40)), max_size=60))
+def test_random_segments_never_raise(wire, segments):
+    packets = []
+    for up, sequence, flags, payload in segments:
+        ends = (wire.CLIENT, wire.SERVER) if up else (wire.SERVER, wire.CLIENT)
+        packets.append(wire.ipv4(*ends, sequence, sequence, flags, payload))
+    reassembler = tcp.Reassembler()
+    for packet in packets:
+        for _ in reassembler.feed(segment(Packet(0.0, 101, memoryview(packet), len(packet)))):
+            pass
+    list(reassembler.finish())
+    assert reassembler._held == 0

@@ -1,0 +1,40 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from adversary.tap.decode.observation import Kind
+from adversary.tap.decode.read import observations
+
+
+def run(*argv):
+    return subprocess.run(
+        [sys.executable, "-m", "adversary", "extract", *map(str, argv)], capture_output=True, text=True, check=False
+    )
+
+
+def test_rows_are_the_captured_tensors_in_order(captures, tmp_path):
+    out = tmp_path / "z.npz"
+    paths = [captures["plaintext"]["device"]]
+    done = run("--kind", "activation", "--output", out, *paths)
+    assert done.returncode == 0, done.stderr
+    sent = [seen.tensor for seen in observations(paths) if seen.kind is Kind.ACTIVATION]
+    with np.load(out) as stored:
+        np.testing.assert_array_equal(stored["activation"], np.concatenate(sent))
+
+
+@pytest.mark.parametrize("kind", ["label", "activation-gradient"])
+def test_a_kind_that_is_not_there_is_one_line(captures, tmp_path, kind):
+    done = run("--kind", kind, "--output", tmp_path / "z.npz", *[captures["plaintext"]["device"]])
+    assert done.returncode == 2
+    assert (
+        done.stderr.strip() == f"extract: --kind: the captures hold no {kind}; `wireleak inspect` lists what they hold"
+    )
+    assert not (tmp_path / "z.npz").exists()
+
+
+def test_an_unknown_kind_lists_the_known(captures, tmp_path):
+    done = run("--kind", "secret", "--output", tmp_path / "z.npz", captures["plaintext"]["device"])
+    assert done.returncode == 2
+    assert "--kind: no kind called 'secret'; choose from activation" in done.stderr

@@ -1,0 +1,17 @@
+import pytest
+import torch
+
+from wireleak.lab.data.text import BUCKETS
+
+
+@pytest.fixture
+def texts():
+    """Makes texts of such lengths: word numbers (n, 12), 0 behind the last."""
+
+    def make(*lengths):
+        x = torch.zeros(len(lengths), 12)
+        for row, length in enumerate(lengths):
+            x[row, :length] = torch.randint(1, BUCKETS + 1, (length,))
+        return x
+
+    return make

@@ -1,0 +1,252 @@
+"""`wireleak audit`: a network of the user's own, cut, served, tapped, attacked and compared."""
+
+import csv
+import json
+import os
+import random
+import re
+import shlex
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord
+
+from server.updates import with_dtypes_of
+from wireleak.common.models import load_arrays
+from wireleak.common.models.training import Training
+from wireleak.lab.audit.audit import Request, Subject, examine, numbers, study_toml
+from wireleak.lab.audit.cost import Cost
+from wireleak.lab.audit.readings import WordsRead, words_read
+from wireleak.lab.audit.report import AttributeLeak, CutRow, Reconstruction, count, verdict
+from wireleak.lab.data import DataError
+from wireleak.lab.report.boards import Score
+from wireleak.lab.report.charts.audit_chart import leakage_chart
+from wireleak.lab.study.schema import Study, StudyError
+
+ROOT = Path(__file__).resolve().parents[4]
+MODEL = f"{ROOT / 'examples' / 'audit_model.py'}:make"
+TEXTS = f"{ROOT / 'examples' / 'audit_model.py'}:make_text"
+MOODS = {"glad": ["good", "great", "joy", "nice"], "sad": ["bad", "awful", "pain", "gloomy"]}
+PETS = {"cat": ["purr", "kitten", "meow"], "dog": ["bark", "puppy", "leash"]}
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Texts whose mood is the task and whose pet is private."""
+    path = tmp_path_factory.mktemp("texts") / "texts.csv"
+    rng = random.Random(0)
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "mood", "pet", "same"])
+        for _ in range(1500):
+            mood, pet = rng.choice(list(MOODS)), rng.choice(list(PETS))
+            words = [rng.choice(MOODS[mood]), rng.choice(PETS[pet]), rng.choice(PETS[pet])]
+            words += rng.sample(["the", "a", "of", "and", "to", "in", "it", "was", "for", "on", "with", "as"], 8)
+            rng.shuffle(words)
+            table.writerow([" ".join(words), mood, pet, "all"])
+    return path
+
+
+def test_the_audit_is_a_study_that_can_be_run_again():
+    subject = examine(Request(MODEL, "digits", attributes=("slant",), cuts=(1, 4), seeds=2))
+    study = Study.model_validate(tomllib.loads(study_toml(subject, "audit-make")))
+    assert [(one.name, one.cut, one.title) for one in study.variants] == [
+        ("cut-1", 1, "Cut 1, after stem"),
+        ("cut-4", 4, "Cut 4, after stages_2"),
+    ]
+    assert study.model.name == MODEL and study.seeds == (0, 1)
+    assert {(one.name, one.targets) for one in study.attacks} >= {
+        ("inversion", ("input",)),
+        ("inverse-network", ("input",)),
+        ("rmle", ("input",)),
+        ("attributes", ("slant",)),
+    }
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 64, 65, 66])
+def test_no_client_trains_on_a_last_batch_of_one(count):
+    """Batch normalisation refuses a single example."""
+    batches = [len(rows) for rows in Training(1, 32, 0.01, (0, 1)).batches(count)]
+    assert sum(batches) == count and all(32 <= size <= 33 for size in batches[:-1])
+    assert min(batches) > 1 or count == 1
+
+
+def test_by_default_up_to_six_cuts_from_the_first_to_the_last_are_audited():
+    assert examine(Request(MODEL, "digits")).cuts == (1, 2, 3, 4)
+    assert examine(Request(MODEL, "digits", quick=True)).cuts == (1, 3, 4)
+
+
+def test_words_are_guessed_where_they_are_mixed(texts):
+    subject = examine(Request(TEXTS, str(texts), task="mood", attributes=("pet",), options=("length=12",)))
+    assert subject.is_text and subject.dataset.input_shape == (12,)
+    uses = {one["name"]: one for one in tomllib.loads(study_toml(subject, "a"))["attacks"]}
+    assert set(uses) == {"attributes", "word-set"} and subject.network.activation_shape(1)[0] == 12
+    assert "cut-1" not in uses["word-set"]["variants"] and f"cut-{subject.cuts[-1]}" in uses["word-set"]["variants"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"cuts": (9,)}, StudyError, r"--cuts: the network cannot be cut at 9; choose from 1 \(after stem\), 2"),
+        ({"attributes": ("colour",)}, DataError, "colour"),
+        ({"task": "colour"}, DataError, "colour"),
+        ({"data": "nowhere"}, DataError, "--data: 'nowhere' is no data set, folder or .csv file"),
+        ({"data": "nowhere.csv"}, DataError, "--data: no file .*nowhere.csv"),
+        ({"data": "."}, DataError, "--task: name the column"),
+        ({"model": MODEL.replace(":make", ":Net")}, StudyError, "the factory .*:Net failed: TypeError"),
+        ({"model": MODEL.replace("_model", "_none")}, StudyError, "no file"),
+        ({"model": "torch.nn:Identity"}, StudyError, r"answers \(2, 1, 28, 28\) to 2 inputs"),
+        ({"options": ("size",)}, StudyError, "--option: 'size' is not \"name=value\""),
+        ({"options": ("size=3",)}, DataError, "no option called 'size'"),
+    ],
+)
+def test_a_users_mistake_is_one_line(change, error, message):
+    with pytest.raises(error, match=message) as caught:
+        examine(replace(Request(MODEL, "digits"), **change))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_attribute_with_one_class_is_refused(texts):
+    with pytest.raises((StudyError, DataError), match=r"same (has one class|holds one value)"):
+        examine(Request(TEXTS, str(texts), task="mood", attributes=("same",)))
+
+
+def test_cuts_are_numbers():
+    assert numbers("1, 3") == (1, 3)
+    with pytest.raises(StudyError, match="--cuts: '1;3' is no list of numbers"):
+        numbers("1;3")
+
+
+def test_words_are_read_where_one_vector_a_word_crosses():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(30, 5)).astype(np.float32)
+    own, theirs = rng.integers(0, 30, (40, 6)), rng.integers(0, 30, (20, 6))
+    read = words_read(table[own], own, table[theirs], theirs)
+    assert read.share == 1.0 and read.n == (theirs > 0).sum() and read.majority < 0.2
+    noise = words_read(rng.normal(size=(40, 6, 5)), own, rng.normal(size=(20, 6, 5)), theirs)
+    assert noise.share < 0.2
+    assert words_read(table[own].mean(1), own, table[theirs].mean(1), theirs) is None
+
+
+def test_an_average_keeps_the_count_of_batch_normalisation_whole():
+    """Flower averages every array as floats; a count that comes back as float64 would have every client dropped."""
+    model = ArrayRecord({"count": Array(np.array(3, np.int64)), "weight": Array(np.ones(2, np.float32))})
+    averaged = ArrayRecord({"count": Array(np.array(4.6)), "weight": Array(np.full(2, 0.5, np.float32))})
+    kept = with_dtypes_of(model, averaged)
+    assert {name: (one.dtype, tuple(one.shape)) for name, one in kept.items()} == {
+        "count": ("int64", ()),
+        "weight": ("float32", (2,)),
+    }
+    assert kept["count"].numpy() == 5
+
+
+def score(measure, value, half=0.01, target="input", cut=1):
+    return Score(
+        *("s", f"cut-{cut}", "plaintext", "gateway", "inversion", target, measure, value),
+        *(value - half, value + half, 100, "", 1, None, ((0, value),)),
+    )
+
+
+def row(cut, mse, auc, half=0.01, floats=100):
+    leak = AttributeLeak("age", score("auc", auc, half, "age", cut), 0.5, 0.5, None)
+    rebuilt = Reconstruction("inversion", score("mse", mse, half / 10, cut=cut), 0.1, None)
+    cost = Cost(floats, 4 * floats, 2_000_000, 12_345)
+    return CutRow(cut, f"layer{cut}", cost, 4.0 * floats, 0.9 + cut / 100, 0.5, rebuilt, None, (leak,))
+
+
+def test_the_verdict_names_the_cut_that_leaks_least_and_its_cost():
+    said = verdict([row(1, 0.01, 0.95), row(2, 0.08, 0.6), row(3, 0.05, 0.9)])
+    assert said[0].startswith("Cut 2 (after layer2) leaks least: the best reconstruction (inversion) explains 20.0")
+    assert "12.3 k parameters, spends 2.0 M FLOPs and sends 100 floats (400 B)" in said[0]
+    assert "accuracy is 92.0" in said[0] and "best of all cuts: 93.0" in said[0]
+    assert len(said) == 1
+    assert verdict([row(1, 0.01, 0.95)])[0].startswith("Cut 1 (after layer1): the best reconstruction")
+
+
+def test_the_verdict_admits_what_intervals_do_not_tell_and_what_parts_tell_otherwise():
+    alike = verdict([row(1, 0.080, 0.60, half=0.2), row(2, 0.081, 0.61, half=0.2)])
+    assert "cannot be told from" in alike[1]
+    mixed = verdict([row(1, 0.09, 0.80), row(2, 0.02, 0.60)])
+    assert mixed[0].startswith("Cut 1") and "Of age alone, Cut 2 (after layer2) gives away less." in mixed
+
+
+def test_of_texts_the_words_found_count_beyond_the_commonest():
+    found = Reconstruction("word-set", score("words-found", 0.44), 0.30, None)
+    assert found.explained == pytest.approx(0.14 / 0.70) and found.is_text
+    said = verdict([replace(row(1, 0.1, 0.9), reconstruction=found)])
+    assert "the best reconstruction (word-set) finds 20.0\u00a0% of the words that the commonest leave" in said[0]
+
+
+def test_a_text_cut_whose_words_have_no_place_says_so():
+    bare = [replace(one, reconstruction=None) for one in (row(1, 0.1, 0.9), row(2, 0.1, 0.8))]
+    said = verdict([replace(bare[0], words=WordsRead(0.99, 0.1, 500)), bare[1]])
+    assert said[0].startswith("Cut 2") and "only which words a text holds was guessed" in said[1]
+    assert "Nothing was attacked" in verdict([replace(bare[0], attributes=())])[0]
+
+
+def test_the_chart_stands_by_itself():
+    chart = str(leakage_chart([row(1, 0.01, 0.95, floats=2000), row(2, 0.08, 0.6)]))
+    assert chart.count("<circle") == 3 and "8.0 kB" in chart and "http" not in chart
+    assert str(leakage_chart([row(1, 0.01, 0.95)])).startswith("<svg")
+
+
+def test_numbers_are_written_as_people_read_them():
+    assert [count(one) for one in (12, 999, 1234, 2.5e6, 7e11)] == ["12", "999", "1.2 k", "2.5 M", "700 G"]
+
+
+@pytest.mark.study
+def test_the_example_of_the_help_audits_the_example_network(tmp_path, wireleak):
+    shown = wireleak("audit", "--help", cwd=tmp_path, env=os.environ | {"COLUMNS": "200"}).stdout
+    line = re.search(r"Example: wireleak (.+)", shown)[1].strip()
+    done = wireleak(*shlex.split(line), "--attributes", "slant", "--out", tmp_path / "runs", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    run = (tmp_path / "runs" / "audit-make-latest").resolve()
+    found = json.loads((run / "audit.json").read_text())
+    first, middle, last = found["cuts"]
+    assert [one["floats"] for one in found["cuts"]] == [6272, 1568, 64]
+    assert first["flops"] < middle["flops"] < last["flops"] and first["accuracy"] > 0.6
+    assert first["reconstruction"]["explained"] > 0.9 > 0.6 > last["reconstruction"]["explained"]
+    assert first["bytes_sent"] > 4 * 6272
+    assert first["attributes"]["slant"]["auc"] > 0.8 and first["attributes"]["slant"]["v_information"]["bits"] > 0.1
+    assert found["verdict"][0].startswith("Cut 4 (after stages_2) leaks least")
+    page = (run / "audit.html").read_text()
+    assert "<svg" in page and "Cut 4" in page
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    assert "audit: what each cut costs" in done.stdout and str(run / "audit.html") in done.stdout
+    saved = load_arrays(run / "cut-4-seed0" / "server" / "checkpoints" / "encoder-2.safetensors")
+    counts = {str(one.dtype): int(one.max()) for name, one in saved.items() if name.endswith("num_batches_tracked")}
+    # Each client counts its batches in three epochs; rounds average the counts by examples, and round them.
+    sizes = [len(np.load(run / "cut-4-seed0" / f"client-{client}" / "train.npz")["y"]) for client in range(2)]
+    steps = [3 * -(-size // 32) for size in sizes]
+    once = round(np.average(steps, weights=sizes))
+    assert counts == {"int64": round(np.average([once + own for own in steps], weights=sizes))}
+
+
+@pytest.mark.study
+def test_a_text_network_is_audited(tmp_path, texts, wireleak):
+    asked = ("--task", "mood", "--attributes", "pet", "--option", "length=12", "--cuts", "1,3", "--quick")
+    done = wireleak("audit", TEXTS, "--data", texts, *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "runs" / "audit-make-text-latest" / "audit.json").read_text())
+    first, last = found["cuts"]
+    assert first["words"]["share"] > 0.9 and last["words"] is None and first["reconstruction"] is None
+    assert last["reconstruction"]["measure"] == "words-found" and last["reconstruction"]["by"] in (
+        "word-set",
+        "nearest",
+    )
+    assert first["attributes"]["pet"]["auc"] > 0.8
+
+
+def test_a_mistake_on_the_command_line_is_one_line(tmp_path, wireleak):
+    done = wireleak("audit", MODEL, "--data", "digits", "--cuts", "7", cwd=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    assert "--cuts: the network cannot be cut at 7" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_subjects_name_their_blocks():
+    subject = examine(Request(MODEL, "digits"))
+    assert isinstance(subject, Subject) and [subject.block(cut) for cut in subject.network.cuts][-1] == "stages_2"

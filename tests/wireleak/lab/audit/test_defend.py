@@ -1,0 +1,109 @@
+"""`wireleak defend`: what it tries, what it says, and mistakes as one line. The whole command runs in tests/studies."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+
+import pytest
+from typer.testing import CliRunner
+
+from wireleak.cli import app
+from wireleak.lab.audit.audit import Request, examine
+from wireleak.lab.audit.defend import Scale, percent, settings, study_toml, verdict
+from wireleak.lab.report.defences import Comparison, Point, Spread
+from wireleak.lab.study.schema import Study, StudyError
+
+MODEL = "examples/audit_model.py:make"
+
+
+def point(name, lost, gained, leak=(0.6, 0.55, 0.65), defence="x"):
+    rest = {"attacker": "a", "own": "", "device_seconds": 0.0, "bytes": 0.0, "guarantee": ""}
+    spreads = {
+        "accuracy": Spread(0.9, 0.89, 0.91),
+        "leak": Spread(*leak),
+        "lost": Spread(*lost),
+        "gained": Spread(*gained),
+    }
+    return Point(variant=name, title=name, defence=defence, strength=math.nan, **spreads, **rest)
+
+
+def compared(*points, seeds=3):
+    none = point("none", (0, 0, 0), (0, 0, 0), (0.9, 0.88, 0.92), "none")
+    return Comparison("slant", "AUC", 0.5, ("a", "b"), seeds, (none, *points))
+
+
+def test_the_verdict_names_the_greatest_reduction_within_the_budget():
+    cheap = point("cheap", (0.01, 0.0, 0.02), (0.1, 0.05, 0.15))
+    better = point("better", (0.015, 0.01, 0.02), (0.2, 0.1, 0.3))
+    dear = point("dear", (0.3, 0.2, 0.4), (0.4, 0.3, 0.5))
+    unsure = point("unsure", (0.0, 0.0, 0.0), (0.3, -0.1, 0.7))
+    said = verdict(compared(cheap, better, dear, unsure), 0.02)
+    assert said.startswith("slant: better lowers the strongest attacker's AUC by 0.200 [0.100, 0.300] to 0.600")
+    assert "what is left may still be too much" in said
+    assert said.endswith("It is the pick of 4 settings on these victims: part of it may be luck.")
+    assert "the pick" not in verdict(compared(better), 0.02) and "is not shown" not in said
+    loose = point("loose", (0.01, -0.5, 0.5), (0.2, 0.1, 0.3))
+    assert "That it costs at most 2 points of accuracy is not shown" in verdict(compared(loose), 0.02)
+    assert verdict(compared(cheap, dear), 0.5).startswith("slant: dear lowers")
+
+
+def test_what_is_not_shown_is_not_said():
+    unsure = point("unsure", (0.0, 0.0, 0.0), (0.3, -0.1, 0.7))
+    assert "no defence is shown to lower the leak" in verdict(compared(unsure), 0.02)
+    lone = point("lone", (0.0, math.nan, math.nan), (0.3, math.nan, math.nan))
+    assert "one seed cannot show it; give --seeds 3" in verdict(compared(lone, seeds=1), 0.02)
+
+
+@pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("2 %", 0.02), ("0.02", 0.02), ("0", 0.0)])
+def test_budgets(text, share):
+    assert percent(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-1%", "100%", "2"])
+def test_no_budgets(text):
+    with pytest.raises(StudyError, match=r"^--budget: "):
+        percent(text)
+
+
+@pytest.fixture
+def subject(monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.chdir(Path(__file__).parents[4])
+    return examine(Request(MODEL, "digits", attributes=("slant", "thickness"), seeds=2))
+
+
+@pytest.mark.parametrize("protect", ["slant", None])
+def test_the_study_it_writes_is_one_and_its_transforms_exist(subject, protect):
+    from client.__main__ import app as client
+
+    study = Study.model_validate(tomllib.loads(study_toml(subject, "defend-make", 4, protect)))
+    assert study.variants[0].defence == "none" and study.seeds == (0, 1)
+    assert len({variant.name for variant in study.variants}) == len(study.variants) > 8
+    assert sum(attack.name == "ladder" for attack in study.attacks) == 4
+    steps = [step.model_dump() for variant in study.variants for step in variant.transforms]
+    told = json.loads(CliRunner().invoke(client, ["transforms", json.dumps(steps)]).stdout)
+    assert {name for step in told for name in step["private"]} == ({"slant"} if protect else set())
+
+
+def test_noise_is_measured_by_the_activations_own_scale():
+    tried = {title: step["options"] for title, step in settings(Scale(norm=8.0, floats=16), None, quick=True)}
+    assert tried["noise, half of the signal"] == {"clip": 8.0, "sigma": 1.0}
+    assert tried["noise, twice the signal"] == {"clip": 8.0, "sigma": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--protect", "height"], "--protect: no attribute 'height'; choose from"),
+        (["--budget", "much"], "--budget: 'much' is no share"),
+        (["--cut", "99"], "cannot be cut at 99"),
+        (["--attributes", "height"], "height"),
+    ],
+)
+def test_mistakes_are_one_line(subject, tmp_path, arguments, says):
+    done = CliRunner().invoke(app, ["defend", MODEL, "--data", "digits", "--out", str(tmp_path), *arguments])
+    assert done.exit_code == 2 and says in done.stderr and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,321 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from wireleak.lab.launch import federation as module
+from wireleak.lab.launch import runner
+from wireleak.lab.launch.bundle import write_app
+from wireleak.lab.launch.certificates import Authority
+from wireleak.lab.launch.federation import Federation, Node, free_ports
+from wireleak.lab.launch.processes import Launcher, LaunchError
+
+pytest.importorskip("flwr")
+
+PROJECT = """
+[project]
+name = "tiny"
+version = "1.0.0"
+description = "adds one to a vector"
+license = "Apache-2.0"
+dependencies = []
+[tool.flwr.app]
+publisher = "test"
+[tool.flwr.app.components]
+serverapp = "tiny.server:app"
+clientapp = "tiny.client:app"
+[tool.flwr.app.config]
+out = ""
+rounds = 1
+timeout = 60
+fail = false
+"""
+CLIENT = """
+import os, pathlib, subprocess, time
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+app = ClientApp()
+
+@app.train()
+def train(message, context):
+    folder = pathlib.Path(str(context.node_config["folder"]))
+    if context.node_config.get("hang"):
+        child = subprocess.Popen(["sleep", "300"])
+        (folder / "hanging").write_text(f"{os.getpid()} {child.pid} ")
+        time.sleep(300)
+    values = [value + 1 for value in message.content["arrays"].to_numpy_ndarrays()]
+    content = {"arrays": ArrayRecord(values), "metrics": MetricRecord({"num-examples": 1})}
+    return Message(RecordDict(content), reply_to=message)
+"""
+SERVER = """
+import json, pathlib
+import numpy as np
+from flwr.app import ArrayRecord
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import FedAvg
+app = ServerApp()
+
+@app.main()
+def main(grid, context):
+    config = context.run_config
+    if config["fail"]:
+        raise RuntimeError("asked to fail")
+    strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=2, min_available_nodes=2)
+    start = ArrayRecord([np.zeros(3, np.float32)])
+    result = strategy.start(grid, start, num_rounds=config["rounds"], timeout=config["timeout"])
+    values = result.arrays.to_numpy_ndarrays()[0].tolist()
+    pathlib.Path(config["out"]).write_text(json.dumps(values))
+"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "tiny").mkdir()
+    (folder / "pyproject.toml").write_text(PROJECT)
+    for name, code in (("__init__", ""), ("client", CLIENT), ("server", SERVER)):
+        (folder / "tiny" / f"{name}.py").write_text(textwrap.dedent(code))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    with Launcher(log=tmp_path_factory.mktemp("zygote") / "zygote.log") as launcher:
+        yield launcher
+
+
+@pytest.fixture
+def launcher(forks):
+    yield forks
+    # A test's dead must not be found by the next one.
+    for process in forks.processes:
+        process.essential = False
+
+
+def nodes(folder, count=2, **config):
+    return [Node(f"client-{i}", {"folder": str(folder), **config}) for i in range(count)]
+
+
+def wait_for(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def test_a_run_over_tls_with_homes_of_its_own(launcher, app, tmp_path):
+    folder = tmp_path / "a run"
+    tls = Authority(folder / "tls").server()
+    with Federation(launcher, folder, nodes(folder), tls=tls, app=app) as federation:
+        federation.start_superlink()
+        federation.start_nodes()
+        for rounds in (1, 2):
+            federation.run_app({"out": str(folder / "out.json"), "rounds": rounds}, 60)
+            assert json.loads((folder / "out.json").read_text()) == [rounds] * 3
+        with pytest.raises(LaunchError, match="the ServerApp ended with status 1: RuntimeError: asked to fail"):
+            federation.run_app({"fail": True}, 60)
+        pids = [process.pid for process in launcher.processes if process.poll() is None]
+        assert len(pids) == 4
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    events = [json.loads(line) for line in federation.events.read_text().splitlines()]
+    messages = [event for event in events if event["task"] == "flwr-clientapp"]
+    assert len(messages) == 2 * 3
+    # An import of torch and Flower alone takes 3 CPU-seconds or more.
+    assert max(event["cpu"] for event in messages) < 1
+    assert len(list(folder.glob("flower/*/apps/*"))) == 3
+    assert not (Path.home() / ".flwr" / "apps" / "test.tiny.1.0.0").exists()
+
+
+@pytest.mark.study
+def test_a_node_killed_in_a_round_ends_neither_round_nor_run_but_the_superlink_does(launcher, app, tmp_path):
+    roles = [*nodes(tmp_path), Node("client-2", {"folder": str(tmp_path), "hang": True})]
+    with Federation(launcher, tmp_path, roles, app=app) as federation:
+        federation.start_superlink()
+        federation.start_nodes()
+
+        def kill():
+            wait_for(lambda: (tmp_path / "hanging").exists(), 60)
+            federation.node("client-2").send_signal(signal.SIGKILL)
+            hanging = int((tmp_path / "hanging").read_text().split()[0])
+            wait_for(lambda: not psutil.pid_exists(hanging), 10)
+            ends.append(time.monotonic())
+
+        ends = []
+        killer = threading.Thread(target=kill)
+        killer.start()
+        federation.run_app({"out": str(tmp_path / "out.json"), "timeout": 90}, 120)
+        assert ends, "the ClientApp outlived its node"
+        # Not the round's 90 s: the silent node is given up.
+        assert time.monotonic() - ends[0] < 40
+        killer.join()
+        assert json.loads((tmp_path / "out.json").read_text()) == [1.0] * 3
+        federation._superlink.send_signal(signal.SIGKILL)
+        with pytest.raises(LaunchError, match="superlink was killed by SIGKILL"):
+            federation.run_app({"out": str(tmp_path / "out.json")}, 60)
+
+
+def test_the_death_of_all_nodes_ends_the_run(launcher, app, tmp_path):
+    with Federation(launcher, tmp_path, nodes(tmp_path, hang=True), app=app) as federation:
+        federation.start_superlink()
+        federation.start_nodes()
+        for node in ("client-0", "client-1"):
+            federation.node(node).send_signal(signal.SIGKILL)
+        with pytest.raises(LaunchError, match="every client has died; client-1 was killed by SIGKILL"):
+            federation.run_app({"out": str(tmp_path / "out.json")}, 60)
+
+
+def test_a_taken_port_is_left_to_its_owner(launcher, app, tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as owner:
+        taken = owner.getsockname()[1]
+        offers = [[taken, free_ports(1)[0]], [free_ports(1)[0], taken]]
+        monkeypatch.setattr(module, "free_ports", lambda count: offers.pop(0) if offers else free_ports(count))
+        with Federation(launcher, tmp_path, nodes(tmp_path), app=app) as federation:
+            assert not federation.start_superlink().endswith(f":{taken}")
+            assert offers == []
+            offers.append([taken, 0])
+            federation.start_nodes()
+            launcher.check()
+
+
+def test_a_superlink_that_cannot_start_says_why(launcher, app, tmp_path):
+    identity = Authority(tmp_path / "tls").server()
+    identity.key.write_text("no key")
+    federation = Federation(launcher, tmp_path, nodes(tmp_path), tls=identity, app=app)
+    with federation, pytest.raises(LaunchError, match="superlink ended with status"):
+        federation.start_superlink()
+
+
+def test_a_quote_in_a_path_is_refused_by_name(launcher, app, tmp_path):
+    federation = Federation(launcher, tmp_path, [Node("client-0", {"config": 'a"b'})], app=app)
+    with pytest.raises(LaunchError, match="config: Flower takes no quote"):
+        federation.start_nodes()
+
+
+LAB = """
+import sys
+from pathlib import Path
+from wireleak.lab.launch.federation import Federation, Node
+from wireleak.lab.launch.processes import Launcher
+folder = Path(sys.argv[1])
+roles = [Node(f"client-{i}", {"folder": str(folder), "hang": True}) for i in range(2)]
+with Launcher() as launcher, Federation(launcher, folder, roles, app=Path(sys.argv[2])) as federation:
+    federation.start_superlink()
+    federation.start_nodes()
+    federation.run_app({"out": "none", "rounds": 1}, 60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "limit"), [pytest.param(signal.SIGKILL, 5, id="kill"), pytest.param(signal.SIGINT, 8, id="ctrl-c")]
+)
+def test_no_process_of_a_federation_outlives_the_lab(number, limit, app, tmp_path):
+    lab = subprocess.Popen([sys.executable, "-c", LAB, str(tmp_path), str(app)], stderr=subprocess.DEVNULL)
+    try:
+        hanging = tmp_path / "hanging"
+        wait_for(lambda: hanging.exists() and hanging.read_text().endswith(" "), 60)
+        # Fork server, SuperLink, 2 SuperNodes, runner, ServerApp, 2 ClientApps that have a child each.
+        wait_for(lambda: len(psutil.Process(lab.pid).children(recursive=True)) >= 9, 20)
+        family = psutil.Process(lab.pid).children(recursive=True)
+        assert {int(pid) for pid in hanging.read_text().split()} <= {process.pid for process in family}
+        os.kill(lab.pid, number)
+        _, alive = psutil.wait_procs(family, timeout=limit)
+        assert alive == []
+    finally:
+        lab.kill()
+        lab.wait()
+
+
+@pytest.mark.study
+def test_flowers_own_mode_does_the_same_and_leaves_nothing(launcher, app, tmp_path):
+    with Federation(launcher, tmp_path, nodes(tmp_path), app=app, isolation="subprocess") as federation:
+        federation.start_superlink()
+        federation.start_nodes()
+        federation.run_app({"out": str(tmp_path / "out.json")}, 120)
+        assert json.loads((tmp_path / "out.json").read_text()) == [1.0] * 3
+        with pytest.raises(LaunchError, match=r"the ServerApp failed: .*asked to fail"):
+            federation.run_app({"fail": True}, 120)
+        family = psutil.Process(launcher._zygote.pid).children(recursive=True)
+        assert len(family) >= 6
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+
+
+def test_flowers_own_mode_is_the_fallback(launcher, app, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module.runner, "unavailable", lambda: "no module named flwr.supercore.runtime")
+    assert Federation(launcher, tmp_path, nodes(tmp_path), app=app).isolation == "subprocess"
+    assert "no module named flwr.supercore.runtime" in caplog.text
+
+
+def test_the_apps_folder_is_what_the_project_declares(tmp_path):
+    repository = Path(module.__file__).resolve().parents[3]
+    folder = write_app(tmp_path / "app")
+    written = tomllib.loads((folder / "pyproject.toml").read_text())
+    if not (repository / "pyproject.toml").exists():
+        pytest.skip("wireleak is not run from a checkout")
+    declared = tomllib.loads((repository / "pyproject.toml").read_text())
+    assert written["tool"]["flwr"] == declared["tool"]["flwr"]
+    assert written["project"]["version"] == declared["project"]["version"]
+    assert (folder / "wireleak" / "wire" / "codec.py").read_bytes()
+    assert not list(folder.glob("wireleak/lab"))
+
+
+def test_a_bundle_is_unpacked_once_and_another_one_anew(tmp_path, monkeypatch):
+    from flwr.supernode.runtime import run_clientapp
+
+    unpacked = []
+
+    def install(content: bytes, skip_prompt: bool) -> None:
+        if content == b"damaged":
+            raise ValueError("File hashes couldn't be verified.")
+        unpacked.append(content)
+
+    monkeypatch.setattr(run_clientapp, "install_from_fab", install)
+    runner._install_once(tmp_path)
+    for content in (b"one", b"one", b"other", b"one"):
+        run_clientapp.install_from_fab(content, skip_prompt=True)
+    assert unpacked == [b"one", b"other"]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="verified"):
+            run_clientapp.install_from_fab(b"damaged", skip_prompt=True)
+
+
+def test_a_node_calls_the_runner_when_it_has_been_given_a_message(tmp_path, monkeypatch):
+    from flwr.supernode import start_client_internal
+
+    given = iter([7, None, 8])
+    monkeypatch.setattr(start_client_internal, "_pull_and_store_message", lambda *_, **__: next(given))
+    wake = tmp_path / "wake"
+    os.mkfifo(wake)
+    runner._call_when_given_a_message(str(wake))
+    assert start_client_internal._pull_and_store_message(state=None) == 7  # without a runner nobody waits
+    mine, other = SimpleNamespace(pid=os.getpid(), not_before=9.0), SimpleNamespace(pid=1, not_before=9.0)
+    listening = runner.Runner(0.01, tmp_path / "events", wake, [mine, other])
+    assert start_client_internal._pull_and_store_message(state=None) is None
+    listening._listen()
+    assert (mine.not_before, other.not_before) == (9.0, 9.0)
+    assert start_client_internal._pull_and_store_message(state=None) == 8
+    listening._listen()
+    assert (mine.not_before, other.not_before) == (0.0, 9.0)
+
+
+def test_where_there_are_no_named_pipes_nodes_are_asked(launcher, app, tmp_path, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise OSError("Operation not supported")
+
+    monkeypatch.setattr(os, "mkfifo", refuse)
+    with Federation(launcher, tmp_path, nodes(tmp_path), app=app) as federation:
+        federation.start_superlink()
+        federation.start_nodes()
+        federation.run_app({"out": str(tmp_path / "out.json")}, 60)
+    assert json.loads((tmp_path / "out.json").read_text()) == [1, 1, 1]

@@ -1,0 +1,194 @@
+"""The heat map, table and sentence of where leakage sits, from profiles whose answers are known."""
+
+import json
+import math
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from wireleak.lab.report.charts.localise_figures import (
+    AUC,
+    LATENT,
+    ORIGINAL,
+    QUANTITIES,
+    answer,
+    comparison,
+    heat_map,
+    maps,
+    read_rows,
+    table,
+)
+
+KINDS = ("conv", "conv", "conv", "linear", "linear")
+FIRST, LATE = (0.7, 0.6, 0.4, 0.3, 0.1), (0.1, 0.2, 0.3, 0.8, 0.4)
+
+
+def row(original=FIRST, latent=LATE, seed=0, shift=0.0, **changes):
+    profile = [
+        {
+            "layer": f"{number}.0",
+            "index": number + 1,
+            "kind": kind,
+            "parameters": 100 * (number + 1),
+            "v_information": latent[number] + 0.05 + shift,
+            "v_null": 0.05,
+            "v_equalised": latent[number] / 2,
+            "v_equalised_null": 0.0,
+            "subspace": 0.7,
+            "subspace_null": 0.7,
+            "sensitivity": 0.01 * (number + 1),
+            "sensitivity_input": 1e-5 * (number + 1),
+            "original": original[number],
+            "original_null": -0.02,
+            "auc": 0.5 + latent[number] / 2,
+        }
+        for number, kind in enumerate(KINDS)
+    ]
+    shared = {"variant": "conv", "network": "mo-alexnet", "dataset": "digits", "target": "slant"}
+    return shared | {"seed": seed, "profile": profile} | changes
+
+
+def test_seeds_are_averaged_with_their_ends_less_the_null():
+    (found,) = maps([row(), row(seed=1, shift=0.2)])
+    assert found.seeds == 2 and len(found.layers) == 5
+    span = found.layers[3].figures["v_information"]
+    assert (span.mean, span.low, span.high) == pytest.approx((0.9, 0.8, 1.0))
+    assert found.layers[0].figures["original"].mean == pytest.approx(0.7)
+    assert found.layers[0].nulls["original"] == pytest.approx(-0.02)
+
+
+def test_a_null_below_nothing_is_no_credit():
+    one = row()
+    for layer in one["profile"]:
+        layer["v_null"] = -1.1
+    assert maps([one])[0].layers[3].figures["v_information"].mean == pytest.approx(0.85)
+
+
+def test_variants_networks_and_data_sets_stay_apart_in_their_order():
+    rows = [row(), row(variant="fc", network="mo-fcnet"), row(dataset="fairface"), row(seed=1)]
+    assert [(one.variant, one.dataset, one.seeds) for one in maps(rows)] == [
+        ("conv", "digits", 2),
+        ("fc", "digits", 1),
+        ("conv", "fairface", 1),
+    ]
+
+
+def test_what_the_paper_found_is_found():
+    found = answer(maps([row()])[0])
+    assert found.original is True and found.latent is True
+    assert "1 conv has most, 0.70 R² above its null" in found.text
+    assert "4 dense has most, 0.80 bits above its null: the first dense layers carry most here too" in found.text
+    assert found.correlation == pytest.approx(1.0) and "r = 1.00" in found.text
+
+
+def test_what_it_did_not_find_is_said():
+    found = answer(maps([row(original=LATE, latent=FIRST)])[0])
+    assert found.original is False and found.latent is False
+    assert found.text.count("not so here") == 2
+    # The output layer is dense, but none of the first dense layers.
+    assert answer(maps([row(latent=(0.1, 0.1, 0.1, 0.3, 0.5))])[0]).latent is False
+
+
+def test_layers_that_seeds_do_not_tell_apart_are_no_finding():
+    near = (0.1, 0.2, 0.82, 0.8, 0.4)
+    found = answer(maps([row(latent=near), row(latent=near, seed=1, shift=0.1)])[0])
+    assert found.latent is None and "3 conv has most, 0.87 bits above its null (4 dense 0.85)" in found.text
+    assert "the seeds do not tell them apart" in found.text
+    assert answer(maps([row(latent=near), row(latent=near, seed=1)])[0]).latent is False
+
+
+def test_the_correlation_is_numpys():
+    one = row()
+    for layer, auc in zip(one["profile"], (0.9, 0.5, 0.7, 0.6, 0.8), strict=True):
+        layer["auc"] = auc
+    found = answer(maps([one])[0])
+    assert found.correlation == pytest.approx(np.corrcoef(LATE, (0.9, 0.5, 0.7, 0.6, 0.8))[0, 1])
+
+
+def test_nothing_above_the_null_is_no_finding():
+    nothing = (-0.1, -0.2, -0.1, -0.1, -0.3)
+    found = answer(maps([row(original=nothing, latent=nothing)])[0])
+    assert found.original is None and found.latent is None
+    assert "no layer stands clear of its null: nothing to compare" in found.text
+    # One seed below its null, and the mean above, is no finding either.
+    assert answer(maps([row(), row(seed=1, shift=-0.9)])[0]).latent is None
+    # Nor is a mean above the null's mean that one draw of the null exceeds.
+    one = row()
+    for layer in one["profile"]:
+        layer["v_null_high"] = 0.9
+    assert answer(maps([one])[0]).latent is None
+
+
+def test_a_layer_that_was_not_read_is_a_dash():
+    one = row()
+    one["profile"][2] |= {"v_information": None, "v_null": None, "auc": None}
+    (found,) = maps([one])
+    assert math.isnan(found.layers[2].figures["v_information"].mean)
+    assert "–" in heat_map(found) and "–" in table(found)
+    assert answer(found).latent is True
+
+
+def test_the_heat_map_is_drawn_in_percent_with_each_column_normalised():
+    (found,) = maps([row(), row(seed=1, shift=0.1)])
+    drawn = ET.fromstring(str(heat_map(found)))
+    cells = drawn.findall("g")
+    assert len(cells) == len(QUANTITIES) * 5
+    assert drawn.get("width") == "100%" and "viewBox" not in drawn.attrib
+    assert all(cell.find("rect").get("x").endswith("%") for cell in cells)
+    # 472 px are left of a 500 px page: 13 px digits, some 7.3 px each, must fit into a cell.
+    for cell in cells:
+        width = float(cell.find("rect").get("width").rstrip("%")) / 100 * 472
+        assert 7.3 * len(cell.find("text").text) < width
+    for place, quantity in enumerate(QUANTITIES):
+        column = cells[5 * place : 5 * place + 5]
+        colours = [cell.find("rect").get("fill") for cell in column]
+        if quantity.name == "subspace":
+            assert set(colours) == {"#ffffff"}
+            continue
+        darkest = min(range(5), key=lambda number: int(colours[number][1:3], 16))
+        assert darkest == int(np.argmax(found.means(quantity)))
+        assert column[darkest].find("text").get("font-weight") == "700"
+    assert "0.80 to 0.90 over seeds" in str(heat_map(found))
+
+
+def test_the_table_has_every_number_its_ends_and_its_null():
+    (found,) = maps([row(), row(seed=1, shift=0.1)])
+    text = str(table(found))
+    assert ET.fromstring(text) is not None
+    assert text.count("<tr>") == 6 and text.count("null ") >= 20
+    assert '0.85</span><br/><span class="interval">0.80 to 0.90</span><br/><span class="interval">null 0.05' in text
+    assert {ORIGINAL.name, LATENT.name, AUC.name} < {one.name for one in QUANTITIES}
+
+
+def test_names_from_outside_are_escaped():
+    (found,) = maps([row(network="<script>", dataset='"&')])
+    assert "<script>" not in heat_map(found)
+    ET.fromstring(str(heat_map(found)))
+
+
+def test_profiles_of_other_layers_are_refused():
+    other = row(seed=1)
+    other["profile"][0]["layer"] = "9.9"
+    with pytest.raises(ValueError, match=r"variants\.conv: its seeds' profiles are of different layers"):
+        maps([row(), other])
+
+
+def test_rows_are_read_from_a_runs_folder(tmp_path):
+    (tmp_path / "plan.json").write_text(json.dumps({"study": {"data": {"name": "digits"}}}))
+    kept = row()
+    for name, fit in (("localise-slant", {"profile": kept["profile"]}), ("property-slant", {}), ("none", None)):
+        folder = tmp_path / "conv-8-seed3" / "adversary" / name
+        folder.mkdir(parents=True)
+        meta = {"target": "slant", "granted": {"model": {"name": "mo-alexnet"}}, "fit": fit}
+        (folder / "meta.json").write_text(json.dumps(meta))
+    assert read_rows(tmp_path) == [kept | {"variant": "conv-8", "seed": 3}]
+
+
+def test_variants_stand_side_by_side():
+    text = str(comparison(maps([row(), row(seed=1, shift=0.2), row(variant="<b>", latent=FIRST)])))
+    assert ET.fromstring(text) is not None and "<b>" not in text
+    assert text.count("<tr>") == 3
+    assert '0.70</span> in 1 conv<br/><span class="interval">0.70 to 0.70' in text
+    assert '0.90</span> in 4 dense<br/><span class="interval">0.80 to 1.00' in text
+    assert '0.70</span> in 1 conv</td><td><span class="value">0.70</span> in 1 conv</td>' in text

@@ -1,0 +1,47 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from wireleak.lab.report.findings import titles
+from wireleak.lab.report.page import page as report
+from wireleak.lab.report.published import beside, published_table
+from wireleak.lab.run import results as r
+
+
+@pytest.fixture
+def found():
+    row = {"study": "s", "variant": "deep", "seed": 0, "link": "plaintext", "vantage": "server", "attack": "rmle"}
+    figure = {"variant": "deep", "source": "He et al. 2019"}
+    return r.Results(
+        study="s",
+        created="2026-01-01T00:00:00+00:00",
+        command="wireleak run s",
+        variants=[r.Variant(name="deep", cut=2, link="plaintext")],
+        rows=[r.Row(**row, target="input", measure="psnr", value=21.7, low=21.4, high=21.9, n=100)],
+        tasks=[
+            r.Task(variant="deep", seed=seed, value=value, n=10, rounds=1) for seed, value in enumerate((0.9, 0.92))
+        ],
+        published=[
+            r.Published(**figure, attack="rmle", measure="psnr", value=15.1),
+            r.Published(**figure, attack="rmle", measure="ssim", value=0.6),
+            r.Published(**figure, measure="accuracy", value=0.98),
+        ],
+    )
+
+
+def test_a_published_figure_stands_beside_the_same_figure_of_this_run(found):
+    psnr, ssim, accuracy = beside(found, titles(found))
+    assert (psnr.ours, psnr.theirs, psnr.source) == ("21.7 [21.4, 21.9]", "15.1 dB", "He et al. 2019")
+    assert (ssim.ours, ssim.theirs) == ("–", "0.600")
+    assert (accuracy.attack, accuracy.ours.split("\u00a0")[0]) == ("the main task", "91.0")
+
+
+def test_the_page_and_the_terminal_show_it(found):
+    page = report.page(found)
+    assert "Beside published figures" in page and "15.1 dB" in page
+    text = io.StringIO()
+    Console(file=text, width=120).print(published_table(found, titles(found)))
+    assert "15.1 dB" in text.getvalue() and "He et al. 2019" in text.getvalue()
+    found.published = []
+    assert "Beside published figures" not in report.page(found)

@@ -1,0 +1,52 @@
+"""The records of which attackers on membership are asked, and what stands in the sealed files of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wireleak.lab.data import DataError, load
+from wireleak.lab.run import truth
+from wireleak.lab.steps.plan import make_plan, write_cell
+from wireleak.lab.study.library import load_study
+
+
+def cell_of(name, folder, **data):
+    study, _ = load_study(name)
+    study = study.model_copy(update={"data": study.data.model_copy(update=data), "variants": study.variants[:1]})
+    plan = make_plan(study, seeds=1)
+    (cell,) = plan.cells(folder)
+    write_cell(plan, cell)
+    with np.load(truth.records_path(cell)) as records:
+        arrays = dict(records)
+    return cell, arrays, truth.members(cell)
+
+
+def rows(x):
+    return {row.tobytes() for row in x.reshape(len(x), -1)}
+
+
+def test_members_are_the_other_clients_examples_and_strangers_nobodys(tmp_path):
+    cell, records, member = cell_of("membership", tmp_path, train=90, victims=80, attacker=20, evaluation=20)
+    trained = []
+    for client in cell.clients:
+        with np.load(cell.folder / client / "train.npz") as held:
+            trained.append(rows(held["x"]))
+    inside, outside = rows(records["x"][member == 1]), rows(records["x"][member == 0])
+    assert set(records) == {"x", "y"} and member.mean() == 0.5
+    assert inside <= set().union(*trained[1:]) and not inside & trained[0]
+    assert not outside & set().union(*trained)
+    # An order that says nothing: members do not stand together.
+    assert 0.3 < np.abs(np.diff(member)).mean() < 0.7
+    assert truth.senders(cell, truth.MEMBER) == [1, 2, 3]
+
+
+def test_where_parties_share_no_person_the_records_name_theirs(tmp_path):
+    try:
+        load("motionsense")
+    except DataError as error:
+        pytest.skip(f"motionsense: {error}")
+    _, records, member = cell_of("membership-people", tmp_path, clients=3, train=1700, victims=500, attacker=300)
+    people = records["group"]
+    assert not set(people[member == 1]) & set(people[member == 0])
+    assert len(set(people[member == 1])) > 1

@@ -1,0 +1,334 @@
+"""The main job on a small study: real processes, real sockets, real Flower, real captures."""
+
+import csv
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from wireleak.common.models import load_arrays
+
+
+def scores(run, **wanted):
+    with (run / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [float(row["value"]) for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def leftovers(folder):
+    """Processes that still have anything to do with a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(folder) in " ".join(process.cmdline()) or str(process.cwd()).startswith(str(folder)):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return [process for process in found if process.pid != os.getpid()]
+
+
+def test_the_run_leaves_results_report_and_no_process(tiny_run):
+    folder, run, printed = tiny_run
+    assert {"study.toml", "plan.json", "results.json", "results.csv", "pictures.npz", "report.html"} <= {
+        path.name for path in run.iterdir()
+    }
+    assert "what the wire gave away" in printed and str(run / "report.html") in printed
+    header = (run / "results.csv").read_text().splitlines()[0]
+    assert header == "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,control"
+    assert leftovers(folder) == []
+
+
+def test_the_eavesdropper_rebuilds_plaintext_and_nothing_under_tls(tiny_run):
+    _, run, _ = tiny_run
+    own = {"target": "input", "attack": "inversion", "measure": "mse"}
+    (wide,), (mean,) = (
+        scores(run, variant="wide", control="", **own),
+        scores(run, variant="wide", control="mean", **own),
+    )
+    (sealed,), (prior,) = (scores(run, variant="sealed", control=name, **own) for name in ("", "mean"))
+    assert wide < mean / 3
+    assert sealed == prior
+
+
+def test_what_was_captured_equals_what_the_parties_held_bit_for_bit(tiny_run):
+    """The attack on the captured tensors scores to the last digit as on tensors handed over in process."""
+    _, run, _ = tiny_run
+    meta = json.loads((run / "wide-seed0/adversary/inversion-input/meta.json").read_text())
+    assert any("equal the captured ones bit for bit" in note for note in meta["notes"])
+    own, handed = (
+        scores(run, variant="wide", target="input", measure="mse", control=control) for control in ("", "in-process")
+    )
+    assert own == handed
+
+
+def test_flowers_updates_read_off_the_wire_average_to_the_checkpoint(tiny_run):
+    """Decoded updates, weighted by examples, are the model that the server saved."""
+    _, run, _ = tiny_run
+    code = (
+        "import sys, pickle; from adversary.tap.decode.read import observations; "
+        "pickle.dump([(o.kind.value, o.name, o.sender, o.round, o.tensor) for o in observations(sys.argv[1:])],"
+        " sys.stdout.buffer)"
+    )
+    for cell, weights in (("wide-seed0", ["encoder"]), ("whole-seed0", ["encoder", "head"])):
+        captures = sorted((run / cell / "tap").glob("fleet-*.pcap"))
+        out = subprocess.run([sys.executable, "-c", code, *captures], capture_output=True, check=True).stdout
+        seen = pickle.loads(out)
+        saved = {}
+        for part in weights:
+            saved |= load_arrays(run / cell / "server/checkpoints" / f"{part}-2.safetensors")
+        updates = [one for one in seen if one[0] == "model-update" and one[3] == 2]
+        assert {one[1] for one in updates} == set(saved)
+        shares = [len(np.load(run / cell / f"client-{k}/train.npz")["y"]) for k in range(2)]
+        for name, value in saved.items():
+            tensors = [one[4] for one in updates if one[1] == name]
+            assert len(tensors) == 2 and len({one[2] for one in updates if one[1] == name}) == 2
+            mean = [np.average(tensors, axis=0, weights=order) for order in (shares, shares[::-1])]
+            assert any(np.allclose(one, value, atol=1e-6) for one in mean), name
+
+
+def test_predictions_on_the_wire_are_those_the_device_got(tiny_run):
+    _, run, _ = tiny_run
+    cell = run / "wide-seed0"
+    report = json.loads((run / "results.json").read_text())
+    links = {wire["link_name"]: wire for wire in report["wires"] if wire["variant"] == "wide"}
+    victims = len(np.load(cell / "device-victim/predictions.npz")["prediction"])
+    kinds = {kind["kind"]: kind["count"] for kind in links["serve-victim"]["kinds"]}
+    assert kinds == {"activation": victims, "prediction": victims}
+    train = {kind["kind"] for kind in links["train-client-0"]["kinds"]}
+    assert train == {"activation", "activation-gradient", "label", "prediction"}
+    assert {kind["kind"] for kind in links["fleet-client-0"]["kinds"]} == {"model-update", "global-model"}
+    assert [
+        wire for wire in report["wires"] if wire["variant"] == "sealed" and (not wire["tls"] or wire["kinds"])
+    ] == []
+
+
+def test_a_finished_run_resumes_without_doing_anything_again(tiny_run, wireleak):
+    folder, run, _ = tiny_run
+    before = {path: path.stat().st_mtime_ns for path in run.glob("*/tap/*.pcap")}
+    done = wireleak("run", "tiny.toml", "--resume", run, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in run.glob("*/tap/*.pcap")} == before
+
+
+def test_resuming_gives_a_finished_run_more_seeds(tiny_study, wireleak):
+    folder = tiny_study.parent
+    brief = tiny_study.read_text().replace("seeds = [0]", "seeds = [0, 1]")
+    brief, _, attacks = brief.partition('[[variants]]\nname = "sealed"')
+    probe = attacks[attacks.index('[[attacks]]\nname = "attributes"') : attacks.index('[[attacks]]\nname = "sizes"')]
+    tiny_study.write_text(brief + probe)
+    done = wireleak("run", "tiny.toml", "--seeds", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    run = (folder / "runs" / "tiny-latest").resolve()
+    first = {path: path.stat().st_mtime_ns for path in run.glob("*/tap/*.pcap")}
+    done = wireleak("run", "tiny.toml", "--resume", run, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert {row["seed"] for row in json.loads((run / "results.json").read_text())["rows"]} == {0, 1}
+    assert json.loads((run / "plan.json").read_text())["study"]["seeds"] == [0, 1]
+    report = (run / "results.json").read_bytes()
+    done = wireleak("run", "tiny.toml", "--resume", run, "--seeds", "1", cwd=folder)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert re.search(r"--seeds: .* holds wide-seed1 too; give more seeds", done.stderr)
+    assert (run / "results.json").read_bytes() == report
+
+
+def test_every_help_shows_an_example_that_runs(tiny_run, wireleak):
+    """The examples of --help, with the small run in the place of the digits run."""
+    folder, _, _ = tiny_run
+    commands = re.findall(r"│ (\w+)\s{2,}", wireleak("--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout)
+    assert set(commands) == {
+        *("run", "studies", "tap", "sniff", "inspect", "attack", "report", "data", "audit", "defend", "layers")
+    }
+    for command in commands:
+        shown = wireleak(command, "--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout
+        example = re.search(r"Example: wireleak (.+)", shown)
+        assert example, command
+        if command in ("run", "audit", "defend", "layers", "tap", "sniff"):
+            # run: this fixture, and the digits study; audit, defend, layers: studies of their own; tap and sniff end by
+            # Ctrl-C: tests below
+            continue
+        line = example[1].strip().replace("digits-latest", "tiny-latest")
+        done = wireleak(*line.split(), cwd=folder)
+        assert done.returncode == 0, (line, done.stderr)
+        assert done.stdout.strip()
+
+
+@pytest.mark.study
+@pytest.mark.timeout(900)
+def test_the_example_of_layers(tiny_run, wireleak):
+    folder, run, _ = tiny_run
+    shown = wireleak("layers", "--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout
+    line = re.search(r"Example: wireleak (.+)", shown)[1].strip().replace("digits-latest", "tiny-latest")
+    done = wireleak(*line.split(), "--permutations", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert list(run.glob("*/layers.html"))
+
+
+def test_the_guides_way_to_read_a_capture_from_python(tiny_run):
+    folder, _, _ = tiny_run
+    guide = Path(__file__).resolve().parents[4] / "docs" / "guide.md"
+    code = next(
+        block for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL) if "observations(" in block
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("digits-latest", "tiny-latest")], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "(1, 16, 14, 14) float32" in done.stdout
+
+
+def test_tap_records_a_link_by_hand(tmp_path, wireleak):
+    example = wireleak("tap", "--help", cwd=tmp_path, env=os.environ | {"COLUMNS": "200"}).stdout
+    assert "--listen 127.0.0.1:9000 --upstream 127.0.0.1:9092 --output link.pcap" in example
+    command = [sys.executable, "-m", "wireleak", "tap", "--listen", "127.0.0.1:0"]
+    command += ["--upstream", "127.0.0.1:9", "--output", "link.pcap"]
+    tap = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert "recorded in" in tap.stdout.readline()
+    tap.send_signal(signal.SIGINT)
+    assert tap.wait(10) == 0
+    assert (tmp_path / "link.pcap").stat().st_size == 24
+
+
+@pytest.mark.skipif(shutil.which("tcpdump") is None or os.geteuid() != 0, reason="needs tcpdump, and root to capture")
+def test_sniff_records_an_interface_by_hand(tmp_path, wireleak):
+    example = wireleak("sniff", "--help", cwd=tmp_path, env=os.environ | {"COLUMNS": "200"}).stdout
+    assert "--interface lo --output lo.pcap --filter 'tcp port 9092'" in example
+    command = [sys.executable, "-m", "wireleak", "sniff", "--interface", "lo", "--output", "lo.pcap"]
+    command += ["--filter", "tcp port 9092"]
+    sniffer = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert "sniffing lo" in sniffer.stdout.readline()
+    sniffer.send_signal(signal.SIGINT)
+    assert sniffer.wait(10) == 0
+    assert (tmp_path / "lo.pcap").stat().st_size == 24
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["run", "nope"], "study: no study or file called 'nope'"),
+        (["run", "tiny.toml", "--resume", "."], "--resume: . is not a run's folder"),
+        (["report", "."], "results.json: cannot be read"),
+        (["data", "letters"], "no data set called 'letters'"),
+        (["attack", "missing.pcap", "--surrogate", "x", "--device", "y"], "CAPTURE: no file missing.pcap"),
+        (["inspect", "missing.pcap"], "missing.pcap"),
+        (["inspect", "tiny.toml"], "tiny.toml"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_no_traceback(tiny_study, wireleak, argv, message):
+    done = wireleak(*argv, cwd=tiny_study.parent)
+    assert done.returncode != 0
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert [path.name for path in tiny_study.parent.iterdir()] == ["tiny.toml"]
+
+
+@pytest.fixture
+def running(tiny_study):
+    """A run under way, and a way to wait for something in its folder."""
+    tiny_study.write_text(tiny_study.read_text().replace("epochs = 1\n", "epochs = 40\n"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wireleak", "run", "tiny.toml", "--jobs", "1"],
+        cwd=tiny_study.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def wait_for(pattern, size=0):
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            found = [path for path in tiny_study.parent.glob(pattern) if path.stat().st_size > size]
+            if found:
+                return found[0]
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        raise AssertionError(f"{pattern} did not appear")
+
+    yield process, wait_for, tiny_study.parent
+    process.kill()
+    process.wait()
+
+
+def listener(address):
+    """The process that listens on "host:port"."""
+    port = int(address.rpartition(":")[2])
+    for one in psutil.net_connections("tcp"):
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port:
+            return psutil.Process(one.pid)
+    raise AssertionError(f"nobody listens on {address}")
+
+
+def test_the_tap_killed_stops_the_run_and_keeps_what_was_captured(running, wireleak):
+    process, wait_for, folder = running
+    capture = wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=3_000_000)
+    ready = json.loads((capture.parent / "ready.json").read_text())
+    listener(ready["links"]["train-client-0"]).kill()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert "tap" in error and "SIGKILL" in error and str(capture.parents[2]) in error
+    assert len(error.strip().splitlines()) == 1
+    assert leftovers(folder) == []
+    listed = json.loads(wireleak("inspect", capture, "--json", cwd=folder).stdout)
+    assert any(row["kind"] == "activation" and row["count"] > 1 for row in listed["tensors"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_stops_the_run_and_keeps_what_was_captured(tiny_study, wireleak):
+    tiny_study.write_text(tiny_study.read_text().replace("epochs = 1\n", "epochs = 40\n"))
+    folder = tiny_study.parent
+    runs = folder / "runs"
+    runs.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", runs], capture_output=True).returncode:
+        pytest.skip("this sandbox cannot mount a tmpfs")
+    try:
+        done = wireleak("run", "tiny.toml", "--jobs", "1", cwd=folder)
+        assert done.returncode not in (0, None)
+        assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert leftovers(folder) == []
+        capture = next(runs.glob("*/wide-seed0/tap/train-client-0.pcap"))
+        listed = json.loads(wireleak("inspect", capture, "--json", cwd=folder).stdout)
+        assert any(row["kind"] == "activation" for row in listed["tensors"])
+    finally:
+        subprocess.run(["umount", runs], check=True)
+
+
+def test_ctrl_c_stops_every_process_and_says_where_the_captures_are(running):
+    process, wait_for, folder = running
+    wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=3_000_000)
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in printed + error and "Traceback" not in error
+    assert leftovers(folder) == []
+
+
+def test_a_client_killed_in_a_round_does_not_stop_the_others(running):
+    process, wait_for, _ = running
+    capture = wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=3_000_000)
+    cell = capture.parent.parent
+    # The ClientApp is the process that talks to the head through the tap.
+    ready = json.loads((capture.parent / "ready.json").read_text())
+    port = int(ready["links"]["train-client-0"].rpartition(":")[2])
+    victims = {one.pid for one in psutil.net_connections("tcp") if one.raddr and one.raddr.port == port and one.pid}
+    assert victims
+    for pid in victims:
+        psutil.Process(pid).kill()
+    history = wait_for("runs/*/wide-seed0/server/history.json")
+    deadline = time.monotonic() + 150
+    while len(rounds := json.loads(history.read_text())["rounds"]) < 1 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    first = rounds[0]
+    assert len(first["trained"]) == 1, first
+    assert process.poll() is None
+    assert (cell / "server/checkpoints/encoder-1.safetensors").exists()

@@ -1,0 +1,229 @@
+"""Federated training attacked from three vantage points: real Flower, real captures, TLS, masks, a broken client."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from wireleak.common.models.networks import build
+from wireleak.common.models.training import Training, train_whole
+
+# Four federations and what attackers make of them: a minute and a half.
+pytestmark = pytest.mark.study
+
+STUDY = """
+name = "updates"
+description = "three vantage points on federated training"
+[data]
+name = "digits"
+clients = 3
+train = 600
+evaluation = 60
+attacker = 300
+victims = 60
+[data.stream]
+batch = 16
+property = "slant"
+[model]
+name = "strided28"
+[system]
+mode = "federated"
+rounds = 3
+epochs = 2
+batch = 8
+learning_rate = 0.05
+optimiser = "sgd"
+evaluate_every = 2
+[serve]
+devices = false
+[threat]
+vantage = "link"
+sees = ["model-update", "global-model"]
+knows = ["surrogate", "architecture"]
+[[variants]]
+name = "plain"
+[[variants]]
+name = "tls"
+link = "tls"
+[[variants]]
+name = "masked"
+system = { strategy = { name = "secagg" } }
+[[variants]]
+name = "broken"
+participant = { name = "broken" }
+[[attacks]]
+name = "property"
+targets = ["slant"]
+variants = ["plain", "broken"]
+[[attacks]]
+name = "property"
+label = "at-the-server"
+targets = ["slant"]
+vantage = "server"
+variants = ["plain", "tls"]
+[[attacks]]
+name = "property"
+label = "as-participant"
+targets = ["slant"]
+vantage = "participant"
+variants = ["plain", "tls", "masked"]
+"""
+READ = """
+import json, pickle, sys
+from pathlib import Path
+from adversary.attacks.harness.training import Recipe, training
+config = json.loads(Path(sys.argv[1]).read_text())
+told = config["training"]
+recipe = Recipe(**{name: told[name] for name in told if name not in ("units", "released")})
+seen = training([Path(one) for one in config["captures"]["victims"]], recipe)
+pickle.dump((dict(seen.models), [(u.sender, u.round, dict(u.start), dict(u.end)) for u in (*seen.updates, *seen.own)]),
+            sys.stdout.buffer)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("updates")
+    (folder / "updates.toml").write_text(STUDY)
+    command = [sys.executable, "-m", "wireleak", "run", "updates.toml", "--out", "runs"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return folder / "runs" / "updates-latest", " ".join(done.stdout.split())
+
+
+def seen(run, cell, attack):
+    """What an attacker's process reads of a training, by the code that the attack itself uses."""
+    import pickle
+
+    config = run / cell / "adversary" / f"{attack}-slant" / "config.json"
+    done = subprocess.run([sys.executable, "-c", READ, str(config)], capture_output=True, check=True)
+    return pickle.loads(done.stdout)
+
+
+def trained_again(run, cell, client, number, start):
+    """What an honest client makes of a global model, computed here from its own files."""
+    with np.load(run / cell / client / "train.npz") as held:
+        now = held["round"] == number
+        inputs, labels = held["x"][now], held["y"][now]
+    network = build("strided28", (1, 28, 28), 2, 0)
+    network.blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
+    train_whole(network.blocks, inputs, labels, Training(2, 8, 0.05, (0, number), "sgd"))
+    return {name: value.numpy() for name, value in network.blocks.state_dict().items()}
+
+
+@pytest.mark.parametrize(("cell", "attack"), [("plain-seed0", "property"), ("tls-seed0", "at-the-server")])
+def test_updates_are_what_the_clients_computed_bit_for_bit(run, cell, attack):
+    models, updates = seen(run[0], cell, attack)
+    assert sorted(models) == [1, 2, 3, 4] and len(updates) == 9
+    torch.set_num_threads(1)
+    for sender, number, start, end in updates:
+        again = trained_again(run[0], cell, f"client-{sender}", number, start)
+        for name, value in end.items():
+            np.testing.assert_array_equal(value, again[name])
+
+
+def test_link_and_server_see_the_same(run):
+    guesses = [
+        np.load(run[0] / "plain-seed0" / "adversary" / f"{attack}-slant" / "guesses.npz")["property"]
+        for attack in ("property", "at-the-server")
+    ]
+    np.testing.assert_array_equal(*guesses)
+
+
+@pytest.mark.parametrize("cell", ["plain-seed0", "tls-seed0"])
+def test_a_participant_finds_the_mean_of_the_others(run, cell):
+    _, all_of_them = seen(run[0], cell, {"plain-seed0": "property", "tls-seed0": "at-the-server"}[cell])
+    models, updates = seen(run[0], cell, "as-participant")
+    assert {(sender, number) for sender, number, *_ in updates} == {
+        *((-1, number) for number in (1, 2, 3)),
+        *((0, number) for number in (1, 2, 3)),
+    }
+    ends = {(sender, number): end for sender, number, _, end in all_of_them}
+    for sender, number, _, end in updates:
+        if sender == 0:
+            continue
+        for name, value in end.items():
+            mean = (ends[1, number][name].astype(np.float64) + ends[2, number][name]) / 2
+            np.testing.assert_allclose(value, mean, atol=2e-6)
+    assert len(models) == 4
+
+
+def test_masked_updates_average_to_the_model_and_show_nothing_by_themselves(run):
+    models, updates = seen(run[0], "masked-seed0", "as-participant")
+    ends = [trained_again(run[0], "masked-seed0", f"client-{client}", 1, models[1]) for client in range(3)]
+    for name, value in models[2].items():
+        # The protocol quantises weights times examples: 16 of at most 1000 leave steps of 1.2e-4.
+        np.testing.assert_allclose(value, np.mean([end[name] for end in ends], axis=0), atol=4e-4)
+    assert max(np.abs(ends[0][name] - models[2][name]).max() for name in ends[0]) > 4e-3
+    assert {number for sender, number, *_ in updates if sender == -1} == {1, 2, 3}
+    # On the link there is no update to be read: the masked one is no array of Flower's.
+    listed = json.loads((run[0] / "masked-seed0" / "adversary" / "inspect.json").read_text())["captures"]
+    assert not [tensor for one in listed for tensor in one["tensors"] if tensor["kind"] == "model-update"]
+
+
+def test_a_participant_that_sends_nan_is_named_and_stops_nothing(run):
+    folder, printed = run
+    said = "broken-seed0: client-0 was left out (train, round 1, 2, 3): layer"
+    assert said in printed and "NaN" in printed
+    results = json.loads((folder / "results.json").read_text())
+    assert len(results["notes"]) == 1 and results["notes"][0].startswith(said)
+    assert sorted(path.name for path in (folder / "broken-seed0/server/checkpoints").iterdir())[-1].endswith(
+        "-3.safetensors"
+    )
+    with (folder / "results.csv").open() as file:
+        variants = {row["variant"] for row in csv.DictReader(file)}
+    assert variants == {"plain", "tls", "masked", "broken"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('variants = ["plain", "tls"]', 'variants = ["masked"]', "secure aggregation in variants.masked shows their"),
+        ('variants = ["plain", "broken"]', 'variants = ["tls"]', "tls encrypts its links"),
+        (
+            'strategy = { name = "secagg" }',
+            'strategy = { name = "secag" }',
+            "variants.masked.system.strategy: strategy",
+        ),
+        ('participant = { name = "broken" }', 'participant = { name = "brokn" }', "variants.broken.participant: strat"),
+        ("epochs = 2", 'epochs = 2\nmods = [{ name = "local" }]', "system.mods: mods: no mod called 'local'"),
+        ('name = "tls"\n', 'name = "tls"\nclients = 1\n', "a participant needs others to attack; variants.tls has one"),
+        ('property = "slant"', 'property = "slope"', "slope"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(tmp_path, old, new, said):
+    assert old in STUDY
+    (tmp_path / "updates.toml").write_text(STUDY.replace(old, new))
+    command = [sys.executable, "-m", "wireleak", "run", "updates.toml", "--out", "runs"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recorded_training_can_be_attacked_again(run, tmp_path):
+    capture = run[0] / "plain-seed0" / "tap" / "fleet-client-1.pcap"
+
+    def again(*options):
+        command = [
+            sys.executable,
+            "-m",
+            "wireleak",
+            "attack",
+            str(capture),
+            "--attack",
+            "property",
+            "--target",
+            "slant",
+        ]
+        return subprocess.run([*command, "--out", str(tmp_path), *options], capture_output=True, text=True)
+
+    done = again("--vantage", "link")
+    assert done.returncode == 0 and "auc" in done.stdout, done.stderr
+    first = np.load(run[0] / "plain-seed0" / "adversary" / "property-slant" / "guesses.npz")["property"]
+    np.testing.assert_array_equal(np.load(tmp_path / "guesses.npz")["property"], first)
+    refused = again("--vantage", "moon")
+    assert refused.returncode != 0 and "--vantage: property works from" in refused.stderr

@@ -1,0 +1,1 @@
+"""What every party may know: the wire, networks, measures, configs and files."""

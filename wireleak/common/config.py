@@ -1,0 +1,122 @@
+"""Configs and studies as files: checked whole before anything starts, one line for the first mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from wireleak.common.wire import Security
+from wireleak.common.wire.channel import MAX_MESSAGE_BYTES
+
+
+class ConfigError(ValueError):
+    """A config, or a file it names, cannot be used; the message is one line that names the field."""
+
+
+class Strict(BaseModel):
+    """Base of every config: an unknown key is a mistake, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SecurityConfig(Security):
+    """How a link is protected; see `wireleak.common.wire.Security`."""
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{path} is not absolute; give the whole path")
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+def _pad(pad: object) -> object:
+    number = isinstance(pad, int) and not isinstance(pad, bool) and 1 <= pad <= MAX_MESSAGE_BYTES
+    if not (pad is None or pad == "powers" or number):
+        raise ValueError(f'{pad!r} is no size; give bytes from 1 to {MAX_MESSAGE_BYTES}, or "powers"')
+    return pad
+
+
+# How messages that carry tensors are padded; see `wireleak.common.wire.padding`.
+PadConfig = Annotated[int | Literal["powers"] | None, BeforeValidator(_pad)]
+
+
+def _noise(multiplier: float) -> float:
+    if not multiplier > 0:
+        raise ValueError(f"{multiplier:g} is no noise, and without noise there is no epsilon; give more than 0")
+    return multiplier
+
+
+class NoisedSteps(Strict):
+    """How DP-SGD takes a step: each example's gradient clipped, Gaussian noise on their sum."""
+
+    noise_multiplier: Annotated[float, Field(allow_inf_nan=False), AfterValidator(_noise)]
+    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    optimiser: Literal["sgd", "adam"] = "sgd"
+
+
+class PrivacyConfig(NoisedSteps):
+    """DP-SGD with its accountant (Abadi et al. 2016, by Opacus)."""
+
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Read and check a JSON config.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or its first wrong field.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"config: cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{first_mistake(error, kind)} (in {path})") from error
+
+
+_Options = TypeVar("_Options", bound=BaseModel)
+
+
+def options_of(kind: type[_Options], given: Mapping[str, Any], field: str) -> _Options:
+    """Check the options of something that was chosen by its name.
+
+    Raises
+    ------
+    ConfigError
+        An option is wrong; the message begins with `field`, such as "strategy.options".
+    """
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(f"{field}.{first_mistake(error, kind)}") from None
+
+
+def first_mistake(error: ValidationError, kind: type[BaseModel] | None = None) -> str:
+    """The first mistake as one line: the field, e.g. "links[0].listen", and what is wrong with it.
+
+    `kind` is what was validated; with it an unknown key is answered by the known ones.
+    """
+    first = error.errors()[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        message = "is missing"
+    elif first["type"] == "extra_forbidden":
+        known = ", ".join(kind.model_fields) if kind and len(first["loc"]) == 1 else ""
+        message = f"no such key; choose from {known}" if known else "no such key; remove it or check its spelling"
+    elif first["type"] == "json_invalid":
+        place = "config"
+    return f"{place}: {message}" if place else message

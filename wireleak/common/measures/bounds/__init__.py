@@ -1,0 +1,1 @@
+"""Bounds on what any attacker can reach, and privacy accounting."""

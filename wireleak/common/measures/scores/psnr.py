@@ -1,0 +1,34 @@
+"""Peak signal-to-noise ratio of reconstructed images, in dB with peak 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wireleak.common.measures.scores.mse import squared_errors
+from wireleak.common.measures.scores.score import Floats, Kind, Score, check_reconstruction, register
+from wireleak.common.measures.statistics.bootstrap import mean_score
+
+# An exact copy would be infinite and would decide the mean alone; 1e-10 caps an image at 100 dB.
+_FLOOR = 1e-10
+
+
+@register
+@dataclass(frozen=True)
+class PeakSignalToNoise:
+    """Mean over images of each one's 10 log10(1 / MSE), each image's MSE at least 1e-10 (100 dB).
+
+    It is not the PSNR of the mean MSE, which is lower or equal.
+    """
+
+    name: str = "psnr"
+    applies_to: Kind = "reconstruction"
+    higher_leaks: bool = True
+    smallest_image: int = 1
+
+    def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
+        """Score images (n, channels, height, width) in [0, 1]."""
+        check_reconstruction(guess, truth)
+        return mean_score(self.name, -10 * np.log10(np.maximum(squared_errors(guess, truth), _FLOOR)), rng)

@@ -1,0 +1,100 @@
+"""Measures by name: ours, and those that other packages offer as entry points `wireleak.common.measures`."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+import numpy as np
+import numpy.typing as npt
+
+from wireleak.common.measures.scores.score import Floats, Kind, Measure, Score, are_numbered, registered
+
+ENTRY_POINTS = "wireleak.measures"
+_BUILT_IN = (
+    "wireleak.common.measures.scores.accuracy",
+    "wireleak.common.measures.scores.auc",
+    "wireleak.common.measures.scores.balanced_accuracy",
+    "wireleak.common.measures.scores.hidden_data",
+    "wireleak.common.measures.scores.mse",
+    "wireleak.common.measures.scores.psnr",
+    "wireleak.common.measures.scores.reid",
+    "wireleak.common.measures.scores.ssim",
+    "wireleak.common.measures.scores.tpr_at_fpr",
+    "wireleak.common.measures.scores.words",
+    "wireleak.common.measures.scores.words_found",
+)
+
+
+def names(applies_to: Kind | None = None) -> list[str]:
+    """Names of the registered measures, all or of one kind."""
+    return sorted(k for k, m in _measures().items() if applies_to in (None, m.applies_to))
+
+
+def get(name: str) -> Measure:
+    """The measure called `name`; ValueError lists them where there is none."""
+    measures = _measures()
+    if name not in measures:
+        raise ValueError(f"measure: no measure called {name!r}; choose one of {', '.join(sorted(measures))}")
+    return measures[name]
+
+
+def score_reconstruction(
+    guess: Floats, truth: Floats, rng: np.random.Generator, only: Sequence[str] | None = None
+) -> list[Score]:
+    """Score reconstructions (n, *input_shape) by every measure of that kind, in order of name.
+
+    Measures of images skip what is no image, or too small a one for them. Rows of whole numbers (n, length) are texts,
+    which have measures of their own instead: the numbers of words are names, and not amounts. `only` names the measures
+    to take. A measure's resamples depend on `rng` and its name alone, not on which others are taken.
+
+    Raises
+    ------
+    ValueError
+        Unknown measure, or one of attributes; shapes that differ; a guess that is not finite.
+    """
+    side = min(truth.shape[2:]) if truth.ndim == 4 else 0
+    is_text = only is None and are_numbered(truth)
+    taken = [m for m in _chosen("text" if is_text else "reconstruction", only) if m.smallest_image <= side]
+    return _apply(taken, guess, truth, rng)
+
+
+def score_attribute(
+    probabilities: Floats,
+    labels: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+    only: Sequence[str] | None = None,
+) -> list[Score]:
+    """Score probabilities (n, classes) against labels (n,) by every measure of attributes; else as for images."""
+    return _apply(_chosen("attribute", only), probabilities, labels, rng)
+
+
+def _apply(
+    measures: Sequence[Measure], guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator
+) -> list[Score]:
+    base = int(rng.integers(2**63))
+    return [m(guess, truth, np.random.default_rng([base, zlib.crc32(m.name.encode())])) for m in measures]
+
+
+def _chosen(kind: Kind, only: Sequence[str] | None) -> list[Measure]:
+    chosen = [get(name) for name in (names(kind) if only is None else only)]
+    for measure in chosen:
+        if measure.applies_to != kind:
+            raise ValueError(f"measure: {measure.name} is one of {measure.applies_to}, not of {kind}")
+    return chosen
+
+
+def _measures() -> dict[str, Measure]:
+    for module in _BUILT_IN:
+        import_module(module)
+    _load_plugins()
+    return registered()
+
+
+@cache
+def _load_plugins() -> None:
+    for point in entry_points(group=ENTRY_POINTS):
+        point.load()

@@ -1,0 +1,122 @@
+"""How many members are named while hardly anybody is named falsely, and the three figures that tell of membership."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wireleak.common.measures.scores.auc import AreaUnderCurve
+from wireleak.common.measures.scores.score import Floats, Kind, Measure, Score, check_probabilities, register
+from wireleak.common.measures.statistics.bootstrap import Doubles, weighted_score
+
+
+@dataclass(frozen=True)
+class TruePositivesAt:
+    """True positive rate at the lowest threshold whose false positive rate is at most `rate`.
+
+    Nothing is interpolated: with fewer than 1 / `rate` non-members it is the share of members that score above all of
+    them, and its bootstrap interval is then a rough guide. NaN where there are no members or no non-members.
+
+    References
+    ----------
+    Carlini et al., "Membership Inference Attacks From First Principles", S&P 2022.
+    """
+
+    name: str
+    rate: float
+    applies_to: Kind = "member"
+    higher_leaks: bool = True
+    smallest_image: int = 0
+
+    def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
+        """Score probabilities (n, 2) of being a member against labels (n,), 1 for members."""
+        return weighted_score(self.name, self._statistic(guess, truth), len(guess), rng, chance=self.rate)
+
+    def _statistic(self, guess: Floats, truth: npt.NDArray[np.generic]) -> _Curve:
+        check_probabilities(guess, truth)
+        return _Curve(guess[:, 1], truth == 1, self.rate)
+
+
+class _Curve:
+    """Weights (resamples, n) -> rates (resamples,); the ranking is done once for all resamples."""
+
+    def __init__(self, scores: Floats, member: npt.NDArray[np.bool_], rate: float) -> None:
+        self._order = np.argsort(-scores, kind="stable")
+        self._member, self._rate = member[self._order], rate
+        # A threshold names all that tie with it.
+        self._last = np.flatnonzero(np.diff(scores[self._order], append=np.nan) != 0)
+
+    def __call__(self, weights: Floats) -> Doubles:
+        drawn = weights[:, self._order].astype(np.float64)
+        hits = (drawn * self._member).cumsum(1)[:, self._last]
+        alarms = (drawn * ~self._member).cumsum(1)[:, self._last]
+        members, others = hits[:, -1], alarms[:, -1]
+        named = np.where(alarms <= self._rate * others[:, None], hits, 0.0).max(1)
+        return np.where((members > 0) & (others > 0), named / np.maximum(members, 1), np.nan)
+
+
+@register
+@dataclass(frozen=True)
+class TruePositivesAtOnePercent(TruePositivesAt):
+    """At a false positive rate of 1 %."""
+
+    name: str = "tpr-at-1"
+    rate: float = 0.01
+
+
+@register
+@dataclass(frozen=True)
+class TruePositivesAtOnePerMille(TruePositivesAt):
+    """At a false positive rate of 0.1 %."""
+
+    name: str = "tpr-at-0.1"
+    rate: float = 0.001
+
+
+@register
+@dataclass(frozen=True)
+class PrecisionAtFullRecall:
+    """Share of members among the records that are named, where no member may be missed: Melis et al., table II.
+
+    Chance is the share of members among all records.
+
+    References
+    ----------
+    Melis, Song, De Cristofaro, Shmatikov, "Exploiting Unintended Feature Leakage in Collaborative Learning", S&P 2019.
+    """
+
+    name: str = "precision-at-recall-1"
+    applies_to: Kind = "member"
+    higher_leaks: bool = True
+    smallest_image: int = 0
+
+    def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
+        """Score probabilities (n, 2) of being a member against labels (n,), 1 for members."""
+        check_probabilities(guess, truth)
+        member, scores = truth == 1, guess[:, 1].astype(np.float64)
+
+        def precision(weights: Floats) -> Doubles:
+            least = np.where((weights > 0) & member, scores, np.inf).min(1)
+            named = weights * (scores >= least[:, None])
+            return np.asarray((named * member).sum(1) / np.where(np.isfinite(least), named.sum(1), np.nan))
+
+        return weighted_score(self.name, precision, len(guess), rng, chance=float(member.mean()))
+
+
+def membership_scores(probabilities: Floats, truth: npt.NDArray[np.int64], rng: np.random.Generator) -> list[Score]:
+    """AUC, TPR at FPR 1 % and 0.1 %, and precision at full recall of guesses (n, 2) of membership (n,), 1 for members.
+
+    Raises
+    ------
+    ValueError
+        Shapes differ, there are no rows, or a guess is not finite.
+    """
+    measures: tuple[Measure, ...] = (
+        AreaUnderCurve(),
+        TruePositivesAtOnePercent(),
+        TruePositivesAtOnePerMille(),
+        PrecisionAtFullRecall(),
+    )
+    return [measure(probabilities, truth, one) for measure, one in zip(measures, rng.spawn(4), strict=True)]

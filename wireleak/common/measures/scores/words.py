@@ -1,0 +1,34 @@
+"""How much of a text was rebuilt word for word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wireleak.common.measures.scores.score import Floats, Kind, Score, check_reconstruction, register
+from wireleak.common.measures.statistics.bootstrap import mean_score
+
+
+@register
+@dataclass(frozen=True)
+class WordsRight:
+    """Mean over texts of the share of a text's words that stand at their place; padding (0) does not count.
+
+    A text without words counts as right where its reconstruction has none either.
+    """
+
+    name: str = "words"
+    applies_to: Kind = "text"
+    higher_leaks: bool = True
+    smallest_image: int = 0
+
+    def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
+        """Score word numbers (n, length)."""
+        check_reconstruction(guess, truth)
+        real = np.asarray(truth) != 0
+        right = (np.round(guess) == truth) & real
+        empty = ~real.any(1)
+        share = np.where(empty, ~np.round(guess).any(1), right.sum(1) / np.maximum(real.sum(1), 1))
+        return mean_score(self.name, share, rng)

@@ -1,0 +1,1 @@
+"""Intervals, permutations, and statistics of language models and updates."""

@@ -1,0 +1,27 @@
+"""The "model" part of a config: which network, and where it is cut."""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveInt, model_validator
+
+from wireleak.common.config import Strict
+from wireleak.common.models.networks import Network, build
+
+
+class ModelConfig(Strict):
+    """Which network, and where it is cut."""
+
+    name: str
+    input_shape: tuple[PositiveInt, ...]
+    classes: int = Field(ge=2)
+    cut: PositiveInt
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _exists(self) -> ModelConfig:
+        self.network().split(self.cut)
+        return self
+
+    def network(self) -> Network:
+        """Build the network with the weights that `seed` draws."""
+        return build(self.name, self.input_shape, self.classes, self.seed)

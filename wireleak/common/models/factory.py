@@ -1,0 +1,184 @@
+"""A user's own network by name: "package.module:factory", or "path/to/file.py:factory"."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from wireleak.common.models.cutting import Cuts, find_cuts
+
+_CLASSES = ("classes", "num_classes", "n_classes")
+_CHANNELS = ("in_channels", "in_chans")
+# Tracing changes torch for the whole process while it lasts, so each network is traced once, and then rebuilt.
+_FOUND: dict[tuple[str, tuple[int, ...], int], Cuts] = {}
+_TRACING = threading.Lock()
+
+
+class FactoryError(ValueError):
+    """A user's network cannot be built: one line that says what is wrong with it."""
+
+
+def is_factory(name: str) -> bool:
+    """Whether a network's name names a factory instead of a registered network."""
+    return ":" in name
+
+
+def resolve(name: str, folder: Path | None = None) -> str:
+    """The same factory under a name that means the same in every process, wherever that was started.
+
+    Parameters
+    ----------
+    name : str
+        "module:factory", "file.py:factory", or a registered network's.
+    folder : Path, optional
+        Where files and modules that are not installed are looked for; by default the current folder.
+
+    Returns
+    -------
+    str
+        As given for a registered network and for a module that any process of this environment can import; else
+        "/absolute/file.py:factory".
+
+    Raises
+    ------
+    FactoryError
+        There is no such file or module.
+    """
+    if not is_factory(name):
+        return name
+    where, _, factory = name.rpartition(":")
+    folder = (folder or Path.cwd()).absolute()
+    if where.endswith(".py"):
+        path = folder / Path(where).expanduser()
+        if not path.is_file():
+            raise FactoryError(f"model: no file {path}; give FILE.py:FACTORY or MODULE:FACTORY")
+        return f"{path.resolve()}:{factory}"
+    here = _source(folder, where)
+    if here is not None:
+        return f"{here.resolve()}:{factory}"
+    try:
+        found = importlib.util.find_spec(where)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise FactoryError(f"model: no module {where!r} in {folder} or installed; give FILE.py:FACTORY or install it")
+    return name
+
+
+def build_blocks(name: str, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """Call a factory and cut what it returns into blocks.
+
+    The factory is given what its signature asks for by name: `classes` (or num_classes, n_classes; a factory with
+    `**options` gets num_classes), `input_shape`, `in_channels` (or in_chans).
+
+    Parameters
+    ----------
+    name : str
+        "module:factory" or "file.py:factory".
+    input_shape : tuple of int
+        One example's shape, without the batch.
+    classes : int
+        Classes of the main task.
+
+    Returns
+    -------
+    nn.Sequential
+        One block between any two neighbouring cuts; together they compute what the network computes, bit for bit.
+
+    Raises
+    ------
+    FactoryError
+        No such file, module or factory; it fails, or returns no network that maps (n, *input_shape) to (n, classes).
+    wireleak.common.models.cutting.CutError
+        The network cannot be cut.
+    """
+    model = _call(name, _find(name), input_shape, classes)
+    key = (name, input_shape, classes)
+    with _TRACING:
+        if key not in _FOUND:
+            _FOUND[key] = find_cuts(model, input_shape, classes, name)
+    return _FOUND[key].apply(model)
+
+
+def _find(name: str) -> Callable[..., Any]:
+    where, _, factory = resolve(name).rpartition(":")
+    try:
+        module = _load(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    except Exception as error:  # somebody else's code: whatever it raises is one clear line of ours
+        raise FactoryError(f"model: {where} cannot be imported: {_say(error)}") from error
+    found = getattr(module, factory, None)
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise FactoryError(
+            f"model: {where} has no factory {factory!r}; choose a function that returns the network: "
+            f"{', '.join(known[:12]) or 'it defines none'}"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _call(name: str, factory: Callable[..., Any], input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    try:
+        wanted = inspect.signature(factory).parameters
+        given: dict[str, Any] = {key: classes for key in _CLASSES if key in wanted}
+        given |= {key: input_shape[0] for key in _CHANNELS if key in wanted}
+        given |= {"input_shape": input_shape} if "input_shape" in wanted else {}
+        if not set(given) & set(_CLASSES) and any(one.kind is one.VAR_KEYWORD for one in wanted.values()):
+            given["num_classes"] = classes
+        model = factory(**given)
+    except Exception as error:  # somebody else's code
+        raise FactoryError(f"model: the factory {name} failed: {_say(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise FactoryError(f"model: {name} returned {type(model).__name__}; a factory returns a torch.nn.Module")
+    return model
+
+
+def _source(folder: Path, module: str) -> Path | None:
+    """The file of a module under `folder`, if it is there."""
+    base = folder.joinpath(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def _load(path: Path) -> ModuleType:
+    """Import a file: as part of its package where it is in one, so that relative imports work."""
+    parts, root = ([] if path.stem == "__init__" else [path.stem]), path.parent
+    in_package = (root / "__init__.py").is_file()
+    while (root / "__init__.py").is_file():
+        parts.insert(0, root.name)
+        root = root.parent
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+    if in_package:
+        return importlib.import_module(".".join(parts))
+    # A name that no other module has: the user's file may well be called model.py, and another run's too.
+    name = f"wireleak_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def _say(error: BaseException) -> str:
+    """An exception in one line, with where in the user's code it was raised."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file != __file__ and "importlib" not in file and "/torch/" not in file:
+            place = f" ({Path(file).name}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

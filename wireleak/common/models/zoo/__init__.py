@@ -1,0 +1,1 @@
+"""The networks that studies use, one file each."""

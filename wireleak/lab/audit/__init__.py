@@ -1,0 +1,1 @@
+"""Audit a user's own network at every cut, and try defences on it."""

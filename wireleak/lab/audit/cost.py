@@ -1,0 +1,61 @@
+"""What a cut costs the device: arithmetic, parameters, and what it sends."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from wireleak.common.models import Network
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The device's share of one inference.
+
+    Parameters
+    ----------
+    floats : int
+        Length of the activation that is sent.
+    bytes : int
+        Its size as float32, without framing.
+    flops : int
+        Floating-point operations of matrix products, convolutions and attention, a multiply-add counting as two.
+    parameters : int
+        Numbers that the device stores as weights.
+    """
+
+    floats: int
+    bytes: int
+    flops: int
+    parameters: int
+
+
+def device_cost(network: Network, cut: int) -> Cost:
+    """Count what the blocks before `cut` take for one input."""
+    encoder, _ = network.split(cut)
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    with FlopCounterMode(display=False) as counter, _no_fused_kernels():
+        activation = encoder(torch.zeros(1, *network.input_shape))
+    for module, mode in modes.items():
+        module.training = mode
+    floats = math.prod(activation.shape[1:])
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    return Cost(floats, 4 * floats, counter.get_total_flops(), parameters)
+
+
+@contextmanager
+def _no_fused_kernels() -> Iterator[None]:
+    """Have LSTMs and transformers made of products: their fused kernels would count as nothing."""
+    # Gradients keep a transformer from its fused layer.
+    with warnings.catch_warnings(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        warnings.simplefilter("ignore", UserWarning)  # of TF32, which is not at hand
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield

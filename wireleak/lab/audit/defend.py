@@ -1,0 +1,246 @@
+"""Try the sensible defences on a user's own network and data, and say which helps most for what it costs.
+
+Like an audit it writes a study that can be kept, changed and run again; the verdict is read off its comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from wireleak.common.files import write_json
+from wireleak.lab.audit.audit import Request, Subject, data_of, examine, keep, slug
+from wireleak.lab.report.charts.comparison_figures import written
+from wireleak.lab.report.defences import NONE, Comparison, compare_defences
+from wireleak.lab.run.results import read_results
+from wireleak.lab.steps.run import run_study
+from wireleak.lab.study.schema import StudyError
+
+_LOOKED_AT = 64
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a network's activations are before training: what clips and noise are measured by.
+
+    Parameters
+    ----------
+    norm : float
+        Median Euclidean norm of an example's activation.
+    floats : int
+        Numbers in one.
+    """
+
+    norm: float
+    floats: int
+
+    @property
+    def each(self) -> float:
+        """Root mean square of one number."""
+        return self.norm / math.sqrt(self.floats)
+
+
+def percent(text: str) -> float:
+    """The share that "2%", "2 %" or "0.02" is.
+
+    Raises
+    ------
+    StudyError
+        It is none, or not between 0 and 1.
+    """
+    try:
+        share = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise StudyError(f"--budget: {text!r} is no share of accuracy to lose; write 2% or 0.02")
+    return share
+
+
+def defend(request: Request, protect: str | None, budget: float, out: Path, jobs: int, console: Console) -> Path:
+    """Run every defence on one cut, print the verdict, and return the path of the report.
+
+    Parameters
+    ----------
+    request : Request
+        With at most one cut; by default the one with the fewest numbers on the wire.
+    protect : str or None
+        The attribute that defences train against; by default the first.
+    budget : float
+        Accuracy that may be lost, in [0, 1).
+    out, jobs, console
+        As for `wireleak.lab.audit.audit.audit`.
+
+    Raises
+    ------
+    StudyError, DataError
+        Before anything starts.
+    LaunchError
+        A process failed.
+    """
+    subject = examine(request)
+    wanted = protect or next(iter(subject.dataset.attributes), None)
+    if wanted is not None and wanted not in subject.dataset.attributes:
+        known = ", ".join(subject.dataset.attributes) or "none"
+        raise StudyError(f"--protect: no attribute {wanted!r}; choose from {known}")
+    cut = _cut(subject)
+    name = f"defend-{slug(request.model.rpartition(':')[2])}"
+    source = keep(out / f"{name}.toml", study_toml(subject, name, cut, wanted))
+    console.print(f"[bold]{name}[/]: cut {cut}, after {subject.block(cut)}; study in {source}", soft_wrap=True)
+    folder = run_study(str(source), out, data=request.root, jobs=jobs, table=False, console=console)
+    found = compare_defences(read_results(folder), folder)
+    verdicts = {one.target: verdict(one, budget) for one in found}
+    for one in found:
+        console.print(_table(one, budget))
+        console.print(verdicts[one.target], soft_wrap=True)
+    write_json(folder / "verdict.json", {"budget": budget, "cut": cut, "protect": wanted, "verdicts": verdicts})
+    return folder / "report.html"
+
+
+def verdict(found: Comparison, budget: float) -> str:
+    """Which defence lowers the leak most for at most that loss of accuracy, and what is doubtful about it."""
+    defended = [point for point in found.points if point.defence != NONE]
+    within = [point for point in defended if point.lost.value <= budget]
+    helping = [point for point in within if found.seeds > 1 and point.gained.low > 0]
+    share = f"{budget * 100:g} points of accuracy"
+    if not helping:
+        tried = f"{len(defended)} settings were tried, {len(within)} of them within {share}"
+        why = (
+            "one seed cannot show it; give --seeds 3" if found.seeds == 1 else "none lowers it by more than its spread"
+        )
+        return f"{found.target}: no defence is shown to lower the leak for at most {share} ({tried}; {why})."
+    best = max(helping, key=lambda point: point.gained.value)
+    left = "; what is left may still be too much" if best.leak.low > found.floor else ""
+    doubts = []
+    if best.lost.high > budget:
+        doubts.append(f" That it costs at most {share} is not shown: over seeds it may cost more.")
+    # The best of several is chosen by the very figure that is told of it.
+    if len(defended) > 1:
+        doubts.append(f" It is the pick of {len(defended)} settings on these victims: part of it may be luck.")
+    said = (
+        f"{found.target}: {best.title} lowers the strongest attacker's {found.leak} by {written(best.gained)} to "
+        f"{written(best.leak)} (seeing nothing: {found.floor:g}) for {written(best.lost)} of accuracy{left}."
+    )
+    return "".join([said, *doubts])
+
+
+def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> str:
+    """The study that tries the defences, as TOML."""
+    import tomli_w
+
+    request, quick = subject.request, subject.request.quick
+    study: dict[str, Any] = {
+        "name": name,
+        "description": f"Defences of {Path(request.model).name} on {request.data} at cut {cut}",
+        "seeds": list(range(request.seeds)),
+        "data": data_of(subject),
+        "model": {"name": request.model},
+        "system": {"rounds": 2 if quick else 3, "epochs": 3, "batch": 32},
+        "serve": {"victim_batch": 1, "attacker_batch": 32, "copies": 0 if quick or subject.is_text else 1},
+        "tap": {"keep_training": False},
+        "threat": {"vantage": "gateway", "sees": ["activation"], "knows": ["surrogate", "queries"]},
+        "variants": [{"name": "none", "title": "no defence", "cut": cut, "defence": NONE}]
+        + [
+            {"name": slug(title), "title": title, "cut": cut, "defence": title.partition(",")[0], "transforms": [step]}
+            for title, step in settings(_scale(subject, cut), protect, quick)
+        ],
+        "attacks": _attackers(subject),
+    }
+    return f"# Written by `wireleak defend`; change it and run it with `wireleak run`.\n{tomli_w.dumps(study)}"
+
+
+def settings(scale: Scale, protect: str | None, quick: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Title and transform of every setting that is tried; those that train against an attribute need one."""
+    clip = float(f"{scale.norm:.2g}")
+
+    def noise(times: float) -> dict[str, Any]:
+        return {"clip": clip, "sigma": float(f"{times * scale.each:.2g}")}
+
+    against = {"attribute": protect}
+    tried: list[tuple[str, str, dict[str, Any]]] = [
+        ("noise, half of the signal", "noise", noise(0.5)),
+        ("noise, twice the signal", "noise", noise(2.0)),
+        ("quantisation, 3 bits", "quantise", {"bits": 3, "clip": float(f"{3 * scale.each:.2g}")}),
+        ("NoPeek, 0.5", "nopeek", {"alpha": 0.5}),
+    ]
+    if protect is not None:
+        tried.append(("gradient reversal, 0.3", "gradient-reversal", {**against, "strength": 0.3, "steps": 5}))
+    if not quick:
+        tried += [
+            ("quantisation, 1 bit", "quantise", {"bits": 1, "clip": float(f"{scale.each:.2g}")}),
+            ("NoPeek, 2", "nopeek", {"alpha": 2.0}),
+            ("bottleneck, 0.001", "bottleneck", {"beta": 0.001}),
+            ("bottleneck, 0.01", "bottleneck", {"beta": 0.01}),
+            ("dropout, 0.5", "dropout", {"rate": 0.5}),
+            ("adversarial generation, 1", "adversarial-generation", {"weight": 1.0}),
+        ]
+        if protect is not None:
+            tried += [
+                ("gradient reversal, 1", "gradient-reversal", {**against, "strength": 1.0, "steps": 5}),
+                ("multidetasking, flipped labels", "multidetasking", {**against, "form": "flipped", "steps": 5}),
+                ("declustering, 0.1", "declustering", {"attributes": [protect], "alpha": 0.1}),
+            ]
+    return [(title, {"name": name, "options": options}) for title, name, options in tried]
+
+
+def _attackers(subject: Subject) -> list[dict[str, Any]]:
+    """Four fresh ones of each attribute; of inputs three decoders beside the linear one, of texts three of words."""
+    targets = list(subject.dataset.attributes)
+    short = {"selectivity": False, "epochs": 30, "patience": 5}
+    rungs = {
+        "logistic": {"model": "logistic", **short},
+        "mlp-64": {"model": "mlp-64", **short},
+        "mlp-300": {"model": "mlp-300", **short},
+        "mlp-1000x2": {"model": "mlp-1000x2", **short, "epochs": 12, "patience": 3},
+    }
+    uses = [
+        {"name": "ladder", "label": label, "targets": targets, "untrained": "never", "options": options}
+        for label, options in rungs.items()
+        if targets
+    ]
+    sizes: dict[str, dict[str, Any]]
+    if subject.is_text:
+        models = ("logistic", "mlp-64", "mlp-300")
+        name, sizes = "word-set", {f"words-{model}": {"model": model, "epochs": 40} for model in models}
+    else:
+        widths = {"decoder-small": 0.25, "decoder": 1.0, "decoder-large": 2.0}
+        name, sizes = "inversion", {label: {"width": width, "epochs": 12} for label, width in widths.items()}
+    return uses + [
+        {"name": name, "label": label, "targets": ["input"], "untrained": "never", "options": options}
+        for label, options in sizes.items()
+    ]
+
+
+def _cut(subject: Subject) -> int:
+    if subject.request.cuts is not None:
+        if len(subject.cuts) != 1:
+            raise StudyError("--cut: name one")
+        return subject.cuts[0]
+    return min(subject.cuts, key=lambda cut: (int(np.prod(subject.network.activation_shape(cut))), cut))
+
+
+def _scale(subject: Subject, cut: int) -> Scale:
+    import torch
+
+    encoder, _ = subject.network.split(cut)
+    with torch.inference_mode():
+        rows = encoder.eval()(torch.from_numpy(subject.dataset.x[:_LOOKED_AT])).flatten(1)
+    return Scale(max(float(rows.norm(dim=1).median()), 1e-6), rows.shape[1])
+
+
+def _table(found: Comparison, budget: float) -> Table:
+    table = Table(title=f"{found.target}: the strongest of {len(found.attackers)} fresh attackers", box=None)
+    for name in ("setting", "accuracy lost", found.leak, "taken off", ""):
+        table.add_column(name, overflow="fold")
+    for one in sorted(found.points, key=lambda point: point.leak.value):
+        bare = one.defence == NONE
+        note = "" if bare else "over budget" if one.lost.value > budget else "front" if one.front else ""
+        lost, gained = ("", "") if bare else (written(one.lost), written(one.gained))
+        table.add_row(one.title, lost, written(one.leak), gained, note)
+    return table

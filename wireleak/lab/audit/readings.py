@@ -1,0 +1,163 @@
+"""What an audit reads of the captures beside the attacks: V-information about attributes, and the words of texts."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from wireleak.lab.launch.processes import LaunchError
+
+# Readers cost with rows and width; wider activations are projected at random.
+_ROWS, _QUICK_ROWS, _DIMENSION = 1000, 500, 256
+_VECTORS = 20_000
+
+
+@dataclass(frozen=True)
+class Information:
+    """V-information (bits) of a cut's activations about one attribute, beside its ceiling and its null's largest."""
+
+    bits: float
+    entropy: float
+    null: float
+    family: str
+
+
+@dataclass(frozen=True)
+class WordsRead:
+    """Share of the victims' words that are read off their vectors, and that of always saying the commonest word."""
+
+    share: float
+    majority: float
+    n: int
+
+    @property
+    def gained(self) -> float:
+        """How far the share goes from the commonest word's to all, 0 to 1."""
+        return min(max((self.share - self.majority) / (1 - self.majority), 0.0), 1.0) if self.majority < 1 else 0.0
+
+
+@dataclass
+class Readings:
+    """By cut and attribute, and by cut; of the first seed."""
+
+    information: dict[tuple[int, str], Information] = field(default_factory=dict)
+    words: dict[int, WordsRead] = field(default_factory=dict)
+
+
+def read_captures(
+    folder: Path, cuts: Sequence[int], attributes: Sequence[str], texts: bool, quick: bool, console: Console
+) -> Readings:
+    """Read the captures of an audit's run.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's.
+    cuts, attributes : sequence
+        What was audited.
+    texts : bool
+        Inputs are word numbers.
+    quick : bool
+        Fewer rows, fewer draws of the null.
+    console : Console
+        Where progress goes.
+
+    Raises
+    ------
+    LaunchError
+        The adversary cannot read a capture.
+    """
+    from rich.progress import track
+
+    found = Readings()
+    for cut in track(cuts, "V-information", console=console, disable=not console.is_terminal, transient=True):
+        cell = folder / f"cut-{cut}-seed0"
+        with (
+            np.load(cell / "adversary" / "granted" / "surrogate.npz") as own,
+            np.load(cell / "sealed" / "ledger.npz") as ledger,
+        ):
+            parts = [
+                {name: file[name] for name in ("x", *(f"attribute:{one}" for one in attributes))}
+                for file in (own, ledger)
+            ]
+        seen = [_captured(cell / "tap" / f"serve-{device}.pcap") for device in ("attacker", "victim")]
+        if [len(rows) for rows in seen] != [len(part["x"]) for part in parts]:
+            continue  # a message was lost: rows and labels no longer belong together
+        if texts and (read := words_read(seen[0], parts[0]["x"], seen[1], parts[1]["x"])):
+            found.words[cut] = read
+        for name in attributes:
+            labels = np.concatenate([part[f"attribute:{name}"] for part in parts])
+            if one := _information(np.concatenate(seen), labels, quick):
+                found.information[cut, name] = one
+    return found
+
+
+def words_read(
+    own: npt.NDArray[Any], own_words: npt.NDArray[Any], seen: npt.NDArray[Any], words: npt.NDArray[Any]
+) -> WordsRead | None:
+    """Read words off the vectors that are sent one a word: each is the attacker's own word with the nearest vector.
+
+    Parameters
+    ----------
+    own, seen : float32 (n, length, d)
+        Captured of the attacker's own device, and of the victims.
+    own_words, words : (n, length)
+        Word numbers; 0 pads and is not scored. `words` only scores.
+
+    Returns
+    -------
+    WordsRead or None
+        None where no vector a word crosses.
+    """
+    if own.ndim != 3 or own.shape[1] != own_words.shape[1]:
+        return None
+    from sklearn.neighbors import NearestNeighbors
+
+    known, known_words = own[own_words > 0][:_VECTORS], own_words[own_words > 0][:_VECTORS]
+    asked, truth = seen[words > 0][:_VECTORS], words[words > 0][:_VECTORS]
+    if not len(known) or not len(asked):
+        return None
+    nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(known).kneighbors(asked, return_distance=False)
+    values, counts = np.unique(known_words, return_counts=True)
+    commonest = values[counts.argmax()]
+    return WordsRead(
+        float(np.mean(known_words[nearest[:, 0]] == truth)), float(np.mean(truth == commonest)), len(truth)
+    )
+
+
+def _information(rows: npt.NDArray[Any], labels: npt.NDArray[Any], quick: bool) -> Information | None:
+    """V-information about one attribute; None where there are too few rows or one class."""
+    from wireleak.common.measures.readers.usable_information import usable_information
+
+    # The last rows are the victims', who are in whatever else is left out.
+    last = slice(-(_QUICK_ROWS if quick else _ROWS), None)
+    labels = np.unique(labels[last], return_inverse=True)[1].astype(np.int64)
+    try:
+        found = usable_information(rows[last], labels, permutations=2 if quick else 5, dimension=_DIMENSION)
+    except ValueError:
+        return None
+    null = max((one.bits for one in found.null), default=math.nan)
+    return Information(found.bits, found.entropy, null, found.family)
+
+
+def _captured(capture: Path) -> npt.NDArray[Any]:
+    """Activations (n, ...) that a capture holds, read by the adversary."""
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "activation.npz"
+        argv = ["extract", "--kind", "activation", "--output", str(output), str(capture)]
+        done = subprocess.run([sys.executable, "-m", "adversary", *argv], capture_output=True, text=True)
+        if done.returncode:
+            raise LaunchError(f"audit: {capture} cannot be read: {' '.join(done.stderr.split())[-300:]}")
+        with np.load(output) as file:
+            rows: npt.NDArray[Any] = file["activation"]
+    return rows

@@ -1,0 +1,192 @@
+"""Data sets by name: ours, and those that other packages offer as entry points `wireleak.datasets`."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from wireleak.lab.data.dataset import DataError, Dataset
+
+ENTRY_POINTS = "wireleak.datasets"
+_BUILT_IN = (
+    "wireleak.lab.data.sources.blogs",
+    "wireleak.lab.data.sources.characters",
+    "wireleak.lab.data.sources.digits",
+    "wireleak.lab.data.sources.fairface",
+    "wireleak.lab.data.sources.folder",
+    "wireleak.lab.data.sources.motionsense",
+    "wireleak.lab.data.sources.omniglot",
+    "wireleak.lab.data.sources.textcsv",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """How one data set is found and read.
+
+    Parameters
+    ----------
+    name : str
+        Registry name.
+    read : callable
+        (where, **options) -> Dataset; `where` is what `locate` returned.
+    locate : callable
+        Search folders, best first -> where the data lies, or None.
+    examples : int or None
+        How many, where that is fixed.
+    shape : tuple of int
+        One example's shape with default options; empty where the user decides.
+    task, attributes, obtain, licence : str, tuple of str, str, str
+        For `wireleak data`; `obtain` says how to get it.
+    """
+
+    name: str
+    read: Callable[..., Dataset]
+    locate: Callable[[list[Path]], Path | None]
+    examples: int | None
+    shape: tuple[int, ...]
+    task: str
+    attributes: tuple[str, ...]
+    obtain: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """One line of `wireleak data`: a source, and where it lies on this machine (None: absent)."""
+
+    name: str
+    examples: int | None
+    shape: tuple[int, ...]
+    task: str
+    attributes: tuple[str, ...]
+    where: Path | None
+    obtain: str
+    licence: str
+
+
+_SOURCES: dict[str, Source] = {}
+
+
+def register(
+    name: str,
+    *,
+    locate: Callable[[list[Path]], Path | None],
+    examples: int | None,
+    shape: tuple[int, ...],
+    task: str,
+    attributes: tuple[str, ...],
+    obtain: str,
+    licence: str,
+) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
+    """Register a reader (where, **options) -> Dataset; the parameters are those of `Source`."""
+
+    def add(read: Callable[..., Dataset]) -> Callable[..., Dataset]:
+        _SOURCES[name] = Source(name, read, locate, examples, shape, task, attributes, obtain, licence)
+        return read
+
+    return add
+
+
+def names() -> list[str]:
+    """Names of the registered data sets."""
+    return sorted(_sources())
+
+
+def load(name: str, root: Path | None = None, **options: object) -> Dataset:
+    """Read a data set.
+
+    Parameters
+    ----------
+    name : str
+        Registry name.
+    root : Path, optional
+        The one folder to look in. By default those of `search_folders`.
+    **options
+        The data set's own, such as `size` of Omniglot.
+
+    Raises
+    ------
+    DataError
+        Unknown name or option, or the data is absent: one line with the fix.
+    """
+    sources = _sources()
+    if name not in sources:
+        raise DataError(f"data: no data set called {name!r}; choose one of {', '.join(names())}")
+    source = sources[name]
+    known = list(inspect.signature(source.read).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise DataError(f"{name}: no option called {option!r}; choose from {', '.join(known) or 'none'}")
+    folders = search_folders(root)
+    where = source.locate(folders)
+    if where is None:
+        looked = ", ".join(str(folder) for folder in folders)
+        raise DataError(f"{name}: not found in {looked}; {source.obtain}")
+    return source.read(where, **options)
+
+
+def describe(name: str | None = None, root: Path | None = None) -> list[Description]:
+    """What is registered, and whether it is at hand; nothing is read."""
+    sources = _sources()
+    if name is not None and name not in sources:
+        raise DataError(f"data: no data set called {name!r}; choose one of {', '.join(names())}")
+    chosen = sorted(sources) if name is None else [name]
+    folders = search_folders(root)
+    return [_description(sources[key], folders) for key in chosen]
+
+
+def search_folders(root: Path | None = None) -> list[Path]:
+    """Where data is looked for, best first: `root` alone if given, else $WIRELEAK_DATA, cache, shared/data."""
+    if root is not None:
+        return [Path(root).expanduser()]
+    folders = [Path.home() / ".cache" / "wireleak" / "data"]
+    if given := os.environ.get("WIRELEAK_DATA"):
+        folders.insert(0, Path(given).expanduser())
+    checkout = Path(__file__).resolve().parents[3]
+    for base in (Path.cwd(), checkout):
+        shared = base.parent / "shared" / "data"
+        if shared not in folders:
+            folders.append(shared)
+    return folders
+
+
+def first_existing(folders: list[Path], *candidates: str) -> Path | None:
+    """The first of `candidates` (relative paths) that exists in the first of `folders` that has one."""
+    for folder in folders:
+        for candidate in candidates:
+            if (path := folder / candidate).exists():
+                return path
+    return None
+
+
+def _description(source: Source, folders: list[Path]) -> Description:
+    return Description(
+        source.name,
+        source.examples,
+        source.shape,
+        source.task,
+        source.attributes,
+        source.locate(folders),
+        source.obtain,
+        source.licence,
+    )
+
+
+def _sources() -> dict[str, Source]:
+    for module in _BUILT_IN:
+        import_module(module)
+    _load_plugins()
+    return _SOURCES
+
+
+@cache
+def _load_plugins() -> None:
+    for point in entry_points(group=ENTRY_POINTS):
+        point.load()

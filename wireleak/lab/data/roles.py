@@ -1,0 +1,167 @@
+"""Who holds what: clients, their evaluation, the attacker's own data, the victims; disjoint by content and by group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wireleak.lab.data.dataset import DataError, Dataset, Ints
+from wireleak.lab.data.overlap import first_occurrences
+
+ROLES = ("clients", "evaluation", "attacker", "victims")
+Only = Mapping[str, Mapping[str, Sequence[str | int]]]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Indices of each role into the data set, in drawn order, and how many repeated examples were dropped first."""
+
+    clients: Ints
+    evaluation: Ints
+    attacker: Ints
+    victims: Ints
+    duplicates: int
+
+
+def assign_roles(
+    dataset: Dataset,
+    *,
+    clients: int | None,
+    evaluation: int | None,
+    attacker: int | None,
+    victims: int | None,
+    disjoint_by: str | None = None,
+    only: Only | None = None,
+    overlap: Sequence[str] = (),
+    seed: int = 0,
+) -> Roles:
+    """Draw each role's examples; no example, and no copy of one, has two roles.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Repeated examples are dropped first, all but one.
+    clients, evaluation, attacker, victims : int or None
+        How many examples: the clients' training pool, their held-out pool, the attacker's surrogates, the victims'
+        inputs. None takes all that `only` permits and the counted roles leave.
+    disjoint_by : str, optional
+        A group of which no value is shared by clients (with evaluation, which is theirs), attacker and victims.
+    only : mapping, optional
+        Role -> group -> values (names or numbers) it may draw from, e.g.
+        ``{"clients": {"part": ["evaluation"]}, "attacker": {"alphabet": ["Greek", "Latin"]}}``.
+        `evaluation` follows `clients` unless named.
+    overlap : sequence of str
+        Roles that are drawn whatever the others hold, to repeat a published flaw.
+    seed : int
+        Of the drawing.
+
+    Raises
+    ------
+    DataError
+        Unknown role, group or value, or too few examples for a role.
+    """
+    wanted = dict(zip(ROLES, (clients, evaluation, attacker, victims), strict=True))
+    _check_counts(wanted)
+    rng = np.random.default_rng(seed)
+    unique = first_occurrences(dataset.x)
+    allowed = {role: mask[unique] for role, mask in _allowed(dataset, only or {}).items()}
+    if disjoint_by is not None:
+        allowed = _divide(dataset.group(disjoint_by)[unique], wanted, allowed, rng)
+    drawn = _draw(wanted, allowed, overlap, rng)
+    return Roles(
+        unique[drawn["clients"]],
+        unique[drawn["evaluation"]],
+        unique[drawn["attacker"]],
+        unique[drawn["victims"]],
+        len(dataset) - len(unique),
+    )
+
+
+Mask = npt.NDArray[np.bool_]
+
+
+def _check_counts(wanted: Mapping[str, int | None]) -> None:
+    for role, count in wanted.items():
+        if count is not None and count < 0:
+            raise DataError(f"roles: {role} must be 0 or more examples, not {count}")
+
+
+def _allowed(dataset: Dataset, only: Only) -> dict[str, Mask]:
+    if unknown := sorted(set(only) - set(ROLES)):
+        raise DataError(f"roles: no role called {', '.join(unknown)}; choose from {', '.join(ROLES)}")
+    rules = dict(only)
+    if "clients" in rules:
+        rules.setdefault("evaluation", rules["clients"])
+    masks = {}
+    for role in ROLES:
+        mask = np.ones(len(dataset), bool)
+        for group, values in rules.get(role, {}).items():
+            mask &= np.isin(dataset.group(group), [_number(dataset, group, value) for value in values])
+        masks[role] = mask
+    return masks
+
+
+def _number(dataset: Dataset, group: str, value: str | int) -> int:
+    names = dataset.group_names.get(group)
+    if isinstance(value, str):
+        if names is None or value not in names:
+            raise DataError(f"roles: {group} of {dataset.name} has no value {value!r}; choose from {_listing(names)}")
+        return names.index(value)
+    if value not in dataset.group(group):
+        raise DataError(f"roles: {group} of {dataset.name} has no value {value}")
+    return value
+
+
+def _listing(names: tuple[str, ...] | None) -> str:
+    return ", ".join(names) if names else "its numbers"
+
+
+def _divide(
+    values: Ints, wanted: Mapping[str, int | None], allowed: Mapping[str, Mask], rng: np.random.Generator
+) -> dict[str, Mask]:
+    """Give each group value to one party, the one furthest from its count among those that may have it."""
+    parties = {"clients": ("clients", "evaluation"), "attacker": ("attacker",), "victims": ("victims",)}
+    kinds, numbers = np.unique(values, return_inverse=True)
+    supply = {
+        party: np.bincount(numbers, np.logical_or.reduce([allowed[r] for r in roles]), len(kinds))
+        for party, roles in parties.items()
+    }
+    counts = {party: [wanted[role] for role in roles] for party, roles in parties.items()}
+    need = {party: float(sum(c for c in counts[party] if c is not None)) for party in parties}
+    greedy = {party for party in parties if None in counts[party]}
+    have = dict.fromkeys(parties, 0.0)
+    owner = np.full(len(kinds), "", dtype=object)
+    choices = {kind: [p for p in parties if supply[p][kind]] for kind in range(len(kinds))}
+    # Values that fewer parties may have go first; the order is otherwise drawn.
+    for kind in sorted(rng.permutation(len(kinds)).tolist(), key=lambda k: len(choices[k])):
+        hungry = [p for p in choices[kind] if have[p] < need[p] or (p in greedy and not have[p])]
+        takers = hungry or [p for p in choices[kind] if p in greedy]
+        if takers:
+            chosen = min(takers, key=lambda p: have[p] / need[p] if need[p] else have[p])
+            owner[kind] = chosen
+            have[chosen] += supply[chosen][kind]
+    of_example = owner[numbers]
+    return {role: allowed[role] & (of_example == party) for party, roles in parties.items() for role in roles}
+
+
+def _draw(
+    wanted: Mapping[str, int | None], allowed: Mapping[str, Mask], overlap: Sequence[str], rng: np.random.Generator
+) -> dict[str, Ints]:
+    free = np.ones(len(allowed["clients"]), bool)
+    drawn = {}
+    # Counted roles before greedy ones, and the role with the fewest candidates first, so that none starves another.
+    for role in sorted(ROLES, key=lambda r: (wanted[r] is None, int(allowed[r].sum()))):
+        alone = role in overlap
+        candidates = rng.permutation(np.flatnonzero(allowed[role] if alone else free & allowed[role]))
+        count = wanted[role]
+        if count is None and not len(candidates):
+            raise DataError(f"roles: nothing is left for {role}; take fewer examples for the other roles")
+        if count is not None and count > len(candidates):
+            raise DataError(f"roles: {role} wants {count} examples but {len(candidates)} are left; take fewer")
+        drawn[role] = candidates[:count].astype(np.int64)
+        if not alone:
+            free[drawn[role]] = False
+    return drawn

@@ -1,0 +1,94 @@
+"""Any folder of images with a CSV of attributes: the user's own data.
+
+x float32 (n, 1 or 3, size, size) in [0, 1]. One column of the CSV names the file (relative to the folder), one is the
+task; others are private attributes and groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wireleak.lab.data.dataset import Attribute, DataError, Dataset
+from wireleak.lab.data.registry import register
+from wireleak.lab.data.tables import encode, read_columns, read_images
+
+_MOST_CLASSES = 50
+
+
+@register(
+    "folder",
+    locate=lambda folders: Path(),
+    examples=None,
+    shape=(),
+    task="a column of the CSV",
+    attributes=("columns of the CSV",),
+    obtain="give the options path, csv and task",
+    licence="yours",
+)
+def folder(
+    where: Path,
+    *,
+    path: str | None = None,
+    csv: str | None = None,
+    task: str | None = None,
+    file: str = "file",
+    attributes: Sequence[str] | None = None,
+    groups: Sequence[str] = (),
+    size: int = 28,
+    grey: bool = True,
+) -> Dataset:
+    """Read a folder of images.
+
+    Parameters
+    ----------
+    where : Path
+        What relative paths are relative to: the current folder.
+    path, csv, task : str
+        The image folder, the CSV (by default the only one in the folder), the task's column.
+    file : str
+        The column of file names.
+    attributes : sequence of str, optional
+        Private columns; by default every other column of 2 to 50 different values.
+    groups : sequence of str
+        Columns to split by, such as a person's name.
+    size : int
+        Side in pixels.
+    grey : bool
+        One channel instead of three.
+    """
+    if path is None or task is None:
+        raise DataError(f"folder: the option {'path' if path is None else 'task'} is missing; give path, csv and task")
+    if not isinstance(size, int) or not 1 <= size <= 4096:
+        raise DataError(f"folder: size is a number of pixels from 1 to 4096, not {size!r}")
+    base = where / Path(path).expanduser()
+    if not base.is_dir():
+        raise DataError(f"folder: path {base} is not a folder; name the folder of the images")
+    table = where / Path(csv).expanduser() if csv else _only_csv(base)
+    columns = read_columns("folder", table, (file, task, *(attributes or ()), *groups))
+    private = _private(columns, {file, task, *groups}) if attributes is None else attributes
+    y, classes = encode(columns[task])
+    encoded = {name: encode(columns[name]) for name in private}
+    grouped = {name: encode(columns[name]) for name in groups}
+    return Dataset(
+        name="folder",
+        x=read_images("folder", [base / name for name in columns[file]], size, grey),
+        y=y,
+        task=task,
+        classes=classes,
+        attributes={k: Attribute(k, values, names, measured=False) for k, (values, names) in encoded.items()},
+        groups={k: values for k, (values, _) in grouped.items()},
+        source=str(base),
+        group_names={k: names for k, (_, names) in grouped.items()},
+    )
+
+
+def _only_csv(base: Path) -> Path:
+    found = sorted(base.glob("*.csv"))
+    if len(found) != 1:
+        raise DataError(f"folder: {base} holds {len(found)} CSV files; name one with the option csv")
+    return found[0]
+
+
+def _private(columns: dict[str, list[str]], taken: set[str]) -> list[str]:
+    return [k for k, values in columns.items() if k not in taken and 2 <= len(set(values)) <= _MOST_CLASSES]

@@ -1,0 +1,81 @@
+"""CSV files and images as loaders need them: columns by name, pictures at one size."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wireleak.lab.data.dataset import DataError, Floats, Ints
+
+
+def read_columns(dataset: str, path: Path, columns: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The columns of a CSV with a header, by name.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, is empty, or lacks one of `columns`.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = [name for name in reader.fieldnames or [] if name]
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{dataset}: cannot read {path} ({error})") from error
+    if missing := [name for name in columns if name not in header]:
+        raise DataError(f"{dataset}: {path} has no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
+    if not rows:
+        raise DataError(f"{dataset}: {path} has no rows")
+    for number, row in enumerate(rows, 2):
+        if any(row[name] is None for name in header):
+            raise DataError(f"{dataset}: row {number} of {path} is shorter than the header")
+    return {name: [row[name] for row in rows] for name in header}
+
+
+def encode(values: Sequence[str], classes: Sequence[str] | None = None) -> tuple[Ints, tuple[str, ...]]:
+    """Text values as class indices; classes in the given order or sorted, numbers by size.
+
+    Raises
+    ------
+    KeyError
+        A value that `classes` lacks.
+    """
+    chosen = tuple(classes) if classes is not None else tuple(sorted(set(values), key=_sort_key))
+    number = {name: index for index, name in enumerate(chosen)}
+    return np.array([number[value] for value in values], np.int64), chosen
+
+
+def read_images(dataset: str, paths: Sequence[Path], size: int, grey: bool) -> Floats:
+    """Images as float32 (n, 1 or 3, size, size) in [0, 1], resized by area to a square.
+
+    Raises
+    ------
+    DataError
+        A file is missing or is no image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    mode = "L" if grey else "RGB"
+    x = np.empty((len(paths), size, size, 1 if grey else 3), np.float32)
+    for row, path in enumerate(paths):
+        try:
+            with Image.open(path) as image:
+                image.draft(mode, (2 * size, 2 * size))  # a large JPEG is decoded small: many times quicker
+                small = image.convert(mode).resize((size, size), Image.Resampling.BOX)
+        except UnidentifiedImageError as error:
+            raise DataError(f"{dataset}: {path} is not an image") from error
+        except OSError as error:
+            raise DataError(f"{dataset}: cannot read {path} ({error.strerror or error})") from error
+        x[row] = np.asarray(small, np.float32).reshape(size, size, -1) / 255
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+
+def _sort_key(text: str) -> tuple[int, float, str]:
+    try:
+        return (0, float(text), text)
+    except ValueError:
+        return (1, 0.0, text)

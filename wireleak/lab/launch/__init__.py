@@ -1,0 +1,1 @@
+"""Start and stop processes: fork server, certificates, Flower, simulation."""

@@ -1,0 +1,118 @@
+"""A throw-away certificate authority for the lab's TLS and mutual-TLS variants."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from wireleak.common.files import replacing
+
+_LIFETIME = datetime.timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Paths of one party's certificate and key, and of the authority that signed it (all PEM)."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+class Authority:
+    """Signs certificates for loopback. Its own key never leaves memory.
+
+    Parameters
+    ----------
+    folder : Path
+        Where PEM files are written; made if missing. The authority's certificate is `ca.pem`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name("wireleak lab authority")
+        public = self._key.public_key()
+        certificate = (
+            _builder(self._name, self._name, public)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(sign_certificates=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.ca = folder / "ca.pem"
+        _write(self.ca, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+
+    def server(self, name: str = "server") -> Identity:
+        """Issue a certificate for a server on 127.0.0.1, ::1 or localhost, as `name`.pem and `name`.key."""
+        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH)
+
+    def client(self, name: str) -> Identity:
+        """Issue a certificate with which a client proves who it is (mutual TLS), as `name`.pem and `name`.key."""
+        return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def _issue(self, name: str, purpose: x509.ObjectIdentifier) -> Identity:
+        key = ec.generate_private_key(ec.SECP256R1())
+        addresses = [x509.IPAddress(ipaddress.ip_address(host)) for host in ("127.0.0.1", "::1")]
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        certificate = (
+            _builder(_name(name), self._name, key.public_key())
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(sign_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses]), critical=False)
+            .add_extension(authority, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        identity = Identity(self.ca, self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        _write(identity.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        _write(identity.key, private, 0o600)
+        return identity
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    # An hour back, for clocks that are a little behind.
+    begins = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(begins + _LIFETIME)
+    )
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    with replacing(path, mode) as file:
+        file.write(content)

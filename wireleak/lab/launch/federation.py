@@ -1,0 +1,358 @@
+"""A Flower deployment on loopback: a SuperLink, a SuperNode for each client, and what runs their apps."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from wireleak.lab.launch import runner
+from wireleak.lab.launch.bundle import write_app
+from wireleak.lab.launch.certificates import Identity
+from wireleak.lab.launch.endings import describe_status, telling_line
+from wireleak.lab.launch.processes import Launcher, LaunchError, Process
+
+_log = logging.getLogger(__name__)
+Value = str | int | float | bool
+_PORT_TAKEN = re.compile(r"already in use|error while attempting to bind", re.IGNORECASE)
+_ATTEMPTS = 4
+_REGISTERED = "SuperNode ID:"
+_ASK_SECONDS = 0.25  # between the questions of the runner to every node whether an app is to be started
+
+
+@dataclass(frozen=True)
+class Node:
+    """A SuperNode: its name, and the `node_config` that its ClientApp reads.
+
+    `app`, "module:attribute", is a ClientApp of its own that it runs instead of the one it is sent.
+    """
+
+    name: str
+    config: Mapping[str, Value]
+    app: str | None = None
+
+
+@dataclass(frozen=True)
+class _Daemon:
+    """What a daemon's process is started with, but for its port, and the line of its log that says it serves."""
+
+    name: str
+    argv: tuple[str, ...]
+    serving: str
+
+
+@dataclass
+class Federation:
+    """A SuperLink, its nodes and one run at a time; use it as a context manager, inside its launcher's.
+
+    Parameters
+    ----------
+    launcher : Launcher
+        Starts the processes.
+    folder : Path
+        Logs go to `logs/`, Flower's private homes to `flower/`.
+    nodes : sequence of Node
+        The clients.
+    tls : Identity, optional
+        The SuperLink's certificate: its Fleet and Control links are TLS. The app processes' loopback link to a
+        SuperNode stays plaintext.
+    app : Path, optional
+        A Flower app's folder. By default wireleak's own, copied from where it is installed.
+    isolation : "process" or "subprocess"
+        Who runs the apps: our runner (falls back, with a logged line, if this Flower cannot be driven), or Flower.
+    poll : float or None
+        Longest wait, in seconds, of nodes and ServerApp between two looks for messages. None: Flower's own, 3 s.
+        Ignored in Flower's own mode.
+    """
+
+    launcher: Launcher
+    folder: Path
+    nodes: Sequence[Node]
+    tls: Identity | None = None
+    app: Path | None = None
+    isolation: Literal["process", "subprocess"] = "process"
+    poll: float | None = 0.2
+    fleet_address: str = field(default="", init=False)
+    _superlink: Process | None = field(default=None, init=False)
+    _supernodes: dict[str, Process] = field(default_factory=dict, init=False)
+    _others: list[Process] = field(default_factory=list, init=False)
+    _runtimes: dict[str, str] = field(default_factory=dict, init=False)
+    _wake: Path | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.folder = self.folder.absolute()
+        for part in ("logs", "flower"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        if self.isolation == "process" and (reason := runner.unavailable()) is not None:
+            _log.warning("Flower starts its own app processes, which takes longer: %s", reason)
+            self.isolation = "subprocess"
+        if self.isolation == "subprocess" and (own := [node.name for node in self.nodes if node.app]):
+            raise LaunchError(f"{own[0]}: a node can run an app of its own only where our runner starts the apps")
+        # Nodes of Flower's own pace are Flower's own program, which calls nobody.
+        if self.isolation == "process" and self.poll is not None:
+            self._wake = _pipe(self.folder / "flower" / "wake")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        except KeyboardInterrupt:
+            self.launcher.kill()
+            raise
+
+    @property
+    def events(self) -> Path:
+        """JSON lines, one for each app process that has ended; see `wireleak.lab.launch.runner`."""
+        return self.folder / "flower" / "events.jsonl"
+
+    def start_superlink(self, timeout: float = 60.0) -> str:
+        """Start the SuperLink and return the address of its Fleet API, for nodes or a tap to connect to.
+
+        Raises
+        ------
+        LaunchError
+            It ended, or does not serve within `timeout` seconds.
+        """
+        security: tuple[str, ...] = ("--insecure",)
+        if self.tls is not None:
+            security = ("--ssl-ca-certfile", str(self.tls.ca), "--ssl-certfile", str(self.tls.certificate))
+            security += ("--ssl-keyfile", str(self.tls.key))
+        entry = "flwr.superlink.cli:flower_superlink"
+        isolation = ("--isolation", self.isolation, "--disable-runtime-dependency-installation")
+        daemon = _Daemon("superlink", (entry, *security, *isolation), "Uvicorn running on")
+        self._superlink = self._bring_up([daemon], timeout, fleet=True)["superlink"]
+        self._superlink.essential = True
+        self._write_connection()
+        return self.fleet_address
+
+    def start_nodes(self, addresses: Mapping[str, str] | None = None, timeout: float = 60.0) -> None:
+        """Start all nodes and the runner, and wait until every node is registered with the SuperLink.
+
+        Parameters
+        ----------
+        addresses : mapping, optional
+            Where each node, by name, connects to instead of the SuperLink: its tap.
+        timeout : float
+            In seconds.
+
+        Raises
+        ------
+        LaunchError
+            A node ended, or is not registered within `timeout` seconds.
+        """
+        own = self.isolation == "process" and self.poll is not None
+        entry = "wireleak.lab.launch.runner:supernode" if own else "flwr.supernode.cli:flower_supernode"
+        security = ("--root-certificates", str(self.tls.ca)) if self.tls is not None else ("--insecure",)
+        daemons = []
+        for node in self.nodes:
+            address = (addresses or {}).get(node.name, self.fleet_address)
+            config = ("--isolation", self.isolation, "--node-config", _flower_config(node.config))
+            daemons.append(_Daemon(node.name, (entry, *security, "--superlink", address, *config), _REGISTERED))
+        self._supernodes.update(self._bring_up(daemons, timeout))
+        if self.isolation == "process":
+            self._start_runner()
+
+    def run_app(self, run_config: Mapping[str, Value], timeout: float) -> None:
+        """Run the Flower app and wait for its end, watching every essential process of the launcher's.
+
+        Raises
+        ------
+        LaunchError
+            The run failed or took longer than `timeout` seconds, an essential process died, or every node did.
+        """
+        deadline = time.monotonic() + timeout
+        before = len(self._server_app_ends())
+        run = self._submit(run_config, timeout)
+
+        def end() -> str | None:
+            if self._supernodes and all(node.poll() is not None for node in self._supernodes.values()):
+                last = list(self._supernodes.values())[-1]
+                raise LaunchError(f"every client has died; {last.describe_end()}", last.log)
+            return self._listed_end(run) if self.isolation == "subprocess" else self._forked_end(before)
+
+        log = self._server_log()
+        outcome = self.launcher.wait_until(end, max(1.0, deadline - time.monotonic()), "the end of training", log)
+        if outcome != "completed":
+            raise LaunchError(f"the ServerApp {outcome}", log)
+
+    def node(self, name: str) -> Process:
+        """Return the SuperNode's process. When it is killed, its ClientApp ends too, and the round without it."""
+        return self._supernodes[name]
+
+    def node_id(self, name: str) -> str:
+        """The id under which Flower knows a started node, from its log."""
+        found = re.search(rf"{_REGISTERED} *(\d+)", self._supernodes[name].log.read_text(errors="replace"))
+        if found is None:
+            raise LaunchError(f"{name}: its log names no node id", self._supernodes[name].log)
+        return found[1]
+
+    def stop(self, grace: float = 2.0) -> None:
+        """End all but the SuperLink together, then that; kill what is left after `grace` seconds each."""
+        self.launcher.stop([*self._others, *self._supernodes.values()], grace)
+        if self._superlink is not None:
+            self.launcher.stop([self._superlink], grace)
+
+    def _bring_up(self, daemons: Sequence[_Daemon], timeout: float, *, fleet: bool = False) -> dict[str, Process]:
+        """Start daemons on free ports, again for those whose port was taken meanwhile, until all serve."""
+        up: dict[str, Process] = {}
+        waiting = list(daemons)
+        for _ in range(_ATTEMPTS):
+            started = {daemon: self._spawn(daemon, fleet=fleet) for daemon in waiting}
+
+            def settled(started: dict[_Daemon, Process] = started) -> bool:
+                return all(process.poll() is not None or _says(process, d.serving) for d, process in started.items())
+
+            first = next(iter(started.values()))
+            self.launcher.wait_until(settled, timeout, f"{first.name}: its start", first.log)
+            waiting = [daemon for daemon, process in started.items() if process.poll() is not None]
+            up.update({daemon.name: process for daemon, process in started.items() if daemon not in waiting})
+            for daemon in waiting:
+                if not _PORT_TAKEN.search(started[daemon].log.read_text(errors="replace")):
+                    raise LaunchError(started[daemon].describe_end(), started[daemon].log)
+            if not waiting:
+                return up
+        raise LaunchError(f"{waiting[0].name}: no free port after {_ATTEMPTS} attempts")
+
+    def _spawn(self, daemon: _Daemon, *, fleet: bool) -> Process:
+        port, fleet_port = free_ports(2)
+        argv = [*daemon.argv, "--host", "127.0.0.1", "--port", str(port)]
+        self._runtimes[daemon.name] = f"127.0.0.1:{port}"
+        if fleet:
+            self.fleet_address = f"127.0.0.1:{fleet_port}"
+            argv += ["--fleet-api-address", self.fleet_address]
+        log = self.folder / "logs" / f"{daemon.name}.log"
+        # What an attempt before this one logged must not be taken for this one's.
+        log.unlink(missing_ok=True)
+        env = {"FLWR_HOME": str(self._home(daemon.name)), **self._poll_setting()}
+        if self._wake is not None:
+            env[runner.WAKE] = str(self._wake)
+        # Not essential before it serves: an attempt that met a taken port may fail.
+        return self.launcher.start(daemon.name, argv, log, env, self.folder, lasting=True, essential=False, early=True)
+
+    def _start_runner(self) -> None:
+        assert self._superlink is not None
+        root = str(self.tls.ca) if self.tls is not None else None
+        own = {node.name: node.app for node in self.nodes}
+        apps = [
+            self._runner_app(node, f"{name}-app", None) | {"own": own[name], "calls": self._wake is not None}
+            for name, node in self._supernodes.items()
+        ]
+        config = {
+            "poll": _ASK_SECONDS if self.poll is None else min(_ASK_SECONDS, self.poll),
+            "events": str(self.events),
+            "wake": self._wake and str(self._wake),
+            "apps": [self._runner_app(self._superlink, "serverapp", root), *apps],
+        }
+        path = self.folder / "flower" / "runner.json"
+        path.write_text(json.dumps(config, indent=1))
+        argv = ["-m", "wireleak.lab.launch.runner", "--config", str(path)]
+        log = self.folder / "logs" / "runner.log"
+        process = self.launcher.start("runner", argv, log, self._poll_setting(), self.folder, lasting=True)
+        self._others.append(process)
+
+    def _runner_app(self, process: Process, name: str, root: str | None) -> dict[str, str | int | None]:
+        log, home = str(self.folder / "logs" / f"{name}.log"), str(self._home(name))
+        where = {"address": self._runtimes[process.name], "root_certificates": root, "pid": process.pid}
+        return {"name": name, **where, "home": home, "log": log}
+
+    def _submit(self, run_config: Mapping[str, Value], timeout: float) -> str:
+        app = self.app if self.app is not None else write_app(self.folder / "flower" / "app")
+        process = self._flwr("submit", ["run", str(app), "lab", "--run-config", _flower_config(run_config)])
+        self.launcher.finish(process, timeout)
+        found = re.search(r"started run (\d+)", process.log.read_text())
+        if found is None:
+            raise LaunchError(process.describe_end(), process.log)
+        return found[1]
+
+    def _flwr(self, name: str, arguments: list[str]) -> Process:
+        log = self.folder / "logs" / f"{name}.log"
+        log.unlink(missing_ok=True)
+        env = {"FLWR_HOME": str(self._home("control"))}
+        argv = ["flwr.cli.app:app", *arguments]
+        process = self.launcher.start(f"flwr {arguments[0]}", argv, log, env, self.folder, early=True)
+        self._others.append(process)
+        return process
+
+    def _server_app_ends(self) -> list[int]:
+        if not self.events.exists():
+            return []
+        ends = [json.loads(line) for line in self.events.read_text().splitlines()]
+        return [end["status"] for end in ends if end["task"] == "flwr-serverapp"]
+
+    def _forked_end(self, before: int) -> str | None:
+        ends = self._server_app_ends()[before:]
+        if not ends:
+            return None
+        return f"{describe_status(ends[0])}: {telling_line(self._server_log())}" if ends[0] else "completed"
+
+    def _listed_end(self, run: str) -> str | None:
+        time.sleep(1)
+        listing = self._flwr("list", ["list", "lab", "--run-id", run, "--format", "json"])
+        self.launcher.finish(listing, 30)
+        (entry,) = json.loads(listing.log.read_text())["runs"]
+        status, _, reason = str(entry["status"]).partition(":")
+        if status != "finished":
+            return None
+        return "completed" if reason == "completed" else f"{reason}: {entry['status-details']}"
+
+    def _server_log(self) -> Path:
+        # Flower itself throws the ServerApp's output away.
+        return self.folder / "logs" / ("superlink.log" if self.isolation == "subprocess" else "serverapp.log")
+
+    def _write_connection(self) -> None:
+        trust = f'root-certificates = "{self.tls.ca}"' if self.tls is not None else "insecure = true"
+        address = self._runtimes["superlink"]
+        text = f'[superlink]\ndefault = "lab"\n\n[superlink.lab]\naddress = "{address}"\n{trust}\n'
+        (self._home("control") / "config.toml").write_text(text)
+
+    def _poll_setting(self) -> dict[str, str]:
+        return {} if self.poll is None else {runner.POLL: str(self.poll)}
+
+    def _home(self, name: str) -> Path:
+        home = self.folder / "flower" / name
+        home.mkdir(parents=True, exist_ok=True)
+        return home
+
+
+def _pipe(path: Path) -> Path | None:
+    """Make a named pipe; None on a file system that has none, where the runner asks the nodes instead."""
+    path.unlink(missing_ok=True)
+    try:
+        os.mkfifo(path)
+    except OSError:
+        return None
+    return path
+
+
+def free_ports(count: int) -> list[int]:
+    """Return TCP ports of loopback that nobody uses now, and that differ."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def _says(process: Process, line: str) -> bool:
+    return process.log.exists() and line in process.log.read_text(errors="replace")
+
+
+def _flower_config(config: Mapping[str, Value]) -> str:
+    for name, value in config.items():
+        # Flower splits such a string by a pattern that knows no escapes.
+        if isinstance(value, str) and ('"' in value or "\\" in value or "\n" in value):
+            raise LaunchError(f"{name}: Flower takes no quote, backslash or newline in {value!r}; rename it")
+    return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in config.items())

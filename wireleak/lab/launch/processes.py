@@ -1,0 +1,374 @@
+"""Starts, watches and ends processes, so that none outlives the lab and none dies unnoticed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from wireleak.lab.launch.endings import describe_status, telling_line
+
+_T = TypeVar("_T")
+# One thread each: a study runs many processes on few cores, and a fork must come before any thread.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+}
+
+
+class LaunchError(RuntimeError):
+    """A process could not start, or died. `str()` is one line for the user; `log` is the process's log, if any."""
+
+    def __init__(self, message: str, log: Path | None = None) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class Process:
+    """A process of the lab's. Made by `Launcher.start`.
+
+    Attributes
+    ----------
+    name : str
+        How messages name it.
+    log : Path
+        File with its standard output and error.
+    lasting : bool
+        It must run until it is stopped; otherwise it may end by itself, with status 0.
+    essential : bool
+        Whether its unexpected end is the whole run's end.
+    cpu_seconds, peak_bytes : float, int
+        CPU time and largest resident memory, of it and its children; 0 until it ended.
+    """
+
+    def __init__(
+        self, launcher: Launcher, identity: int, name: str, log: Path, *, lasting: bool, essential: bool
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.lasting = lasting
+        self.essential = essential
+        self.cpu_seconds = 0.0
+        self.peak_bytes = 0
+        self.stopping = False
+        self._launcher = launcher
+        self._identity = identity
+        self._pid: int | None = None
+        self._status: int | None = None
+        self._failure: str | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process number; waits until the process has been forked.
+
+        Raises
+        ------
+        LaunchError
+            It could not be started.
+        """
+        self._launcher._wait_for(lambda: self._pid is not None or self._status is not None, None)
+        if self._pid is None:
+            raise LaunchError(self.describe_end(), self.log)
+        return self._pid
+
+    def poll(self) -> int | None:
+        """Return the exit status (negative: the signal that killed it), or None while it runs."""
+        return self._status
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the exit status.
+
+        Raises
+        ------
+        TimeoutError
+            It still runs after `timeout` seconds.
+        """
+        if not self._launcher._wait_for(lambda: self._status is not None, timeout):
+            raise TimeoutError(f"{self.name} still runs after {timeout:g} s")
+        return self._status or 0
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal. When it ends of that, what is left of its group is killed."""
+        self._launcher._request(request="signal", id=self._identity, signal=int(number))
+
+    def stop(self, grace: float = 3.0) -> int | None:
+        """End it: SIGINT, then SIGKILL for what is left of its group after `grace` seconds."""
+        self._launcher.stop([self], grace)
+        return self._status
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended when or how it should not have."""
+        return self._status is not None and not self.stopping and (self.lasting or self._status != 0)
+
+    def last_line(self) -> str:
+        """Return the line of the log that says most about its end ("" if there is none)."""
+        return telling_line(self.log, exceptions=self._status != 2)
+
+    def describe_end(self) -> str:
+        """Return one line: name, how it ended, and what its log says."""
+        if self._failure is not None:
+            return f"{self.name} could not start: {self._failure}"
+        how = describe_status(self._status)
+        said = self.last_line()
+        return f"{self.name} {how}: {said}" if said else f"{self.name} {how}, its log is empty ({self.log})"
+
+
+class Launcher:
+    """Starts processes through a fork server, which makes a Python process cost a fork and not its imports.
+
+    Use it as a context manager: on leaving, all are stopped, the last started first; a second Ctrl-C kills them.
+    When the lab itself is killed, the fork server kills them all.
+
+    Parameters
+    ----------
+    preload : bool
+        Import the heavy libraries once (about 5 CPU-seconds, meanwhile nothing blocks). False: every process is a
+        fresh interpreter, and all else is the same.
+    log : Path, optional
+        File for the fork server's own messages.
+    """
+
+    def __init__(self, preload: bool = True, log: Path | None = None) -> None:
+        self.processes: list[Process] = []
+        self.preload: dict[str, Any] = {}
+        self._changed = threading.Condition()
+        self._sending = threading.Lock()
+        self._connection, theirs = socket.socketpair()
+        self._closed = False
+        root = Path(__file__).resolve().parents[3]
+        command = [
+            sys.executable,
+            "-m",
+            "wireleak.lab.launch.zygote",
+            str(theirs.fileno()),
+            "preload" if preload else "plain",
+        ]
+        output = log.open("ab") if log is not None else subprocess.DEVNULL
+        try:
+            # In a session of its own, so that a terminal's Ctrl-C reaches the lab alone.
+            self._zygote = subprocess.Popen(
+                command,
+                cwd=root,
+                env=_environment({}),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+            if not isinstance(output, int):
+                output.close()
+        threading.Thread(target=self._listen, name="launcher", daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except KeyboardInterrupt:
+            self.kill()
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        *,
+        lasting: bool = False,
+        essential: bool = True,
+        early: bool = False,
+    ) -> Process:
+        """Start a process and return at once; what goes wrong is found by `check`.
+
+        Parameters
+        ----------
+        name : str
+            How messages name it.
+        argv : sequence of str
+            `["-m", MODULE, …]`, `["package.module:function", …]` or a program and its arguments.
+        log : Path
+            File to which its output is appended; its folder is made.
+        env : mapping, optional
+            Settings on top of the lab's own environment and `ENVIRONMENT`.
+        cwd : Path, optional
+            Working directory; the lab's own by default.
+        lasting, essential : bool
+            See `Process`.
+        early : bool
+            It needs Flower but not torch: it need not wait until all of `preload` is imported.
+
+        Raises
+        ------
+        LaunchError
+            Everything has been stopped, so that it would never run.
+        """
+        log = log.absolute()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with self._changed:
+            self._refuse_after_the_end()
+            process = Process(self, len(self.processes), name, log, lasting=lasting, essential=essential)
+            self.processes.append(process)
+        self._request(
+            request="start",
+            id=process._identity,
+            argv=[str(word) for word in argv],
+            log=str(log),
+            env=_environment(env or {}),
+            cwd=str((cwd or Path.cwd()).absolute()),
+            early=early,
+        )
+        return process
+
+    def check(self) -> None:
+        """Raise LaunchError if an essential process, or the fork server, has died. Cheap; call it while waiting."""
+        self._refuse_after_the_end()
+        for process in self.processes:
+            if process.failed and process.essential:
+                raise LaunchError(process.describe_end(), process.log)
+        if self._zygote.poll() is not None:
+            raise LaunchError(f"the fork server {describe_status(self._zygote.returncode)}")
+
+    def wait_until(self, condition: Callable[[], _T | None], timeout: float, what: str, log: Path | None = None) -> _T:
+        """Poll `condition` until it returns something true, and return that.
+
+        Raises
+        ------
+        LaunchError
+            An essential process died, or `timeout` seconds went by; `what` says what was awaited.
+        """
+        deadline = time.monotonic() + timeout
+        while not (result := condition()):
+            self.check()
+            if time.monotonic() > deadline:
+                raise LaunchError(f"{what} did not happen within {timeout:g} s", log)
+            with self._changed:
+                self._changed.wait(0.02)
+        return result
+
+    def wait_ready(self, process: Process, ready: Path, timeout: float = 60.0) -> dict[str, Any]:
+        """Wait for the ready file of a process that listens, and return its content.
+
+        Raises
+        ------
+        LaunchError
+            The process ended before, or `timeout` seconds went by.
+        """
+
+        def content() -> dict[str, Any] | None:
+            if process.poll() is not None:
+                raise LaunchError(process.describe_end(), process.log)
+            return dict(json.loads(ready.read_text())) if ready.exists() else None
+
+        return self.wait_until(content, timeout, f"{process.name}: its start", process.log)
+
+    def finish(self, process: Process, timeout: float) -> None:
+        """Wait until `process` has ended by itself with status 0, watching all others meanwhile.
+
+        Raises
+        ------
+        LaunchError
+            It or an essential process failed, or `timeout` seconds went by.
+        """
+        self.wait_until(lambda: process.poll() is not None, timeout, f"{process.name}: its end", process.log)
+        if process.poll() != 0:
+            raise LaunchError(process.describe_end(), process.log)
+
+    def stop(self, processes: Iterable[Process], grace: float = 3.0) -> None:
+        """End processes together: SIGINT to each, then SIGKILL to the groups that are left after `grace` seconds."""
+        running = [process for process in processes if process.poll() is None]
+        for process in running:
+            process.stopping = True
+            process.send_signal(signal.SIGINT)
+        if not self._wait_for(lambda: all(p.poll() is not None for p in running), grace):
+            for process in running:
+                process.send_signal(signal.SIGKILL)
+            self._wait_for(lambda: all(p.poll() is not None for p in running), 5)
+
+    def close(self, grace: float = 3.0) -> None:
+        """Stop all processes, the last started first, then the fork server."""
+        for process in reversed(self.processes):
+            self.stop([process], grace)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill whatever still runs, at once."""
+        with self._changed:
+            self._closed = True
+        for process in self.processes:
+            process.stopping = True
+        # The end of the stream is how the fork server learns that nobody needs its children.
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+        try:
+            self._zygote.wait(6)
+        except subprocess.TimeoutExpired:
+            self._zygote.kill()
+            self._zygote.wait()
+
+    def _refuse_after_the_end(self) -> None:
+        if self._closed:
+            raise LaunchError("every process was stopped")
+
+    def _request(self, **request: Any) -> None:
+        # Where the fork server is gone, `_listen` has marked, or is about to mark, every process as ended.
+        with contextlib.suppress(OSError), self._sending:
+            self._connection.sendall(json.dumps(request).encode() + b"\n")
+
+    def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(condition, timeout)
+
+    def _listen(self) -> None:
+        with self._connection.makefile("rb") as lines:
+            for line in lines:
+                with self._changed:
+                    self._take(json.loads(line))
+                    self._changed.notify_all()
+        with self._changed:
+            for process in self.processes:
+                if process._status is None:
+                    process._status = -signal.SIGKILL
+            self._changed.notify_all()
+        self._connection.close()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind = event.pop("event")
+        if kind == "ready":
+            self.preload = event
+            return
+        process = self.processes[event["id"]]
+        if kind == "started":
+            process._pid = event["pid"]
+        elif kind == "failed":
+            process._status, process._failure = 127, event["error"]
+        else:
+            process.cpu_seconds, process.peak_bytes = event["cpu"], event["rss"] * 1024
+            process._status = event["status"]
+
+
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+    # Flower starts its own commands by name, also where the virtual environment is not activated.
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, **ENVIRONMENT, "PATH": path, **extra}

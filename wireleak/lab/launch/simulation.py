@@ -1,0 +1,123 @@
+"""A federation of virtual clients on Flower's Simulation Engine, for scale: one process tree, no links to tap.
+
+`python -m wireleak.lab.launch.simulation --config F` runs the same ServerApp and ClientApp as a deployment does, with
+their own configs. Config: `{"server": path, "clients": [path, …], "nodes": path, "usage": path}`; client i is the
+virtual node with partition i. `nodes` says afterwards which client was which of Flower's nodes, `usage` the seconds and
+the peak memory of the process and all its children. Needs the extra `wireleak[simulation]`, which is Ray.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import psutil
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from wireleak.common.files import write_json
+
+_SAMPLE_SECONDS = 0.5
+
+
+class VirtualClient(ClientApp):
+    """The project's ClientApp, told which client's config is its own.
+
+    Parameters
+    ----------
+    configs : list of str
+        By partition.
+    nodes : str
+        Folder in which each leaves its node's id.
+    """
+
+    def __init__(self, configs: list[str], nodes: str) -> None:
+        super().__init__()
+        self._configs = configs
+        self._nodes = nodes
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer a message as the client of this partition."""
+        number = int(str(context.node_config["partition-id"]))
+        context.node_config["config"] = self._configs[number]
+        (Path(self._nodes) / str(context.node_id)).write_text(Path(self._configs[number]).parent.name)
+        answer: Message = _app("client.app")(message, context)
+        return answer
+
+
+def simulate(server: str, clients: list[str], nodes: Path) -> None:
+    """Run the ServerApp of a config with as many virtual clients as there are configs."""
+    from flwr.simulation import run_simulation
+
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        context.run_config["config"] = server
+        _app("server.app")(grid, context)
+
+    named = nodes.with_suffix(".d")
+    named.mkdir(parents=True, exist_ok=True)
+    # One thread an actor: clients are many and small.
+    backend: dict[str, Any] = {
+        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+        "init_args": {"num_cpus": os.cpu_count() or 1, "include_dashboard": False, "logging_level": "warning"},
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the command that replaces it wants a bundle
+        run_simulation(app, VirtualClient(clients, str(named)), len(clients), backend_config=backend)
+    write_json(nodes, {path.name: path.read_text() for path in named.iterdir()})
+
+
+class _Usage:
+    """Seconds, and the peak of what this process and its children share and own of memory (PSS)."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._began = time.monotonic()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def report(self) -> dict[str, float]:
+        return {"seconds": time.monotonic() - self._began, "peak_bytes": self.peak}
+
+    def _watch(self) -> None:
+        own = psutil.Process()
+        while True:
+            total = 0
+            for process in [own, *own.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:
+                    continue
+            self.peak = max(self.peak, total)
+            time.sleep(_SAMPLE_SECONDS)
+
+
+def _app(module: str) -> Any:
+    return importlib.import_module(module).app
+
+
+def main() -> None:
+    """Simulate the config named by `--config`."""
+    if importlib.util.find_spec("ray") is None:
+        print("engine: the Simulation Engine needs Ray; run: make simulation", file=sys.stderr)
+        raise SystemExit(2)
+    config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
+    usage = _Usage()
+    # Ray's workers import the apps from where this process would.
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    simulate(config["server"], config["clients"], Path(config["nodes"]))
+    write_json(Path(config["usage"]), usage.report())
+
+
+if __name__ == "__main__":
+    main()

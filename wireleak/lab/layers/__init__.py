@@ -1,0 +1,1 @@
+"""Profile the layers of a trained network: the analyst's view."""

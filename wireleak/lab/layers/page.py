@@ -1,0 +1,233 @@
+"""The page on a network's layers, and the table that the terminal shows, both from `layers.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from wireleak.common.files import write_atomically
+from wireleak.lab.report.charts import layer_figures as draw
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+INPUT, TASK_ALONE = "input", "task label alone"
+CHARTS = (("auc", "Probe AUC"), ("bits", "V-information, bits"), ("dcor", "Distance correlation"))
+
+
+class Profile:
+    """Looks a figure up; NaN stands for what was not measured."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+        self.layers: list[dict[str, Any]] = document["layers"]
+        self.targets: list[dict[str, Any]] = document["targets"]
+        self._figures = {
+            (one["layer"], one["target"], one["network"], one["measure"]): one for one in document["figures"]
+        }
+
+    def get(self, layer: str, target: str, measure: str, network: str = "trained") -> dict[str, Any] | None:
+        """One figure, if it was measured."""
+        if layer == INPUT:
+            network = "trained"  # before the first weight there is no difference
+        return self._figures.get((layer, target, network, measure))
+
+    def number(self, layer: str, target: str, measure: str, network: str = "trained", what: str = "value") -> float:
+        """One number of a figure."""
+        found = self.get(layer, target, measure, network)
+        return math.nan if found is None or found[what] is None else float(found[what])
+
+    def over_layers(self, target: str, measure: str, network: str = "trained", what: str = "value") -> list[float]:
+        """One number of every layer's figure."""
+        return [self.number(layer["name"], target, measure, network, what) for layer in self.layers]
+
+    @property
+    def wire(self) -> int:
+        """Which layer crosses the wire."""
+        return next(place for place, layer in enumerate(self.layers) if layer["side"] == "wire")
+
+    @property
+    def columns(self) -> list[str]:
+        """Short names of the layers."""
+        return ["input", *(str(place) for place in range(1, len(self.layers) - 1)), "soft"]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What was found of one private attribute."""
+
+    tag: str
+    outcome: str
+    target: str
+    text: str
+
+
+def write_page(folder: Path) -> Path:
+    """Write a cell's `layers.html` from its `layers.json`, atomically; it needs no network and no other file."""
+    document = json.loads((folder / "layers.json").read_text())
+    return write_atomically(folder / "layers.html", page(document).encode())
+
+
+def page(document: dict[str, Any]) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parents[1] / "report" / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": write, "share": percent}
+    profile = Profile(document)
+    return environment.get_template("layers.html.j2").render(
+        document=document,
+        profile=profile,
+        sentences=[sentence(profile, target) for target in profile.targets if target["kind"] == "attribute"],
+        maps=[_maps(document, target) for target in profile.targets],
+        charts=[(target, _charts(profile, target["name"])) for target in profile.targets],
+        of_input=_chart(profile, INPUT, "dcor"),
+        measures=CHARTS,
+        alone=TASK_ALONE,
+    )
+
+
+def sentence(profile: Profile, target: dict[str, Any]) -> Sentence:
+    """What the wire's layer gives of an attribute beyond the task's own label, by rule."""
+    name, at = target["name"], profile.layers[profile.wire]
+
+    def auc(layer: str, network: str = "trained") -> str:
+        return write(profile.number(layer, name, "auc", network), 2)
+
+    wire = profile.get(at["name"], name, "auc") or {}
+    bits = profile.get(at["name"], name, "bits") or {}
+    bars = [
+        profile.number(TASK_ALONE, name, "auc", what="high"),
+        profile.number(at["name"], name, "auc", what="null_high"),
+    ]
+    beyond = wire["low"] > max(bar for bar in [*bars, 0.5] if not math.isnan(bar))
+    text = (
+        f"On the wire ({at['title']}, {at['floats']:,} floats) a probe tells it with AUC {written(wire, 2)}, "
+        f"{write(bits['value'], 2)} of {write(bits['value'] / bits['share'], 2)} bits. "
+        f"The input itself gives {auc(INPUT)}, the softmax {auc('softmax')}, the true task label alone "
+        f"{auc(TASK_ALONE)}; the same layer of the untrained network {auc(at['name'], 'untrained')}."
+    )
+    gain = profile.number(at["name"], name, "auc") - profile.number(at["name"], name, "auc", "untrained")
+    if beyond and gain < 0.02:
+        text += (
+            " As the untrained layer passes as much, it is the architecture that lets it through, not what was learnt."
+        )
+    peak = max(profile.layers[1:], key=lambda layer: profile.number(layer["name"], name, "auc"))
+    if peak is not at:
+        text += (
+            f" Of all layers {peak['title']} gives most: {written(profile.get(peak['name'], name, 'auc'), 2)}, "
+            f"untrained {auc(peak['name'], 'untrained')}."
+        )
+    tag, outcome = ("readable beyond the task", "leak") if beyond else ("not beyond the task", "none")
+    return Sentence(tag, outcome, name, text)
+
+
+def _maps(
+    document: dict[str, Any], target: dict[str, Any]
+) -> tuple[dict[str, Any], list[tuple[str, str]], list[Markup]]:
+    colours = draw.palette(target["classes"])
+    labels = np.array(document["labels"][target["name"]])
+    named = [f"{name} ({count})" for name, count in zip(target["classes"], target["counts"], strict=True)]
+    pictures = [
+        draw.scatter(
+            np.array(document["maps"][layer["name"]]),
+            labels,
+            colours,
+            f"t-SNE of {layer['title']}, coloured by {target['name']}",
+        )
+        for layer in document["layers"]
+    ]
+    return target, list(zip(named, colours, strict=True)), pictures
+
+
+def _charts(profile: Profile, target: str) -> list[Markup]:
+    return [_chart(profile, target, measure) for measure, _ in CHARTS]
+
+
+def _chart(profile: Profile, target: str, measure: str) -> Markup:
+    trained, untrained = (profile.over_layers(target, measure, network) for network in ("trained", "untrained"))
+    ends = [profile.over_layers(target, measure, what=what) for what in ("low", "high")]
+    lines = [
+        draw.Line("untrained", draw.UNTRAINED, untrained, dashed=True),
+        draw.Line("trained", draw.TRAINED, trained, ends[0], ends[1]),
+    ]
+    null = [profile.over_layers(target, measure, what=what) for what in ("null_mean", "null_high")]
+    band = (null[0], null[1]) if any(math.isfinite(value) for value in null[1]) else None
+    alone = profile.number(TASK_ALONE, target, measure)
+    level = None if math.isnan(alone) else alone
+    every = [*trained, *untrained, *ends[0], *ends[1], *null[1], alone]
+    limits: dict[str, dict[str, float]] = {"auc": {"low": 0.5, "high": 1.0}, "dcor": {"low": 0.0, "high": 1.0}}
+    axis = draw.Axis.holding(every, **limits.get(measure, {"low": 0.0}))
+    said = f"{measure} of {target} over the layers: " + ", ".join(
+        f"{layer['title']} {write(value)}" for layer, value in zip(profile.layers, trained, strict=True)
+    )
+    return draw.line_chart(profile.columns, profile.wire, lines, axis, said, band=band, level=level)
+
+
+def write(value: float | None, places: int = 3) -> str:
+    """A number as people read it."""
+    if value is None or math.isnan(value):
+        return "–"
+    shown = f"{value:.{places}f}"
+    return (shown.lstrip("-") if float(shown) == 0 else shown).replace("-", "−")
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it, without a sign at zero."""
+    return "–" if share is None else f"{write(100 * share, 0)}\u00a0%"
+
+
+def written(figure: dict[str, Any] | None, places: int = 3) -> str:
+    """A figure with its interval, if it has one."""
+    if figure is None:
+        return "–"
+    value = write(figure["value"], places)
+    if figure["low"] is None:
+        return value
+    return f"{value} [{write(figure['low'], places)}, {write(figure['high'], places)}]"
+
+
+def summary_table(document: dict[str, Any]) -> Table:
+    """AUC and bits of every layer about every target, with the untrained network's AUC, for the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    profile = Profile(document)
+    title = f"{document['study']}, {document['variant']}, seed {document['seed']}: what each layer knows"
+    table = Table(title=title, title_justify="left", box=box.HORIZONTALS, padding=0)
+    for name in ("target", "layer", "AUC [95 %]", "null", "untrained", "bits", "of H"):
+        table.add_column(name, justify="left" if name in ("target", "layer") else "right")
+    for target in profile.targets:
+        rows: Sequence[tuple[str, str]] = [(layer["name"], _marked(layer)) for layer in profile.layers]
+        if target["kind"] == "attribute":
+            rows = [*rows, (TASK_ALONE, TASK_ALONE)]
+        for place, (layer, shown) in enumerate(rows):
+            bits = profile.get(layer, target["name"], "bits") or {"value": None, "share": None}
+            table.add_row(
+                target["name"] if place == 0 else "",
+                shown,
+                written(profile.get(layer, target["name"], "auc")),
+                write(profile.number(layer, target["name"], "auc", what="null_mean")),
+                write(profile.number(layer, target["name"], "auc", "untrained")) if layer != INPUT else "",
+                write(bits["value"]),
+                percent(bits["share"]),
+                end_section=place == len(rows) - 1,
+            )
+    return table
+
+
+def _marked(layer: dict[str, Any]) -> str:
+    return f"{layer['title']} (wire)" if layer["side"] == "wire" else str(layer["title"])

@@ -1,0 +1,276 @@
+"""What each layer of a trained network knows beside its task: the analyst's view of a finished run.
+
+No attack: the network is built again from the run's last checkpoints and handed the victims' inputs and private
+attributes from the sealed ledger, so that every layer can be looked at, also those that never cross a wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+
+from wireleak.common.files import write_json
+from wireleak.common.measures.readers.distance_correlation import Dependence, dependence
+from wireleak.common.measures.readers.reading import Reading
+from wireleak.common.measures.readers.usable_information import UsableInformation, usable_information
+from wireleak.common.measures.scores.registry import get
+from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.measures.statistics.permutation import null_orders
+from wireleak.lab.run.opening import Layer, Specimen, Target, open_run
+
+Rows = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+# Layers that are wider are projected to so many features and read again, so that none wins by its width.
+EQUAL = 512
+INPUT = "input"
+TASK_ALONE = "task label alone"
+_PRINCIPAL, _PERPLEXITY = 50, 30
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number.
+
+    Parameters
+    ----------
+    layer : str
+        Layer's name, or `TASK_ALONE`.
+    target : str
+        The task, a private attribute, or "input".
+    network : {"trained", "untrained"}
+    measure : {"auc", "accuracy", "bits", "bits-512", "dcor", "dcor2-corrected"}
+        `bits` is V-information.
+    value : float
+    low, high : float or None
+        95 % bootstrap interval over rows, where there is one.
+    null_mean, null_high : float or None
+        Mean and largest value under permuted labels (rows, for the input), where they were drawn.
+    p : float or None
+        Share of the null, the value itself counted in, that reaches the value.
+    family : str
+        The reader chosen in most folds, where one reads.
+    share : float or None
+        Of `bits`: the part of the label's entropy.
+    """
+
+    layer: str
+    target: str
+    network: str
+    measure: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    null_mean: float | None = None
+    null_high: float | None = None
+    p: float | None = None
+    family: str = ""
+    share: float | None = None
+
+
+def profile_layers(
+    run: Path,
+    variant: str | None,
+    seed: int | None,
+    *,
+    examples: int,
+    permutations: int,
+    group: str | None,
+    jobs: int,
+    console: Console,
+) -> Path:
+    """Write `layers.json` and `layers.html` into a cell's folder and return the page.
+
+    Parameters
+    ----------
+    run : Path
+        A finished run's folder.
+    variant, seed : str or int, optional
+        Which cell; by default the first that finished.
+    examples : int
+        At most so many of the victims' inputs, the first.
+    permutations : int
+        Draws of each null.
+    group : str, optional
+        Group of which no value is both fitted and judged on; by default the study's `data.disjoint_by`.
+    jobs : int
+        How many processes measure at once.
+    console : Console
+        Where progress and the result table go.
+
+    Raises
+    ------
+    StudyError
+        It is no finished run, there is no such cell, or there is nothing to measure in it.
+    """
+    from wireleak.lab.layers.page import summary_table, write_page
+
+    specimen = open_run(run, variant, seed, examples, group)
+    layers = specimen.layers(trained=True)
+    work = [*_works(specimen, layers, "trained", permutations)]
+    work += _works(specimen, specimen.layers(trained=False)[1:], "untrained", 0)
+    figures = [one for found in _in_parallel(work, jobs, "layers: measuring", console) for one in found]
+    maps = [_Map(layer.features, specimen.seed) for layer in layers]
+    places = list(_in_parallel(maps, jobs, "layers: drawing maps", console))
+    document = {
+        "view": "the analyst's: the network rebuilt from the run's checkpoints, the victims' inputs and attributes "
+        "read from the sealed ledger; no attacker has this",
+        **specimen.described(),
+        "permutations": permutations,
+        "layers": [layer.described() for layer in layers],
+        "targets": [target.described() for target in specimen.targets],
+        "figures": [asdict(one) for one in figures],
+        "labels": {target.name: target.labels.tolist() for target in specimen.targets},
+        "maps": {layer.name: places[at].tolist() for at, layer in enumerate(layers)},
+    }
+    write_json(specimen.folder / "layers.json", document)
+    page = write_page(specimen.folder)
+    console.print(summary_table(document))
+    console.print(f"layers: {page}", soft_wrap=True, highlight=False)
+    return page
+
+
+def _works(specimen: Specimen, layers: list[Layer], network: str, permutations: int) -> Iterator[Callable[[], Any]]:
+    groups, seed = specimen.groups, specimen.seed
+    inputs = specimen.inputs()
+    for layer in layers:
+        for target in specimen.targets:
+            yield _Read(layer.name, layer.features, target, network, groups, permutations, seed)
+        yield _DependOnInput(layer.name, layer.features, inputs, network, permutations, seed)
+    if network == "trained":
+        task = specimen.targets[0]
+        for target in specimen.targets[1:]:
+            yield _Read(TASK_ALONE, task.one_hot(), target, network, groups, 0, seed)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What can be read of one label from one layer."""
+
+    layer: str
+    features: Rows
+    target: Target
+    network: str
+    groups: Ints | None
+    permutations: int
+    seed: int
+
+    def __call__(self) -> list[Figure]:
+        """Probe, V-information, distance correlation."""
+        labels = self.target.labels
+        rng = np.random.default_rng(self.seed)
+        options: dict[str, Any] = {"groups": self.groups, "seed": self.seed}
+        found = usable_information(self.features, labels, permutations=self.permutations, **options)
+        figures = self._of_reader(found, rng)
+        if self.layer == TASK_ALONE:
+            return figures
+        if self.network == "trained" and self.features.shape[1] > EQUAL:
+            equal = usable_information(self.features, labels, permutations=0, dimension=EQUAL, **options)
+            figures.append(self._bits(f"bits-{EQUAL}", equal, rng))
+        orders = null_orders(labels, self.groups, self.permutations, rng)
+        depends = dependence(self.features, self.target.one_hot(), orders)
+        return figures + _of_dependence(self.layer, self.target.name, self.network, depends)
+
+    def _of_reader(self, found: UsableInformation, rng: np.random.Generator) -> list[Figure]:
+        hit = found.reading.probabilities.argmax(axis=1) == self.target.labels
+        auc = get("auc")(found.reading.evidence, self.target.labels, rng)
+        hits = mean_score("accuracy", hit, rng)
+        null = _null(auc.value, [_auc(drawn) for drawn in found.null])
+        return [
+            self._figure("auc", auc.value, low=auc.low, high=auc.high, family=found.family, **null),
+            self._figure("accuracy", hits.value, low=hits.low, high=hits.high, family=found.family),
+            self._bits("bits", found, rng),
+        ]
+
+    def _bits(self, measure: str, found: UsableInformation, rng: np.random.Generator) -> Figure:
+        score = mean_score(measure, found.reading.gains, rng)
+        null = _null(found.bits, [drawn.bits for drawn in found.null])
+        ends = {"low": score.low, "high": score.high}
+        return self._figure(measure, found.bits, **ends, family=found.family, share=found.share, **null)
+
+    def _figure(self, measure: str, value: float, **more: Any) -> Figure:
+        return Figure(self.layer, self.target.name, self.network, measure, value, **more)
+
+
+@dataclass(frozen=True)
+class _DependOnInput:
+    """How far one layer depends on the input as a whole."""
+
+    layer: str
+    features: Rows
+    inputs: Rows
+    network: str
+    permutations: int
+    seed: int
+
+    def __call__(self) -> list[Figure]:
+        rng = np.random.default_rng(self.seed)
+        orders = null_orders(np.arange(len(self.inputs)), None, self.permutations, rng)
+        return _of_dependence(self.layer, INPUT, self.network, dependence(self.features, self.inputs, orders))
+
+
+@dataclass(frozen=True)
+class _Map:
+    """A layer's features in the plane."""
+
+    features: Rows
+    seed: int
+
+    def __call__(self) -> npt.NDArray[np.float64]:
+        """t-SNE (n, 2) of the first principal components, scaled to 0..1."""
+        from sklearn.decomposition import PCA
+        from sklearn.manifold import TSNE
+
+        n, width = self.features.shape
+        flat = PCA(min(_PRINCIPAL, n, width), random_state=self.seed).fit_transform(self.features)
+        # Started from the components, which is stable; a layer of one number has but one.
+        start: Any = np.zeros((n, 2))
+        start[:, : min(2, flat.shape[1])] = flat[:, :2]
+        start *= 1e-4 / max(float(start[:, 0].std()), 1e-12)
+        start += np.random.default_rng(self.seed).normal(0, 1e-6, start.shape)
+        perplexity = min(_PERPLEXITY, (n - 1) / 3)
+        places = TSNE(2, perplexity=perplexity, init=start, random_state=self.seed).fit_transform(flat)
+        low, high = places.min(axis=0), places.max(axis=0)
+        scaled: npt.NDArray[np.float64] = np.round((places - low) / np.maximum(high - low, 1e-12), 3)
+        return scaled
+
+
+def _of_dependence(layer: str, target: str, network: str, found: Dependence) -> list[Figure]:
+    null = _null(found.value, list(found.null))
+    return [
+        Figure(layer, target, network, "dcor", found.value, **null),
+        Figure(layer, target, network, "dcor2-corrected", found.corrected),
+    ]
+
+
+def _null(value: float, drawn: list[float]) -> dict[str, Any]:
+    if not drawn:
+        return {}
+    reached = (1 + sum(one >= value for one in drawn)) / (1 + len(drawn))
+    return {"null_mean": float(np.mean(drawn)), "null_high": max(drawn), "p": reached}
+
+
+def _auc(reading: Reading) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    present = [1] if reading.evidence.shape[1] == 2 else np.unique(reading.labels)
+    each = [roc_auc_score(reading.labels == k, reading.evidence[:, k]) for k in present]
+    return float(np.mean(each))
+
+
+def _in_parallel(work: Iterable[Callable[[], Any]], jobs: int, said: str, console: Console) -> Iterator[Any]:
+    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+
+    tasks = list(work)
+    done = Parallel(n_jobs=jobs, return_as="generator")(delayed(_call)(one) for one in tasks)
+    yield from track(done, said, total=len(tasks), console=console, disable=not console.is_terminal, transient=True)
+
+
+def _call(work: Callable[[], Any]) -> Any:
+    return work()

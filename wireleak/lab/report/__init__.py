@@ -1,0 +1,1 @@
+"""The report: findings, comparisons, and the page."""

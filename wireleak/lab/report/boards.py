@@ -1,0 +1,183 @@
+"""Scores over seeds, and what their intervals allow to say."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from wireleak.common.measures.statistics.bootstrap import half_width
+from wireleak.lab.report.vocabulary import PERCENT, control, control_order, measure, measure_order
+from wireleak.lab.run.results import Row
+
+Verdict = Literal["better", "overlap", "worse"]
+_PAIRED_SEEDS = 3
+# What reconstructions are judged by, each with the control that guesses the same for all victims.
+BLIND = {"words-found": "commonest", "mse": "mean"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score over all seeds; fields as in `Row`, `seeds` counts them; `chance` is None where it is not known.
+
+    `by_seed` holds each seed with its own value, by which scores are paired.
+    """
+
+    study: str
+    variant: str
+    link: str
+    vantage: str
+    attack: str
+    target: str
+    measure: str
+    value: float
+    low: float
+    high: float
+    n: int
+    control: str
+    seeds: int
+    chance: float | None
+    by_seed: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def written(self) -> str:
+        """The value as people read it."""
+        return measure(self.measure).write(self.value)
+
+    @property
+    def interval(self) -> str:
+        """`[low, high]`, or nothing where there is none."""
+        if math.isnan(self.low) or math.isnan(self.high):
+            return ""
+        how = measure(self.measure)
+        low, high = how.write(self.low), how.write(self.high)
+        return f"[{low.removesuffix(PERCENT)}, {high.removesuffix(PERCENT)}]"
+
+
+@dataclass(frozen=True)
+class Board:
+    """All scores of one attack on one target in one variant, its own beside its controls'."""
+
+    variant: str
+    link: str
+    vantage: str
+    attack: str
+    target: str
+    scores: tuple[Score, ...]
+
+    @property
+    def measures(self) -> list[str]:
+        """The measures there are, headline first."""
+        return sorted({score.measure for score in self.scores}, key=measure_order)
+
+    @property
+    def controls(self) -> list[str]:
+        """Controls there are, the attack's own row ("") first."""
+        return sorted({score.control for score in self.scores}, key=control_order)
+
+    def get(self, name: str, control_name: str = "") -> Score | None:
+        """The score of a measure, the attack's own or a control's; None where there is none."""
+        found = (one for one in self.scores if one.measure == name and one.control == control_name)
+        return next(found, None)
+
+    def priors(self, name: str) -> list[Score]:
+        """Scores of the controls that say what is known without this victim's bytes, strongest first."""
+        found = [one for one in self.scores if one.measure == name and one.control and control(one.control).prior]
+        leakier = measure(name).higher_is_leakier
+        return sorted(found, key=lambda one: one.value, reverse=leakier)
+
+
+def summarise(rows: Iterable[Row]) -> list[Score]:
+    """Rows over seeds: their mean, with a 95 % t-interval over seeds.
+
+    The interval is never narrower than the seeds' own intervals on average, since seeds that share their victims
+    would otherwise seem surer than one of them; with one seed it is that seed's. It is clipped to what the measure
+    can be. Scores keep the order in which their first row stood.
+    """
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        key = (row.study, row.variant, row.link, row.vantage, row.attack, row.target, row.measure, row.control)
+        groups[key].append(row)
+    return [_over_seeds(group) for group in groups.values()]
+
+
+def _over_seeds(rows: Sequence[Row]) -> Score:
+    first = rows[0]
+    values = np.array([row.value for row in rows], float)
+    value = float(values.mean())
+    low, high = (float(np.mean([getattr(row, end) for row in rows])) for end in ("low", "high"))
+    if len(rows) > 1 and np.isfinite(values).all():
+        half = half_width(values)
+        low, high = float(np.fmin(low, value - half)), float(np.fmax(high, value + half))
+    how = measure(first.measure)
+    low = low if math.isnan(low) else float(np.fmax(low, how.low))
+    high = high if math.isnan(high) else float(np.fmin(high, how.high))
+    shared = {name: getattr(first, name) for name in ("study", "variant", "link", "vantage", "attack", "target")}
+    return Score(
+        **shared,
+        measure=first.measure,
+        value=value,
+        low=low,
+        high=high,
+        n=max(row.n for row in rows),
+        control=first.control,
+        seeds=len(rows),
+        by_seed=tuple(sorted((row.seed, row.value) for row in rows)),
+        chance=None if any(math.isnan(row.chance) for row in rows) else float(np.mean([row.chance for row in rows])),
+    )
+
+
+def error_removed(name: str, value: float, blind: float) -> float:
+    """Share of the error of a guess that is the same for all which a reconstruction removes; 0 where that has none.
+
+    The error of values is their mean squared error, that of texts what is not found of their words.
+    """
+    own, prior = (1 - one if measure(name).higher_is_leakier else one for one in (value, blind))
+    return 1 - own / prior if prior > 0 else 0.0
+
+
+def boards(rows: Iterable[Row]) -> list[Board]:
+    """Scores over seeds, gathered by variant, link, vantage, attack and target, in the order of the rows."""
+    groups: dict[tuple[str, str, str, str, str], list[Score]] = defaultdict(list)
+    for one in summarise(rows):
+        groups[one.variant, one.link, one.vantage, one.attack, one.target].append(one)
+    return [Board(*name, tuple(scores)) for name, scores in groups.items()]
+
+
+def compare(score: Score, other: Score) -> Verdict:
+    """Whether `score` leaks more than `other` ("better"), less ("worse"), or it cannot be told ("overlap").
+
+    With three or more seeds in common the two are paired by seed, since a seed gives both the same network and the
+    same victims: the 95 % t-interval of their difference must lie clear of zero. With fewer, their intervals must not
+    touch; missing ones do not tell.
+    """
+    difference = paired_difference(score, other)
+    if difference is not None:
+        low, high = difference
+        higher, lower = low > 0, high < 0
+    else:
+        higher, lower = score.low > other.high, score.high < other.low
+    if not (higher or lower):
+        return "overlap"
+    return "better" if higher == measure(score.measure).higher_is_leakier else "worse"
+
+
+def paired_difference(score: Score, other: Score) -> tuple[float, float] | None:
+    """The 95 % t-interval of `score` - `other` over the seeds they share; None with fewer than three."""
+    ours, theirs = dict(score.by_seed), dict(other.by_seed)
+    each = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+    if len(each) < _PAIRED_SEEDS or not np.isfinite(each).all():
+        return None
+    mean, half = each.mean(), half_width(each)
+    return float(mean - half), float(mean + half)
+
+
+def above_chance(score: Score) -> bool:
+    """Whether the whole interval lies above chance; True where chance is not known, False without an interval."""
+    if score.chance is None:
+        return True
+    return score.low > score.chance if measure(score.measure).higher_is_leakier else score.high < score.chance

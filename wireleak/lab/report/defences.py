@@ -1,0 +1,236 @@
+"""Defences on one footing: each setting's accuracy beside the strongest of several fresh attackers, and its price.
+
+The strongest attacker of a seed is the one that does best on examples which the attacker held out of its own: whose
+guesses of the victims are best is known only to the scorer, and choosing by that would flatter the attackers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from wireleak.common.measures.statistics.bootstrap import half_width
+from wireleak.lab.report.boards import BLIND, error_removed
+from wireleak.lab.run.results import Results, Row, Variant
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds with its 95 % t-interval; no interval (NaN) with one seed."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> Spread:
+        """Of one value a seed, the interval clipped to what a value can be."""
+        mean = float(np.mean(values))
+        if len(values) < 2:
+            return cls(mean, math.nan, math.nan)
+        half = half_width(values)
+        return cls(mean, max(mean - half, least), min(mean + half, most))
+
+    def holds(self, value: float) -> bool:
+        """Whether the interval reaches `value`, or there is none to tell."""
+        return math.isnan(self.low) or self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of one defence against attackers of one target.
+
+    Parameters
+    ----------
+    variant, title, defence : str
+    strength : float
+        Its place in the defence's sweep; NaN where it has none.
+    accuracy, leak : Spread
+        Of the main task; of the strongest fresh attacker.
+    lost, gained : Spread
+        Accuracy without the defence less accuracy with it, and the same of the leak, paired by seed.
+    attacker : str
+        Which one was strongest, in most seeds.
+    own : str
+        What the defence's own adversary said of itself, if it has one.
+    device_seconds : float
+        CPU time of a client's training in the last round, mean over clients and seeds; NaN if not measured.
+    bytes : float
+        From the device to the server for one inference, mean over seeds, with all that gRPC adds.
+    guarantee : str
+        What it states for every attacker, or empty.
+    elsewhere : str
+        What it guarantees of something that these attackers are not after, or empty.
+    front : bool
+        Whether no other setting is both more accurate and less leaky.
+    """
+
+    variant: str
+    title: str
+    defence: str
+    strength: float
+    accuracy: Spread
+    leak: Spread
+    lost: Spread
+    gained: Spread
+    attacker: str
+    own: str
+    device_seconds: float
+    bytes: float
+    guarantee: str
+    elsewhere: str = ""
+    front: bool = False
+
+    @property
+    def holds(self) -> str:
+        """What holds for every attacker, and what does of something else."""
+        return "; ".join(filter(None, (self.guarantee or "nothing", self.elsewhere)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every setting against attackers of one target; `floor` is the leak of an attacker that sees nothing."""
+
+    target: str
+    leak: str
+    floor: float
+    attackers: tuple[str, ...]
+    seeds: int
+    points: tuple[Point, ...]
+
+    @property
+    def baseline(self) -> Point:
+        """No defence."""
+        return next(point for point in self.points if point.defence == NONE)
+
+
+def compare_defences(results: Results, run: Path) -> list[Comparison]:
+    """One comparison a target, where the study names its variants' defences, one of them "none"; else nothing."""
+    variants = [one for one in results.variants if one.defence]
+    targets = list(dict.fromkeys(row.target for row in results.rows if not row.target.endswith("-unseen")))
+    if not any(one.defence == NONE for one in variants):
+        return []
+    return [found for target in targets if (found := _comparison(results, run, variants, target)) is not None]
+
+
+def _comparison(results: Results, run: Path, variants: Sequence[Variant], target: str) -> Comparison | None:
+    rows = [row for row in results.rows if row.target == target and row.link == "plaintext"]
+    leaks = {variant.name: _leaks(rows, run, variant.name, target) for variant in variants}
+    found = [variant for variant in variants if leaks[variant.name]]
+    base = next((one.name for one in found if one.defence == NONE), None)
+    if base is None:
+        return None
+    tasks = {(one.variant, one.seed): one.value for one in results.tasks if one.measure == "accuracy"}
+    points = []
+    for variant in found:
+        chosen, name = leaks[variant.name], variant.name
+        seeds = [seed for seed in chosen if (name, seed) in tasks]
+        paired = [seed for seed in seeds if seed in leaks[base] and (base, seed) in tasks]
+        if not paired:
+            continue
+        points.append(
+            Point(
+                variant=name,
+                title=variant.title or name,
+                defence=variant.defence,
+                strength=variant.strength,
+                accuracy=Spread.of([tasks[name, seed] for seed in seeds], 0, 1),
+                leak=Spread.of([chosen[seed][1] for seed in seeds], -math.inf if target == "input" else 0, 1),
+                lost=Spread.of([tasks[base, seed] - tasks[name, seed] for seed in paired]),
+                gained=Spread.of([leaks[base][seed][1] - chosen[seed][1] for seed in paired]),
+                attacker=Counter(chosen[seed][0] for seed in seeds).most_common(1)[0][0],
+                own=_own(results, variant),
+                device_seconds=_mean(
+                    [one.value for one in results.tasks if (one.variant, one.measure) == (name, "device-seconds")]
+                ),
+                bytes=_bytes(results, rows, name),
+                guarantee="; ".join(variant.proved),
+                elsewhere=_elsewhere(results, variant),
+            )
+        )
+    is_input = target == "input"
+    attackers = tuple(dict.fromkeys(row.attack for row in rows if not row.control and row.variant == base))
+    attackers += ("linear",) * (is_input and any(row.control == "ridge" for row in rows))
+    measured = "error removed" if is_input else "AUC"
+    marked = tuple(_marked(points))
+    return Comparison(target, measured, 0.0 if is_input else 0.5, attackers, len(leaks[base]), marked)
+
+
+def _leaks(rows: Sequence[Row], run: Path, variant: str, target: str) -> dict[int, tuple[str, float]]:
+    """By seed: the attacker that does best on its own held-out examples, and what it reaches on the victims."""
+    names = tuple(BLIND) if target == "input" else ("auc",)
+    own = [row for row in rows if row.variant == variant and row.measure in names]
+    chosen: dict[int, tuple[float, str, float]] = {}
+    for row in own:
+        # The linear decoder is a control of the others, and an attacker as good as they are.
+        linear = row.control == "ridge"
+        loss = _held_out(run, row, linear) if linear or not row.control else math.nan
+        if math.isnan(loss) or math.isnan(row.value):
+            continue
+        value, attacker = row.value, "linear" if linear else row.attack
+        if target == "input":
+            same = (row.attack, row.seed, BLIND[row.measure])
+            blind = next(one.value for one in own if (one.attack, one.seed, one.control) == same)
+            value = error_removed(row.measure, value, blind)
+        chosen[row.seed] = min(chosen.get(row.seed, (math.inf, "", 0.0)), (loss, attacker, value))
+    return {seed: (attacker, value) for seed, (_, attacker, value) in sorted(chosen.items())}
+
+
+def _held_out(run: Path, row: Row, linear: bool) -> float:
+    path = run / f"{row.variant}-seed{row.seed}" / "adversary" / f"{row.attack}-{row.target}" / "meta.json"
+    if not path.is_file():
+        return math.nan
+    meta = json.loads(path.read_text())
+    told = meta.get("ridge", {}).get("validation_mse") if linear else (meta.get("fit") or {}).get("held_out_loss")
+    return math.nan if told is None else float(told)
+
+
+def _own(results: Results, variant: Variant) -> str:
+    """What the defence's own adversary, or whatever it trains, said of itself in the last round."""
+    told: dict[str, list[float]] = {}
+    for one in results.tasks:
+        if one.variant == variant.name and one.measure.startswith("own/"):
+            told.setdefault(one.measure.rpartition("/")[2], []).append(one.value)
+    return ", ".join(f"{name} {_mean(values):.3f}" for name, values in told.items())
+
+
+def _elsewhere(results: Results, variant: Variant) -> str:
+    """DP-SGD's guarantee: of the training examples, while these attackers are after inputs that are sent later."""
+    spent = [one.value for one in results.tasks if (one.variant, one.measure) == (variant.name, "epsilon")]
+    if variant.privacy is None or not spent:
+        return ""
+    return (
+        f"of one training example ε {max(spent):.3g}, δ {variant.privacy.delta:g}, which says nothing of these inputs"
+    )
+
+
+def _bytes(results: Results, rows: Sequence[Row], variant: str) -> float:
+    inputs = max((row.n for row in rows if row.variant == variant), default=0)
+    served = [wire.bytes_up for wire in results.wires if (wire.variant, wire.link_name) == (variant, "serve-victim")]
+    return _mean(served) / inputs if inputs else math.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _marked(points: Sequence[Point]) -> list[Point]:
+    """The points, with those on the Pareto front marked."""
+
+    def beaten(one: Point) -> bool:
+        return any(
+            other.accuracy.value >= one.accuracy.value
+            and other.leak.value <= one.leak.value
+            and (other.accuracy.value, other.leak.value) != (one.accuracy.value, one.leak.value)
+            for other in points
+        )
+
+    return [replace(one, front=not beaten(one)) for one in points]

@@ -1,0 +1,227 @@
+"""The findings of a run in words, made by rule from scores: nothing that the intervals do not show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from wireleak.lab.report.boards import Board, Score, above_chance, boards, compare, error_removed
+from wireleak.lab.report.vocabulary import PERCENT, VANTAGES, control, duration, measure
+from wireleak.lab.run.results import Results
+from wireleak.lab.steps.canaries import MOST
+
+Outcome = Literal["leak", "part", "none"]
+TAGS: dict[Outcome, str] = {"leak": "Leaks", "part": "Leaks in part", "none": "No leak shown"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence about one attack on one target; `detail` compares it with the other controls."""
+
+    outcome: Outcome
+    where: str
+    text: str
+    detail: tuple[str, ...] = ()
+
+    @property
+    def tag(self) -> str:
+        """The outcome in a word or two."""
+        return TAGS[self.outcome]
+
+
+def titles(results: Results) -> dict[str, str]:
+    """Each variant's name as people read it; a title that two would share gets the variant's name."""
+    found = {one.name: one.title or _title(one.cut, one.mode, one.link) for one in results.variants}
+    shared = {title for title in found.values() if list(found.values()).count(title) > 1}
+    known = {name: f"{title} ({name})" if title in shared else title for name, title in found.items()}
+    return known | {row.variant: row.variant for row in results.rows if row.variant not in known}
+
+
+def _title(cut: int, mode: str, link: str) -> str:
+    return f"Cut {cut}" + (", federated" if mode == "federated" else "") + (", TLS" if link == "tls" else "")
+
+
+def findings(results: Results) -> list[Finding]:
+    """What a run shows, variant by variant in the order of the study; TLS last, its negative findings as one."""
+    names = titles(results)
+    order = list(names)
+    found = sorted(boards(results.rows), key=lambda one: order.index(one.variant))
+    several = len({board.vantage for board in found}) > 1
+    plain = [finding(board, names[board.variant], several) for board in found if board.link != "tls"]
+    tls = [finding(board, names[board.variant], several) for board in found if board.link == "tls"]
+    silent = [one for one in tls if one.outcome == "none"]
+    if len(silent) < 2:
+        return plain + tls
+    text = f"None of {len(silent)} attacks learns more than was known without the traffic."
+    merged = Finding("none", "Under TLS", text, tuple(f"{one.where}: {one.text}" for one in silent))
+    return [*plain, *(one for one in tls if one.outcome != "none"), merged]
+
+
+def finding(board: Board, title: str, name_vantage: bool = False) -> Finding:
+    """The finding of one board.
+
+    An attack leaks when its headline's interval lies clear of every prior control's and of chance; for
+    reconstructions MSE and re-identification are judged apart, since a low MSE with chance re-identification is what
+    the attacker knew before, and a high MSE may still give away whose input it was.
+    """
+    kinds = (("mse", _reconstruction), ("words-found", _text), ("exposure", _exposure))
+    judge = next((judge for name, judge in kinds if board.get(name)), _attribute)
+    outcome, text = judge(board)
+    vantage = f", by {VANTAGES.get(board.vantage, board.vantage)}" if name_vantage else ""
+    where = f"{title} · {board.target} by {board.attack}{vantage}"
+    return Finding(outcome, where, f"{text[0].upper()}{text[1:]}", _detail(board))
+
+
+def beats_priors(board: Board, name: str) -> bool:
+    """Whether the attack's interval lies clear of chance and of every prior control; False with no yardstick at all."""
+    score, priors = board.get(name), board.priors(name)
+    if score is None or (not priors and score.chance is None):
+        return False
+    return above_chance(score) and all(compare(score, prior) == "better" for prior in priors)
+
+
+def _reconstruction(board: Board) -> tuple[Outcome, str]:
+    closer, named = beats_priors(board, "mse"), beats_priors(board, "reid")
+    removed = _error_removed(board)
+    verb = "rebuilds inputs faintly" if removed is not None and removed < 0.5 else "rebuilds inputs"
+    mse, identity = _against(board, "mse"), board.get("reid")
+    if closer and removed is not None:
+        mse += f" ({removed * 100:.0f}{PERCENT} of the mean image's error removed)"
+    if identity is None:
+        return ("leak", f"{verb}: {mse}.") if closer else ("none", f"does not rebuild inputs: {mse}.")
+    known = f"re-identifies {_with_interval(identity)} of them{_among(identity)}"
+    if closer and named:
+        return "leak", f"{verb}: {mse}; {known}."
+    if closer:
+        return "part", f"gets closer to the inputs, but cannot tell one from another: {mse}; {known}."
+    if named:
+        return "part", f"does not rebuild inputs ({mse}), yet can tell them apart: {known}."
+    return "none", f"does not rebuild inputs: {mse}; {known}."
+
+
+def _error_removed(board: Board) -> float | None:
+    """1 - MSE / MSE of the mean image: the fraction of the variance that the reconstruction explains."""
+    own, mean = board.get("mse"), board.get("mse", "mean")
+    return error_removed("mse", own.value, mean.value) if own and mean and mean.value > 0 else None
+
+
+def _text(board: Board) -> tuple[Outcome, str]:
+    found, placed = _against(board, "words-found"), _against(board, "words")
+    if beats_priors(board, "words"):
+        return "leak", f"rebuilds texts: {placed}; {found}."
+    if beats_priors(board, "words-found"):
+        return "part", f"finds words of the texts, and not where they stand: {found}; {placed}."
+    return "none", f"does not find the texts' words: {found}."
+
+
+def _exposure(board: Board) -> tuple[Outcome, str]:
+    times, most = board.target.rpartition("-")[2], board.get("exposure", MOST)
+    what = "a number planted once" if times == "1" else f"numbers planted {times} times"
+    limit = f", of {most.written} bits at most" if most else ""
+    score = board.get("exposure")
+    if score is not None and math.isnan(score.low):
+        one = f"{what}: {measure('exposure').label} {score.written}{limit}"
+        return "none", f"shows nothing yet of {one}; one number with one seed has no interval."
+    if beats_priors(board, "exposure"):
+        return "leak", f"exposes {what}: {_against(board, 'exposure')}{limit}."
+    return "none", f"does not expose {what}: {_against(board, 'exposure')}{limit}."
+
+
+def _attribute(board: Board) -> tuple[Outcome, str]:
+    name = board.measures[0]
+    if board.get(name) is None:
+        return "none", f"made no guess of {board.target}."
+    if beats_priors(board, name):
+        return "leak", f"learns {board.target}: {_against(board, name)}."
+    return "none", f"does not learn {board.target}: {_against(board, name)}."
+
+
+def _against(board: Board, name: str) -> str:
+    """The attack's score beside the prior control that matters most: one it does not beat, else the strongest."""
+    score, priors = board.get(name), board.priors(name)
+    assert score is not None
+    own = f"{measure(name).label} {_with_interval(score)}"
+    unbeaten = [prior for prior in priors if compare(score, prior) != "better"]
+    worse = [prior for prior in unbeaten if compare(score, prior) == "worse"]
+    if not priors and score.chance is None:
+        return f"{own}, with no control beside it"
+    if worse:
+        return f"{own}, worse than {_named(worse[0])}"
+    if unbeaten:
+        return f"{own}, no better than {_named(unbeaten[0])}"
+    if not above_chance(score):
+        return f"{own}, no better than chance ({_level(score)})"
+    return f"{own} against {_named(priors[0])}" if priors else f"{own} against a chance of {_level(score)}"
+
+
+def _detail(board: Board) -> tuple[str, ...]:
+    """Where the attack stands beside the controls that also read the wire."""
+    name = board.measures[0]
+    score = board.get(name)
+    if score is None:
+        return ()
+    words = {"better": "clearly beaten", "overlap": "not told apart", "worse": "does better than the attack"}
+    said = []
+    for other in board.scores:
+        if other.measure == name and other.control and not (known := control(other.control)).prior and not known.bound:
+            verdict = words[compare(score, other)]
+            said.append(f"{control(other.control).label} {_with_interval(other)}: {verdict}")
+    beside = (f"Beside it, by {measure(name).label}: {'; '.join(said)}.",) if said else ()
+    return beside + _bounds(board)
+
+
+def _bounds(board: Board) -> tuple[str, ...]:
+    """Where the attack stands to what theory allows it."""
+    said = []
+    for other in board.scores:
+        score = board.get(other.measure)
+        if score is not None and other.control and control(other.control).bound:
+            # Without an interval the value itself is compared.
+            ends = np.nan_to_num([score.low, score.high], nan=score.value)
+            beyond = ends[0] > other.value if measure(other.measure).higher_is_leakier else ends[1] < other.value
+            verdict = "the attack goes beyond it" if beyond else "kept"
+            said.append(f"{control(other.control).label}, {measure(other.measure).label} {other.written}: {verdict}")
+    return (f"Bounds: {'; '.join(said)}.",) if said else ()
+
+
+def _with_interval(score: Score) -> str:
+    return f"{score.written} {score.interval}".strip()
+
+
+def _named(score: Score) -> str:
+    return f"{_with_interval(score)} for {control(score.control).phrase}"
+
+
+def _level(score: Score) -> str:
+    return measure(score.measure).write(score.chance or 0.0)
+
+
+def _among(score: Score) -> str:
+    if not score.chance:
+        return ""
+    level = f"chance {_level(score)}" if above_chance(score) else f"no better than a chance of {_level(score)}"
+    return f" among {1 / score.chance:.0f} ({level})"
+
+
+def task_line(results: Results) -> str:
+    """The main task's accuracy over variants and seeds, in one line; empty when it was not measured."""
+    tasks = [task for task in results.tasks if task.measure == "accuracy"]
+    if not tasks:
+        return ""
+    values = [task.value for task in tasks]
+    majority = max((task.majority for task in tasks if not math.isnan(task.majority)), default=math.nan)
+    write = measure("accuracy").write
+    beside = "" if math.isnan(majority) else f" (always guessing one class: {write(majority)})"
+    spread = " to ".join(dict.fromkeys((write(min(values)), write(max(values)))))
+    return f"On its own task the model reaches accuracy {spread} on evaluation data{beside}."
+
+
+def run_line(results: Results) -> str:
+    """Seeds, time and machine in one line."""
+    seeds = sorted({row.seed for row in results.rows})
+    plural = "seed" if len(seeds) == 1 else "seeds"
+    machine = f" on {results.machine.cpus} CPU cores" if results.machine.cpus else ""
+    return f"{plural} {', '.join(map(str, seeds)) or '–'} · {duration(results.seconds)}{machine}"

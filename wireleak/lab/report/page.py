@@ -1,0 +1,379 @@
+"""A run's report: one self-contained HTML page, and the table that the terminal shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from markupsafe import Markup
+
+from wireleak.common.files import write_atomically
+from wireleak.lab.report import vocabulary
+from wireleak.lab.report.boards import Board, Score, boards
+from wireleak.lab.report.charts import comparison_figures, figures, localise_figures
+from wireleak.lab.report.charts.canary_figure import exposure_chart, times_of
+from wireleak.lab.report.defences import Comparison, compare_defences
+from wireleak.lab.report.findings import finding, findings, run_line, task_line, titles
+from wireleak.lab.report.guarantees import private_training, wire_transforms
+from wireleak.lab.report.published import beside
+from wireleak.lab.report.training_page import TrainingPage, training_page
+from wireleak.lab.run.results import Grant, Pictures, Results, Wire, read_pictures, read_results
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_HERO_VICTIMS, _HERO_STRIPS = 8, 6
+_REST, _HIDDEN = "framing and other messages", "unreadable (TLS)"
+# The links that serve; drawing every link would repeat the same picture.
+_TLS_SHOWN = 2
+# What only federated training puts on a wire.
+_TRAINING = {"model-update", "global-model"}
+# What 80 columns leave beside the figures.
+_TERMINAL_NAME = 27
+_TERMINAL_MEASURES = ("mse", "ssim", "reid", "auc")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One labelled row of pictures; `kind` is original, attack or control."""
+
+    label: str
+    note: str
+    kind: str
+    picture: Markup
+
+
+@dataclass(frozen=True)
+class Grants:
+    """What one attack was granted in one variant, over its targets and seeds; `first` speaks for all."""
+
+    first: Grant
+    group: tuple[Grant, ...]
+
+    @property
+    def targets(self) -> list[str]:
+        """What it went after."""
+        return list(dict.fromkeys(one.target for one in self.group))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds it ran with."""
+        return sorted({one.seed for one in self.group})
+
+    @property
+    def files(self) -> list[str]:
+        """Files it was handed, inside each seed's folder."""
+        return sorted({file for one in self.group for file in one.files})
+
+    @property
+    def observations(self) -> str:
+        """How many tensors it used, as a range where targets or seeds differ."""
+        ends = (min(one.observations for one in self.group), max(one.observations for one in self.group))
+        return " to ".join(dict.fromkeys(f"{end:,}" for end in ends))
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Bytes of one kind in one variant, as a bar."""
+
+    variant: str
+    kind: str
+    bytes: int
+    chart: Markup
+
+
+def render(run_folder: Path) -> Path:
+    """Write a run's `report.html` from its `results.json` and `pictures.npz`, atomically.
+
+    Returns
+    -------
+    Path
+        The page; it needs no network and no other file.
+
+    Raises
+    ------
+    ValueError
+        The folder holds no readable results; the message is one line.
+    """
+    results = read_results(run_folder)
+    html = page(results, read_pictures(run_folder), training_page(run_folder), compare_defences(results, run_folder))
+    path = run_folder / "report.html"
+    write_atomically(path, html.encode())
+    return path
+
+
+def page(
+    results: Results,
+    pictures: Sequence[Pictures] = (),
+    training: TrainingPage | None = None,
+    comparisons: Sequence[Comparison] = (),
+) -> str:
+    """The report as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent / "templates"
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"size": vocabulary.size, "duration": vocabulary.duration}
+    return environment.get_template("report.html.j2").render(
+        **_context(results, pictures),
+        training=training or TrainingPage(),
+        localise=localise_figures,
+        comparisons=comparisons,
+        comparing=comparison_figures,
+    )
+
+
+def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
+    names = titles(results)
+    order = list(names)
+    every = sorted(boards(results.rows), key=lambda board: order.index(board.variant))
+    plain = [board for board in every if board.link != "tls"]
+    vantages = sorted({board.vantage for board in every})
+    wires = first_seed(results.wires)
+    return {
+        "results": results,
+        "titles": names,
+        "hero": hero(every, pictures, names),
+        "findings": findings(results),
+        "task_line": task_line(results),
+        "private": private_training(results, names),
+        "transforms": wire_transforms(results, names),
+        "published": beside(results, names),
+        "run_line": run_line(results),
+        "of_training": bool(results.grants) and all(_TRAINING & set(one.sees) for one in results.grants),
+        "vantages": [vocabulary.VANTAGES.get(name, name) for name in vantages],
+        "wires": [(names.get(name, name), [wire for wire in wires if wire.variant == name]) for name in _names(wires)],
+        "flows": flows(wires, names),
+        "galleries": [(names.get(one.variant, one.variant), one, gallery(one)) for one in _first_seed_of(pictures)],
+        "exposure": exposure_chart(every, names),
+        "plain": [Panel(board, names[board.variant], every) for board in plain],
+        "tls": [Panel(board, names[board.variant], every) for board in every if board.link == "tls"],
+        "unprotected": [wire for wire in wires if wire.link == "tls" and not wire.tls],
+        "tls_wires": [(names.get(wire.variant, wire.variant), wire) for wire in wires if wire.tls][:_TLS_SHOWN],
+        "grants": grants(results.grants),
+        "opened": {next((wire.variant for wire in wires if wire.tls is tls), None) for tls in (False, True)},
+        "figures": figures,
+        "vocabulary": vocabulary,
+        "measures": sorted({row.measure for row in results.rows}, key=vocabulary.measure_order),
+        "controls": sorted({row.control for row in results.rows if row.control}, key=vocabulary.control_order),
+    }
+
+
+class Panel:
+    """One board as the page shows it: a table whose cells hold number, interval and chart."""
+
+    def __init__(self, board: Board, title: str, every: Sequence[Board]) -> None:
+        self.board = board
+        self.title = title
+        self.finding = finding(board, title)
+        self.seeds = max(score.seeds for score in board.scores)
+        self.n = max(score.n for score in board.scores)
+        planted = board.get("exposure") if times_of(board) else None
+        self.scored = f"planted numbers: {planted.n}" if planted else f"{self.n} victims"
+        self._scales = {name: figures.scale_of(every, name) for name in board.measures}
+
+    def label(self, control: str) -> str:
+        """A row's name."""
+        name = vocabulary.control(control).label if control else f"{self.board.attack} (the attack)"
+        seeds = max(score.seeds for score in self.board.scores if score.control == control)
+        return name if seeds == self.seeds else f"{name}, {seeds} seed{'' if seeds == 1 else 's'}"
+
+    def hint(self, name: str) -> str:
+        """Which way a measure leaks."""
+        how = vocabulary.measure(name)
+        return f"{'higher' if how.higher_is_leakier else 'lower'} leaks more"
+
+    def axis(self, name: str) -> str:
+        """Where a measure's axis begins and ends."""
+        how, scale = vocabulary.measure(name), self._scales[name]
+        if how.percent:
+            return f"axis {scale.low * 100:.3g} to {scale.high * 100:.3g}{vocabulary.PERCENT}"
+        return f"axis {scale.low:.3g} to {scale.high:.3g} {how.unit}".rstrip()
+
+    def chart(self, score: Score) -> Markup:
+        """A score on the axis that all boards share."""
+        return figures.dot_and_whisker(score, self._scales[score.measure])
+
+
+def first_seed(wires: Sequence[Wire]) -> list[Wire]:
+    """The captures of each variant's first seed."""
+    first = {name: min(wire.seed for wire in wires if wire.variant == name) for name in _names(wires)}
+    chosen = [wire for wire in wires if wire.seed == first[wire.variant]]
+    # What the attacks read comes first: serving, then training, then Flower's own link.
+    order = ("serve", "train", "fleet")
+    return sorted(
+        chosen, key=lambda wire: next((n for n, kind in enumerate(order) if wire.link_name.startswith(kind)), 9)
+    )
+
+
+def _names(items: Sequence[Wire] | Sequence[Pictures]) -> list[str]:
+    return list(dict.fromkeys(item.variant for item in items))
+
+
+def _first_seed_of(pictures: Sequence[Pictures]) -> list[Pictures]:
+    first = {name: min(one.seed for one in pictures if one.variant == name) for name in _names(pictures)}
+    return [one for one in pictures if one.seed == first[one.variant]]
+
+
+def grants(granted: Sequence[Grant]) -> list[Grants]:
+    """Grants that differ only in target, seed and files, as one each."""
+    found: dict[tuple[object, ...], list[Grant]] = {}
+    for one in granted:
+        key = (one.variant, one.link, one.attack, one.vantage, tuple(one.sees), tuple(one.knows), one.note)
+        found.setdefault(key, []).append(one)
+    return [Grants(group[0], tuple(group)) for group in found.values()]
+
+
+def flows(wires: Sequence[Wire], names: dict[str, str]) -> list[Flow]:
+    """Bytes by kind of each variant's captures: decoded tensors, what frames them, and what TLS hides."""
+    totals: dict[tuple[str, str], int] = {}
+    for variant in _names(wires):
+        tensors, rest, hidden = Counter[str](), 0, 0
+        for wire in (wire for wire in wires if wire.variant == variant):
+            crossed = wire.bytes_up + wire.bytes_down
+            if wire.tls:
+                hidden += crossed
+                continue
+            for kind in wire.kinds:
+                tensors[kind.kind] += kind.bytes
+            rest += max(crossed - sum(kind.bytes for kind in wire.kinds), 0)
+        found = [*tensors.most_common(), (_REST, rest), (_HIDDEN, hidden)]
+        totals |= {(variant, kind): amount for kind, amount in found if amount}
+    most = max(totals.values(), default=0)
+    return [
+        Flow(
+            names.get(variant, variant),
+            kind,
+            amount,
+            figures.bar(amount, most, f"{kind}: {vocabulary.size(amount)}", opaque=kind == _HIDDEN),
+        )
+        for (variant, kind), amount in totals.items()
+    ]
+
+
+def hero(every: Sequence[Board], pictures: Sequence[Pictures], names: dict[str, str]) -> list[Strip]:
+    """Originals, what was rebuilt of them in each variant, TLS after plaintext, and the mean image.
+
+    Where all attacks are too many to take in, each variant's closest stands for it, and says so.
+    """
+    shown = sorted(_first_seed_of(pictures), key=lambda one: one.link == "tls")
+    if not shown:
+        return []
+    first = shown[0]
+    several = len({one.attack for one in shown}) > 1
+    crowded = len(shown) > _HERO_STRIPS
+    if crowded:
+        shown = _closest(shown, every)
+    rows = [_strip(first, first.originals, "What the device kept to itself", "originals", "original", _HERO_VICTIMS)]
+    for one in shown:
+        if one.attack in one.guesses and np.array_equal(one.originals, first.originals):
+            board = next((found for found in every if (found.variant, found.attack) == (one.variant, one.attack)), None)
+            title = names.get(one.variant, one.variant)
+            label = f"Rebuilt by {one.attack}: {title}" if several else f"Rebuilt from the wire: {title}"
+            label += ", the closest" if crowded else ""
+            if one.link == "tls":
+                label = f"The same under TLS: {names.get(one.variant, one.variant).removesuffix(', TLS')}"
+            rows.append(_strip(one, one.guesses[one.attack], label, _headline(board), "attack", _HERO_VICTIMS))
+    if "control:mean" in first.guesses:
+        board = next((found for found in every if (found.variant, found.attack) == (first.variant, first.attack)), None)
+        mean = _headline(board, "mean")
+        rows.append(_strip(first, first.guesses["control:mean"], "Mean image, without the wire", mean, "control", 8))
+    return rows
+
+
+def _closest(pictures: Sequence[Pictures], every: Sequence[Board]) -> list[Pictures]:
+    """Of each variant the attack with the least mean squared error."""
+    errors = {
+        (board.variant, board.attack): score.value
+        for board in every
+        if board.target == "input" and (score := board.get("mse"))
+    }
+    best: dict[str, Pictures] = {}
+    for one in pictures:
+        known = best.setdefault(one.variant, one)
+        if errors.get((one.variant, one.attack), np.inf) < errors.get((known.variant, known.attack), np.inf):
+            best[one.variant] = one
+    return list(best.values())
+
+
+def _headline(board: Board | None, control: str = "") -> str:
+    if board is None:
+        return ""
+    wanted = (board.get(name, control) for name in ("mse", "reid"))
+    return " · ".join(f"{vocabulary.measure(one.measure).label} {one.written}" for one in wanted if one)
+
+
+def gallery(pictures: Pictures) -> list[Strip]:
+    """Originals, the attack's guesses and every control's, the same victims in the same columns."""
+    rows = [_strip(pictures, pictures.originals, "Originals", "", "original")]
+    own = [name for name in pictures.guesses if not name.startswith("control:")]
+    rows += [_strip(pictures, pictures.guesses[name], f"{name} (the attack)", "", "attack") for name in own]
+    controls = [name.removeprefix("control:") for name in pictures.guesses if name.startswith("control:")]
+    for name in sorted(controls, key=vocabulary.control_order):
+        label = vocabulary.control(name).label
+        rows.append(_strip(pictures, pictures.guesses[f"control:{name}"], label, "", "control"))
+    return rows
+
+
+def _strip(one: Pictures, values: Any, label: str, note: str, kind: str, most: int | None = None) -> Strip:
+    chosen = values[:most]
+    said = f"{label}: the first {len(chosen)} victims' inputs" + (f"; {note}" if note else "")
+    reach = float(np.abs(np.nan_to_num(one.originals)).max()) or 1.0
+    return Strip(label, note, kind, figures.strip(chosen, said, one.ink, reach))
+
+
+def terminal_table(results: Results) -> Table:
+    """The result table that `wireleak run` prints: headline measures with intervals, controls beside them."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{results.study}: what the wire gave away", title_justify="left", box=box.HORIZONTALS)
+    table.padding = 0  # the box itself leaves a column's gap; 80 columns must do
+    table.add_column("variant: what was guessed", max_width=_TERMINAL_NAME)
+    for column in ("measure", "attack [95 %]", "prior", "linear"):
+        align: Literal["right", "left"] = "right" if column in ("prior", "linear") else "left"
+        table.add_column(column, justify=align, no_wrap=True)
+    names = titles(results)
+    order = list(names)
+    styles = {"leak": "bold red", "part": "yellow", "none": "green"}
+    every = sorted(boards(results.rows), key=lambda one: order.index(one.variant))
+    ambiguous = [key for key, count in Counter((one.variant, one.target) for one in every).items() if count > 1]
+    for board in every:
+        found = finding(board, "")
+        by = f" by {board.attack}" if (board.variant, board.target) in ambiguous else ""
+        name_of = f"{names[board.variant]}: {board.target}{by}\n"
+        shown = [name for name in board.measures if name in _TERMINAL_MEASURES] or board.measures[:1]
+        for line, name in enumerate(shown):
+            own, linear = board.get(name), board.get(name, "ridge")
+            table.add_row(
+                Text(name_of).append(found.tag, styles[found.outcome]) if line == 0 else "",
+                vocabulary.measure(name).label,
+                Text(f"{own.written} {own.interval}" if own else "–"),
+                strongest_prior(board, name),
+                linear.written if linear else "",
+                end_section=line == len(shown) - 1,
+            )
+    lines = ["prior: the best of the controls that never see this victim's bytes.", task_line(results)]
+    lines += wire_transforms(results, names) + private_training(results, names)
+    table.caption = "\n".join(filter(None, lines))
+    table.caption_justify = "left"
+    return table
+
+
+def strongest_prior(board: Board, measure: str) -> str:
+    """The best that a control without the wire reaches by `measure`, as people read it."""
+    beside = [one for one in board.scores if one.measure == measure and one.control]
+    prior = [one for one in beside if vocabulary.control(one.control).prior]
+    sign = 1 if vocabulary.measure(measure).higher_is_leakier else -1
+    return max(prior, key=lambda one: sign * one.value).written if prior else "–"

@@ -1,0 +1,63 @@
+"""Our figures beside published ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wireleak.lab.report.boards import boards
+from wireleak.lab.report.vocabulary import measure
+from wireleak.lab.run.results import Published, Results
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One published figure and ours, as people read them; ours with its interval, or "–" where it was not measured."""
+
+    variant: str
+    attack: str
+    measure: str
+    ours: str
+    theirs: str
+    source: str
+
+
+def beside(results: Results, titles: dict[str, str]) -> list[Beside]:
+    """Every published figure that the study names, beside the same figure of this run."""
+    return [
+        Beside(
+            titles[one.variant],
+            one.attack or "the main task",
+            measure(one.measure).label,
+            _ours(results, one),
+            f"{measure(one.measure).write(one.value)} {measure(one.measure).unit}".strip(),
+            one.source,
+        )
+        for one in results.published
+    ]
+
+
+def published_table(results: Results, titles: dict[str, str]) -> Table:
+    """The same for the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title="beside published figures", title_justify="left", box=box.HORIZONTALS, padding=0)
+    for column in ("variant", "attack", "measure", "here [95 %]", "published", "where"):
+        table.add_column(column, overflow="fold")
+    for one in beside(results, titles):
+        table.add_row(one.variant, one.attack, one.measure, one.ours, one.theirs, one.source)
+    return table
+
+
+def _ours(results: Results, figure: Published) -> str:
+    if not figure.attack:
+        values = [one.value for one in results.tasks if (one.variant, one.measure) == (figure.variant, figure.measure)]
+        return measure(figure.measure).write(sum(values) / len(values)) if values else "–"
+    wanted = figure.variant, figure.attack, figure.target
+    board = next((one for one in boards(results.rows) if (one.variant, one.attack, one.target) == wanted), None)
+    score = board.get(figure.measure) if board else None
+    return f"{score.written} {score.interval}".strip() if score else "–"

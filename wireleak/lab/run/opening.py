@@ -1,0 +1,319 @@
+"""A trained network of a finished run, and the inputs and labels that it is looked at with."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from wireleak.common.config import first_mistake
+from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.models import ModelConfig, Network, load_weights
+from wireleak.lab.study.library import load_study
+from wireleak.lab.study.schema import Study, StudyError
+
+Rows = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+# Three folds with a validation part each.
+_FEWEST, _FEWEST_GROUPS = 60, 6
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the network has made of every input at one point.
+
+    Parameters
+    ----------
+    name : str
+        "input", a block's name, or "softmax".
+    title : str
+        As people read it.
+    side : {"input", "device", "wire", "server"}
+        Where it is computed; "wire" is what crosses.
+    shape : tuple of int
+        One example's.
+    features : float32 (n, floats)
+    """
+
+    name: str
+    title: str
+    side: str
+    shape: tuple[int, ...]
+    features: Rows
+
+    def described(self) -> dict[str, Any]:
+        """All but the features."""
+        kept = {key: getattr(self, key) for key in ("name", "title", "side")}
+        return kept | {"shape": list(self.shape), "floats": self.features.shape[1]}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A label that may be read: the task's, or a private attribute's.
+
+    Parameters
+    ----------
+    name : str
+    kind : {"task", "attribute"}
+    labels : int64 (n,)
+        Numbers 0 to the number of classes that occur, less one.
+    classes : tuple of str
+        Their names.
+    """
+
+    name: str
+    kind: str
+    labels: Ints
+    classes: tuple[str, ...]
+
+    def one_hot(self) -> Rows:
+        """float32 (n, classes)."""
+        return np.eye(len(self.classes), dtype=np.float32)[self.labels]
+
+    def described(self) -> dict[str, Any]:
+        """What the page says of it."""
+        counts = np.bincount(self.labels)
+        shares = counts / counts.sum()
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "classes": list(self.classes),
+            "counts": counts.tolist(),
+            "majority": float(shares.max()),
+            "entropy": float(-(shares * np.log2(shares)).sum()),
+        }
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """One cell of a run, opened.
+
+    Parameters
+    ----------
+    folder : Path
+        The cell's.
+    study : Study
+    variant : str
+    seed : int
+    model : ModelConfig
+    round : int
+        Of the checkpoint.
+    x : float32 (n, *input_shape)
+        The victims' inputs.
+    targets : tuple of Target
+        The task first.
+    groups : int64 (n,) or None
+        Whom a row belongs to.
+    group : str or None
+        What a group is.
+    notes : tuple of str
+        What was left out, and why.
+    """
+
+    folder: Path
+    study: Study
+    variant: str
+    seed: int
+    model: ModelConfig
+    round: int
+    x: Rows
+    targets: tuple[Target, ...]
+    groups: Ints | None
+    group: str | None
+    notes: tuple[str, ...]
+
+    def network(self, trained: bool) -> Network:
+        """The network with its last weights, or with those it began with.
+
+        Raises
+        ------
+        StudyError
+            The checkpoints are not this network's.
+        """
+        network = self.model.network()
+        if trained:
+            kept = self.folder / "server" / "checkpoints"
+            for part, half in zip(("encoder", "head"), network.split(self.model.cut), strict=True):
+                try:
+                    load_weights(half, kept / f"{part}-{self.round}.safetensors")
+                except (RuntimeError, OSError) as error:
+                    line = " ".join(str(error).split())
+                    raise StudyError(f"RUN: {kept} does not fit {self.model.name}: {line}") from error
+        network.blocks.eval()
+        return network
+
+    @property
+    def _words(self) -> bool:
+        # The numbers of words are names, not amounts: neither distance nor average means anything.
+        return are_numbered(self.x)
+
+    @property
+    def input_title(self) -> str:
+        """What the input's features are."""
+        return "input (bag of words)" if self._words else "input"
+
+    def inputs(self) -> Rows:
+        """The inputs as features float32 (n, floats): as they are, or counts of each word."""
+        if not self._words:
+            return _flat(self.x)
+        counts = np.zeros((len(self.x), int(self.x.max()) + 1), np.float32)
+        np.add.at(counts, (np.arange(len(self.x))[:, None], self.x.astype(np.int64)), 1)
+        return counts[:, 1:]  # 0 pads
+
+    def layers(self, trained: bool) -> list[Layer]:
+        """The input, every block's output, and the softmax, of every example."""
+        import torch
+
+        blocks = self.network(trained).blocks
+        named = list(blocks.named_children())
+        pieces: dict[str, list[torch.Tensor]] = {name: [] for name, _ in named}
+        with torch.no_grad():
+            for batch in torch.split(torch.from_numpy(self.x), 256):
+                value = batch
+                for name, block in named:
+                    value = block(value)
+                    pieces[name].append(value)
+            whole = {name: torch.cat(parts) for name, parts in pieces.items()}
+            softmax = whole[named[-1][0]].softmax(dim=1).numpy()
+        found = [Layer("input", self.input_title, "input", self.x.shape[1:], self.inputs())]
+        for place, (name, _) in enumerate(named, 1):
+            side = "wire" if place == self.model.cut else "device" if place < self.model.cut else "server"
+            title = f"block {place}" if name.isdigit() else f"{place} {name}"
+            title += " (logits)" if place == len(named) else ""
+            values = whole[name].numpy()
+            found.append(Layer(f"block-{place}", title, side, values.shape[1:], _flat(values)))
+        return [*found, Layer("softmax", "softmax", "server", softmax.shape[1:], softmax)]
+
+    def described(self) -> dict[str, Any]:
+        """What the page says of the run."""
+        return {
+            "study": self.study.name,
+            "description": self.study.description,
+            "variant": self.variant,
+            "seed": self.seed,
+            "model": self.model.name,
+            "cut": self.model.cut,
+            "round": self.round,
+            "examples": len(self.x),
+            "task": self.targets[0].name,
+            "group": self.group,
+            "groups": None if self.groups is None else len(np.unique(self.groups)),
+            "notes": list(self.notes),
+        }
+
+
+def open_run(run: Path, variant: str | None, seed: int | None, examples: int, group: str | None) -> Specimen:
+    """Open a cell of a finished run; the parameters are those of `wireleak.lab.layers.profile.profile_layers`.
+
+    Raises
+    ------
+    StudyError
+        One line: what is missing, and what there is.
+    """
+    if not (run / "study.toml").is_file():
+        raise StudyError(f"RUN: {run} is not a run's folder; it has no study.toml")
+    study, _ = load_study(str(run / "study.toml"))
+    folder, variant, seed = _cell(run, study, variant, seed)
+    try:
+        plan = json.loads((run / "plan.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise StudyError(f"RUN: cannot read {run / 'plan.json'}: {error}") from error
+    model = _model(folder / "device-victim" / "config.json")
+    rounds = _rounds(folder / "server" / "checkpoints", "encoder") & _rounds(folder / "server" / "checkpoints", "head")
+    if not rounds:
+        raise StudyError(
+            f"RUN: {folder.name} has no checkpoint of encoder and head in server/checkpoints; choose another variant"
+        )
+    with np.load(folder / "sealed" / "ledger.npz", allow_pickle=False) as ledger:
+        held = {name: ledger[name][:examples] for name in ledger.files}
+    if len(held["y"]) < _FEWEST:
+        raise StudyError(f"RUN: {len(held['y'])} inputs are too few to probe layers with; take {_FEWEST} or more")
+    targets, notes = _targets(held, plan.get("task") or "task", plan.get("classes", {}))
+    by, groups, note = _groups(held, study.data.disjoint_by, group)
+    notes += note
+    return Specimen(
+        folder, study, variant, seed, model, max(rounds), held["x"], tuple(targets), groups, by, tuple(notes)
+    )
+
+
+def _cell(run: Path, study: Study, variant: str | None, seed: int | None) -> tuple[Path, str, int]:
+    """The finished cell that was asked for, or the first."""
+    known = [one.name for one in study.variants]
+    if variant is not None and variant not in known:
+        raise StudyError(f"--variant: no variant called {variant!r}; choose from {', '.join(known)}")
+    finished = {
+        (name, int(match[1])): path
+        for name in known
+        for path in sorted(run.glob(f"{name}-seed*"))
+        if (match := re.fullmatch(rf"{re.escape(name)}-seed(\d+)", path.name))
+        if (path / "captured.json").is_file() and (path / "sealed" / "ledger.npz").is_file()
+    }
+    for (name, number), path in finished.items():
+        if variant in (None, name) and seed in (None, number):
+            return path.resolve(), name, number
+    have = ", ".join(path.name for path in finished.values()) or "none"
+    wanted = f"--variant {variant or 'any'}, --seed {'any' if seed is None else seed}"
+    raise StudyError(f"RUN: {run} has no finished cell for {wanted}; finished: {have}")
+
+
+def _groups(
+    held: dict[str, npt.NDArray[Any]], default: str | None, asked: str | None
+) -> tuple[str | None, Ints | None, list[str]]:
+    """The group that splits go by, each row's, and why it is none though the study has one."""
+    by = asked or default
+    if by is None:
+        return None, None, []
+    known = ", ".join(key.removeprefix("group:") for key in held if key.startswith("group:")) or "none"
+    problem = f"the ledger holds no group called {by!r}; it holds {known}"
+    if f"group:{by}" in held:
+        names, numbers = np.unique(held[f"group:{by}"], return_inverse=True)
+        if len(names) >= _FEWEST_GROUPS:
+            return by, numbers.astype(np.int64), []
+        problem = f"{len(names)} values of {by} are too few for splits that share none; it takes {_FEWEST_GROUPS}"
+    if asked is not None:
+        raise StudyError(f"--group: {problem}")
+    return None, None, [f"Inputs of one {by} may be on both sides of a split: {problem}"]
+
+
+def _model(config: Path) -> ModelConfig:
+    try:
+        return ModelConfig.model_validate(json.loads(config.read_text())["model"])
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise StudyError(f"RUN: cannot read the network from {config}: {error}") from error
+    except ValidationError as error:
+        raise StudyError(f"RUN: {config}: {first_mistake(error)}") from error
+
+
+def _rounds(checkpoints: Path, part: str) -> set[int]:
+    found = (re.fullmatch(rf"{part}-(\d+)", path.stem) for path in checkpoints.glob(f"{part}-*.safetensors"))
+    return {int(match[1]) for match in found if match}
+
+
+def _targets(
+    held: dict[str, npt.NDArray[Any]], task: str, classes: dict[str, list[str]]
+) -> tuple[list[Target], list[str]]:
+    """The task and every attribute that varies; what does not is noted."""
+    wanted = {task: ("task", held["y"])}
+    wanted |= {key.removeprefix("attribute:"): ("attribute", held[key]) for key in held if key.startswith("attribute:")}
+    targets, notes = [], []
+    for name, (kind, values) in wanted.items():
+        present, labels = np.unique(values, return_inverse=True)
+        names = classes.get(name, [])
+        shown = tuple(names[k] if k < len(names) else str(k) for k in present.tolist())
+        if len(present) > 1:
+            targets.append(Target(name, kind, labels.astype(np.int64), shown))
+        elif kind == "task":
+            raise StudyError(f"RUN: these {len(labels)} inputs have one task label alone; take more (--examples)")
+        else:
+            notes.append(f"The attribute {name} is {shown[0]} in all {len(labels)} inputs: there is nothing to read")
+    return targets, notes
+
+
+def _flat(values: npt.NDArray[np.generic]) -> Rows:
+    return np.ascontiguousarray(values.reshape(len(values), -1), np.float32)

@@ -1,0 +1,363 @@
+"""What a run found, as files: `results.json` (everything), `results.csv` (tidy scores) and `pictures.npz`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wireleak.common.files import write_atomically
+
+SCHEMA_VERSION = 1
+COLUMNS = (
+    *("study", "variant", "seed", "link", "vantage", "attack", "target"),
+    *("measure", "value", "low", "high", "n", "control"),
+)
+Link = Literal["plaintext", "tls"]
+
+
+class ResultsError(ValueError):
+    """A run's files cannot be read; the message is one line."""
+
+
+class Record(BaseModel):
+    """Base of what `results.json` holds: unknown keys are refused, NaN and infinity survive JSON."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+
+class Row(Record):
+    """One score of one seed: the attack's own when `control` is empty, else that control's.
+
+    `low` and `high` bound `value` (95 %; NaN where there is no interval). `n` counts what was scored. `chance` is what
+    guessing without looking reaches, NaN where that is not known; it stands in the JSON alone.
+    """
+
+    study: str
+    variant: str
+    seed: int
+    link: Link
+    vantage: str
+    attack: str
+    target: str
+    measure: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    n: int
+    control: str = ""
+    chance: float = math.nan
+
+
+class Call(Record):
+    """Calls of one RPC method on a link; `bytes` are message bytes both ways."""
+
+    method: str
+    count: int
+    bytes: int
+
+
+class Kind(Record):
+    """Tensors of one kind on a link (activation, label, ...); `shapes` are the distinct ones, `bytes` the payload."""
+
+    kind: str
+    count: int
+    shapes: list[list[int]] = Field(default_factory=list)
+    bytes: int
+
+
+class Burst(Record):
+    """One TLS record, or one run of records, as the tap saw it: `time` in seconds since the capture's first byte."""
+
+    time: float
+    bytes: int
+    up: bool
+
+
+class Wire(Record):
+    """One capture in short.
+
+    `endpoints` are "client → server", one a connection; `first` and `last` are Unix seconds; `bytes_up` go from client
+    to server.
+    """
+
+    variant: str
+    seed: int
+    link_name: str
+    link: Link
+    endpoints: list[str] = Field(default_factory=list)
+    calls: list[Call] = Field(default_factory=list)
+    kinds: list[Kind] = Field(default_factory=list)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    first: float = math.nan
+    last: float = math.nan
+    tls: bool = False
+    bursts: list[Burst] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+
+
+class Grant(Record):
+    """What one attacker was granted, and how much it used of what it saw."""
+
+    variant: str
+    attack: str
+    target: str
+    vantage: str
+    link: Link = "plaintext"
+    seed: int = 0
+    sees: list[str] = Field(default_factory=list)
+    knows: list[str] = Field(default_factory=list)
+    files: list[str] = Field(default_factory=list)
+    observations: int = 0
+    note: str = ""
+
+
+class Task(Record):
+    """How well the model does its job on evaluation data; `majority` is what always guessing one class scores."""
+
+    variant: str
+    seed: int
+    link: Link = "plaintext"
+    measure: str = "accuracy"
+    value: float
+    n: int
+    rounds: int
+    majority: float = math.nan
+
+
+class Dependence(Record):
+    """How far a private attribute depends on the task label; `p` is the chi-squared test's."""
+
+    attribute: str
+    cramers_v: float
+    mutual_information_bits: float
+    p: float = math.nan
+    n: int = 0
+
+
+class Private(Record):
+    """How clients trained with DP-SGD; `examples` are the smallest client's, `batch` a step's expected sample."""
+
+    noise_multiplier: float
+    max_grad_norm: float
+    delta: float
+    optimiser: str
+    batch: int
+    examples: int
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Also one over the chance of an example to be in a step."""
+        return math.ceil(self.examples / self.batch)
+
+
+class Step(Record):
+    """What one transform of a device says of itself: what it changes, and what it guarantees or why it does not."""
+
+    name: str
+    guarantee: str | None = None
+    refusal: str | None = None
+    private: tuple[str, ...] = ()
+    device: str = ""
+    wire: str = ""
+    server: str = ""
+
+    @property
+    def changes(self) -> str:
+        """What it changes, where."""
+        told = {"on the device": self.device, "on the wire": self.wire, "at the server": self.server}
+        return "; ".join(f"{where}: {what}" for where, what in told.items() if what not in ("", "nothing"))
+
+
+class Variant(Record):
+    """One configuration of a study; `floats_on_wire` and `bytes_per_inference` are of one example's activation.
+
+    `guarantees` hold what each transform guarantees or why it does not; `proved` only the former.
+    """
+
+    name: str
+    title: str = ""
+    cut: int
+    link: Link
+    mode: Literal["split", "federated"] = "split"
+    floats_on_wire: int = 0
+    bytes_per_inference: int = 0
+    seeds: list[int] = Field(default_factory=list)
+    transforms: list[str] = Field(default_factory=list)
+    changes: list[str] = Field(default_factory=list)
+    guarantees: list[str] = Field(default_factory=list)
+    proved: list[str] = Field(default_factory=list)
+    privacy: Private | None = None
+    pad: int | Literal["powers"] | None = None
+    defence: str = ""
+    strength: float = math.nan
+
+
+class Published(Record):
+    """Somebody else's figure, to stand beside ours; without an attack it is the main task's."""
+
+    variant: str
+    attack: str = ""
+    target: str = "input"
+    measure: str
+    value: float
+    source: str
+
+
+class Disjoint(Record):
+    """Whether the parties' data were checked to share no example; `parts` counts each party's examples.
+
+    `overlaps` counts what parts share where the study asked for it, to repeat a published flaw.
+    """
+
+    checked: bool = False
+    by: str = "sha-256"
+    parts: dict[str, int] = Field(default_factory=dict)
+    duplicates_dropped: int = 0
+    overlaps: dict[str, int] = Field(default_factory=dict)
+
+
+class Machine(Record):
+    """Where it ran; `memory` in bytes."""
+
+    platform: str = ""
+    cpus: int = 0
+    memory: int = 0
+
+
+class Results(Record):
+    """A whole run; `created` is ISO 8601, `seconds` the wall-clock time of the run."""
+
+    schema_version: int = SCHEMA_VERSION
+    study: str
+    description: str = ""
+    created: str
+    command: str
+    commit: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: Machine = Field(default_factory=Machine)
+    seconds: float = 0.0
+    variants: list[Variant] = Field(default_factory=list)
+    rows: list[Row] = Field(default_factory=list)
+    wires: list[Wire] = Field(default_factory=list)
+    grants: list[Grant] = Field(default_factory=list)
+    tasks: list[Task] = Field(default_factory=list)
+    published: list[Published] = Field(default_factory=list)
+    dependence: list[Dependence] = Field(default_factory=list)
+    disjoint: Disjoint = Field(default_factory=Disjoint)
+    notes: list[str] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The first victims' inputs beside what was guessed of them.
+
+    Parameters
+    ----------
+    variant, link, seed, attack
+        Which run of which attack.
+    originals : array, float32 (k, *input_shape)
+        The first k victims' inputs in the order of their stream; pixels in [0, 1].
+    guesses : mapping of str to array like `originals`
+        The attack's guess under its name, and each control's under `control:<name>`, as in `guesses.npz`.
+    ink : bool
+        Draw 1 as black: for drawings whose ink is 1.
+    """
+
+    variant: str
+    link: str
+    seed: int
+    attack: str
+    originals: npt.NDArray[np.float32]
+    guesses: Mapping[str, npt.NDArray[np.float32]]
+    ink: bool = False
+
+
+def write_results(results: Results, folder: Path) -> Path:
+    """Write `results.json` and `results.csv` into `folder`, each atomically; returns the JSON's path."""
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([getattr(row, column) for column in COLUMNS] for row in results.rows)
+    write_atomically(folder / "results.csv", table.getvalue().encode())
+    path = folder / "results.json"
+    write_atomically(path, results.model_dump_json(indent=1).encode())
+    return path
+
+
+def read_results(folder: Path) -> Results:
+    """Read a run's `results.json`.
+
+    Raises
+    ------
+    ResultsError
+        There is none, or it is not one that this version can read; the message is one line.
+    """
+    path = folder / "results.json"
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror}); name a run's folder") from None
+    try:
+        results = Results.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "file"
+        raise ResultsError(f"{path}: {field}: {first['msg']}") from None
+    if results.schema_version != SCHEMA_VERSION:
+        found = f"{path}: schema_version: {results.schema_version}"
+        raise ResultsError(f"{found} is not {SCHEMA_VERSION}; run the study again")
+    return results
+
+
+def write_pictures(pictures: Iterable[Pictures], folder: Path) -> Path:
+    """Write `pictures.npz` into `folder` atomically: arrays plus an index, nothing pickled."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    index = []
+    for number, one in enumerate(pictures):
+        named = {"originals": one.originals} | {f"guess/{name}": array for name, array in one.guesses.items()}
+        arrays |= {f"{number}/{name}": np.asarray(array, np.float32) for name, array in named.items()}
+        index.append(
+            {key: getattr(one, key) for key in ("variant", "link", "seed", "attack", "ink")}
+            | {"guesses": list(one.guesses)}
+        )
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, index=np.array(json.dumps(index)), **arrays)  # type: ignore[arg-type]
+    path = folder / "pictures.npz"
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def read_pictures(folder: Path) -> list[Pictures]:
+    """Read a run's `pictures.npz`; an empty list when the run has none.
+
+    Raises
+    ------
+    ResultsError
+        The file is damaged; the message is one line.
+    """
+    path = folder / "pictures.npz"
+    if not path.exists():
+        return []
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            index = json.loads(str(stored["index"]))
+            return [_stored_pictures(stored, number, entry) for number, entry in enumerate(index)]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ResultsError(f"{path}: not a pictures file of a run ({error})") from None
+
+
+def _stored_pictures(stored: Any, number: int, entry: dict[str, Any]) -> Pictures:
+    guesses = {name: stored[f"{number}/guess/{name}"] for name in entry["guesses"]}
+    return Pictures(**(entry | {"originals": stored[f"{number}/originals"], "guesses": guesses}))

@@ -1,0 +1,1 @@
+"""The steps of a run: plan, capture, attack, score, bounds, collect."""

@@ -1,0 +1,203 @@
+"""Attack a capture that was recorded earlier; score the guess where the run's ledger is at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from wireleak.common.measures import Score, score_attribute, score_reconstruction
+from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.run.results import Row
+from wireleak.lab.steps.again_updates import attack_training
+from wireleak.lab.steps.attack import ATTACK_SECONDS, describe_attacks, fit_and_guess
+from wireleak.lab.steps.score import read_guesses
+from wireleak.lab.study.schema import StudyError
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user names instead of the files of the run that the capture is part of; None takes the run's.
+
+    Parameters
+    ----------
+    device, surrogate : Path, optional
+        The attacker's own capture, and the inputs that its device sent.
+    encoder, head, model : Path, optional
+        Weights (safetensors), and the JSON of the network's config, for attacks that know them.
+    victims : int, optional
+        How many inputs the victims sent.
+    options : sequence of str
+        The attack's options as "name=value", values in JSON.
+    vantage : str, optional
+        Where an attack on federated training sits.
+    """
+
+    device: Path | None = None
+    surrogate: Path | None = None
+    encoder: Path | None = None
+    head: Path | None = None
+    model: Path | None = None
+    victims: int | None = None
+    options: list[str] = field(default_factory=list)
+    vantage: str | None = None
+
+
+def attack_again(
+    capture: Path, attack: str, target: str, given: Given, seed: int, out: Path | None, console: Console
+) -> None:
+    """Run one attack on a capture and print where its guesses are, and their scores if they can be scored.
+
+    Parameters
+    ----------
+    capture : Path
+        The victims' capture.
+    attack, target : str
+        The attack's name, and "input", "label" or a private attribute.
+    given : Given
+        What is not taken from the run that `capture` is part of.
+    seed : int
+        Of the attack.
+    out : Path, optional
+        Folder for the guesses.
+    console : Console
+        Where the scores go.
+
+    Raises
+    ------
+    StudyError
+        A file that it needs is missing.
+    LaunchError
+        The attack failed.
+    """
+    cell = capture.resolve().parent.parent
+    _existing(capture, "CAPTURE")
+    out = (out or cell / "adversary" / f"{attack}-{target}-again").resolve()
+    with console.status(f"{attack} on {capture.name}"), Launcher(preload=False) as launcher:
+        described = describe_attacks(launcher)
+        if attack not in described:
+            raise StudyError(f"--attack: no attack called {attack!r}; choose from {', '.join(sorted(described))}")
+        if described[attack]["reads"] == "updates":
+            options = dict(_option(text) for text in given.options)
+            rows = attack_training(cell, described[attack], target, given.vantage, options, out, launcher)
+            console.print(f"guesses: {out / 'guesses.npz'}", soft_wrap=True, highlight=False)
+            console.print(_table((row.control or attack, row) for row in rows))
+            return
+        knows, reads = set(described[attack]["threat"]["knows"]), described[attack]["reads"]
+        truth = _truth(cell, capture, target, launcher, out)
+        victims = given.victims or (None if truth is None else len(truth))
+        if victims is None:
+            raise StudyError("--victims: how many inputs the victims sent is not known here; give a number")
+        captures = {"victims": [str(capture.resolve())]}
+        device = given.device or capture.with_name("serve-attacker.pcap")
+        if knows & {"queries", "pairs"} or (reads == "serve" and device.is_file()):
+            captures["device"] = [str(_existing(device, "--device"))]
+        config = {
+            "attack": attack,
+            "target": target,
+            "seed": seed,
+            "options": dict(_option(text) for text in given.options),
+            "captures": captures,
+            "granted": _granted(cell, knows, given),
+            "victims": victims,
+            "classes": _model(cell, given)["classes"] if target == "label" else 0,
+            "out": str(out),
+        }
+        guesses = fit_and_guess(launcher, attack, config, out / "attack.log")
+    console.print(f"guesses: {guesses}", soft_wrap=True, highlight=False)
+    if truth is not None:
+        console.print(_scores(guesses, truth, seed, reconstruction=target == "input"))
+
+
+def _granted(cell: Path, knows: set[str], given: Given) -> dict[str, Any]:
+    """The files that the attack's threat model knows: the user's, else the run's."""
+    surrogate = given.surrogate or cell / "adversary" / "granted" / "surrogate.npz"
+    granted: dict[str, Any] = {"surrogate": str(_existing(surrogate, "--surrogate"))}
+    if knows & {"architecture", "weights", "head"}:
+        granted["model"] = _model(cell, given)
+    if "weights" in knows:
+        granted["encoder"] = str(
+            _existing(given.encoder or cell / "device-victim" / "encoder.safetensors", "--encoder")
+        )
+    if "head" in knows:
+        rounds = sorted((cell / "server" / "checkpoints").glob("head-*.safetensors"), key=_round)
+        granted["head"] = str(_existing(given.head or (rounds[-1] if rounds else Path("head.safetensors")), "--head"))
+    files = {
+        path.stem: str(path) for path in sorted((cell / "adversary" / "granted").glob("*.npz")) if path != surrogate
+    }
+    if (cell / "adversary" / "hijack").is_dir():
+        files["hijack"] = str(cell / "adversary" / "hijack")
+    return granted | {"files": files}
+
+
+def _round(checkpoint: Path) -> int:
+    return int(checkpoint.stem.rpartition("-")[2])
+
+
+def _model(cell: Path, given: Given) -> dict[str, Any]:
+    path = _existing(given.model or cell / "device-victim" / "config.json", "--model")
+    try:
+        content = json.loads(path.read_text())
+        model: dict[str, Any] = content.get("model", content)
+        return {name: model[name] for name in ("name", "input_shape", "classes", "cut", "seed")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"--model: {path} is no network's config; docs/architecture.md shows one ({error})") from None
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise StudyError(f'--option: {text!r} is not "name=value"')
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _existing(path: Path, option: str) -> Path:
+    if not path.is_file():
+        raise StudyError(f"{option}: no file {path}; name it")
+    return path.resolve()
+
+
+def _truth(cell: Path, capture: Path, target: str, launcher: Launcher, out: Path) -> np.ndarray | None:
+    """What the scorer knows: the run's sealed ledger, or the labels that crossed the captured link itself."""
+    if target == "label":
+        path = out / "truth.npz"
+        argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path), str(capture.resolve())]
+        launcher.finish(launcher.start("labels", argv, out / "labels.log", essential=False), ATTACK_SECONDS)
+        with np.load(path, allow_pickle=False) as stored:
+            labels: np.ndarray = stored["label"].astype(np.int64)
+        return labels
+    ledger = cell / "sealed" / "ledger.npz"
+    if not ledger.is_file():
+        return None
+    with np.load(ledger, allow_pickle=False) as stored:
+        key = "x" if target == "input" else f"attribute:{target}"
+        if key not in stored:
+            known = [name.removeprefix("attribute:") for name in stored.files if name.startswith("attribute:")]
+            raise StudyError(f"--target: no attribute {target!r}; choose input, {', '.join(known)}")
+        values: np.ndarray = stored[key]
+    return values
+
+
+def _scores(path: Path, truth: np.ndarray, seed: int, *, reconstruction: bool) -> Table:
+    scored: list[tuple[str, Score | Row]] = []
+    for name, guess in read_guesses(path).items():
+        rng = np.random.default_rng(seed)
+        scores: list[Score] = (score_reconstruction if reconstruction else score_attribute)(guess, truth, rng)
+        scored += [(name.replace("control:", "  "), one) for one in scores]
+    return _table(scored)
+
+
+def _table(scored: Iterable[tuple[str, Score | Row]]) -> Table:
+    table = Table("guess", "measure", "value", "95 % interval", "n", box=None)
+    for name, one in scored:
+        table.add_row(name, one.measure, f"{one.value:.4f}", f"[{one.low:.4f}, {one.high:.4f}]", str(one.n))
+    return table

@@ -1,0 +1,87 @@
+"""Attack a recorded federated training again, from a vantage point of the user's choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.results import Row
+from wireleak.lab.run.truth import MEMBER, PARTICIPANTS, records_path
+from wireleak.lab.steps.attack import AttackJob, run_attack
+from wireleak.lab.steps.score import score_job
+from wireleak.lab.study.schema import AttackUse, Study, StudyError
+
+
+def cell_of(folder: Path) -> Cell:
+    """The cell whose folder this is, from its run's plan.
+
+    Raises
+    ------
+    StudyError
+        It is no cell's folder.
+    """
+    name, _, seed = folder.name.rpartition("-seed")
+    try:
+        study = Study.model_validate(json.loads((folder.parent / "plan.json").read_text())["study"])
+        model = json.loads((folder / "client-0" / "config.json").read_text())["model"]
+        variant = next(one for one in study.variants if one.name == name)
+        return Cell(study, variant, int(seed), folder.parent, tuple(model["input_shape"]), model["classes"])
+    except (OSError, ValueError, KeyError, StopIteration, ValidationError):
+        raise StudyError(
+            f"CAPTURE: {folder} is no cell of a run; how clients were told to train stands there, and an attack on "
+            "updates needs it: give a capture in its run's folder"
+        ) from None
+
+
+def attack_training(
+    folder: Path,
+    attack: Mapping[str, Any],
+    target: str,
+    vantage: str | None,
+    options: dict[str, Any],
+    out: Path,
+    launcher: Launcher,
+) -> list[Row]:
+    """Run an attack on a cell's captures of Flower's links and score it.
+
+    Parameters
+    ----------
+    folder : Path
+        The cell's.
+    attack : mapping
+        The adversary's account of it.
+    target, vantage : str
+        What it guesses, and where it sits; None takes the first vantage that it can work from.
+    options : dict
+        Its settings.
+    out : Path
+        Where its guesses go.
+    launcher : Launcher
+
+    Raises
+    ------
+    StudyError
+        It does not work from there, or the run holds no such target.
+    """
+    cell = cell_of(folder)
+    places = attack["threat"]["vantage"]
+    vantage = vantage or places[0]
+    if vantage not in places:
+        raise StudyError(f"--vantage: {attack['name']} works from {' or '.join(places)}, not from {vantage!r}")
+    if vantage == "server" and not cell.received(cell.clients[0]).is_dir():
+        raise StudyError("--vantage: the server kept no updates in that run; take link, which shows the same")
+    hidden = cell.variant.encrypted or cell.study.secure(cell.variant)
+    if hidden and (vantage not in PARTICIPANTS or not cell.kept.is_dir()) and vantage != "server":
+        raise StudyError(f"--vantage: TLS or masks hide this run's updates from {vantage}; take server or participant")
+    if target == MEMBER and not records_path(cell).is_file():
+        raise StudyError('--target: that run granted no records to ask about; run a study with target "member"')
+    with_ = AttackUse(name=attack["name"], targets=(target,), vantage=vantage, options=options)
+    job = AttackJob(cell, with_, target, out)
+    run_attack(job, launcher, dict(attack))
+    return score_job(job)

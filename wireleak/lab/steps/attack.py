@@ -1,0 +1,304 @@
+"""Start the adversary on a cell's captures, with the files that its threat model grants."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+
+from wireleak.common.files import write_atomically, write_json
+from wireleak.lab.launch.endings import telling_line
+from wireleak.lab.launch.processes import Launcher, LaunchError
+from wireleak.lab.run import truth
+from wireleak.lab.run.cell import UNTRAINED, Cell
+from wireleak.lab.run.results import Step
+from wireleak.lab.steps import canaries
+from wireleak.lab.steps.bounds import write_candidates
+from wireleak.lab.study.schema import AttackUse, Study, StudyError
+
+ATTACK_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class AttackJob:
+    """One attack on one target in one cell; `folder` is where its guesses go, if not to its place in the cell."""
+
+    cell: Cell
+    use: AttackUse
+    target: str
+    folder: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """How messages and results name it, e.g. "wide-seed0-inversion-input"."""
+        return f"{self.cell.name}-{self.use.shown}-{self.target}"
+
+    @property
+    def vantage(self) -> str:
+        """Where the attacker sits."""
+        return self.use.vantage or self.cell.study.threat.vantage
+
+    @property
+    def out(self) -> Path:
+        """Folder of its guesses."""
+        return self.folder or self.cell.attack(self.use.shown, self.target)
+
+    @property
+    def guesses(self) -> Path:
+        """Its guesses; there once it has finished."""
+        return self.out / "guesses.npz"
+
+
+def attack_jobs(cell: Cell) -> list[AttackJob]:
+    """What a cell's study declares for it."""
+    return [AttackJob(cell, use, target) for use in cell.study.attacks_on(cell.variant) for target in use.targets]
+
+
+def describe_attacks(launcher: Launcher) -> dict[str, dict[str, Any]]:
+    """Ask the adversary for its attacks: threat model, targets and options, by name."""
+    with tempfile.TemporaryDirectory() as scratch:
+        log = Path(scratch) / "describe.log"
+        launcher.finish(launcher.start("describe", ["-m", "adversary", "describe"], log, essential=False), 120)
+        described: list[dict[str, Any]] = json.loads(log.read_text())
+    return {attack["name"]: attack for attack in described}
+
+
+def check_transforms(study: Study, launcher: Launcher, attributes: Collection[str]) -> dict[str, list[Step]]:
+    """Ask the client what each variant's transforms change and guarantee for one input, by the variant's name.
+
+    Raises
+    ------
+    StudyError
+        The client knows no such transform, or not with such options, or it needs an attribute that the data lack.
+    """
+    found = {}
+    for variant in study.variants:
+        if not variant.transforms:
+            continue
+        chain = json.dumps([step.model_dump() for step in variant.transforms])
+        # A study's victims send each input once.
+        argv = ["-m", "client", "transforms", chain, "--mode", variant.mode or study.system.mode]
+        argv += ["--private"] * (study.privacy_of(variant) is not None)
+        answer = _answer("transforms", argv, launcher, f"variants.{variant.name}.transforms: ")
+        told = TypeAdapter(list[Step]).validate_json(answer)
+        for step in told:
+            if missing := set(step.private) - set(attributes):
+                raise StudyError(
+                    f"variants.{variant.name}.transforms.{step.name}: no attribute {min(missing)!r}; "
+                    f"choose from {', '.join(attributes)}"
+                )
+        found[variant.name] = told
+    return found
+
+
+def check_plugins(study: Study, launcher: Launcher) -> None:
+    """Ask each party whether it knows what a study asks of it, with such options, before anything starts.
+
+    Raises
+    ------
+    StudyError
+        It does not.
+    """
+    answered: set[tuple[str, ...]] = set()
+    for variant in study.variants:
+        system = study.system_of(variant)
+        mods = json.dumps([mod.model_dump() for mod in system.mods])
+        clients = str(study.clients_of(variant))
+        asked = [("system.strategy", ["server", "strategy", system.strategy.model_dump_json(), "--clients", clients])]
+        asked += [("system.mods", ["client", "mods", mods])] * bool(system.mods)
+        if variant.participant:
+            chosen = variant.participant.model_dump_json(include={"name", "options"})
+            asked.append(("participant", ["adversary", "participant", chosen]))
+        for field, (party, *arguments) in asked:
+            # Variants mostly ask alike, and each question costs a process.
+            if (party, *arguments) in answered:
+                continue
+            answered.add((party, *arguments))
+            _answer("check", ["-m", party, *arguments], launcher, f"variants.{variant.name}.{field}: ")
+    uses = json.dumps([use.model_dump(mode="json", include={"name", "options"}) for use in study.attacks])
+    _answer("check", ["-m", "adversary", "options", uses], launcher)
+
+
+def _answer(name: str, argv: list[str], launcher: Launcher, where: str = "") -> str:
+    """What a party prints when it is asked; a `StudyError` that begins with `where` when it refuses."""
+    with tempfile.TemporaryDirectory() as scratch:
+        log = Path(scratch) / f"{name}.log"
+        try:
+            launcher.finish(launcher.start(name, argv, log, essential=False), 120)
+        except LaunchError:
+            raise StudyError(f"{where}{telling_line(log)}") from None
+        return log.read_text()
+
+
+def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> None:
+    """Run one attack to its end.
+
+    Parameters
+    ----------
+    job : AttackJob
+    launcher : Launcher
+    attack : dict
+        The adversary's account of it; only what its threat model knows is granted.
+
+    Raises
+    ------
+    LaunchError
+        It failed.
+    """
+    cell, log = job.cell, job.cell.log(f"attack-{job.use.shown}-{job.target}")
+    config = {
+        "attack": job.use.name,
+        "target": job.target,
+        "seed": cell.seed,
+        "options": job.use.options,
+        "granted": _granted(job, attack),
+        "classes": cell.classes,
+        "out": str(job.out),
+        **_seen(job, attack, launcher),
+    }
+    fit_and_guess(launcher, job.name, config, log)
+
+
+def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[str, Any]:
+    """Which captures the attack is handed, and how many rows it must guess."""
+    cell, victims = job.cell, job.cell.study.data.victims
+    if attack["reads"] == "updates":
+        return updates_seen(cell, job.vantage, job.target)
+    if attack["reads"] == "train":
+        if job.target == "label":
+            victims = len(training_labels(cell, launcher))
+        seen = [str(cell.capture(f"train-{name}")) for name in cell.clients]
+        return {"captures": {"victims": seen}, "victims": victims}
+    captures = {"device": [str(cell.capture("serve-attacker"))], "victims": [str(cell.capture("serve-victim"))]}
+    if cell.study.runs_untrained(job.use, cell.variant, cell.seed):
+        captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
+        captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]
+    # What transforms do is the client's secret: the lab cannot hand over tensors that they made.
+    in_process = job.target == "input" and not cell.variant.encrypted and not cell.variant.transforms
+    tensors = _tensors_in_process(cell) if in_process else None
+    return {"captures": captures, "tensors": tensors, "victims": victims}
+
+
+def updates_seen(cell: Cell, vantage: str, target: str) -> dict[str, Any]:
+    """What an attacker on federated training is handed at a vantage, by what it must guess."""
+    own = 0 if vantage in truth.PARTICIPANTS else None
+    clients = cell.clients if own is None else cell.clients[:1]
+    if own is not None and cell.participant_records:
+        seen = [str(cell.kept)]
+    elif vantage == "server":
+        seen = [str(cell.received(name)) for name in clients]
+    else:
+        seen = [str(cell.capture(f"fleet-{name}")) for name in clients]
+    units = truth.units(cell, vantage, target)
+    counts = {
+        truth.MEMBER: lambda: len(truth.members(cell)),
+        truth.SECRET: lambda: len(truth.secrets(cell)),
+        truth.CANARY: lambda: int(10 ** canaries.planting(cell).digits),
+        "input": lambda: len(truth.unit_inputs(cell, vantage)[0]),
+    }
+    system, stream = cell.system, cell.study.stream_of(cell.variant)
+    training = {
+        "participants": len(cell.clients),
+        "rounds": system.rounds,
+        "epochs": system.epochs,
+        "batch": system.batch,
+        "examples": stream.batch if stream else max(1, cell.study.data.train // len(cell.clients)),
+        "learning_rate": system.learning_rate,
+        "optimiser": system.optimiser,
+        "own": own,
+        "released": vantage == "release",
+        "units": units,
+    }
+    victims = counts[target]() if target in counts else len(units)
+    return {"captures": {"victims": seen}, "training": training, "victims": victims}
+
+
+def training_labels(cell: Cell, launcher: Launcher) -> npt.NDArray[np.int64]:
+    """Labels of the training examples in the order in which they crossed the wire: the truth of attacks on them."""
+    path = cell.folder / "sealed" / "labels.npz"
+    # Under the cell's own name: two attacks on one cell may ask at once, and write the same bytes.
+    if not path.is_file():
+        argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path)]
+        argv += [str(cell.capture(f"train-{name}")) for name in cell.clients]
+        name = f"{cell.name}-labels"
+        launcher.finish(launcher.start(name, argv, cell.log(name), essential=False), ATTACK_SECONDS)
+    with np.load(path, allow_pickle=False) as stored:
+        labels: npt.NDArray[np.int64] = stored["label"].astype(np.int64)
+    return labels
+
+
+def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
+    """Files of what the attack's threat model knows."""
+    cell = job.cell
+    knows, rounds = set(attack["threat"]["knows"]), cell.system.rounds
+    granted: dict[str, Any] = {"surrogate": str(cell.surrogate)}
+    if knows & {"architecture", "weights", "head"}:
+        granted["model"] = cell.model()
+    for what, stage in (("weights", "encoder"), ("head", "head")):
+        if what in knows:
+            copy = cell.surrogate.with_name(f"{stage}.safetensors")
+            write_atomically(copy, (cell.checkpoints / f"{stage}-{rounds}.safetensors").read_bytes())
+            granted[stage] = str(copy)
+    if "weights" in knows:
+        granted["untrained_encoder"] = str(cell.device("victim") / f"{UNTRAINED}encoder.safetensors")
+    if cell.variant.server == "hijack":
+        granted["files"] = {"hijack": str(cell.hijack)}
+    if "candidates" in knows:
+        granted["files"] = granted.get("files", {}) | {"candidates": str(write_candidates(cell))}
+    if job.target == truth.MEMBER:
+        granted["files"] = granted.get("files", {}) | {"records": str(truth.records_path(cell))}
+    return granted
+
+
+def fit_and_guess(launcher: Launcher, name: str, config: dict[str, Any], log: Path) -> Path:
+    """Run the adversary with an attack config (docs/architecture.md) and return the path of its guesses.
+
+    Raises
+    ------
+    LaunchError
+        It failed.
+    """
+    out = Path(config["out"])
+    argv = ["-m", "adversary", "attack", "--config", str(write_json(out / "config.json", config))]
+    launcher.finish(launcher.start(name, argv, log, essential=False), ATTACK_SECONDS)
+    guesses = out / "guesses.npz"
+    if not guesses.is_file():
+        raise LaunchError(f"{name}: ended without guesses; see {log}")
+    return guesses
+
+
+def _tensors_in_process(cell: Cell) -> dict[str, str]:
+    """What a tool without a wire would hand its attacker: the same inputs' activations, computed here.
+
+    It feeds the control "in-process": what the wire cost the attacker.
+    """
+    import torch
+
+    from wireleak.common.models import build, load_weights
+
+    model = cell.model()
+    network = build(model["name"], cell.input_shape, cell.classes, cell.seed)
+    encoder, _ = network.split(cell.variant.cut)
+    load_weights(encoder, cell.checkpoints / f"encoder-{cell.system.rounds}.safetensors")
+    encoder.eval()
+    paths = {}
+    serve = cell.study.serve
+    for role, device, batch in (
+        ("device", "attacker", serve.attacker_batch),
+        ("victims", "victim", serve.victim_batch),
+    ):
+        path = cell.folder / "sealed" / f"tensors-{device}.npy"
+        if not path.exists():
+            # In the devices' own batches, so that equal tensors are equal to the last bit.
+            with np.load(cell.device(device) / "inputs.npz") as inputs, torch.inference_mode():
+                batches = torch.split(torch.from_numpy(inputs["x"]), batch)
+                np.save(path, torch.cat([encoder(one) for one in batches]).numpy())
+        paths[role] = str(path)
+    return paths

@@ -1,0 +1,315 @@
+"""Launch one cell: head, Flower, devices, and the tap on every link; what remains is its captures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wireleak.common.files import write_json
+from wireleak.lab.launch.certificates import Authority, Identity
+from wireleak.lab.launch.federation import Federation, Node
+from wireleak.lab.launch.processes import Launcher, Process
+from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
+from wireleak.lab.run.truth import secret_path
+
+# What a malicious participant runs behind its unchanged SuperNode; the lab starts it, and never imports it.
+PARTICIPANT_APP = "adversary.participant.app:app"
+PLAINTEXT = {"ca": None, "certificate": None, "key": None}
+
+
+def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
+    """Run a cell's processes to the end and leave its captures.
+
+    Parameters
+    ----------
+    cell : Cell
+        Its data files must have been written.
+    launcher : Launcher
+        Starts every process.
+    say : callable
+        Told what happens, a few words at a time.
+
+    Raises
+    ------
+    LaunchError
+        A process failed; what was captured until then stays.
+    """
+    if cell.variant.engine == "simulation":
+        _simulate(cell, launcher, say)
+        return
+    security = _Security(cell)
+    started: list[Process] = []
+    federation = Federation(launcher, cell.folder, _nodes(cell), tls=security.fleet, poll=0.5)
+    devices = cell.study.serve.devices
+    try:
+        say("starting")
+        config = _write_server(cell, security, launcher)
+        address = ""
+        if cell.mode == "split" or devices:
+            head, address = _start_head(cell, launcher, security, config)
+            started.append(head)
+        fleet = federation.start_superlink()
+        tap, links = _start_tap(cell, launcher, address, fleet)
+        started.append(tap)
+        for name in cell.clients:
+            _write_client(cell, name, links[f"train-{name}"], security)
+        federation.start_nodes({name: links[f"fleet-{name}"] for name in cell.clients})
+        if cell.serves_untrained:
+            say("serving untrained")
+            _serve(cell, launcher, links, security, prefix=UNTRAINED)
+        say("training")
+        federation.run_app({"config": str(config)}, timeout=cell.system.timeout)
+        _name_nodes(cell, federation)
+        if devices:
+            say("serving")
+            _serve(cell, launcher, links, security)
+    finally:
+        say("stopping")
+        federation.stop()
+        launcher.stop(reversed(started))
+    write_json(cell.done, {"links": sorted(links), "finished": time.time()})
+
+
+def _name_nodes(cell: Cell, federation: Federation) -> None:
+    """Say which client is which of Flower's nodes, and put what a curious server kept of each under its name."""
+    write_json(cell.nodes, {federation.node_id(name): name for name in cell.clients})
+    _name_records(cell)
+
+
+def _name_records(cell: Cell) -> None:
+    for node, name in json.loads(cell.nodes.read_text()).items():
+        if (kept := cell.received(node)).is_dir():
+            kept.rename(cell.received(name))
+
+
+def _simulate(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
+    """Train virtual clients; what a curious server keeps is all there is to be seen."""
+    say("simulating")
+    security = _Security(cell)
+    server = _write_server(cell, security, launcher)
+    for name in cell.clients:
+        _write_client(cell, name, "", security)
+    content = {
+        "server": str(server),
+        "clients": [str(cell.folder / name / "config.json") for name in cell.clients],
+        "nodes": str(cell.nodes),
+        "usage": str(cell.usage),
+    }
+    config = write_json(cell.folder / "server" / "simulation.json", content)
+    argv = ["-m", "wireleak.lab.launch.simulation", "--config", str(config)]
+    launcher.finish(launcher.start("simulation", argv, cell.log("simulation"), essential=False), cell.system.timeout)
+    _name_records(cell)
+    write_json(cell.done, {"links": [], "finished": time.time()})
+
+
+class _Security:
+    """Who has which certificate: the "security" part of each party's config."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.fleet: Identity | None = None
+        self.server: dict[str, Any] = dict(PLAINTEXT)
+        self.client: dict[str, Any] = dict(PLAINTEXT)
+        if cell.variant.encrypted:
+            mutual = cell.variant.link == "mtls"
+            authority = Authority(cell.folder / "certificates")
+            self.fleet = authority.server("server")
+            ca = str(self.fleet.ca)
+            own = {"certificate": str(self.fleet.certificate), "key": str(self.fleet.key)}
+            self.server = {"ca": ca if mutual else None, **own}
+            self.client = PLAINTEXT | {"ca": ca}
+            if mutual:
+                device = authority.client("device")
+                self.client |= {"certificate": str(device.certificate), "key": str(device.key)}
+
+
+def _nodes(cell: Cell) -> list[Node]:
+    nodes = [Node(name, {"config": str(cell.folder / name / "config.json")}) for name in cell.clients]
+    if cell.variant.participant is not None:
+        nodes[0] = Node(cell.clients[0], {"config": str(cell.participant / "config.json")}, app=PARTICIPANT_APP)
+    return nodes
+
+
+def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
+    """Write the config that the head and the ServerApp share; a malicious server makes its first model first."""
+    folder, system = cell.folder / "server", cell.system
+    initial = None
+    if cell.variant.initial is not None:
+        initial = cell.initial
+        content = {
+            **cell.variant.initial.model_dump(),
+            "model": cell.model(),
+            "surrogate": str(cell.surrogate),
+            "seed": cell.seed,
+            "out": str(initial),
+        }
+        argv = ["-m", "adversary", "initial", "--config", str(write_json(initial.with_name("config.json"), content))]
+        launcher.finish(launcher.start("initial", argv, log=cell.log("initial"), essential=False), 120)
+    return write_json(
+        folder / "config.json",
+        {
+            "model": cell.model(),
+            "mode": cell.mode,
+            "address": "127.0.0.1:0",
+            "security": security.server,
+            "ready": str(folder / "ready.json"),
+            # DP-SGD draws batches of chance size; twice the expected one is out of its reach.
+            "max_batch": max(1024, 2 * system.batch),
+            "rounds": system.rounds,
+            "clients": len(cell.clients),
+            "learning_rate": system.learning_rate,
+            "timeout": system.timeout,
+            "seed": cell.seed,
+            "checkpoints": str(cell.checkpoints),
+            "history": str(folder / "history.json"),
+            "evaluate_every": system.evaluate_every,
+            "strategy": system.strategy.model_dump(),
+            "initial": str(initial) if initial else None,
+            "record": str(cell.received("")) if cell.server_records else None,
+            "privacy": _head_privacy(cell),
+            "pad": cell.variant.pad,
+        },
+    )
+
+
+def _head_privacy(cell: Cell) -> dict[str, Any] | None:
+    """How the head trains privately; in federated mode the clients train it themselves."""
+    privacy = cell.study.privacy_of(cell.variant)
+    if privacy is None or cell.mode != "split":
+        return None
+    return privacy.model_dump(exclude={"delta"}) | {"batch": cell.system.batch}
+
+
+def _start_head(cell: Cell, launcher: Launcher, security: _Security, config: Path) -> tuple[Process, str]:
+    ready = config.with_name("ready.json")
+    if cell.variant.server == "hijack":
+        return _start_hijack(cell, launcher, security, ready)
+    process = launcher.start(
+        "head", ["-m", "server", "head", "--config", str(config)], log=cell.log("head"), lasting=True
+    )
+    return process, str(launcher.wait_ready(process, ready)["address"])
+
+
+def _start_hijack(cell: Cell, launcher: Launcher, security: _Security, ready: Path) -> tuple[Process, str]:
+    """The malicious server in the head's place: the ServerApp and the clients cannot tell."""
+    config = write_json(
+        cell.hijack / "config.json",
+        {
+            "model": cell.model(),
+            "address": "127.0.0.1:0",
+            "security": security.server,
+            "ready": str(ready),
+            "checkpoints": str(cell.checkpoints),
+            "max_batch": 1024,
+            "pad": cell.variant.pad,
+            "surrogate": str(cell.surrogate),
+            "out": str(cell.hijack),
+            "seed": cell.seed,
+            "options": cell.variant.server_options,
+        },
+    )
+    argv = ["-m", "adversary", "hijack", "--config", str(config)]
+    process = launcher.start("hijack", argv, log=cell.log("hijack"), lasting=True)
+    return process, str(launcher.wait_ready(process, ready)["address"])
+
+
+def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[Process, dict[str, str]]:
+    prefixes = (UNTRAINED, "") if cell.serves_untrained else ("",)
+    upstreams = {f"fleet-{name}": fleet for name in cell.clients}
+    upstreams |= {f"train-{name}": head for name in cell.clients} if cell.mode == "split" else {}
+    if cell.study.serve.devices:
+        upstreams |= {f"{prefix}serve-{device}": head for prefix in prefixes for device in DEVICES}
+    ready = cell.folder / "tap" / "ready.json"
+    links = [
+        {"name": name, "listen": "127.0.0.1:0", "upstream": upstream, "capture": str(cell.capture(name))}
+        for name, upstream in upstreams.items()
+    ]
+    config = write_json(cell.folder / "tap" / "config.json", {"links": links, "ready": str(ready)})
+    process = launcher.start(
+        "tap", ["-m", "adversary", "relay", "--config", str(config)], log=cell.log("tap"), lasting=True
+    )
+    addresses: dict[str, str] = launcher.wait_ready(process, ready)["links"]
+    # Nobody trains through the head in federated mode, but a client's config still names it.
+    return process, {f"train-{name}": head for name in cell.clients} | addresses
+
+
+def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None:
+    folder, system = cell.folder / name, cell.system
+    privacy = cell.study.privacy_of(cell.variant)
+    common = {
+        "model": cell.model(),
+        "train": str(folder / "train.npz"),
+        "evaluation": str(folder / "evaluation.npz"),
+        "epochs": system.epochs,
+        "batch": system.batch,
+        "learning_rate": system.learning_rate,
+        "optimiser": system.optimiser,
+        "seed": cell.seed,
+    }
+    own = {
+        "mode": cell.mode,
+        "head": {"address": head, "security": security.client, "pad": cell.variant.pad} if head else None,
+        "rounds": system.rounds,
+        "transforms": _transforms(cell),
+        "keep": str(folder / "kept"),
+        "secure": cell.study.secure(cell.variant),
+        "record": str(cell.kept) if cell.participant_records and name == cell.clients[0] else None,
+        "mods": [mod.model_dump() for mod in system.mods],
+        "objective": cell.study.objective_of(cell.variant),
+        "watch": cell.variant.watch,
+        "privacy": privacy.model_dump() if privacy else None,
+    }
+    write_json(folder / "config.json", common | own)
+    malicious = cell.variant.participant
+    if malicious is not None and name == cell.clients[0]:
+        granted = {
+            "strategy": malicious.model_dump(include={"name", "options"}),
+            "surrogate": str(cell.surrogate),
+            "secret": str(secret_path(cell)),
+            "out": str(cell.participant),
+        }
+        write_json(cell.participant / "config.json", common | granted)
+
+
+def _transforms(cell: Cell) -> list[dict[str, Any]]:
+    return [step.model_dump() for step in cell.variant.transforms]
+
+
+def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Security, prefix: str = "") -> None:
+    """Both devices serve their inputs at once; with `prefix`, through the untrained encoder."""
+    processes = []
+    for device in DEVICES:
+        folder = cell.device(device)
+        encoder = folder / f"{prefix}encoder.safetensors"
+        if not prefix:
+            shutil.copyfile(cell.checkpoints / f"encoder-{cell.system.rounds}.safetensors", encoder)
+        serve = cell.study.serve
+        # Sizes and times of one inference say nothing unless the attacker's own device sends alike.
+        alike = device == "victim" or cell.variant.encrypted
+        batch = serve.victim_batch if alike else serve.attacker_batch
+        config = write_json(
+            folder / f"{prefix}config.json",
+            {
+                "model": cell.model(),
+                "encoder": str(encoder),
+                "inputs": str(folder / "inputs.npz"),
+                "batch": batch,
+                "head": {
+                    "address": links[f"{prefix}serve-{device}"],
+                    "security": security.client,
+                    "pad": cell.variant.pad,
+                },
+                "transforms": _transforms(cell),
+                # Devices draw their noise independently of one another.
+                "seed": 2 * cell.seed + DEVICES.index(device),
+                "predictions": str(folder / f"{prefix}predictions.npz"),
+            },
+        )
+        name = f"{prefix}serve-{device}"
+        argv = ["-m", "client", "serve", "--config", str(config)]
+        processes.append(launcher.start(name, argv, log=cell.log(name), essential=False))
+    for process in processes:
+        launcher.finish(process, cell.system.timeout)

@@ -1,0 +1,336 @@
+"""Collect what a run left behind into `results.json`, `results.csv` and the report."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import subprocess
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from rich.console import Group, RenderableType
+
+from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.models import build
+from wireleak.lab.data import dependence
+from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.report.findings import titles
+from wireleak.lab.report.page import render, terminal_table
+from wireleak.lab.report.published import published_table
+from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.results import (
+    Burst,
+    Call,
+    Dependence,
+    Disjoint,
+    Kind,
+    Machine,
+    Private,
+    Published,
+    Results,
+    Row,
+    Step,
+    Task,
+    Variant,
+    Wire,
+    write_pictures,
+    write_results,
+)
+from wireleak.lab.steps import canaries
+from wireleak.lab.steps.attack import attack_jobs
+from wireleak.lab.steps.bounds import companion_rows
+from wireleak.lab.steps.plan import Plan
+from wireleak.lab.steps.score import grant_of, pictures_of
+from wireleak.lab.study.schema import Variant as StudyVariant
+
+PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What each cell's captures held and how each attack scored, by their names; filled as the run goes on."""
+
+    wires: dict[str, list[Wire]] = field(default_factory=dict)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+
+
+def collect(
+    plan: Plan,
+    findings: Findings,
+    described: dict[str, dict[str, Any]],
+    folder: Path,
+    began: float,
+    command: str,
+    steps: dict[str, list[Step]],
+) -> tuple[RenderableType, Path]:
+    """Write the run's results and report.
+
+    Parameters
+    ----------
+    plan : Plan
+    findings : Findings
+        Of every cell.
+    described : dict
+        The adversary's own account of its attacks, by name.
+    folder : Path
+        The run's folder.
+    began : float
+        When the run began, by `time.monotonic()`.
+    command : str
+        What the user ran.
+    steps : dict
+        What each variant's transforms change and guarantee, by its name.
+
+    Returns
+    -------
+    table : rich renderable
+        The result table, and published figures beside ours where the study names some.
+    report : Path
+        The report's path.
+    """
+    cells = plan.cells(folder)
+    jobs = [job for cell in cells for job in attack_jobs(cell)]
+    study = plan.study
+    results = Results(
+        study=study.name,
+        description=study.description,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        commit=_commit(),
+        versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        machine=Machine(
+            platform=platform.platform(), cpus=psutil.cpu_count() or 0, memory=psutil.virtual_memory().total
+        ),
+        variants=_variants(plan, steps),
+        rows=[row for job in jobs for row in findings.rows[job.name]]
+        + [row for cell in cells for row in companion_rows(cell, jobs)],
+        wires=[wire for cell in cells for wire in findings.wires[cell.name]],
+        grants=[grant_of(job, described) for job in jobs],
+        tasks=[task for cell in cells for task in _tasks(cell)],
+        published=[Published(**figure.model_dump()) for figure in study.published],
+        dependence=_dependence(plan),
+        disjoint=_disjoint(plan),
+        notes=[note for cell in cells for note in [*_dropped(cell), *_simulated(cell)]],
+    )
+    results.seconds = time.monotonic() - began
+    pictures = [pictures_of(job) for job in jobs if job.target in ("input", "secret")]
+    # The numbers of words make no picture.
+    write_pictures([one for one in pictures if not are_numbered(one.originals)], folder)
+    write_results(results, folder)
+    shown: list[RenderableType] = [terminal_table(results), *results.notes]
+    if results.published:
+        shown.append(published_table(results, titles(results)))
+    return Group(*shown), render(folder)
+
+
+def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[Variant]:
+    study = plan.study
+    variants = []
+    for variant in study.variants:
+        name = variant.model or study.model.name
+        network = build(name, plan.dataset.input_shape, len(plan.dataset.classes), 0)
+        floats = math.prod(network.activation_shape(variant.cut))
+        told = steps.get(variant.name, [])
+        variants.append(
+            Variant(
+                name=variant.name,
+                title=variant.title,
+                cut=variant.cut,
+                link=variant.seen_as,
+                mode=variant.mode or study.system.mode,
+                floats_on_wire=floats,
+                bytes_per_inference=4 * floats,
+                seeds=list(study.seeds_of(variant)),
+                transforms=[step.name for step in variant.transforms],
+                changes=[f"{step.name}: {step.changes}" for step in told],
+                guarantees=[
+                    f"{step.name}: {said}" for step in told if (said := step.guarantee or step.refusal) is not None
+                ],
+                privacy=_privacy(plan, variant),
+                pad=variant.pad,
+                proved=[f"{step.name}: {step.guarantee}" for step in told if step.guarantee is not None],
+                defence=variant.defence,
+                strength=math.nan if variant.strength is None else variant.strength,
+            )
+        )
+    return variants
+
+
+def _privacy(plan: Plan, variant: StudyVariant) -> Private | None:
+    privacy = plan.study.privacy_of(variant)
+    if privacy is None:
+        return None
+    shards = plan.divisions[variant.name, min(plan.study.seeds_of(variant))].shards
+    examples = min(len(shard.train) for shard in shards)
+    return Private(**privacy.model_dump(), batch=plan.study.system_of(variant).batch, examples=examples)
+
+
+def _tasks(cell: Cell) -> list[Task]:
+    """The last round's accuracy on the clients' evaluation data, beside the majority class's."""
+    history = json.loads((cell.folder / "server" / "history.json").read_text())
+    last = history["rounds"][-1]
+    labels = np.concatenate([np.load(cell.folder / name / "evaluation.npz")["y"] for name in cell.clients])
+    majority = float(np.bincount(labels).max() / len(labels))
+    # Of several clients' epsilons the largest counts; what they tell of their gradients is averaged.
+    told = {
+        name: max(values) if name == "epsilon" else float(np.mean(values))
+        for name, values in last.get("client_metrics", {}).items()
+    }
+    return [
+        Task(
+            variant=cell.variant.name,
+            seed=cell.seed,
+            link=cell.variant.seen_as,
+            measure=name,
+            value=value,
+            n=len(labels) if name == "accuracy" else len(cell.clients),
+            rounds=last["round"],
+            majority=majority if name == "accuracy" else math.nan,
+        )
+        for name, value in ({"accuracy": last["evaluation_accuracy"]} | told).items()
+    ] + _standing(cell, history["rounds"])
+
+
+def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
+    """How a malicious participant's update stood among the others', in the server's eyes: the mean over rounds."""
+    names = json.loads(cell.nodes.read_text()) if cell.nodes.exists() else {}
+    own = [node for node, name in names.items() if name == cell.clients[0]]
+    seen = [entry["standing"][node] for entry in rounds for node in own if node in entry.get("standing", {})]
+    # Whose text an auditor planted numbers in trains honestly.
+    if cell.variant.participant is None or canaries.plants(cell.variant) or not seen:
+        return []
+    return [
+        Task(
+            variant=cell.variant.name,
+            seed=cell.seed,
+            link=cell.variant.seen_as,
+            measure=f"participant-{name}",
+            value=float(np.mean([one[name] for one in seen])),
+            n=len(seen),
+            rounds=len(rounds),
+            majority=math.nan,
+        )
+        for name in ("norm-ratio", "cosine")
+    ]
+
+
+def _dropped(cell: Cell) -> list[str]:
+    """Which clients' updates the server could not use, in which rounds and why."""
+    history = json.loads((cell.folder / "server" / "history.json").read_text())
+    names = json.loads(cell.nodes.read_text()) if cell.nodes.exists() else {}
+    rounds: dict[tuple[str, str, str], list[int]] = {}
+    for entry in history["rounds"]:
+        for one in entry["dropped"]:
+            who = names.get(str(one["client"]), f"node {one['client']}")
+            rounds.setdefault((who, one["phase"], one["reason"]), []).append(entry["round"])
+    return [
+        f"{cell.name}: {who} was left out ({phase}, round {', '.join(map(str, numbers))}): {reason}"
+        for (who, phase, reason), numbers in rounds.items()
+    ]
+
+
+def _simulated(cell: Cell) -> list[str]:
+    """What a simulation cost."""
+    if not cell.usage.exists():
+        return []
+    used = json.loads(cell.usage.read_text())
+    return [
+        f"{cell.name}: {len(cell.clients)} virtual clients, {cell.system.rounds} rounds in {used['seconds']:.0f} s "
+        f"with at most {used['peak_bytes'] / 2**30:.2f} GiB of memory, Ray's start and processes included"
+    ]
+
+
+def _dependence(plan: Plan) -> list[Dependence]:
+    return [
+        Dependence(
+            attribute=row.attribute,
+            cramers_v=row.cramers_v,
+            mutual_information_bits=row.bits,
+            p=row.p,
+            n=len(plan.dataset),
+        )
+        for row in dependence(plan.dataset)
+    ]
+
+
+def _disjoint(plan: Plan) -> Disjoint:
+    division = plan.first
+    return Disjoint(
+        checked=True,
+        parts=plan.parts(division),
+        duplicates_dropped=division.roles.duplicates,
+        overlaps=division.overlaps,
+    )
+
+
+def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
+    """Have the adversary list what each of a cell's captures holds; done once, as not every capture is kept."""
+    listed = cell.folder / "adversary" / "inspect.json"
+    captures = sorted((cell.folder / "tap").glob("*.pcap"))
+    if cell.variant.engine == "simulation":
+        return []
+    if not listed.exists():
+        output = listed.with_suffix(".partial")
+        output.unlink(missing_ok=True)
+        argv = ["-m", "adversary", "inspect", *map(str, captures), "--json"]
+        launcher.finish(launcher.start(f"{cell.name}-inspect", argv, output, essential=False), 600)
+        output.replace(listed)
+    return [_wire(cell, seen) for seen in json.loads(listed.read_text())["captures"]]
+
+
+def _wire(cell: Cell, seen: dict[str, Any]) -> Wire:
+    streams = seen["streams"]
+    return Wire(
+        variant=cell.variant.name,
+        seed=cell.seed,
+        link_name=Path(seen["capture"]).stem,
+        link=cell.variant.seen_as,
+        endpoints=[f"{stream['client']} → {stream['server']}" for stream in streams],
+        calls=[
+            Call(method=call["method"], count=call["calls"], bytes=call["up"]["bytes"] + call["down"]["bytes"])
+            for call in seen["calls"]
+        ],
+        kinds=_kinds(seen["tensors"]),
+        bytes_up=sum(stream["up"] for stream in streams),
+        bytes_down=sum(stream["down"] for stream in streams),
+        first=seen["first"] or math.nan,
+        last=seen["last"] or math.nan,
+        tls=any(stream["transport"] == "TLS" for stream in streams),
+        bursts=[Burst(**burst) for burst in seen["bursts"]],
+        notes=seen["faults"]
+        + seen["notes"]
+        + [f"low bits: {reason}" for one in seen.get("low_bits", ()) for reason in one["reasons"]],
+    )
+
+
+def _kinds(tensors: list[dict[str, Any]]) -> list[Kind]:
+    """One line a kind, whatever the layers' names."""
+    kinds: dict[str, Kind] = {}
+    for seen in tensors:
+        kind = kinds.setdefault(seen["kind"], Kind(kind=seen["kind"], count=0, bytes=0))
+        kind.count += seen["count"]
+        kind.bytes += seen["bytes"]
+        if seen["shape"] not in kind.shapes:
+            kind.shapes.append(seen["shape"])
+    return list(kinds.values())
+
+
+def _commit() -> str:
+    """The checkout's commit, with "+" for uncommitted changes; "" outside a checkout."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        run = ["git", "-C", str(root)]
+        head = subprocess.run([*run, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run([*run, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -1,0 +1,256 @@
+"""Run a study: plan -> launch -> collect -> score -> report."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from wireleak.common.files import write_json
+from wireleak.lab.launch.processes import Launcher, LaunchError
+from wireleak.lab.run.cell import Cell
+from wireleak.lab.steps.attack import (
+    AttackJob,
+    attack_jobs,
+    check_plugins,
+    check_transforms,
+    describe_attacks,
+    run_attack,
+)
+from wireleak.lab.steps.capture import capture_cell
+from wireleak.lab.steps.collect import Findings, collect, inspect_captures
+from wireleak.lab.steps.plan import Plan, check_attacks, make_plan, write_cell
+from wireleak.lab.steps.score import score_job
+from wireleak.lab.study.library import load_study
+from wireleak.lab.study.schema import StudyError
+
+# Flower's errors where the objects of two messages get into each other's way.
+_LOST_BY_FLOWER = ("ObjectPushError", "ObjectPullError")
+
+
+def run_study(
+    name: str,
+    out: Path,
+    *,
+    resume: Path | None = None,
+    data: Path | None = None,
+    seeds: int | None = None,
+    jobs: int = 2,
+    preload: bool = True,
+    table: bool = True,
+    console: Console,
+) -> Path:
+    """Run a study and return its run's folder.
+
+    Parameters
+    ----------
+    name : str
+        Study's name or TOML file.
+    out : Path
+        Folder in which the run's folder is made.
+    resume : Path, optional
+        An interrupted run's folder: finished cells and attacks are not repeated.
+    data : Path, optional
+        Folder that holds data sets.
+    seeds : int, optional
+        Run with seeds 0 to seeds - 1 instead of the study's.
+    jobs : int
+        How many cells, and how many attacks, run at once.
+    preload : bool
+        Start processes by forking a preloaded interpreter.
+    table : bool
+        Print the result table.
+    console : Console
+        Where progress and the result table go.
+
+    Raises
+    ------
+    StudyError, DataError
+        Before anything starts: the study cannot run as declared.
+    LaunchError
+        A process failed; the message says where the captures are.
+    """
+    began = time.monotonic()
+    study, source = load_study(name)
+    # The fork server imports while the data is read.
+    with Launcher(preload=preload) as launcher:
+        plan = make_plan(study, data, seeds)
+        described = describe_attacks(launcher)
+        check_attacks(plan, described)
+        steps = check_transforms(plan.study, launcher, list(plan.dataset.attributes))
+        check_plugins(plan.study, launcher)
+        folder = _open_folder(plan, out, source, resume)
+        cells = plan.cells(folder)
+        console.print(
+            f"[bold]{study.name}[/]: {len(cells)} cells (variant by seed) into {folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        schedule = _Schedule(plan, launcher, jobs, console, described)
+        try:
+            schedule.run(cells)
+        except (LaunchError, OSError) as error:
+            hint = f"What was captured is in {folder}; go on with: wireleak run {name} --resume {folder}"
+            # A full disk takes the log's last line too, so the reason may be missing from the error.
+            full = shutil.disk_usage(folder).free < 1 << 20 and "No space left" not in str(error)
+            raise LaunchError(f"{'No space left on device: ' if full else ''}{error}. {hint}") from error
+        except KeyboardInterrupt:
+            console.print(f"stopped; what was captured is in {folder}; go on with --resume {folder}", soft_wrap=True)
+            raise
+        write_json(
+            folder / "processes.json",
+            [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes],
+        )
+        scores, report = collect(plan, schedule.findings, described, folder, began, f"wireleak run {name}", steps)
+    _point_latest(folder, study.name)
+    if table:
+        console.print(scores)
+    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+    return folder
+
+
+class _Schedule:
+    """Cells in one pool, attacks in another: a cell mostly waits for Flower's polls, an attack computes."""
+
+    def __init__(
+        self, plan: Plan, launcher: Launcher, jobs: int, console: Console, described: dict[str, dict[str, Any]]
+    ) -> None:
+        self.plan = plan
+        self.described = described
+        self.launcher = launcher
+        self.cell_pool = ThreadPoolExecutor(jobs, thread_name_prefix="cell")
+        self.attack_pool = ThreadPoolExecutor(jobs, thread_name_prefix="attack")
+        self.findings = Findings()
+        self.futures: set[Future[None]] = set()
+        self.lock = threading.Lock()
+        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+
+    def run(self, cells: list[Cell]) -> None:
+        """Run every cell and its attacks; the first failure ends all."""
+        with self.progress:
+            self.cells_bar = self.progress.add_task("captures", total=len(cells))
+            self.attacks_bar = self.progress.add_task("attacks", total=sum(len(attack_jobs(cell)) for cell in cells))
+            try:
+                for cell in cells:
+                    self._submit(self.cell_pool, self._capture, cell)
+                while pending := self._pending():
+                    wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+            except BaseException:
+                self.launcher.kill()
+                raise
+            finally:
+                for pool in (self.cell_pool, self.attack_pool):
+                    pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) -> None:
+        with self.lock:
+            self.futures.add(pool.submit(work, *args))
+
+    def _pending(self) -> Iterable[Future[None]]:
+        """What is still to be done; the first failure of what has ended is raised."""
+        with self.lock:
+            done = {future for future in self.futures if future.done()}
+            for future in done:
+                future.result()
+            self.futures -= done
+            return set(self.futures)
+
+    def _capture(self, cell: Cell) -> None:
+        if not cell.done.exists():
+            line = self.progress.add_task(cell.name, total=None)
+            try:
+                capture_anew(
+                    cell,
+                    self.plan,
+                    self.launcher,
+                    lambda what: self.progress.update(line, description=f"  {cell.name}: {what}"),
+                    self.progress.console.print,
+                )
+            finally:
+                self.progress.remove_task(line)
+        wires = inspect_captures(cell, self.launcher)
+        attacked = any(self.described[use.name]["reads"] == "train" for use in cell.study.attacks_on(cell.variant))
+        if not cell.study.tap.keep_training and not attacked:
+            for capture in cell.folder.glob("tap/train-*.pcap"):
+                capture.unlink()
+        with self.lock:
+            self.findings.wires[cell.name] = wires
+        self.progress.advance(self.cells_bar)
+        for job in attack_jobs(cell):
+            self._submit(self.attack_pool, self._attack, job)
+
+    def _attack(self, job: AttackJob) -> None:
+        if not job.guesses.exists():
+            run_attack(job, self.launcher, self.described[job.use.name])
+        rows = score_job(job)
+        with self.lock:
+            self.findings.rows[job.name] = rows
+        self.progress.advance(self.attacks_bar)
+
+
+def capture_anew(
+    cell: Cell, plan: Plan, launcher: Launcher, say: Callable[[str], None], warn: Callable[[str], None]
+) -> None:
+    """Write a cell's files and capture it; once more, where Flower lost an object of its own, and `warn` is told.
+
+    Seen once in a hundred cells on a busy machine, where it ended a study of hours.
+
+    Raises
+    ------
+    LaunchError
+        A process failed.
+    """
+    for last in (False, True):
+        shutil.rmtree(cell.folder, ignore_errors=True)
+        write_cell(plan, cell)
+        try:
+            capture_cell(cell, launcher, say)
+            return
+        except LaunchError as error:
+            if last or not any(name in str(error) for name in _LOST_BY_FLOWER):
+                raise
+            warn(f"{cell.name} is captured once more: {error}")
+
+
+def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Path:
+    if resume is not None:
+        kept = resume / "study.toml"
+        if not kept.is_file():
+            raise StudyError(f"--resume: {resume} is not a run's folder; it has no study.toml")
+        if kept.read_bytes() != source.read_bytes():
+            raise StudyError(f"--resume: {source} has changed since that run; resume with {kept} instead")
+        cells = plan.cells(resume)
+        held = {done.parent.name for done in resume.glob(f"*/{cells[0].done.name}")}
+        if left_out := sorted(held - {cell.name for cell in cells}):
+            raise StudyError(f"--seeds: {resume} holds {left_out[-1]} too; give more seeds, or the report loses it")
+        # It may have more seeds now than when it was begun.
+        write_json(resume / "plan.json", plan.summary())
+        return resume.resolve()
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = (out / f"{plan.study.name}-{stamp}").resolve()
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise StudyError(f"--out: {folder} exists; wait a second or choose another folder") from None
+    except OSError as error:
+        raise StudyError(f"--out: cannot make {folder}: {error.strerror}") from error
+    shutil.copyfile(source, folder / "study.toml")
+    write_json(folder / "plan.json", plan.summary())
+    return folder
+
+
+def _point_latest(folder: Path, study: str) -> None:
+    """Make `<study>-latest` beside the run's folder point to it."""
+    link = folder.with_name(f"{study}-latest")
+    if link.is_symlink() or not link.exists():
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.name)

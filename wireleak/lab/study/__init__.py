@@ -1,0 +1,1 @@
+"""A study: the schema of its TOML file, sweeps, rules, and the library of studies."""

@@ -1,0 +1,73 @@
+"""What cannot be in a study's variant, each as one line that names the field and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from wireleak.common.config import first_mistake
+
+if TYPE_CHECKING:
+    from wireleak.lab.study.schema import Study, Variant
+
+
+def mistakes(study: Study, variant: Variant) -> Iterator[str]:
+    """Yield what is wrong with a variant, field first."""
+    overrides = list(_overrides(study, variant))
+    yield from overrides
+    if not overrides:
+        yield from _training(study, variant)
+        yield from _federation(study, variant)
+
+
+def _overrides(study: Study, variant: Variant) -> Iterator[str]:
+    try:
+        study.system_of(variant)
+    except ValidationError as error:
+        yield f"system.{first_mistake(error)}"
+    try:
+        if study.stream_of(variant) is None and variant.stream:
+            yield "stream: the study has no [data.stream] to change"
+    except ValidationError as error:
+        yield f"stream.{first_mistake(error)}"
+
+
+def _training(study: Study, variant: Variant) -> Iterator[str]:
+    mode = variant.mode or study.system.mode
+    if "cut" not in variant.model_fields_set and (mode == "split" or study.serve.devices):
+        yield "cut: is missing; say after which block a device sends"
+    if study.privacy_of(variant):
+        if variant.server == "hijack":
+            yield "privacy: a hijacked server adds no noise and may mix examples, so nothing is guaranteed; drop one"
+        if study.objective_of(variant) == "autoencoder":
+            yield 'privacy: an autoencoder trains without noise; set objective = "task" or drop privacy'
+        if study.system_of(variant).optimiser != "adam":
+            yield "privacy: DP-SGD has an optimiser of its own, privacy.optimiser; drop system.optimiser"
+    if (variant.server == "hijack" or study.objective_of(variant) == "autoencoder") and mode != "split":
+        yield 'mode: a hijacked server and autoencoders need mode = "split"'
+    if variant.pad is not None and mode != "split" and not study.serve.devices:
+        yield "pad: pads what devices and the head send one another, and here they send nothing; drop it"
+
+
+def _federation(study: Study, variant: Variant) -> Iterator[str]:
+    mode, hidden = variant.mode or study.system.mode, variant.encrypted or study.secure(variant)
+    if mode == "split" and (study.data.stream or not study.serve.devices):
+        yield 'mode: data.stream and serve.devices = false need mode = "federated"'
+    for field in ("participant", "initial"):
+        if getattr(variant, field) and mode != "federated":
+            yield f'{field}: needs mode = "federated"'
+    if study.secure(variant) and study.clients_of(variant) < 3:
+        yield "clients: secure aggregation needs 3 clients or more to hide among"
+    if variant.participant and hidden:
+        yield (
+            "participant: what a malicious participant saw is read off its own link, which TLS or secure aggregation "
+            "hides; drop one"
+        )
+    linked = mode != "federated" or study.serve.devices or variant.encrypted or variant.participant
+    if variant.engine == "simulation" and linked:
+        yield (
+            'engine: a simulation has no links; it needs mode = "federated", serve.devices = false and neither TLS '
+            "nor a malicious participant"
+        )
