@@ -1,0 +1,1 @@
+"""The commands of `wireleak`, a module a group; `wireleak.cli` joins them."""

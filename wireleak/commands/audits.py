@@ -1,0 +1,92 @@
+"""Commands that measure a user's own network."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from wireleak.commands.base import DATA_HELP, JobsOption, OutOption, app, console, one_line_errors
+
+# What `audit` and `defend` both ask of a user's own network and data.
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODULE:FACTORY", help="what builds your network; or FILE.py:FACTORY")
+]
+SourceOption = Annotated[
+    str, typer.Option("--data", help="a data set's name, a folder of images with a CSV, or a CSV of texts")
+]
+TaskOption = Annotated[Optional[str], typer.Option("--task", help="column or attribute that the network learns")]  # noqa: UP045
+AttributesOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--attributes", help="private attributes, a,b (default: all)"),
+]
+DisjointOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--disjoint-by", help="group (an author, a person) of which clients, attacker and victims share no value"
+    ),
+]
+DataOptionsOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--option", help="the data set's option, name=value; repeatable"),
+]
+RootOption = Annotated[Optional[Path], typer.Option("--root", help=DATA_HELP)]  # noqa: UP045
+
+
+@app.command(epilog="Example: wireleak audit examples/audit_model.py:make --data digits --quick")
+def audit(
+    model: ModelArgument,
+    data: SourceOption,
+    task: TaskOption = None,
+    attributes: AttributesOption = None,
+    cuts: Annotated[Optional[str], typer.Option(help="cuts, 1,3 (default: up to six)")] = None,  # noqa: UP045
+    out: OutOption = Path("runs"),
+    seeds: Annotated[int, typer.Option(min=1, help="run with seeds 0 to N-1")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="fewer examples, rounds and attackers: a first look")] = False,
+    disjoint_by: DisjointOption = None,
+    option: DataOptionsOption = None,
+    root: RootOption = None,
+    jobs: JobsOption = 2,
+) -> None:
+    """Find where your own network can be cut, serve and attack each cut, and say which leaks least."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with one_line_errors():
+        from wireleak.lab.audit.audit import Request, numbers, words
+        from wireleak.lab.audit.audit import audit as run_audit
+
+        chosen = None if attributes is None else words(attributes)
+        places = None if cuts is None else numbers(cuts)
+        request = Request(model, data, task, chosen, places, tuple(option or ()), disjoint_by, seeds, quick, root)
+        run_audit(request, out, jobs, console)
+
+
+@app.command(epilog="Example: wireleak defend examples/audit_model.py:make --data digits --protect slant --budget 2%")
+def defend(
+    model: ModelArgument,
+    data: SourceOption,
+    budget: Annotated[str, typer.Option(help="accuracy that may be lost, 2% or 0.02")] = "2%",
+    protect: Annotated[Optional[str], typer.Option(help="attribute to train against (default: the first)")] = None,  # noqa: UP045
+    task: TaskOption = None,
+    attributes: AttributesOption = None,
+    cut: Annotated[Optional[int], typer.Option(help="where to cut (default: fewest numbers on the wire)")] = None,  # noqa: UP045
+    out: OutOption = Path("runs"),
+    seeds: Annotated[int, typer.Option(min=1, help="run with seeds 0 to N-1; one shows nothing")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="fewer examples, rounds and settings: a first look")] = False,
+    disjoint_by: DisjointOption = None,
+    option: DataOptionsOption = None,
+    root: RootOption = None,
+    jobs: JobsOption = 2,
+) -> None:
+    """Try defences on your own network and say which lowers the leak most for at most that loss of accuracy."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with one_line_errors():
+        from wireleak.lab.audit.audit import Request, words
+        from wireleak.lab.audit.defend import defend as run_defend
+        from wireleak.lab.audit.defend import percent
+
+        chosen = None if attributes is None else words(attributes)
+        cuts = None if cut is None else (cut,)
+        request = Request(model, data, task, chosen, cuts, tuple(option or ()), disjoint_by, seeds, quick, root)
+        run_defend(request, protect, percent(budget), out, jobs, console)

@@ -1,0 +1,53 @@
+"""What the commands share: the application, its options, and how a mistake ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="What an eavesdropper learns from a split or federated model, measured on the bytes that crossed the wire.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+console = Console()
+USER_ERROR = 2
+DATA_HELP = "folder that holds data sets (default: $WIRELEAK_DATA, the user's cache, ../shared/data)"
+DataOption = Annotated[Optional[Path], typer.Option("--data", help=DATA_HELP)]  # noqa: UP045
+OutOption = Annotated[Path, typer.Option("--out", help="where the run's folder is made")]
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="how many cells or attacks run at once")]
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """A user's mistake is one line on stderr and exit status 2; anything else is a bug and keeps its traceback."""
+    from wireleak.lab.errors import expected_errors
+
+    try:
+        yield
+    except expected_errors() as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted; every process was stopped", status=130)
+
+
+def fail(line: str, status: int = USER_ERROR) -> NoReturn:
+    """End with one line on stderr."""
+    typer.echo(f"wireleak: {' '.join(line.split())}", err=True)
+    raise typer.Exit(status)
+
+
+def become_adversary(*argv: str) -> NoReturn:
+    """Replace this process by the adversary's: another trust domain, reached by command line alone."""
+    sys.stdout.flush()
+    execv: Callable[[str, list[str]], NoReturn] = os.execv
+    execv(sys.executable, [sys.executable, "-m", "adversary", *argv])
