@@ -266,7 +266,7 @@ def test_the_apps_folder_is_what_the_project_declares(tmp_path):
     declared = tomllib.loads((repository / "pyproject.toml").read_text())
     assert written["tool"]["flwr"] == declared["tool"]["flwr"]
     assert written["project"]["version"] == declared["project"]["version"]
-    assert (folder / "wireleak" / "wire" / "codec.py").read_bytes()
+    assert (folder / "wireleak" / "common" / "wire" / "codec.py").read_bytes()
     assert not list(folder.glob("wireleak/lab"))
 
 
