@@ -2,9 +2,9 @@
 
 import math
 
+from wireleak.lab.report import page as report
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.guarantees import private_training, wire_transforms
-from wireleak.lab.report import page as report
 from wireleak.lab.run import results as r
 
 PRIVACY = r.Private(noise_multiplier=0.5, max_grad_norm=1, delta=1e-5, optimiser="adam", batch=250, examples=11_000)

@@ -19,8 +19,8 @@ import synthetic
 from PIL import Image
 from rich.console import Console
 
-from wireleak.lab.report.charts import figures
 from wireleak.lab.report import page as report
+from wireleak.lab.report.charts import figures
 from wireleak.lab.run import results as r
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from wireleak.lab.report.findings import titles
 from wireleak.lab.report import page as report
+from wireleak.lab.report.findings import titles
 from wireleak.lab.report.published import beside, published_table
 from wireleak.lab.run import results as r
 
