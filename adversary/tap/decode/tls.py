@@ -12,7 +12,7 @@ _TYPES = (20, 21, HANDSHAKE, APPLICATION_DATA, 24)
 _MOST = (1 << 14) + 2048
 
 
-class Record(NamedTuple):
+class TlsRecord(NamedTuple):
     """One TLS record; `size` is its length without the five bytes of header."""
 
     time: float
@@ -27,7 +27,7 @@ class TlsSide:
         self._head = bytearray()
         self._left = 0
 
-    def feed(self, time: float, data: memoryview) -> Iterator[Record]:
+    def feed(self, time: float, data: memoryview) -> Iterator[TlsRecord]:
         """Yield each record that `data` completes.
 
         Raises
@@ -58,7 +58,7 @@ class TlsSide:
             raise ProtocolError("a TLS record's header is broken")
         return size
 
-    def _done(self, time: float) -> Record:
-        record = Record(time, self._head[0], int.from_bytes(self._head[3:5]))
+    def _done(self, time: float) -> TlsRecord:
+        record = TlsRecord(time, self._head[0], int.from_bytes(self._head[3:5]))
         self._head.clear()
         return record

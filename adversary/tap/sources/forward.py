@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from adversary.tap.sources.record import Capture, Conversation, Endpoint
+from adversary.tap.sources.record import CaptureWriter, Conversation, Endpoint
 from adversary.tap.sources.spool import DELAY_NS, Spool
 
 # What one read takes at most: larger falls out of the processor's cache before it is sent on.
@@ -30,7 +30,7 @@ class Tapped:
     name: str
     listener: socket.socket
     upstream: Endpoint
-    capture: Capture
+    capture: CaptureWriter
 
 
 class _Side:
@@ -83,7 +83,7 @@ class Relay:
 
         Raises
         ------
-        CaptureError
+        CaptureWriteError
             A capture cannot be written; all links end.
         """
         spool, handlers = self._spool, self._handlers

@@ -43,7 +43,7 @@ Endpoint = tuple[str, int]
 _Arrival = tuple["Conversation", int, memoryview, int]
 
 
-class CaptureError(Exception):
+class CaptureWriteError(Exception):
     """A capture file cannot be made or written.
 
     Parameters
@@ -64,14 +64,14 @@ class CaptureError(Exception):
 
 
 @dataclass
-class Batch:
+class RecordBatch:
     """Whole records that wait to be written: `pieces` in order, and each record's size in bytes."""
 
     pieces: list[bytes | memoryview] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
 
 
-class Capture:
+class CaptureWriter:
     """A pcap file that is made at once and always ends at a packet boundary.
 
     Records collect in a batch (`add`), which one thread takes (`take`) and another may write (`write`). Data that
@@ -84,13 +84,13 @@ class Capture:
 
     Raises
     ------
-    CaptureError
+    CaptureWriteError
         The file exists, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._batch = Batch()
+        self._batch = RecordBatch()
         self._arrivals: list[_Arrival] = []
         self._end = 0
         self._conversations = 0
@@ -98,10 +98,10 @@ class Capture:
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise CaptureError(path, error) from error
+            raise CaptureWriteError(path, error) from error
         try:
-            self.write(Batch([_FILE_HEADER], [len(_FILE_HEADER)]))
-        except CaptureError:
+            self.write(RecordBatch([_FILE_HEADER], [len(_FILE_HEADER)]))
+        except CaptureWriteError:
             path.unlink()
             raise
 
@@ -131,21 +131,21 @@ class Capture:
             conversation.segments(side, payload, now)
             self._unacknowledged.add(conversation)
 
-    def take(self, now: int) -> Batch:
+    def take(self, now: int) -> RecordBatch:
         """Acknowledge at `now` (ns) what is still open and hand out the batch."""
         self.settle()
         for conversation in self._unacknowledged:
             conversation.acknowledge(now)
         self._unacknowledged.clear()
-        batch, self._batch = self._batch, Batch()
+        batch, self._batch = self._batch, RecordBatch()
         return batch
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: RecordBatch) -> None:
         """Append a batch to the file.
 
         Raises
         ------
-        CaptureError
+        CaptureWriteError
             The file cannot grow; it then ends at the last whole packet, and is closed.
         """
         try:
@@ -153,7 +153,7 @@ class Capture:
                 _write_all(self._file, pieces)
         except OSError as error:
             self._truncate(batch.sizes)
-            raise CaptureError(self.path, error) from error
+            raise CaptureWriteError(self.path, error) from error
         self._end += sum(batch.sizes)
 
     def close(self) -> None:
@@ -179,7 +179,7 @@ class Conversation:
 
     Parameters
     ----------
-    capture : Capture
+    capture : CaptureWriter
         Where segments go.
     client, server : tuple of str and int
         Address and port of both ends.
@@ -189,7 +189,7 @@ class Conversation:
         Time of the handshake, ns since the epoch.
     """
 
-    def __init__(self, capture: Capture, client: Endpoint, server: Endpoint, isn: int, now: int) -> None:
+    def __init__(self, capture: CaptureWriter, client: Endpoint, server: Endpoint, isn: int, now: int) -> None:
         self._capture = capture
         self._ip = _IpHeader(client[0], server[0])
         self._ports = (client[1], server[1])

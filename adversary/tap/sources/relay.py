@@ -14,7 +14,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from adversary.tap.sources.forward import Relay, Tapped, log, show_address
-from adversary.tap.sources.record import Capture, CaptureError, Endpoint
+from adversary.tap.sources.record import CaptureWriteError, CaptureWriter, Endpoint
 from wireleak.common.config import ConfigError, Strict, read_config
 from wireleak.common.files import write_json
 
@@ -107,7 +107,7 @@ def _serve(config: RelayConfig, field: Callable[[int, str], str]) -> None:
         print(f"tap: {link.name}: {addresses[link.name]} -> {link.upstream}, recorded in {link.capture}", flush=True)
     try:
         relay.run()
-    except CaptureError as error:
+    except CaptureWriteError as error:
         raise _exit(FAILED, f"{error}; all links are closed, what was captured stays readable") from error
 
 
@@ -115,7 +115,7 @@ def _open(links: list[Link], field: Callable[[int, str], str]) -> list[Tapped]:
     """Listen on all links, then make all captures: a mistake in one leaves no files of the others behind."""
     listeners = [_listen(link, field(index, "listen")) for index, link in enumerate(links)]
     upstreams = [_resolve(link, field(index, "upstream")) for index, link in enumerate(links)]
-    captures: list[Capture] = []
+    captures: list[CaptureWriter] = []
     try:
         for index, link in enumerate(links):
             captures.append(_make(link, field(index, "capture")))
@@ -146,10 +146,10 @@ def _resolve(link: Link, field: str) -> Endpoint:
     return str(address[0]), int(address[1])
 
 
-def _make(link: Link, field: str) -> Capture:
+def _make(link: Link, field: str) -> CaptureWriter:
     try:
-        return Capture(link.capture)
-    except CaptureError as error:
+        return CaptureWriter(link.capture)
+    except CaptureWriteError as error:
         raise _exit(MISTAKE, f"{field}: {error}") from error
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from adversary.tap.sources.record import Batch, Capture, CaptureError
+from adversary.tap.sources.record import CaptureWriteError, CaptureWriter, RecordBatch
 
 BLOCK = 1 << 20
 # 48 blocks of payload, with their headers and what connections hold back, stay below 64 MiB.
@@ -22,7 +22,7 @@ MAX_RECORDS = 4096
 DELAY_NS = 20_000_000
 _NICENESS = 10
 
-_Work = tuple[list[tuple[Capture, Batch]], memoryview]
+_Work = tuple[list[tuple[CaptureWriter, RecordBatch]], memoryview]
 
 
 class Spool:
@@ -33,14 +33,14 @@ class Spool:
 
     Parameters
     ----------
-    captures : sequence of Capture
+    captures : sequence of CaptureWriter
         The files.
     on_error : callable
         Called in the writer's thread after `error` is set.
     """
 
-    def __init__(self, captures: Sequence[Capture], on_error: Callable[[], None]) -> None:
-        self.error: CaptureError | None = None
+    def __init__(self, captures: Sequence[CaptureWriter], on_error: Callable[[], None]) -> None:
+        self.error: CaptureWriteError | None = None
         self._captures = captures
         self._on_error = on_error
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
@@ -118,11 +118,11 @@ class Spool:
             del work, item
             self._free.put(block)
 
-    def _write(self, capture: Capture, batch: Batch) -> None:
+    def _write(self, capture: CaptureWriter, batch: RecordBatch) -> None:
         if self.error is not None and self.error.path == capture.path:
             return
         try:
             capture.write(batch)
-        except CaptureError as error:
+        except CaptureWriteError as error:
             self.error = error
             self._on_error()

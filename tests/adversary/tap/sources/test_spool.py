@@ -3,11 +3,11 @@
 import threading
 import time
 
-from adversary.tap.sources.record import Capture
+from adversary.tap.sources.record import CaptureWriter
 from adversary.tap.sources.spool import BLOCK, MAX_BLOCKS, Spool
 
 
-class SlowCapture(Capture):
+class SlowCapture(CaptureWriter):
     """Writes only once it may."""
 
     may_write = threading.Event()
