@@ -167,12 +167,11 @@ def participant(chosen: Annotated[str, typer.Argument(help="JSON: {name, options
     """
     from pydantic import ValidationError
 
-    from adversary.participant.config import StrategyConfig
     from adversary.participant.registry import settings
-    from wireleak.common.config import ConfigError, first_mistake
+    from wireleak.common.config import ConfigError, Plugin, first_mistake
 
     try:
-        settings(StrategyConfig.model_validate_json(chosen))
+        settings(Plugin.model_validate_json(chosen))
     except (ConfigError, ValidationError) as error:
         typer.echo(f"strategy.{first_mistake(error)}" if isinstance(error, ValidationError) else str(error), err=True)
         raise typer.Exit(2) from None

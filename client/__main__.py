@@ -58,12 +58,11 @@ def transforms(
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from client.config import TransformConfig
     from client.transforms.registry import guarantees, make
-    from wireleak.common.config import ConfigError, first_mistake
+    from wireleak.common.config import ConfigError, Plugin, first_mistake
 
     try:
-        steps = [make(step, seed=0) for step in TypeAdapter(list[TransformConfig]).validate_json(chain)]
+        steps = [make(step, seed=0) for step in TypeAdapter(list[Plugin]).validate_json(chain)]
         for step in steps:
             if step.trains and mode != "split":
                 raise ConfigError(f'transforms.{step.name}: trains the encoder against the head; set mode = "split"')
@@ -98,12 +97,11 @@ def mods(chain: Annotated[str, typer.Argument(help="JSON: a list of {name, optio
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from client.config import ModConfig
     from client.mods import make
-    from wireleak.common.config import ConfigError, first_mistake
+    from wireleak.common.config import ConfigError, Plugin, first_mistake
 
     try:
-        for mod in TypeAdapter(list[ModConfig]).validate_json(chain):
+        for mod in TypeAdapter(list[Plugin]).validate_json(chain):
             make(mod)
     except (ConfigError, ValidationError) as error:
         typer.echo(f"mods.{first_mistake(error)}" if isinstance(error, ValidationError) else str(error), err=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from wireleak.common.config import AbsolutePath, PadConfig, PrivacyConfig, SecurityConfig, Strict
+from wireleak.common.config import AbsolutePath, PadConfig, Plugin, PrivacyConfig, SecurityConfig, Strict
 from wireleak.common.models import ModelConfig
 
 
@@ -16,20 +16,6 @@ class HeadConfig(Strict):
     address: str = Field(pattern=r"^.+:\d{1,5}$")
     security: SecurityConfig = SecurityConfig()
     pad: PadConfig = None
-
-
-class TransformConfig(Strict):
-    """What is done to activations before they are sent; `client.transforms` has them by name."""
-
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-class ModConfig(Strict):
-    """What is done to an update before it is sent; `client.mods` has them by name."""
-
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class ClientConfig(Strict):
@@ -46,9 +32,9 @@ class ClientConfig(Strict):
     optimiser: Literal["adam", "sgd"] = "adam"
     seed: int = Field(default=0, ge=0)
     rounds: PositiveInt = Field(default=1, description="of the training, for what changes in its course")
-    transforms: tuple[TransformConfig, ...] = ()
+    transforms: tuple[Plugin, ...] = ()
     keep: AbsolutePath | None = Field(default=None, description="folder for what transforms train over rounds")
-    mods: tuple[ModConfig, ...] = ()
+    mods: tuple[Plugin, ...] = ()
     secure: bool = Field(default=False, description="mask updates (Flower's SecAgg+), as the server must ask for too")
     record: AbsolutePath | None = Field(default=None, description="folder in which a curious client keeps its models")
     objective: Literal["task", "autoencoder"] = "task"
@@ -78,6 +64,6 @@ class DeviceConfig(Strict):
     inputs: AbsolutePath
     batch: PositiveInt = 1
     head: HeadConfig
-    transforms: tuple[TransformConfig, ...] = ()
+    transforms: tuple[Plugin, ...] = ()
     seed: int = Field(default=0, ge=0)
     predictions: AbsolutePath

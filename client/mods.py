@@ -9,8 +9,7 @@ from flwr.app import Context, Message
 from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
 from pydantic import Field, PositiveFloat
 
-from client.config import ModConfig
-from wireleak.common.config import ConfigError, Strict, options_of
+from wireleak.common.config import ConfigError, Plugin, Strict, options_of
 
 Next = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, Next], Message]
@@ -35,7 +34,7 @@ _MODS: dict[str, tuple[type[Strict], Callable[[Any], Mod]]] = {
 }
 
 
-def with_mods(mods: Sequence[ModConfig], train: Next) -> Next:
+def with_mods(mods: Sequence[Plugin], train: Next) -> Next:
     """Wrap a handler of training messages; the first mod is the outermost.
 
     Raises
@@ -52,7 +51,7 @@ def _wrapped(mod: Mod, inner: Next) -> Next:
     return lambda message, context: mod(message, context, inner)
 
 
-def make(config: ModConfig) -> Mod:
+def make(config: Plugin) -> Mod:
     """Make one mod; errors as for `with_mods`."""
     if config.name not in _MODS:
         raise ConfigError(f"mods: no mod called {config.name!r}; choose one of {', '.join(_MODS)}")

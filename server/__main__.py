@@ -53,12 +53,11 @@ def strategy(
     """
     from pydantic import ValidationError
 
-    from server.config import StrategyConfig
     from server.strategies import check
-    from wireleak.common.config import ConfigError, first_mistake
+    from wireleak.common.config import ConfigError, Plugin, first_mistake
 
     try:
-        check(StrategyConfig.model_validate_json(chosen), clients)
+        check(Plugin.model_validate_json(chosen), clients)
     except (ConfigError, ValidationError) as error:
         typer.echo(f"strategy.{first_mistake(error)}" if isinstance(error, ValidationError) else str(error), err=True)
         raise typer.Exit(2) from None

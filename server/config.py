@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from wireleak.common.config import AbsolutePath, NoisedSteps, PadConfig, SecurityConfig, Strict
+from wireleak.common.config import AbsolutePath, NoisedSteps, PadConfig, Plugin, SecurityConfig, Strict
 from wireleak.common.models import ModelConfig
-
-
-class StrategyConfig(Strict):
-    """How updates are joined; `server.strategies` has the ways by name."""
-
-    name: str = "fedavg"
-    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class PrivacyConfig(NoisedSteps):
@@ -40,7 +33,7 @@ class ServerConfig(Strict):
     checkpoints: AbsolutePath
     history: AbsolutePath
     evaluate_every: PositiveInt = 1
-    strategy: StrategyConfig = StrategyConfig()
+    strategy: Plugin = Plugin(name="fedavg")
     initial: AbsolutePath | None = Field(default=None, description="weights to begin with, of the whole network")
     record: AbsolutePath | None = Field(default=None, description="folder in which a curious server keeps updates")
     privacy: PrivacyConfig | None = None

@@ -16,8 +16,7 @@ from flwr.serverapp.strategy import (
 from flwr.serverapp.strategy.strategy import Strategy
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from server.config import StrategyConfig
-from wireleak.common.config import ConfigError, Strict, options_of
+from wireleak.common.config import ConfigError, Plugin, Strict, options_of
 
 # Who is there takes part: the rounds themselves wait for the first `clients`, and go on after a loss.
 _PRESENT: dict[str, Any] = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
@@ -76,7 +75,7 @@ _STRATEGIES: dict[str, tuple[type[Strict], Callable[[Any, int], Strategy]]] = {
 }
 
 
-def strategy(config: StrategyConfig, clients: int) -> Strategy:
+def strategy(config: Plugin, clients: int) -> Strategy:
     """Make a strategy for this many clients in a round; under secure aggregation, the one that is left to evaluate.
 
     Raises
@@ -88,7 +87,7 @@ def strategy(config: StrategyConfig, clients: int) -> Strategy:
     return _STRATEGIES["fedavg" if config.name == SECURE else config.name][1](settings, clients)
 
 
-def check(config: StrategyConfig, clients: int) -> Strict:
+def check(config: Plugin, clients: int) -> Strict:
     """The strategy's settings; errors as for `strategy`."""
     kinds: dict[str, type[Strict]] = {name: kind for name, (kind, _) in _STRATEGIES.items()} | {SECURE: SecureOptions}
     if config.name not in kinds:

@@ -61,12 +61,12 @@ def test_the_example_attack_registers_fits_and_guesses():
 def test_the_example_transform_registers_and_clamps():
     import torch
 
-    from client.config import TransformConfig
     from client.transforms.chain import Chain
+    from wireleak.common.config import Plugin
 
     code = next(block for block in blocks("python") if "class Clamp" in block)
     exec(compile(code, "guide.md", "exec"), {"__name__": "guide"})
-    send = Chain([TransformConfig(name="clamp", options={"limit": 0.5})], seed=0)
+    send = Chain([Plugin(name="clamp", options={"limit": 0.5})], seed=0)
     assert send(torch.tensor([[-2.0, 0.25, 3.0]]), torch.zeros(1)).tolist() == [[-0.5, 0.25, 0.5]]
 
 

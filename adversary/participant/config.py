@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from wireleak.common.config import AbsolutePath, Strict
+from wireleak.common.config import AbsolutePath, Plugin, Strict
 from wireleak.common.models import ModelConfig
-
-
-class StrategyConfig(Strict):
-    """What it does in the place of honest training; `adversary.participant` has them by name."""
-
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class ParticipantConfig(Strict):
@@ -28,7 +21,7 @@ class ParticipantConfig(Strict):
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
     optimiser: Literal["adam", "sgd"] = "adam"
     seed: int = Field(default=0, ge=0)
-    strategy: StrategyConfig
+    strategy: Plugin
     surrogate: AbsolutePath | None = Field(default=None, description=".npz: x, y and attribute:<name>")
     secret: AbsolutePath | None = Field(default=None, description=".npz: x, the examples to hide")
     out: AbsolutePath = Field(description="folder that lasts between rounds; each message is a process of its own")

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from adversary.participant.config import ParticipantConfig, StrategyConfig
-from wireleak.common.config import ConfigError, options_of
+from adversary.participant.config import ParticipantConfig
+from wireleak.common.config import ConfigError, Plugin, options_of
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training, train_whole
 
@@ -87,7 +87,7 @@ def strategies() -> dict[str, type[Strategy]]:
     return dict(sorted(_registered.items()))
 
 
-def settings(chosen: StrategyConfig) -> BaseModel:
+def settings(chosen: Plugin) -> BaseModel:
     """Settings of the strategy that a config names.
 
     Raises

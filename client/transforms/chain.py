@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from client.config import TransformConfig
 from client.transforms.registry import Batch, Scene, make
+from wireleak.common.config import Plugin
 from wireleak.common.models import load_weights, save_weights
 
 
@@ -18,12 +18,12 @@ class Chain:
 
     Parameters
     ----------
-    configs : sequence of TransformConfig
+    configs : sequence of Plugin
     seed : int
         Every random choice follows from it.
     """
 
-    def __init__(self, configs: Sequence[TransformConfig], seed: int) -> None:
+    def __init__(self, configs: Sequence[Plugin], seed: int) -> None:
         self.steps = [make(config, seed) for config in configs]
         self._modules: dict[str, nn.Module] = {}
 

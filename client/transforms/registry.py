@@ -16,8 +16,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from client.config import TransformConfig
-from wireleak.common.config import ConfigError, options_of
+from wireleak.common.config import ConfigError, Plugin, options_of
 
 GROUP = "wireleak.transforms"
 _OURS = (
@@ -180,7 +179,7 @@ def transforms() -> dict[str, type[Transform]]:
     return dict(sorted(_registered.items()))
 
 
-def make(config: TransformConfig, seed: int) -> Transform:
+def make(config: Plugin, seed: int) -> Transform:
     """Make one transform.
 
     Raises

@@ -14,10 +14,10 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from safetensors.numpy import load_file
 
 from server.admin import HeadAdminError
-from server.config import ServerConfig, StrategyConfig
+from server.config import ServerConfig
 from server.rounds import RoundError, Rounds
 from server.strategies import strategy
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, Plugin
 
 Client = Callable[[Message], Message | None]
 
@@ -116,7 +116,7 @@ def test_the_server_keeps_every_update_as_it_came_whatever_its_rule_does_with_it
 ) -> None:
     """Flower's median and trimmed mean take the arrays out of the replies."""
     options = {"noise_multiplier": 0.1, "clipping_norm": 0.5} if name == "central-dp" else {}
-    rule = strategy(StrategyConfig(name=name, options=options), 4)
+    rule = strategy(Plugin(name=name, options=options), 4)
     played = {node: adds(0.5 + node, 10) for node in range(1, 5)}
     _, history = run(settings, played, rule, mode="federated", rounds=1, record=tmp_path / "received")
     for node in played:

@@ -6,9 +6,8 @@ import sys
 import pytest
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, FedMedian, FedTrimmedAvg, Krum
 
-from server.config import StrategyConfig
 from server.strategies import strategy
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, Plugin
 
 
 @pytest.mark.parametrize(
@@ -23,7 +22,7 @@ from wireleak.common.config import ConfigError
     ],
 )
 def test_each_name_is_flowers_own(name, options, kind):
-    assert type(strategy(StrategyConfig(name=name, options=options), 4)) is kind
+    assert type(strategy(Plugin(name=name, options=options), 4)) is kind
 
 
 @pytest.mark.parametrize(
@@ -45,4 +44,4 @@ def test_the_command_says_what_is_wrong_in_one_line(config, said):
 
 def test_options_are_checked():
     with pytest.raises(ConfigError, match=r"strategy.options.beta"):
-        strategy(StrategyConfig(name="trimmed-mean", options={"beta": 0.5}), 4)
+        strategy(Plugin(name="trimmed-mean", options={"beta": 0.5}), 4)

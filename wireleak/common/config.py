@@ -28,6 +28,13 @@ class SecurityConfig(Security):
     """How a link is protected; see `wireleak.common.wire.Security`."""
 
 
+class Plugin(Strict):
+    """A plug-in by its name, with its options; whoever runs it checks both."""
+
+    name: str = Field(description="the plug-in's name, as `wireleak plugins` lists it")
+    options: dict[str, Any] = Field(default_factory=dict, description="the plug-in's own options")
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError(f"{path} is not absolute; give the whole path")

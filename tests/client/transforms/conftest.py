@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from client.config import TransformConfig
 from client.transforms.registry import Batch, Scene, Transform, make
+from wireleak.common.config import Plugin
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Trained:
 
 
 def one(name: str, **options: Any) -> Any:
-    return make(TransformConfig(name=name, options=options), seed=0)
+    return make(Plugin(name=name, options=options), seed=0)
 
 
 def steps(

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from client.config import TransformConfig
 from client.encoder import train_split
 from client.link import connect
 from client.transforms.chain import Chain
 from client.transforms.registry import Batch, Scene, make
 from client.transforms.trained.multidetasking import others
 from client.transforms.trained.reversal import GradientReversal, scheduled
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, Plugin
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.training import Training
 
@@ -26,7 +25,7 @@ SCENE = Scene((6,), (5,), {"z": 3, "one": 1}, 0.1)
 
 
 def one(name: str, **options: Any) -> Any:
-    transform = make(TransformConfig(name=name, options={"attribute": "z", "hidden": 7} | options), seed=4)
+    transform = make(Plugin(name=name, options={"attribute": "z", "hidden": 7} | options), seed=4)
     return transform, transform.prepare(SCENE)
 
 
@@ -118,9 +117,7 @@ def test_multidetasking_s_gradient_is_autograd_s_against_the_adversary_that_has_
     form: str, values: int
 ) -> None:
     encoder, batch = scene(values)
-    transform = make(
-        TransformConfig(name="multidetasking", options={"attribute": "z", "form": form, "weight": 2.0}), seed=0
-    )
+    transform = make(Plugin(name="multidetasking", options={"attribute": "z", "form": form, "weight": 2.0}), seed=0)
     module = transform.prepare(Scene((6,), (5,), {"z": values}, 0.1))
     assert module is not None
     plain_encoder, plain, z = copy.deepcopy(encoder), copy.deepcopy(module), batch.private["z"]
@@ -174,7 +171,7 @@ def test_training_hides_the_secret_from_both_attackers_and_keeps_the_task(
 
 def test_adversaries_go_on_where_the_last_round_left_them(tmp_path: Any) -> None:
     encoder, batch = scene()
-    configs = [TransformConfig(name="gradient-reversal", options={"attribute": "z"})]
+    configs = [Plugin(name="gradient-reversal", options={"attribute": "z"})]
     first, second = Chain(configs, 0), Chain(configs, 0)
     first.prepare(SCENE, None)
     for _ in range(3):
@@ -195,7 +192,7 @@ def test_all_that_train_do_so_at_once_against_a_real_head(where: Any, shard: Any
         "gradient-reversal": {"attribute": "z"}, "multidetasking": {"attribute": "z"}, "adversarial-generation": {},
         "declustering": {"attributes": ["z"]}, "nopeek": {}, "bottleneck": {},
     }  # fmt: skip
-    chain = Chain([TransformConfig(name=name, options=options) for name, options in names.items()], 0)
+    chain = Chain([Plugin(name=name, options=options) for name, options in names.items()], 0)
     network = build("strided28", (1, 28, 28), 3, 5)
     encoder, _ = network.split(2)
     chain.prepare(Scene((1, 28, 28), network.activation_shape(2), {"z": 2}, 0.002), None)

@@ -10,16 +10,15 @@ import torch
 from scipy.stats import kstest
 from torch.distributions import Normal, kl_divergence
 
-from client.config import TransformConfig
 from client.transforms.randomised.bottleneck import kl_nats
 from client.transforms.registry import Batch, make
 from client.transforms.trained.nopeek import distance_correlation
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, Plugin
 from wireleak.common.measures.readers.distance_correlation import distance_correlation as measured
 
 
 def one(name: str, **options: Any) -> Any:
-    return make(TransformConfig(name=name, options=options), seed=0)
+    return make(Plugin(name=name, options=options), seed=0)
 
 
 def batch(inputs: torch.Tensor, **private: list[int]) -> Batch:

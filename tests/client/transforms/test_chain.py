@@ -10,11 +10,10 @@ import torch
 from typer.testing import CliRunner
 
 from client.__main__ import app as command
-from client.config import TransformConfig
 from client.transforms import registry
 from client.transforms.chain import Chain
 from client.transforms.registry import Batch, Scene
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, Plugin
 
 OUTSIDE = '''
 import torch
@@ -72,7 +71,7 @@ def batch(progress=0.0):
 
 
 def test_an_outside_package_adds_a_defence_that_trains_and_lasts_over_rounds(outside, tmp_path):
-    chain = Chain([TransformConfig(name="shrink", options={"weight": 2.0})], seed=0)
+    chain = Chain([Plugin(name="shrink", options={"weight": 2.0})], seed=0)
     assert chain.trains and chain.private == ["slant"]
     chain.prepare(Scene((2,), (4,), {"slant": 2}, 0.1), tmp_path / "kept")
     activation = torch.zeros(3, 4, requires_grad=True)
@@ -81,7 +80,7 @@ def test_an_outside_package_adds_a_defence_that_trains_and_lasts_over_rounds(out
     assert loss.item() == pytest.approx(2.0) and torch.allclose(activation.grad, torch.full((3, 4), -4 / 12))
     assert chain.told() == {"own/shrink/centre": 1.0}
     chain.keep(tmp_path / "kept")
-    again = Chain([TransformConfig(name="shrink")], seed=0)
+    again = Chain([Plugin(name="shrink")], seed=0)
     again.prepare(Scene((2,), (4,), {"slant": 2}, 0.1), tmp_path / "kept")
     assert again.told() == {"own/shrink/centre": 1.0}
 
@@ -99,12 +98,12 @@ def test_a_defence_that_trains_the_encoder_needs_split_mode(outside):
 
 
 def test_losses_of_several_steps_add_up(outside):
-    steps = [TransformConfig(name="shrink", options={"weight": weight}) for weight in (1.0, 3.0)]
-    chain = Chain([steps[0], TransformConfig(name="noise", options={"sigma": 1.0}), steps[1]], seed=0)
+    steps = [Plugin(name="shrink", options={"weight": weight}) for weight in (1.0, 3.0)]
+    chain = Chain([steps[0], Plugin(name="noise", options={"sigma": 1.0}), steps[1]], seed=0)
     chain.prepare(Scene((2,), (4,), {"slant": 2}, 0.1), None)
     loss = chain.loss(torch.zeros(3, 4, requires_grad=True), batch())
     assert loss is not None and loss.item() == pytest.approx(4.0)
-    assert Chain([TransformConfig(name="noise", options={"sigma": 1.0})], 0).loss(torch.zeros(3, 4), batch()) is None
+    assert Chain([Plugin(name="noise", options={"sigma": 1.0})], 0).loss(torch.zeros(3, 4), batch()) is None
 
 
 def test_a_transform_that_does_not_say_what_it_changes_is_refused():

@@ -12,13 +12,12 @@ from skimage.transform import resize
 
 from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.hidden.covert import Covert, CovertOptions
-from client.config import TransformConfig
 from client.transforms.registry import make
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, Plugin
 
 
 def hide(activation: torch.Tensor, inputs: torch.Tensor, **options: Any) -> torch.Tensor:
-    return make(TransformConfig(name="covert", options=options), 0)(activation, inputs)
+    return make(Plugin(name="covert", options=options), 0)(activation, inputs)
 
 
 def read(sent: torch.Tensor, shape: tuple[int, ...], **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
@@ -87,7 +86,7 @@ def test_the_key_is_needed_and_every_message_looks_different() -> None:
 @pytest.mark.parametrize("key", [None, "k"])
 def test_rounding_leaves_nothing_to_read(key: str | None) -> None:
     sent = hide(activations(6, 1200), pictures(), key=key)
-    rounded = make(TransformConfig(name="requantise", options={"bits": 7}), 0)(sent, pictures())
+    rounded = make(Plugin(name="requantise", options={"bits": 7}), 0)(sent, pictures())
     guess, report = read(rounded, (1, 28, 28), key=key)
     assert report["pictures_whole"] == 0 and not guess.any()
 

@@ -10,16 +10,15 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from client.config import TransformConfig
 from client.transforms.registry import Batch, Scene, make
 from client.transforms.trained.regeneration import TextRegenerator, regenerator
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, Plugin
 
 PICTURES = ((1, 12, 12), (8, 6, 6))
 
 
 def one(shapes: tuple[tuple[int, ...], tuple[int, ...]] = PICTURES, **options: Any) -> Any:
-    transform = make(TransformConfig(name="adversarial-generation", options=options), seed=0)
+    transform = make(Plugin(name="adversarial-generation", options=options), seed=0)
     return transform, transform.prepare(Scene(*shapes, {}, 0.01))
 
 

@@ -12,16 +12,15 @@ from scipy.stats import kstest
 from typer.testing import CliRunner
 
 from client.__main__ import app as command
-from client.config import TransformConfig
 from client.transforms.chain import Chain
 from client.transforms.registry import guarantees, make, straight_through, transforms
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, Plugin
 
 NOTHING = torch.zeros(1, 1, 4, 4)
 
 
 def one(name: str, seed: int = 0, **options: Any) -> Any:
-    return make(TransformConfig(name=name, options=options), seed)
+    return make(Plugin(name=name, options=options), seed)
 
 
 def any_floats(count: int = 200_000) -> torch.Tensor:
@@ -102,7 +101,7 @@ def test_the_command_tells_guarantees_and_refusals() -> None:
 def test_a_chain_is_applied_in_its_order() -> None:
     names = [("noise", {"clip": 1.0, "sigma": 1.0}), ("requantise", {"bits": 3})]
     activation = torch.rand(5, 7)
-    steps = [TransformConfig(name=name, options=options) for name, options in names]
+    steps = [Plugin(name=name, options=options) for name, options in names]
     sent = Chain(steps, 3)(activation, NOTHING)
     want = one("requantise", bits=3)(one("noise", 3, clip=1.0, sigma=1.0)(activation, NOTHING), NOTHING)
     assert torch.equal(sent, want)
@@ -130,7 +129,7 @@ def test_gradients_pass_straight_through() -> None:
 )
 def test_a_mistake_names_the_option(name: str, options: dict[str, Any], line: str) -> None:
     with pytest.raises(ConfigError, match=f"^(?:{line})"):
-        make(TransformConfig(name=name, options=options), 0)
+        make(Plugin(name=name, options=options), 0)
 
 
 def test_every_transform_documents_itself() -> None:

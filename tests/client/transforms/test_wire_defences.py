@@ -10,11 +10,10 @@ import pytest
 import torch
 from scipy.stats import beta, binomtest, gamma, kstest, laplace
 
-from client.config import TransformConfig
 from client.transforms.randomised.clipping import clipped
 from client.transforms.randomised.drawing import generator
 from client.transforms.registry import guarantees, make
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, Plugin
 from wireleak.common.measures.bounds.laplace import composed
 
 NOTHING = torch.zeros(1, 1, 4, 4)
@@ -27,7 +26,7 @@ DRAWING = [
 
 
 def one(name: str, seed: int = 0, **options: Any) -> Any:
-    return make(TransformConfig(name=name, options=options), seed)
+    return make(Plugin(name=name, options=options), seed)
 
 
 def normal(*shape: int) -> torch.Tensor:
@@ -244,5 +243,5 @@ def test_what_follows_keeps_a_guarantee_unless_it_looks_again() -> None:
 )
 def test_a_mistake_is_one_line_that_names_the_option(name: str, options: dict[str, Any], line: str) -> None:
     with pytest.raises(ConfigError, match=rf"^transforms\.{line}") as said:
-        make(TransformConfig(name=name, options=options), 0)
+        make(Plugin(name=name, options=options), 0)
     assert "\n" not in str(said.value)

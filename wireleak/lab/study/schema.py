@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from wireleak.common.config import PadConfig, PrivacyConfig, Strict
+from wireleak.common.config import PadConfig, Plugin, PrivacyConfig, Strict
 from wireleak.lab.study.rules import mistakes
 from wireleak.lab.study.sweep import with_sweeps
 
@@ -62,13 +62,6 @@ class Model(Strict):
     """Which network; each variant cuts it."""
 
     name: str
-
-
-class Plugin(Strict):
-    """Something by its name, with its options."""
-
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Participant(Plugin):

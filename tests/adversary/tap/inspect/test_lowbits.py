@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from adversary.tap.inspect.lowbits import MISSES, LowBits
-from client.config import TransformConfig
 from client.transforms.registry import make
+from wireleak.common.config import Plugin
 from wireleak.common.models import build
 from wireleak.common.wire import encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
@@ -76,7 +76,7 @@ HONEST = {
 
 def run(network, *transforms, batch=1, count=300):
     network.eval()
-    steps = [make(TransformConfig(name=name, options=options), 0) for name, options in transforms]
+    steps = [make(Plugin(name=name, options=options), 0) for name, options in transforms]
     low, x = LowBits("link"), pictures(count)
     with torch.no_grad():
         for part in torch.split(x, batch):
@@ -160,7 +160,7 @@ def test_memory_does_not_grow_and_other_types_are_left_out():
 
 def test_inspect_flags_the_link_and_not_its_neighbour(tmp_path, wire):
     network, x = HONEST["groupnorm-narrow"](), pictures(250)
-    covert = make(TransformConfig(name="covert", options={}), 0)
+    covert = make(Plugin(name="covert", options={}), 0)
     for name, transform in (("honest", lambda z, _: z), ("covert", covert)):
         http2 = wire.Http2()
         pieces = [*http2.opening(), http2.request(1, "/wireleak.v1.SplitHead/Predict"), http2.response(1)]
