@@ -8,10 +8,10 @@ from wireleak.lab.report.charts import comparison_figures, localise_figures
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.published import beside
-from wireleak.lab.report.vocabulary import control_order, measure
+from wireleak.lab.report.vocabulary import measure
 from wireleak.lab.run.results import Results, read_results
 
-# Controls that are made with the attack, so that each attack has its own.
+# Baselines and readers that are made with the attack, so that each attack has its own.
 OWN = ("shuffled", "permuted", "untrained", "in-process")
 HEADLINES = {
     "reconstruction": ("mse", "ssim", "psnr", "reid"),
@@ -79,9 +79,10 @@ def sent(results: Results) -> str:
 
 
 def table(results: Results, kind: str) -> str:
-    """One table of a kind of `HEADLINES`, empty where nothing is of it: a row an attack or control, means over seeds.
+    """One table of a kind of `HEADLINES`, empty where nothing is of it: means over seeds.
 
-    A control that does not depend on the attack stands once for a variant and target, after the attacks.
+    It has a row an attack, baseline, reader or bound. A row that does not depend on the attack is written once for a
+    variant and target, after the attacks.
     """
     names = titles(results)
     wanted = HEADLINES[kind]
@@ -96,12 +97,12 @@ def table(results: Results, kind: str) -> str:
         group = [board for board in every if (board.variant, board.target) == place]
         shared: dict[str, str] = {}
         for board in group:
-            for control in sorted({score.control for score in board.scores}, key=control_order):
-                if not any(board.get(name, control) for name in wanted):
+            for other in board.names:
+                if not any(board.get(name, other) for name in wanted):
                     continue
-                line = row(board, names[board.variant], control, wanted)
-                if control in ("", *OWN) or shared.setdefault(control, line) != line:
-                    lines.append(row(board, names[board.variant], control, wanted, say=len(group) > 1))
+                line = row(board, names[board.variant], other, wanted)
+                if other in ("", *OWN) or shared.setdefault(other, line) != line:
+                    lines.append(row(board, names[board.variant], other, wanted, say=len(group) > 1))
         lines += shared.values()
     return "\n".join(lines)
 
@@ -143,18 +144,24 @@ def others(results: Results) -> str:
         return ""
     lines = ["| variant | guessed | by | measure | value | seeds |", "|---|---|---|---|---|---|"]
     for board, score in found:
-        by = f"**{board.attack}**" if not score.control else f"{board.attack}: {score.control}"
+        by = f"{board.attack}: {called(score)}" if score.name else f"**{board.attack}**"
         what = [names[board.variant], board.target, by, measure(score.measure).label, cell(score), str(score.seeds)]
         lines.append("| " + " | ".join(what) + " |")
     return "\n".join(lines)
 
 
-def row(board: Board, title: str, control: str, wanted: tuple[str, ...], *, say: bool = False) -> str:
-    """One line; `say` names the attack whose control it is."""
-    scores = [board.get(name, control) for name in wanted]
+def row(board: Board, title: str, other: str, wanted: tuple[str, ...], *, say: bool = False) -> str:
+    """Write the line of the row called `other`; `say` adds the attack that it belongs to."""
+    scores = [board.get(name, other) for name in wanted]
     seeds = max(score.seeds for score in scores if score)
-    by = (f"{board.attack}: {control}" if say else control) if control else f"**{board.attack}**"
+    name = next(called(score) for score in scores if score)
+    by = (f"{board.attack}: {name}" if say else name) if other else f"**{board.attack}**"
     return "| " + " | ".join([title, board.target, by, *map(cell, scores), str(seeds)]) + " |"
+
+
+def called(score: Score) -> str:
+    """Name a baseline, reader, bound or quantile; a bound is called one."""
+    return f"bound ({score.name})" if score.role == "bound" else score.name
 
 
 def cell(score: Score | None) -> str:

@@ -42,7 +42,7 @@ def test_at_the_narrow_cut_the_decoder_clearly_beats_ridge(found):
 def test_attributes_are_read_off_the_wire(found, variant, target):
     board = found[variant, "attributes", target]
     for prior in board.priors("auc"):
-        assert compare(board.get("auc"), prior) == "better", prior.control
+        assert compare(board.get("auc"), prior) == "better", prior.name
 
 
 def test_under_tls_there_is_chance(found):

@@ -22,8 +22,8 @@ from wireleak.lab.report.vocabulary import PERCENT, duration, measure, size
 from wireleak.lab.run.results import Pictures, Results, read_pictures, read_results
 
 _SHOWN = 10
-# Controls that read the wire are attackers too: the strongest counts, whoever it is.
-_READERS = ("", "ridge", "nearest")
+# Rows that count as attackers: the attack and two simple readers of the wire; the strongest is shown.
+_ATTACKERS = ("", "ridge", "nearest")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def cut_rows(audited: Audited, results: Results) -> list[CutRow]:
 def _strongest(found: Sequence[Board]) -> Reconstruction | None:
     name_of = next((name for name in BLIND if any(one.get(name) for one in found)), "mse")
     scored = [
-        (name or board.attack, score) for board in found for name in _READERS if (score := board.get(name_of, name))
+        (name or board.attack, score) for board in found for name in _ATTACKERS if (score := board.get(name_of, name))
     ]
     priors = [score for board in found if (score := board.get(name_of, BLIND[name_of]))]
     if not scored or not priors:
@@ -161,7 +161,7 @@ def _strongest(found: Sequence[Board]) -> Reconstruction | None:
 def _attribute(board: Board, information: Information | None) -> AttributeLeak:
     auc = board.get("auc")
     assert auc is not None
-    beside = {name: score.value for name in board.controls if name and (score := board.get("auc", name))}
+    beside = {name: score.value for name in board.names if name and (score := board.get("auc", name))}
     prior = max(0.5, beside.get("conditional-majority", 0.5))
     return AttributeLeak(board.target, auc, prior, beside.get("permuted"), information)
 

@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 
 from wireleak.common.measures.statistics.bootstrap import half_width
-from wireleak.lab.report.vocabulary import PERCENT, control, control_order, measure, measure_order
-from wireleak.lab.run.results import Row
+from wireleak.lab.report.vocabulary import PERCENT, control_order, measure, measure_order
+from wireleak.lab.run.results import Role, Row
 
 Verdict = Literal["better", "overlap", "worse"]
 _PAIRED_SEEDS = 3
-# What reconstructions are judged by, each with the control that guesses the same for all victims.
+# What reconstructions are judged by, each with the baseline that guesses the same for all victims.
 BLIND = {"words-found": "commonest", "mse": "mean"}
 
 
@@ -38,7 +38,8 @@ class Score:
     low: float
     high: float
     n: int
-    control: str
+    role: Role
+    name: str
     seeds: int
     chance: float | None
     by_seed: tuple[tuple[int, float], ...] = ()
@@ -60,7 +61,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Board:
-    """All scores of one attack on one target in one variant, its own beside its controls'."""
+    """All scores of one attack on one target in one variant, with those of baselines, readers and bounds."""
 
     variant: str
     link: str
@@ -75,18 +76,18 @@ class Board:
         return sorted({score.measure for score in self.scores}, key=measure_order)
 
     @property
-    def controls(self) -> list[str]:
-        """Controls there are, the attack's own row ("") first."""
-        return sorted({score.control for score in self.scores}, key=control_order)
+    def names(self) -> list[str]:
+        """Names of the rows, the attack's own ("") first."""
+        return sorted({score.name for score in self.scores}, key=control_order)
 
-    def get(self, name: str, control_name: str = "") -> Score | None:
-        """The score of a measure, the attack's own or a control's; None where there is none."""
-        found = (one for one in self.scores if one.measure == name and one.control == control_name)
+    def get(self, name: str, row: str = "") -> Score | None:
+        """The score of a measure in the row of that name, by default the attack's own; None where there is none."""
+        found = (one for one in self.scores if one.measure == name and one.name == row)
         return next(found, None)
 
     def priors(self, name: str) -> list[Score]:
-        """Scores of the controls that say what is known without this victim's bytes, strongest first."""
-        found = [one for one in self.scores if one.measure == name and one.control and control(one.control).prior]
+        """Scores of the baselines, strongest first: what is known without this victim's bytes."""
+        found = [one for one in self.scores if one.measure == name and one.role == "baseline"]
         leakier = measure(name).higher_is_leakier
         return sorted(found, key=lambda one: one.value, reverse=leakier)
 
@@ -100,8 +101,8 @@ def summarise(rows: Iterable[Row]) -> list[Score]:
     """
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        key = (row.study, row.variant, row.link, row.vantage, row.attack, row.target, row.measure, row.control)
-        groups[key].append(row)
+        where = (row.study, row.variant, row.link, row.vantage, row.attack, row.target)
+        groups[*where, row.measure, row.role, row.name].append(row)
     return [_over_seeds(group) for group in groups.values()]
 
 
@@ -124,7 +125,8 @@ def _over_seeds(rows: Sequence[Row]) -> Score:
         low=low,
         high=high,
         n=max(row.n for row in rows),
-        control=first.control,
+        role=first.role,
+        name=first.name,
         seeds=len(rows),
         by_seed=tuple(sorted((row.seed, row.value) for row in rows)),
         chance=None if any(math.isnan(row.chance) for row in rows) else float(np.mean([row.chance for row in rows])),

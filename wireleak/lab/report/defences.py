@@ -157,8 +157,8 @@ def _comparison(results: Results, run: Path, variants: Sequence[Variant], target
             )
         )
     is_input = target == "input"
-    attackers = tuple(dict.fromkeys(row.attack for row in rows if not row.control and row.variant == base))
-    attackers += ("linear",) * (is_input and any(row.control == "ridge" for row in rows))
+    attackers = tuple(dict.fromkeys(row.attack for row in rows if row.role == "attack" and row.variant == base))
+    attackers += ("linear",) * (is_input and any(row.name == "ridge" for row in rows))
     measured = "error removed" if is_input else "AUC"
     marked = tuple(_marked(points))
     return Comparison(target, measured, 0.0 if is_input else 0.5, attackers, len(leaks[base]), marked)
@@ -170,15 +170,15 @@ def _leaks(rows: Sequence[Row], run: Path, variant: str, target: str) -> dict[in
     own = [row for row in rows if row.variant == variant and row.measure in names]
     chosen: dict[int, tuple[float, str, float]] = {}
     for row in own:
-        # The linear decoder is a control of the others, and an attacker as good as they are.
-        linear = row.control == "ridge"
-        loss = _held_out(run, row, linear) if linear or not row.control else math.nan
+        # The linear decoder is a reader beside the others, and an attacker as good as they are.
+        linear = row.name == "ridge"
+        loss = _held_out(run, row, linear) if linear or row.role == "attack" else math.nan
         if math.isnan(loss) or math.isnan(row.value):
             continue
         value, attacker = row.value, "linear" if linear else row.attack
         if target == "input":
             same = (row.attack, row.seed, BLIND[row.measure])
-            blind = next(one.value for one in own if (one.attack, one.seed, one.control) == same)
+            blind = next(one.value for one in own if (one.attack, one.seed, one.name) == same)
             value = error_removed(row.measure, value, blind)
         chosen[row.seed] = min(chosen.get(row.seed, (math.inf, "", 0.0)), (loss, attacker, value))
     return {seed: (attacker, value) for seed, (_, attacker, value) in sorted(chosen.items())}

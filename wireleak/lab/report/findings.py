@@ -19,7 +19,7 @@ TAGS: dict[Outcome, str] = {"leak": "Leaks", "part": "Leaks in part", "none": "N
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about one attack on one target; `detail` compares it with the other controls."""
+    """One sentence about one attack on one target; `detail` compares it with other readers and bounds."""
 
     outcome: Outcome
     where: str
@@ -63,7 +63,7 @@ def findings(results: Results) -> list[Finding]:
 def finding(board: Board, title: str, name_vantage: bool = False) -> Finding:
     """The finding of one board.
 
-    An attack leaks when its headline's interval lies clear of every prior control's and of chance; for
+    An attack leaks when its headline's interval lies clear of every baseline's and of chance; for
     reconstructions MSE and re-identification are judged apart, since a low MSE with chance re-identification is what
     the attacker knew before, and a high MSE may still give away whose input it was.
     """
@@ -76,7 +76,7 @@ def finding(board: Board, title: str, name_vantage: bool = False) -> Finding:
 
 
 def beats_priors(board: Board, name: str) -> bool:
-    """Whether the attack's interval lies clear of chance and of every prior control; False with no yardstick at all."""
+    """Whether the attack's interval lies clear of chance and of every baseline; False without either."""
     score, priors = board.get(name), board.priors(name)
     if score is None or (not priors and score.chance is None):
         return False
@@ -140,7 +140,7 @@ def _attribute(board: Board) -> tuple[Outcome, str]:
 
 
 def _against(board: Board, name: str) -> str:
-    """The attack's score beside the prior control that matters most: one it does not beat, else the strongest."""
+    """The attack's score beside the baseline that matters most: one it does not beat, else the strongest."""
     score, priors = board.get(name), board.priors(name)
     assert score is not None
     own = f"{measure(name).label} {_with_interval(score)}"
@@ -158,7 +158,7 @@ def _against(board: Board, name: str) -> str:
 
 
 def _detail(board: Board) -> tuple[str, ...]:
-    """Where the attack stands beside the controls that also read the wire."""
+    """Compare the attack with the other readers of the wire."""
     name = board.measures[0]
     score = board.get(name)
     if score is None:
@@ -166,9 +166,9 @@ def _detail(board: Board) -> tuple[str, ...]:
     words = {"better": "clearly beaten", "overlap": "not told apart", "worse": "does better than the attack"}
     said = []
     for other in board.scores:
-        if other.measure == name and other.control and not (known := control(other.control)).prior and not known.bound:
+        if other.measure == name and other.role == "reader":
             verdict = words[compare(score, other)]
-            said.append(f"{control(other.control).label} {_with_interval(other)}: {verdict}")
+            said.append(f"{control(other.name).label} {_with_interval(other)}: {verdict}")
     beside = (f"Beside it, by {measure(name).label}: {'; '.join(said)}.",) if said else ()
     return beside + _bounds(board)
 
@@ -178,12 +178,12 @@ def _bounds(board: Board) -> tuple[str, ...]:
     said = []
     for other in board.scores:
         score = board.get(other.measure)
-        if score is not None and other.control and control(other.control).bound:
+        if score is not None and other.role in ("bound", "quantile"):
             # Without an interval the value itself is compared.
             ends = np.nan_to_num([score.low, score.high], nan=score.value)
             beyond = ends[0] > other.value if measure(other.measure).higher_is_leakier else ends[1] < other.value
             verdict = "the attack goes beyond it" if beyond else "kept"
-            said.append(f"{control(other.control).label}, {measure(other.measure).label} {other.written}: {verdict}")
+            said.append(f"{control(other.name).label}, {measure(other.measure).label} {other.written}: {verdict}")
     return (f"Bounds: {'; '.join(said)}.",) if said else ()
 
 
@@ -192,7 +192,7 @@ def _with_interval(score: Score) -> str:
 
 
 def _named(score: Score) -> str:
-    return f"{_with_interval(score)} for {control(score.control).phrase}"
+    return f"{_with_interval(score)} for {control(score.name).phrase}"
 
 
 def _level(score: Score) -> str:

@@ -165,7 +165,9 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "figures": figures,
         "vocabulary": vocabulary,
         "measures": sorted({row.measure for row in results.rows}, key=vocabulary.measure_order),
-        "controls": sorted({row.control for row in results.rows if row.control}, key=vocabulary.control_order),
+        "others": sorted(
+            {(row.name, row.role) for row in results.rows if row.name}, key=lambda one: vocabulary.control_order(one[0])
+        ),
     }
 
 
@@ -182,11 +184,11 @@ class Panel:
         self.scored = f"planted numbers: {planted.n}" if planted else f"{self.n} victims"
         self._scales = {name: figures.scale_of(every, name) for name in board.measures}
 
-    def label(self, control: str) -> str:
-        """A row's name."""
-        name = vocabulary.control(control).label if control else f"{self.board.attack} (the attack)"
-        seeds = max(score.seeds for score in self.board.scores if score.control == control)
-        return name if seeds == self.seeds else f"{name}, {seeds} seed{'' if seeds == 1 else 's'}"
+    def label(self, name: str) -> str:
+        """A row's label."""
+        label = vocabulary.control(name).label if name else f"{self.board.attack} (the attack)"
+        seeds = max(score.seeds for score in self.board.scores if score.name == name)
+        return label if seeds == self.seeds else f"{label}, {seeds} seed{'' if seeds == 1 else 's'}"
 
     def hint(self, name: str) -> str:
         """Which way a measure leaks."""
@@ -306,10 +308,10 @@ def _closest(pictures: Sequence[Pictures], every: Sequence[Board]) -> list[Pictu
     return list(best.values())
 
 
-def _headline(board: Board | None, control: str = "") -> str:
+def _headline(board: Board | None, row: str = "") -> str:
     if board is None:
         return ""
-    wanted = (board.get(name, control) for name in ("mse", "reid"))
+    wanted = (board.get(name, row) for name in ("mse", "reid"))
     return " · ".join(f"{vocabulary.measure(one.measure).label} {one.written}" for one in wanted if one)
 
 
@@ -372,8 +374,6 @@ def terminal_table(results: Results) -> Table:
 
 
 def strongest_prior(board: Board, measure: str) -> str:
-    """The best that a control without the wire reaches by `measure`, as people read it."""
-    beside = [one for one in board.scores if one.measure == measure and one.control]
-    prior = [one for one in beside if vocabulary.control(one.control).prior]
-    sign = 1 if vocabulary.measure(measure).higher_is_leakier else -1
-    return max(prior, key=lambda one: sign * one.value).written if prior else "–"
+    """The best score of a baseline by `measure`, as people read it."""
+    priors = board.priors(measure)
+    return priors[0].written if priors else "–"

@@ -54,16 +54,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class Control:
-    """A yardstick beside an attack: its words, and whether it says what is known without this victim's bytes.
-
-    A `bound` is no attacker at all: it says what theory allows one.
-    """
+    """The words for a baseline, reader, bound or quantile."""
 
     label: str
     meaning: str
-    prior: bool = False
     article: str = "the "
-    bound: bool = False
 
     @property
     def phrase(self) -> str:
@@ -264,49 +259,43 @@ MEASURES = {
 }
 
 CONTROLS = {
-    "mean": Control("mean image", "the average of the attacker's own data, the same guess for every victim", True),
-    "commonest": Control("commonest words", "those of the attacker's own texts, the same guess for every victim", True),
-    "background": Control("empty image", "an all-background picture for every victim", True),
-    "shuffled": Control("shuffled activations", "the attack, handed some other victim's activation", True, ""),
-    "unplanted": Control("numbers never planted", "random numbers that no text held, by the same model", True, ""),
-    "majority": Control("majority class", "always the attribute's commonest value", True),
+    "mean": Control("mean image", "the average of the attacker's own data, the same guess for every victim"),
+    "commonest": Control("commonest words", "those of the attacker's own texts, the same guess for every victim"),
+    "background": Control("empty image", "an all-background picture for every victim"),
+    "shuffled": Control("shuffled activations", "the attack, handed some other victim's activation", ""),
+    "unplanted": Control("numbers never planted", "random numbers that no text held, by the same model", ""),
+    "majority": Control("majority class", "always the attribute's commonest value"),
     "conditional-majority": Control(
-        "majority given the task label", "the commonest value among inputs with the same task label", True
+        "majority given the task label", "the commonest value among inputs with the same task label"
     ),
-    "permuted": Control("permuted labels", "the attack, trained on labels put in random order", True, ""),
+    "permuted": Control("permuted labels", "the attack, trained on labels put in random order", ""),
     "ridge": Control("linear decoder (ridge)", "the best linear map from activation to input"),
     "nearest": Control("nearest neighbour", "the attacker's own input whose activation is nearest"),
     "untrained": Control("untrained encoder", "the same attack on an encoder with random weights"),
     "in-process": Control("tensors handed over", "the same attack given the tensors in process, without the wire"),
-    "bound (unbiased only)": Control(
+    "unbiased only": Control(
         "1/dFIL (unbiased only)",
         "1/dFIL, the error below which no unbiased attacker goes; unbiased only: learnt attackers know what inputs "
         "look like, are biased, and may go below",
-        bound=True,
     ),
-    "bound (gaussian inputs)": Control(
+    "gaussian inputs": Control(
         "van Trees bound (Gaussian inputs)",
         "the error below which no attacker at all goes, if inputs were Gaussian with the mean and covariance of the "
         "attacker's data; images are not Gaussian, so for them it is a guide only",
-        bound=True,
     ),
-    "bound (any two inputs)": Control(
+    "any two inputs": Control(
         "ReRo bound (any two inputs)",
         "reconstruction robustness: how often any attacker who guesses each message by itself can name the input among "
         "the victims', since any two activations are at most two clips apart",
-        bound=True,
     ),
-    "bound (clip ball)": Control(
+    "clip ball": Control(
         "ReRo bound (clip ball)",
         "the same, since no activation is further than the clip from zero; tighter",
-        bound=True,
     ),
-    "bound (proved)": Control("proved by the noise", "what clip and noise prove of one message", bound=True),
-    "bound (likeliest)": Control(
-        "likeliest of all", "log2 of how many numbers there are: what the likeliest has", bound=True
-    ),
-    "least exposed 5 %": Control("least exposed 5 %", "the value that 5 % of the victims stay below", bound=True),
-    "most exposed 5 %": Control("most exposed 5 %", "the value that 5 % of the victims exceed", bound=True),
+    "proved": Control("proved by the noise", "what clip and noise prove of one message"),
+    "likeliest": Control("likeliest of all", "log2 of how many numbers there are: what the likeliest has"),
+    "least exposed 5 %": Control("least exposed 5 %", "the value that 5 % of the victims stay below"),
+    "most exposed 5 %": Control("most exposed 5 %", "the value that 5 % of the victims exceed"),
 }
 
 VANTAGES = {
@@ -343,7 +332,7 @@ def measure_order(name: str) -> tuple[int, str]:
 
 
 def control(name: str) -> Control:
-    """How to read the control called `name`; an unknown one is taken as prior, which makes claims harder."""
+    """How to read the control called `name`; an unknown one is its own label."""
     if (floats := _key(name).removeprefix("pca-")).isdecimal():
         return Control(
             f"PCA, {floats} numbers",
@@ -351,7 +340,7 @@ def control(name: str) -> Control:
             "that a linear code as wide as the wire could carry, and no attack",
             article="",
         )
-    return CONTROLS.get(_key(name)) or Control(name, name, prior=True)
+    return CONTROLS.get(_key(name)) or Control(name, name)
 
 
 def control_order(name: str) -> tuple[int, str]:

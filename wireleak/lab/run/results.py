@@ -14,16 +14,19 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wireleak.common.files import write_atomically
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 COLUMNS = (
     *("study", "variant", "seed", "link", "vantage", "attack", "target"),
-    *("measure", "value", "low", "high", "n", "control"),
+    *("measure", "value", "low", "high", "n", "role", "name"),
 )
 Link = Literal["plaintext", "tls"]
+Role = Literal["attack", "baseline", "reader", "bound", "quantile"]
+# Guesses that read the victim's bytes and are not the attack's, besides "pca-<floats>", which reads its input.
+_READERS = frozenset({"ridge", "nearest", "untrained", "in-process"})
 
 
 class ResultsError(ValueError):
@@ -37,10 +40,13 @@ class Record(BaseModel):
 
 
 class Row(Record):
-    """One score of one seed: the attack's own when `control` is empty, else that control's.
+    """One score of one seed.
 
-    `low` and `high` bound `value` (95 %; NaN where there is no interval). `n` counts what was scored. `chance` is what
-    guessing without looking reaches, NaN where that is not known; it stands in the JSON alone.
+    `role` says whose: the attack's own, a baseline's (it ignores the victim's traffic), a reader's (it reads the
+    traffic and is not the attack), a theoretical bound, or a quantile over victims. `name` names the baseline, reader,
+    bound or quantile; it is empty for the attack. `low` and `high` bound `value` (95 %; NaN where there is no
+    interval). `n` counts what was scored. `chance` is the score of a guess made without looking, NaN where it is not
+    known; only the JSON holds it.
     """
 
     study: str
@@ -55,8 +61,14 @@ class Row(Record):
     low: float = math.nan
     high: float = math.nan
     n: int
-    control: str = ""
+    role: Role = "attack"
+    name: str = ""
     chance: float = math.nan
+
+
+def role_of(guess: str) -> Role:
+    """Return the role of a guess beside the attack's; an unknown name is a baseline, which makes claims harder."""
+    return "reader" if guess in _READERS or guess.startswith("pca-") else "baseline"
 
 
 class Call(Record):
@@ -258,6 +270,31 @@ class Results(Record):
     disjoint: Disjoint = Field(default_factory=Disjoint)
     notes: list[str] = Field(default_factory=list)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, content: Any) -> Any:
+        """Translate version 1, whose rows had one column `control` for role and name; refuse a later version."""
+        version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else SCHEMA_VERSION
+        if version == 1:
+            rows = [_from_version_1(row) if isinstance(row, dict) else row for row in content.get("rows", [])]
+            return content | {"schema_version": SCHEMA_VERSION, "rows": rows}
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"schema_version {version} is not {SCHEMA_VERSION}; run the study again with this version")
+        return content
+
+
+def _from_version_1(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in row.items() if key != "control"}
+    control = str(row.get("control", ""))
+    role, name = role_of(control), control
+    if not control:
+        role = "attack"
+    elif control.startswith("bound ("):
+        role, name = "bound", control.removeprefix("bound (").removesuffix(")")
+    elif control.endswith(" exposed 5 %"):
+        role = "quantile"
+    return kept | {"role": role, "name": name}
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -310,15 +347,11 @@ def read_results(folder: Path) -> Results:
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read ({error.strerror}); name a run's folder") from None
     try:
-        results = Results.model_validate_json(text)
+        return Results.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "file"
         raise ResultsError(f"{path}: {field}: {first['msg']}") from None
-    if results.schema_version != SCHEMA_VERSION:
-        found = f"{path}: schema_version: {results.schema_version}"
-        raise ResultsError(f"{found} is not {SCHEMA_VERSION}; run the study again")
-    return results
 
 
 def write_pictures(pictures: Iterable[Pictures], folder: Path) -> Path:

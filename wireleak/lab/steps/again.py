@@ -87,7 +87,7 @@ def attack_again(
             options = dict(_option(text) for text in given.options)
             rows = attack_training(cell, described[attack], target, given.vantage, options, out, launcher)
             console.print(f"guesses: {out / 'guesses.npz'}", soft_wrap=True, highlight=False)
-            console.print(_table((row.control or attack, row) for row in rows))
+            console.print(_table((row.name or attack, row) for row in rows))
             return
         knows, reads = set(described[attack]["threat"]["knows"]), described[attack]["reads"]
         truth = _truth(cell, capture, target, launcher, out)

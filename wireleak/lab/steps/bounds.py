@@ -1,13 +1,13 @@
 """What theory allows an attacker on a noised wire, computed for a finished cell: rows beside the measured attack's.
 
-For a variant whose devices begin with the transform `noise` or `laplace`. Rows carry the measured attack's names;
-their control says which bound they are, and whom it binds:
+For a variant whose devices begin with the transform `noise` or `laplace`. Rows carry the measured attack's
+names; their role is "bound" and their name says which, and whom it binds:
 
-- `bound (unbiased only)`: MSE 1/dFIL; dFIL and eta are beside it, and their quantiles over victims. Learnt decoders are
+- `unbiased only`: MSE 1/dFIL; dFIL and eta are beside it, and their quantiles over victims. Learnt decoders are
   biased and may go below it.
-- `bound (Gaussian inputs)`: MSE by van Trees, for every attacker, if inputs were Gaussian with the mean and covariance
+- `Gaussian inputs`: MSE by van Trees, for every attacker, if inputs were Gaussian with the mean and covariance
   of the attacker's own data. Images are not, so for them it is a guide.
-- `bound (any two inputs)`, `bound (clip ball)`: how often an attacker can name the sent input among m, by
+- `any two inputs`, `clip ball`: how often an attacker can name the sent input among m, by
   reconstruction robustness at kappa = 1/m; for attackers that guess each message by itself. Only with a clip.
 - `wire-epsilon`: what the attack's hits prove of a message's epsilon, beside what the noise proves. Only with a clip.
 """
@@ -36,18 +36,18 @@ from wireleak.common.measures.bounds.reconstruction_robustness import (
 from wireleak.common.measures.scores.score import are_numbered
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.run.results import Row
+from wireleak.lab.run.results import Role, Row
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wireleak.lab.steps.attack import AttackJob
 
-UNBIASED = "bound (unbiased only)"
-VAN_TREES = "bound (Gaussian inputs)"
-TWO_INPUTS = "bound (any two inputs)"
-BALL = "bound (clip ball)"
-PROVED = "bound (proved)"
+UNBIASED = "unbiased only"
+VAN_TREES = "Gaussian inputs"
+TWO_INPUTS = "any two inputs"
+BALL = "clip ball"
+PROVED = "proved"
 QUANTILES = {"least exposed 5 %": 0.05, "most exposed 5 %": 0.95}
 CANDIDATES = "candidates"
 # What may follow the noise: it sends nothing of the input that it did not get from it.
@@ -146,10 +146,16 @@ def companion_rows(cell: Cell, jobs: Sequence[AttackJob]) -> list[Row]:
 @dataclass(frozen=True)
 class _Values:
     measure: str
-    control: str
+    name: str
     value: float
     low: float = math.nan
     high: float = math.nan
+
+    @property
+    def role(self) -> Role:
+        if not self.name:
+            return "attack"
+        return "quantile" if self.name in QUANTILES else "bound"
 
 
 def _success_bounds(noise: Noise, victims: int) -> list[_Values]:
@@ -200,7 +206,7 @@ def _error_bounds(cell: Cell, noise: Noise, victims: npt.NDArray[np.float32]) ->
     for name, each in (("dfil", told.dfil), ("eta", told.eta)):
         mean = mean_score(name, each, np.random.default_rng(cell.seed))
         values.append(_Values(name, UNBIASED, mean.value, mean.low, mean.high))
-        values += [_Values(name, control, float(np.quantile(each, share))) for control, share in QUANTILES.items()]
+        values += [_Values(name, each_of, float(np.quantile(each, share))) for each_of, share in QUANTILES.items()]
     if victims[0].size <= _LARGEST_PRIOR and cell.variant.queries == "surrogate":
         with np.load(cell.surrogate, allow_pickle=False) as granted:
             own = granted["x"][~granted["augmented"].astype(bool)]
@@ -242,5 +248,6 @@ def _row(job: AttackJob, one: _Values, victims: int) -> Row:
         low=one.low,
         high=one.high,
         n=victims,
-        control=one.control,
+        role=one.role,
+        name=one.name,
     )

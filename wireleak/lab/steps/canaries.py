@@ -18,7 +18,7 @@ from wireleak.lab.run.cell import Cell
 from wireleak.lab.study.schema import Study, StudyError, Variant
 
 CANARY = "canary"
-UNPLANTED, MOST = "unplanted", "bound (likeliest)"
+UNPLANTED, MOST = "unplanted", "likeliest"
 # Of a secret that the model never saw, whose rank is anywhere: the mean of -log2 U for U uniform on (0, 1).
 CHANCE = 1 / math.log(2)
 _UNPLANTED = 200
@@ -76,8 +76,8 @@ def exposure_scores(cell: Cell, perplexities: npt.NDArray[np.float32]) -> Iterat
 
     Yields
     ------
-    target, control : str
-        "canary-<times>"; control is "" for the planted numbers.
+    target, name : str
+        "canary-<times>"; name is "" for the planted numbers, `UNPLANTED` or `MOST`, a bound.
     score : Score
         "exposure" by exact rank among all numbers, and "exposure-extrapolated" by a skew-normal.
     """
@@ -89,10 +89,10 @@ def exposure_scores(cell: Cell, perplexities: npt.NDArray[np.float32]) -> Iterat
     measured = exposures_among(found, canaries | {f"{number:0{width}d}": 0 for number in never.tolist()}, rng)
     for times in sorted(set(canaries.values())):
         target = f"{CANARY}-{times}"
-        for control, count in (("", times), (UNPLANTED, 0)):
+        for name, count in (("", times), (UNPLANTED, 0)):
             group = [one for one in measured if one.times == count]
             for score in _scores(group, cell.seed):
-                yield target, control, score
+                yield target, name, score
         yield target, MOST, Score("exposure", math.log2(len(found)), math.nan, math.nan, len(found))
 
 

@@ -27,7 +27,7 @@ from wireleak.common.measures.statistics.bootstrap import combine_seeds
 from wireleak.common.models import build
 from wireleak.lab.data.overlap import find_overlap
 from wireleak.lab.run import truth
-from wireleak.lab.run.results import Grant, Pictures, Row
+from wireleak.lab.run.results import Grant, Pictures, Row, role_of
 from wireleak.lab.steps import canaries
 from wireleak.lab.steps.attack import AttackJob
 
@@ -96,7 +96,7 @@ def _score_updates(job: AttackJob, guesses: Arrays) -> list[Row]:
         return _score(job, job.target, guesses, truth.secrets(cell), secret_scores)
     if job.target == truth.CANARY:
         found = canaries.exposure_scores(cell, guesses[job.use.name])
-        return [_row(job, target, control or job.use.name, score) for target, control, score in found]
+        return [_row(job, target, name or job.use.name, score) for target, name, score in found]
     if job.target == "input":
         inputs, unit = truth.unit_inputs(cell, vantage)
         matched = {name: _matched(guess, inputs, unit) for name, guess in guesses.items()}
@@ -228,6 +228,7 @@ def pictures_of(job: AttackJob) -> Pictures:
 
 
 def _row(job: AttackJob, target: str, guess: str, score: Score) -> Row:
+    own, bound = guess == job.use.name, guess == canaries.MOST
     return Row(
         study=job.cell.study.name,
         variant=job.cell.variant.name,
@@ -242,5 +243,6 @@ def _row(job: AttackJob, target: str, guess: str, score: Score) -> Row:
         high=score.high,
         n=score.n,
         chance=math.nan if score.chance is None else score.chance,
-        control="" if guess == job.use.name else guess,
+        role="attack" if own else "bound" if bound else role_of(guess),
+        name="" if own else guess,
     )

@@ -40,7 +40,7 @@ def rows(seeds: tuple[int, ...]) -> list[r.Row]:
                 measure: str,
                 value: float,
                 half: float,
-                control: str = "",
+                row: str = "",
                 chance: float = math.nan,
             ) -> None:
                 value += float(rng.normal(0, half / 6))  # noqa: B023
@@ -55,7 +55,8 @@ def rows(seeds: tuple[int, ...]) -> list[r.Row]:
                         low=value - half,
                         high=value + half,
                         n=VICTIMS,
-                        control=control,
+                        role=r.role_of(row) if row else "attack",
+                        name=row,
                         chance=chance,
                     )
                 )
@@ -69,17 +70,17 @@ def rows(seeds: tuple[int, ...]) -> list[r.Row]:
                     "untrained": (mse * 1.2, reid * 0.9),
                     "in-process": (mse, reid),
                 }
-            for control, (error, identity) in levels.items():
-                add("inversion", "input", "mse", error, 0.0012 if error > 0.01 else 0.0003, control)
-                add("inversion", "input", "psnr", -10 * math.log10(error), 0.2, control)
-                add("inversion", "input", "ssim", max(0.12, 1 - 18 * error), 0.01, control)
+            for row, (error, identity) in levels.items():
+                add("inversion", "input", "mse", error, 0.0012 if error > 0.01 else 0.0003, row)
+                add("inversion", "input", "psnr", -10 * math.log10(error), 0.2, row)
+                add("inversion", "input", "ssim", max(0.12, 1 - 18 * error), 0.01, row)
                 add(
                     "inversion",
                     "input",
                     "reid",
                     identity,
                     0.001 if identity in (0.002, 0.996) else 0.02,
-                    control,
+                    row,
                     1 / VICTIMS,
                 )
             for target, auc in zip(TARGETS, aucs, strict=True):
@@ -89,16 +90,16 @@ def rows(seeds: tuple[int, ...]) -> list[r.Row]:
                     "conditional-majority": 0.56 if target == "digit" and noise else 0.5,
                     "permuted": 0.5,
                 }
-                for control, value in levels2.items():
-                    half = 0.0 if value == 0.5 and control == "majority" else 0.025
-                    add("attributes", target, "auc", value, half, control, 0.5)
+                for row, value in levels2.items():
+                    half = 0.0 if value == 0.5 and row == "majority" else 0.025
+                    add("attributes", target, "auc", value, half, row, 0.5)
                     add(
                         "attributes",
                         target,
                         "balanced_accuracy",
                         value - 0.05,
                         half,
-                        control,
+                        row,
                         1 / (10 if target == "digit" else 2),
                     )
     return made

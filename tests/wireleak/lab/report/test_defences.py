@@ -31,7 +31,11 @@ def run(folder, *, target="slant", seeds=(0, 1, 2), held_out=(0.3, 0.4)):
             row = {"study": "s", "variant": name, "seed": seed, "link": "plaintext", "vantage": "gateway", "n": 100}
             for attack, value, loss in zip(("small", "large"), aucs[seed], held_out, strict=True):
                 rows.append(r.Row(**row, attack=attack, target=target, measure="auc", value=value))
-                rows.append(r.Row(**row, attack=attack, target=target, measure="auc", value=0.5, control="permuted"))
+                rows.append(
+                    r.Row(
+                        **row, attack=attack, target=target, measure="auc", value=0.5, role="baseline", name="permuted"
+                    )
+                )
                 out = folder / f"{name}-seed{seed}" / "adversary" / f"{attack}-{target}"
                 out.mkdir(parents=True)
                 (out / "meta.json").write_text(json.dumps({"fit": {"held_out_loss": loss}}))
@@ -64,8 +68,8 @@ def test_of_texts_the_error_is_the_words_that_were_not_found(tmp_path):
     """The share of the commonest words' error that is removed, as of pictures of the mean image's."""
     made = run(tmp_path, target="input")
     for row in made.rows:
-        row.measure, row.control = "words-found", row.control and "commonest"
-        row.value = 0.25 if row.control else row.value
+        row.measure, row.name = "words-found", row.name and "commonest"
+        row.value = 0.25 if row.name else row.value
     (found,) = compare_defences(made, tmp_path)
     bare = found.baseline.leak.value
     assert bare == pytest.approx(sum(1 - (1 - value) / 0.75 for value in (0.90, 0.91, 0.92)) / 3)

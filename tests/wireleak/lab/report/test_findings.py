@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wireleak.lab.report.boards import boards
 from wireleak.lab.report.findings import Finding, finding, findings, titles
-from wireleak.lab.run.results import Row
+from wireleak.lab.run.results import Row, role_of
 
 Interval = tuple[float, float, float]
 CHANCE = {"reid": 0.002, "auc": 0.5, "mse": math.nan, "words": math.nan, "words-found": math.nan}
@@ -22,10 +22,11 @@ def rows(measure: str, levels: dict[str, Interval], link: str = "plaintext") -> 
     return [
         Row(
             **{"study": "s", "variant": "cut1", "seed": 0, "link": link, "vantage": "link", "attack": "a"},
-            **{"target": target, "measure": measure, "n": 500, "control": control, "chance": CHANCE[measure]},
+            **{"target": target, "measure": measure, "n": 500, "name": name, "chance": CHANCE[measure]},
+            role=role_of(name) if name else "attack",
             **{"low": low, "value": value, "high": high},
         )
-        for control, (low, value, high) in levels.items()
+        for name, (low, value, high) in levels.items()
     ]
 
 
@@ -111,7 +112,7 @@ def test_no_yardstick_no_claim() -> None:
     assert found.outcome == "none" and "no control beside it" in found.text
 
 
-def test_an_unknown_control_counts_as_prior() -> None:
+def test_an_unknown_name_counts_as_a_baseline() -> None:
     levels = {"": (0.70, 0.75, 0.80), "made-up-by-a-user": (0.7, 0.75, 0.8)}
     assert judge(rows("auc", levels)).outcome == "none"
 
@@ -151,7 +152,7 @@ def test_negative_results_under_tls_are_told_once_with_their_numbers() -> None:
 def test_a_leak_under_tls_is_not_hidden() -> None:
     made = synthetic.results()
     for row in made.rows:
-        if row.link == "tls" and row.target == "slant" and not row.control and row.measure == "auc":
+        if row.link == "tls" and row.target == "slant" and row.role == "attack" and row.measure == "auc":
             row.value, row.low, row.high = 0.9, 0.88, 0.92
     found = findings(made)
     assert [one.where for one in found if one.outcome == "leak" and "TLS" in one.where] == [

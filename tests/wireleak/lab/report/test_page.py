@@ -80,9 +80,19 @@ def test_every_row_appears_with_its_numbers(html: str, run: Path) -> None:
     shown = set(cells)
     for row in rows:
         numbers = (f"{row.value:.6g}", f"{row.low:.6g}", f"{row.high:.6g}", str(row.n))
-        names = (row.variant, str(row.seed), row.link, row.vantage, row.attack, row.target, row.measure, row.control)
+        names = (
+            row.variant,
+            str(row.seed),
+            row.link,
+            row.vantage,
+            row.attack,
+            row.target,
+            row.measure,
+            row.role,
+            row.name,
+        )
         assert names + numbers in shown
-    assert len(rows) == 3 * 140 == len([one for one in cells if len(one) == 12])
+    assert len(rows) == 3 * 140 == len([one for one in cells if len(one) == 13])
 
 
 def test_every_score_and_every_control_stands_in_a_chart(html: str) -> None:
@@ -123,7 +133,7 @@ def test_names_from_a_capture_cannot_become_markup() -> None:
     made.wires[0].calls[0].method = evil
     made.wires[0].notes = [evil]
     made.wires[0].kinds[0].kind = made.wires[0].endpoints[0] = made.notes[0] = made.description = evil
-    made.rows[0].control = made.rows[0].target = made.rows[0].variant = evil
+    made.rows[0].name = made.rows[0].target = made.rows[0].variant = evil
     made.grants[0].note = evil
     x = np.zeros((2, 1, 4, 4), np.float32)
     pictures = [r.Pictures("cut1", "plaintext", 0, "inversion", x, {evil: x, "control:" + evil: x})]

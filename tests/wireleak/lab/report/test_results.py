@@ -15,7 +15,7 @@ from scipy import stats
 from wireleak.lab.report.boards import summarise
 from wireleak.lab.run import results as r
 
-COLUMNS = "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,control"
+COLUMNS = "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,role,name"
 
 
 def a_row(**changes: object) -> r.Row:
@@ -62,6 +62,29 @@ def test_unreadable_results_are_one_line_that_names_the_field(tmp_path: Path, co
     with pytest.raises(ValueError, match=said) as caught:
         r.read_results(tmp_path)
     assert "\n" not in str(caught.value) and "results.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("control", "role", "name"),
+    [
+        ("", "attack", ""),
+        ("mean", "baseline", "mean"),
+        ("made-up-by-a-user", "baseline", "made-up-by-a-user"),
+        ("ridge", "reader", "ridge"),
+        ("pca-32", "reader", "pca-32"),
+        ("bound (unbiased only)", "bound", "unbiased only"),
+        ("bound (likeliest)", "bound", "likeliest"),
+        ("most exposed 5 %", "quantile", "most exposed 5 %"),
+    ],
+)
+def test_results_of_version_1_are_read(tmp_path: Path, control: str, role: str, name: str) -> None:
+    """Version 1 had one column "control" for role and name."""
+    old = {key: value for key, value in a_row().model_dump(mode="json").items() if key not in ("role", "name")}
+    content = {"schema_version": 1, "study": "s", "created": "c", "command": "x", "rows": [old | {"control": control}]}
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    read = r.read_results(tmp_path)
+    np.testing.assert_equal(read.rows[0].model_dump(), a_row(role=role, name=name).model_dump())
+    assert read.schema_version == r.SCHEMA_VERSION
 
 
 def test_pictures_survive(tmp_path: Path) -> None:
@@ -124,7 +147,7 @@ def test_intervals_are_clipped_to_what_the_measure_can_be() -> None:
 
 
 def test_only_seeds_are_averaged() -> None:
-    keys = ("study", "variant", "vantage", "attack", "target", "measure", "control")
+    keys = ("study", "variant", "vantage", "attack", "target", "measure", "name")
     rows = [a_row(), a_row(seed=1), a_row(link="tls"), *(a_row(**{key: "other"}) for key in keys)]
     assert [score.seeds for score in summarise(rows)] == [2, *[1] * 8]
 

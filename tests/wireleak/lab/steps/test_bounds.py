@@ -120,7 +120,7 @@ class Finished:
 
 
 def value(rows, attack, measure, name):
-    (found,) = [row.value for row in rows if (row.attack, row.measure, row.control) == (attack, measure, name)]
+    (found,) = [row.value for row in rows if (row.attack, row.measure, row.name) == (attack, measure, name)]
     return found
 
 
@@ -224,7 +224,7 @@ def test_what_no_bound_covers_has_none(tmp_path):
 
 def test_noise_that_is_not_the_attackers_data_makes_no_prior(tmp_path):
     rows = Finished(tmp_path, 1.0, queries="noise").rows()
-    assert any(row.control == UNBIASED for row in rows) and not any(row.control == VAN_TREES for row in rows)
+    assert any(row.name == UNBIASED for row in rows) and not any(row.name == VAN_TREES for row in rows)
 
 
 def test_wide_encoder_of_pictures(tmp_path):
@@ -262,7 +262,8 @@ def printed(tmp_path):
             low=v * 0.9,
             high=v * 1.1,
             n=9,
-            control=c,
+            role="baseline" if c else "attack",
+            name=c,
         )
         for v, c in ((0.9, ""), (1.5, "mean"))
     ]
@@ -275,7 +276,7 @@ def printed(tmp_path):
 
 def test_the_vocabulary_says_unbiased_only():
     words = control(UNBIASED)
-    assert "unbiased only" in words.label and "unbiased only" in words.meaning and words.bound and not words.prior
+    assert "unbiased only" in words.label and "unbiased only" in words.meaning
     speaks = [c for c in CONTROLS.values() if "1/dFIL" in c.label + c.meaning]
     speaks += [m for m in MEASURES.values() if "1/dFIL" in m.label + m.meaning]
     assert speaks == [words]
@@ -287,7 +288,7 @@ def test_csv_and_json_say_unbiased_only_in_the_rows_that_hold_it(printed):
     lines = [line for line in (folder / "results.csv").read_text().splitlines() if repr(bound) in line]
     assert lines and all("unbiased only" in line for line in lines)
     held = [row for row in json.loads((folder / "results.json").read_text())["rows"] if row["value"] == bound]
-    assert held and all("unbiased only" in row["control"] for row in held)
+    assert held and all("unbiased only" in row["name"] for row in held) and all(row["role"] == "bound" for row in held)
 
 
 def test_the_report_says_unbiased_only_wherever_the_number_stands(printed):

@@ -94,7 +94,7 @@ def test_scores_are_ranks_and_those_never_planted_have_a_bit_and_a_half(tmp_path
     numbers = drawn(cell, tmp_path)
     found = np.random.default_rng(0).normal(40, 4, (1000, 1)).astype(np.float32)
     found[numbers[2]] = 1.0
-    scored = {(target, control, one.measure): one for target, control, one in canaries.exposure_scores(cell, found)}
+    scored = {(target, name, one.measure): one for target, name, one in canaries.exposure_scores(cell, found)}
     assert {target for target, _, _ in scored} == {"canary-1", "canary-8"}
     assert scored["canary-8", "", "exposure"].value == pytest.approx(math.log2(1000))
     assert scored["canary-8", canaries.MOST, "exposure"].value == pytest.approx(math.log2(1000))
@@ -112,7 +112,7 @@ def test_scores_are_ranks_and_those_never_planted_have_a_bit_and_a_half(tmp_path
 
 def test_where_nothing_was_seen_nothing_is_exposed(tmp_path):
     scores = canaries.exposure_scores(cell_of(tmp_path), np.zeros((1000, 1), np.float32))
-    assert {one.value for _, control, one in scores if control != canaries.MOST} == {0.0}
+    assert {one.value for _, name, one in scores if name != canaries.MOST} == {0.0}
 
 
 def test_an_attack_where_nobody_plants_is_refused(tmp_path):
@@ -125,11 +125,14 @@ def test_an_attack_where_nobody_plants_is_refused(tmp_path):
     canaries.check(study)
 
 
-def row(target, value, half, control="", seed=0):
+ROLES = {"": "attack", canaries.UNPLANTED: "baseline", canaries.MOST: "bound"}
+
+
+def row(target, value, half, name="", seed=0):
     return Row(
         study="canary", variant="four", seed=seed, link="plaintext", vantage="release", attack="secret-sharer",
-        target=target, measure="exposure", value=value, low=value - half, high=value + half, n=2, control=control,
-        chance=math.nan if control == canaries.MOST else canaries.CHANCE,
+        target=target, measure="exposure", value=value, low=value - half, high=value + half, n=2,
+        role=ROLES[name], name=name, chance=math.nan if name == canaries.MOST else canaries.CHANCE,
     )  # fmt: skip
 
 
@@ -154,7 +157,7 @@ def test_the_finding_says_how_many_bits_of_how_many(board_rows):
 
 
 def test_one_number_with_one_seed_is_no_claim_either_way(board_rows):
-    rows = [one if one.control else one.model_copy(update={"low": math.nan, "high": math.nan}) for one in board_rows]
+    rows = [one if one.name else one.model_copy(update={"low": math.nan, "high": math.nan}) for one in board_rows]
     _, often = (finding(board, "four clients") for board in boards(rows))
     assert often.outcome == "none" and "no better" not in often.text
     assert often.text.startswith("Shows nothing yet of numbers planted 16 times: Exposure 12.1, of 13.3 bits at most;")
@@ -190,8 +193,7 @@ def test_exposures_on_the_wire_are_those_of_the_server_s_own_model(tmp_path):
         (seen,) = [
             one.value
             for one in rows
-            if (one.attack, one.target, one.measure, one.control)
-            == ("secret-sharer", f"canary-{times}", "exposure", "")
+            if (one.attack, one.target, one.measure, one.name) == ("secret-sharer", f"canary-{times}", "exposure", "")
         ]
         assert seen == pytest.approx(np.mean([one.exposure for one in own if one.times == times]), abs=0.1)
     assert {one.vantage for one in rows} == {"release", "link"}

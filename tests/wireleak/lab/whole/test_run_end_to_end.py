@@ -44,7 +44,7 @@ def test_the_run_leaves_results_report_and_no_process(tiny_run):
     }
     assert "what the wire gave away" in printed and str(run / "report.html") in printed
     header = (run / "results.csv").read_text().splitlines()[0]
-    assert header == "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,control"
+    assert header == "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,role,name"
     assert leftovers(folder) == []
 
 
@@ -52,10 +52,10 @@ def test_the_eavesdropper_rebuilds_plaintext_and_nothing_under_tls(tiny_run):
     _, run, _ = tiny_run
     own = {"target": "input", "attack": "inversion", "measure": "mse"}
     (wide,), (mean,) = (
-        scores(run, variant="wide", control="", **own),
-        scores(run, variant="wide", control="mean", **own),
+        scores(run, variant="wide", name="", **own),
+        scores(run, variant="wide", name="mean", **own),
     )
-    (sealed,), (prior,) = (scores(run, variant="sealed", control=name, **own) for name in ("", "mean"))
+    (sealed,), (prior,) = (scores(run, variant="sealed", name=name, **own) for name in ("", "mean"))
     assert wide < mean / 3
     assert sealed == prior
 
@@ -65,9 +65,7 @@ def test_what_was_captured_equals_what_the_parties_held_bit_for_bit(tiny_run):
     _, run, _ = tiny_run
     meta = json.loads((run / "wide-seed0/adversary/inversion-input/meta.json").read_text())
     assert any("equal the captured ones bit for bit" in note for note in meta["notes"])
-    own, handed = (
-        scores(run, variant="wide", target="input", measure="mse", control=control) for control in ("", "in-process")
-    )
+    own, handed = (scores(run, variant="wide", target="input", measure="mse", name=name) for name in ("", "in-process"))
     assert own == handed
 
 

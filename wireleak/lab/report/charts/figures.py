@@ -17,7 +17,7 @@ import numpy.typing as npt
 from markupsafe import Markup, escape
 
 from wireleak.lab.report.boards import Board, Score
-from wireleak.lab.report.vocabulary import control, duration, measure, size
+from wireleak.lab.report.vocabulary import duration, measure, size
 from wireleak.lab.run.results import Burst
 
 # Okabe and Ito's palette, told apart by readers with any colour vision; shapes say the same again.
@@ -43,7 +43,7 @@ def scale_of(boards: Sequence[Board], name: str) -> Scale:
     """One axis for a measure over all boards, so that variants compare by eye; it holds every interval and chance."""
     every = [one for board in boards for one in board.scores if one.measure == name]
     # A bound may lie orders of magnitude away: it is drawn at the axis's end then.
-    scores = [one for one in every if not control(one.control).bound] or every
+    scores = [one for one in every if one.role not in ("bound", "quantile")] or every
     ends = [end for one in scores for end in (one.value, one.low, one.high, one.chance) if end is not None]
     finite = [end for end in ends if math.isfinite(end)]
     low, high = min([*finite, 0.0]), max([*finite, 0.0])
@@ -57,8 +57,7 @@ def scale_of(boards: Sequence[Board], name: str) -> Scale:
 def dot_and_whisker(score: Score, scale: Scale) -> Markup:
     """A score on its axis: dot the attack, square other attackers, ring prior knowledge, bar a bound."""
     middle, x = _DOT_HEIGHT / 2, scale.percent(score.value)
-    known = control(score.control)
-    colour = ATTACK if not score.control else PRIOR if known.prior else BOUND if known.bound else OTHER
+    colour = {"attack": ATTACK, "baseline": PRIOR, "reader": OTHER}.get(score.role, BOUND)
     parts = [f'<line x1="0" x2="100%" y1="{middle}" y2="{middle}" stroke="#ddd"/>']
     if score.chance is not None:
         at = scale.percent(score.chance)
@@ -75,11 +74,11 @@ def dot_and_whisker(score: Score, scale: Scale) -> Markup:
 
 
 def _mark(score: Score, x: float, y: float, colour: str) -> str:
-    if not score.control:
+    if score.role == "attack":
         return f'<circle cx="{x:.2f}%" cy="{y}" r="5.5" fill="{colour}"/>'
-    if control(score.control).prior:
+    if score.role == "baseline":
         return f'<circle cx="{x:.2f}%" cy="{y}" r="4" fill="#fff" stroke="{colour}" stroke-width="2"/>'
-    if control(score.control).bound:
+    if score.role in ("bound", "quantile"):
         return f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y - 7}" y2="{y + 7}" stroke="{colour}" stroke-width="4"/>'
     return f'<rect x="{x:.2f}%" y="{y - 4}" width="8" height="8" transform="translate(-4 0)" fill="{colour}"/>'
 
