@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,3 +29,24 @@ def shared_data():
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Function (registry, source, **entry points): an installed package `outside` adds to that registry."""
+
+    def install(registry, source, **points):
+        registry.all()  # ours, before the patches below, so that they outlast them
+        (tmp_path / "outside.py").write_text(source)
+        info = tmp_path / "outside-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+        lines = [f"[{registry.group}]", *(f"{name} = {target}" for name, target in points.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "outside", raising=False)
+        monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+        monkeypatch.setattr(registry, "_broken", {})
+        monkeypatch.setattr(registry, "_loaded", False)
+
+    return install

@@ -1,45 +1,24 @@
-"""Measures by name: ours, and those that other packages offer as entry points `wireleak.common.measures`."""
+"""Measures by name: ours, and those that other packages offer as entry points `wireleak.measures`."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.score import Floats, Kind, Measure, Score, are_numbered, registered
-
-ENTRY_POINTS = "wireleak.measures"
-_BUILT_IN = (
-    "wireleak.common.measures.scores.accuracy",
-    "wireleak.common.measures.scores.auc",
-    "wireleak.common.measures.scores.balanced_accuracy",
-    "wireleak.common.measures.scores.hidden_data",
-    "wireleak.common.measures.scores.mse",
-    "wireleak.common.measures.scores.psnr",
-    "wireleak.common.measures.scores.reid",
-    "wireleak.common.measures.scores.ssim",
-    "wireleak.common.measures.scores.tpr_at_fpr",
-    "wireleak.common.measures.scores.words",
-    "wireleak.common.measures.scores.words_found",
-)
+from wireleak.common.measures.scores.score import MEASURES, Floats, Kind, Measure, Score, are_numbered
 
 
 def names(applies_to: Kind | None = None) -> list[str]:
     """Names of the registered measures, all or of one kind."""
-    return sorted(k for k, m in _measures().items() if applies_to in (None, m.applies_to))
+    return [name for name, one in MEASURES.all().items() if applies_to in (None, one.applies_to)]
 
 
 def get(name: str) -> Measure:
-    """The measure called `name`; ValueError lists them where there is none."""
-    measures = _measures()
-    if name not in measures:
-        raise ValueError(f"measure: no measure called {name!r}; choose one of {', '.join(sorted(measures))}")
-    return measures[name]
+    """Return the measure called `name`; ValueError lists them where there is none."""
+    return MEASURES.get(name)
 
 
 def score_reconstruction(
@@ -85,16 +64,3 @@ def _chosen(kind: Kind, only: Sequence[str] | None) -> list[Measure]:
         if measure.applies_to != kind:
             raise ValueError(f"measure: {measure.name} is one of {measure.applies_to}, not of {kind}")
     return chosen
-
-
-def _measures() -> dict[str, Measure]:
-    for module in _BUILT_IN:
-        import_module(module)
-    _load_plugins()
-    return registered()
-
-
-@cache
-def _load_plugins() -> None:
-    for point in entry_points(group=ENTRY_POINTS):
-        point.load()

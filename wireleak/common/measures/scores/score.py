@@ -9,6 +9,8 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.registry import Registry
+
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 Kind = Literal["reconstruction", "text", "attribute", "member", "secret"]
@@ -76,20 +78,19 @@ class Measure(Protocol):
         ...
 
 
-_MEASURES: dict[str, Measure] = {}
 _Made = TypeVar("_Made", bound=Callable[[], Measure])
 
 
 def register(measure: _Made) -> _Made:
     """Register a measure's class, made with its default options, under its name."""
     made = measure()
-    _MEASURES[made.name] = made
+    MEASURES.add(made.name, made, measure)
     return measure
 
 
-def registered() -> dict[str, Measure]:
-    """Measures registered so far, by name."""
-    return _MEASURES
+MEASURES: Registry[Measure] = Registry(
+    "measure", "wireleak.measures", "wireleak.common.measures.scores", adopt=register
+)
 
 
 def are_numbered(inputs: npt.NDArray[np.generic]) -> bool:

@@ -12,8 +12,8 @@ from scipy.stats import bootstrap
 from scipy.stats import t as student
 
 from wireleak.common import measures
-from wireleak.common.measures.scores import registry
 from wireleak.common.measures.scores.reid import Reidentification
+from wireleak.common.measures.scores.score import MEASURES
 
 
 def rng():
@@ -253,23 +253,20 @@ def test_guesses_that_cannot_be_scored():
         one(probabilities, labels + 1, "auc")
 
 
-def test_a_measure_of_another_package_is_found_through_its_entry_point(monkeypatch):
-    class Worst:
-        name, applies_to, higher_leaks, smallest_image = "worst", "reconstruction", False, 0
+WORST = '''
+from wireleak.common.measures import Score
 
-        def __call__(self, guess, truth, rng):
-            return measures.Score("worst", float(((guess - truth) ** 2).max()), 0, 1, len(guess))
+class Worst:
+    """Report the largest squared error."""
 
-    class Point:
-        def load(self):
-            return measures.register(Worst)
+    name, applies_to, higher_leaks, smallest_image = "worst", "reconstruction", False, 0
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] if group == "wireleak.measures" else [])
-    registry._load_plugins.cache_clear()
-    try:
-        assert isinstance(measures.get("worst"), measures.Measure)
-        assert "worst" in [s.measure for s in measures.score_reconstruction(*images(), rng())]
-    finally:
-        registry.registered().pop("worst", None)
-        monkeypatch.undo()
-        registry._load_plugins.cache_clear()
+    def __call__(self, guess, truth, rng):
+        return Score("worst", float(((guess - truth) ** 2).max()), 0, 1, len(guess))
+'''
+
+
+def test_a_measure_of_another_package_is_found_through_its_entry_point(installed):
+    installed(MEASURES, WORST, worst="outside:Worst")
+    assert isinstance(measures.get("worst"), measures.Measure)
+    assert "worst" in [s.measure for s in measures.score_reconstruction(*images(), rng())]

@@ -1,0 +1,179 @@
+"""Plug-ins by name: ours are discovered in their packages, those of installed packages through entry points."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
+OURS = "wireleak"
+_OUR_PACKAGES = {"adversary", "client", "server", "wireleak"}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A plug-in as `wireleak plugins` lists it.
+
+    Parameters
+    ----------
+    name : str
+        Registry name; of a plug-in that cannot be loaded, its entry point's.
+    summary : str
+        First line of its docstring.
+    source : str
+        "wireleak", or the package that adds it.
+    error : str, optional
+        Why it cannot be loaded.
+    """
+
+    name: str
+    summary: str
+    source: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class _Plugin(Generic[Item]):
+    item: Item
+    code: Any
+    source: str
+
+
+class Registry(Generic[Item]):
+    """All plug-ins of one kind. Nothing is imported before the first question.
+
+    An entry point is called as its plug-in, and names the class, function or module that registers it.
+
+    Parameters
+    ----------
+    kind : str
+        One plug-in, in messages: "attack".
+    group : str
+        Group of entry points: "wireleak.attacks".
+    *packages : str
+        Packages of ours of which every module is imported, and modules.
+    error : type of Exception
+        Raised for a name that is unknown, taken or cannot be loaded.
+    adopt : callable, optional
+        The kind's class decorator, for entry points that name a class which does not register itself.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        *packages: str,
+        error: type[Exception] = ValueError,
+        adopt: Callable[[Any], object] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.group = group
+        self._packages = packages
+        self._error = error
+        self._adopt = adopt
+        self._plugins: dict[str, _Plugin[Item]] = {}
+        self._broken: dict[str, Listed] = {}
+        self._loaded = False
+        self._loading: str | None = None
+
+    def add(self, name: str, item: Item, code: Any) -> None:
+        """Register `item`, which the class or function `code` defines.
+
+        Raises
+        ------
+        Exception
+            Of the registry's type: other code has that name.
+        """
+        other = self._plugins.get(name)
+        if other is not None and _place(other.code) != _place(code):
+            by = f"by {other.code.__module__} and {code.__module__}"
+            raise self._error(f"{self.kind}: {name!r} is registered twice, {by}; rename one")
+        package = str(code.__module__).partition(".")[0]
+        self._plugins[name] = _Plugin(item, code, self._loading or (OURS if package in _OUR_PACKAGES else package))
+
+    def all(self) -> dict[str, Item]:
+        """Return every plug-in that can be loaded, in order of name."""
+        self._load()
+        return {name: self._plugins[name].item for name in sorted(self._plugins)}
+
+    def get(self, name: str, field: str | None = None) -> Item:
+        """Return the plug-in called `name`.
+
+        Raises
+        ------
+        Exception
+            Of the registry's type: one line that begins with `field`, by default the kind. There is no such plug-in,
+            or it cannot be loaded.
+        """
+        self._load()
+        if name in self._plugins:
+            return self._plugins[name].item
+        place = field or self.kind
+        if broken := self._broken.get(name):
+            raise self._error(f"{place}: {self.kind} {name!r} of {broken.source} cannot be loaded: {broken.error}")
+        raise self._error(f"{place}: {unknown(self.kind, name, self._plugins)}")
+
+    def listed(self) -> list[Listed]:
+        """List all plug-ins in order of name, also those that cannot be loaded."""
+        self._load()
+        good = [Listed(name, summary(plugin.code), plugin.source) for name, plugin in self._plugins.items()]
+        return sorted([*good, *self._broken.values()], key=lambda one: (one.name, one.error or ""))
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        for package in self._packages:
+            _import_all(package)
+        for point in entry_points(group=self.group):
+            source = point.dist.name if point.dist else point.module
+            self._loading = source
+            try:
+                self._load_point(point)
+            except Exception as error:  # other people's code may raise anything, and costs itself only
+                reason = " ".join(f"{point.value}: {type(error).__name__}: {error}".split())
+                self._broken[point.name] = Listed(point.name, "", source, reason)
+            finally:
+                self._loading = None
+        self._loaded = True
+
+    def _load_point(self, point: EntryPoint) -> None:
+        loaded = point.load()
+        if self._adopt is not None and isinstance(loaded, type):
+            self._adopt(loaded)
+        if point.name not in self._plugins:
+            raise LookupError(f"it registers no {self.kind} called {point.name!r}")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that nothing is called `name`, with the nearest known names and all of them."""
+    names = sorted(known)
+    choice = f"hoose one of {', '.join(names) or 'none'}"
+    near = [repr(one) for one in get_close_matches(name.lower(), names)]
+    hint = f"did you mean {' or '.join(near)}? C" if near else "c"
+    return f"no {kind} called {name!r}; {hint}{choice}"
+
+
+def summary(code: Any) -> str:
+    """Return the first line of a docstring."""
+    return (inspect.getdoc(code) or "").partition("\n")[0]
+
+
+def listing(registries: Mapping[str, Registry[Any]]) -> dict[str, list[dict[str, str | None]]]:
+    """List the plug-ins of several kinds, for JSON."""
+    return {kind: [vars(one) for one in registry.listed()] for kind, registry in registries.items()}
+
+
+def _place(code: Any) -> tuple[str, str]:
+    return code.__module__, code.__qualname__
+
+
+def _import_all(name: str) -> None:
+    module = import_module(name)
+    for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
+        _import_all(found.name)
