@@ -53,8 +53,8 @@ def audit(
     """Find where your own network can be cut, serve and attack each cut, and say which leaks least."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
-        from wireleak.lab.audit.audit import Request, numbers, words
         from wireleak.lab.audit.audit import audit as run_audit
+        from wireleak.lab.audit.subject import Request, numbers, words
 
         chosen = None if attributes is None else words(attributes)
         places = None if cuts is None else numbers(cuts)
@@ -82,9 +82,9 @@ def defend(
     """Try defences on your own network and say which lowers the leak most for at most that loss of accuracy."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
-        from wireleak.lab.audit.audit import Request, words
         from wireleak.lab.audit.defend import defend as run_defend
         from wireleak.lab.audit.defend import percent
+        from wireleak.lab.audit.subject import Request, words
 
         chosen = None if attributes is None else words(attributes)
         cuts = None if cut is None else (cut,)

@@ -17,13 +17,14 @@ from flwr.app import Array, ArrayRecord
 from server.updates import with_dtypes_of
 from wireleak.common.models import load_arrays
 from wireleak.common.models.training import Training
-from wireleak.lab.audit.audit import Request, Subject, examine, numbers, study_toml
+from wireleak.lab.audit.audit import study_toml
+from wireleak.lab.audit.chart import leakage_chart
 from wireleak.lab.audit.cost import Cost
 from wireleak.lab.audit.readings import WordsRead, words_read
-from wireleak.lab.audit.report import AttributeLeak, CutRow, Reconstruction, count, verdict
+from wireleak.lab.audit.rows import AttributeLeak, CutRow, Reconstruction, count, verdict
+from wireleak.lab.audit.subject import Request, Subject, examine, numbers
 from wireleak.lab.data import DataError
 from wireleak.lab.report.boards import Score
-from wireleak.lab.report.charts.audit_chart import leakage_chart
 from wireleak.lab.study.schema import Study, StudyError
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from wireleak.cli import app
-from wireleak.lab.audit.audit import Request, examine
 from wireleak.lab.audit.defend import Scale, percent, settings, study_toml, verdict
+from wireleak.lab.audit.subject import Request, examine
 from wireleak.lab.report.defences import Comparison, Point, Spread
 from wireleak.lab.study.schema import Study, StudyError
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from wireleak.lab.audit.rows import CutRow
 from wireleak.lab.report.vocabulary import size
-
-if TYPE_CHECKING:
-    from wireleak.lab.audit.report import CutRow
 
 # Okabe and Ito's palette, as in the other figures; shapes say the same again.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#595959", "#56B4E9")
