@@ -12,7 +12,8 @@ from rich.table import Table
 from wireleak.commands.base import DataOption, app, console, one_line_errors
 
 if TYPE_CHECKING:
-    from wireleak.lab.study.schema import AttackUse, Study, Variant
+    from wireleak.lab.study.schema import Study
+    from wireleak.lab.study.tables import AttackUse, Variant
 
 # Folders of the library, and the question that its studies share.
 GROUPS = {

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wireleak.lab.study.schema import Study, System, Variant
+from wireleak.lab.study.schema import Study
+from wireleak.lab.study.tables import System, Variant
 
 DEVICES = ("attacker", "victim")
 # Served before training: the same inputs through an untrained encoder, the control of every attack.

@@ -15,7 +15,8 @@ from wireleak.lab.run.results import Row
 from wireleak.lab.run.truth import MEMBER, PARTICIPANTS, records_path
 from wireleak.lab.steps.attack import AttackJob, run_attack
 from wireleak.lab.steps.score import score_job
-from wireleak.lab.study.schema import AttackUse, Study, StudyError
+from wireleak.lab.study.schema import Study, StudyError
+from wireleak.lab.study.tables import AttackUse
 
 
 def cell_of(folder: Path) -> Cell:

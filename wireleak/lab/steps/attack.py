@@ -21,7 +21,8 @@ from wireleak.lab.run.cell import UNTRAINED, Cell
 from wireleak.lab.run.results import Step
 from wireleak.lab.steps import canaries
 from wireleak.lab.steps.bounds import write_candidates
-from wireleak.lab.study.schema import AttackUse, Study, StudyError
+from wireleak.lab.study.schema import Study, StudyError
+from wireleak.lab.study.tables import AttackUse
 
 ATTACK_SECONDS = 3600.0
 

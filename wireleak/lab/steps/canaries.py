@@ -15,7 +15,8 @@ from wireleak.common.measures.scores.score import Score
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.secret_sharer import Canary, Planting, draw_canaries, exposures_among
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.study.schema import Study, StudyError, Variant
+from wireleak.lab.study.schema import Study, StudyError
+from wireleak.lab.study.tables import Variant
 
 CANARY = "canary"
 UNPLANTED, MOST = "unplanted", "likeliest"

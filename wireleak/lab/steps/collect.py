@@ -48,7 +48,7 @@ from wireleak.lab.steps.attack import attack_jobs
 from wireleak.lab.steps.bounds import companion_rows
 from wireleak.lab.steps.plan import Plan
 from wireleak.lab.steps.score import grant_of, pictures_of
-from wireleak.lab.study.schema import Variant as StudyVariant
+from wireleak.lab.study.tables import Variant as StudyVariant
 
 PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
 

@@ -22,7 +22,8 @@ from wireleak.lab.data.stream import plain_stream, property_stream
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.truth import PARTICIPANTS, write_records
 from wireleak.lab.steps import canaries
-from wireleak.lab.study.schema import AttackUse, Study, StudyError, Variant
+from wireleak.lab.study.schema import Study, StudyError
+from wireleak.lab.study.tables import AttackUse, Variant
 
 
 @dataclass(frozen=True)

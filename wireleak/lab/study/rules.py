@@ -1,20 +1,56 @@
-"""What cannot be in a study's variant, each as one line that names the field and the fix."""
+"""Rules that a study's tables keep together; each broken one is a line that names the field and the fix."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from wireleak.common.config import first_mistake
-
-if TYPE_CHECKING:
-    from wireleak.lab.study.schema import Study, Variant
+from wireleak.lab.study.tables import Tables, Variant
 
 
-def mistakes(study: Study, variant: Variant) -> Iterator[str]:
-    """Yield what is wrong with a variant, field first."""
+def mistakes(study: Tables) -> Iterator[str]:
+    """Yield the rules that a study breaks, field first."""
+    yield from _names(study)
+    for variant in study.variants:
+        for mistake in _of_variant(study, variant):
+            yield f"variants.{variant.name}.{mistake}"
+    yield from _data(study)
+
+
+def _names(study: Tables) -> Iterator[str]:
+    names = [variant.name for variant in study.variants]
+    if len(set(names)) != len(names):
+        yield "variants: two have the same name; rename one"
+    for attack in study.attacks:
+        if unknown := set(attack.variants or ()) - set(names):
+            yield (
+                f"attacks.{attack.name}.variants: no variant called {sorted(unknown)[0]!r}; "
+                f"choose from {', '.join(names)}"
+            )
+    shown = [
+        (attack.shown, target, variant)
+        for attack in study.attacks
+        for target in attack.targets
+        for variant in attack.variants or names
+    ]
+    if twice := [key for key in shown if shown.count(key) > 1]:
+        yield f"attacks.{twice[0][0]}: used twice on {twice[0][1]} of {twice[0][2]}; give one a label"
+    for figure in study.published:
+        uses = {attack.shown for attack in study.attacks if figure.variant in (attack.variants or names)}
+        if figure.variant not in names or (figure.attack and figure.attack not in uses):
+            yield f"published: no attack {figure.attack!r} runs on a variant {figure.variant!r} here"
+
+
+def _data(study: Tables) -> Iterator[str]:
+    if study.data.overlap and study.data.disjoint_by:
+        yield "data.overlap: contradicts data.disjoint_by; drop one"
+    if study.data.partition.startswith("by_") and study.data.by is None:
+        yield f'data.by: partition = "{study.data.partition}" needs a name to go by'
+
+
+def _of_variant(study: Tables, variant: Variant) -> Iterator[str]:
     overrides = list(_overrides(study, variant))
     yield from overrides
     if not overrides:
@@ -22,7 +58,7 @@ def mistakes(study: Study, variant: Variant) -> Iterator[str]:
         yield from _federation(study, variant)
 
 
-def _overrides(study: Study, variant: Variant) -> Iterator[str]:
+def _overrides(study: Tables, variant: Variant) -> Iterator[str]:
     try:
         study.system_of(variant)
     except ValidationError as error:
@@ -34,7 +70,7 @@ def _overrides(study: Study, variant: Variant) -> Iterator[str]:
         yield f"stream.{first_mistake(error)}"
 
 
-def _training(study: Study, variant: Variant) -> Iterator[str]:
+def _training(study: Tables, variant: Variant) -> Iterator[str]:
     mode = variant.mode or study.system.mode
     if "cut" not in variant.model_fields_set and (mode == "split" or study.serve.devices):
         yield "cut: is missing; say after which block a device sends"
@@ -51,7 +87,7 @@ def _training(study: Study, variant: Variant) -> Iterator[str]:
         yield "pad: pads what devices and the head send one another, and here they send nothing; drop it"
 
 
-def _federation(study: Study, variant: Variant) -> Iterator[str]:
+def _federation(study: Tables, variant: Variant) -> Iterator[str]:
     mode, hidden = variant.mode or study.system.mode, variant.encrypted or study.secure(variant)
     if mode == "split" and (study.data.stream or not study.serve.devices):
         yield 'mode: data.stream and serve.devices = false need mode = "federated"'
