@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from client.examples import Floats, Labels
-from client.link import HeadError, Stream
+from client.link import HeadError, HeadStream
 from wireleak.common.models.training import Training
 from wireleak.common.wire import WireError, decode_tensor, encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
@@ -76,7 +76,7 @@ def train_split(
     optimiser = how.optimise(encoder)
     encoder.train()
     total, seen = 0.0, 0
-    with Stream(stub.Train) as stream:
+    with HeadStream(stub.Train) as stream:
         for sequence, rows in enumerate(how.batches(len(inputs))):
             batch = torch.from_numpy(inputs[rows])
             activation = encoder(batch)
@@ -97,7 +97,7 @@ def train_split(
 
 
 def exchange(
-    stream: Stream[pb.TrainRequest, pb.TrainResponse], sequence: int, activation: torch.Tensor, labels: Labels
+    stream: HeadStream[pb.TrainRequest, pb.TrainResponse], sequence: int, activation: torch.Tensor, labels: Labels
 ) -> tuple[Floats, float]:
     """Have the head take a step on one batch: the gradient of its mean loss by the activation, and that loss in nats.
 
@@ -128,12 +128,12 @@ def predict_split(
     pending: deque[int] = deque()
     encoder.eval()
 
-    def take(stream: Stream[pb.PredictRequest, pb.PredictResponse]) -> None:
+    def take(stream: HeadStream[pb.PredictRequest, pb.PredictResponse]) -> None:
         answer = stream.receive()
         _check_sequence(answer.sequence, len(predictions))
         predictions.append(_floats(answer.prediction, "prediction", (pending.popleft(), classes)))
 
-    with torch.inference_mode(), Stream(stub.Predict) as stream:
+    with torch.inference_mode(), HeadStream(stub.Predict) as stream:
         for sequence, start in enumerate(range(0, len(inputs), batch)):
             if len(pending) == WINDOW:
                 take(stream)

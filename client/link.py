@@ -27,7 +27,7 @@ class HeadError(RuntimeError):
     """The head refused, failed or is not there; the message is one line."""
 
 
-class Stream(Generic[Request, Response]):
+class HeadStream(Generic[Request, Response]):
     """One bidirectional call, fed and read at the caller's pace.
 
     Parameters
@@ -41,7 +41,7 @@ class Stream(Generic[Request, Response]):
         self._call = method(self._requests())
         self._answers = cast(Iterator[Response], self._call)  # grpc-stubs knows the call, but not that it iterates
 
-    def __enter__(self) -> Stream[Request, Response]:
+    def __enter__(self) -> HeadStream[Request, Response]:
         return self
 
     def __exit__(

@@ -10,7 +10,7 @@ from torch import nn
 
 from client.encoder import Loss, Send, as_it_is, exchange
 from client.examples import Floats, Labels
-from client.link import Stream
+from client.link import HeadStream
 from wireleak.common.config import PrivacyConfig
 from wireleak.common.measures.bounds.accounting import epsilon, joint_noise_multiplier
 from wireleak.common.models.private import PrivateSteps, generators, refuse_unfit
@@ -85,7 +85,7 @@ def train_split_private(
     sampling, noise = generators(how, inputs, labels)
     steps = PrivateSteps(encoder, privacy, how.learning_rate, len(inputs) / an_epoch, noise)
     total, seen = 0.0, 0
-    with Stream(stub.Train) as stream:
+    with HeadStream(stub.Train) as stream:
         for number, rows in enumerate(_samples(len(inputs), an_epoch, how.epochs, sampling)):
             if not len(rows):
                 exchange(stream, number, nothing, labels[rows])

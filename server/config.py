@@ -10,7 +10,7 @@ from wireleak.common.config import AbsolutePath, NoisedSteps, PadConfig, Plugin,
 from wireleak.common.models import ModelConfig
 
 
-class PrivacyConfig(NoisedSteps):
+class HeadPrivacyConfig(NoisedSteps):
     """DP-SGD of the head, in split mode; the clients keep the account."""
 
     batch: PositiveInt = Field(description="expected examples in a client's step, by which the noised sum is divided")
@@ -36,7 +36,7 @@ class ServerConfig(Strict):
     strategy: Plugin = Plugin(name="fedavg")
     initial: AbsolutePath | None = Field(default=None, description="weights to begin with, of the whole network")
     record: AbsolutePath | None = Field(default=None, description="folder in which a curious server keeps updates")
-    privacy: PrivacyConfig | None = None
+    privacy: HeadPrivacyConfig | None = None
     pad: PadConfig = None
 
     @model_validator(mode="after")

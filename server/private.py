@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from server.config import PrivacyConfig
+from server.config import HeadPrivacyConfig
 from server.stage import HeadStage
 from wireleak.common.models import ModelConfig
 from wireleak.common.models.private import PrivateSteps, refuse_unfit
@@ -33,7 +33,7 @@ class PrivateHeadStage(HeadStage):
     model : ModelConfig
     learning_rate : float
         SGD's or Adam's.
-    privacy : PrivacyConfig
+    privacy : HeadPrivacyConfig
     seed : int
         Of the noise.
 
@@ -47,7 +47,7 @@ class PrivateHeadStage(HeadStage):
     Abadi et al., "Deep Learning with Differential Privacy", CCS 2016.
     """
 
-    def __init__(self, model: ModelConfig, learning_rate: float, privacy: PrivacyConfig, seed: int) -> None:
+    def __init__(self, model: ModelConfig, learning_rate: float, privacy: HeadPrivacyConfig, seed: int) -> None:
         self._privacy = privacy
         self._seed = seed
         super().__init__(model, learning_rate)

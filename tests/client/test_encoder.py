@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from client.config import HeadConfig
 from client.encoder import predict_split, predict_whole, score, train_split
-from client.link import HeadError, Stream, connect
+from client.link import HeadError, HeadStream, connect
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.wire import encode_tensor
@@ -173,7 +173,7 @@ def test_a_broken_gradient_never_reaches_the_encoder(shard: Any, answer: Any, me
 
 
 def test_a_stream_that_ends_early_is_an_error() -> None:
-    with pytest.raises(HeadError, match="ended the stream"), Stream(lambda requests: Ended()) as stream:  # type: ignore[arg-type]
+    with pytest.raises(HeadError, match="ended the stream"), HeadStream(lambda requests: Ended()) as stream:  # type: ignore[arg-type]
         stream.ask(pb.PredictRequest())
 
 

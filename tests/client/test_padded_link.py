@@ -19,7 +19,7 @@ from adversary.attacks.activations.probes import ProbeOptions
 from adversary.attacks.activations.sizes import Sizes
 from client.config import HeadConfig
 from client.encoder import predict_split
-from client.link import Stream, connect
+from client.link import HeadStream, connect
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.wire import encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
@@ -68,7 +68,7 @@ def test_sizes_tell_how_many_examples_a_message_holds_unless_it_is_padded(
         address, capture, relay = relayed(head.port)
         there = HeadConfig.model_validate({"address": address, "security": {"ca": str(server.ca)}, "pad": pad})
         draw = np.random.default_rng(3)
-        with connect(there, ModelConfig.model_validate(MODEL)) as stub, Stream(stub.Predict) as stream:
+        with connect(there, ModelConfig.model_validate(MODEL)) as stub, HeadStream(stub.Predict) as stream:
             for number, count in enumerate(counts):
                 activation = encode_tensor(draw.random((count, 32, 1, 1), dtype=np.float32))
                 answer = stream.ask(pb.PredictRequest(sequence=number, activation=activation))

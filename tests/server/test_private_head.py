@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from server.config import PrivacyConfig, ServerConfig
+from server.config import HeadPrivacyConfig, ServerConfig
 from server.private import PrivateHeadStage
 from wireleak.common.config import ConfigError
 from wireleak.common.models import ModelConfig, build
@@ -28,7 +28,7 @@ MODEL = ModelConfig(name="strided28", input_shape=(1, 28, 28), classes=3, cut=2,
 
 def stage(seed: int = 0, **changes: Any) -> PrivateHeadStage:
     settings = {"noise_multiplier": SILENT, "max_grad_norm": 1e6, "batch": 6} | changes
-    return PrivateHeadStage(MODEL, RATE, PrivacyConfig.model_validate(settings), seed)
+    return PrivateHeadStage(MODEL, RATE, HeadPrivacyConfig.model_validate(settings), seed)
 
 
 def batch(count: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +143,7 @@ def test_what_cannot_be_trained_privately_is_one_line(settings: dict[str, Any]) 
     with pytest.raises(
         ConfigError, match=r"^privacy: layer 1\.2 is BatchNorm2d, .* GroupNorm in its place \(opacus\.v"
     ):
-        PrivateHeadStage(mixed, RATE, PrivacyConfig(noise_multiplier=1.0, batch=4), 0)
+        PrivateHeadStage(mixed, RATE, HeadPrivacyConfig(noise_multiplier=1.0, batch=4), 0)
     for privacy, words in (
         ({"noise_multiplier": 0, "batch": 4}, "0 is no noise, and without noise there is no epsilon; give more than 0"),
         ({"noise_multiplier": 1.0}, "batch"),

@@ -89,7 +89,7 @@ class Candidates(Attack):
         return np.asarray(lengths - 2 * seen @ self._codes.T)
 
 
-class Granted(NamedTuple):
+class GrantedCandidates(NamedTuple):
     """What a `candidates.npz` holds: inputs (m, *input_shape), and the device's public clip in an L1 or L2 `norm`."""
 
     x: Array
@@ -97,7 +97,7 @@ class Granted(NamedTuple):
     norm: int
 
 
-def read_candidates(path: Path | None) -> Granted:
+def read_candidates(path: Path | None) -> GrantedCandidates:
     """Read a granted `candidates.npz`: float32 `x`, and the device's `clip` and `norm` where it has them.
 
     Raises
@@ -118,7 +118,7 @@ def read_candidates(path: Path | None) -> Granted:
         raise ValueError(f"granted.files.candidates: {path} holds {len(x)} inputs; give at least 2")
     if norm not in (1, 2):
         raise ValueError(f"granted.files.candidates: {path} has norm {norm}; give 1 or 2")
-    return Granted(x, clip, norm)
+    return GrantedCandidates(x, clip, norm)
 
 
 def _activations(knowledge: Knowledge, inputs: Array) -> Array:

@@ -26,7 +26,7 @@ _LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
-class Scale:
+class ActivationScale:
     """How large a network's activations are before training: what clips and noise are measured by.
 
     Parameters
@@ -155,7 +155,7 @@ def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> st
     return f"# Written by `wireleak defend`; change it and run it with `wireleak run`.\n{tomli_w.dumps(study)}"
 
 
-def settings(scale: Scale, protect: str | None, quick: bool) -> list[tuple[str, dict[str, Any]]]:
+def settings(scale: ActivationScale, protect: str | None, quick: bool) -> list[tuple[str, dict[str, Any]]]:
     """Title and transform of every setting that is tried; those that train against an attribute need one."""
     clip = float(f"{scale.norm:.2g}")
 
@@ -225,13 +225,13 @@ def _cut(subject: Subject) -> int:
     return min(subject.cuts, key=lambda cut: (int(np.prod(subject.network.activation_shape(cut))), cut))
 
 
-def _scale(subject: Subject, cut: int) -> Scale:
+def _scale(subject: Subject, cut: int) -> ActivationScale:
     import torch
 
     encoder, _ = subject.network.split(cut)
     with torch.inference_mode():
         rows = encoder.eval()(torch.from_numpy(subject.dataset.x[:_LOOKED_AT])).flatten(1)
-    return Scale(max(float(rows.norm(dim=1).median()), 1e-6), rows.shape[1])
+    return ActivationScale(max(float(rows.norm(dim=1).median()), 1e-6), rows.shape[1])
 
 
 def _table(found: Comparison, budget: float) -> Table:

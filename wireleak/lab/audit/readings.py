@@ -23,7 +23,7 @@ _VECTORS = 20_000
 
 
 @dataclass(frozen=True)
-class Information:
+class AttributeInformation:
     """V-information (bits) of a cut's activations about one attribute, beside its ceiling and its null's largest."""
 
     bits: float
@@ -50,7 +50,7 @@ class WordsRead:
 class Readings:
     """By cut and attribute, and by cut; of the first seed."""
 
-    information: dict[tuple[int, str], Information] = field(default_factory=dict)
+    information: dict[tuple[int, str], AttributeInformation] = field(default_factory=dict)
     words: dict[int, WordsRead] = field(default_factory=dict)
 
 
@@ -135,7 +135,7 @@ def words_read(
     )
 
 
-def _information(rows: npt.NDArray[Any], labels: npt.NDArray[Any], quick: bool) -> Information | None:
+def _information(rows: npt.NDArray[Any], labels: npt.NDArray[Any], quick: bool) -> AttributeInformation | None:
     """V-information about one attribute; None where there are too few rows or one class."""
     from wireleak.common.measures.readers.usable_information import usable_information
 
@@ -147,7 +147,7 @@ def _information(rows: npt.NDArray[Any], labels: npt.NDArray[Any], quick: bool) 
     except ValueError:
         return None
     null = max((one.bits for one in found.null), default=math.nan)
-    return Information(found.bits, found.entropy, null, found.family)
+    return AttributeInformation(found.bits, found.entropy, null, found.family)
 
 
 def _captured(capture: Path) -> npt.NDArray[Any]:

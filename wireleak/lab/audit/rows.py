@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from wireleak.lab.audit.cost import Cost
-from wireleak.lab.audit.readings import Information, WordsRead
+from wireleak.lab.audit.readings import AttributeInformation, WordsRead
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import BLIND, Board, Score, boards, compare, error_removed
 from wireleak.lab.report.vocabulary import PERCENT, measure, size
@@ -51,7 +51,7 @@ class AttributeLeak:
     auc: Score
     prior: float
     permuted: float | None
-    information: Information | None
+    information: AttributeInformation | None
 
     @property
     def gained(self) -> float:
@@ -137,7 +137,7 @@ def _strongest(found: Sequence[Board]) -> Reconstruction | None:
     return Reconstruction(by, best, priors[0].value, ridge)
 
 
-def _attribute(board: Board, information: Information | None) -> AttributeLeak:
+def _attribute(board: Board, information: AttributeInformation | None) -> AttributeLeak:
     auc = board.get("auc")
     assert auc is not None
     beside = {name: score.value for name in board.names if name and (score := board.get("auc", name))}

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from wireleak.common.files import write_json
-from wireleak.common.measures.readers.distance_correlation import Dependence, dependence
+from wireleak.common.measures.readers.distance_correlation import DistanceCorrelation, distance_correlation_test
 from wireleak.common.measures.readers.reading import Reading
 from wireleak.common.measures.readers.usable_information import UsableInformation, usable_information
 from wireleak.common.measures.scores.registry import get
@@ -174,8 +174,8 @@ class _Read:
             equal = usable_information(self.features, labels, permutations=0, dimension=EQUAL, **options)
             figures.append(self._bits(f"bits-{EQUAL}", equal, rng))
         orders = null_orders(labels, self.groups, self.permutations, rng)
-        depends = dependence(self.features, self.target.one_hot(), orders)
-        return figures + _of_dependence(self.layer, self.target.name, self.network, depends)
+        depends = distance_correlation_test(self.features, self.target.one_hot(), orders)
+        return figures + _of_distance_correlation(self.layer, self.target.name, self.network, depends)
 
     def _of_reader(self, found: UsableInformation, rng: np.random.Generator) -> list[Figure]:
         hit = found.reading.probabilities.argmax(axis=1) == self.target.labels
@@ -212,7 +212,9 @@ class _DependOnInput:
     def __call__(self) -> list[Figure]:
         rng = np.random.default_rng(self.seed)
         orders = null_orders(np.arange(len(self.inputs)), None, self.permutations, rng)
-        return _of_dependence(self.layer, INPUT, self.network, dependence(self.features, self.inputs, orders))
+        return _of_distance_correlation(
+            self.layer, INPUT, self.network, distance_correlation_test(self.features, self.inputs, orders)
+        )
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ class _Map:
         return scaled
 
 
-def _of_dependence(layer: str, target: str, network: str, found: Dependence) -> list[Figure]:
+def _of_distance_correlation(layer: str, target: str, network: str, found: DistanceCorrelation) -> list[Figure]:
     null = _null(found.value, list(found.null))
     return [
         Figure(layer, target, network, "dcor", found.value, **null),

@@ -57,7 +57,7 @@ _LARGEST_PRIOR = 4096
 
 
 @dataclass(frozen=True)
-class Noise:
+class WireNoise:
     """The noise that a variant's devices add.
 
     Attributes
@@ -76,16 +76,18 @@ class Noise:
     norm: int = 2
 
 
-def noise_of(cell: Cell) -> Noise | None:
+def noise_of(cell: Cell) -> WireNoise | None:
     """The noise of a cell's devices; None where they add none, or do what these bounds do not cover."""
     first, *later = cell.variant.transforms or (None,)
     if first is None or {step.name for step in later} - _POST_PROCESSING:
         return None
     clip = first.options.get("clip")
     if first.name == "noise":
-        return Noise(float(first.options["sigma"]), clip)
+        return WireNoise(float(first.options["sigma"]), clip)
     if first.name == "laplace":
-        return Noise(float(first.options["scale"] if clip is None else 2 * clip / first.options["epsilon"]), clip, 1)
+        return WireNoise(
+            float(first.options["scale"] if clip is None else 2 * clip / first.options["epsilon"]), clip, 1
+        )
     return None
 
 
@@ -158,7 +160,7 @@ class _Values:
         return "quantile" if self.name in QUANTILES else "bound"
 
 
-def _success_bounds(noise: Noise, victims: int) -> list[_Values]:
+def _success_bounds(noise: WireNoise, victims: int) -> list[_Values]:
     if noise.clip is None:
         return []
     prior = _chance(victims)
@@ -179,7 +181,7 @@ def _chance(victims: int) -> float:
     return math.ceil(victims / Reidentification.candidates) / victims
 
 
-def _audit(job: AttackJob, noise: Noise, victims: npt.NDArray[np.float32]) -> list[_Values]:
+def _audit(job: AttackJob, noise: WireNoise, victims: npt.NDArray[np.float32]) -> list[_Values]:
     if noise.clip is None:
         return []
     with np.load(job.guesses, allow_pickle=False) as stored:
@@ -192,7 +194,7 @@ def _audit(job: AttackJob, noise: Noise, victims: npt.NDArray[np.float32]) -> li
     return [_Values("wire-epsilon", "", audit.lower), _Values("wire-epsilon", PROVED, audit.proved)]
 
 
-def _error_bounds(cell: Cell, noise: Noise, victims: npt.NDArray[np.float32]) -> list[_Values]:
+def _error_bounds(cell: Cell, noise: WireNoise, victims: npt.NDArray[np.float32]) -> list[_Values]:
     import torch
 
     from wireleak.common.measures.bounds.fisher import information, unbiased_bound
@@ -215,7 +217,7 @@ def _error_bounds(cell: Cell, noise: Noise, victims: npt.NDArray[np.float32]) ->
     return values
 
 
-def _clipped_encoder(cell: Cell, noise: Noise) -> Callable[[Tensor], Tensor]:
+def _clipped_encoder(cell: Cell, noise: WireNoise) -> Callable[[Tensor], Tensor]:
     """The map whose output the noise is added to."""
     from wireleak.common.models import ModelConfig, load_weights
 

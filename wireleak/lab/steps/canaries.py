@@ -13,7 +13,7 @@ from wireleak.common.config import options_of
 from wireleak.common.files import write_arrays
 from wireleak.common.measures.scores.score import Score
 from wireleak.common.measures.statistics.bootstrap import mean_score
-from wireleak.common.measures.statistics.secret_sharer import Canary, Planting, draw_canaries, exposures_among
+from wireleak.common.measures.statistics.secret_sharer import ExposedCanary, Planting, draw_canaries, exposures_among
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.study.schema import Study, StudyError
 from wireleak.lab.study.tables import Variant
@@ -102,7 +102,7 @@ def _drawn(cell: Cell) -> dict[str, int]:
     return draw_canaries(settings.times, settings.digits, np.random.default_rng([cell.seed, 0]))
 
 
-def _scores(group: list[Canary], seed: int) -> list[Score]:
+def _scores(group: list[ExposedCanary], seed: int) -> list[Score]:
     scores = []
     for name, each in (
         ("exposure", [one.exposure for one in group]),

@@ -27,7 +27,7 @@ from wireleak.lab.steps.bounds import (
     TWO_INPUTS,
     UNBIASED,
     VAN_TREES,
-    Noise,
+    WireNoise,
     companion_rows,
     noise_of,
     write_candidates,
@@ -191,7 +191,7 @@ def test_laplace_noise_without_a_clip_has_fisher_s_bounds_alone(tmp_path):
 def test_what_only_processes_a_noised_message_keeps_its_bounds(tmp_path, later):
     chain = [*noise(1.0, 1.0), {"name": later, "options": {}}]
     declared = study(chain)
-    assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2)) == Noise(1.0, 1.0)
+    assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2)) == WireNoise(1.0, 1.0)
     declared = study([{"name": later, "options": {}}, *noise(1.0, 1.0)] if later not in ("noise", "laplace") else [])
     assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2)) is None
 

@@ -48,7 +48,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Information:
+class FisherInformation:
     """What each example's activation tells.
 
     Parameters
@@ -66,7 +66,7 @@ class Information:
     exact: bool
 
 
-def information(encoder: Map, inputs: Tensor, sigma: float, seed: int = 0) -> Information:
+def information(encoder: Map, inputs: Tensor, sigma: float, seed: int = 0) -> FisherInformation:
     """Fisher information of each example through `encoder`, at noise `sigma` (0: infinite).
 
     Parameters
@@ -92,7 +92,7 @@ def information(encoder: Map, inputs: Tensor, sigma: float, seed: int = 0) -> In
         parts.append(_exact(jacobians(encoder, batch)) if exact else _estimated(encoder, batch, seed))
     trace, norm = (np.concatenate(each) for each in zip(*parts, strict=True))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Information(trace / (size * np.float64(sigma) ** 2), norm / np.float64(sigma), exact)
+        return FisherInformation(trace / (size * np.float64(sigma) ** 2), norm / np.float64(sigma), exact)
 
 
 def unbiased_bound(dfil: Doubles) -> Bound:

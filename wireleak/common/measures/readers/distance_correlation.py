@@ -22,7 +22,7 @@ Order = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Dependence:
+class DistanceCorrelation:
     """Distance correlation of two samples beside its null.
 
     Parameters
@@ -81,7 +81,7 @@ def corrected_distance_correlation(x: Rows, y: Rows) -> float:
     return _corrected(a, b)
 
 
-def dependence(x: Rows, y: Rows, orders: Iterable[Order] = ()) -> Dependence:
+def distance_correlation_test(x: Rows, y: Rows, orders: Iterable[Order] = ()) -> DistanceCorrelation:
     """Distance correlation, bias-corrected too, beside the null that `orders` of y's rows draw.
 
     Parameters
@@ -94,7 +94,7 @@ def dependence(x: Rows, y: Rows, orders: Iterable[Order] = ()) -> Dependence:
     a, b = _distances(x, y, 1.0)
     centred = _centred(a)
     null = tuple(_correlation(centred, _centred(b[np.ix_(order, order)])) for order in orders)
-    return Dependence(_correlation(centred, _centred(b)), _corrected(a, b), null)
+    return DistanceCorrelation(_correlation(centred, _centred(b)), _corrected(a, b), null)
 
 
 def _distances(x: Rows, y: Rows, exponent: float) -> tuple[Doubles, Doubles]:

@@ -40,7 +40,7 @@ class Planting(Strict):
 
 
 @dataclass(frozen=True)
-class Canary:
+class ExposedCanary:
     """A planted number, and how exposed it is.
 
     Parameters
@@ -112,7 +112,7 @@ def perplexities(blocks: nn.Module, digits: int) -> Doubles:
 
 def exposures(
     blocks: nn.Module, canaries: dict[str, int], rng: np.random.Generator, samples: int = 1000
-) -> list[Canary]:
+) -> list[ExposedCanary]:
     """How exposed each canary is; all must have the same number of digits.
 
     Parameters
@@ -130,7 +130,7 @@ def exposures(
 
 def exposures_among(
     all_numbers: npt.ArrayLike, canaries: dict[str, int], rng: np.random.Generator, samples: int = 1000
-) -> list[Canary]:
+) -> list[ExposedCanary]:
     """The same from the log-perplexities of all numbers (10 ** digits,) in order, in bits: those of `perplexities`."""
     found = np.asarray(all_numbers, np.float64)
     own = np.array([int(digits) for digits in canaries])
@@ -138,7 +138,7 @@ def exposures_among(
     sampled = found[rng.choice(others, min(samples, len(others)), replace=False)]
     extrapolated = extrapolation(sampled)
     return [
-        Canary(digits, times, at := float(found[int(digits)]), by_rank(at, found), extrapolated(at))
+        ExposedCanary(digits, times, at := float(found[int(digits)]), by_rank(at, found), extrapolated(at))
         for digits, times in canaries.items()
     ]
 
