@@ -17,7 +17,6 @@ from wireleak.lab.audit.chart import leakage_chart
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, percent, verdict
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import Score
-from wireleak.lab.report.charts.figures import strip
 from wireleak.lab.report.vocabulary import duration, measure, size
 from wireleak.lab.run.results import Pictures, Results, read_pictures, read_results
 
@@ -120,6 +119,8 @@ def render(
 
 def _strips(rows: Sequence[CutRow], pictures: Sequence[Pictures]) -> list[dict[str, Any]]:
     """The first victims' inputs, and under them what the strongest attacker rebuilt at each cut."""
+    from wireleak.lab.report.charts.strips import strip
+
     strips: list[dict[str, Any]] = []
     for row in rows:
         mine = [one for one in pictures if one.variant == f"cut-{row.cut}"]

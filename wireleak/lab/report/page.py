@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from wireleak.common.files import write_atomically
 from wireleak.lab.report import vocabulary
-from wireleak.lab.report.boards import Board, Score, boards
-from wireleak.lab.report.charts import comparison_figures, figures, localise_figures
+from wireleak.lab.report.boards import Board, boards
+from wireleak.lab.report.charts import comparison_figures, localise_figures
 from wireleak.lab.report.charts.canary_figure import exposure_chart, times_of
 from wireleak.lab.report.defences import Comparison, compare_defences
 from wireleak.lab.report.findings import finding, findings, run_line, task_line, titles
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _HERO_VICTIMS, _HERO_STRIPS = 8, 6
-_REST, _HIDDEN = "framing and other messages", "unreadable (TLS)"
 # The links that serve; drawing every link would repeat the same picture.
 _TLS_SHOWN = 2
 # What only federated training puts on a wire.
@@ -74,16 +73,6 @@ class Grants:
         """How many tensors it used, as a range where targets or seeds differ."""
         ends = (min(one.observations for one in self.group), max(one.observations for one in self.group))
         return " to ".join(dict.fromkeys(f"{end:,}" for end in ends))
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Bytes of one kind in one variant, as a bar."""
-
-    variant: str
-    kind: str
-    bytes: int
-    chart: Markup
 
 
 def render(run_folder: Path) -> Path:
@@ -134,6 +123,9 @@ def page(
 
 
 def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
+    # Only a page needs the plotting library, which takes most of a second to import.
+    from wireleak.lab.report import figures
+
     names = titles(results)
     order = list(names)
     every = sorted(boards(results.rows), key=lambda board: order.index(board.variant))
@@ -153,7 +145,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "of_training": bool(results.grants) and all(_TRAINING & set(one.sees) for one in results.grants),
         "vantages": [vocabulary.VANTAGES.get(name, name) for name in vantages],
         "wires": [(names.get(name, name), [wire for wire in wires if wire.variant == name]) for name in _names(wires)],
-        "flows": flows(wires, names),
+        "traffic": figures.traffic_drawings(wires, names),
         "galleries": [(names.get(one.variant, one.variant), one, gallery(one)) for one in _first_seed_of(pictures)],
         "exposure": exposure_chart(every, names),
         "plain": [Panel(board, names[board.variant], every) for board in plain],
@@ -162,7 +154,8 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "tls_wires": [(names.get(wire.variant, wire.variant), wire) for wire in wires if wire.tls][:_TLS_SHOWN],
         "grants": grants(results.grants),
         "opened": {next((wire.variant for wire in wires if wire.tls is tls), None) for tls in (False, True)},
-        "figures": figures,
+        "score_key": figures.key_drawing(),
+        "records": figures.record_drawings,
         "vocabulary": vocabulary,
         "measures": sorted({row.measure for row in results.rows}, key=vocabulary.measure_order),
         "others": sorted(
@@ -172,7 +165,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
 
 
 class Panel:
-    """One board as the page shows it: a table whose cells hold number, interval and chart."""
+    """One board as the page shows it: a chart a measure, and a table of the same numbers."""
 
     def __init__(self, board: Board, title: str, every: Sequence[Board]) -> None:
         self.board = board
@@ -182,7 +175,7 @@ class Panel:
         self.n = max(score.n for score in board.scores)
         planted = board.get("exposure") if times_of(board) else None
         self.scored = f"planted numbers: {planted.n}" if planted else f"{self.n} victims"
-        self._scales = {name: figures.scale_of(every, name) for name in board.measures}
+        self._every = every
 
     def label(self, name: str) -> str:
         """A row's label."""
@@ -195,16 +188,11 @@ class Panel:
         how = vocabulary.measure(name)
         return f"{'higher' if how.higher_is_leakier else 'lower'} leaks more"
 
-    def axis(self, name: str) -> str:
-        """Where a measure's axis begins and ends."""
-        how, scale = vocabulary.measure(name), self._scales[name]
-        if how.percent:
-            return f"axis {scale.low * 100:.3g} to {scale.high * 100:.3g}{vocabulary.PERCENT}"
-        return f"axis {scale.low:.3g} to {scale.high:.3g} {how.unit}".rstrip()
+    def charts(self) -> list[Markup]:
+        """A chart for each measure, on an axis that all boards share."""
+        from wireleak.lab.report import figures
 
-    def chart(self, score: Score) -> Markup:
-        """A score on the axis that all boards share."""
-        return figures.dot_and_whisker(score, self._scales[score.measure])
+        return [drawing.inline() for drawing in figures.score_drawings(self.board, self.title, self._every)]
 
 
 def first_seed(wires: Sequence[Wire]) -> list[Wire]:
@@ -234,33 +222,6 @@ def grants(granted: Sequence[Grant]) -> list[Grants]:
         key = (one.variant, one.link, one.attack, one.vantage, tuple(one.sees), tuple(one.knows), one.note)
         found.setdefault(key, []).append(one)
     return [Grants(group[0], tuple(group)) for group in found.values()]
-
-
-def flows(wires: Sequence[Wire], names: dict[str, str]) -> list[Flow]:
-    """Bytes by kind of each variant's captures: decoded tensors, what frames them, and what TLS hides."""
-    totals: dict[tuple[str, str], int] = {}
-    for variant in _names(wires):
-        tensors, rest, hidden = Counter[str](), 0, 0
-        for wire in (wire for wire in wires if wire.variant == variant):
-            crossed = wire.bytes_up + wire.bytes_down
-            if wire.tls:
-                hidden += crossed
-                continue
-            for kind in wire.kinds:
-                tensors[kind.kind] += kind.bytes
-            rest += max(crossed - sum(kind.bytes for kind in wire.kinds), 0)
-        found = [*tensors.most_common(), (_REST, rest), (_HIDDEN, hidden)]
-        totals |= {(variant, kind): amount for kind, amount in found if amount}
-    most = max(totals.values(), default=0)
-    return [
-        Flow(
-            names.get(variant, variant),
-            kind,
-            amount,
-            figures.bar(amount, most, f"{kind}: {vocabulary.size(amount)}", opaque=kind == _HIDDEN),
-        )
-        for (variant, kind), amount in totals.items()
-    ]
 
 
 def hero(every: Sequence[Board], pictures: Sequence[Pictures], names: dict[str, str]) -> list[Strip]:
@@ -328,10 +289,12 @@ def gallery(pictures: Pictures) -> list[Strip]:
 
 
 def _strip(one: Pictures, values: Any, label: str, note: str, kind: str, most: int | None = None) -> Strip:
+    from wireleak.lab.report.charts.strips import strip
+
     chosen = values[:most]
     said = f"{label}: the first {len(chosen)} victims' inputs" + (f"; {note}" if note else "")
     reach = float(np.abs(np.nan_to_num(one.originals)).max()) or 1.0
-    return Strip(label, note, kind, figures.strip(chosen, said, one.ink, reach))
+    return Strip(label, note, kind, strip(chosen, said, one.ink, reach))
 
 
 def terminal_table(results: Results) -> Table:

@@ -20,7 +20,9 @@ from PIL import Image
 from rich.console import Console
 
 from wireleak.lab.report import page as report
-from wireleak.lab.report.charts import figures
+from wireleak.lab.report.charts import style
+from wireleak.lab.report.charts.records import record_sizes, timeline
+from wireleak.lab.report.charts.strips import strip
 from wireleak.lab.run import results as r
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -96,10 +98,12 @@ def test_every_row_appears_with_its_numbers(html: str, run: Path) -> None:
 
 
 def test_every_score_and_every_control_stands_in_a_chart(html: str) -> None:
-    page = Page(html)
-    charts = [one["aria-label"] for one in page.of("svg") if ", axis " in (one.get("aria-label") or "")]
-    assert len(charts) == 140
-    assert "MSE 0.0036 [0.0033, 0.0039], axis 0 to 0.061" in charts
+    marks = re.findall(r"<title>([^<]*, axis [^<]*)</title>", html)
+    assert len(marks) == 140
+    assert "MSE 0.0036 [0.0033, 0.0039], axis 0 to 0.061" in marks
+    # A chart a measure holds the attack and its baselines; its own alternative names variant, target and attack.
+    labels = [one["aria-label"] or "" for one in Page(html).of("svg")]
+    assert sum("Cut 1, input by inversion: " in label and ", axis " in label for label in labels) == 4
 
 
 def test_pictures_and_charts_have_alternatives(html: str) -> None:
@@ -112,9 +116,15 @@ def test_pictures_and_charts_have_alternatives(html: str) -> None:
 
 def test_svg_is_well_formed(html: str) -> None:
     found = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
-    assert len(found) > 100
+    assert sum(one.count("<title>") for one in found) > 100
     for one in found:
         ElementTree.fromstring(one)
+
+
+def test_ids_of_charts_do_not_collide(html: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids)) > 20
+    assert {*re.findall(r"url\(#([^)]+)\)", html), *re.findall(r'href="#(c[0-9a-f]{10}-[^"]+)"', html)} <= set(ids)
 
 
 def test_what_users_must_learn_is_on_the_page(html: str) -> None:
@@ -160,7 +170,7 @@ def test_plaintext_links_in_a_tls_variant_are_pointed_out(html: str) -> None:
 def test_strip_shows_the_pixels() -> None:
     pixels = np.array([[[[0, 1], [0.5, 2]]], [[[1, np.nan], [-1, 0.25]]]], np.float32)
     for ink in (False, True):
-        data = re.search(r"base64,([^\"]+)", figures.strip(pixels, "two", ink))
+        data = re.search(r"base64,([^\"]+)", strip(pixels, "two", ink))
         assert data
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data[1]))))
         wanted = np.array([[0, 255, 200, 200, 255, 0], [128, 255, 200, 200, 0, 64]])
@@ -170,16 +180,17 @@ def test_strip_shows_the_pixels() -> None:
 
 def test_colour_pictures_and_signals_are_drawn() -> None:
     rng = np.random.default_rng(0)
-    assert figures.strip(rng.random((3, 3, 32, 32), np.float32), "faces").count("<img") == 1
-    assert figures.strip(rng.random((3, 6, 128), np.float32), "signals").count("<polyline") == 18
+    assert strip(rng.random((3, 3, 32, 32), np.float32), "faces").count("<img") == 1
+    assert strip(rng.random((3, 6, 128), np.float32), "signals").count("stroke-width: 0.8") == 18
 
 
 def test_record_sizes_and_times_are_counted() -> None:
     bursts = [r.Burst(time=0.1 * step, bytes=12_000 if step % 2 else 90, up=bool(step % 2)) for step in range(100)]
-    ElementTree.fromstring(figures.record_sizes(bursts))
-    assert "tallest column 50 records" in figures.record_sizes(bursts)
-    assert figures.record_sizes(bursts).count("<rect") == 2
-    assert "tallest column 24.0 kB" in figures.timeline(bursts[:4], bins=1)
+    sizes = style.inline(record_sizes(bursts), "sizes")
+    ElementTree.fromstring(sizes)
+    assert "tallest column 50 records" in sizes
+    assert sizes.count("<title>50 records</title>") == 2
+    assert "tallest column 24.0 kB" in style.inline(timeline(bursts[:4], bins=1), "times")
 
 
 def test_the_terminal_table_shows_headline_controls_and_outcome(run: Path) -> None:

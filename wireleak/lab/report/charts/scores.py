@@ -1,0 +1,140 @@
+"""Scores of one measure: the attack and its baselines as dots with whiskers on one axis."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from wireleak.lab.report.charts import style
+from wireleak.lab.run.results import Role
+
+# Colour, marker, size and whether it is filled; shapes say the same again.
+_LOOKS: dict[Role, tuple[str, str, float, bool]] = {
+    "attack": (style.BLUE, "o", 9, True),
+    "reader": (style.ORANGE, "s", 7, True),
+    "baseline": (style.GREY, "o", 7, False),
+    "bound": (style.GREEN, "|", 12, True),
+    "quantile": (style.PINK, "|", 12, True),
+}
+_MEANINGS: dict[Role, str] = {
+    "attack": "the attack",
+    "reader": "baseline that also reads the wire",
+    "baseline": "baseline that sees none of the victim's traffic",
+    "bound": "bound: what theory allows",
+    "quantile": "quantile of the victims' own scores",
+}
+_BARS = ("bound", "quantile")
+_CHANCE = "#767676"
+_LABELS, _ROW, _LINE, _LABEL_LETTERS = 148, 22, 13, 22
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One score: its row's label, what it is of, value, interval (NaN where there is none) and chance, in words too."""
+
+    label: str
+    role: Role
+    value: float
+    low: float
+    high: float
+    chance: float | None
+    said: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis from `low` to `high` with its title."""
+
+    low: float
+    high: float
+    title: str
+    percent: bool = False
+
+
+@style.chart
+def scores(marks: Sequence[Mark], scale: Scale, *, key: bool = False) -> Figure:
+    """Draw one row a score, in their order; `key` adds the meaning of colours and shapes."""
+    labels = ["\n".join(textwrap.wrap(mark.label, _LABEL_LETTERS)[:3]) for mark in marks]
+    heights = [max(_ROW, _LINE * (label.count("\n") + 1) + 5) for label in labels]
+    body, below = sum(heights), 42
+    foot = (8 + 16 * (len(_shown(marks)) + 1)) if key else 0
+    figure = style.new_figure(style.COLUMN, 6 + body + below + foot)
+    axes = style.place(figure, _LABELS, 6, 12, below + foot)
+    margin = 0.03 * (scale.high - scale.low or 1.0)
+    axes.set_xlim(scale.low - margin, scale.high + margin)
+    axes.set_ylim(body, 0)
+    beside = axes.get_yaxis_transform()
+    middles = [sum(heights[:row]) + height / 2 for row, height in enumerate(heights)]
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(scale.title)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %") if scale.percent else FuncFormatter(_tick))
+    axes.hlines(middles, scale.low - margin, scale.high + margin, colors=style.LINE, linewidth=0.8)
+    for mark, label, y, height in zip(marks, labels, middles, heights, strict=True):
+        _draw(axes, mark, y, height, scale)
+        weight = "bold" if mark.role == "attack" else "normal"
+        # Half the price of a tick.
+        axes.text(-0.03, y, label, transform=beside, ha="right", va="center", color=style.INK, fontweight=weight)
+    if key:
+        handles = [*(_handle(role) for role in _shown(marks)), _chance_handle()]
+        style.legend(figure, handles, [*(_MEANINGS[role] for role in _shown(marks)), "chance"])
+    return figure
+
+
+@style.chart
+def scores_key() -> Figure:
+    """Draw the key by itself: what colours, shapes and lines mean in all charts of scores."""
+    figure = style.new_figure(style.COLUMN, 16 * (len(_LOOKS) + 2) + 12)
+    whisker = Line2D([], [], color=style.BLUE, linewidth=3)
+    handles = [*map(_handle, _LOOKS), whisker, _chance_handle()]
+    style.legend(figure, handles, [*_MEANINGS.values(), "95 % interval", "chance"])
+    return figure
+
+
+def _draw(axes: Axes, mark: Mark, y: float, height: float, scale: Scale) -> None:
+    colour, marker, size, filled = _LOOKS[mark.role]
+
+    def inside(value: float) -> float:
+        return min(max(value, scale.low), scale.high)
+
+    if mark.chance is not None:
+        x = inside(mark.chance)
+        axes.plot([x, x], [y - height / 2 + 2, y + height / 2 - 2], color=_CHANCE, linewidth=1, dashes=(2, 2))
+    if not (math.isnan(mark.low) or math.isnan(mark.high)):
+        ends = [inside(mark.low), inside(mark.high)]
+        axes.plot(ends, [y, y], color=colour, linewidth=3, solid_capstyle="butt", clip_on=False)
+    # A value that is no number has no mark, only its words.
+    x = inside(mark.value) if math.isfinite(mark.value) else math.nan
+    face = colour if filled else "white"
+    (dot,) = axes.plot([x], [y], marker, markersize=size, color=colour, markerfacecolor=face, clip_on=False)
+    dot.set_markeredgewidth(4 if mark.role in _BARS else 2 if mark.role == "baseline" else 0)
+    style.describe(dot, mark.said)
+
+
+def _shown(marks: Sequence[Mark]) -> list[Role]:
+    return [role for role in _LOOKS if any(mark.role == role for mark in marks)]
+
+
+def _handle(role: Role) -> Line2D:
+    colour, marker, size, filled = _LOOKS[role]
+    edge = 4 if role in _BARS else 2 if role == "baseline" else 0
+    face = colour if filled else "white"
+    return Line2D(
+        [], [], color=colour, linestyle="", marker=marker, markersize=size, markerfacecolor=face, markeredgewidth=edge
+    )
+
+
+def _chance_handle() -> Line2D:
+    return Line2D([], [], color=_CHANCE, linewidth=1, dashes=(2, 2))
+
+
+def _tick(value: float, _: int) -> str:
+    return f"{value:.4g}".replace("-", "−")
