@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from adversary.attacks.activations.probes import Probe, ProbeOptions
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 
 @register
-class Attributes(Attack):
+class Attributes(ActivationAttack):
     """Tell a private attribute of a victim's input from the activation that its device sent.
 
     The attacker's own device sent inputs whose attribute it knows, and the probe learns from the activations captured
@@ -36,6 +37,6 @@ class Attributes(Attack):
         self._probe.fit(knowledge)
         self.report |= self._probe.report
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Probabilities (n, classes) from activations (n, *activation_shape)."""
-        return self._probe.guess(seen)
+        return self._probe.guess(activations)

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 _BATCH = 256
@@ -32,7 +33,7 @@ class CandidatesOptions(BaseModel):
 
 
 @register
-class Candidates(Attack):
+class Candidates(ActivationAttack):
     """Name the input that a device sent, out of a few candidates, from the activation that crossed the wire.
 
     The informed attacker of reconstruction robustness: it holds the encoder and all inputs that could have been sent,
@@ -67,9 +68,9 @@ class Candidates(Attack):
             self._codes *= np.minimum(1.0, clip / np.maximum(norms, 1e-30))
         self.report |= {"candidates": len(self._candidates), "clip": clip, "norm": self._norm}
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Return the most probable candidates (n, *input_shape) for activations (n, *activation_shape)."""
-        return self._candidates[self.choose(seen)]
+        return self._candidates[self.choose(activations)]
 
     def choose(self, seen: Array) -> npt.NDArray[np.int64]:
         """Indices (n,) of the most probable candidates."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 
@@ -17,7 +18,7 @@ class FshaOptions(BaseModel):
 
 
 @register
-class Fsha(Attack):
+class Fsha(ActivationAttack):
     """Rebuild a victim's input with the decoder that the malicious server trained while it misled the encoder.
 
     The work was done during training (`python -m adversary hijack`): it led the clients' encoder into the decoder's
@@ -56,13 +57,17 @@ class Fsha(Attack):
         self._range, self._sent = knowledge.input_range, tuple(facts["activation_shape"])
         self.report |= {"iterations": facts["iterations"], "measured": {"training-mse": facts["public_mse"]}}
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
         import torch
 
-        if seen.shape[1:] != self._sent:
-            raise ValueError(f"granted.files.hijack: its decoder takes {self._sent}, captured were {seen.shape[1:]}")
+        if activations.shape[1:] != self._sent:
+            raise ValueError(
+                f"granted.files.hijack: its decoder takes {self._sent}, captured were {activations.shape[1:]}"
+            )
         with torch.no_grad():
-            pieces = [self._decoder(torch.from_numpy(seen[at : at + 256])) for at in range(0, len(seen), 256)]
+            pieces = [
+                self._decoder(torch.from_numpy(activations[at : at + 256])) for at in range(0, len(activations), 256)
+            ]
         guesses: Array = torch.cat(pieces).clamp(*self._range).numpy()
         return np.ascontiguousarray(guesses)

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import track
 
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 _BATCH = 32
@@ -27,7 +28,7 @@ class InverseNetworkOptions(BaseModel):
 
 
 @register
-class InverseNetwork(Attack):
+class InverseNetwork(ActivationAttack):
     """Rebuild inputs with the inverse network that He et al. train from queries, as they trained it.
 
     Their decoders for LeNet are one 5x5 convolution at conv1 and two transposed ones (16 to 8 to 1 channels) at ReLU2;
@@ -81,7 +82,7 @@ class InverseNetwork(Attack):
             error = float(np.mean((self.guess(knowledge.seen[held]) - knowledge.inputs[held]) ** 2))
             self.report["validation_mse"] = error
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
         import torch
 
@@ -89,8 +90,8 @@ class InverseNetwork(Attack):
         device = next(self._decoder.parameters()).device
         with torch.no_grad():
             pieces = [
-                self._decoder(torch.from_numpy(seen[i : i + 256]).to(device)).clamp(-1, 1).cpu()
-                for i in range(0, len(seen), 256)
+                self._decoder(torch.from_numpy(activations[i : i + 256]).to(device)).clamp(-1, 1).cpu()
+                for i in range(0, len(activations), 256)
             ]
         guesses: Array = (low + (torch.cat(pieces) + 1) / 2 * (high - low)).numpy()
         return guesses

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import track
 
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 
@@ -33,7 +34,7 @@ class InversionOptions(BaseModel):
 
 
 @register
-class Inversion(Attack):
+class Inversion(ActivationAttack):
     """Rebuild a victim's input from the activation that its device sent.
 
     The attacker owns a device of the same service, so it can send inputs that it chose and capture the activations:
@@ -73,13 +74,15 @@ class Inversion(Attack):
             self._decoder, local = self._build(z, x)
             self._train(z[~mask], x[~mask], z[mask], x[mask], local)
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
         import torch
 
         self._decoder.eval()
         with torch.no_grad():
-            pieces = [self._decoder(self._tensor(seen[i : i + 256])).cpu() for i in range(0, len(seen), 256)]
+            pieces = [
+                self._decoder(self._tensor(activations[i : i + 256])).cpu() for i in range(0, len(activations), 256)
+            ]
         guesses: Array = torch.cat(pieces).clamp(*self._range).contiguous().numpy()
         return guesses
 

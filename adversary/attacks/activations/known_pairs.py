@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import track
 
 from adversary.attacks.activations.inverse_network import transposed_decoder
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.baselines import ridge
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 _FOLDS = 3
@@ -39,7 +40,7 @@ class KnownPairsOptions(BaseModel):
 
 
 @register
-class KnownPairs(Attack):
+class KnownPairs(ActivationAttack):
     """Rebuild inputs from a few known pairs of input and activation, by whichever of two decoders does better on them.
 
     The candidates are a ridge regression, whose strength the pairs choose, and a small decoder of transposed
@@ -79,9 +80,9 @@ class KnownPairs(Attack):
         self._guess = candidates[best](z, x)
         self.report |= {"chosen": best, "validation_mse": error[best], "candidates": error, "known_pairs": wanted}
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
-        return self._clip(self._guess(seen))
+        return self._clip(self._guess(activations))
 
     def _clip(self, guess: Array) -> Array:
         return np.clip(guess, *self._range)

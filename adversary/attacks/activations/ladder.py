@@ -9,8 +9,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.activations.perceptrons import SIZES, Perceptron, Size, drawn
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 Ints = npt.NDArray[np.int64]
@@ -34,7 +35,7 @@ class LadderOptions(BaseModel):
 
 
 @register
-class Ladder(Attack):
+class Ladder(ActivationAttack):
     """Tell a private attribute from an activation by one perceptron of a chosen size, trained anew.
 
     Used once a rung, from logistic regression to two layers of 1,000, and once a number of pairs, it shows leakage
@@ -73,9 +74,9 @@ class Ladder(Attack):
         if self.settings.selectivity:
             self.report["measured"] = self._selectivity(known)
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Probabilities (n, classes) from activations (n, *activation_shape)."""
-        return self._model.guess(seen)
+        return self._model.guess(activations)
 
     def _loss(self, judged: Knowledge) -> float | None:
         """Cross-entropy in nats; None where there is nothing to judge by."""

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import track
 
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 _FILTERS = 32
@@ -27,7 +28,7 @@ class PostDecoderOptions(BaseModel):
 
 
 @register
-class PostDecoder(Attack):
+class PostDecoder(ActivationAttack):
     """Rebuild a victim's drawing as the Omniglot post does: four transposed convolutions, trained without a check.
 
     Minimises the mean squared error with Adam (Keras' defaults), 32 pairs at a time in the order in which they were
@@ -88,12 +89,15 @@ class PostDecoder(Attack):
             "measured": {"training-mse": total / len(x)},
         }
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, ...), clipped to the inputs' range."""
         import torch
 
         with torch.no_grad():
-            pieces = [self._decoder(self._tensor(seen[i : i + 256])).cpu().numpy() for i in range(0, len(seen), 256)]
+            pieces = [
+                self._decoder(self._tensor(activations[i : i + 256])).cpu().numpy()
+                for i in range(0, len(activations), 256)
+            ]
         return np.clip(self._unflip(np.concatenate(pieces)), *self._range)
 
     def _flip(self, x: Array) -> Array:

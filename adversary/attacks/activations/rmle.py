@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import track
 
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 _CHUNK = 256
@@ -30,7 +31,7 @@ class RmleOptions(BaseModel):
 
 
 @register
-class Rmle(Attack):
+class Rmle(ActivationAttack):
     """Find the input that explains a captured activation best, by gradient descent through the known encoder.
 
     Minimises `mean (f1(x) - z)^2 + tv TV(x) + l2 mean x^2` over inputs scaled to [-1, 1], from grey. This is the
@@ -63,9 +64,9 @@ class Rmle(Attack):
         load_weights(self._encoder, path)
         self._shape, self._range = network.input_shape, knowledge.input_range
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
-        guesses, residual = invert(self._encoder, seen, self._shape, self._range, self.settings, self.seed)
+        guesses, residual = invert(self._encoder, activations, self._shape, self._range, self.settings, self.seed)
         self.report["residual"] = residual
         return guesses
 

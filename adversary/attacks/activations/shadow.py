@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import track
 
 from adversary.attacks.activations.rmle import RmleOptions, invert
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 _BATCH = 32
@@ -33,7 +34,7 @@ class ShadowQueryOptions(ShadowOptions):
     shadow_learning_rate: float = Field(1e-2, gt=0, le=1, description="Halved after every sixth of the epochs.")
 
 
-class _Shadow(Attack):
+class _Shadow(ActivationAttack):
     """What both have in common: a fresh encoder of the known architecture, trained, then inverted as by `rmle`."""
 
     targets = "input"
@@ -71,9 +72,9 @@ class _Shadow(Attack):
             with torch.no_grad():
                 self.report["validation_loss"] = float(loss(self._encoder(inputs[check]), targets[check]))
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape) through the shadow."""
-        guesses, residual = invert(self._encoder, seen, self._shape, self._range, self.settings, self.seed)
+        guesses, residual = invert(self._encoder, activations, self._shape, self._range, self.settings, self.seed)
         self.report["residual"] = residual
         return guesses
 

@@ -9,14 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from adversary.attacks.activations.probes import Probe, ProbeOptions
-from adversary.attacks.harness.knowledge import Array, Captured, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.activation_attack import ActivationAttack
+from adversary.attacks.harness.activations import Activations
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import SIZES_AND_TIMES, Knows, ThreatModel, Vantage
 from adversary.tap.decode.traffic import Traffic, traffic
 
 
 @register
-class Sizes(Attack):
+class Sizes(ActivationAttack):
     """Tell a private attribute of a victim's input from nothing but the sizes and times of its traffic.
 
     What remains of the link under TLS. A network sends as many bytes whatever the input, so chance is expected;
@@ -34,7 +36,7 @@ class Sizes(Attack):
     targets = "attribute"
     options = ProbeOptions
 
-    def read(self, paths: Sequence[Path], count: int) -> Captured:
+    def read(self, paths: Sequence[Path], count: int) -> Activations:
         """Features (count, 5) of each inference, see `features`; inferences are told apart by `messages`."""
         streams: dict[str, list[Traffic]] = {}
         for record in traffic(paths):
@@ -42,10 +44,10 @@ class Sizes(Attack):
         records = [record for stream in streams.values() for record in stream]
         groups = messages([record.bytes for record in records if record.up], count)
         if not len(groups):
-            return Captured(np.zeros(0, np.float32), notes=(f"0 records seen in {len(paths)} capture(s)",))
+            return Activations(np.zeros(0, np.float32), notes=(f"0 records seen in {len(paths)} capture(s)",))
         kinds = sorted({str(record.transport) for record in records})
         used = sum(record.bytes for record in records)
-        return Captured(features(records, groups), None, len(records), used, (f"link: {', '.join(kinds)}",))
+        return Activations(features(records, groups), None, len(records), used, (f"link: {', '.join(kinds)}",))
 
     def fit(self, knowledge: Knowledge) -> None:
         """Train the probe on the attacker's own traffic."""
@@ -53,9 +55,9 @@ class Sizes(Attack):
         self._probe.fit(knowledge)
         self.report |= self._probe.report
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Probabilities (n, classes) from features (n, 5)."""
-        return self._probe.guess(seen)
+        return self._probe.guess(activations)
 
 
 def messages(sizes: Sequence[int], count: int) -> npt.NDArray[np.int64]:

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import track
 
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 _BATCH = 64
@@ -30,7 +31,7 @@ class UnpairedOptions(BaseModel):
 
 
 @register
-class Unpaired(Attack):
+class Unpaired(ActivationAttack):
     """Rebuild inputs from latents with a decoder that was trained with another encoder, aligned by statistics alone.
 
     The attacker has data like the victims' and sees how many numbers cross the wire; it knows no pair, sends no query,
@@ -61,9 +62,9 @@ class Unpaired(Attack):
         order = np.random.default_rng(self.seed).permutation(len(own))
         self._halves, self._mean, self._range = (own[order[::2]], own[order[1::2]]), own.mean(0), knowledge.input_range
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from latents (n, ...); the alignment needs more than a few of them."""
-        victims, (first, second) = seen.reshape(len(seen), -1), self._halves
+        victims, (first, second) = activations.reshape(len(activations), -1), self._halves
         # Its own latents never die (softplus); the victims' may, as those of a ReLU do.
         encode, decode = self._train(first, victims.shape[1], "Softplus", self.seed)
         played, _ = self._train(second, victims.shape[1], "ReLU", self.seed + 1)

@@ -11,8 +11,9 @@ from rich.progress import track
 
 from adversary.attacks.activations.rmle import total_variation
 from adversary.attacks.activations.shadow import fresh_network
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 
@@ -31,7 +32,7 @@ class UnsplitOptions(BaseModel):
 
 
 @register
-class Unsplit(Attack):
+class Unsplit(ActivationAttack):
     """Rebuild the victims' inputs from the network's architecture alone, together with a clone of their encoder.
 
     Alternates steps on the inputs (`mean (g(x) - z)^2 + tv TV(x) + l2 mean x^2`, from grey) and on the clone g
@@ -59,15 +60,15 @@ class Unsplit(Attack):
         network, cut = drawn[0]
         self._shape, self._range, self._sent = network.input_shape, knowledge.input_range, network.activation_shape(cut)
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape), all rows together."""
         import torch
 
-        if seen.shape[1:] != self._sent:
-            shapes = f"{self._sent}, those captured {seen.shape[1:]}"
+        if activations.shape[1:] != self._sent:
+            shapes = f"{self._sent}, those captured {activations.shape[1:]}"
             raise ValueError(f"model.cut: the clone's activations have shape {shapes}; grant the network that was cut")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        z = torch.from_numpy(seen).to(device)
+        z = torch.from_numpy(activations).to(device)
         searches = [_Search(clone.to(device), z, self._shape, self._range, self.settings) for clone in self._clones]
         first = max(1, self.settings.outer // 4)
         for search in searches:
@@ -75,7 +76,7 @@ class Unsplit(Attack):
         costs = [search.cost() for search in searches]
         best = searches[int(np.argmin(costs))]
         best.alternate(self.settings.outer - first)
-        self.report |= {"costs": costs, "final_cost": best.cost(), "attacked": len(seen)}
+        self.report |= {"costs": costs, "final_cost": best.cost(), "attacked": len(activations)}
         low, high = self._range
         guesses: Array = (low + (high - low) * best.x.detach().clamp(0, 1)).cpu().numpy()
         return guesses

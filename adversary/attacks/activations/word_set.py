@@ -7,8 +7,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.activations.perceptrons import SIZES, Perceptron, Size, drawn
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.measures.scores.score import are_numbered
 from wireleak.common.measures.scores.words_found import set_f1, word_sets
@@ -31,7 +32,7 @@ class WordSetOptions(BaseModel):
 
 
 @register
-class WordSet(Attack):
+class WordSet(ActivationAttack):
     """Tell which words a text holds from the activation that its device sent; their order stays unknown.
 
     Inverts an embedding of a text as the paper's multi-label classification does: every word of the attacker's own
@@ -80,12 +81,12 @@ class WordSet(Attack):
         self.report |= told | {"threshold": self._threshold, "examples": len(known)}
         self.report["held_out_loss"] = self._loss(every.take(judged))
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Word numbers (n, length), likeliest first and 0 behind, from activations (n, *activation_shape)."""
-        likely = self._model.guess(seen)
+        likely = self._model.guess(activations)
         order = np.argsort(-likely, axis=1, kind="stable")[:, : self._length]
         texts = np.where(np.take_along_axis(likely, order, 1) > self._threshold, self._words[order], 0)
-        found = np.zeros((len(seen), self._length), np.float32)
+        found = np.zeros((len(activations), self._length), np.float32)
         found[:, : texts.shape[1]] = texts
         return found
 

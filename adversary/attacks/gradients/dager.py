@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Update
+from adversary.attacks.harness.update_attack import UpdateAttack
 
 # Rounding of a float32 weight, as a share of it.
 _ROUNDING = 2.0**-24
@@ -27,7 +29,7 @@ class DagerOptions(BaseModel):
 
 
 @register
-class Dager(Attack):
+class Dager(UpdateAttack):
     """Find the words at each place, then the texts, by whether their states lie in the span of a layer's gradient.
 
     The gradient of a projection to queries, keys and values is a sum of outer products with its inputs, so while a
@@ -49,7 +51,6 @@ class Dager(Attack):
         knows=(Knows.ARCHITECTURE,),
     )
     targets = "input"
-    reads = "updates"
     options = DagerOptions
 
     def fit(self, knowledge: Knowledge) -> None:
@@ -62,22 +63,21 @@ class Dager(Attack):
         """
         from wireleak.common.models.zoo.transformer import Block, PlacedWords
 
-        seen, self._recipe = knowledge.trained()
+        _, self._recipe = knowledge.trained()
         network = knowledge.network()
         kinds = [type(block) for block in network.blocks]
         if kinds[:3] != [PlacedWords, Block, Block]:
             raise ValueError(f'model: dager reads causal transformers, not {network.name}; take "tiny-transformer"')
         self._blocks, self._length = network.blocks.double().eval(), network.input_shape[0]
         self._parts: list[Any] = list(self._blocks)[:3]
-        self._updates = seen.updates
 
-    def guess(self, seen: Array) -> Array:
-        """Texts (all units' examples, length) of word numbers, unit after unit; zeros where none was found."""
+    def guess(self, updates: Sequence[Update]) -> Array:
+        """Texts (all updates' examples, length) of word numbers, update after update; zeros where none was found."""
         import torch
 
         found = np.zeros((0, self._length), np.float32)
         self.report |= {"texts": [], "ranks": []}
-        for update in self._updates[: len(seen)]:
+        for update in updates:
             state = {name: torch.from_numpy(np.array(value)) for name, value in update.start.items()}
             self._blocks.load_state_dict(state)
             rows = np.zeros((self._recipe.behind(update.sender), self._length), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.gradients.analytic import input_of
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.training import Update
+from adversary.attacks.harness.update_attack import UpdateAttack
 
 if TYPE_CHECKING:
     # Importing the models imports torch, which listing attacks should not pay for.
@@ -31,7 +34,7 @@ class AnalyticOptions(BaseModel):
 
 
 @register
-class Analytic(Attack):
+class Analytic(UpdateAttack):
     """Divide the first linear layer's weight gradients by its bias gradients, unit by unit.
 
     One example: every quotient is the input, exactly. Of several it is their weighted mean, with weights that differ
@@ -53,7 +56,6 @@ class Analytic(Attack):
         knows=(Knows.ARCHITECTURE,),
     )
     targets = "input"
-    reads = "updates"
     options = AnalyticOptions
 
     def fit(self, knowledge: Knowledge) -> None:
@@ -64,15 +66,15 @@ class Analytic(Attack):
         ValueError
             The network does not begin with a linear layer.
         """
-        seen, self._recipe = knowledge.trained()
+        _, self._recipe = knowledge.trained()
         network = knowledge.network()
         self._layer, self._shape = first_linear(network), network.input_shape
-        self._updates, self._range = seen.updates, knowledge.input_range
+        self._range = knowledge.input_range
 
-    def guess(self, seen: Array) -> Array:
-        """Inputs (all units' examples, *input_shape), unit after unit, for units (n, 2) of sender and round."""
+    def guess(self, updates: Sequence[Update]) -> Array:
+        """Inputs (all updates' examples, *input_shape), update after update."""
         pieces = []
-        for update in self._updates[: len(seen)]:
+        for update in updates:
             delta = update.delta
             weights, biases = (np.nan_to_num(delta[f"{self._layer}.{part}"]) for part in ("weight", "bias"))
             pieces.append(self._inputs(weights, biases, self._recipe.behind(update.sender)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ from rich.progress import track
 
 from adversary.attacks.gradients.batch_labels import labels_of
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Recipe, Update
+from adversary.attacks.harness.update_attack import UpdateAttack
 
 if TYPE_CHECKING:
     # Importing the models imports torch, which listing attacks should not pay for.
@@ -133,7 +133,7 @@ def total_variation(x: Any) -> Any:
     return sum((x.diff(dim=axis).abs().mean() for axis in axes), start=x.new_zeros(()))
 
 
-class GradientMatching(Attack):
+class GradientMatching(UpdateAttack):
     """Base of the searches: takes each update in turn and has `invert` rebuild its inputs."""
 
     threat = ThreatModel(
@@ -142,7 +142,6 @@ class GradientMatching(Attack):
         knows=(Knows.ARCHITECTURE,),
     )
     targets = "input"
-    reads = "updates"
 
     def fit(self, knowledge: Knowledge) -> None:
         """Keep what was seen; there is nothing to learn.
@@ -152,20 +151,20 @@ class GradientMatching(Attack):
         ValueError
             The clients' optimiser is not plain SGD, or the network takes no real-valued inputs.
         """
-        network, (seen, recipe) = knowledge.network(), knowledge.trained()
+        network, (_, recipe) = knowledge.network(), knowledge.trained()
         if recipe.optimiser != "sgd":
             raise ValueError(
                 f"system.optimiser: {self.name} imitates plain SGD, one step of which sends its gradient; "
                 'set optimiser = "sgd"'
             )
-        self._updates, self._recipe, self._range = seen.updates, recipe, knowledge.input_range
+        self._recipe, self._range = recipe, knowledge.input_range
         self._network = network
 
-    def guess(self, seen: Array) -> Array:
-        """Inputs (units * examples, *input_shape), unit after unit, for units (n, 2) of sender and round."""
+    def guess(self, updates: Sequence[Update]) -> Array:
+        """Inputs (updates * examples, *input_shape), update after update."""
         lost = []
         pieces = []
-        for update in _shown(self._updates[: len(seen)], self.name):
+        for update in _shown(updates, self.name):
             one = victim(update, self._network, self._recipe, self._recipe.behind(update.sender))
             inputs, distance = self.invert(one)
             lost.append(distance)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.gradients.analytic import inputs_of_bins
 from adversary.attacks.gradients.first_layer import first_linear
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.training import Update
+from adversary.attacks.harness.update_attack import UpdateAttack
 
 
 class ImprintOptions(BaseModel):
@@ -22,7 +26,7 @@ class ImprintOptions(BaseModel):
 
 
 @register
-class Imprint(Attack):
+class Imprint(UpdateAttack):
     """Read each bin's input as the difference of two neighbouring units' weights by that of their biases.
 
     Needs a first global model made by `adversary.initial.imprint`. An input that is alone between two thresholds comes
@@ -43,7 +47,6 @@ class Imprint(Attack):
         knows=(Knows.ARCHITECTURE, Knows.SURROGATE),
     )
     targets = "input"
-    reads = "updates"
     options = ImprintOptions
 
     def fit(self, knowledge: Knowledge) -> None:
@@ -54,15 +57,15 @@ class Imprint(Attack):
         ValueError
             The network does not begin with a linear layer.
         """
-        seen, self._recipe = knowledge.trained()
+        _, self._recipe = knowledge.trained()
         self._layer = first_linear(knowledge.network())
-        self._updates, self._range = seen.updates, knowledge.input_range
+        self._range = knowledge.input_range
         self._mean = knowledge.without_copies().inputs.mean(0)
 
-    def guess(self, seen: Array) -> Array:
-        """Inputs (all units' examples, *input_shape), unit after unit, for units (n, 2) of sender and round."""
+    def guess(self, updates: Sequence[Update]) -> Array:
+        """Inputs (all updates' examples, *input_shape), update after update."""
         pieces, filled = [], []
-        for update in self._updates[: len(seen)]:
+        for update in updates:
             count, delta = self._recipe.behind(update.sender), update.delta
             rows = np.repeat(self._mean[None], count, axis=0)
             weights, biases = (np.nan_to_num(delta[f"{self._layer}.{part}"]) for part in ("weight", "bias"))

@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adversary.attacks.harness import baselines as controls
+from adversary.attacks.harness.attack import Attack, Observation
 from adversary.attacks.harness.config import AttackConfig
-from adversary.attacks.harness.knowledge import PLAIN_TARGETS, Array, Captured, Knowledge, surrogate
-from adversary.attacks.harness.registry import Attack, attacks, find, summary
-from adversary.attacks.harness.training import Recipe, training
+from adversary.attacks.harness.knowledge import PLAIN_TARGETS, Array, Knowledge, surrogate
+from adversary.attacks.harness.registry import attacks, find, summary
 from adversary.tap.decode.pcap import CaptureError
 from wireleak.common.config import options_of, read_config
 from wireleak.common.files import write_arrays, write_json
@@ -56,7 +56,7 @@ def describe() -> None:
         {
             "name": name,
             "targets": one.targets,
-            "reads": one.reads,
+            "reads": one.traffic,
             "threat": one.threat.as_json(),
             "options": one.options.model_json_schema(),
             "summary": summary(one),
@@ -79,35 +79,15 @@ class _Run:
         if wanted == "label" and self.config.classes < 2:
             raise ValueError("classes: an attack on training labels needs the number of the task's classes, 2 or more")
         self.settings = options_of(self.kind.options, self.config.options, "options")
-        self.known = self._granted()
         self.guesses: dict[str, Array] = {}
-        self.notes: list[str] = []
         self.control_seconds: dict[str, float] = {}
         self.extra: dict[str, Any] = {}
-        captures = self.config.captures
-        self.untrained = self.handed = None
-        # Where each guess stands among the victims' rows; a part of an update's guesses may be missing.
-        self.places = np.arange(self.config.victims)
-        if self.kind.reads == "updates":
-            self.device = Captured(np.zeros(0, np.float32))
-            self.victims = self._read_updates()
-            return
-        self.device = self._read("device", captures.device, len(self.known))
-        self.victims = self._read("victims", captures.victims, self.config.victims)
-        if captures.untrained_device and captures.untrained_victims:
-            self.untrained = (
-                self._read("untrained_device", captures.untrained_device, len(self.known)),
-                self._read("untrained_victims", captures.untrained_victims, self.config.victims),
-            )
-        if self.config.tensors is not None:
-            self.handed = (
-                _handed("device", self.config.tensors.device, len(self.known)),
-                _handed("victims", self.config.tensors.victims, self.config.victims),
-            )
+        self.seen = self.kind.observe(self.settings, self.config, self._granted())
+        self.notes = list(self.seen.notes)
 
     def guess(self) -> None:
         """Fill in the attack's own guess, and each control's."""
-        self.fitted, self.guesses[self.kind.name] = self._fit_and_guess(self.device, self.victims)
+        self.fitted, self.guesses[self.kind.name] = self._fit_and_guess(self.seen)
         if self.fitted is not None:
             self.fitted.finish()
         if self.kind.targets in ("input", "secret"):
@@ -116,12 +96,8 @@ class _Run:
             self._attribute_controls()
         elif self.kind.targets != "canary":
             self._label_controls()
-        if self.untrained is not None and (fresh := self._knows_untrained()):
-            untrained = self.untrained
-            self._control("untrained", lambda: self._fit_and_guess(*untrained, fresh)[1])
-        if self.handed is not None:
-            handed = self.handed
-            self._control("in-process", lambda: self._in_process(*handed))
+        for name, other in self.seen.others():
+            self._control(name, partial(self._repeated, name, other))
 
     def write(self) -> None:
         """Write guesses.npz and meta.json, each whole or not at all."""
@@ -131,16 +107,15 @@ class _Run:
         write_json(out / "meta.json", self._meta())
 
     def _meta(self) -> dict[str, Any]:
-        both = {"device": self.device, "victims": self.victims}
         return {
             **self.config.model_dump(
                 mode="json", include={"attack", "target", "seed", "granted", "captures", "training", "victims"}
             ),
             "options": self.settings.model_dump(mode="json"),
             "threat": self.kind.threat.as_json(),
-            "observations": {name: seen.observations for name, seen in both.items()},
-            "bytes": {name: seen.bytes for name, seen in both.items()},
-            "prior": self._unseen(self.device, self.victims),
+            "observations": self.seen.messages,
+            "bytes": self.seen.bytes,
+            "prior": self.seen.unseen,
             "fit": self.fitted.report if self.fitted else None,
             "control_seconds": self.control_seconds,
             "notes": self.notes,
@@ -172,103 +147,51 @@ class _Run:
         known = replace(known, encoder=granted.encoder, head=granted.head, files=granted.files)
         return replace(known, model=model, classes=classes)
 
-    def _knows_untrained(self) -> Knowledge | None:
-        """What the attack knows of the untrained network; None where its weights are not at hand."""
-        knows = set(self.kind.threat.knows)
-        if "head" in knows or ("weights" in knows and self.config.granted.untrained_encoder is None):
-            return None
-        return replace(self.known, encoder=self.config.granted.untrained_encoder)
-
-    def _read(self, party: str, paths: list[Path], count: int) -> Captured:
-        seen = self.kind(self.settings, self.config.seed).read(paths, count)
-        self.notes += [f"{party}: {note}" for note in seen.notes]
-        return seen
-
-    def _read_updates(self) -> Captured:
-        """What was seen of a federated training, into what the attack knows; rows say which updates were seen."""
-        told = self.config.training
-        if told is None:
-            raise ValueError(f"training: {self.kind.name} reads updates; say how clients were told to train")
-        recipe = Recipe(**told.model_dump(exclude={"units", "released"}))
-        senders = {sender for sender, _ in told.units}
-        seen = training(self.config.captures.victims, recipe, senders, released=told.released)
-        self.known = replace(self.known, training=seen, recipe=recipe)
-        self.notes += [f"victims: {note}" for note in seen.notes]
-        count = self.config.victims
-        rows = np.arange(count, dtype=np.float32)[:, None]
-        if self.kind.targets not in ("member", "secret", "canary"):
-            at = {unit: number for number, unit in enumerate(told.units)}
-            known = [unit for unit in seen.units if unit in at]
-            each = count // len(told.units)
-            self.places = np.concatenate(
-                [np.zeros(0, int)] + [np.arange(at[unit] * each, (at[unit] + 1) * each) for unit in known]
-            )
-            rows = np.array(known, np.float32).reshape(-1, 2)
-        elif not seen.models:
-            rows = rows[:0]
-        return Captured(rows, None, seen.messages, seen.bytes, seen.notes)
-
-    def _fit_and_guess(
-        self, device: Captured, victims: Captured, known: Knowledge | None = None
-    ) -> tuple[Attack | None, Array]:
+    def _fit_and_guess(self, seen: Observation[Any]) -> tuple[Attack | None, Array]:
         """Fit on what the threat model grants and guess for the victims; the prior where nothing was seen."""
-        if self._unseen(device, victims):
+        if seen.unseen:
             return None, self._prior()
-        known = known or self.known
-        known = (known.join(device.rows) if self._queries else known).limited(self.kind.threat.knows)
+        known = seen.knowledge.limited(self.kind.threat.knows)
         attack = self.kind(self.settings, self.config.seed)
         start, cpu = time.monotonic(), time.process_time()
         attack.fit(known)
         seconds = {"fit": time.monotonic() - start, "fit_cpu": time.process_time() - cpu}
         start = time.monotonic()
-        guess = self._filled(attack.guess(victims.rows))
+        guess = self._filled(seen.ask(attack))
         # An attack that learns from fewer pairs than it has says so itself.
         attack.report = {"pairs": len(known)} | attack.report
         attack.report["seconds"] = seconds | {"guess": time.monotonic() - start}
         return attack, guess
 
-    @property
-    def _queries(self) -> bool:
-        """Whether the attack learns from what its own device sent."""
-        return bool({"queries", "pairs"} & set(self.kind.threat.knows))
-
-    def _unseen(self, device: Captured, victims: Captured) -> str | None:
-        """Why nothing can be learnt or guessed; None when it can."""
-        for party, seen in (("device", device), ("victims", victims))[0 if self._queries else 1 :]:
-            if not len(seen.rows):
-                return f"{party}: {'; '.join(seen.notes)}; the guess is the prior"
-        if not self._queries:
-            return None
-        if device.rows.shape[1:] != victims.rows.shape[1:]:
-            shapes = f"{device.rows.shape[1:]}, the victims' {victims.rows.shape[1:]}"
-            return f"the device's activations have shape {shapes}; the guess is the prior"
-        if self.known.join(device.rows).augmented.all():
-            return "only transformed copies of the device's inputs were seen; the guess is the prior"
-        return None
+    def _repeated(self, name: str, other: Observation[Any]) -> Array:
+        """Guess of the same attack on other captures."""
+        if self.fitted is not None and other.repeats(self.seen):
+            # A fit is a function of its pairs and the seed: repeating it would give these very numbers.
+            self.notes.append(f"{name}: the tensors equal the captured ones bit for bit, so the guess is the same")
+            return self.guesses[self.kind.name]
+        return self._fit_and_guess(other)[1]
 
     def _reconstruction_controls(self) -> None:
-        is_text = are_numbered(self.known.inputs)
+        known, victims = self.seen.pairs, self.seen.victims
+        is_text = are_numbered(self.seen.known.inputs)
         self._control("commonest" if is_text else "mean", self._prior)
         if not is_text:
-            self._control("background", lambda: controls.background(self.known, self.config.victims))
+            self._control("background", lambda: controls.background(self.seen.known, self.config.victims))
         if self.fitted is None:
             return
-        known, victims = self.known.join(self.device.rows), self.victims.rows
-        if len(known.seen) and known.seen.shape[1:] == victims.shape[1:]:
+        if victims is not None:
             if not is_text:  # the numbers of words are names, not amounts
                 self._control("ridge", lambda: self._filled(self._ridge(known, victims)))
             self._control("nearest", lambda: self._filled(controls.nearest(known.seen, known.inputs, victims)))
         self._shuffled_control()
 
     def _shuffled_control(self) -> None:
-        n = len(self.places[: len(self.victims.rows)]) if self.kind.reads != "updates" else len(self.places)
-        own = self.guesses[self.kind.name][self.places[:n]]
-        # The inputs behind one update have no order: only another update's guesses are of other inputs.
-        units = len(self.victims.rows) if self.kind.reads == "updates" and self.kind.targets == "input" else n
-        if units == 1 < n:
+        n, groups = self.seen.guessed, self.seen.groups
+        own = self.guesses[self.kind.name][self.seen.places[:n]]
+        if groups == 1 < n:
             return
-        places = np.arange(n).reshape(units, -1)
-        partner = places[controls.derangement(units, self.config.seed)].ravel()
+        places = np.arange(n).reshape(groups, -1)
+        partner = places[controls.derangement(groups, self.config.seed)].ravel()
         self._control("shuffled", lambda: self._filled(own[partner]))
 
     def _label_controls(self) -> None:
@@ -278,7 +201,7 @@ class _Run:
 
     def _attribute_controls(self) -> None:
         self._control("majority", self._prior)
-        answers = self.victims.predictions
+        answers = self.seen.predictions
         if answers is not None:
             self._control("conditional-majority", lambda: self._filled(self._conditional_majority(answers)))
         if (fitted := self.fitted) is not None:
@@ -289,11 +212,10 @@ class _Run:
         rng = np.random.default_rng([self.config.seed, 1])
         drawn = [fitted.permuted(rng) for _ in range(controls.DRAWS)]
         if any(one is None for one in drawn):
-            known = self.known.limited(self.kind.threat.knows)
             attack = self.kind(self.settings, self.config.seed)
-            attack.fit(controls.permuted(self.known.join(self.device.rows) if self._queries else known))
-            return self._filled(attack.guess(self.victims.rows))
-        return np.stack([self._filled(one.guess(self.victims.rows)) for one in drawn if one is not None])
+            attack.fit(controls.permuted(self.seen.knowledge.limited(self.kind.threat.knows)))
+            return self._filled(self.seen.ask(attack))
+        return np.stack([self._filled(self.seen.ask(one)) for one in drawn if one is not None])
 
     def _ridge(self, known: Knowledge, victims: Array) -> Array:
         decoder = controls.ridge(known.seen, known.inputs, known.held_out())
@@ -302,15 +224,7 @@ class _Run:
         return np.clip(guess, known.inputs.min(), known.inputs.max())
 
     def _conditional_majority(self, answers: Array) -> Array:
-        return controls.conditional_majority(self.known.without_copies(), answers)
-
-    def _in_process(self, device: Captured, victims: Captured) -> Array:
-        pairs = (self.device.rows, device.rows), (self.victims.rows, victims.rows)
-        if self.fitted is not None and all(np.array_equal(seen, given) for seen, given in pairs):
-            # A fit is a function of its pairs and the seed: repeating it would give these very numbers.
-            self.notes.append("in-process: the tensors equal the captured ones bit for bit, so the guess is the same")
-            return self.guesses[self.kind.name]
-        return self._fit_and_guess(device, victims)[1]
+        return controls.conditional_majority(self.seen.known.without_copies(), answers)
 
     def _control(self, name: str, make: Callable[[], Array]) -> None:
         start = time.monotonic()
@@ -322,7 +236,7 @@ class _Run:
 
     @cached_property
     def _prior_row(self) -> Array:
-        known = self.known.without_copies()
+        known = self.seen.known.without_copies()
         if self.kind.targets == "member":
             return np.full((1, 2), 0.5, np.float32)
         if self.kind.targets == "canary":
@@ -336,16 +250,8 @@ class _Run:
     def _filled(self, rows: Array) -> Array:
         """`rows`, then the prior for the victims' inputs that were not seen."""
         guess = self._prior()
-        guess[self.places[: len(rows)]] = rows
+        guess[self.seen.places[: len(rows)]] = rows
         return guess
-
-
-def _handed(party: str, path: Path, count: int) -> Captured:
-    try:
-        rows = np.load(path, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"tensors.{party}: {path} is no readable .npy file: {error}") from None
-    return Captured(rows[:count], None, len(rows), rows.nbytes, () if len(rows) else ("no rows handed over",))
 
 
 @contextmanager

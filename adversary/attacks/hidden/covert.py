@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.tap.inspect.lowbits import LowBits
 from wireleak.common.wire.hidden import CHECK, Words, carriers, checksum, keystream, layout
@@ -29,7 +30,7 @@ class CovertOptions(BaseModel):
 
 
 @register
-class Covert(Attack):
+class Covert(ActivationAttack):
     """Read the picture that the victim's own client hid in the low bits of its activation.
 
     Nothing is learnt: the attacker colludes with whoever wrote the client code and knows the layout, no data and no
@@ -54,22 +55,22 @@ class Covert(Attack):
         if len(self._shape) not in (2, 3):
             raise ValueError(f"covert: rebuilds pictures and sensor windows, not inputs of {self._shape}")
 
-    def guess(self, seen: Array) -> Array:
+    def guess(self, activations: Array) -> Array:
         """Read float32 (n, *input_shape) out of activations (n, ...)."""
-        words = np.ascontiguousarray(seen, np.float32).reshape(len(seen), -1).view(np.uint32)
+        words = np.ascontiguousarray(activations, np.float32).reshape(len(activations), -1).view(np.uint32)
         low, high = self._range
-        guesses = np.full((len(seen), *self._shape), low, np.float32)
-        whole = np.zeros(len(seen), bool)
+        guesses = np.full((len(activations), *self._shape), low, np.float32)
+        whole = np.zeros(len(activations), bool)
         for row, message in enumerate(words):
             picture = self._picture(message)
             if picture is not None:
                 guesses[row], whole[row] = low + (high - low) * picture, True
         if whole.any():
             guesses[~whole] = guesses[whole].mean(0)
-        self.report |= {"pictures_whole": int(whole.sum()), "pictures": len(seen)}
+        self.report |= {"pictures_whole": int(whole.sum()), "pictures": len(activations)}
         # What the owner of the network would be told of this very link, by `wireleak inspect`.
         watch = LowBits("victims")
-        for message in seen:
+        for message in activations:
             watch.add(message[None])
         self.report["low_bits"] = watch.finding()
         self.report["measured"] = {"flagged": float(self.report["low_bits"]["suspicious"])}

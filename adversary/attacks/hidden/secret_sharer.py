@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.attacks.hidden.secrets import readable
 from wireleak.common.measures.statistics.secret_sharer import perplexities
 
@@ -25,7 +26,7 @@ class SecretSharerOptions(BaseModel):
 
 
 @register
-class SecretSharer(Attack):
+class SecretSharer(ModelAttack):
     """Rank every number by its log-perplexity after the phrase "the code is ", under a captured language model.
 
     The model is one client's last update where that is seen, and the last global model where it is not. The attacker
@@ -45,7 +46,6 @@ class SecretSharer(Attack):
         knows=(Knows.ARCHITECTURE,),
     )
     targets = "canary"
-    reads = "updates"
     options = SecretSharerOptions
 
     def fit(self, knowledge: Knowledge) -> None:
@@ -57,9 +57,9 @@ class SecretSharer(Attack):
         self._blocks = knowledge.network().blocks
         self._blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
 
-    def guess(self, seen: Array) -> Array:
-        """Log-perplexity (n, 1) in bits of each number from 0 to n - 1, n a power of ten."""
-        digits = round(math.log10(len(seen)))
+    def guess(self, count: int) -> Array:
+        """Log-perplexity (count, 1) in bits of each number from 0 to count - 1, count a power of ten."""
+        digits = round(math.log10(count))
         found = np.nan_to_num(perplexities(self._blocks, digits), nan=_UNLIKELY, posinf=_UNLIKELY)
         likeliest = np.argsort(found, kind="stable")[:_TOP]
         self.report["likeliest"] = {f"{number:0{digits}d}": float(found[number]) for number in likeliest.tolist()}

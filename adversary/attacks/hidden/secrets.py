@@ -11,9 +11,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Seen
+from adversary.attacks.harness.update_attack import ModelAttack
 
 State = dict[str, npt.NDArray[Any]]
 # Who hides something, or whose text holds something, is client 0.
@@ -36,7 +36,7 @@ class SecretOptions(BaseModel):
     )
 
 
-class SecretAttack(Attack):
+class SecretAttack(ModelAttack):
     """Read the malicious participant's last update where that is seen, and the last global model where it is not.
 
     Nothing is learnt: the attacker colludes with whoever wrote the participant's code and knows the layout, no data.
@@ -49,7 +49,6 @@ class SecretAttack(Attack):
         knows=(Knows.ARCHITECTURE,),
     )
     targets = "secret"
-    reads = "updates"
 
     def fit(self, knowledge: Knowledge) -> None:
         """Note the model to read, and the inputs' shape."""
@@ -59,9 +58,9 @@ class SecretAttack(Attack):
         state, self.report["read"] = readable(seen)
         self._state: State = {name: self._crossed(value) for name, value in state.items()}
 
-    def guess(self, seen: Array) -> Array:
-        """Pictures (n, *input_shape) in [0, 1] for n rows."""
-        return self.decode(self._state, (len(seen), *self._shape))
+    def guess(self, count: int) -> Array:
+        """Pictures (count, *input_shape) in [0, 1]."""
+        return self.decode(self._state, (count, *self._shape))
 
     @abstractmethod
     def decode(self, state: State, shape: tuple[int, ...]) -> Array:

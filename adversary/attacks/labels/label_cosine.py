@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from adversary.attacks.harness.knowledge import Array, Captured, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.gradient_attack import GradientAttack
+from adversary.attacks.harness.gradients import Gradients, gradients
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
-from adversary.attacks.labels.gradients import directions, frequencies, gradients, windows
+from adversary.attacks.labels.windows import directions, frequencies, windows
 
 _SHARPNESS = 5.0
 
@@ -29,7 +31,7 @@ class LabelCosineOptions(BaseModel):
 
 
 @register
-class LabelCosine(Attack):
+class LabelCosine(GradientAttack):
     """Sort training examples by label from the directions of their activation gradients, which labels steer.
 
     Two classes: the gradients of a window point along one line, one class each way; a row's side is the sign of its
@@ -55,30 +57,29 @@ class LabelCosine(Attack):
         knows=(Knows.SURROGATE, Knows.LABELS),
     )
     targets = "label"
-    reads = "train"
     options = LabelCosineOptions
 
-    def read(self, paths: Sequence[Path], count: int) -> Captured:
-        """Rows (count, 2 + floats) of training gradients, see `gradients`."""
+    def read(self, paths: Sequence[Path], count: int) -> Gradients:
+        """Read the gradients, and the labels that are known."""
         return gradients(paths, count, known=self.settings.known)
 
     def fit(self, knowledge: Knowledge) -> None:
         """Take the classes' frequencies."""
         self._share = frequencies(knowledge)
 
-    def guess(self, seen: Array) -> Array:
-        """Probabilities (n, classes) from rows (n, 2 + floats)."""
+    def guess(self, gradients: Gradients) -> Array:
+        """Probabilities (n, classes) of the gradients' labels."""
         classes = len(self._share)
         window = self.settings.window or max(64, 100 * (classes if classes > 2 else 0))
-        if len(seen) < classes:
-            return np.repeat(self._share[None], len(seen), axis=0)
-        likeness, before = np.zeros((len(seen), classes), np.float32), None
-        for rows, fresh in windows(seen[:, 0], max(window, classes)):
-            pointing = directions(seen[rows, 2:])
+        if len(gradients) < classes:
+            return np.repeat(self._share[None], len(gradients), axis=0)
+        likeness, before = np.zeros((len(gradients), classes), np.float32), None
+        for rows, fresh in windows(gradients.times, max(window, classes)):
+            pointing = directions(gradients.values[rows])
             before = _poles(pointing, before) if classes == 2 else _centres(pointing, before, classes, self.seed)
             likeness[rows[fresh]] = pointing[fresh] @ before.T
-        named = likeness[:, _names(likeness.argmax(1), seen[:, 1].astype(np.int64), self._share)]
-        self.report |= {"window": window, "labels_known": int((seen[:, 1] >= 0).sum())}
+        named = likeness[:, _names(likeness.argmax(1), gradients.labels, self._share)]
+        self.report |= {"window": window, "labels_known": int((gradients.labels >= 0).sum())}
         odds = np.exp(_SHARPNESS * (named - named.max(1, keepdims=True)))
         return np.asarray(odds / odds.sum(1, keepdims=True), np.float32)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from adversary.attacks.harness.knowledge import Array, Captured, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.gradient_attack import GradientAttack
+from adversary.attacks.harness.gradients import Gradients, gradients
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
-from adversary.attacks.labels.gradients import gradients
 
 _CHUNK = 256
 
@@ -24,7 +25,7 @@ class LabelMatchOptions(BaseModel):
 
 
 @register
-class LabelMatch(Attack):
+class LabelMatch(GradientAttack):
     """Find each training example's label by computing the gradient that the head would send for every label.
 
     The attacker knows the head as it is after training, say from its release. For each captured activation and each
@@ -48,11 +49,10 @@ class LabelMatch(Attack):
         knows=(Knows.ARCHITECTURE, Knows.HEAD),
     )
     targets = "label"
-    reads = "train"
     options = LabelMatchOptions
 
-    def read(self, paths: Sequence[Path], count: int) -> Captured:
-        """Rows (count, 2 + 2 floats) of training gradients and activations, see `gradients`."""
+    def read(self, paths: Sequence[Path], count: int) -> Gradients:
+        """Read the gradients with their activations."""
         return gradients(paths, count, activations=True)
 
     def fit(self, knowledge: Knowledge) -> None:
@@ -66,26 +66,28 @@ class LabelMatch(Attack):
         load_weights(self._head, path)
         self._sent, self._classes = network.activation_shape(model.cut), model.classes
 
-    def guess(self, seen: Array) -> Array:
-        """Probabilities (n, classes) from rows (n, 2 + 2 floats)."""
+    def guess(self, gradients: Gradients) -> Array:
+        """Probabilities (n, classes) of the gradients' labels."""
         import torch
         from torch.nn.functional import cosine_similarity, cross_entropy
 
-        floats = (seen.shape[1] - 2) // 2
+        assert gradients.activations is not None
+        floats = gradients.values.shape[1]
         if floats != np.prod(self._sent):
             raise ValueError(f"model.cut: the head takes {self._sent}, captured were {floats} floats; grant that head")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         head = self._head.to(device).eval().requires_grad_(False)
         pieces = []
-        for at in range(0, len(seen), _CHUNK):
-            rows = torch.from_numpy(seen[at : at + _CHUNK, 2:]).to(device)
-            z = rows[:, floats:].reshape(-1, *self._sent).clone().requires_grad_()
+        for at in range(0, len(gradients), _CHUNK):
+            captured = torch.from_numpy(gradients.values[at : at + _CHUNK]).to(device)
+            sent = torch.from_numpy(gradients.activations[at : at + _CHUNK]).to(device)
+            z = sent.reshape(-1, *self._sent).clone().requires_grad_()
             answer = head(z)
             likeness = []
             for label in range(self._classes):
                 loss = cross_entropy(answer, answer.new_full((len(z),), label, dtype=torch.int64), reduction="sum")
                 (candidate,) = torch.autograd.grad(loss, z, retain_graph=True)
-                likeness.append(cosine_similarity(candidate.flatten(1), rows[:, :floats]))
+                likeness.append(cosine_similarity(candidate.flatten(1), captured))
             pieces.append((self.settings.sharpness * torch.stack(likeness, 1)).softmax(1).cpu().numpy())
         guesses: Array = np.concatenate(pieces)
         return guesses

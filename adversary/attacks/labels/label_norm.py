@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from adversary.attacks.harness.knowledge import Array, Captured, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.gradient_attack import GradientAttack
+from adversary.attacks.harness.gradients import Gradients
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
-from adversary.attacks.labels.gradients import frequencies, gradients, windows
+from adversary.attacks.labels.windows import frequencies, windows
 
 
 class LabelNormOptions(BaseModel):
@@ -22,7 +21,7 @@ class LabelNormOptions(BaseModel):
 
 
 @register
-class LabelNorm(Attack):
+class LabelNorm(GradientAttack):
     """Tell which training examples are of the rarer class from the lengths of their activation gradients.
 
     The gradient of the cross-entropy is (p - y) times what the head makes of it. A network that has seen few positives
@@ -46,12 +45,7 @@ class LabelNorm(Attack):
         knows=(Knows.SURROGATE,),
     )
     targets = "label"
-    reads = "train"
     options = LabelNormOptions
-
-    def read(self, paths: Sequence[Path], count: int) -> Captured:
-        """Rows (count, 2 + floats) of training gradients, see `gradients`."""
-        return gradients(paths, count)
 
     def fit(self, knowledge: Knowledge) -> None:
         """Take the classes' frequencies."""
@@ -61,11 +55,11 @@ class LabelNorm(Attack):
         self._rarer, self._share = int(share.argmin()), float(np.clip(share.min(), 1e-6, 0.5))
         self.report |= {"rarer_class": self._rarer, "share": self._share}
 
-    def guess(self, seen: Array) -> Array:
-        """Probabilities (n, 2) from rows (n, 2 + floats): one half where as many rows are longer as are expected."""
-        length = np.linalg.norm(seen[:, 2:], axis=1)
-        rank = np.zeros(len(seen))
-        for rows, fresh in windows(seen[:, 0], self.settings.window):
+    def guess(self, gradients: Gradients) -> Array:
+        """Probabilities (n, 2) of the gradients' labels: one half where as many rows are longer as are expected."""
+        length = np.linalg.norm(gradients.values, axis=1)
+        rank = np.zeros(len(gradients))
+        for rows, fresh in windows(gradients.times, self.settings.window):
             order = (length[rows].argsort().argsort() + 0.5) / len(rows)
             rank[rows[fresh]] = order[fresh]
         limit = 1 - self._share

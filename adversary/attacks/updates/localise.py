@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.training import Update
+from adversary.attacks.harness.update_attack import UpdateAttack
 from adversary.attacks.updates.layer_gradients import LayerGradients, layer_gradients
 from adversary.attacks.updates.layer_profile import COMPONENTS, auc, layer_profile, reading
 from adversary.attacks.updates.update_features import features
@@ -30,7 +33,7 @@ class LocaliseOptions(BaseModel):
 
 
 @register
-class Localise(Attack):
+class Localise(UpdateAttack):
     """Measure each layer of an update for what it tells, and guess the property from the layer that tells most.
 
     On the global models of some rounds the attacker trains as a client does, with and without the property, and looks
@@ -52,7 +55,6 @@ class Localise(Attack):
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )
     targets = "attribute"
-    reads = "updates"
     options = LocaliseOptions
 
     def fit(self, knowledge: Knowledge) -> None:
@@ -84,12 +86,12 @@ class Localise(Attack):
             "unread": [unit for unit, row in self._rows.items() if not row.any()],
         }
 
-    def guess(self, seen: Array) -> Array:
-        """Probabilities (n, classes) for rows (n, 2) of sender and round, by the best reader of the best layer."""
+    def guess(self, updates: Sequence[Update]) -> Array:
+        """Probabilities (updates, classes), by the best reader of the best layer."""
         from wireleak.common.measures.readers.reading import Part
 
         made, own = self._made, self._made.features[self._layer]
-        flat = np.concatenate([own, *(self._rows[int(sender), int(number)][None] for sender, number in seen)])
+        flat = np.concatenate([own, *(self._rows[one.sender, one.round][None] for one in updates)])
         fitting, choosing = (np.flatnonzero(mask) for mask in (made.pools > 0, made.pools == 0))
         part = Part(flat, fitting, choosing, np.arange(len(own), len(flat)), self._classes, self.seed)
         self.report["reader"], guess = part.choose(made.values, None)

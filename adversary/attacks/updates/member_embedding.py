@@ -9,9 +9,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import OTHERS, Update
+from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.attacks.updates.members import Ints, fits, records
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class MemberEmbeddingOptions(BaseModel):
 
 
 @register
-class MemberEmbedding(Attack):
+class MemberEmbedding(ModelAttack):
     """Take a record for a member where all of its words are among those whose embedding moved in some update.
 
     An embedding's gradient is zero but for the words of the batch, so no member is missed; strangers made of common
@@ -47,7 +48,6 @@ class MemberEmbedding(Attack):
         knows=(Knows.ARCHITECTURE,),
     )
     targets = "member"
-    reads = "updates"
     options = MemberEmbeddingOptions
 
     def fit(self, knowledge: Knowledge) -> None:
@@ -64,8 +64,8 @@ class MemberEmbedding(Attack):
         self.report |= {"updates": len(moved), "layer": layer, "vocabulary": int(table.num_embeddings)}
         self.report["measured"] = {"words-moved": float(counts.mean()) if len(counts) else 0.0}
 
-    def guess(self, seen: Array) -> Array:
-        """Probabilities (n, 2) of the records."""
+    def guess(self, count: int) -> Array:
+        """Probabilities (count, 2) of the records."""
         length = np.maximum(self._words.sum(1), 1)
         share = np.zeros(len(length))
         for moved in self._moved:

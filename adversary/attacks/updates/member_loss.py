@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.attacks.updates.members import confidence, last_models, probabilities, records
 
 
@@ -22,7 +23,7 @@ class MemberLossOptions(BaseModel):
 
 
 @register
-class MemberLoss(Attack):
+class MemberLoss(ModelAttack):
     """Take a record for a member where the model's loss on it is small, as it is on what was learnt by heart.
 
     The model is the last one seen: of each client's last update that on which the loss is least, the others' mean at a
@@ -48,7 +49,6 @@ class MemberLoss(Attack):
         knows=(Knows.ARCHITECTURE,),
     )
     targets = "member"
-    reads = "updates"
     options = MemberLossOptions
 
     def fit(self, knowledge: Knowledge) -> None:
@@ -61,7 +61,7 @@ class MemberLoss(Attack):
         self._people = people if self.settings.unit == "group" else None
         self.report["models"] = len(self._states)
 
-    def guess(self, seen: Array) -> Array:
-        """Probabilities (n, 2) of the records."""
+    def guess(self, count: int) -> Array:
+        """Probabilities (count, 2) of the records."""
         odds = confidence(self._blocks, self._states, self._x, self._y)
         return probabilities(odds.max(0), self._people)

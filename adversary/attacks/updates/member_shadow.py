@@ -10,9 +10,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import OTHERS, Recipe
+from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.attacks.updates.members import confidence, last_models, probabilities, records
 
 State = Mapping[str, npt.NDArray[Any]]
@@ -29,7 +30,7 @@ class MemberShadowOptions(BaseModel):
 
 
 @register
-class MemberShadow(Attack):
+class MemberShadow(ModelAttack):
     """Repeat the whole federated training on the attacker's own data; a member does better than it does there.
 
     Each shadow training has as many clients with as many examples, drawn anew from the surrogate, and the public
@@ -59,7 +60,6 @@ class MemberShadow(Attack):
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )
     targets = "member"
-    reads = "updates"
     options = MemberShadowOptions
 
     def fit(self, knowledge: Knowledge) -> None:
@@ -88,8 +88,8 @@ class MemberShadow(Attack):
         self._outside = np.concatenate(outside)
         self.report |= {"shadows": len(outside), "examples": examples, "wanted": recipe.examples}
 
-    def guess(self, seen: Array) -> Array:
-        """Probabilities (n, 2) of the records."""
+    def guess(self, count: int) -> Array:
+        """Probabilities (count, 2) of the records."""
         mean, variance = self._outside.mean(0), self._outside.var(0)
         spread = np.sqrt((variance + variance.mean()) / 2) + 1e-6
         return probabilities(((self._target - mean) / spread).max(0), self._people)

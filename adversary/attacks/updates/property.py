@@ -12,8 +12,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.registry import Attack, register
+from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.update_attack import UpdateAttack
 from adversary.attacks.updates.aggregation import Rule, join
 from adversary.attacks.updates.imitation import Imitation
 from adversary.attacks.updates.update_features import features
@@ -41,7 +42,7 @@ class PropertyOptions(BaseModel):
 
 
 @register
-class Property(Attack):
+class Property(UpdateAttack):
     """Tell from updates whether the data behind them have a property, by updates of the attacker's own making.
 
     On each round's global model the attacker trains as a client does, on its own examples with the property, with some
@@ -66,7 +67,6 @@ class Property(Attack):
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )
     targets = "attribute"
-    reads = "updates"
     options = PropertyOptions
 
     def fit(self, knowledge: Knowledge) -> None:
@@ -93,9 +93,9 @@ class Property(Attack):
         if self.settings.tsne and len(self._rows) > 4:
             self.report["tsne"] = self._drawing()
 
-    def guess(self, seen: Array) -> Array:
-        """Probabilities (n, classes) for rows (n, 2) of sender and round."""
-        rows = np.stack([self._rows[int(sender), int(number)] for sender, number in seen])
+    def guess(self, updates: Sequence[Update]) -> Array:
+        """Probabilities (updates, classes)."""
+        rows = np.stack([self._rows[one.sender, one.round] for one in updates])
         guess = np.zeros((len(rows), self._classes), np.float32)
         guess[:, self._model.classes_] = self._model.predict_proba(rows)
         return guess

@@ -47,7 +47,7 @@ def federate(config, inputs, labels, *, rate=0.1, epochs=1, mini=None, weights=N
 def run(attack, knowledge):
     """Fit and guess."""
     attack.fit(knowledge)
-    return attack.guess(np.array(knowledge.training.units, np.float32))
+    return attack.guess(knowledge.training.updates)
 
 
 def smooth(count, side, seed):

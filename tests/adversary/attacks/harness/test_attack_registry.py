@@ -12,7 +12,7 @@ from adversary.attacks.harness.threat import ThreatModel, Vantage
 OUTSIDE = '''
 import numpy as np
 from pydantic import BaseModel, Field
-from adversary.attacks.harness.registry import Attack
+from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 
@@ -20,7 +20,7 @@ class Options(BaseModel):
     value: float = Field(0.5, description="What to guess.")
 
 
-class Grey(Attack):
+class Grey(ActivationAttack):
     """Guess grey, whatever was sent.
 
     From outside.
@@ -34,8 +34,8 @@ class Grey(Attack):
     def fit(self, knowledge):
         self.shape = knowledge.inputs.shape[1:]
 
-    def guess(self, seen):
-        return np.full((len(seen), *self.shape), self.settings.value, np.float32)
+    def guess(self, activations):
+        return np.full((len(activations), *self.shape), self.settings.value, np.float32)
 '''
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from adversary.attacks.harness import knowledge
+from adversary.attacks.harness.activations import activations
 from adversary.attacks.harness.run import attack
 
 QUICK = {"epochs": 2}
@@ -38,10 +38,10 @@ def auc(guess, truth):
 
 def test_captured_rows_are_what_was_sent_in_order(captures, world):
     for party, sent in (("device", world.own_seen), ("victims", world.private_seen)):
-        seen = knowledge.activations([captures["plaintext"][party]], len(sent))
+        seen = activations([captures["plaintext"][party]], len(sent))
         assert np.array_equal(seen.rows, sent) and not seen.notes
         assert np.array_equal(seen.predictions.argmax(1), sent[:, -1] > 0)
-        assert (seen.observations, seen.bytes) == (len(sent), sent.nbytes)
+        assert (seen.messages, seen.bytes) == (len(sent), sent.nbytes)
 
 
 def test_inversion_of_a_linear_encoder(config, world):

@@ -43,7 +43,7 @@ def guess(name, known, seen, count=2, **options):
     kind = find(name)
     one = kind(kind.options(**options), 0)
     one.fit(replace(known, training=seen))
-    found = one.guess(np.zeros((count, 1), np.float32))
+    found = one.guess(count)
     assert found.shape == (count, *SHAPE) and found.dtype == np.float32
     assert found.min() >= 0 and found.max() <= 1
     return found, one.report

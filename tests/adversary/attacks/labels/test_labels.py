@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,9 +20,10 @@ import torch
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
+from adversary.attacks.harness.gradients import Gradients, gradients
 from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.registry import find
-from adversary.attacks.labels.gradients import directions, gradients, windows
+from adversary.attacks.labels.windows import directions, windows
 from wireleak.common.models import ModelConfig, save_weights
 from wireleak.common.wire import bind, decode_tensor, encode_tensor, open_channel
 from wireleak.common.wire import split_head_pb2 as pb
@@ -123,26 +125,27 @@ def run(name: str, knowledge: Knowledge, seen: Any, **options: Any) -> Any:
 
 def test_rows_are_each_example_s_own_gradient_in_the_order_sent(link: Any) -> None:
     seen = gradients(link.paths, len(link.z), activations=True)
-    assert seen.rows.shape == (64, 2 + 2 * 32)
+    assert seen.values.shape == seen.activations.shape == (64, 32)
     assert seen.notes == ()
-    assert seen.observations == 2 * len(BATCHES)
+    assert seen.messages == 2 * len(BATCHES)
     z = torch.from_numpy(link.z).requires_grad_()
     loss = torch.nn.functional.cross_entropy(link.head(z), torch.from_numpy(link.labels), reduction="sum")
     (wanted,) = torch.autograd.grad(loss, z)
-    np.testing.assert_allclose(seen.rows[:, 2:34], wanted.flatten(1).numpy(), rtol=1e-3, atol=1e-6)
-    np.testing.assert_array_equal(seen.rows[:, 34:], link.z.reshape(64, 32))
-    assert (seen.rows[:, 1] == -1).all()
-    assert seen.rows[0, 0] == 0 and (np.diff(seen.rows[:, 0]) >= 0).all()
+    np.testing.assert_allclose(seen.values, wanted.flatten(1).numpy(), rtol=1e-3, atol=1e-6)
+    np.testing.assert_array_equal(seen.activations, link.z.reshape(64, 32))
+    assert (seen.labels == -1).all()
+    assert seen.times[0] == 0 and (np.diff(seen.times) >= 0).all()
     alone = gradients(link.paths, 20)
-    np.testing.assert_array_equal(alone.rows, seen.rows[:20, :34])
+    np.testing.assert_array_equal(alone.values, seen.values[:20])
+    np.testing.assert_array_equal(alone.times, seen.times[:20])
     assert alone.notes == ("64 gradients seen of 20 examples",)
-    some = gradients(link.paths, len(link.z), known=13).rows[:, 1]
+    some = gradients(link.paths, len(link.z), known=13).labels
     np.testing.assert_array_equal(some, np.concatenate([link.labels[:13], np.full(51, -1)]))
 
 
 def test_matching_with_the_head_that_made_them_finds_every_label(link: Any) -> None:
     knowledge = known([1, 1, 1], model=MODEL, head=link.weights)
-    seen = find("label-match")(find("label-match").options(), 0).read(link.paths, len(link.z)).rows
+    seen = find("label-match")(find("label-match").options(), 0).read(link.paths, len(link.z))
     guess = run("label-match", knowledge, seen)
     np.testing.assert_array_equal(guess.argmax(1), link.labels)
     np.testing.assert_allclose(guess.sum(1), 1, rtol=1e-5)
@@ -154,12 +157,12 @@ def test_matching_with_the_head_that_made_them_finds_every_label(link: Any) -> N
     with pytest.raises(ValueError, match=r"granted.head: label-match needs the head"):
         run("label-match", known([1, 1, 1], model=MODEL), seen)
     with pytest.raises(ValueError, match=r"model.cut: the head takes \(32, 1, 1\), captured were 31"):
-        run("label-match", knowledge, seen[:, :64])
+        run("label-match", knowledge, replace(seen, values=seen.values[:, :31]))
 
 
 def test_a_link_without_gradients_says_so(link: Any, captures: Any) -> None:
     seen = gradients([captures["plaintext"]["device"]], 5)
-    assert seen.rows.shape == (0,)
+    assert len(seen) == 0
     assert seen.notes == ("0 activation gradients seen",)
 
 
@@ -172,19 +175,23 @@ def drifting(classes: int, n: int, shares: list[float], seed: int) -> tuple[Any,
     for step, label in enumerate(labels):
         head = weights * np.cos(step / n) + turn * np.sin(step / n)
         p = softmax(np.log(shares) + 0.5 * draw.standard_normal(classes) + 3 * step / n * np.eye(classes)[label])
-        rows.append(np.concatenate([[step, -1], (p - np.eye(classes)[label]) @ head + 0.01 * draw.standard_normal(24)]))
-    return np.array(rows, np.float32), labels
+        rows.append((p - np.eye(classes)[label]) @ head + 0.01 * draw.standard_normal(24))
+    return Gradients(np.array(rows, np.float32), np.arange(n, dtype=np.float32), np.full(n, -1)), labels
+
+
+def some(seen: Gradients, rows: Any) -> Gradients:
+    return Gradients(seen.values[rows], seen.times[rows], seen.labels[rows])
 
 
 @pytest.mark.parametrize("shares", [[0.8, 0.2], [0.3, 0.7]])
 def test_two_classes_by_the_sign_of_the_cosine_and_named_by_frequency(shares: list[float]) -> None:
     seen, labels = drifting(2, 600, shares, 1)
     shuffled = np.random.default_rng(0).permutation(600)  # captures come one after the other, times do not
-    guess = run("label-cosine", known([round(100 * share) for share in shares]), seen[shuffled])
+    guess = run("label-cosine", known([round(100 * share) for share in shares]), some(seen, shuffled))
     assert (guess.argmax(1) == labels[shuffled]).all()
     reverse = run("label-cosine", known([round(100 * share) for share in shares[::-1]]), seen)
     assert (reverse.argmax(1) != labels).all()
-    seen[7, 1] = labels[7]  # one known label says more than frequencies
+    seen.labels[7] = labels[7]  # one known label says more than frequencies
     assert (run("label-cosine", known([round(100 * share) for share in shares[::-1]]), seen).argmax(1) == labels).all()
 
 
@@ -193,7 +200,7 @@ def test_more_classes_by_clusters_that_are_carried_on() -> None:
     seen, labels = drifting(3, 900, shares, 2)
     guess = run("label-cosine", known([50, 20, 30]), seen)
     assert (guess.argmax(1) == labels).mean() > 0.95
-    assert run("label-cosine", known([50, 20, 30]), seen[:2]).tolist() == pytest.approx(
+    assert run("label-cosine", known([50, 20, 30]), some(seen, slice(2))).tolist() == pytest.approx(
         [pytest.approx([0.5, 0.2, 0.3])] * 2
     )
 

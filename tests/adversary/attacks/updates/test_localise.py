@@ -112,7 +112,7 @@ def world(clients=2, values=2):
 
 
 def rows(known):
-    return np.array(known.training.units, np.float32)
+    return known.training.updates
 
 
 OPTIONS = LocaliseOptions(snapshots=4, permutations=1, probes=4, draws=4)

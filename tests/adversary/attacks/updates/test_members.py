@@ -97,7 +97,7 @@ def released(known):
 def auc(attack, known, truth, **options):
     one = attack(attack.options(**options), 0)
     one.fit(known)
-    guess = one.guess(np.zeros((len(truth), 1), np.float32))
+    guess = one.guess(len(truth))
     assert guess.shape == (len(truth), 2) and np.allclose(guess.sum(1), 1, atol=1e-6) and (guess >= 0).all()
     return roc_auc_score(truth, guess[:, 1])
 
@@ -118,7 +118,7 @@ def test_calibration_takes_away_how_hard_a_record_is():
     one._people, one._target = None, (hard + 2 * truth + draw.normal(0, 0.5, 400))[None]
     one._outside = hard + draw.normal(0, 0.5, (8, 400))
     assert roc_auc_score(truth, one._target[0]) < 0.65
-    assert roc_auc_score(truth, one.guess(np.zeros((400, 1), np.float32))[:, 1]) > 0.95
+    assert roc_auc_score(truth, one.guess(400)[:, 1]) > 0.95
 
 
 def test_a_shadow_is_trained_as_the_recipe_says():
@@ -208,7 +208,7 @@ def test_rows_that_moved_are_the_words_of_the_batch(tmp_path, optimiser):
     known = words(np.concatenate([inside, outside]), [inside[:8], inside[8:]], optimiser, tmp_path)
     one = MemberEmbedding(MemberEmbedding.options(), 0)
     one.fit(known)
-    member = one.guess(np.zeros((316, 1), np.float32))[:, 1]
+    member = one.guess(316)[:, 1]
     sets = [set(batch.astype(int).ravel()) - {0} for batch in (inside[:8], inside[8:])]
     covered = [any(set(row.astype(int)) - {0} <= held for held in sets) for row in np.concatenate([inside, outside])]
     assert [value > 0.5 for value in member] == covered
@@ -238,7 +238,7 @@ def test_noise_on_every_row_leaves_chance(tmp_path):
     end = {name: value + np.float32(0.01) for name, value in update.end.items()}
     one = MemberEmbedding(MemberEmbedding.options(), 0)
     one.fit(replace(known, training=Seen(known.training.models, (replace(update, end=end),))))
-    assert (one.guess(np.zeros((108, 1), np.float32))[:, 1] > 0.5).all()
+    assert (one.guess(108)[:, 1] > 0.5).all()
 
 
 def test_an_update_of_other_shapes_is_passed_over(tmp_path):

@@ -67,7 +67,7 @@ def world(clients=2, shift=1.0, seed=0, own=None, epochs=1, optimiser="sgd", rou
 def guesses(known, **options):
     attack = Property(PropertyOptions(**({"tsne": False} | options)), known.seed)
     attack.fit(known)
-    return attack.guess(np.array(known.training.units, np.float32)), attack
+    return attack.guess(known.training.updates), attack
 
 
 @pytest.mark.parametrize("learner", ["forest", "logistic"])
@@ -84,12 +84,12 @@ def test_draws_of_permuted_values_average_to_chance(learner):
     """One draw that takes some trait of the property for the value is right, or wrong, on all updates alike."""
     known, truth = world(seed=1)
     real, attack = guesses(known, **FEWER, learner=learner)
-    rng, rows = np.random.default_rng(0), np.array(known.training.units, np.float32)
-    each = [roc_auc_score(truth, attack.permuted(rng).guess(rows)[:, 1]) for _ in range(DRAWS)]
+    rng, updates = np.random.default_rng(0), known.training.updates
+    each = [roc_auc_score(truth, attack.permuted(rng).guess(updates)[:, 1]) for _ in range(DRAWS)]
     half = stats.t.ppf(0.975, DRAWS - 1) * stats.sem(each)
     assert abs(np.mean(each) - 0.5) < half < 0.2
     assert roc_auc_score(truth, real[:, 1]) > 0.5 + 2 * half
-    assert np.array_equal(attack.guess(rows), real)
+    assert np.array_equal(attack.guess(updates), real)
 
 
 @pytest.mark.parametrize("clients", [2, 3])

@@ -1,20 +1,55 @@
-"""Activation gradients off the wire of split training, one row an example, for attacks on training labels."""
+"""Activation gradients that crossed the wire in split training, one row an example."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from adversary.attacks.harness.knowledge import Array, Captured, Knowledge
 from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.read import observations
 
+Array = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
-def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, known: int = 0) -> Captured:
-    """Rows (n, 2 + floats): seconds since the first row, label or -1 where it is not known, and the flat gradient.
+
+@dataclass(frozen=True)
+class Gradients:
+    """The captured activation gradients of training examples, n in all.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Float32 (n, floats): each example's own gradient, flattened.
+    times : numpy.ndarray
+        Float32 (n,): seconds since the first row.
+    labels : numpy.ndarray
+        Int64 (n,): the label where the attacker knows it, else -1.
+    activations : numpy.ndarray or None
+        Float32 (n, floats): the activation that each gradient answers, where they were asked for.
+    messages, bytes : int
+        Messages with gradients that were used, and their bytes.
+    notes : tuple of str
+        Remarks for the reader of meta.json.
+    """
+
+    values: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    times: Array = field(default_factory=lambda: np.zeros(0, np.float32))
+    labels: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    activations: Array | None = None
+    messages: int = 0
+    bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, known: int = 0) -> Gradients:
+    """Read the activation gradients of training clients' links, one row an example.
 
     A service takes the mean of a batch's losses, which divides each example's gradient by the batch's size; here that
     is undone. Rows are in the order of captures, calls and messages; the time tells how clients took turns.
@@ -26,7 +61,7 @@ def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, k
     count : int
         How many examples they sent, each as often as it was sent.
     activations : bool
-        Put each example's activation, flattened, behind its gradient: (n, 2 + 2 floats).
+        Read each example's activation too.
     known : int
         How many examples the attacker knows the label of: the first ones of the first capture. This protocol's labels
         cross the same link, so they are taken from there; all others are left unread.
@@ -62,7 +97,7 @@ def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, k
             messages, size = messages + 1, size + seen.tensor.nbytes
         rows += [batch for call in calls.values() for batch in call]
     if not rows:
-        return Captured(np.zeros(0, np.float32), notes=("0 activation gradients seen",))
+        return Gradients(notes=("0 activation gradients seen",))
     width = rows[0].shape[1]
     kept = [batch for batch in rows if batch.shape[1] == width]
     notes = [f"{len(rows) - len(kept)} gradients of another shape left out"] * (len(kept) < len(rows))
@@ -70,34 +105,9 @@ def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, k
     if len(table) != count:
         notes.append(f"{len(table)} gradients seen of {count} examples")
     table = np.nan_to_num(table[:count], posinf=0.0, neginf=0.0)
-    return Captured(table, None, messages, size, tuple(notes))
-
-
-def windows(times: Array, size: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
-    """Rows in order of time, `size` at once: the head that made them is nearly the same within a window.
-
-    Yields
-    ------
-    rows : numpy.ndarray
-        Int64, `size` of them, or all there are; the last window reaches back over rows that it had before.
-    fresh : numpy.ndarray
-        Bool: those that no window had before.
-    """
-    order = np.argsort(times, kind="stable")
-    for start in range(0, len(order), size):
-        first = max(0, min(start, len(order) - size))
-        yield order[first : first + size], np.arange(first, min(first + size, len(order))) >= start
-
-
-def frequencies(knowledge: Knowledge) -> Array:
-    """How frequent each class of the task is: public, as the service says what it is for; float32 (classes,)."""
-    counts = np.bincount(knowledge.without_copies().labels, minlength=max(2, knowledge.classes))
-    return np.asarray(counts / counts.sum(), np.float32)
-
-
-def directions(gradient: Array) -> Array:
-    """Rows scaled to length 1; a row of zeros stays."""
-    return np.asarray(gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-12), np.float32)
+    floats = (width - 2) // 2 if activations else width - 2
+    values, behind = table[:, 2 : 2 + floats], table[:, 2 + floats :] if activations else None
+    return Gradients(values, table[:, 0], table[:, 1].astype(np.int64), behind, messages, size, tuple(notes))
 
 
 def _flat(tensor: npt.NDArray[np.generic]) -> Array:

@@ -1,0 +1,174 @@
+"""The base of attacks on the activations that devices send when they ask for predictions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adversary.attacks.harness.activations import Activations, activations
+from adversary.attacks.harness.attack import Attack, Observation
+from adversary.attacks.harness.config import AttackConfig
+from adversary.attacks.harness.knowledge import Array, Knowledge
+from wireleak.common.traffic import Traffic
+
+_LEARNS_FROM_QUERIES = frozenset({"queries", "pairs"})
+
+
+class ActivationAttack(Attack):
+    """Base of attacks on activations: learn from the attacker's own device, then guess from the victims'.
+
+    Its own baselines repeat the attack on untrained captures ("untrained") and on tensors that never crossed a wire
+    ("in-process").
+    """
+
+    traffic = Traffic.SERVING
+
+    @abstractmethod
+    def guess(self, activations: Array) -> Array:
+        """Guess for activations.
+
+        Parameters
+        ----------
+        activations : numpy.ndarray
+            Float32 (n, ...): rows as `read` gives them, one an input.
+
+        Returns
+        -------
+        numpy.ndarray
+            Float32: (n, *input_shape), or probabilities (n, classes).
+        """
+
+    def read(self, paths: Sequence[Path], count: int) -> Activations:
+        """Read the captures of a device that sent `count` inputs: one row an input."""
+        return activations(paths, count)
+
+    @classmethod
+    def observe(cls, settings: Any, config: AttackConfig, known: Knowledge) -> ServedActivations:
+        """Read the captures of the attacker's device and of the victims, and those of the baselines."""
+        reader, captures = cls(settings, config.seed), config.captures
+        device, victims = reader.read(captures.device, len(known)), reader.read(captures.victims, config.victims)
+        notes = [*_notes("device", device), *_notes("victims", victims)]
+        learns = bool(_LEARNS_FROM_QUERIES & set(cls.threat.knows))
+        seen = served(known, device, victims, config.victims, learns)
+        others: dict[str, ServedActivations] = {}
+        if captures.untrained_device and captures.untrained_victims:
+            untrained = reader.read(captures.untrained_device, len(known))
+            untrained_victims = reader.read(captures.untrained_victims, config.victims)
+            notes += [*_notes("untrained_device", untrained), *_notes("untrained_victims", untrained_victims)]
+            if (fresh := _untrained(cls, config, known)) is not None:
+                others["untrained"] = served(fresh, untrained, untrained_victims, config.victims, learns)
+        if config.tensors is not None:
+            own = _handed("device", config.tensors.device, len(known))
+            handed = _handed("victims", config.tensors.victims, config.victims)
+            others["in-process"] = served(known, own, handed, config.victims, learns)
+        return replace(seen, notes=tuple(notes), elsewhere=others)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedActivations(Observation[ActivationAttack]):
+    """Activations of the attacker's device and of the victims.
+
+    Parameters
+    ----------
+    device, asked : Activations
+        Of the attacker's own device, and of the victims.
+    learns : bool
+        Whether the attack learns from what its own device sent.
+    elsewhere : dict of str to ServedActivations
+        What the baselines repeat the attack on.
+    """
+
+    device: Activations
+    asked: Activations
+    learns: bool
+    elsewhere: dict[str, ServedActivations]
+
+    @property
+    def unseen(self) -> str | None:
+        """Why nothing can be learnt or guessed; None when it can."""
+        parties = {"device": self.device} if self.learns else {}
+        for party, seen in (parties | {"victims": self.asked}).items():
+            if not len(seen.rows):
+                return f"{party}: {'; '.join(seen.notes)}; the guess is the prior"
+        if not self.learns:
+            return None
+        if self.device.rows.shape[1:] != self.asked.rows.shape[1:]:
+            shapes = f"{self.device.rows.shape[1:]}, the victims' {self.asked.rows.shape[1:]}"
+            return f"the device's activations have shape {shapes}; the guess is the prior"
+        if self.known.join(self.device.rows).augmented.all():
+            return "only transformed copies of the device's inputs were seen; the guess is the prior"
+        return None
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """The attacker's pairs of input and activation, where it learns from them."""
+        return self.pairs if self.learns else self.known
+
+    @property
+    def pairs(self) -> Knowledge:
+        """The attacker's pairs of input and activation."""
+        return self.known.join(self.device.rows)
+
+    @property
+    def victims(self) -> Array | None:
+        """The victims' activations, where the attacker has some of its own of that shape."""
+        own = self.pairs.seen
+        return self.asked.rows if len(own) and own.shape[1:] == self.asked.rows.shape[1:] else None
+
+    def ask(self, attack: ActivationAttack) -> Array:
+        """Guess for the victims' activations."""
+        return attack.guess(self.asked.rows)
+
+    def others(self) -> Iterator[tuple[str, Observation[ActivationAttack]]]:
+        """Yield the untrained captures and the tensors that never crossed the wire, where they are at hand."""
+        yield from self.elsewhere.items()
+
+    def repeats(self, other: Observation[Any]) -> bool:
+        """Whether the other's activations, and the knowledge, are the same."""
+        if not isinstance(other, ServedActivations):
+            return False
+        pairs = (self.device.rows, other.device.rows), (self.asked.rows, other.asked.rows)
+        return self.known is other.known and all(np.array_equal(own, theirs) for own, theirs in pairs)
+
+
+def served(known: Knowledge, device: Activations, victims: Activations, count: int, learns: bool) -> ServedActivations:
+    """Put together the activations of a device and of victims that sent `count` inputs."""
+    return ServedActivations(
+        known=known,
+        messages={"device": device.messages, "victims": victims.messages},
+        bytes={"device": device.bytes, "victims": victims.bytes},
+        notes=(),
+        places=np.arange(count),
+        guessed=min(len(victims.rows), count),
+        groups=min(len(victims.rows), count),
+        predictions=victims.predictions,
+        device=device,
+        asked=victims,
+        learns=learns,
+        elsewhere={},
+    )
+
+
+def _notes(party: str, seen: Activations) -> list[str]:
+    return [f"{party}: {note}" for note in seen.notes]
+
+
+def _untrained(kind: type[Attack], config: AttackConfig, known: Knowledge) -> Knowledge | None:
+    """What the attack knows of the untrained network; None where its weights are not at hand."""
+    knows = set(kind.threat.knows)
+    if "head" in knows or ("weights" in knows and config.granted.untrained_encoder is None):
+        return None
+    return replace(known, encoder=config.granted.untrained_encoder)
+
+
+def _handed(party: str, path: Path, count: int) -> Activations:
+    try:
+        rows = np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"tensors.{party}: {path} is no readable .npy file: {error}") from None
+    return Activations(rows[:count], None, len(rows), rows.nbytes, () if len(rows) else ("no rows handed over",))

@@ -1,0 +1,102 @@
+"""Activations that crossed the wire, one row an input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from adversary.tap.decode.events import StreamSeen
+from adversary.tap.decode.observation import Kind
+from adversary.tap.decode.read import events, observations
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The captured activations of one device's inputs.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray
+        Float32 (n, ...): one row an input, in stream order; (0,) when nothing was readable.
+    predictions : numpy.ndarray or None
+        The answers, float32 (n, classes), where they were seen for every row.
+    messages : int
+        Messages (or TLS records) that were used.
+    bytes : int
+        Their bytes.
+    notes : tuple of str
+        Remarks for the reader of meta.json.
+    """
+
+    rows: Array
+    predictions: Array | None = None
+    messages: int = 0
+    bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def activations(paths: Sequence[Path], count: int) -> Activations:
+    """Activations that crossed the wire in the captures, one row an input, in the order of the captures and calls.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Capture files of one party's link.
+    count : int
+        How many inputs the party sent; rows beyond are left out.
+
+    Raises
+    ------
+    adversary.tap.decode.pcap.CaptureError
+        A file is no capture.
+    """
+    calls: dict[str, _Call] = {}
+    for path in paths:
+        for seen in observations([path]):
+            call = calls.setdefault(seen.call, _Call())
+            if seen.kind is Kind.ACTIVATION:
+                call.activations.append(seen.tensor)
+            elif seen.kind is Kind.PREDICTION:
+                call.predictions.append(seen.tensor)
+    sent = [tensor for call in calls.values() for tensor in call.activations]
+    if not sent:
+        return Activations(np.zeros(0, np.float32), notes=(f"0 activations seen: {_link(paths)}",))
+    shape = sent[0].shape[1:]
+    kept = [tensor for tensor in sent if tensor.shape[1:] == shape]
+    notes = [f"{len(sent) - len(kept)} activations of another shape than {shape} left out"] * (len(kept) < len(sent))
+    rows = np.concatenate(kept).astype(np.float32)
+    if not np.isfinite(rows).all():
+        notes.append("values that are not finite were read as 0")
+        rows = np.nan_to_num(rows, posinf=0.0, neginf=0.0)
+    if len(rows) != count:
+        notes.append(f"{len(rows)} activations seen of {count} inputs")
+    answers = [tensor for call in calls.values() for tensor in call.predictions]
+    predictions = _stack(answers) if len(kept) == len(sent) else None
+    if predictions is not None:
+        predictions = predictions[:count] if len(predictions) >= len(rows) else None
+    size = sum(tensor.nbytes for tensor in kept)
+    return Activations(rows[:count], predictions, len(kept), size, tuple(notes))
+
+
+@dataclass
+class _Call:
+    activations: list[npt.NDArray[Any]] = field(default_factory=list)
+    predictions: list[npt.NDArray[Any]] = field(default_factory=list)
+
+
+def _stack(tensors: list[npt.NDArray[Any]]) -> Array | None:
+    if not tensors or len({tensor.shape[1:] for tensor in tensors}) > 1:
+        return None
+    return np.concatenate(tensors).astype(np.float32)
+
+
+def _link(paths: Sequence[Path]) -> str:
+    carried = {event.transport.value for event in events(paths, tensors=False) if isinstance(event, StreamSeen)}
+    return f"the link is {' and '.join(sorted(carried))}" if carried else "the captures hold no connection"
