@@ -16,7 +16,7 @@ from wireleak.common.files import write_atomically, write_json
 from wireleak.lab.audit.chart import leakage_chart
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, percent, verdict
 from wireleak.lab.audit.subject import Audited
-from wireleak.lab.report.boards import Score
+from wireleak.lab.report.boards import SeedMean
 from wireleak.lab.report.vocabulary import duration, measure, size
 from wireleak.lab.run.results import Pictures, Results, read_pictures, read_results
 
@@ -182,7 +182,7 @@ def _write_json(audited: Audited, rows: Sequence[CutRow], said: Sequence[str]) -
     write_json(audited.folder / "audit.json", written | {"verdict": list(said), "cuts": cuts})
 
 
-def _numbers(score: Score) -> dict[str, Any]:
+def _numbers(score: SeedMean) -> dict[str, Any]:
     ends = {"low": score.low, "high": score.high}
     return {score.measure: score.value} | {name: None if math.isnan(end) else end for name, end in ends.items()}
 

@@ -12,7 +12,7 @@ import numpy as np
 from wireleak.lab.audit.cost import Cost
 from wireleak.lab.audit.readings import AttributeInformation, WordsRead
 from wireleak.lab.audit.subject import Audited
-from wireleak.lab.report.boards import BLIND, Board, Score, boards, compare, error_removed
+from wireleak.lab.report.boards import BLIND, Board, SeedMean, boards, compare, error_removed
 from wireleak.lab.report.vocabulary import PERCENT, measure, size
 from wireleak.lab.run.results import Results
 
@@ -28,7 +28,7 @@ class Reconstruction:
     """
 
     by: str
-    score: Score
+    score: SeedMean
     prior: float
     ridge: float | None
 
@@ -48,7 +48,7 @@ class AttributeLeak:
     """How well a probe tells one attribute; `prior` is what is known without the activation, chance at least."""
 
     name: str
-    auc: Score
+    auc: SeedMean
     prior: float
     permuted: float | None
     information: AttributeInformation | None
@@ -87,7 +87,7 @@ class CutRow:
         return float(np.mean(parts)) if parts else math.nan
 
     @property
-    def scores(self) -> dict[str, Score]:
+    def scores(self) -> dict[str, SeedMean]:
         """The scores behind `leakage`, by what was guessed."""
         found = {"input": self.reconstruction.score} if self.reconstruction else {}
         return found | {one.name: one.auc for one in self.attributes}
@@ -176,7 +176,7 @@ def verdict(rows: Sequence[CutRow]) -> list[str]:
     return lines
 
 
-def _beats(score: Score, other: Score, higher_leaks: bool) -> bool:
+def _beats(score: SeedMean, other: SeedMean, higher_leaks: bool) -> bool:
     less = score.value < other.value if higher_leaks else score.value > other.value
     return less and compare(other, score) == "better"
 

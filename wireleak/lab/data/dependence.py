@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,19 +16,20 @@ class Dependence:
     """One attribute against the task label.
 
     `cramers_v` is bias-corrected (Bergsma 2013), in [0, 1]; `p` is the chi-squared test's against independence;
-    `bits` is the plug-in mutual information, biased upwards by about (r-1)(c-1)/(2 n ln 2).
+    `mutual_information_bits` is the plug-in estimate, biased upwards by about (r-1)(c-1)/(2 n ln 2); `n` counts
+    examples.
     """
 
     attribute: str
-    classes: int
     cramers_v: float
-    p: float
-    bits: float
+    mutual_information_bits: float
+    p: float = math.nan
+    n: int = 0
 
 
 def dependence(dataset: Dataset) -> list[Dependence]:
     """Dependence of every attribute of `dataset` on its task label, one row an attribute."""
-    return [_row(a.name, len(a.classes), a.values, dataset.y) for a in dataset.attributes.values()]
+    return [_row(a.name, a.values, dataset.y) for a in dataset.attributes.values()]
 
 
 def contingency(first: Ints, second: Ints) -> npt.NDArray[np.float64]:
@@ -39,7 +41,7 @@ def contingency(first: Ints, second: Ints) -> npt.NDArray[np.float64]:
     return table
 
 
-def _row(name: str, classes: int, values: Ints, task: Ints) -> Dependence:
+def _row(name: str, values: Ints, task: Ints) -> Dependence:
     from scipy.stats import chi2  # a second to import, needed here alone
 
     table = contingency(values, task)
@@ -50,7 +52,7 @@ def _row(name: str, classes: int, values: Ints, task: Ints) -> Dependence:
     seen = table > 0
     bits = float((table[seen] / n * np.log2(table[seen] / expected[seen])).sum())
     p = float(chi2.sf(statistic, freedom)) if freedom else 1.0
-    return Dependence(name, classes, _corrected_v(statistic, table.shape, n), p, max(bits, 0.0))
+    return Dependence(name, _corrected_v(statistic, table.shape, n), max(bits, 0.0), p, len(task))
 
 
 def _corrected_v(statistic: float, shape: tuple[int, ...], n: float) -> float:

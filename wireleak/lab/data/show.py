@@ -47,7 +47,7 @@ def show_dataset(console: Console, name: str, root: Path | None) -> None:
     for row in dependence(dataset):
         attribute = dataset.attributes[row.attribute]
         origin = "measured from the input" if attribute.measured else "annotated"
-        numbers = f"{row.cramers_v:.3f}", f"{row.p:.2g}", f"{row.bits:.4f}"
+        numbers = f"{row.cramers_v:.3f}", f"{row.p:.2g}", f"{row.mutual_information_bits:.4f}"
         table.add_row(row.attribute, _listed(attribute.classes), origin, *numbers)
     console.print(table)
     if dataset.groups:

@@ -21,7 +21,7 @@ BLIND = {"words-found": "commonest", "mse": "mean"}
 
 
 @dataclass(frozen=True)
-class Score:
+class SeedMean:
     """One score over all seeds; fields as in `Row`, `seeds` counts them; `chance` is None where it is not known.
 
     `by_seed` holds each seed with its own value, by which scores are paired.
@@ -68,7 +68,7 @@ class Board:
     vantage: str
     attack: str
     target: str
-    scores: tuple[Score, ...]
+    scores: tuple[SeedMean, ...]
 
     @property
     def measures(self) -> list[str]:
@@ -80,19 +80,19 @@ class Board:
         """Names of the rows, the attack's own ("") first."""
         return sorted({score.name for score in self.scores}, key=control_order)
 
-    def get(self, name: str, row: str = "") -> Score | None:
+    def get(self, name: str, row: str = "") -> SeedMean | None:
         """The score of a measure in the row of that name, by default the attack's own; None where there is none."""
         found = (one for one in self.scores if one.measure == name and one.name == row)
         return next(found, None)
 
-    def priors(self, name: str) -> list[Score]:
+    def priors(self, name: str) -> list[SeedMean]:
         """Scores of the baselines, strongest first: what is known without this victim's bytes."""
         found = [one for one in self.scores if one.measure == name and one.role == "baseline"]
         leakier = measure(name).higher_is_leakier
         return sorted(found, key=lambda one: one.value, reverse=leakier)
 
 
-def summarise(rows: Iterable[Row]) -> list[Score]:
+def summarise(rows: Iterable[Row]) -> list[SeedMean]:
     """Rows over seeds: their mean, with a 95 % t-interval over seeds.
 
     The interval is never narrower than the seeds' own intervals on average, since seeds that share their victims
@@ -106,7 +106,7 @@ def summarise(rows: Iterable[Row]) -> list[Score]:
     return [_over_seeds(group) for group in groups.values()]
 
 
-def _over_seeds(rows: Sequence[Row]) -> Score:
+def _over_seeds(rows: Sequence[Row]) -> SeedMean:
     first = rows[0]
     values = np.array([row.value for row in rows], float)
     value = float(values.mean())
@@ -118,7 +118,7 @@ def _over_seeds(rows: Sequence[Row]) -> Score:
     low = low if math.isnan(low) else float(np.fmax(low, how.low))
     high = high if math.isnan(high) else float(np.fmin(high, how.high))
     shared = {name: getattr(first, name) for name in ("study", "variant", "link", "vantage", "attack", "target")}
-    return Score(
+    return SeedMean(
         **shared,
         measure=first.measure,
         value=value,
@@ -144,13 +144,13 @@ def error_removed(name: str, value: float, blind: float) -> float:
 
 def boards(rows: Iterable[Row]) -> list[Board]:
     """Scores over seeds, gathered by variant, link, vantage, attack and target, in the order of the rows."""
-    groups: dict[tuple[str, str, str, str, str], list[Score]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, str, str], list[SeedMean]] = defaultdict(list)
     for one in summarise(rows):
         groups[one.variant, one.link, one.vantage, one.attack, one.target].append(one)
     return [Board(*name, tuple(scores)) for name, scores in groups.items()]
 
 
-def compare(score: Score, other: Score) -> Verdict:
+def compare(score: SeedMean, other: SeedMean) -> Verdict:
     """Whether `score` leaks more than `other` ("better"), less ("worse"), or it cannot be told ("overlap").
 
     With three or more seeds in common the two are paired by seed, since a seed gives both the same network and the
@@ -168,7 +168,7 @@ def compare(score: Score, other: Score) -> Verdict:
     return "better" if higher == measure(score.measure).higher_is_leakier else "worse"
 
 
-def paired_difference(score: Score, other: Score) -> tuple[float, float] | None:
+def paired_difference(score: SeedMean, other: SeedMean) -> tuple[float, float] | None:
     """The 95 % t-interval of `score` - `other` over the seeds they share; None with fewer than three."""
     ours, theirs = dict(score.by_seed), dict(other.by_seed)
     each = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
@@ -178,7 +178,7 @@ def paired_difference(score: Score, other: Score) -> tuple[float, float] | None:
     return float(mean - half), float(mean + half)
 
 
-def above_chance(score: Score) -> bool:
+def above_chance(score: SeedMean) -> bool:
     """Whether the whole interval lies above chance; True where chance is not known, False without an interval."""
     if score.chance is None:
         return True

@@ -17,7 +17,7 @@ import numpy as np
 
 from wireleak.common.measures.statistics.bootstrap import half_width
 from wireleak.lab.report.boards import BLIND, error_removed
-from wireleak.lab.run.results import Results, Row, Variant
+from wireleak.lab.run.results import Results, Row, VariantSummary
 
 NONE = "none"
 
@@ -121,7 +121,7 @@ def compare_defences(results: Results, run: Path) -> list[Comparison]:
     return [found for target in targets if (found := _comparison(results, run, variants, target)) is not None]
 
 
-def _comparison(results: Results, run: Path, variants: Sequence[Variant], target: str) -> Comparison | None:
+def _comparison(results: Results, run: Path, variants: Sequence[VariantSummary], target: str) -> Comparison | None:
     rows = [row for row in results.rows if row.target == target and row.link == "plaintext"]
     leaks = {variant.name: _leaks(rows, run, variant.name, target) for variant in variants}
     found = [variant for variant in variants if leaks[variant.name]]
@@ -193,7 +193,7 @@ def _held_out(run: Path, row: Row, linear: bool) -> float:
     return math.nan if told is None else float(told)
 
 
-def _own(results: Results, variant: Variant) -> str:
+def _own(results: Results, variant: VariantSummary) -> str:
     """What the defence's own adversary, or whatever it trains, said of itself in the last round."""
     told: dict[str, list[float]] = {}
     for one in results.tasks:
@@ -202,7 +202,7 @@ def _own(results: Results, variant: Variant) -> str:
     return ", ".join(f"{name} {_mean(values):.3f}" for name, values in told.items())
 
 
-def _elsewhere(results: Results, variant: Variant) -> str:
+def _elsewhere(results: Results, variant: VariantSummary) -> str:
     """DP-SGD's guarantee: of the training examples, while these attackers are after inputs that are sent later."""
     spent = [one.value for one in results.tasks if (one.variant, one.measure) == (variant.name, "epsilon")]
     if variant.privacy is None or not spent:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from wireleak.lab.report import vocabulary
-from wireleak.lab.report.boards import Board, Score
+from wireleak.lab.report.boards import Board, SeedMean
 from wireleak.lab.report.charts import style
 from wireleak.lab.report.charts.records import record_sizes, timeline
 from wireleak.lab.report.charts.scores import Mark, Scale, scores, scores_key
@@ -91,12 +91,12 @@ def scale_of(boards: Sequence[Board], name: str) -> Scale:
     return Scale(low, high, f"{how.label}{', ' + how.unit if how.unit else ''} ({leaks})", how.percent)
 
 
-def _ordered(board: Board, name: str) -> list[Score]:
+def _ordered(board: Board, name: str) -> list[SeedMean]:
     found = (board.get(name, row) for row in board.names)
     return [score for score in found if score]
 
 
-def _mark(board: Board, score: Score, scale: Scale) -> Mark:
+def _mark(board: Board, score: SeedMean, scale: Scale) -> Mark:
     label = vocabulary.control(score.name).label if score.name else board.attack
     how = vocabulary.measure(score.measure)
     said = f"{how.label} {score.written} {score.interval}, axis {scale.low:.3g} to {scale.high:.3g}"

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from wireleak.lab.report.boards import Board, Score, above_chance, boards, compare, error_removed
+from wireleak.lab.report.boards import Board, SeedMean, above_chance, boards, compare, error_removed
 from wireleak.lab.report.vocabulary import PERCENT, VANTAGES, control, duration, measure
 from wireleak.lab.run.results import Results
 from wireleak.lab.steps.canaries import MOST
@@ -187,19 +187,19 @@ def _bounds(board: Board) -> tuple[str, ...]:
     return (f"Bounds: {'; '.join(said)}.",) if said else ()
 
 
-def _with_interval(score: Score) -> str:
+def _with_interval(score: SeedMean) -> str:
     return f"{score.written} {score.interval}".strip()
 
 
-def _named(score: Score) -> str:
+def _named(score: SeedMean) -> str:
     return f"{_with_interval(score)} for {control(score.name).phrase}"
 
 
-def _level(score: Score) -> str:
+def _level(score: SeedMean) -> str:
     return measure(score.measure).write(score.chance or 0.0)
 
 
-def _among(score: Score) -> str:
+def _among(score: SeedMean) -> str:
     if not score.chance:
         return ""
     level = f"chance {_level(score)}" if above_chance(score) else f"no better than a chance of {_level(score)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wireleak.common.measures.bounds.accounting import joint_noise_multiplier
 from wireleak.lab.report.boards import boards
 from wireleak.lab.report.vocabulary import measure
-from wireleak.lab.run.results import Private, Results, Variant
+from wireleak.lab.run.results import Private, Results, VariantSummary
 
 _OUTSIDE = (
     "This guarantee covers the examples that the network was trained on. It does not cover the inputs of inference, "
@@ -50,7 +50,7 @@ def wire_transforms(results: Results, titles: dict[str, str]) -> list[str]:
     return lines
 
 
-def _guarantee(results: Results, variant: Variant, title: str) -> str:
+def _guarantee(results: Results, variant: VariantSummary, title: str) -> str:
     how = variant.privacy
     assert how is not None
     spent = _task(results, variant.name, "epsilon")
@@ -75,7 +75,7 @@ def _split(how: Private) -> str:
     )
 
 
-def _measured(results: Results, variants: list[Variant], titles: dict[str, str]) -> list[str]:
+def _measured(results: Results, variants: list[VariantSummary], titles: dict[str, str]) -> list[str]:
     """One sentence an attack on inputs: its headline figures in every variant."""
     found = [board for board in boards(results.rows) if board.target == "input" and board.link != "tls"]
     sentences = []

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from wireleak.lab.report.boards import boards
 from wireleak.lab.report.vocabulary import measure
-from wireleak.lab.run.results import Published, Results
+from wireleak.lab.run.results import Results
+from wireleak.lab.study.tables import Published
 
 if TYPE_CHECKING:
     from rich.table import Table

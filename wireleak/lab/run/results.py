@@ -17,6 +17,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wireleak.common.files import write_atomically
+from wireleak.lab.data.dependence import Dependence
+from wireleak.lab.study.tables import Published
 
 SCHEMA_VERSION = 2
 COLUMNS = (
@@ -79,7 +81,7 @@ class Call(Record):
     bytes: int
 
 
-class Kind(Record):
+class TensorCount(Record):
     """Tensors of one kind on a link (activation, label, ...); `shapes` are the distinct ones, `bytes` the payload."""
 
     kind: str
@@ -109,7 +111,7 @@ class Wire(Record):
     link: Link
     endpoints: list[str] = Field(default_factory=list)
     calls: list[Call] = Field(default_factory=list)
-    kinds: list[Kind] = Field(default_factory=list)
+    kinds: list[TensorCount] = Field(default_factory=list)
     bytes_up: int = 0
     bytes_down: int = 0
     first: float = math.nan
@@ -148,16 +150,6 @@ class Task(Record):
     majority: float = math.nan
 
 
-class Dependence(Record):
-    """How far a private attribute depends on the task label; `p` is the chi-squared test's."""
-
-    attribute: str
-    cramers_v: float
-    mutual_information_bits: float
-    p: float = math.nan
-    n: int = 0
-
-
 class Private(Record):
     """How clients trained with DP-SGD; `examples` are the smallest client's, `batch` a step's expected sample."""
 
@@ -192,7 +184,7 @@ class Step(Record):
         return "; ".join(f"{where}: {what}" for where, what in told.items() if what not in ("", "nothing"))
 
 
-class Variant(Record):
+class VariantSummary(Record):
     """One configuration of a study; `floats_on_wire` and `bytes_per_inference` are of one example's activation.
 
     `guarantees` hold what each transform guarantees or why it does not; `proved` only the former.
@@ -214,17 +206,6 @@ class Variant(Record):
     pad: int | Literal["powers"] | None = None
     defence: str = ""
     strength: float = math.nan
-
-
-class Published(Record):
-    """Somebody else's figure, to stand beside ours; without an attack it is the main task's."""
-
-    variant: str
-    attack: str = ""
-    target: str = "input"
-    measure: str
-    value: float
-    source: str
 
 
 class Disjoint(Record):
@@ -260,7 +241,7 @@ class Results(Record):
     versions: dict[str, str] = Field(default_factory=dict)
     machine: Machine = Field(default_factory=Machine)
     seconds: float = 0.0
-    variants: list[Variant] = Field(default_factory=list)
+    variants: list[VariantSummary] = Field(default_factory=list)
     rows: list[Row] = Field(default_factory=list)
     wires: list[Wire] = Field(default_factory=list)
     grants: list[Grant] = Field(default_factory=list)

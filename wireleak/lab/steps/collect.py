@@ -28,17 +28,15 @@ from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.results import (
     Burst,
     Call,
-    Dependence,
     Disjoint,
-    Kind,
     Machine,
     Private,
-    Published,
     Results,
     Row,
     Step,
     Task,
-    Variant,
+    TensorCount,
+    VariantSummary,
     Wire,
     write_pictures,
     write_results,
@@ -48,7 +46,7 @@ from wireleak.lab.steps.attack import attack_jobs
 from wireleak.lab.steps.bounds import companion_rows
 from wireleak.lab.steps.plan import Plan
 from wireleak.lab.steps.score import grant_of, pictures_of
-from wireleak.lab.study.tables import Variant as StudyVariant
+from wireleak.lab.study.tables import Variant
 
 PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
 
@@ -114,8 +112,8 @@ def collect(
         wires=[wire for cell in cells for wire in findings.wires[cell.name]],
         grants=[grant_of(job, described) for job in jobs],
         tasks=[task for cell in cells for task in _tasks(cell)],
-        published=[Published(**figure.model_dump()) for figure in study.published],
-        dependence=_dependence(plan),
+        published=list(study.published),
+        dependence=dependence(plan.dataset),
         disjoint=_disjoint(plan),
         notes=[note for cell in cells for note in [*_dropped(cell), *_simulated(cell)]],
     )
@@ -130,7 +128,7 @@ def collect(
     return Group(*shown), render(folder)
 
 
-def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[Variant]:
+def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
     study = plan.study
     variants = []
     for variant in study.variants:
@@ -139,7 +137,7 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[Variant]:
         floats = math.prod(network.activation_shape(variant.cut))
         told = steps.get(variant.name, [])
         variants.append(
-            Variant(
+            VariantSummary(
                 name=variant.name,
                 title=variant.title,
                 cut=variant.cut,
@@ -163,7 +161,7 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[Variant]:
     return variants
 
 
-def _privacy(plan: Plan, variant: StudyVariant) -> Private | None:
+def _privacy(plan: Plan, variant: Variant) -> Private | None:
     privacy = plan.study.privacy_of(variant)
     if privacy is None:
         return None
@@ -247,19 +245,6 @@ def _simulated(cell: Cell) -> list[str]:
     ]
 
 
-def _dependence(plan: Plan) -> list[Dependence]:
-    return [
-        Dependence(
-            attribute=row.attribute,
-            cramers_v=row.cramers_v,
-            mutual_information_bits=row.bits,
-            p=row.p,
-            n=len(plan.dataset),
-        )
-        for row in dependence(plan.dataset)
-    ]
-
-
 def _disjoint(plan: Plan) -> Disjoint:
     division = plan.first
     return Disjoint(
@@ -310,11 +295,11 @@ def _wire(cell: Cell, seen: dict[str, Any]) -> Wire:
     )
 
 
-def _kinds(tensors: list[dict[str, Any]]) -> list[Kind]:
+def _kinds(tensors: list[dict[str, Any]]) -> list[TensorCount]:
     """One line a kind, whatever the layers' names."""
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, TensorCount] = {}
     for seen in tensors:
-        kind = kinds.setdefault(seen["kind"], Kind(kind=seen["kind"], count=0, bytes=0))
+        kind = kinds.setdefault(seen["kind"], TensorCount(kind=seen["kind"], count=0, bytes=0))
         kind.count += seen["count"]
         kind.bytes += seen["bytes"]
         if seen["shape"] not in kind.shapes:

@@ -24,7 +24,7 @@ from wireleak.lab.audit.readings import WordsRead, words_read
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, Reconstruction, count, verdict
 from wireleak.lab.audit.subject import Request, Subject, examine, numbers
 from wireleak.lab.data import DataError
-from wireleak.lab.report.boards import Score
+from wireleak.lab.report.boards import SeedMean
 from wireleak.lab.study.schema import Study, StudyError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -145,7 +145,7 @@ def test_an_average_keeps_the_count_of_batch_normalisation_whole():
 
 
 def score(measure, value, half=0.01, target="input", cut=1):
-    return Score(
+    return SeedMean(
         *("s", f"cut-{cut}", "plaintext", "gateway", "inversion", target, measure, value),
         *(value - half, value + half, 100, "", 1, None, ((0, value),)),
     )

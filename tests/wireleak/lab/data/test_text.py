@@ -183,7 +183,7 @@ def test_a_balanced_attribute_is_independent_of_the_task(reviews):
     rows = [(f"word{i}", i % 2, i % 3, "x") for i in range(90)] + [(f"more{i}", 1, 1, "x") for i in range(50)]
     _write(Path("many.csv"), ["text", "task", "a", "b"], rows)
     read = data.load("textcsv", csv="many.csv", task="task", balance="a")
-    assert [row.bits for row in data.dependence(read)] == [0] and len(read) == 90
+    assert [row.mutual_information_bits for row in data.dependence(read)] == [0] and len(read) == 90
     again = data.load("textcsv", csv="many.csv", task="task", balance="a")
     np.testing.assert_array_equal(read.x, again.x)
     with pytest.raises(data.DataError, match="textcsv: no attribute called 'c'; choose one of a"):

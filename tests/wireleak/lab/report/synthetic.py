@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wireleak.lab.data import Dependence
 from wireleak.lab.run import results as r
 
 # variant, cut, link, floats, noise of the reconstruction, re-identification, AUC of three attributes
@@ -125,8 +126,8 @@ def wire(name: str, link: str, seed: int) -> list[r.Wire]:
         kinds=[]
         if tls
         else [
-            r.Kind(kind="activation", count=500, shapes=[[1, 16, 14, 14]], bytes=6_272_000),
-            r.Kind(kind="prediction", count=500, shapes=[[1, 2]], bytes=4000),
+            r.TensorCount(kind="activation", count=500, shapes=[[1, 16, 14, 14]], bytes=6_272_000),
+            r.TensorCount(kind="prediction", count=500, shapes=[[1, 2]], bytes=4000),
         ],
         bytes_up=6_391_000,
         bytes_down=61_000,
@@ -156,9 +157,11 @@ def wire(name: str, link: str, seed: int) -> list[r.Wire]:
         kinds=[]
         if tls
         else [
-            r.Kind(kind="activation", count=130, shapes=[[32, 16, 14, 14], [8, 16, 14, 14]], bytes=12_900_000),
-            r.Kind(kind="activation-gradient", count=130, shapes=[[32, 16, 14, 14], [8, 16, 14, 14]], bytes=12_900_000),
-            r.Kind(kind="label", count=130, shapes=[[32], [8]], bytes=8320),
+            r.TensorCount(kind="activation", count=130, shapes=[[32, 16, 14, 14], [8, 16, 14, 14]], bytes=12_900_000),
+            r.TensorCount(
+                kind="activation-gradient", count=130, shapes=[[32, 16, 14, 14], [8, 16, 14, 14]], bytes=12_900_000
+            ),
+            r.TensorCount(kind="label", count=130, shapes=[[32], [8]], bytes=8320),
         ],
         bytes_up=13_200_000,
         bytes_down=13_200_000,
@@ -195,7 +198,7 @@ def pictures(seed: int) -> list[r.Pictures]:
 
 def results(seeds: tuple[int, ...] = (0, 1, 2)) -> r.Results:
     variants = [
-        r.Variant(
+        r.VariantSummary(
             name=v[0], cut=v[1], link=v[2], floats_on_wire=v[3], bytes_per_inference=v[3] * 4 + 96, seeds=list(seeds)
         )
         for v in VARIANTS
@@ -232,7 +235,7 @@ def results(seeds: tuple[int, ...] = (0, 1, 2)) -> r.Results:
             for s in seeds
         ],
         dependence=[
-            r.Dependence(attribute=t, cramers_v=c, mutual_information_bits=m, p=p, n=5000)
+            Dependence(attribute=t, cramers_v=c, mutual_information_bits=m, p=p, n=5000)
             for t, c, m, p in zip(TARGETS, (1.0, 0.06, 0.03), (1.0, 0.003, 0.001), (0.0, 1e-4, 0.3), strict=True)
         ],
         disjoint=r.Disjoint(

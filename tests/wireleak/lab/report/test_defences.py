@@ -44,7 +44,7 @@ def run(folder, *, target="slant", seeds=(0, 1, 2), held_out=(0.3, 0.4)):
                 own = {"measure": "own/gradient-reversal/adversary-accuracy", "n": 2, "rounds": 1}
                 tasks.append(r.Task(variant=name, seed=seed, value=0.5, **own))
     variants = [
-        r.Variant(name=name, cut=1, link="plaintext", defence=kind, proved=["noise: DP"] * (name == "ruins"))
+        r.VariantSummary(name=name, cut=1, link="plaintext", defence=kind, proved=["noise: DP"] * (name == "ruins"))
         for name, (kind, _, _) in SETTINGS.items()
     ]
     return r.Results(study="s", created="", command="", variants=variants, rows=rows, tasks=tasks)

@@ -18,8 +18,10 @@ def results(private=True):
         created="2026-01-01T00:00:00+00:00",
         command="wireleak run s",
         variants=[
-            r.Variant(name="none", title="No DP", cut=4, link="plaintext", mode="federated"),
-            r.Variant(name="noisy", title="DP 0.5", cut=4, link="plaintext", privacy=PRIVACY if private else None),
+            r.VariantSummary(name="none", title="No DP", cut=4, link="plaintext", mode="federated"),
+            r.VariantSummary(
+                name="noisy", title="DP 0.5", cut=4, link="plaintext", privacy=PRIVACY if private else None
+            ),
         ],
         rows=[
             r.Row(**shared, variant=name, seed=seed, measure="mse", value=value, n=100, chance=math.nan)

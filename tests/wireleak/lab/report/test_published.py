@@ -7,6 +7,7 @@ from wireleak.lab.report import page as report
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.published import beside, published_table
 from wireleak.lab.run import results as r
+from wireleak.lab.study.tables import Published
 
 
 @pytest.fixture
@@ -17,15 +18,15 @@ def found():
         study="s",
         created="2026-01-01T00:00:00+00:00",
         command="wireleak run s",
-        variants=[r.Variant(name="deep", cut=2, link="plaintext")],
+        variants=[r.VariantSummary(name="deep", cut=2, link="plaintext")],
         rows=[r.Row(**row, target="input", measure="psnr", value=21.7, low=21.4, high=21.9, n=100)],
         tasks=[
             r.Task(variant="deep", seed=seed, value=value, n=10, rounds=1) for seed, value in enumerate((0.9, 0.92))
         ],
         published=[
-            r.Published(**figure, attack="rmle", measure="psnr", value=15.1),
-            r.Published(**figure, attack="rmle", measure="ssim", value=0.6),
-            r.Published(**figure, measure="accuracy", value=0.98),
+            Published(**figure, attack="rmle", measure="psnr", value=15.1),
+            Published(**figure, attack="rmle", measure="ssim", value=0.6),
+            Published(**figure, measure="accuracy", value=0.98),
         ],
     )
 

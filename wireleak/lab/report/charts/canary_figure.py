@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from wireleak.lab.report.boards import Board, Score
+from wireleak.lab.report.boards import Board, SeedMean
 from wireleak.lab.steps.canaries import CANARY, CHANCE, MOST
 
 # Okabe and Ito's.
@@ -29,7 +29,7 @@ def exposure_chart(boards: Sequence[Board], titles: Mapping[str, str]) -> Markup
     Times stand on a logarithmic axis. Whiskers are 95 % intervals, the dashed line is what a number has that the model
     never saw, and the top what the likeliest of all has.
     """
-    lines: dict[str, dict[int, Score]] = {}
+    lines: dict[str, dict[int, SeedMean]] = {}
     tops = []
     for board in boards:
         times, score, most = times_of(board), board.get("exposure"), board.get("exposure", MOST)
