@@ -103,12 +103,12 @@ def options(chosen: Annotated[str, typer.Argument(help="JSON: a list of {name, o
     """
     import json
 
-    from adversary.attacks.harness.registry import find
+    from adversary.attacks.harness.registry import ATTACKS
     from wireleak.common.config import options_of
 
     try:
         for number, one in enumerate(json.loads(chosen)):
-            options_of(find(one["name"]).options, one["options"], f"attacks[{number}].options")
+            options_of(ATTACKS.get(one["name"]).options, one["options"], f"attacks[{number}].options")
     except ValueError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None

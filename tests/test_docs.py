@@ -44,11 +44,11 @@ def test_the_example_of_federated_training_can_run():
 
 def test_the_example_attack_registers_fits_and_guesses():
     from adversary.attacks.harness.knowledge import Knowledge
-    from adversary.attacks.harness.registry import find
+    from adversary.attacks.harness.registry import ATTACKS
 
     code = next(block for block in blocks("python") if "class NearestMean" in block)
     exec(compile(code, "guide.md", "exec"), {"__name__": "guide"})
-    attack = find("nearest-mean")
+    attack = ATTACKS.get("nearest-mean")
     rng = np.random.default_rng(0)
     inputs = rng.random((50, 1, 4, 4), dtype=np.float32)
     labels = np.zeros(50, np.int64)
@@ -71,10 +71,10 @@ def test_the_example_transform_registers_and_clamps():
 
 
 def test_every_attack_of_the_table_exists_and_every_attack_is_in_it():
-    from adversary.attacks.harness.registry import attacks
+    from adversary.attacks.harness.registry import ATTACKS
 
     table = blocks_of_attacks()
-    ours = {name for name, attack in attacks().items() if attack.__module__.startswith("adversary.")}
+    ours = {name for name, attack in ATTACKS.all().items() if attack.__module__.startswith("adversary.")}
     assert table == ours
 
 

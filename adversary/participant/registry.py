@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +14,7 @@ from adversary.participant.config import ParticipantConfig
 from wireleak.common.config import ConfigError, Plugin, options_of
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training, train_whole
-
-# Modules of this package that register strategies when they are imported, beside this one.
-_OURS = ("broken", "canary", "multi_task", "song_capacity", "song_correlated", "song_low_bits", "song_sign")
+from wireleak.common.registry import Registry
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -71,20 +68,17 @@ class Strategy(ABC):
         """
 
 
-_registered: dict[str, type[Strategy]] = {}
-
-
 def register(strategy: type[Strategy]) -> type[Strategy]:
     """Class decorator: make `strategy` known under its name."""
-    _registered[strategy.name] = strategy
+    if not issubclass(strategy, Strategy):
+        raise ConfigError(f"participant: {strategy.__qualname__} is no {Strategy.__module__}.Strategy")
+    PARTICIPANTS.add(strategy.name, strategy, strategy)
     return strategy
 
 
-def strategies() -> dict[str, type[Strategy]]:
-    """Every strategy by name."""
-    for module in _OURS:
-        import_module(f"adversary.participant.{module}")
-    return dict(sorted(_registered.items()))
+PARTICIPANTS: Registry[type[Strategy]] = Registry(
+    "strategy", "wireleak.participants", "adversary.participant.strategies", error=ConfigError, adopt=register
+)
 
 
 def settings(chosen: Plugin) -> BaseModel:
@@ -95,16 +89,13 @@ def settings(chosen: Plugin) -> BaseModel:
     ConfigError
         There is none of that name, or an option is wrong.
     """
-    known = strategies()
-    if chosen.name not in known:
-        raise ConfigError(f"strategy.name: no strategy called {chosen.name!r}; choose from {', '.join(known)}")
-    return options_of(known[chosen.name].options, chosen.options, "strategy.options")
+    return options_of(PARTICIPANTS.get(chosen.name, "strategy.name").options, chosen.options, "strategy.options")
 
 
 def make(config: ParticipantConfig) -> Strategy:
     """Make the strategy that a config names; errors as for `settings`."""
     chosen = settings(config.strategy)
-    return strategies()[config.strategy.name](chosen, config)
+    return PARTICIPANTS.get(config.strategy.name)(chosen, config)
 
 
 def read_arrays(path: Path | None, field: str, names: tuple[str, ...]) -> list[npt.NDArray[Any]]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -17,23 +15,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from wireleak.common.config import ConfigError, Plugin, options_of
-
-GROUP = "wireleak.transforms"
-_OURS = (
-    "client.transforms.randomised.noise",
-    "client.transforms.randomised.laplace",
-    "client.transforms.randomised.metric_privacy",
-    "client.transforms.randomised.dropout",
-    "client.transforms.rounded.quantise",
-    "client.transforms.rounded.requantise",
-    "client.transforms.rounded.covert",
-    "client.transforms.trained.reversal",
-    "client.transforms.trained.multidetasking",
-    "client.transforms.trained.adversarial_generation",
-    "client.transforms.trained.declustering",
-    "client.transforms.trained.nopeek",
-    "client.transforms.randomised.bottleneck",
-)
+from wireleak.common.registry import Registry
 
 
 class Changes(NamedTuple):
@@ -153,30 +135,25 @@ class Transform:
         return None
 
 
-_registered: dict[str, type[Transform]] = {}
-
-
 def register(transform: type[Transform]) -> type[Transform]:
     """Class decorator: make `transform` known under its name.
 
     Raises
     ------
     ConfigError
-        It does not say what it changes.
+        It is no transform, does not say what it changes, or has the name of another.
     """
+    if not issubclass(transform, Transform):
+        raise ConfigError(f"transforms: {transform.__qualname__} is no {Transform.__module__}.Transform")
     if not isinstance(getattr(transform, "changes", None), Changes):
         raise ConfigError(f"transforms.{transform.name}: gives no `changes`; say what it changes where")
-    _registered[transform.name] = transform
+    TRANSFORMS.add(transform.name, transform, transform)
     return transform
 
 
-def transforms() -> dict[str, type[Transform]]:
-    """Every transform by name."""
-    for module in _OURS:
-        import_module(module)
-    for point in entry_points(group=GROUP):
-        register(point.load())
-    return dict(sorted(_registered.items()))
+TRANSFORMS: Registry[type[Transform]] = Registry(
+    "transform", "wireleak.transforms", "client.transforms", error=ConfigError, adopt=register
+)
 
 
 def make(config: Plugin, seed: int) -> Transform:
@@ -187,10 +164,7 @@ def make(config: Plugin, seed: int) -> Transform:
     ConfigError
         There is none of that name, or an option is wrong.
     """
-    known = transforms()
-    if config.name not in known:
-        raise ConfigError(f"transforms: no transform called {config.name!r}; choose from {', '.join(known) or 'none'}")
-    kind = known[config.name]
+    kind = TRANSFORMS.get(config.name, "transforms")
     return kind(options_of(kind.options, config.options, f"transforms.{config.name}"), seed)
 
 

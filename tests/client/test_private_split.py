@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from client.config import ClientConfig
 from client.link import HeadError, connect
 from client.private_split import train_split_private
-from client.transforms.registry import Batch, Changes, Transform, transforms
+from client.transforms.registry import TRANSFORMS, Batch, Changes, Transform
 from client.transforms.soundness import check_private
 from wireleak.common.config import ConfigError, PrivacyConfig
 from wireleak.common.models import ModelConfig, build
@@ -240,7 +240,7 @@ def test_transforms_under_which_nothing_would_be_guaranteed_are_refused() -> Non
 
 def test_of_ours_those_with_adversaries_or_losses_of_whole_batches_are_refused() -> None:
     refused = set()
-    for name, kind in transforms().items():
+    for name, kind in TRANSFORMS.all().items():
         try:
             check_private([object.__new__(kind)])
         except ConfigError:

@@ -25,7 +25,7 @@ class Listed:
     name : str
         Registry name; of a plug-in that cannot be loaded, its entry point's.
     summary : str
-        First line of its docstring.
+        First paragraph of its docstring.
     source : str
         "wireleak", or the package that adds it.
     error : str, optional
@@ -62,6 +62,8 @@ class Registry(Generic[Item]):
         Raised for a name that is unknown, taken or cannot be loaded.
     adopt : callable, optional
         The kind's class decorator, for entry points that name a class which does not register itself.
+    otherwise : str
+        Last words after the known names: "or MODULE:FACTORY".
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class Registry(Generic[Item]):
         *packages: str,
         error: type[Exception] = ValueError,
         adopt: Callable[[Any], object] | None = None,
+        otherwise: str = "",
     ) -> None:
         self.kind = kind
         self.group = group
         self._packages = packages
         self._error = error
         self._adopt = adopt
+        self._otherwise = otherwise
         self._plugins: dict[str, _Plugin[Item]] = {}
         self._broken: dict[str, Listed] = {}
         self._loaded = False
@@ -117,7 +121,7 @@ class Registry(Generic[Item]):
         place = field or self.kind
         if broken := self._broken.get(name):
             raise self._error(f"{place}: {self.kind} {name!r} of {broken.source} cannot be loaded: {broken.error}")
-        raise self._error(f"{place}: {unknown(self.kind, name, self._plugins)}")
+        raise self._error(f"{place}: {unknown(self.kind, name, self._plugins, self._otherwise)}")
 
     def listed(self) -> list[Listed]:
         """List all plug-ins in order of name, also those that cannot be loaded."""
@@ -150,18 +154,18 @@ class Registry(Generic[Item]):
             raise LookupError(f"it registers no {self.kind} called {point.name!r}")
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> str:
     """Say that nothing is called `name`, with the nearest known names and all of them."""
     names = sorted(known)
-    choice = f"hoose one of {', '.join(names) or 'none'}"
+    choice = f"hoose one of {', '.join(names) or 'none'}" + (f", {otherwise}" if otherwise else "")
     near = [repr(one) for one in get_close_matches(name.lower(), names)]
     hint = f"did you mean {' or '.join(near)}? C" if near else "c"
     return f"no {kind} called {name!r}; {hint}{choice}"
 
 
 def summary(code: Any) -> str:
-    """Return the first line of a docstring."""
-    return (inspect.getdoc(code) or "").partition("\n")[0]
+    """Return the first paragraph of a docstring as one line."""
+    return " ".join((inspect.getdoc(code) or "").partition("\n\n")[0].split())
 
 
 def listing(registries: Mapping[str, Registry[Any]]) -> dict[str, list[dict[str, str | None]]]:

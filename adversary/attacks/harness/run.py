@@ -19,11 +19,12 @@ from adversary.attacks.harness import baselines as controls
 from adversary.attacks.harness.attack import Attack, Observation
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import PLAIN_TARGETS, Array, Knowledge, surrogate
-from adversary.attacks.harness.registry import attacks, find, summary
+from adversary.attacks.harness.registry import ATTACKS
 from adversary.tap.decode.pcap import CaptureError
 from wireleak.common.config import options_of, read_config
 from wireleak.common.files import write_arrays, write_json
 from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.registry import summary
 
 
 def attack(config: Path) -> None:
@@ -46,13 +47,8 @@ def attack(config: Path) -> None:
 
 
 def describe() -> None:
-    """Print every attack's threat model, targets and options as JSON."""
-    try:
-        known = attacks()
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
-    listed = [
+    """Print every attack's threat model, targets and options as JSON; the error of one that cannot be loaded."""
+    listed: list[dict[str, Any]] = [
         {
             "name": name,
             "targets": one.targets,
@@ -61,8 +57,9 @@ def describe() -> None:
             "options": one.options.model_json_schema(),
             "summary": summary(one),
         }
-        for name, one in known.items()
+        for name, one in ATTACKS.all().items()
     ]
+    listed += [vars(one) for one in ATTACKS.listed() if one.error]
     print(json.dumps(listed, indent=2))
 
 
@@ -71,7 +68,7 @@ class _Run:
 
     def __init__(self, path: Path) -> None:
         self.config = read_config(path, AttackConfig)
-        self.kind = find(self.config.attack)
+        self.kind = ATTACKS.get(self.config.attack)
         wanted = self.config.target if self.config.target in PLAIN_TARGETS else "attribute"
         if wanted != self.kind.targets:
             what = "the name of an attribute" if self.kind.targets == "attribute" else f'"{self.kind.targets}"'

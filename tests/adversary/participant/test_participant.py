@@ -150,7 +150,7 @@ def test_the_head_stays_here_and_learns_over_rounds(ask, here):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strategy": {"name": "nobody"}}, r"^strategy.name: no strategy called 'nobody'; choose from .*honest"),
+        ({"strategy": {"name": "nobody"}}, r"^strategy.name: no strategy called 'nobody'; choose one of .*honest"),
         (active(2), r"^strategy.options.alpha: Input should be less than or equal to 1"),
         ({"strategy": {"name": "multi-task"}}, r"^strategy.options.attribute: is missing"),
         (active(0.5, attribute="hair"), r"^surrogate: .* holds no array 'attribute:hair'; it has x, y"),

@@ -12,8 +12,8 @@ from torch import nn
 from adversary.participant import payloads, queries
 from adversary.participant.config import ParticipantConfig
 from adversary.participant.registry import make
-from adversary.participant.song_correlated import pearson
-from adversary.participant.song_sign import penalty
+from adversary.participant.strategies.song_correlated import pearson
+from adversary.participant.strategies.song_sign import penalty
 from wireleak.common.config import ConfigError
 from wireleak.common.models import ModelConfig, networks
 from wireleak.common.models.training import Training, train_whole
@@ -25,7 +25,7 @@ SHAPE = (1, 6, 6)
 def tiny(monkeypatch):
     """A perceptron with some 5,000 weights, registered for these tests alone."""
     networks.names()  # registers ours, which must not be lost with the copy
-    monkeypatch.setattr(networks, "_BUILDERS", dict(networks._BUILDERS))
+    monkeypatch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
 
     @networks.register("tiny-mlp")
     def mlp(input_shape, classes):

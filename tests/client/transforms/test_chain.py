@@ -53,16 +53,9 @@ class Shrink(Transform):
 
 
 @pytest.fixture
-def outside(tmp_path, monkeypatch):
+def outside(installed):
     """An installed package with a defence of its own."""
-    registry.transforms()  # ours first: what registers while the copy below stands is forgotten with it
-    (tmp_path / "shrinker.py").write_text(OUTSIDE)
-    info = tmp_path / "shrinker-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shrinker\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[wireleak.transforms]\nshrink = shrinker:Shrink\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    installed(registry.TRANSFORMS, OUTSIDE, shrink="outside:Shrink")
 
 
 def batch(progress=0.0):

@@ -17,7 +17,7 @@ import torch
 
 import client.transforms.randomised.laplace as laplace_module
 import client.transforms.randomised.noise as noise_module
-from client.transforms.registry import Transform, transforms
+from client.transforms.registry import TRANSFORMS, Transform
 from wireleak.common.measures.bounds.auditing import audit_messages, from_messages, from_one_run, from_rates
 from wireleak.common.measures.bounds.reconstruction_robustness import success_among_candidates, success_under_mu
 
@@ -36,7 +36,7 @@ Codes = npt.NDArray[np.float32]
 
 
 def device(name: str, seed: int, options: dict[str, Any]) -> Transform:
-    kind = transforms()[name]
+    kind = TRANSFORMS.get(name)
     return kind(kind.options(**options), seed)
 
 
@@ -70,7 +70,7 @@ def hits(name: str, options: dict[str, Any], norm: int, m: int, seed: int, messa
 
 
 def test_every_promise_is_audited() -> None:
-    ours = {name: kind for name, kind in transforms().items() if kind.__module__.startswith("client.")}
+    ours = {name: kind for name, kind in TRANSFORMS.all().items() if kind.__module__.startswith("client.")}
     promising = {name for name, kind in ours.items() if kind.guarantee is not Transform.guarantee}
     assert promising == {name for name, *_ in AUDITED} | OTHER_PROMISES
 

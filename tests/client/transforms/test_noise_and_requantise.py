@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from client.__main__ import app as command
 from client.transforms.chain import Chain
-from client.transforms.registry import guarantees, make, straight_through, transforms
+from client.transforms.registry import TRANSFORMS, guarantees, make, straight_through
 from wireleak.common.config import ConfigError, Plugin
 
 NOTHING = torch.zeros(1, 1, 4, 4)
@@ -119,7 +119,11 @@ def test_gradients_pass_straight_through() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "line"),
     [
-        ("nois", {}, "transforms: no transform called 'nois'; choose from .*covert, .*noise, .*requantise"),
+        (
+            "nois",
+            {},
+            r"transforms: no transform called 'nois'; did you mean 'noise'\? Choose one of .*covert, .*noise, .*req",
+        ),
         ("noise", {}, "transforms.noise.sigma: is missing"),
         ("noise", {"sigma": 1, "clip": 0}, "transforms.noise.clip: Input should be greater than 0"),
         ("requantise", {"dtype": "int8"}, "transforms.requantise.dtype: "),
@@ -133,6 +137,6 @@ def test_a_mistake_names_the_option(name: str, options: dict[str, Any], line: st
 
 
 def test_every_transform_documents_itself() -> None:
-    for name, kind in transforms().items():
+    for name, kind in TRANSFORMS.all().items():
         assert kind.name == name and (kind.__doc__ or "").count("\n") > 3
         assert all(field.description for field in kind.options.model_fields.values())

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
+
+from wireleak.common.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -63,35 +64,26 @@ class Network:
         return shape
 
 
-# Modules of this package that register networks when they are imported, beside this one.
-_MODULES: tuple[str, ...] = (
-    "wireleak.common.models.zoo.char_lstm",
-    "wireleak.common.models.zoo.deep_averaging",
-    "wireleak.common.models.zoo.dlg",
-    "wireleak.common.models.zoo.imprint",
-    "wireleak.common.models.zoo.latents",
-    "wireleak.common.models.zoo.lenet",
-    "wireleak.common.models.zoo.localise",
-    "wireleak.common.models.zoo.lstm",
-    "wireleak.common.models.zoo.post105",
-    "wireleak.common.models.zoo.transformer",
+Builder = Callable[[tuple[int, ...], int], nn.Sequential]
+_Builder = TypeVar("_Builder", bound=Builder)
+NETWORKS: Registry[Builder] = Registry(
+    "network", "wireleak.networks", "wireleak.common.models.zoo", otherwise="or MODULE:FACTORY"
 )
-_BUILDERS: dict[str, Callable[[tuple[int, ...], int], nn.Sequential]] = {}
 
 
-def register(name: str) -> Callable[[Callable[[tuple[int, ...], int], nn.Sequential]], Callable[..., nn.Sequential]]:
+def register(name: str) -> Callable[[_Builder], _Builder]:
     """Register a builder (input_shape, classes) -> blocks under `name`."""
 
-    def add(builder: Callable[[tuple[int, ...], int], nn.Sequential]) -> Callable[..., nn.Sequential]:
-        _BUILDERS[name] = builder
+    def add(builder: _Builder) -> _Builder:
+        NETWORKS.add(name, builder, builder)
         return builder
 
     return add
 
 
 def names() -> list[str]:
-    """Names of the registered networks."""
-    return sorted(_builders())
+    """Return the names of the registered networks."""
+    return list(NETWORKS.all())
 
 
 def build(name: str, input_shape: tuple[int, ...], classes: int, seed: int) -> Network:
@@ -106,24 +98,13 @@ def build(name: str, input_shape: tuple[int, ...], classes: int, seed: int) -> N
         # Imported here: a user's own network needs torch.fx, ours do not.
         from wireleak.common.models.factory import build_blocks
 
-        builder: Callable[[tuple[int, ...], int], nn.Sequential] = partial(build_blocks, name)
+        builder: Builder = partial(build_blocks, name)
     else:
-        builders = _builders()
-        if name not in builders:
-            raise ValueError(
-                f"model: no network called {name!r}; choose one of {', '.join(names())}, or MODULE:FACTORY"
-            )
-        builder = builders[name]
+        builder = NETWORKS.get(name, "model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         blocks = builder(input_shape, classes)
     return Network(name, blocks, input_shape, classes)
-
-
-def _builders() -> dict[str, Callable[[tuple[int, ...], int], nn.Sequential]]:
-    for module in _MODULES:
-        import_module(module)
-    return _BUILDERS
 
 
 @register("strided28")

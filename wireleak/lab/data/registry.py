@@ -6,24 +6,10 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from wireleak.common.registry import Registry
 from wireleak.lab.data.dataset import DataError, Dataset
-
-ENTRY_POINTS = "wireleak.datasets"
-_BUILT_IN = (
-    "wireleak.lab.data.sources.blogs",
-    "wireleak.lab.data.sources.characters",
-    "wireleak.lab.data.sources.digits",
-    "wireleak.lab.data.sources.fairface",
-    "wireleak.lab.data.sources.folder",
-    "wireleak.lab.data.sources.motionsense",
-    "wireleak.lab.data.sources.omniglot",
-    "wireleak.lab.data.sources.textcsv",
-)
 
 
 @dataclass(frozen=True)
@@ -71,7 +57,7 @@ class Description:
     licence: str
 
 
-_SOURCES: dict[str, Source] = {}
+SOURCES: Registry[Source] = Registry("data set", "wireleak.datasets", "wireleak.lab.data.sources", error=DataError)
 
 
 def register(
@@ -88,15 +74,16 @@ def register(
     """Register a reader (where, **options) -> Dataset; the parameters are those of `Source`."""
 
     def add(read: Callable[..., Dataset]) -> Callable[..., Dataset]:
-        _SOURCES[name] = Source(name, read, locate, examples, shape, task, attributes, obtain, licence)
+        source = Source(name, read, locate, examples, shape, task, attributes, obtain, licence)
+        SOURCES.add(name, source, read)
         return read
 
     return add
 
 
 def names() -> list[str]:
-    """Names of the registered data sets."""
-    return sorted(_sources())
+    """Return the names of the registered data sets."""
+    return list(SOURCES.all())
 
 
 def load(name: str, root: Path | None = None, **options: object) -> Dataset:
@@ -116,10 +103,7 @@ def load(name: str, root: Path | None = None, **options: object) -> Dataset:
     DataError
         Unknown name or option, or the data is absent: one line with the fix.
     """
-    sources = _sources()
-    if name not in sources:
-        raise DataError(f"data: no data set called {name!r}; choose one of {', '.join(names())}")
-    source = sources[name]
+    source = SOURCES.get(name, "data")
     known = list(inspect.signature(source.read).parameters)[1:]
     for option in options:
         if option not in known:
@@ -134,12 +118,9 @@ def load(name: str, root: Path | None = None, **options: object) -> Dataset:
 
 def describe(name: str | None = None, root: Path | None = None) -> list[Description]:
     """What is registered, and whether it is at hand; nothing is read."""
-    sources = _sources()
-    if name is not None and name not in sources:
-        raise DataError(f"data: no data set called {name!r}; choose one of {', '.join(names())}")
-    chosen = sorted(sources) if name is None else [name]
+    chosen = list(SOURCES.all().values()) if name is None else [SOURCES.get(name, "data")]
     folders = search_folders(root)
-    return [_description(sources[key], folders) for key in chosen]
+    return [_description(source, folders) for source in chosen]
 
 
 def search_folders(root: Path | None = None) -> list[Path]:
@@ -177,16 +158,3 @@ def _description(source: Source, folders: list[Path]) -> Description:
         source.obtain,
         source.licence,
     )
-
-
-def _sources() -> dict[str, Source]:
-    for module in _BUILT_IN:
-        import_module(module)
-    _load_plugins()
-    return _SOURCES
-
-
-@cache
-def _load_plugins() -> None:
-    for point in entry_points(group=ENTRY_POINTS):
-        point.load()

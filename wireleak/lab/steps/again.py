@@ -16,7 +16,7 @@ from wireleak.common.measures import Score, score_attribute, score_reconstructio
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.results import Row
 from wireleak.lab.steps.again_updates import attack_training
-from wireleak.lab.steps.attack import ATTACK_SECONDS, describe_attacks, fit_and_guess
+from wireleak.lab.steps.attack import ATTACK_SECONDS, describe_attacks, find_attack, fit_and_guess
 from wireleak.lab.steps.score import read_guesses
 from wireleak.lab.study.schema import StudyError
 
@@ -81,8 +81,7 @@ def attack_again(
     out = (out or cell / "adversary" / f"{attack}-{target}-again").resolve()
     with console.status(f"{attack} on {capture.name}"), Launcher(preload=False) as launcher:
         described = describe_attacks(launcher)
-        if attack not in described:
-            raise StudyError(f"--attack: no attack called {attack!r}; choose from {', '.join(sorted(described))}")
+        find_attack(described, attack, "--attack")
         if described[attack]["reads"] == "updates":
             options = dict(_option(text) for text in given.options)
             rows = attack_training(cell, described[attack], target, given.vantage, options, out, launcher)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from wireleak.common.files import write_atomically, write_json
+from wireleak.common.registry import unknown
 from wireleak.lab.launch.endings import telling_line
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run import truth
@@ -69,6 +70,22 @@ def describe_attacks(launcher: Launcher) -> dict[str, dict[str, Any]]:
         launcher.finish(launcher.start("describe", ["-m", "adversary", "describe"], log, essential=False), 120)
         described: list[dict[str, Any]] = json.loads(log.read_text())
     return {attack["name"]: attack for attack in described}
+
+
+def find_attack(described: Mapping[str, dict[str, Any]], name: str, field: str) -> dict[str, Any]:
+    """Return the description of the attack called `name`.
+
+    Raises
+    ------
+    StudyError
+        There is no such attack, or the adversary cannot load it; the message begins with `field`.
+    """
+    if name not in described:
+        raise StudyError(f"{field}: {unknown('attack', name, described)}")
+    attack = described[name]
+    if "error" in attack:
+        raise StudyError(f"{field}: attack {name!r} of {attack['source']} cannot be loaded: {attack['error']}")
+    return attack
 
 
 def check_transforms(study: Study, launcher: Launcher, attributes: Collection[str]) -> dict[str, list[Step]]:

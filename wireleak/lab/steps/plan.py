@@ -22,6 +22,7 @@ from wireleak.lab.data.stream import plain_stream, property_stream
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.truth import PARTICIPANTS, write_records
 from wireleak.lab.steps import canaries
+from wireleak.lab.steps.attack import find_attack
 from wireleak.lab.study.schema import Study, StudyError
 from wireleak.lab.study.tables import AttackUse, Variant
 
@@ -137,9 +138,7 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
     for use in plan.study.attacks:
         where = f"attacks.{use.shown}"
         vantage = use.vantage or threat.vantage
-        if use.name not in described:
-            raise StudyError(f"{where}: no attack of that name; choose from {', '.join(sorted(described))}")
-        attack = described[use.name]
+        attack = find_attack(described, use.name, where)
         # Whoever takes part with code of its own can do what one can who only looks.
         stands = {vantage, "participant"} if vantage == "malicious-participant" else {vantage}
         if not stands & set(attack["threat"]["vantage"]):

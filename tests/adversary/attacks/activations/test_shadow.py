@@ -15,7 +15,9 @@ SHAPE, CLASSES = (1, 4, 4), 4
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks._BUILDERS, "shadow-net", shadow_net)
+        networks.names()  # registers ours, which must not be lost with the copy
+        patch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
+        networks.register("shadow-net")(shadow_net)
         yield
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from adversary.attacks.harness import registry
 from adversary.attacks.harness.knowledge import surrogate
+from adversary.attacks.harness.registry import ATTACKS, register
 from adversary.attacks.harness.run import attack, describe
 from adversary.attacks.harness.threat import ThreatModel, Vantage
+from wireleak.common.registry import summary
 
 OUTSIDE = '''
 import numpy as np
@@ -39,29 +40,14 @@ class Grey(ActivationAttack):
 '''
 
 
-@pytest.fixture
-def outside(tmp_path, monkeypatch):
-    """Installs a package whose entry point is `target`."""
-
-    registry.attacks()  # ours, before the patch below, so that they outlast it
-
-    def outside(target, source=OUTSIDE):
-        (tmp_path / "greyness.py").write_text(source)
-        info = tmp_path / "greyness-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: greyness\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[wireleak.attacks]\ngrey = {target}\n")
-        monkeypatch.syspath_prepend(str(tmp_path))
-        monkeypatch.delitem(__import__("sys").modules, "greyness", raising=False)
-        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
-
-    return outside
-
-
-def test_an_outside_package_adds_an_attack_that_runs(outside, config, capsys):
-    outside("greyness:Grey")
+def described(capsys):
     describe()
-    grey = {one["name"]: one for one in json.loads(capsys.readouterr().out)}["grey"]
+    return {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+
+
+def test_an_outside_package_adds_an_attack_that_runs(installed, config, capsys):
+    installed(ATTACKS, OUTSIDE, grey="outside:Grey")
+    grey = described(capsys)["grey"]
     assert grey["targets"] == "input" and grey["summary"] == "Guess grey, whatever was sent."
     assert grey["threat"] == {"vantage": ["link"], "sees": ["activation"], "knows": ["surrogate"]}
     path, out = config(attack="grey", options={"value": 0.25})
@@ -70,27 +56,27 @@ def test_an_outside_package_adds_an_attack_that_runs(outside, config, capsys):
         assert (guesses["grey"] == 0.25).all() and "control:ridge" in guesses
 
 
-@pytest.mark.parametrize("target", ["greyness:Absent", "nowhere:Grey", "greyness:Options"])
-def test_a_broken_package_is_one_line(outside, capsys, target):
-    outside(target)
+@pytest.mark.parametrize("target", ["outside:Absent", "nowhere:Grey", "outside:Options"])
+def test_a_broken_package_is_one_line_when_it_is_asked_for_and_costs_no_other_attack(installed, config, capsys, target):
+    installed(ATTACKS, OUTSIDE, grey=target)
+    known = described(capsys)
+    assert target in known["grey"]["error"] and known["grey"]["source"] == "outside" and "error" not in known["covert"]
     with pytest.raises(SystemExit) as end:
-        describe()
-    told = capsys.readouterr().err
-    assert end.value.code == 2 and told.count("\n") == 1 and "'grey'" in told and target in told
+        attack(config(attack="grey")[0])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1 and "'grey'" in error and target in error
 
 
-def test_a_name_belongs_to_one_attack(monkeypatch):
-    registry.attacks()
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
-    ours = registry.find("inversion")
-    assert registry.register(ours) is ours
+def test_a_name_belongs_to_one_attack():
+    ours = ATTACKS.get("inversion")
+    assert register(ours) is ours
     with pytest.raises(ValueError, match="registered twice"):
-        registry.register(type("Other", (ours,), {"name": "inversion"}))
+        register(type("Other", (ours,), {"name": "inversion"}))
 
 
 def test_every_attack_documents_itself():
-    for name, one in registry.attacks().items():
-        assert one.name == name and registry.summary(one).endswith(".")
+    for name, one in ATTACKS.all().items():
+        assert one.name == name and summary(one).endswith(".")
         assert issubclass(one.options, BaseModel) and one.options()
         assert all(field.description for field in one.options.model_fields.values())
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from adversary.attacks.harness.knowledge import Knowledge
-from adversary.attacks.harness.registry import find
+from adversary.attacks.harness.registry import ATTACKS
 from adversary.attacks.harness.threat import Vantage
 from adversary.attacks.harness.training import Seen, Update
 from adversary.participant import payloads, queries
@@ -22,7 +22,7 @@ SHAPE = (1, 6, 6)
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     networks.names()  # registers ours, which must not be lost with the copy
-    monkeypatch.setattr(networks, "_BUILDERS", dict(networks._BUILDERS))
+    monkeypatch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
 
     @networks.register("tiny-mlp")
     def mlp(input_shape, classes):
@@ -40,7 +40,7 @@ def world(seed=0):
 
 
 def guess(name, known, seen, count=2, **options):
-    kind = find(name)
+    kind = ATTACKS.get(name)
     one = kind(kind.options(**options), 0)
     one.fit(replace(known, training=seen))
     found = one.guess(count)
@@ -132,5 +132,5 @@ def test_more_pictures_than_the_weights_hold_is_one_line():
 
 @pytest.mark.parametrize("name", ["song-low-bits", "song-sign", "song-correlated", "song-capacity"])
 def test_they_need_no_data_and_work_from_release(name):
-    threat = find(name).threat
+    threat = ATTACKS.get(name).threat
     assert Vantage.RELEASE in threat.vantage and threat.knows == ("architecture",)

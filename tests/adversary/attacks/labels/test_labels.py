@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from adversary.attacks.harness.gradients import Gradients, gradients
 from adversary.attacks.harness.knowledge import Knowledge
-from adversary.attacks.harness.registry import find
+from adversary.attacks.harness.registry import ATTACKS
 from adversary.attacks.labels.windows import directions, windows
 from wireleak.common.models import ModelConfig, save_weights
 from wireleak.common.wire import bind, decode_tensor, encode_tensor, open_channel
@@ -117,7 +117,7 @@ def known(frequencies: list[int], **changes: Any) -> Knowledge:
 
 
 def run(name: str, knowledge: Knowledge, seen: Any, **options: Any) -> Any:
-    kind = find(name)
+    kind = ATTACKS.get(name)
     attack = kind(kind.options.model_validate(options), 0)
     attack.fit(knowledge)
     return attack.guess(seen)
@@ -145,7 +145,8 @@ def test_rows_are_each_example_s_own_gradient_in_the_order_sent(link: Any) -> No
 
 def test_matching_with_the_head_that_made_them_finds_every_label(link: Any) -> None:
     knowledge = known([1, 1, 1], model=MODEL, head=link.weights)
-    seen = find("label-match")(find("label-match").options(), 0).read(link.paths, len(link.z))
+    kind = ATTACKS.get("label-match")
+    seen = kind(kind.options(), 0).read(link.paths, len(link.z))
     guess = run("label-match", knowledge, seen)
     np.testing.assert_array_equal(guess.argmax(1), link.labels)
     np.testing.assert_allclose(guess.sum(1), 1, rtol=1e-5)

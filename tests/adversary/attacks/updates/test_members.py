@@ -27,7 +27,7 @@ LENGTH, VOCABULARY = 6, 60
 def tiny(monkeypatch):
     """A perceptron, and a bag of embeddings; registered for these tests alone."""
     networks.names()  # registers ours, which must not be lost with the copy
-    monkeypatch.setattr(networks, "_BUILDERS", dict(networks._BUILDERS))
+    monkeypatch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
 
     @networks.register("tiny-mlp")
     def mlp(input_shape, classes):

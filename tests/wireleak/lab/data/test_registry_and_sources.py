@@ -25,7 +25,9 @@ def shared(name: str) -> Path:
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(data.DataError, match=r"no data set called 'dgits'; choose one of .*digits, fairface"):
+    with pytest.raises(
+        data.DataError, match=r"no data set called 'dgits'; did you mean 'digits'\? Choose one of .*digits, fairface"
+    ):
         data.load("dgits")
     with pytest.raises(data.DataError, match="no data set called 'x'"):
         data.describe("x")
@@ -63,29 +65,31 @@ def test_the_environment_variable_finds_data(monkeypatch, tmp_path):
     assert len(data.load("motionsense")) == 8
 
 
-def test_a_data_set_of_another_package_is_found_through_its_entry_point(monkeypatch):
-    class Point:
-        def load(self):
-            data.register(
-                "elsewhere",
-                locate=lambda folders: Path(),
-                examples=1,
-                shape=(1,),
-                task="t",
-                attributes=(),
-                obtain="-",
-                licence="-",
-            )(lambda where, size=2: small(x=np.zeros((size, 1), np.float32)))
+ELSEWHERE = """
+from pathlib import Path
+import numpy as np
+from wireleak.lab import data
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] if group == "wireleak.datasets" else [])
-    registry._load_plugins.cache_clear()
-    try:
-        assert "elsewhere" in data.names()
-        assert len(data.load("elsewhere", size=3)) == 3
-    finally:
-        registry._SOURCES.pop("elsewhere", None)
-        monkeypatch.undo()
-        registry._load_plugins.cache_clear()
+@data.register(
+    "elsewhere",
+    locate=lambda folders: Path(),
+    examples=1,
+    shape=(1,),
+    task="t",
+    attributes=(),
+    obtain="-",
+    licence="-",
+)
+def elsewhere(where, size=2):
+    x = np.zeros((size, 1), np.float32)
+    return data.Dataset("elsewhere", x, np.zeros(size, np.int64), "t", ("a", "b"), {}, {}, "-")
+"""
+
+
+def test_a_data_set_of_another_package_is_found_through_its_entry_point(installed):
+    installed(registry.SOURCES, ELSEWHERE, elsewhere="outside")
+    assert "elsewhere" in data.names()
+    assert len(data.load("elsewhere", size=3)) == 3
 
 
 def small(x=None, y=None, **fields):

@@ -129,7 +129,11 @@ def test_what_the_data_and_the_network_do_not_allow_is_refused(study_file, old, 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('name = "inversion"', 'name = "mindreading"', "no attack of that name; choose from attributes, inversion"),
+        (
+            'name = "inversion"',
+            'name = "mindreading"',
+            "no attack called 'mindreading'; choose one of attributes, inversion",
+        ),
         ("[serve]", '[threat]\nknows = ["surrogate"]\n[serve]', "needs 'queries', which threat.knows does not grant"),
         ("[serve]", '[threat]\nsees = ["sizes-and-times"]\n[serve]', "needs 'activation', which threat.sees"),
         ("[serve]", '[threat]\nvantage = "release"\n[serve]', "works from gateway, but its vantage is release"),

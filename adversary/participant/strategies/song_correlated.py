@@ -6,8 +6,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.participant.payloads import carriers, levels, to_bytes
-from adversary.participant.penalty import train_beside
 from adversary.participant.registry import Floats, Labels, Strategy, read_arrays, register
+from adversary.participant.strategies.penalty import train_beside
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training
 

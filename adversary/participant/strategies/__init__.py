@@ -1,0 +1,1 @@
+"""The ways in which a malicious participant trains, one a file."""
