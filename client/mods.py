@@ -1,15 +1,16 @@
-"""What a client does to its update before it leaves: Flower's own mods, by name."""
+"""Mods of Flower by name: what a client does to its update before it leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, cast
 
 from flwr.app import Context, Message
 from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
 from pydantic import Field, PositiveFloat
 
 from wireleak.common.config import ConfigError, Plugin, Strict, options_of
+from wireleak.common.registry import Registry
 
 Next = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, Next], Message]
@@ -28,10 +29,37 @@ class LocalDpOptions(Strict):
     delta: float = Field(default=1e-5, gt=0, lt=1)
 
 
-_MODS: dict[str, tuple[type[Strict], Callable[[Any], Mod]]] = {
-    "fixed-clipping": (NoOptions, lambda settings: fixedclipping_mod),
-    "local-dp": (LocalDpOptions, lambda settings: LocalDpMod(**settings.model_dump())),
-}
+class Entry(NamedTuple):
+    """A registered mod: its settings, and what makes it of them."""
+
+    options: type[Strict]
+    make: Callable[[Any], Mod]
+
+
+MODS: Registry[Entry] = Registry("mod", "wireleak.mods", error=ConfigError)
+_Make = TypeVar("_Make", bound=Callable[[Any], Mod])
+
+
+def register(name: str, options: type[Strict] = NoOptions) -> Callable[[_Make], _Make]:
+    """Register a function (settings) -> mod under `name`."""
+
+    def add(make: _Make) -> _Make:
+        MODS.add(name, Entry(options, make), make)
+        return make
+
+    return add
+
+
+@register("fixed-clipping")
+def fixed_clipping(settings: NoOptions) -> Mod:
+    """Clip the update to the norm that the server's strategy names."""
+    return cast(Mod, fixedclipping_mod)
+
+
+@register("local-dp", LocalDpOptions)
+def local_dp(settings: LocalDpOptions) -> Mod:
+    """Clip the update and add Gaussian noise to it."""
+    return cast(Mod, LocalDpMod(**settings.model_dump()))
 
 
 def with_mods(mods: Sequence[Plugin], train: Next) -> Next:
@@ -53,7 +81,5 @@ def _wrapped(mod: Mod, inner: Next) -> Next:
 
 def make(config: Plugin) -> Mod:
     """Make one mod; errors as for `with_mods`."""
-    if config.name not in _MODS:
-        raise ConfigError(f"mods: no mod called {config.name!r}; choose one of {', '.join(_MODS)}")
-    kind, make = _MODS[config.name]
-    return make(options_of(kind, config.options, f"mods.{config.name}"))
+    entry = MODS.get(config.name, "mods")
+    return entry.make(options_of(entry.options, config.options, f"mods.{config.name}"))

@@ -1,9 +1,9 @@
-"""How the server joins updates: Flower's own strategies, by name."""
+"""Strategies of Flower by name: how the server joins updates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from flwr.serverapp.strategy import (
     DifferentialPrivacyClientSideFixedClipping,
@@ -17,6 +17,7 @@ from flwr.serverapp.strategy.strategy import Strategy
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from wireleak.common.config import ConfigError, Plugin, Strict, options_of
+from wireleak.common.registry import Registry
 
 # Who is there takes part: the rounds themselves wait for the first `clients`, and go on after a loss.
 _PRESENT: dict[str, Any] = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
@@ -45,13 +46,6 @@ class PrivateOptions(Strict):
     clipping_norm: PositiveFloat = Field(default=1.0, description="Longest update, over all layers.")
 
 
-def _private(kind: Callable[..., Strategy]) -> Callable[[Any, int], Strategy]:
-    def make(settings: PrivateOptions, clients: int) -> Strategy:
-        return kind(FedAvg(**_PRESENT), settings.noise_multiplier, settings.clipping_norm, clients)
-
-    return make
-
-
 # Secure aggregation, which is a protocol of its own: server/secure.py.
 SECURE = "secagg"
 
@@ -64,15 +58,77 @@ class SecureOptions(Strict):
     threshold: float = Field(default=0.7, gt=0, le=1, description="Share of neighbours that must answer to unmask.")
 
 
-_STRATEGIES: dict[str, tuple[type[Strict], Callable[[Any, int], Strategy]]] = {
-    "fedavg": (NoOptions, lambda settings, clients: FedAvg(**_PRESENT)),
-    "krum": (KrumOptions, lambda settings, clients: Krum(num_malicious_nodes=settings.malicious, **_PRESENT)),
-    "median": (NoOptions, lambda settings, clients: FedMedian(**_PRESENT)),
-    "trimmed-mean": (TrimmedOptions, lambda settings, clients: FedTrimmedAvg(beta=settings.beta, **_PRESENT)),
-    "central-dp": (PrivateOptions, _private(DifferentialPrivacyServerSideFixedClipping)),
-    # The server tells clients how to clip, and adds the noise; clients need the mod "fixed-clipping".
-    "client-clipping-dp": (PrivateOptions, _private(DifferentialPrivacyClientSideFixedClipping)),
-}
+class Entry(NamedTuple):
+    """A registered strategy.
+
+    Parameters
+    ----------
+    options : type of Strict
+        Its settings.
+    make : callable
+        (settings, clients in a round) -> a strategy of Flower's.
+    """
+
+    options: type[Strict]
+    make: Callable[[Any, int], Strategy]
+
+
+STRATEGIES: Registry[Entry] = Registry("strategy", "wireleak.strategies", error=ConfigError)
+_Make = TypeVar("_Make", bound=Callable[[Any, int], Strategy])
+
+
+def register(name: str, options: type[Strict] = NoOptions) -> Callable[[_Make], _Make]:
+    """Register a function (settings, clients) -> Flower strategy under `name`."""
+
+    def add(make: _Make) -> _Make:
+        STRATEGIES.add(name, Entry(options, make), make)
+        return make
+
+    return add
+
+
+@register("fedavg")
+def fedavg(settings: NoOptions, clients: int) -> Strategy:
+    """Average the updates, weighted by their clients' examples."""
+    return FedAvg(**_PRESENT)
+
+
+@register("krum", KrumOptions)
+def krum(settings: KrumOptions, clients: int) -> Strategy:
+    """Take the single update that is closest to its neighbours."""
+    return Krum(num_malicious_nodes=settings.malicious, **_PRESENT)
+
+
+@register("median")
+def median(settings: NoOptions, clients: int) -> Strategy:
+    """Take the median of each weight."""
+    return FedMedian(**_PRESENT)
+
+
+@register("trimmed-mean", TrimmedOptions)
+def trimmed_mean(settings: TrimmedOptions, clients: int) -> Strategy:
+    """Average each weight without its largest and smallest values."""
+    return FedTrimmedAvg(beta=settings.beta, **_PRESENT)
+
+
+@register("central-dp", PrivateOptions)
+def central_dp(settings: PrivateOptions, clients: int) -> Strategy:
+    """Clip the updates and add noise to their mean, both at the server."""
+    noise, norm = settings.noise_multiplier, settings.clipping_norm
+    return DifferentialPrivacyServerSideFixedClipping(FedAvg(**_PRESENT), noise, norm, clients)
+
+
+@register("client-clipping-dp", PrivateOptions)
+def client_clipping_dp(settings: PrivateOptions, clients: int) -> Strategy:
+    """Add noise to the mean of updates that the clients clip; clients need the mod "fixed-clipping"."""
+    noise, norm = settings.noise_multiplier, settings.clipping_norm
+    return DifferentialPrivacyClientSideFixedClipping(FedAvg(**_PRESENT), noise, norm, clients)
+
+
+@register(SECURE, SecureOptions)
+def secagg(settings: SecureOptions, clients: int) -> Strategy:
+    """Sum masked updates, of which the server sees none (SecAgg+); only the evaluation is left to the strategy."""
+    return FedAvg(**_PRESENT)
 
 
 def strategy(config: Plugin, clients: int) -> Strategy:
@@ -84,15 +140,13 @@ def strategy(config: Plugin, clients: int) -> Strategy:
         There is none of that name, or not with such options.
     """
     settings = check(config, clients)
-    return _STRATEGIES["fedavg" if config.name == SECURE else config.name][1](settings, clients)
+    return STRATEGIES.get(config.name).make(settings, clients)
 
 
 def check(config: Plugin, clients: int) -> Strict:
     """The strategy's settings; errors as for `strategy`."""
-    kinds: dict[str, type[Strict]] = {name: kind for name, (kind, _) in _STRATEGIES.items()} | {SECURE: SecureOptions}
-    if config.name not in kinds:
-        raise ConfigError(f"strategy.name: no strategy called {config.name!r}; choose one of {', '.join(kinds)}")
-    settings = options_of(kinds[config.name], config.options, "strategy.options")
+    entry = STRATEGIES.get(config.name, "strategy.name")
+    settings = options_of(entry.options, config.options, "strategy.options")
     if isinstance(settings, SecureOptions) and clients < 3:
         raise ConfigError("strategy.name: secagg needs 3 clients or more to hide among")
     if isinstance(settings, KrumOptions) and clients < settings.malicious + 3:

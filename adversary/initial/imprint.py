@@ -10,6 +10,7 @@ from torch import nn
 from adversary.attacks.gradients.analytic import imprint_layer
 from adversary.attacks.harness.knowledge import surrogate
 from adversary.initial.config import InitialConfig
+from adversary.initial.models import register
 from wireleak.common.config import Strict, options_of
 from wireleak.common.models.weights import save_weights
 
@@ -24,6 +25,7 @@ class ImprintOptions(Strict):
     head: PositiveFloat = Field(default=1.0, description="Standard deviation of the head's weights.")
 
 
+@register("imprint")
 def write(config: InitialConfig) -> None:
     """Write the weights of a network of `wireleak.common.models.zoo.imprint` with an imprint in its first layer.
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 
 from adversary.initial.config import InitialConfig
+from wireleak.common.registry import Registry
 
-_OURS = ("imprint", "pretrained")
+Writer = Callable[[InitialConfig], None]
+INITIAL_MODELS: Registry[Writer] = Registry("initial model", "wireleak.initial_models", "adversary.initial")
+
+
+def register(name: str) -> Callable[[Writer], Writer]:
+    """Register a function that makes a model and writes its weights to the config's `out`."""
+
+    def add(writer: Writer) -> Writer:
+        INITIAL_MODELS.add(name, writer, writer)
+        return writer
+
+    return add
 
 
 def write(config: InitialConfig) -> None:
@@ -17,6 +29,4 @@ def write(config: InitialConfig) -> None:
     ValueError
         There is none of that name, or not with such options, model or surrogate.
     """
-    if config.name not in _OURS:
-        raise ValueError(f"name: no initial model called {config.name!r}; choose one of {', '.join(_OURS)}")
-    importlib.import_module(f"adversary.initial.{config.name}").write(config)
+    INITIAL_MODELS.get(config.name, "name")(config)

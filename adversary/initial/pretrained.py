@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from adversary.attacks.harness.knowledge import surrogate
 from adversary.initial.config import InitialConfig
+from adversary.initial.models import register
 from wireleak.common.config import Strict, options_of
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.models.weights import save_weights
@@ -20,6 +21,7 @@ class PretrainedOptions(Strict):
     learning_rate: PositiveFloat = Field(default=2e-3, description="Adam's.")
 
 
+@register("pretrained")
 def write(config: InitialConfig) -> None:
     """Write the weights of the network after training on the surrogate data.
 

@@ -28,7 +28,10 @@ def test_each_name_is_flowers_own(name, options, kind):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ('{"name": "mean"}', "strategy.name: no strategy called 'mean'; choose one of fedavg, krum"),
+        (
+            '{"name": "mean"}',
+            "strategy.name: no strategy called 'mean'; did you mean 'median'? Choose one of ",
+        ),
         ('{"name": "krum", "options": {"evil": 1}}', "strategy.options.evil: no such key; choose from malicious"),
         ('{"name": "central-dp", "options": {"noise_multiplier": -1}}', "strategy.options.noise_multiplier: "),
         ('{"name": "central-dp"}', "strategy.options.noise_multiplier: is missing"),
