@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wireleak.lab.run.results import read_pictures
+from wireleak.lab.run.pictures import read_pictures
 
 SCALE, GAP, LABEL, VICTIMS = 3, 6, 330, 10
 

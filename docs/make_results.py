@@ -8,6 +8,7 @@ from wireleak.lab.report.charts import comparison_figures, localise_figures
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.published import beside
+from wireleak.lab.report.training_page import training_page
 from wireleak.lab.report.vocabulary import measure
 from wireleak.lab.run.results import Results, read_results
 
@@ -27,7 +28,7 @@ def main(folder: Path) -> None:
     print(f"Command `{results.command}`, commit `{results.commit}`, {results.created[:10]}, {machine}, ", end="")
     versions = ", ".join(f"{name} {results.versions[name]}" for name in ("python", "flwr", "torch", "grpcio"))
     print(f"{results.seconds:.0f} s; {versions}.\n")
-    compared = compare_defences(results, folder)
+    compared = compare_defences(results)
     for one in compared:
         print(defences(one, results.study), end="\n\n")
     if compared:
@@ -44,7 +45,7 @@ def main(folder: Path) -> None:
     for what, values in told.items():
         by_seed = "; ".join(f"{name} {', '.join(each)}" for name, each in values.items())
         print(f"Of the training, {what} by seed: {by_seed}.\n")
-    for one in localise_figures.maps(localise_figures.read_rows(folder)):
+    for one in training_page(results).localised:
         print(f"{localise_figures.answer(one).text}\n\n{layers(one)}\n")
     for note in results.notes:
         print(f"{note}.\n")

@@ -94,7 +94,7 @@ def defend(request: Request, protect: str | None, budget: float, out: Path, jobs
     source = keep(out / f"{name}.toml", study_toml(subject, name, cut, wanted))
     console.print(f"[bold]{name}[/]: cut {cut}, after {subject.block(cut)}; study in {source}", soft_wrap=True)
     folder = run_study(str(source), out, data=request.root, jobs=jobs, table=False, console=console)
-    found = compare_defences(read_results(folder), folder)
+    found = compare_defences(read_results(folder))
     verdicts = {one.target: verdict(one, budget) for one in found}
     for one in found:
         console.print(_table(one, budget))

@@ -18,7 +18,8 @@ from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, perc
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import SeedMean
 from wireleak.lab.report.vocabulary import duration, measure, size
-from wireleak.lab.run.results import Pictures, Results, read_pictures, read_results
+from wireleak.lab.run.pictures import Pictures, read_pictures
+from wireleak.lab.run.results import Results, read_results
 
 _SHOWN = 10
 

@@ -6,18 +6,16 @@ guesses of the victims are best is known only to the scorer, and choosing by tha
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from wireleak.common.measures.statistics.bootstrap import half_width
 from wireleak.lab.report.boards import BLIND, error_removed
-from wireleak.lab.run.results import Results, Row, VariantSummary
+from wireleak.lab.run.results import Fit, Results, Row, VariantSummary
 
 NONE = "none"
 
@@ -112,18 +110,19 @@ class Comparison:
         return next(point for point in self.points if point.defence == NONE)
 
 
-def compare_defences(results: Results, run: Path) -> list[Comparison]:
+def compare_defences(results: Results) -> list[Comparison]:
     """One comparison a target, where the study names its variants' defences, one of them "none"; else nothing."""
     variants = [one for one in results.variants if one.defence]
     targets = list(dict.fromkeys(row.target for row in results.rows if not row.target.endswith("-unseen")))
     if not any(one.defence == NONE for one in variants):
         return []
-    return [found for target in targets if (found := _comparison(results, run, variants, target)) is not None]
+    return [found for target in targets if (found := _comparison(results, variants, target)) is not None]
 
 
-def _comparison(results: Results, run: Path, variants: Sequence[VariantSummary], target: str) -> Comparison | None:
+def _comparison(results: Results, variants: Sequence[VariantSummary], target: str) -> Comparison | None:
     rows = [row for row in results.rows if row.target == target and row.link == "plaintext"]
-    leaks = {variant.name: _leaks(rows, run, variant.name, target) for variant in variants}
+    fits = {(one.variant, one.seed, one.attack, one.target): one for one in results.fits}
+    leaks = {variant.name: _leaks(rows, fits, variant.name, target) for variant in variants}
     found = [variant for variant in variants if leaks[variant.name]]
     base = next((one.name for one in found if one.defence == NONE), None)
     if base is None:
@@ -164,7 +163,9 @@ def _comparison(results: Results, run: Path, variants: Sequence[VariantSummary],
     return Comparison(target, measured, 0.0 if is_input else 0.5, attackers, len(leaks[base]), marked)
 
 
-def _leaks(rows: Sequence[Row], run: Path, variant: str, target: str) -> dict[int, tuple[str, float]]:
+def _leaks(
+    rows: Sequence[Row], fits: Mapping[tuple[str, int, str, str], Fit], variant: str, target: str
+) -> dict[int, tuple[str, float]]:
     """By seed: the attacker that does best on its own held-out examples, and what it reaches on the victims."""
     names = tuple(BLIND) if target == "input" else ("auc",)
     own = [row for row in rows if row.variant == variant and row.measure in names]
@@ -172,7 +173,10 @@ def _leaks(rows: Sequence[Row], run: Path, variant: str, target: str) -> dict[in
     for row in own:
         # The linear decoder is a reader beside the others, and an attacker as good as they are.
         linear = row.name == "ridge"
-        loss = _held_out(run, row, linear) if linear or row.role == "attack" else math.nan
+        fit = fits.get((row.variant, row.seed, row.attack, row.target))
+        loss = math.nan
+        if fit is not None and (linear or row.role == "attack"):
+            loss = fit.ridge_loss if linear else fit.held_out_loss
         if math.isnan(loss) or math.isnan(row.value):
             continue
         value, attacker = row.value, "linear" if linear else row.attack
@@ -182,15 +186,6 @@ def _leaks(rows: Sequence[Row], run: Path, variant: str, target: str) -> dict[in
             value = error_removed(row.measure, value, blind)
         chosen[row.seed] = min(chosen.get(row.seed, (math.inf, "", 0.0)), (loss, attacker, value))
     return {seed: (attacker, value) for seed, (_, attacker, value) in sorted(chosen.items())}
-
-
-def _held_out(run: Path, row: Row, linear: bool) -> float:
-    path = run / f"{row.variant}-seed{row.seed}" / "adversary" / f"{row.attack}-{row.target}" / "meta.json"
-    if not path.is_file():
-        return math.nan
-    meta = json.loads(path.read_text())
-    told = meta.get("ridge", {}).get("validation_mse") if linear else (meta.get("fit") or {}).get("held_out_loss")
-    return math.nan if told is None else float(told)
 
 
 def _own(results: Results, variant: VariantSummary) -> str:

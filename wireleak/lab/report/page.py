@@ -16,12 +16,13 @@ from wireleak.lab.report import vocabulary
 from wireleak.lab.report.boards import Board, boards
 from wireleak.lab.report.charts import comparison_figures, localise_figures
 from wireleak.lab.report.charts.canary_figure import exposure_chart, times_of
-from wireleak.lab.report.defences import Comparison, compare_defences
+from wireleak.lab.report.defences import compare_defences
 from wireleak.lab.report.findings import finding, findings, run_line, task_line, titles
 from wireleak.lab.report.guarantees import private_training, wire_transforms
 from wireleak.lab.report.published import beside
-from wireleak.lab.report.training_page import TrainingPage, training_page
-from wireleak.lab.run.results import Grant, Pictures, Results, Wire, read_pictures, read_results
+from wireleak.lab.report.training_page import training_page
+from wireleak.lab.run.pictures import Pictures, read_pictures
+from wireleak.lab.run.results import Grant, Results, Wire, read_results
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,18 +90,13 @@ def render(run_folder: Path) -> Path:
         The folder holds no readable results; the message is one line.
     """
     results = read_results(run_folder)
-    html = page(results, read_pictures(run_folder), training_page(run_folder), compare_defences(results, run_folder))
+    html = page(results, read_pictures(run_folder))
     path = run_folder / "report.html"
     write_atomically(path, html.encode())
     return path
 
 
-def page(
-    results: Results,
-    pictures: Sequence[Pictures] = (),
-    training: TrainingPage | None = None,
-    comparisons: Sequence[Comparison] = (),
-) -> str:
+def page(results: Results, pictures: Sequence[Pictures] = ()) -> str:
     """The report as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -115,9 +111,9 @@ def page(
     environment.filters |= {"size": vocabulary.size, "duration": vocabulary.duration}
     return environment.get_template("report.html.j2").render(
         **_context(results, pictures),
-        training=training or TrainingPage(),
+        training=training_page(results),
         localise=localise_figures,
-        comparisons=comparisons,
+        comparisons=compare_defences(results),
         comparing=comparison_figures,
     )
 

@@ -1,19 +1,13 @@
-"""What a run found, as files: `results.json` (everything), `results.csv` (tidy scores) and `pictures.npz`."""
+"""What a run found, as files: `results.json` (everything) and `results.csv` (the scores)."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wireleak.common.files import write_atomically
@@ -29,6 +23,10 @@ Link = Literal["plaintext", "tls"]
 Role = Literal["attack", "baseline", "reader", "bound", "quantile"]
 # Guesses that read the victim's bytes and are not the attack's, besides "pca-<floats>", which reads its input.
 _READERS = frozenset({"ridge", "nearest", "untrained", "in-process"})
+_LOST_FROM_VERSION_1 = (
+    "An older version of wireleak made this run: a comparison of defences, maps of updates and layer profiles are "
+    "missing. Resume the run with `wireleak run`, which scores it again without a new capture, to add them"
+)
 
 
 class ResultsError(ValueError):
@@ -208,6 +206,32 @@ class VariantSummary(Record):
     strength: float = math.nan
 
 
+class UpdateMap(Record):
+    """Where t-SNE puts the updates that an attack saw, and the ground truth of each."""
+
+    x: list[float]
+    y: list[float]
+    label: list[int]
+
+
+class Fit(Record):
+    """What one attack said of its own fit.
+
+    `held_out_loss` is on examples that it held out of its own, `ridge_loss` the linear decoder's on these; NaN where
+    there is none. `profile` has one entry a layer, where the attack measured layers of `network`.
+    """
+
+    variant: str
+    seed: int
+    attack: str
+    target: str
+    held_out_loss: float = math.nan
+    ridge_loss: float = math.nan
+    updates: UpdateMap | None = None
+    network: str = ""
+    profile: list[dict[str, Any]] = Field(default_factory=list)
+
+
 class Disjoint(Record):
     """Whether the parties' data were checked to share no example; `parts` counts each party's examples.
 
@@ -235,6 +259,7 @@ class Results(Record):
     schema_version: int = SCHEMA_VERSION
     study: str
     description: str = ""
+    dataset: str = ""
     created: str
     command: str
     commit: str = ""
@@ -249,6 +274,7 @@ class Results(Record):
     published: list[Published] = Field(default_factory=list)
     dependence: list[Dependence] = Field(default_factory=list)
     disjoint: Disjoint = Field(default_factory=Disjoint)
+    fits: list[Fit] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
     @model_validator(mode="before")
@@ -258,7 +284,8 @@ class Results(Record):
         version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else SCHEMA_VERSION
         if version == 1:
             rows = [_from_version_1(row) if isinstance(row, dict) else row for row in content.get("rows", [])]
-            return content | {"schema_version": SCHEMA_VERSION, "rows": rows}
+            notes = [*content.get("notes", []), _LOST_FROM_VERSION_1]
+            return content | {"schema_version": SCHEMA_VERSION, "rows": rows, "notes": notes}
         if version != SCHEMA_VERSION:
             raise ValueError(f"schema_version {version} is not {SCHEMA_VERSION}; run the study again with this version")
         return content
@@ -275,31 +302,6 @@ def _from_version_1(row: dict[str, Any]) -> dict[str, Any]:
     elif control.endswith(" exposed 5 %"):
         role = "quantile"
     return kept | {"role": role, "name": name}
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The first victims' inputs beside what was guessed of them.
-
-    Parameters
-    ----------
-    variant, link, seed, attack
-        Which run of which attack.
-    originals : array, float32 (k, *input_shape)
-        The first k victims' inputs in the order of their stream; pixels in [0, 1].
-    guesses : mapping of str to array like `originals`
-        The attack's guess under its name, and each control's under `control:<name>`, as in `guesses.npz`.
-    ink : bool
-        Draw 1 as black: for drawings whose ink is 1.
-    """
-
-    variant: str
-    link: str
-    seed: int
-    attack: str
-    originals: npt.NDArray[np.float32]
-    guesses: Mapping[str, npt.NDArray[np.float32]]
-    ink: bool = False
 
 
 def write_results(results: Results, folder: Path) -> Path:
@@ -333,45 +335,3 @@ def read_results(folder: Path) -> Results:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "file"
         raise ResultsError(f"{path}: {field}: {first['msg']}") from None
-
-
-def write_pictures(pictures: Iterable[Pictures], folder: Path) -> Path:
-    """Write `pictures.npz` into `folder` atomically: arrays plus an index, nothing pickled."""
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    index = []
-    for number, one in enumerate(pictures):
-        named = {"originals": one.originals} | {f"guess/{name}": array for name, array in one.guesses.items()}
-        arrays |= {f"{number}/{name}": np.asarray(array, np.float32) for name, array in named.items()}
-        index.append(
-            {key: getattr(one, key) for key in ("variant", "link", "seed", "attack", "ink")}
-            | {"guesses": list(one.guesses)}
-        )
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, index=np.array(json.dumps(index)), **arrays)  # type: ignore[arg-type]
-    path = folder / "pictures.npz"
-    write_atomically(path, buffer.getvalue())
-    return path
-
-
-def read_pictures(folder: Path) -> list[Pictures]:
-    """Read a run's `pictures.npz`; an empty list when the run has none.
-
-    Raises
-    ------
-    ResultsError
-        The file is damaged; the message is one line.
-    """
-    path = folder / "pictures.npz"
-    if not path.exists():
-        return []
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            index = json.loads(str(stored["index"]))
-            return [_stored_pictures(stored, number, entry) for number, entry in enumerate(index)]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ResultsError(f"{path}: not a pictures file of a run ({error})") from None
-
-
-def _stored_pictures(stored: Any, number: int, entry: dict[str, Any]) -> Pictures:
-    guesses = {name: stored[f"{number}/guess/{name}"] for name in entry["guesses"]}
-    return Pictures(**(entry | {"originals": stored[f"{number}/originals"], "guesses": guesses}))

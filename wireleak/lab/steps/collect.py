@@ -25,6 +25,7 @@ from wireleak.lab.report.findings import titles
 from wireleak.lab.report.page import render, terminal_table
 from wireleak.lab.report.published import published_table
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.pictures import write_pictures
 from wireleak.lab.run.results import (
     Burst,
     Call,
@@ -38,12 +39,12 @@ from wireleak.lab.run.results import (
     TensorCount,
     VariantSummary,
     Wire,
-    write_pictures,
     write_results,
 )
 from wireleak.lab.steps import canaries
 from wireleak.lab.steps.attack import attack_jobs
 from wireleak.lab.steps.bounds import companion_rows
+from wireleak.lab.steps.fits import fit_of
 from wireleak.lab.steps.plan import Plan
 from wireleak.lab.steps.score import grant_of, pictures_of
 from wireleak.lab.study.tables import Variant
@@ -99,6 +100,7 @@ def collect(
     results = Results(
         study=study.name,
         description=study.description,
+        dataset=study.data.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         commit=_commit(),
@@ -115,6 +117,8 @@ def collect(
         published=list(study.published),
         dependence=dependence(plan.dataset),
         disjoint=_disjoint(plan),
+        # In the order of their folders, in which pages show them.
+        fits=[fit_of(job) for job in sorted(jobs, key=lambda job: job.out)],
         notes=[note for cell in cells for note in [*_dropped(cell), *_simulated(cell)]],
     )
     results.seconds = time.monotonic() - began

@@ -27,7 +27,8 @@ from wireleak.common.measures.statistics.bootstrap import combine_seeds
 from wireleak.common.models import build
 from wireleak.lab.data.overlap import find_overlap
 from wireleak.lab.run import truth
-from wireleak.lab.run.results import Grant, Pictures, Row, role_of
+from wireleak.lab.run.pictures import Pictures
+from wireleak.lab.run.results import Grant, Row, role_of
 from wireleak.lab.steps import canaries
 from wireleak.lab.steps.attack import AttackJob
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from wireleak.lab.data import Dependence
 from wireleak.lab.run import results as r
+from wireleak.lab.run.pictures import Pictures, write_pictures
 
 # variant, cut, link, floats, noise of the reconstruction, re-identification, AUC of three attributes
 VARIANTS = (
@@ -171,7 +172,7 @@ def wire(name: str, link: str, seed: int) -> list[r.Wire]:
     return [serve, train]
 
 
-def pictures(seed: int) -> list[r.Pictures]:
+def pictures(seed: int) -> list[Pictures]:
     x = pictures_28()
     rng = np.random.default_rng(seed)
     mean = np.repeat(x.mean(0, keepdims=True), len(x), 0)
@@ -189,9 +190,7 @@ def pictures(seed: int) -> list[r.Pictures]:
                 "control:in-process": own,
             }
         made.append(
-            r.Pictures(
-                name, link, seed, "inversion", x, {k: v.astype(np.float32) for k, v in guesses.items()}, ink=True
-            )
+            Pictures(name, link, seed, "inversion", x, {k: v.astype(np.float32) for k, v in guesses.items()}, ink=True)
         )
     return made
 
@@ -257,5 +256,5 @@ def results(seeds: tuple[int, ...] = (0, 1, 2)) -> r.Results:
 def write(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> r.Results:
     made = results(seeds)
     r.write_results(made, folder)
-    r.write_pictures(pictures(seeds[0]), folder)
+    write_pictures(pictures(seeds[0]), folder)
     return made

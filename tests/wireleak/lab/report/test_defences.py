@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -23,9 +22,9 @@ SETTINGS = {
 }
 
 
-def run(folder, *, target="slant", seeds=(0, 1, 2), held_out=(0.3, 0.4)):
+def run(*, target="slant", seeds=(0, 1, 2), held_out=(0.3, 0.4)):
     """Results with two attackers; the first does better on its own held-out examples."""
-    rows, tasks = [], []
+    rows, tasks, fits = [], [], []
     for name, (_, accuracies, aucs) in SETTINGS.items():
         for seed in seeds:
             row = {"study": "s", "variant": name, "seed": seed, "link": "plaintext", "vantage": "gateway", "n": 100}
@@ -36,9 +35,7 @@ def run(folder, *, target="slant", seeds=(0, 1, 2), held_out=(0.3, 0.4)):
                         **row, attack=attack, target=target, measure="auc", value=0.5, role="baseline", name="permuted"
                     )
                 )
-                out = folder / f"{name}-seed{seed}" / "adversary" / f"{attack}-{target}"
-                out.mkdir(parents=True)
-                (out / "meta.json").write_text(json.dumps({"fit": {"held_out_loss": loss}}))
+                fits.append(r.Fit(variant=name, seed=seed, attack=attack, target=target, held_out_loss=loss))
             tasks.append(r.Task(variant=name, seed=seed, value=accuracies[seed], n=10, rounds=1))
             if name == "harms":
                 own = {"measure": "own/gradient-reversal/adversary-accuracy", "n": 2, "rounds": 1}
@@ -47,37 +44,37 @@ def run(folder, *, target="slant", seeds=(0, 1, 2), held_out=(0.3, 0.4)):
         r.VariantSummary(name=name, cut=1, link="plaintext", defence=kind, proved=["noise: DP"] * (name == "ruins"))
         for name, (kind, _, _) in SETTINGS.items()
     ]
-    return r.Results(study="s", created="", command="", variants=variants, rows=rows, tasks=tasks)
+    return r.Results(study="s", created="", command="", variants=variants, rows=rows, tasks=tasks, fits=fits)
 
 
-def points(folder, **options):
-    (found,) = compare_defences(run(folder, **options), folder)
+def points(**options):
+    (found,) = compare_defences(run(**options))
     return found, {point.variant: point for point in found.points}
 
 
-def test_the_strongest_attacker_is_the_one_with_the_least_loss_on_its_own_held_out_examples(tmp_path):
+def test_the_strongest_attacker_is_the_one_with_the_least_loss_on_its_own_held_out_examples():
     """Not the one whose guesses of the victims are best: of "helps", that would be the other one."""
-    _, found = points(tmp_path)
+    _, found = points()
     assert {point.attacker for point in found.values()} == {"small"}
     assert found["helps"].leak.value == pytest.approx(0.60)
-    _, other = points(tmp_path / "other", held_out=(0.4, 0.3))
+    _, other = points(held_out=(0.4, 0.3))
     assert other["helps"].attacker == "large" and other["helps"].leak.value == pytest.approx(0.70)
 
 
-def test_of_texts_the_error_is_the_words_that_were_not_found(tmp_path):
+def test_of_texts_the_error_is_the_words_that_were_not_found():
     """The share of the commonest words' error that is removed, as of pictures of the mean image's."""
-    made = run(tmp_path, target="input")
+    made = run(target="input")
     for row in made.rows:
         row.measure, row.name = "words-found", row.name and "commonest"
         row.value = 0.25 if row.name else row.value
-    (found,) = compare_defences(made, tmp_path)
+    (found,) = compare_defences(made)
     bare = found.baseline.leak.value
     assert bare == pytest.approx(sum(1 - (1 - value) / 0.75 for value in (0.90, 0.91, 0.92)) / 3)
     assert (found.leak, found.floor, found.attackers) == ("error removed", 0.0, ("small", "large"))
 
 
-def test_losses_and_gains_are_paired_by_seed(tmp_path):
-    found, by_name = points(tmp_path)
+def test_losses_and_gains_are_paired_by_seed():
+    found, by_name = points()
     assert found.baseline.variant == "bare"
     assert by_name["helps"].lost.value == pytest.approx(0.01)
     assert by_name["helps"].lost.low == pytest.approx(0.01)  # the same in every seed
@@ -87,13 +84,13 @@ def test_losses_and_gains_are_paired_by_seed(tmp_path):
     assert by_name["bare"].leak.high - by_name["bare"].leak.value == pytest.approx(half)
 
 
-def test_the_front_holds_what_no_other_setting_beats_on_both(tmp_path):
-    _, found = points(tmp_path)
+def test_the_front_holds_what_no_other_setting_beats_on_both():
+    _, found = points()
     assert {name for name, point in found.items() if point.front} == {"bare", "helps", "ruins"}
 
 
-def test_the_claims_are_answered_from_the_figures(tmp_path):
-    found, _ = points(tmp_path)
+def test_the_claims_are_answered_from_the_figures():
+    found, _ = points()
     said = " ".join(figures.claims(found))
     assert "2 of 3 settings lower the leak" in said and "1 of them cost 2 points or less (2 helps)" in said
     assert "In 1 settings the strongest attacker's interval holds 0.5" in said and "(3 ruins)" in said
@@ -104,9 +101,9 @@ def test_the_claims_are_answered_from_the_figures(tmp_path):
 
 
 @pytest.mark.parametrize("best", [(0.95, 0.96, 0.97), (1.0, 1.0, 1.0), (0.3, 0.9, 0.9)])
-def test_all_is_drawn_within_the_frame_however_wide_an_interval_is(tmp_path, monkeypatch, best):
+def test_all_is_drawn_within_the_frame_however_wide_an_interval_is(monkeypatch, best):
     monkeypatch.setitem(SETTINGS, "bare", ("none", best, SETTINGS["bare"][2]))
-    found, _ = points(tmp_path)
+    found, _ = points()
     drawn = ElementTree.fromstring(figures.chart_file(found))
     name = "{http://www.w3.org/2000/svg}"
     dots = [(float(one.get("cx")), float(one.get("cy"))) for one in drawn.iter(f"{name}circle") if one.get("r") == "9"]
@@ -116,34 +113,34 @@ def test_all_is_drawn_within_the_frame_however_wide_an_interval_is(tmp_path, mon
     assert all(60 <= x <= 850 and 10 <= y <= 420 for x, y in [*dots, *(end for both in ends for end in both)])
 
 
-def test_settings_that_are_never_wrong_are_drawn_too(tmp_path, monkeypatch):
+def test_settings_that_are_never_wrong_are_drawn_too(monkeypatch):
     for name, (kind, _, aucs) in list(SETTINGS.items()):
         monkeypatch.setitem(SETTINGS, name, (kind, (1.0, 1.0, 1.0), aucs))
-    found, _ = points(tmp_path)
+    found, _ = points()
     assert figures.chart(found).count('r="9"') == 4
 
 
-def test_what_dp_sgd_guarantees_of_training_examples_is_no_bound_on_these_attackers(tmp_path):
-    results = run(tmp_path)
+def test_what_dp_sgd_guarantees_of_training_examples_is_no_bound_on_these_attackers():
+    results = run()
     how = {"noise_multiplier": 1, "max_grad_norm": 1, "delta": 1e-5, "optimiser": "sgd", "batch": 5, "examples": 50}
     results.variants[1].privacy = r.Private(**how)
     results.tasks += [
         r.Task(variant="helps", seed=seed, measure="epsilon", value=value, n=2, rounds=1)
         for seed, value in enumerate((7.9, 8.1, 8.0))
     ]
-    (found,) = compare_defences(results, tmp_path)
+    (found,) = compare_defences(results)
     helps = next(point for point in found.points if point.variant == "helps")
     assert helps.holds == "nothing; of one training example ε 8.1, δ 1e-05, which says nothing of these inputs"
     assert "1 settings state a bound for every attacker (3 ruins)" in " ".join(figures.claims(found))
 
 
-def test_many_settings_get_a_panel_each_defence(tmp_path, monkeypatch):
-    few, _ = points(tmp_path / "few")
+def test_many_settings_get_a_panel_each_defence(monkeypatch):
+    few, _ = points()
     assert "a panel each defence" not in figures.chart(few)
     for place in range(24):
         accuracies = tuple(0.9 + place / 1000 + seed / 100 for seed in range(3))
         monkeypatch.setitem(SETTINGS, f"swept{place}", (f"sweep {place // 3}", accuracies, SETTINGS["helps"][2]))
-    found, _ = points(tmp_path / "many")
+    found, _ = points()
     drawn = figures.chart_file(found)
     name = "{http://www.w3.org/2000/svg}"
     tree = ElementTree.fromstring(drawn)
@@ -166,16 +163,16 @@ def test_many_settings_get_a_panel_each_defence(tmp_path, monkeypatch):
     assert levels and min(after - before for before, after in pairwise(levels)) >= 13
 
 
-def test_one_seed_says_nothing_of_what_helps(tmp_path):
-    found, by_name = points(tmp_path, seeds=(0,))
+def test_one_seed_says_nothing_of_what_helps():
+    found, by_name = points(seeds=(0,))
     assert math.isnan(by_name["helps"].leak.low)
     assert "One seed has no interval" in figures.claims(found)[-1]
 
 
-def test_a_study_without_a_baseline_compares_nothing(tmp_path):
-    results = run(tmp_path)
+def test_a_study_without_a_baseline_compares_nothing():
+    results = run()
     results.variants[0].defence = ""
-    assert compare_defences(results, tmp_path) == []
+    assert compare_defences(results) == []
 
 
 def test_a_spread_of_equal_values_is_a_point():

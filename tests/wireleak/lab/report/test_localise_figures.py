@@ -1,6 +1,5 @@
 """The heat map, table and sentence of where leakage sits, from profiles whose answers are known."""
 
-import json
 import math
 import xml.etree.ElementTree as ET
 
@@ -16,9 +15,10 @@ from wireleak.lab.report.charts.localise_figures import (
     comparison,
     heat_map,
     maps,
-    read_rows,
     table,
 )
+from wireleak.lab.report.training_page import profiles
+from wireleak.lab.run.results import Fit, Results
 
 KINDS = ("conv", "conv", "conv", "linear", "linear")
 FIRST, LATE = (0.7, 0.6, 0.4, 0.3, 0.1), (0.1, 0.2, 0.3, 0.8, 0.4)
@@ -174,15 +174,15 @@ def test_profiles_of_other_layers_are_refused():
         maps([row(), other])
 
 
-def test_rows_are_read_from_a_runs_folder(tmp_path):
-    (tmp_path / "plan.json").write_text(json.dumps({"study": {"data": {"name": "digits"}}}))
+def test_rows_are_read_from_a_runs_results():
     kept = row()
-    for name, fit in (("localise-slant", {"profile": kept["profile"]}), ("property-slant", {}), ("none", None)):
-        folder = tmp_path / "conv-8-seed3" / "adversary" / name
-        folder.mkdir(parents=True)
-        meta = {"target": "slant", "granted": {"model": {"name": "mo-alexnet"}}, "fit": fit}
-        (folder / "meta.json").write_text(json.dumps(meta))
-    assert read_rows(tmp_path) == [kept | {"variant": "conv-8", "seed": 3}]
+    shared = {"variant": "conv-8", "seed": 3, "target": "slant"}
+    fits = [
+        Fit(**shared, attack="localise", network="mo-alexnet", profile=kept["profile"]),
+        Fit(**shared, attack="property"),
+    ]
+    results = Results(study="s", created="", command="", dataset="digits", fits=fits)
+    assert profiles(results) == [kept | {"variant": "conv-8", "seed": 3}]
 
 
 def test_variants_stand_side_by_side():

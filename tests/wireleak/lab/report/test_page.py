@@ -24,6 +24,7 @@ from wireleak.lab.report.charts import style
 from wireleak.lab.report.charts.records import record_sizes, timeline
 from wireleak.lab.report.charts.strips import strip
 from wireleak.lab.run import results as r
+from wireleak.lab.run.pictures import Pictures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
@@ -146,8 +147,8 @@ def test_names_from_a_capture_cannot_become_markup() -> None:
     made.rows[0].name = made.rows[0].target = made.rows[0].variant = evil
     made.grants[0].note = evil
     x = np.zeros((2, 1, 4, 4), np.float32)
-    pictures = [r.Pictures("cut1", "plaintext", 0, "inversion", x, {evil: x, "control:" + evil: x})]
-    pictures.append(r.Pictures("cut4", "plaintext", 0, "inversion", x[:, 0], {evil: x[:, 0]}))
+    pictures = [Pictures("cut1", "plaintext", 0, "inversion", x, {evil: x, "control:" + evil: x})]
+    pictures.append(Pictures("cut4", "plaintext", 0, "inversion", x[:, 0], {evil: x[:, 0]}))
     page = Page(report.page(made, pictures))
     assert not page.of("script")
     assert all((one["src"] or "").startswith("data:") for one in page.of("img"))

@@ -14,6 +14,7 @@ from scipy import stats
 
 from wireleak.lab.report.boards import summarise
 from wireleak.lab.run import results as r
+from wireleak.lab.run.pictures import Pictures, read_pictures, write_pictures
 
 COLUMNS = "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,role,name"
 
@@ -88,12 +89,12 @@ def test_results_of_version_1_are_read(tmp_path: Path, control: str, role: str, 
 
 
 def test_pictures_survive(tmp_path: Path) -> None:
-    assert r.read_pictures(tmp_path) == []
+    assert read_pictures(tmp_path) == []
     x = np.random.default_rng(0).random((3, 1, 5, 4)).astype(np.float32)
-    made = [r.Pictures("a", "plaintext", 0, "inversion", x, {"inversion": x * 0.5, "control:mean": x * 0}, ink=True)]
-    made.append(r.Pictures("b", "tls", 1, "other/name", x[:2], {}))
-    r.write_pictures(made, tmp_path)
-    back = r.read_pictures(tmp_path)
+    made = [Pictures("a", "plaintext", 0, "inversion", x, {"inversion": x * 0.5, "control:mean": x * 0}, ink=True)]
+    made.append(Pictures("b", "tls", 1, "other/name", x[:2], {}))
+    write_pictures(made, tmp_path)
+    back = read_pictures(tmp_path)
     assert [(one.variant, one.link, one.seed, one.attack, one.ink) for one in back] == [
         ("a", "plaintext", 0, "inversion", True),
         ("b", "tls", 1, "other/name", False),
@@ -106,7 +107,7 @@ def test_pictures_survive(tmp_path: Path) -> None:
 def test_damaged_pictures_are_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "pictures.npz").write_bytes(content)
     with pytest.raises(ValueError, match="pictures"):
-        r.read_pictures(tmp_path)
+        read_pictures(tmp_path)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

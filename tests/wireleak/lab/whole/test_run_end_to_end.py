@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from wireleak.common.models import load_arrays
+from wireleak.lab.report.page import render
 
 
 def scores(run, **wanted):
@@ -46,6 +47,13 @@ def test_the_run_leaves_results_report_and_no_process(tiny_run):
     header = (run / "results.csv").read_text().splitlines()[0]
     assert header == "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,role,name"
     assert leftovers(folder) == []
+
+
+def test_a_page_needs_only_results_pictures_and_plan(tiny_run, tmp_path):
+    _, run, _ = tiny_run
+    for name in ("results.json", "pictures.npz", "plan.json"):
+        shutil.copy(run / name, tmp_path)
+    assert render(tmp_path).read_bytes() == (run / "report.html").read_bytes()
 
 
 def test_the_eavesdropper_rebuilds_plaintext_and_nothing_under_tls(tiny_run):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -162,20 +160,6 @@ class Answer:
     latent: bool | None
     correlation: float
     text: str
-
-
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows for `maps` of all of a run's attacks that left a profile in their meta.json."""
-    dataset = json.loads((folder / "plan.json").read_text())["study"]["data"]["name"]
-    rows = []
-    for path in sorted(folder.glob("*/adversary/*/meta.json")):
-        meta = json.loads(path.read_text())
-        if profile := (meta.get("fit") or {}).get("profile"):
-            variant, _, seed = path.parts[-4].rpartition("-seed")
-            network = meta["granted"]["model"]["name"]
-            row = {"variant": variant, "seed": int(seed), "network": network, "dataset": dataset}
-            rows.append(row | {"target": meta["target"], "profile": profile})
-    return rows
 
 
 def maps(rows: Iterable[Mapping[str, Any]]) -> list[Map]:

@@ -1,0 +1,84 @@
+"""The pictures of a run, `pictures.npz`: the first victims' inputs and the guesses of each."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wireleak.common.files import write_atomically
+from wireleak.lab.run.results import ResultsError
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The first victims' inputs beside what was guessed of them.
+
+    Parameters
+    ----------
+    variant, link, seed, attack
+        Which run of which attack.
+    originals : array, float32 (k, *input_shape)
+        The first k victims' inputs in the order of their stream; pixels in [0, 1].
+    guesses : mapping of str to array like `originals`
+        The attack's guess under its name, and each control's under `control:<name>`, as in `guesses.npz`.
+    ink : bool
+        Draw 1 as black: for drawings whose ink is 1.
+    """
+
+    variant: str
+    link: str
+    seed: int
+    attack: str
+    originals: npt.NDArray[np.float32]
+    guesses: Mapping[str, npt.NDArray[np.float32]]
+    ink: bool = False
+
+
+def write_pictures(pictures: Iterable[Pictures], folder: Path) -> Path:
+    """Write `pictures.npz` into `folder` atomically: arrays plus an index, nothing pickled."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    index = []
+    for number, one in enumerate(pictures):
+        named = {"originals": one.originals} | {f"guess/{name}": array for name, array in one.guesses.items()}
+        arrays |= {f"{number}/{name}": np.asarray(array, np.float32) for name, array in named.items()}
+        index.append(
+            {key: getattr(one, key) for key in ("variant", "link", "seed", "attack", "ink")}
+            | {"guesses": list(one.guesses)}
+        )
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, index=np.array(json.dumps(index)), **arrays)  # type: ignore[arg-type]
+    path = folder / "pictures.npz"
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def read_pictures(folder: Path) -> list[Pictures]:
+    """Read a run's `pictures.npz`; an empty list when the run has none.
+
+    Raises
+    ------
+    ResultsError
+        The file is damaged; the message is one line.
+    """
+    path = folder / "pictures.npz"
+    if not path.exists():
+        return []
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            index = json.loads(str(stored["index"]))
+            return [_stored_pictures(stored, number, entry) for number, entry in enumerate(index)]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ResultsError(f"{path}: not a pictures file of a run ({error})") from None
+
+
+def _stored_pictures(stored: Any, number: int, entry: dict[str, Any]) -> Pictures:
+    guesses = {name: stored[f"{number}/guess/{name}"] for name in entry["guesses"]}
+    return Pictures(**(entry | {"originals": stored[f"{number}/originals"], "guesses": guesses}))
