@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from adversary.attacks.activations.decoders import DenseDecoder, LocalDecoder, upsampling
+from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, upsampling
 from adversary.hijack.config import HijackOptions
 from wireleak.common.config import ConfigError
 from wireleak.common.files import write_json

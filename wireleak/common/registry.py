@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -62,6 +62,8 @@ class Registry(Generic[Item]):
         Raised for a name that is unknown, taken or cannot be loaded.
     adopt : callable, optional
         The kind's class decorator, for entry points that name a class which does not register itself.
+    skip : container of str
+        Packages and modules of ours that hold no plug-in.
     otherwise : str
         Last words after the known names: "or MODULE:FACTORY".
     """
@@ -73,6 +75,7 @@ class Registry(Generic[Item]):
         *packages: str,
         error: type[Exception] = ValueError,
         adopt: Callable[[Any], object] | None = None,
+        skip: Container[str] = (),
         otherwise: str = "",
     ) -> None:
         self.kind = kind
@@ -80,6 +83,7 @@ class Registry(Generic[Item]):
         self._packages = packages
         self._error = error
         self._adopt = adopt
+        self._skip = skip
         self._otherwise = otherwise
         self._plugins: dict[str, _Plugin[Item]] = {}
         self._broken: dict[str, Listed] = {}
@@ -133,7 +137,7 @@ class Registry(Generic[Item]):
         if self._loaded:
             return
         for package in self._packages:
-            _import_all(package)
+            _import_all(package, self._skip)
         for point in entry_points(group=self.group):
             source = point.dist.name if point.dist else point.module
             self._loading = source
@@ -177,7 +181,8 @@ def _place(code: Any) -> tuple[str, str]:
     return code.__module__, code.__qualname__
 
 
-def _import_all(name: str) -> None:
+def _import_all(name: str, skip: Container[str]) -> None:
     module = import_module(name)
     for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
-        _import_all(found.name)
+        if found.name not in skip:
+            _import_all(found.name, skip)

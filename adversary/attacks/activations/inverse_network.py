@@ -55,7 +55,7 @@ class InverseNetwork(ActivationAttack):
         """Train the decoder on the attacker's pairs; a held-out sixth tells how well that went."""
         import torch
 
-        from adversary.attacks.activations.decoders import DenseDecoder
+        from adversary.attacks.harness.decoders import DenseDecoder
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         low, high = self._range = knowledge.input_range
@@ -108,7 +108,7 @@ def transposed_decoder(activation: tuple[int, ...], image: tuple[int, ...]) -> A
     import torch
     from torch import nn
 
-    from adversary.attacks.activations.decoders import DenseDecoder, fit_sides
+    from adversary.attacks.harness.decoders import DenseDecoder, fit_sides
 
     channels, axes = activation[0], len(image) - 1
     doublings = {round(np.log2(want / have)) for want, have in zip(image[1:], activation[1:], strict=False)}

@@ -87,7 +87,7 @@ class Inversion(ActivationAttack):
         return guesses
 
     def _build(self, z: Any, x: Any) -> tuple[Any, bool]:
-        from adversary.attacks.activations.decoders import DenseDecoder, LocalDecoder, upsampling
+        from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, upsampling
 
         activation, image, mean = tuple(z.shape[1:]), tuple(x.shape[1:]), x.mean(0)
         factor, width = upsampling(activation, image), self.settings.width

@@ -91,7 +91,7 @@ class KnownPairs(ActivationAttack):
         """Fit the decoder, on activations scaled by channel and inputs less their overall mean."""
         import torch
 
-        from adversary.attacks.activations.decoders import DenseDecoder
+        from adversary.attacks.harness.decoders import DenseDecoder
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         axes = (0, *range(2, z.ndim))

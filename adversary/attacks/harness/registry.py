@@ -20,4 +20,6 @@ def register(attack: type[Attack]) -> type[Attack]:
     return attack
 
 
-ATTACKS: Registry[type[Attack]] = Registry("attack", "wireleak.attacks", "adversary.attacks", adopt=register)
+ATTACKS: Registry[type[Attack]] = Registry(
+    "attack", "wireleak.attacks", "adversary.attacks", adopt=register, skip={"adversary.attacks.harness"}
+)

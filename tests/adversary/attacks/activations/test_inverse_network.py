@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from adversary.attacks.activations.decoders import DenseDecoder
 from adversary.attacks.activations.inverse_network import InverseNetwork, InverseNetworkOptions, transposed_decoder
+from adversary.attacks.harness.decoders import DenseDecoder
 from adversary.attacks.harness.knowledge import Knowledge
 
 

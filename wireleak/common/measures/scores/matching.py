@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from wireleak.common.measures.scores.score import Floats
 
@@ -26,6 +25,9 @@ def match(guess: Floats, truth: Floats) -> npt.NDArray[np.int64]:
     ----------
     Kuhn, "The Hungarian method for the assignment problem", 1955; used so by Geiping et al. 2020.
     """
+    # Imported here: the registry of measures imports this module, and most scores need no scipy.
+    from scipy.optimize import linear_sum_assignment
+
     if guess.shape != truth.shape:
         raise ValueError(f"guess {guess.shape} and truth {truth.shape} differ in shape")
     one, other = (np.asarray(rows, np.float64).reshape(len(rows), -1) for rows in (guess, truth))

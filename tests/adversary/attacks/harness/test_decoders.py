@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from adversary.attacks.activations.decoders import DenseDecoder, LocalDecoder, fit_sides, subpixel, upsampling
+from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, fit_sides, subpixel, upsampling
 
 
 @pytest.mark.parametrize(
