@@ -17,7 +17,7 @@ OWN = ("shuffled", "permuted", "untrained", "in-process")
 HEADLINES = {
     "reconstruction": ("mse", "ssim", "psnr", "reid"),
     "text": ("words-found", "words"),
-    "attribute": ("auc", "balanced_accuracy"),
+    "attribute": ("auc", "balanced-accuracy"),
 }
 
 

@@ -11,7 +11,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
-from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.measures.scores.words_found import set_f1, word_sets
 
 _THRESHOLDS = np.round(np.arange(0.02, 0.7, 0.02), 2)

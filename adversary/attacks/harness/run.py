@@ -23,7 +23,7 @@ from adversary.attacks.harness.registry import ATTACKS
 from adversary.tap.decode.pcap import CaptureError
 from wireleak.common.config import options_of, read_config
 from wireleak.common.files import write_arrays, write_json
-from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.registry import summary
 
 

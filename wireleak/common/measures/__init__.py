@@ -1,18 +1,30 @@
 """Measures of leakage, each with its interval, and the controls that stand beside them."""
 
+from wireleak.common.measures.quantities.quantity import PERCENT, Quantity
 from wireleak.common.measures.scores.controls import (
     conditional_majority,
     conditional_probabilities,
     linear_code,
     majority,
 )
-from wireleak.common.measures.scores.registry import get, names, score_attribute, score_reconstruction
-from wireleak.common.measures.scores.score import Measure, Score, register
+from wireleak.common.measures.scores.measure import Measure, register
+from wireleak.common.measures.scores.registry import (
+    column_order,
+    get,
+    names,
+    quantity,
+    score_attribute,
+    score_reconstruction,
+)
 from wireleak.common.measures.statistics.bootstrap import combine_seeds
+from wireleak.common.measures.statistics.score import Score
 
 __all__ = [
+    "PERCENT",
     "Measure",
+    "Quantity",
     "Score",
+    "column_order",
     "combine_seeds",
     "conditional_majority",
     "conditional_probabilities",
@@ -20,6 +32,7 @@ __all__ = [
     "linear_code",
     "majority",
     "names",
+    "quantity",
     "register",
     "score_attribute",
     "score_reconstruction",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wireleak.common.files import write_atomically
-from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import Network, build
 from wireleak.common.models.factory import resolve
 from wireleak.lab.audit.cost import Cost, device_cost

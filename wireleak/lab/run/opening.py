@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from wireleak.common.config import first_mistake
-from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import ModelConfig, Network, load_weights
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import Study, StudyError

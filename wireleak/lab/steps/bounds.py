@@ -33,7 +33,7 @@ from wireleak.common.measures.bounds.reconstruction_robustness import (
     success_under_mu,
     success_within_ball,
 )
-from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.results import Role, Row

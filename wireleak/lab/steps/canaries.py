@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from wireleak.common.config import options_of
 from wireleak.common.files import write_arrays
-from wireleak.common.measures.scores.score import Score
 from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.measures.statistics.score import Score
 from wireleak.common.measures.statistics.secret_sharer import ExposedCanary, Planting, draw_canaries, exposures_among
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.study.schema import Study, StudyError

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 from rich.console import Group, RenderableType
 
-from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import build
 from wireleak.lab.data import dependence
 from wireleak.lab.launch.processes import Launcher

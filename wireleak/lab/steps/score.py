@@ -21,7 +21,7 @@ from wireleak.common.measures import (
 )
 from wireleak.common.measures.scores.hidden_data import secret_scores
 from wireleak.common.measures.scores.matching import match
-from wireleak.common.measures.scores.score import are_numbered
+from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.measures.scores.tpr_at_fpr import membership_scores
 from wireleak.common.measures.statistics.bootstrap import combine_seeds
 from wireleak.common.models import build

@@ -98,7 +98,7 @@ def rows(seeds: tuple[int, ...]) -> list[r.Row]:
                     add(
                         "attributes",
                         target,
-                        "balanced_accuracy",
+                        "balanced-accuracy",
                         value - 0.05,
                         half,
                         row,

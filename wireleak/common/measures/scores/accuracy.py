@@ -8,19 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.measures.scores.controls import majority
-from wireleak.common.measures.scores.score import Floats, Kind, Score, check_probabilities, register
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_probabilities, register
 from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.measures.statistics.score import Floats, Score
 
 
 @register
-@dataclass(frozen=True)
-class Accuracy:
+@dataclass(frozen=True, kw_only=True)
+class Accuracy(Measure):
     """Share of examples whose most probable class is the true one; chance is `majority(truth)`."""
 
     name: str = "accuracy"
-    applies_to: Kind = "attribute"
-    higher_leaks: bool = True
-    smallest_image: int = 0
+    label: str = "Accuracy"
+    meaning: str = "share guessed right"
+    low: float = 0.0
+    high: float = 1.0
+    percent: bool = True
+    order: int = 230
+    applies_to: GuessKind = "attribute"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score probabilities (n, classes) against labels (n,)."""

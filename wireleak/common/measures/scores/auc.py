@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.score import Floats, Kind, Score, check_probabilities, register
-from wireleak.common.measures.statistics.bootstrap import Doubles, weighted_score
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_probabilities, register
+from wireleak.common.measures.statistics.bootstrap import weighted_score
+from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 
 @register
-@dataclass(frozen=True)
-class AreaUnderCurve:
+@dataclass(frozen=True, kw_only=True)
+class AreaUnderCurve(Measure):
     """AUC of two classes, or its macro average one class against the rest over the classes that occur.
 
     The Mann-Whitney statistic, ties counted half. NaN where all labels are alike; a resample without a class leaves
@@ -22,9 +23,15 @@ class AreaUnderCurve:
     """
 
     name: str = "auc"
-    applies_to: Kind = "attribute"
-    higher_leaks: bool = True
-    smallest_image: int = 0
+    label: str = "AUC"
+    meaning: str = (
+        "how well the guess ranks inputs that have the attribute above those that do not (mean over classes); "
+        "0.5 is chance, 1 is certainty"
+    )
+    low: float = 0.0
+    high: float = 1.0
+    order: int = 80
+    applies_to: GuessKind = "attribute"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score probabilities (n, classes) against labels (n,)."""

@@ -7,19 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.score import Floats, Kind, Score, check_probabilities, register
-from wireleak.common.measures.statistics.bootstrap import Doubles, weighted_score
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_probabilities, register
+from wireleak.common.measures.statistics.bootstrap import weighted_score
+from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 
 @register
-@dataclass(frozen=True)
-class BalancedAccuracy:
+@dataclass(frozen=True, kw_only=True)
+class BalancedAccuracy(Measure):
     """Mean recall over the classes that occur; always guessing one class gives chance, 1 / classes that occur."""
 
-    name: str = "balanced_accuracy"
-    applies_to: Kind = "attribute"
-    higher_leaks: bool = True
-    smallest_image: int = 0
+    name: str = "balanced-accuracy"
+    label: str = "Balanced accuracy"
+    meaning: str = "share guessed right, each class counting the same"
+    low: float = 0.0
+    high: float = 1.0
+    percent: bool = True
+    order: int = 220
+    applies_to: GuessKind = "attribute"
+    stream: str = "balanced_accuracy"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score probabilities (n, classes) against labels (n,)."""

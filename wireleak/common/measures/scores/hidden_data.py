@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_reconstruction, register
 from wireleak.common.measures.scores.registry import score_reconstruction
-from wireleak.common.measures.scores.score import Floats, Kind, Measure, Score, check_reconstruction, register
-from wireleak.common.measures.statistics.bootstrap import Doubles, mean_score
+from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 
 @register
-@dataclass(frozen=True)
-class MeanAbsolutePixelError:
+@dataclass(frozen=True, kw_only=True)
+class MeanAbsolutePixelError(Measure):
     """MAPE: mean absolute difference of grey levels, 0 to 255, of pictures in [0, 1].
 
     References
@@ -23,9 +24,14 @@ class MeanAbsolutePixelError:
     """
 
     name: str = "mape"
-    applies_to: Kind = "secret"
+    label: str = "MAPE"
+    meaning: str = "mean absolute error of a hidden picture's grey levels, 0 to 255; lower is closer"
     higher_leaks: bool = False
-    smallest_image: int = 0
+    low: float = 0.0
+    high: float = 255.0
+    places: int = 1
+    order: int = 120
+    applies_to: GuessKind = "secret"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score pictures (n, ...)."""
@@ -34,14 +40,16 @@ class MeanAbsolutePixelError:
 
 
 @register
-@dataclass(frozen=True)
-class Cosine:
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Measure):
     """Cosine of the angle between a picture and what was rebuilt of it, values in [0, 1]; 0 where either is black."""
 
     name: str = "cosine"
-    applies_to: Kind = "secret"
-    higher_leaks: bool = True
-    smallest_image: int = 0
+    label: str = "Cosine"
+    meaning: str = "cosine of the angle between a hidden picture and what was read of it"
+    high: float = 1.0
+    order: int = 130
+    applies_to: GuessKind = "secret"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score pictures (n, ...)."""
@@ -52,14 +60,18 @@ class Cosine:
 
 
 @register
-@dataclass(frozen=True)
-class BitAccuracy:
+@dataclass(frozen=True, kw_only=True)
+class BitAccuracy(Measure):
     """Share of the bits that are right when each pixel is written with 8 bits."""
 
     name: str = "bit-accuracy"
-    applies_to: Kind = "secret"
-    higher_leaks: bool = True
-    smallest_image: int = 0
+    label: str = "Bits right"
+    meaning: str = "share of a hidden picture's bits read right, 8 a pixel"
+    low: float = 0.0
+    high: float = 1.0
+    percent: bool = True
+    order: int = 140
+    applies_to: GuessKind = "secret"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score pictures (n, ...)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.score import Floats
+from wireleak.common.measures.statistics.score import Floats
 
 
 def match(guess: Floats, truth: Floats) -> npt.NDArray[np.int64]:
@@ -25,8 +25,7 @@ def match(guess: Floats, truth: Floats) -> npt.NDArray[np.int64]:
     ----------
     Kuhn, "The Hungarian method for the assignment problem", 1955; used so by Geiping et al. 2020.
     """
-    # Imported here: the registry of measures imports this module, and most scores need no scipy.
-    from scipy.optimize import linear_sum_assignment
+    from scipy.optimize import linear_sum_assignment  # slow to import, which no report should pay for
 
     if guess.shape != truth.shape:
         raise ValueError(f"guess {guess.shape} and truth {truth.shape} differ in shape")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.score import Floats, Kind, Score, check_reconstruction, register
-from wireleak.common.measures.statistics.bootstrap import Doubles, mean_score
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_reconstruction, register
+from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 
 def squared_errors(guess: Floats, truth: npt.NDArray[np.generic]) -> Doubles:
@@ -19,17 +20,21 @@ def squared_errors(guess: Floats, truth: npt.NDArray[np.generic]) -> Doubles:
 
 
 @register
-@dataclass(frozen=True)
-class MeanSquaredError:
+@dataclass(frozen=True, kw_only=True)
+class MeanSquaredError(Measure):
     """Mean over examples of each one's mean squared error; images and sensor windows alike.
 
     `MSE[-1, 1] = 4 x MSE[0, 1]`. Judge it beside the mean image's: a low value alone may be the prior.
     """
 
     name: str = "mse"
-    applies_to: Kind = "reconstruction"
+    label: str = "MSE"
+    meaning: str = "mean squared error per value, pixels from 0 to 1; lower is closer"
     higher_leaks: bool = False
-    smallest_image: int = 0
+    low: float = 0.0
+    places: int = 4
+    order: int = 30
+    applies_to: GuessKind = "reconstruction"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score reconstructions (n, ...)."""

@@ -7,25 +7,30 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_reconstruction, register
 from wireleak.common.measures.scores.mse import squared_errors
-from wireleak.common.measures.scores.score import Floats, Kind, Score, check_reconstruction, register
 from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.measures.statistics.score import Floats, Score
 
 # An exact copy would be infinite and would decide the mean alone; 1e-10 caps an image at 100 dB.
 _FLOOR = 1e-10
 
 
 @register
-@dataclass(frozen=True)
-class PeakSignalToNoise:
+@dataclass(frozen=True, kw_only=True)
+class PeakSignalToNoise(Measure):
     """Mean over images of each one's 10 log10(1 / MSE), each image's MSE at least 1e-10 (100 dB).
 
     It is not the PSNR of the mean MSE, which is lower or equal.
     """
 
     name: str = "psnr"
-    applies_to: Kind = "reconstruction"
-    higher_leaks: bool = True
+    label: str = "PSNR"
+    meaning: str = "peak signal to noise ratio against a peak of 1; higher is closer"
+    places: int = 1
+    unit: str = "dB"
+    order: int = 60
+    applies_to: GuessKind = "reconstruction"
     smallest_image: int = 1
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:

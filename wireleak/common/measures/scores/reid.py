@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.score import Floats, Kind, Score, check_reconstruction, register
-from wireleak.common.measures.statistics.bootstrap import Doubles, mean_score
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_reconstruction, register
+from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 
 @register
-@dataclass(frozen=True)
-class Reidentification:
+@dataclass(frozen=True, kw_only=True)
+class Reidentification(Measure):
     """Share of reconstructions whose nearest original by MSE is their own, among up to `candidates` (top 1).
 
     The originals are cut at random into blocks of equal size, at most `candidates`; within a block each is the
@@ -25,9 +26,13 @@ class Reidentification:
 
     candidates: int = 1000
     name: str = "reid"
-    applies_to: Kind = "reconstruction"
-    higher_leaks: bool = True
-    smallest_image: int = 0
+    label: str = "Re-identified"
+    meaning: str = "how often the rebuilt input is nearer to its own original than to any of the other victims' inputs"
+    low: float = 0.0
+    high: float = 1.0
+    percent: bool = True
+    order: int = 40
+    applies_to: GuessKind = "reconstruction"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score reconstructions (n, ...)."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.score import Floats, Kind, Score, check_reconstruction, register
-from wireleak.common.measures.statistics.bootstrap import Doubles, mean_score
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_reconstruction, register
+from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 _WINDOW, _SIGMA = 11, 1.5
 _BORDER = _WINDOW // 2
@@ -23,13 +24,16 @@ _CHUNK = 128
 
 
 @register
-@dataclass(frozen=True)
-class StructuralSimilarity:
+@dataclass(frozen=True, kw_only=True)
+class StructuralSimilarity(Measure):
     """Mean over images of SSIM; 1 is a copy. He et al. 2019 call less than .3 unrecognisable."""
 
     name: str = "ssim"
-    applies_to: Kind = "reconstruction"
-    higher_leaks: bool = True
+    label: str = "SSIM"
+    meaning: str = "structural similarity, 1 is the same picture; below 0.3 is hard to recognise"
+    high: float = 1.0
+    order: int = 50
+    applies_to: GuessKind = "reconstruction"
     smallest_image: int = _WINDOW
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:

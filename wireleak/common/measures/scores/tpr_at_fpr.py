@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.measures.scores.auc import AreaUnderCurve
-from wireleak.common.measures.scores.score import Floats, Kind, Measure, Score, check_probabilities, register
-from wireleak.common.measures.statistics.bootstrap import Doubles, weighted_score
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_probabilities, register
+from wireleak.common.measures.statistics.bootstrap import weighted_score
+from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 
-@dataclass(frozen=True)
-class TruePositivesAt:
+@dataclass(frozen=True, kw_only=True)
+class TruePositivesAt(Measure):
     """True positive rate at the lowest threshold whose false positive rate is at most `rate`.
 
     Nothing is interpolated: with fewer than 1 / `rate` non-members it is the share of members that score above all of
@@ -24,11 +25,11 @@ class TruePositivesAt:
     Carlini et al., "Membership Inference Attacks From First Principles", S&P 2022.
     """
 
-    name: str
     rate: float
-    applies_to: Kind = "member"
-    higher_leaks: bool = True
-    smallest_image: int = 0
+    low: float = 0.0
+    high: float = 1.0
+    percent: bool = True
+    applies_to: GuessKind = "member"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score probabilities (n, 2) of being a member against labels (n,), 1 for members."""
@@ -58,26 +59,32 @@ class _Curve:
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TruePositivesAtOnePercent(TruePositivesAt):
     """At a false positive rate of 1 %."""
 
     name: str = "tpr-at-1"
+    label: str = "TPR at FPR 1 %"
+    meaning: str = "share of the members named while at most 1 % of the others are"
+    order: int = 90
     rate: float = 0.01
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TruePositivesAtOnePerMille(TruePositivesAt):
     """At a false positive rate of 0.1 %."""
 
     name: str = "tpr-at-0.1"
+    label: str = "TPR at FPR 0.1 %"
+    meaning: str = "share of the members named while at most 0.1 % of the others are"
+    order: int = 100
     rate: float = 0.001
 
 
 @register
-@dataclass(frozen=True)
-class PrecisionAtFullRecall:
+@dataclass(frozen=True, kw_only=True)
+class PrecisionAtFullRecall(Measure):
     """Share of members among the records that are named, where no member may be missed: Melis et al., table II.
 
     Chance is the share of members among all records.
@@ -88,9 +95,13 @@ class PrecisionAtFullRecall:
     """
 
     name: str = "precision-at-recall-1"
-    applies_to: Kind = "member"
-    higher_leaks: bool = True
-    smallest_image: int = 0
+    label: str = "Precision at recall 1"
+    meaning: str = "share of members among the records named, where no member may be missed"
+    low: float = 0.0
+    high: float = 1.0
+    percent: bool = True
+    order: int = 110
+    applies_to: GuessKind = "member"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score probabilities (n, 2) of being a member against labels (n,), 1 for members."""

@@ -7,22 +7,27 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.score import Floats, Kind, Score, check_reconstruction, register
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_reconstruction, register
 from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.measures.statistics.score import Floats, Score
 
 
 @register
-@dataclass(frozen=True)
-class WordsRight:
+@dataclass(frozen=True, kw_only=True)
+class WordsRight(Measure):
     """Mean over texts of the share of a text's words that stand at their place; padding (0) does not count.
 
     A text without words counts as right where its reconstruction has none either.
     """
 
     name: str = "words"
-    applies_to: Kind = "text"
-    higher_leaks: bool = True
-    smallest_image: int = 0
+    label: str = "Words right"
+    meaning: str = "share of a text's words rebuilt at their place; chance is one in the vocabulary"
+    low: float = 0.0
+    high: float = 1.0
+    percent: bool = True
+    order: int = 20
+    applies_to: GuessKind = "text"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score word numbers (n, length)."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.score import Floats, Kind, Score, check_reconstruction, register
-from wireleak.common.measures.statistics.bootstrap import Doubles, mean_score
+from wireleak.common.measures.scores.measure import GuessKind, Measure, check_reconstruction, register
+from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 
 def word_sets(texts: npt.NDArray[np.generic], words: int) -> npt.NDArray[np.bool_]:
@@ -27,8 +28,8 @@ def set_f1(guess: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> Double
 
 
 @register
-@dataclass(frozen=True)
-class WordsFound:
+@dataclass(frozen=True, kw_only=True)
+class WordsFound(Measure):
     """Mean over texts of the F1 of the set of words guessed against the set it holds; order and padding do not count.
 
     Judge it beside a guess of the commonest words, the same for every text: those are in most texts.
@@ -40,9 +41,12 @@ class WordsFound:
     """
 
     name: str = "words-found"
-    applies_to: Kind = "text"
-    higher_leaks: bool = True
-    smallest_image: int = 0
+    label: str = "Words found"
+    meaning: str = "F1 of the set of words guessed against the set that the text holds, whatever their order"
+    low: float = 0.0
+    high: float = 1.0
+    order: int = 10
+    applies_to: GuessKind = "text"
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score word numbers (n, length)."""

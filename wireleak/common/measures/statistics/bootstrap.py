@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.score import Floats, Score
+from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 RESAMPLES = 1000
 _CELLS = 4_000_000  # of one block of resamples: 32 MB
-Doubles = npt.NDArray[np.float64]
 
 
 def mean_score(

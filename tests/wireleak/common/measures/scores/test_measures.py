@@ -12,8 +12,8 @@ from scipy.stats import bootstrap
 from scipy.stats import t as student
 
 from wireleak.common import measures
+from wireleak.common.measures.scores.measure import MEASURES
 from wireleak.common.measures.scores.reid import Reidentification
-from wireleak.common.measures.scores.score import MEASURES
 
 
 def rng():
@@ -127,7 +127,7 @@ def test_attribute_measures_are_scikit_learns(classes, n, steps, seed):
     assert one(total, labels, "auc").value == pytest.approx(auc, abs=1e-9)
     hard = total.argmax(axis=1)
     assert one(total, labels, "accuracy").value == pytest.approx(sklearn.metrics.accuracy_score(labels, hard))
-    assert one(total, labels, "balanced_accuracy").value == pytest.approx(
+    assert one(total, labels, "balanced-accuracy").value == pytest.approx(
         sklearn.metrics.balanced_accuracy_score(labels, hard), abs=1e-6
     )
 
@@ -135,14 +135,14 @@ def test_attribute_measures_are_scikit_learns(classes, n, steps, seed):
 def test_attribute_chances():
     guess, labels = attribute_guess(4)
     found = {score.measure: score.chance for score in measures.score_attribute(guess, labels, rng())}
-    assert found["auc"] == 0.5 and found["balanced_accuracy"] == 0.25
+    assert found["auc"] == 0.5 and found["balanced-accuracy"] == 0.25
     assert found["accuracy"] == measures.majority(labels)
 
 
 def test_the_auc_of_one_class_is_undefined():
     guess, _ = attribute_guess(2, 20)
     assert np.isnan(one(guess, np.zeros(20, np.int64), "auc").value)
-    assert one(guess, np.zeros(20, np.int64), "balanced_accuracy").n == 20
+    assert one(guess, np.zeros(20, np.int64), "balanced-accuracy").n == 20
 
 
 def test_the_aucs_resamples_are_those_of_scikit_learn():
@@ -170,7 +170,7 @@ def test_the_bootstrap_interval_is_scipys():
     assert ours.high == pytest.approx(theirs.high, abs=0.1 * width)
 
 
-@pytest.mark.parametrize("name", ["auc", "accuracy", "balanced_accuracy"])
+@pytest.mark.parametrize("name", ["auc", "accuracy", "balanced-accuracy"])
 def test_intervals_cover_the_truth_about_19_times_in_20(name):
     big_guess, big_labels = attribute_guess(2, 200_000, pull=0.2, seed=9)
     true = one(big_guess[:20_000], big_labels[:20_000], name).value
@@ -192,7 +192,7 @@ def test_an_interval_is_quick():
 def test_scores_repeat_and_do_not_depend_on_their_neighbours():
     guess, labels = attribute_guess()
     every = {score.measure: score for score in measures.score_attribute(guess, labels, rng())}
-    assert one(guess, labels, "balanced_accuracy") == every["balanced_accuracy"]
+    assert one(guess, labels, "balanced-accuracy") == every["balanced-accuracy"]
     other = measures.score_attribute(guess, labels, np.random.default_rng(1), ["auc"])[0]
     assert other.value == every["auc"].value and other.low != every["auc"].low
 
@@ -231,7 +231,7 @@ def test_majority_and_conditional_majority():
 
 
 def test_an_unknown_measure_lists_the_known_ones():
-    with pytest.raises(ValueError, match="no measure called 'lpips'; choose one of accuracy, auc, balanced_accuracy"):
+    with pytest.raises(ValueError, match="no measure called 'lpips'; choose one of accuracy, auc, balanced-accuracy"):
         one(*images(), "lpips")
     with pytest.raises(ValueError, match="auc is one of attribute, not of reconstruction"):
         measures.score_reconstruction(*images(), rng(), ["auc"])
@@ -254,12 +254,21 @@ def test_guesses_that_cannot_be_scored():
 
 
 WORST = '''
-from wireleak.common.measures import Score
+from dataclasses import dataclass
 
-class Worst:
+from wireleak.common.measures import Measure, Score
+
+@dataclass(frozen=True, kw_only=True)
+class Worst(Measure):
     """Report the largest squared error."""
 
-    name, applies_to, higher_leaks, smallest_image = "worst", "reconstruction", False, 0
+    name: str = "worst"
+    label: str = "Largest error"
+    meaning: str = "largest squared error of a value; lower is closer"
+    higher_leaks: bool = False
+    places: int = 2
+    unit: str = "mV"
+    applies_to: str = "reconstruction"
 
     def __call__(self, guess, truth, rng):
         return Score("worst", float(((guess - truth) ** 2).max()), 0, 1, len(guess))

@@ -1,72 +1,42 @@
-"""A score with its interval, and what turns guesses into one."""
+"""Score guesses against the truth: what a measure is, and the registry of all."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.measures.quantities.quantity import Quantity
+from wireleak.common.measures.statistics.score import Floats, Score
 from wireleak.common.registry import Registry
 
-Floats = npt.NDArray[np.floating]
-Ints = npt.NDArray[np.int64]
-Kind = Literal["reconstruction", "text", "attribute", "member", "secret"]
+GuessKind = Literal["reconstruction", "text", "attribute", "member", "secret"]
 
 
-@dataclass(frozen=True)
-class Score:
-    """A measure's value with a 95 % interval.
+@dataclass(frozen=True, kw_only=True)
+class Measure(Quantity, ABC):
+    """A quantity that scores guesses against the truth. A subclass sets its fields, and is called.
 
     Parameters
     ----------
-    measure : str
-        Its registry name.
-    value, low, high : float
-        The value and its interval: bootstrap over examples, or Student's t over seeds (`combine_seeds`).
-        NaN where it is undefined (an AUC of labels that are all alike).
-    n : int
-        Examples scored.
-    chance : float, optional
-        What guessing without looking reaches, where that is known.
-    """
-
-    measure: str
-    value: float
-    low: float
-    high: float
-    n: int
-    chance: float | None = None
-
-
-@runtime_checkable
-class Measure(Protocol):
-    """Scores guesses against the truth.
-
-    Attributes
-    ----------
-    name : str
-        Registry name.
     applies_to : {"reconstruction", "text", "attribute", "member", "secret"}
         Reconstructions (text: of word numbers), and secrets read back, are float (n, *input_shape); guesses of an
         attribute or of membership are probabilities (n, classes).
-    higher_leaks : bool
-        Whether a higher value means that more leaked.
     smallest_image : int
         Shortest side in pixels of the images (n, channels, height, width) in [0, 1] it takes; 0: any array (n, ...).
+    stream : str
+        Its resamples are drawn by this name, or by its own where that is empty: a renamed measure repeats old results.
     """
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def applies_to(self) -> Kind: ...  # noqa: D102
-    @property
-    def higher_leaks(self) -> bool: ...  # noqa: D102
-    @property
-    def smallest_image(self) -> int: ...  # noqa: D102
+    applies_to: GuessKind
+    smallest_image: int = 0
+    stream: str = ""
 
+    @abstractmethod
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score `guess` against `truth`, row by row; `rng` draws the resamples.
 
@@ -75,7 +45,6 @@ class Measure(Protocol):
         ValueError
             Shapes differ, there are no rows, or a guess is not finite.
         """
-        ...
 
 
 _Made = TypeVar("_Made", bound=Callable[[], Measure])

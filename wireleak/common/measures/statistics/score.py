@@ -1,0 +1,36 @@
+"""A measure's value with its interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measure's value with a 95 % interval.
+
+    Parameters
+    ----------
+    measure : str
+        Its registry name.
+    value, low, high : float
+        The value and its interval: bootstrap over examples, or Student's t over seeds (`combine_seeds`).
+        NaN where it is undefined (an AUC of labels that are all alike).
+    n : int
+        Examples scored.
+    chance : float, optional
+        What guessing without looking reaches, where that is known.
+    """
+
+    measure: str
+    value: float
+    low: float
+    high: float
+    n: int
+    chance: float | None = None
