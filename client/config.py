@@ -19,7 +19,7 @@ class HeadConfig(Strict):
 
 
 class ClientConfig(Strict):
-    """Config of a ClientApp's node; docs/architecture.md describes each field."""
+    """Config of a ClientApp's node; docs/explanation/processes.md describes each field."""
 
     model: ModelConfig
     mode: Literal["split", "federated"]

@@ -108,7 +108,10 @@ def unit(row: Row, field: str = "unit") -> str:
 def defences(rows: list[Row]) -> str:
     """Return the settings that lower a leak for two points of accuracy or less, and how many do and do not."""
     targets = list(dict.fromkeys(row["target"] for row in rows))
-    counts, tables = [], {target: {row["setting"]: row for row in rows if row["target"] == target} for target in targets}
+    counts, tables = (
+        [],
+        {target: {row["setting"]: row for row in rows if row["target"] == target} for target in targets},
+    )
     for target, by_name in tables.items():
         settings = [row for row in by_name.values() if row["removed"]]
         bare = next(row for row in by_name.values() if not row["removed"])
@@ -118,7 +121,9 @@ def defences(rows: list[Row]) -> str:
         counts.append(cells)
     head = ["private", "leak without a defence", "settings that lower it", "for 2 points or less", "no leak found"]
     first = tables[targets[0]]
-    helpful = [name for name in first if any(by_name[name]["helps_for_2_points"] == "yes" for by_name in tables.values())]
+    helpful = [
+        name for name in first if any(by_name[name]["helps_for_2_points"] == "yes" for by_name in tables.values())
+    ]
     made = []
     for name in helpful:
         lost = f"{first[name]['lost']} [{first[name]['lost_low']}, {first[name]['lost_high']}]"
@@ -134,16 +139,14 @@ def defences(rows: list[Row]) -> str:
 def layers(rows: list[Row]) -> str:
     """Return where most of the input and of the property is, and whether the paper's findings hold."""
     head = ["variant", "most of the input", "as published", f"most of {rows[0]['property']}", "as published"]
-    made = [
-        [
-            row["variant"],
-            f"{row['input_layer']}, {row['input_r2']} R²" if row["input_layer"] else "no layer above its null",
-            row["input_as_published"],
-            f"{row['property_layer']}, {row['property_bits']} bits" if row["property_layer"] else "no layer above its null",
-            row["property_as_published"],
+    made = []
+    for row in rows:
+        places = [
+            (row["input_layer"], f"{row['input_r2']} R²"),
+            (row["property_layer"], f"{row['property_bits']} bits"),
         ]
-        for row in rows
-    ]
+        of_input, of_property = (f"{layer}, {most}" if layer else "no layer above its null" for layer, most in places)
+        made.append([row["variant"], of_input, row["input_as_published"], of_property, row["property_as_published"]])
     return table(head, made)
 
 
@@ -159,10 +162,10 @@ def published(rows: list[Row]) -> str:
 
 def files(index: list[Row]) -> str:
     """Return the table of CSV files: command, seeds, commit, date and duration."""
-    made = [
-        [f"[{row['file']}]({row['file']})", f"`{row['command']}`", row["seeds"], f"`{row['commit']}`", row["date"], row["seconds"]]
-        for row in index
-    ]
+    made = []
+    for row in index:
+        file, command, commit = f"[{row['file']}]({row['file']})", f"`{row['command']}`", f"`{row['commit']}`"
+        made.append([file, command, row["seeds"], commit, row["date"], row["seconds"]])
     return table(["file", "command", "seeds", "commit", "date", "seconds"], made)
 
 

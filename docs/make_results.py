@@ -1,174 +1,233 @@
-"""Print a run's results as Markdown for docs/results.md: what was measured, never typed."""
+"""Write finished runs' figures into the CSV files under results/ and fill the tables of results.md.
 
+`python docs/make_results.py RUN...` carries runs over; without a run it only fills the pages from the files. A new
+study also needs markers in results.md and its table in results/headlines.toml.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
 import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from wireleak.lab.report.boards import Board, Score, boards
+import headlines
+
+from wireleak.lab.report.boards import SeedMean, summarise
 from wireleak.lab.report.charts import comparison_figures, localise_figures
-from wireleak.lab.report.defences import NONE, Comparison, compare_defences
+from wireleak.lab.report.defences import NONE, Comparison, Spread, compare_defences
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.published import beside
 from wireleak.lab.report.training_page import training_page
-from wireleak.lab.report.vocabulary import measure
+from wireleak.lab.report.vocabulary import PERCENT, measure
 from wireleak.lab.run.results import Results, read_results
+from wireleak.lab.study.library import study_files
 
-# Baselines and readers that are made with the attack, so that each attack has its own.
-OWN = ("shuffled", "permuted", "untrained", "in-process")
-HEADLINES = {
-    "reconstruction": ("mse", "ssim", "psnr", "reid"),
-    "text": ("words-found", "words"),
-    "attribute": ("auc", "balanced-accuracy"),
-}
+SCORES = ("variant", "target", "attack", "role", "name", "measure", "value", "low", "high", "unit", "seeds")
+SLIGHT = 0.02
+Line = Sequence[object]
 
 
-def main(folder: Path) -> None:
-    """Print one run."""
-    results = read_results(folder)
-    machine = f"{results.machine.cpus} cores, {results.machine.memory / 2**30:.0f} GiB"
-    print(f"Command `{results.command}`, commit `{results.commit}`, {results.created[:10]}, {machine}, ", end="")
-    versions = ", ".join(f"{name} {results.versions[name]}" for name in ("python", "flwr", "torch", "grpcio"))
-    print(f"{results.seconds:.0f} s; {versions}.\n")
-    compared = compare_defences(results)
-    for one in compared:
-        print(defences(one, results.study), end="\n\n")
-    if compared:
-        return
-    for part in (*(table(results, kind) for kind in HEADLINES), others(results)):
-        if part:
-            print(part, end="\n\n")
-    if results.published:
-        print(published(results), end="\n\n")
-    told: dict[str, dict[str, list[str]]] = {}
-    for task in results.tasks:
-        kind = measure(task.measure)
-        told.setdefault(kind.label.lower(), {}).setdefault(task.variant, []).append(kind.write(task.value))
-    for what, values in told.items():
-        by_seed = "; ".join(f"{name} {', '.join(each)}" for name, each in values.items())
-        print(f"Of the training, {what} by seed: {by_seed}.\n")
-    for one in training_page(results).localised:
-        print(f"{localise_figures.answer(one).text}\n\n{layers(one)}\n")
-    for note in results.notes:
-        print(f"{note}.\n")
-    if any(variant.pad is not None for variant in results.variants):
-        print(f"{sent(results)}\n")
+def main(runs: Iterable[Path]) -> None:
+    """Carry runs over and fill the pages."""
+    for run in runs:
+        carry(run)
+    headlines.main()
 
 
-def layers(one: localise_figures.Map) -> str:
-    """The heat map's numbers, means over seeds less their nulls; the strongest of each column in bold."""
-    found = localise_figures.QUANTITIES
-    lines = [
-        f"| {one.variant}, {one.seeds} seed(s) | weights | " + " | ".join(f"{q.heading} {q.unit}" for q in found) + " |"
-    ]
-    lines.append("|" + "---|" * (len(found) + 2))
-    most = {q.name: max(one.means(q)) for q in found}
-    for layer in one.layers:
-        means = [(layer.figures[q.name].mean, q) for q in found]
-        cells = [f"**{q.write(mean)}**" if mean == most[q.name] else q.write(mean) for mean, q in means]
-        lines.append("| " + " | ".join([layer.title, f"{layer.parameters:,}", *cells]) + " |")
-    return "\n".join(lines)
+def carry(run: Path) -> None:
+    """Replace what the files say of a run's study.
 
-
-def sent(results: Results) -> str:
-    """What one link of each variant carried, with all that its protocols add."""
-    names = titles(results)
-    each: dict[str, list[int]] = {}
-    for wire in results.wires:
-        if wire.link_name == "serve-victim":
-            each.setdefault(wire.variant, []).append(wire.bytes_up + wire.bytes_down)
-    told = "; ".join(f"{names[name]} {sum(found) / len(found) / 1e3:,.0f}" for name, found in each.items())
-    return f"The victims' link to the head, both ways, kB, mean over seeds: {told}."
-
-
-def table(results: Results, kind: str) -> str:
-    """One table of a kind of `HEADLINES`, empty where nothing is of it: means over seeds.
-
-    It has a row an attack, baseline, reader or bound. A row that does not depend on the attack is written once for a
-    variant and target, after the attacks.
+    Raises
+    ------
+    ValueError
+        The study does not come with wireleak, so that it has no place in these files.
     """
+    results = read_results(run)
+    known = study_files()
+    if results.study not in known:
+        raise ValueError(f"{run}: the study {results.study!r} does not come with wireleak; no file is kept for it")
+    file = f"{known[results.study].parent.name}/{results.study}.csv"
+    path = headlines.RESULTS / file
+    path.parent.mkdir(exist_ok=True)
+    compared = compare_defences(results)
+    if compared:
+        write(path, *defences(compared))
+        for one in compared:
+            path.with_name(f"{results.study}-{one.target}.svg").write_text(comparison_figures.chart_file(one))
+    else:
+        write(path, SCORES, scores(results))
+    if maps := training_page(results).localised:
+        write(path.with_name(f"{results.study}-layers.csv"), *layers(maps))
+        write(path.with_name(f"{results.study}-answers.csv"), *answers(maps))
+    replace("published.csv", results.study, list(published(results)))
+    replace("training.csv", results.study, list(training(results)))
+    replace("index.csv", results.study, [origin(results, file)])
+
+
+def write(path: Path, head: Iterable[str], rows: Iterable[Line]) -> None:
+    """Write a CSV file."""
+    with path.open("w", newline="") as lines:
+        csv.writer(lines, lineterminator="\n").writerows([head, *rows])
+
+
+def replace(name: str, study: str, new: list[Line]) -> None:
+    """Put a study's rows in the place of its old ones in a file of all studies; a new study's go last."""
+    path = headlines.RESULTS / name
+    with path.open(newline="") as lines:
+        head, *rows = csv.reader(lines)
+    before = [row[0] == study for row in rows]
+    place = before.index(True) if any(before) else len(rows)
+    kept = [row for row in rows if row[0] != study]
+    write(path, head, [*kept[:place], *new, *kept[place:]])
+
+
+def origin(results: Results, file: str) -> Line:
+    """Return a study's row of the index: where its figures come from."""
+    machine = f"{results.machine.cpus} cores, {results.machine.memory / 2**30:.0f} GiB"
+    versions = ", ".join(f"{name} {results.versions[name]}" for name in ("python", "flwr", "torch", "grpcio"))
+    seeds = max(Counter(task.variant for task in results.tasks if task.measure == "accuracy").values(), default=0)
+    found = (results.study, file, results.command, seeds, results.commit, results.created[:10])
+    return *found, f"{results.seconds:.0f}", machine, versions
+
+
+def scores(results: Results) -> Iterator[Line]:
+    """Yield the scores over seeds; a row that is the same for all attacks on a target is written once, without one."""
     names = titles(results)
-    wanted = HEADLINES[kind]
-    every = [board for board in boards(results.rows) if board.target.startswith("input") is (kind != "attribute")]
-    every = [board for board in every if any(board.get(name) for name in wanted)]
-    if not every:
-        return ""
-    head = ["variant", "guessed", "by", *(measure(name).label for name in wanted), "seeds"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    places = dict.fromkeys((board.variant, board.target) for board in every)
-    for place in places:
-        group = [board for board in every if (board.variant, board.target) == place]
-        shared: dict[str, str] = {}
-        for board in group:
-            for other in board.names:
-                if not any(board.get(name, other) for name in wanted):
-                    continue
-                line = row(board, names[board.variant], other, wanted)
-                if other in ("", *OWN) or shared.setdefault(other, line) != line:
-                    lines.append(row(board, names[board.variant], other, wanted, say=len(group) > 1))
-        lines += shared.values()
-    return "\n".join(lines)
+    found = [score for score in summarise(results.rows) if not math.isnan(score.value)]
+    attacks: dict[tuple[str, str], set[str]] = {}
+    for score in found:
+        attacks.setdefault((score.variant, score.target), set()).add(score.attack)
+    same = Counter(_compared(score) for score in found)
+    written = set()
+    for score in found:
+        key = _compared(score)
+        everywhere = len(attacks[score.variant, score.target])
+        shared = score.role != "attack" and everywhere > 1 and same[key] == everywhere
+        if shared and key in written:
+            continue
+        written.add(key)
+        values = (number(score.measure, value) for value in (score.value, score.low, score.high))
+        who = (names[score.variant], score.target, "" if shared else score.attack, score.role, score.name)
+        yield *who, measure(score.measure).label, *values, unit(score.measure), score.seeds
 
 
-def defences(found: Comparison, study: str) -> str:
-    """A comparison of defences: the chart, as a file beside this one, the claims, and a row a setting."""
-    picture = Path(__file__).with_name(f"{study}-{found.target}.svg")
-    picture.write_text(comparison_figures.chart_file(found))
-    lines = [f"### {found.target}", "", *(f"{line}\n" for line in comparison_figures.claims(found))]
-    lines += [f"![accuracy against what the strongest attacker learns of {found.target}]({picture.name})", ""]
-    head = ["", "setting", "accuracy", "lost", found.leak, "taken off", "strongest", "its own adversary"]
-    head += ["CPU s a round", "bytes an inference", "holds for every attacker"]
-    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    written = comparison_figures.written
-    for number, one in enumerate(found.points, 1):
-        bare = one.defence == NONE
-        cells = [str(number), f"**{one.title}**" if one.front else one.title, written(one.accuracy)]
-        cells += ["" if bare else written(one.lost), written(one.leak), "" if bare else written(one.gained)]
-        cells += [one.attacker, one.own or "–", f"{one.device_seconds:.2f}", f"{one.bytes:,.0f}"]
-        lines.append("| " + " | ".join([*cells, one.holds]) + " |")
-    return "\n".join(lines)
+def _compared(score: SeedMean) -> tuple[object, ...]:
+    how = (score.variant, score.target, score.role, score.name, score.measure)
+    return *how, *(number(score.measure, value) for value in (score.value, score.low, score.high))
 
 
-def published(results: Results) -> str:
-    """Published figures beside ours."""
-    lines = ["| variant | by | measure | here | published | where |", "|---|---|---|---|---|---|"]
+def number(name: str, value: float) -> str:
+    """Write a value with the measure's decimals, in the form that programs read."""
+    return "" if math.isnan(value) else measure(name).write(value).removesuffix(PERCENT).replace("−", "-")
+
+
+def unit(name: str) -> str:
+    """Return the unit of a score in the files."""
+    return "%" if measure(name).percent else ""
+
+
+def training(results: Results) -> Iterator[Line]:
+    """Yield each seed's measures of training."""
+    places: Counter[tuple[str, str]] = Counter()
+    for task in results.tasks:
+        places[task.variant, task.measure] += 1
+        how = (results.study, task.variant, measure(task.measure).label.lower(), places[task.variant, task.measure])
+        yield *how, number(task.measure, task.value), unit(task.measure)
+
+
+def published(results: Results) -> Iterator[Line]:
+    """Yield published figures with ours."""
     for one in beside(results, titles(results)):
-        by = one.attack if one.attack == "the main task" else f"**{one.attack}**"
-        lines.append("| " + " | ".join([one.variant, by, one.measure, one.ours, one.theirs, one.source]) + " |")
-    return "\n".join(lines)
+        ours, _, interval = one.ours.partition(" [")
+        low, _, high = interval.rstrip("]").partition(", ")
+        mine, theirs = (text.replace(PERCENT, " %").replace("−", "-").partition(" ") for text in (ours, one.theirs))
+        attack = "" if one.attack == "the main task" else one.attack
+        yield (
+            results.study,
+            one.variant,
+            attack,
+            one.measure,
+            mine[0],
+            low,
+            high,
+            mine[2],
+            theirs[0],
+            theirs[2],
+            one.source,
+        )
 
 
-def others(results: Results) -> str:
-    """What attacks told beside the headlines: training errors, bounds, privacy that was proved or audited."""
-    wanted = {name for names in HEADLINES.values() for name in names} | {"accuracy", "balanced-accuracy"}
-    names = titles(results)
-    found = [(board, score) for board in boards(results.rows) for score in board.scores if score.measure not in wanted]
-    if not found:
-        return ""
-    lines = ["| variant | guessed | by | measure | value | seeds |", "|---|---|---|---|---|---|"]
-    for board, score in found:
-        by = f"{board.attack}: {called(score)}" if score.name else f"**{board.attack}**"
-        what = [names[board.variant], board.target, by, measure(score.measure).label, cell(score), str(score.seeds)]
-        lines.append("| " + " | ".join(what) + " |")
-    return "\n".join(lines)
+def defences(compared: Iterable[Comparison]) -> tuple[Sequence[str], list[Line]]:
+    """Return the head and the rows of a comparison of defences: one setting against the attackers of one target."""
+    spreads = ("accuracy", "lost", "leak", "removed")
+    head = ["target", "number", "setting", "front"]
+    for name in spreads:
+        head += ["leak_measure"] if name == "leak" else []
+        head += [name, f"{name}_low", f"{name}_high"]
+    head += ["lowers_leak", "helps_for_2_points", "no_leak_found", "states_bound", "strongest", "own_adversary"]
+    head += ["cpu_seconds_a_round", "bytes_an_inference", "guarantee"]
+    rows: list[Line] = []
+    for found in compared:
+        for place, one in enumerate(found.points, 1):
+            bare = one.defence == NONE
+            lost, removed = ((), ()) if bare else (spread(one.lost), spread(one.gained))
+            lowers = not bare and one.gained.low > 0
+            silent = not bare and (one.leak.holds(found.floor) or one.leak.value < found.floor)
+            flags = (lowers, lowers and one.lost.value <= SLIGHT, silent, not bare and bool(one.guarantee))
+            row = [found.target, place, one.title, yes(one.front), *spread(one.accuracy), *(lost or ("",) * 3)]
+            row += [found.leak, *spread(one.leak), *(removed or ("",) * 3), *map(yes, flags), one.attacker, one.own]
+            row += [f"{one.device_seconds:.2f}", f"{one.bytes:.0f}", one.holds]
+            rows.append(row)
+    return head, rows
 
 
-def row(board: Board, title: str, other: str, wanted: tuple[str, ...], *, say: bool = False) -> str:
-    """Write the line of the row called `other`; `say` adds the attack that it belongs to."""
-    scores = [board.get(name, other) for name in wanted]
-    seeds = max(score.seeds for score in scores if score)
-    name = next(called(score) for score in scores if score)
-    by = (f"{board.attack}: {name}" if say else name) if other else f"**{board.attack}**"
-    return "| " + " | ".join([title, board.target, by, *map(cell, scores), str(seeds)]) + " |"
+def spread(one: Spread) -> tuple[str, ...]:
+    """Write a mean and the ends of its interval."""
+    return tuple("" if math.isnan(value) else f"{value:.3f}" for value in (one.value, one.low, one.high))
 
 
-def called(score: Score) -> str:
-    """Name a baseline, reader, bound or quantile; a bound is called one."""
-    return f"bound ({score.name})" if score.role == "bound" else score.name
+def yes(flag: bool) -> str:
+    """Write a flag."""
+    return "yes" if flag else "no"
 
 
-def cell(score: Score | None) -> str:
-    """A value with its interval."""
-    return f"{score.written} {score.interval}" if score else "–"
+def layers(maps: Iterable[localise_figures.Map]) -> tuple[Sequence[str], list[Line]]:
+    """Return the head and the rows of what each layer of an update reveals: means over seeds less their nulls."""
+    quantities = localise_figures.QUANTITIES
+    head = ["variant", "layer", "weights", *(f"{one.heading} {one.unit}" for one in quantities), "seeds"]
+    rows: list[Line] = []
+    for found in maps:
+        for layer in found.layers:
+            means = (q.write(layer.figures[q.name].mean).replace("−", "-") for q in quantities)
+            rows.append([found.variant, layer.title, layer.parameters, *means, found.seeds])
+    return head, rows
+
+
+def answers(maps: Iterable[localise_figures.Map]) -> tuple[Sequence[str], list[Line]]:
+    """Return the head and the rows of which layer reveals most, and whether that is as published."""
+    head = ["variant", "network", "data", "input_layer", "input_r2", "input_as_published"]
+    head += ["property", "property_layer", "property_bits", "property_as_published", "correlation"]
+    rows: list[Line] = []
+    for found in maps:
+        said = localise_figures.answer(found)
+        row: list[object] = [found.variant, found.network, found.dataset]
+        row += [*most(found, localise_figures.ORIGINAL, said.original), found.target]
+        row += most(found, localise_figures.LATENT, said.latent)
+        rows.append([*row, "" if math.isnan(said.correlation) else f"{said.correlation:.2f}"])
+    return head, rows
+
+
+def most(found: localise_figures.Map, quantity: localise_figures.Quantity, published: bool | None) -> list[str]:
+    """Return the layer with most of a quantity, its value, and whether the paper found that; blank above no null."""
+    if not any(layer.beyond.get(quantity.name) for layer in found.layers):
+        return ["", "", "undecided"]
+    layer = max(found.layers, key=lambda layer: layer.figures[quantity.name].mean)
+    value = quantity.write(layer.figures[quantity.name].mean).replace("−", "-")
+    return [layer.title, value, "undecided" if published is None else yes(published)]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(map(Path, sys.argv[1:]))

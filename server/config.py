@@ -17,7 +17,7 @@ class HeadPrivacyConfig(NoisedSteps):
 
 
 class ServerConfig(Strict):
-    """Config of the head and of the ServerApp; docs/architecture.md describes each field."""
+    """Config of the head and of the ServerApp; docs/explanation/processes.md describes each field."""
 
     model: ModelConfig
     mode: Literal["split", "federated"]

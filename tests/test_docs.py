@@ -1,6 +1,8 @@
-"""The examples in README and docs/ run."""
+"""The documents: their examples run, their links lead somewhere, their tables agree with the code."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,28 +13,33 @@ from wireleak.lab.steps.plan import make_plan
 from wireleak.lab.study.schema import Study
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+TEXTS = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+HOW_TO = DOCS / "how-to"
 
 
-def blocks(language, path=ROOT / "docs" / "guide.md"):
+def blocks(language, path):
     return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
 
 
+def example_study():
+    return tomllib.loads(blocks("toml", HOW_TO / "study.md")[0])
+
+
 def test_the_example_study_can_run():
-    text, *_ = blocks("toml")
-    plan = make_plan(Study.model_validate(tomllib.loads(text)))
+    plan = make_plan(Study.model_validate(example_study()))
     assert plan.parts(plan.first)["victims"] == 300
 
 
 def test_the_example_sweep_can_run():
-    study, sweep, _ = (tomllib.loads(text) for text in blocks("toml"))
-    plan = make_plan(Study.model_validate(study | sweep))
+    sweep = tomllib.loads(blocks("toml", HOW_TO / "study.md")[1])
+    plan = make_plan(Study.model_validate(example_study() | sweep))
     assert [variant.name for variant in plan.study.variants][2:] == ["noise-0-5", "noise-1", "noise-2"]
 
 
 def test_the_example_of_federated_training_can_run():
-    """The guide shows the keys that differ from the study above it."""
-    study, _, changes = (tomllib.loads(text) for text in blocks("toml"))
+    """The page shows the keys that differ from the study in split mode."""
+    study, changes = example_study(), tomllib.loads(blocks("toml", HOW_TO / "federated.md")[0])
     study["data"] |= changes["data"]
     study |= {"system": changes["system"], "variants": changes["variants"], "attacks": []}
     study["data"]["clients"] = 4
@@ -42,12 +49,24 @@ def test_the_example_of_federated_training_can_run():
     assert plan.study.system_of(variant).epochs == 5 and len(plan.first.streams) == 8
 
 
+def test_the_example_of_tls_can_run():
+    variant, attack = (tomllib.loads(text) for text in blocks("toml", HOW_TO / "tls.md"))
+    plan = make_plan(Study.model_validate(example_study() | variant | attack))
+    assert plan.study.variants[0].link == "tls" and plan.study.attacks[0].name == "sizes"
+
+
+def test_the_example_of_a_folder_of_images_is_a_study():
+    study = example_study() | tomllib.loads(blocks("toml", HOW_TO / "data.md")[0])
+    options = Study.model_validate(study).data.options
+    assert set(options) == {"path", "csv", "task", "size"}
+
+
 def test_the_example_attack_registers_fits_and_guesses():
     from adversary.attacks.harness.knowledge import Knowledge
     from adversary.attacks.harness.registry import ATTACKS
 
-    code = next(block for block in blocks("python") if "class NearestMean" in block)
-    exec(compile(code, "guide.md", "exec"), {"__name__": "guide"})
+    code = next(block for block in blocks("python", HOW_TO / "attack.md") if "class NearestMean" in block)
+    exec(compile(code, "attack.md", "exec"), {"__name__": "attack_page"})
     attack = ATTACKS.get("nearest-mean")
     rng = np.random.default_rng(0)
     inputs = rng.random((50, 1, 4, 4), dtype=np.float32)
@@ -64,34 +83,63 @@ def test_the_example_transform_registers_and_clamps():
     from client.transforms.chain import Chain
     from wireleak.common.config import Plugin
 
-    code = next(block for block in blocks("python") if "class Clamp" in block)
-    exec(compile(code, "guide.md", "exec"), {"__name__": "guide"})
+    code = next(block for block in blocks("python", HOW_TO / "defence.md") if "class Clamp" in block)
+    exec(compile(code, "defence.md", "exec"), {"__name__": "defence_page"})
     send = Chain([Plugin(name="clamp", options={"limit": 0.5})], seed=0)
     assert send(torch.tensor([[-2.0, 0.25, 3.0]]), torch.zeros(1)).tolist() == [[-0.5, 0.25, 0.5]]
+
+
+@pytest.mark.parametrize(("auc", "status"), [(0.55, 0), (0.91, 1)])
+def test_the_example_for_ci_fails_above_the_limit(tmp_path, auc, status):
+    (code,) = blocks("python", HOW_TO / "ci.md")
+    rows = f"variant,attack,target,measure,value,role\ncut2,attributes,slant,auc,{auc},attack\n"
+    (tmp_path / "results.csv").write_text(rows + "cut2,attributes,slant,auc,0.99,reader\n")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, "")
+    assert f"attributes on slant at cut2: AUC {auc:.3f}, limit 0.6" in done.stdout
 
 
 def test_every_attack_of_the_table_exists_and_every_attack_is_in_it():
     from adversary.attacks.harness.registry import ATTACKS
 
-    table = blocks_of_attacks()
     ours = {name for name, attack in ATTACKS.all().items() if attack.__module__.startswith("adversary.")}
-    assert table == ours
+    assert names_in_tables(HOW_TO / "choose-an-attack.md") == ours
 
 
-def blocks_of_attacks():
-    text = (ROOT / "docs" / "guide.md").read_text().split("## Attacks that come with wireleak")[1].split("\n## ")[0]
+def names_in_tables(path):
     return {
         name
-        for line in text.splitlines()
+        for line in path.read_text().splitlines()
         if line.startswith("| `")
         for name in re.findall(r"`([a-z-]+)`", line.split("|")[1])
     }
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path):
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
-        assert (path.parent / link).exists(), link
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_anchors_lead_somewhere(path):
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text()):
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file) if file else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(path):
+    """The anchors that a page's headings get, as GitHub makes them."""
+    prose = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_page_names_a_file_that_only_the_authors_have(path):
+    assert not re.search(r"\.\./shared|methods\.md|anchors\.md", path.read_text())
+
+
+def test_the_readme_is_short_and_names_the_commands_of_make():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 90
+    assert "make sim" in text and "make test" in text
 
 
 def test_commands_in_the_texts_exist():
@@ -99,7 +147,7 @@ def test_commands_in_the_texts_exist():
 
     known = {command.callback.__name__ for command in app.registered_commands}
     named = {
-        word for path in TEXTS for block in blocks("console", path) for word in re.findall(r"wireleak (\w+)", block)
+        word for path in TEXTS for block in blocks("console", path) for word in re.findall(r"\$ wireleak (\w+)", block)
     }
     assert named and named <= known
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -107,3 +155,29 @@ def test_commands_in_the_texts_exist():
         word for path in TEXTS for block in blocks("console", path) for word in re.findall(r"\$ make ([a-z-]+)", block)
     }
     assert used and used <= targets
+
+
+def test_the_tables_of_the_results_are_those_of_the_csv_files():
+    """`python docs/make_results.py` without a run would change nothing."""
+    pages = (DOCS / "results.md", DOCS / "results" / "README.md")
+    check = (
+        "import sys, headlines, pathlib\n"
+        "written = {}\n"
+        "pathlib.Path.write_text = lambda path, text: written.__setitem__(path.name, text)\n"
+        "headlines.main()\n"
+        "for page in map(pathlib.Path, sys.argv[1:]):\n"
+        "    assert written[page.name] == page.read_text(), f'{page} is not fresh: run python docs/make_results.py'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check, *map(str, pages)], cwd=DOCS, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_study_has_results_and_a_section():
+    from wireleak.lab.study.library import study_files
+
+    text = (DOCS / "results.md").read_text()
+    for name, path in study_files().items():
+        assert (DOCS / "results" / path.parent.name / f"{name}.csv").exists(), name
+        assert f"\n### {name}\n" in text, name

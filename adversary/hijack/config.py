@@ -1,4 +1,4 @@
-"""The config of `python -m adversary hijack`, checked; see docs/architecture.md."""
+"""The config of `python -m adversary hijack`, checked; see docs/explanation/processes.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The config of `python -m adversary attack`, checked; see docs/architecture.md."""
+"""The config of `python -m adversary attack`, checked; see docs/explanation/processes.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tensors(Strict):
 
 
 class Granted(Strict):
-    """What the threat model grants, each a file; `model` is what "architecture" means (docs/architecture.md).
+    """What the threat model grants, each a file; `model` is what "architecture" means (docs/explanation/processes.md).
 
     `untrained_encoder` feeds the control of that name alone.
     """

@@ -53,7 +53,7 @@ class Link(Strict):
 
 
 class RelayConfig(Strict):
-    """What `python -m adversary relay` reads; see docs/architecture.md."""
+    """What `python -m adversary relay` reads; see docs/explanation/processes.md."""
 
     links: list[Link] = Field(min_length=1)
     ready: Path | None = None

@@ -146,7 +146,7 @@ def _model(cell: Path, given: Given) -> dict[str, Any]:
         model: dict[str, Any] = content.get("model", content)
         return {name: model[name] for name in ("name", "input_shape", "classes", "cut", "seed")}
     except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"--model: {path} is no network's config; docs/architecture.md shows one ({error})") from None
+        raise StudyError(f"--model: {path} is not the JSON of a network ({error})") from None
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -276,7 +276,7 @@ def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
 
 
 def fit_and_guess(launcher: Launcher, name: str, config: dict[str, Any], log: Path) -> Path:
-    """Run the adversary with an attack config (docs/architecture.md) and return the path of its guesses.
+    """Run the adversary with an attack config (docs/explanation/processes.md) and return the path of its guesses.
 
     Raises
     ------

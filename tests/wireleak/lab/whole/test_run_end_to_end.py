@@ -180,11 +180,11 @@ def test_the_example_of_layers(tiny_run, wireleak):
     assert list(run.glob("*/layers.html"))
 
 
-def test_the_guides_way_to_read_a_capture_from_python(tiny_run):
+def test_the_documented_way_to_read_a_capture_from_python(tiny_run):
     folder, _, _ = tiny_run
-    guide = Path(__file__).resolve().parents[4] / "docs" / "guide.md"
+    page = Path(__file__).resolve().parents[4] / "docs" / "how-to" / "captures.md"
     code = next(
-        block for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL) if "observations(" in block
+        block for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "observations(" in block
     )
     done = subprocess.run(
         [sys.executable, "-c", code.replace("digits-latest", "tiny-latest")], cwd=folder, capture_output=True, text=True
