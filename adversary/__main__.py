@@ -177,5 +177,21 @@ def participant(chosen: Annotated[str, typer.Argument(help="JSON: {name, options
         raise typer.Exit(2) from None
 
 
+@app.command()
+def plugins(kind: Annotated[str, typer.Argument(help="One kind, such as attacks; all by default.")] = "") -> None:
+    """Print the adversary's plug-ins as JSON: name, summary, source, and the error of one that cannot be loaded.
+
+    Example: python -m adversary plugins attacks
+    """
+    from wireleak.common.registry import print_listing
+
+    places = {
+        "attacks": "adversary.attacks.harness.registry:ATTACKS",
+        "participants": "adversary.participant.registry:PARTICIPANTS",
+        "initial_models": "adversary.initial.models:INITIAL_MODELS",
+    }
+    print_listing(places, kind)
+
+
 if __name__ == "__main__":
     app(prog_name="python -m adversary")

@@ -108,5 +108,20 @@ def mods(chain: Annotated[str, typer.Argument(help="JSON: a list of {name, optio
         raise typer.Exit(2) from None
 
 
+@app.command()
+def plugins(kind: Annotated[str, typer.Argument(help="One kind, such as transforms; all by default.")] = "") -> None:
+    """Print the client's plug-ins as JSON: name, summary, source, and the error of one that cannot be loaded.
+
+    Example: python -m client plugins transforms
+    """
+    from wireleak.common.registry import print_listing
+
+    places = {
+        "transforms": "client.transforms.registry:TRANSFORMS",
+        "mods": "client.mods:MODS",
+    }
+    print_listing(places, kind)
+
+
 if __name__ == "__main__":
     app()

@@ -63,5 +63,19 @@ def strategy(
         raise typer.Exit(2) from None
 
 
+@app.command()
+def plugins(kind: Annotated[str, typer.Argument(help="One kind, such as strategies; all by default.")] = "") -> None:
+    """Print the server's plug-ins as JSON: name, summary, source, and the error of one that cannot be loaded.
+
+    Example: python -m server plugins strategies
+    """
+    from wireleak.common.registry import print_listing
+
+    places = {
+        "strategies": "server.strategies:STRATEGIES",
+    }
+    print_listing(places, kind)
+
+
 if __name__ == "__main__":
     app()

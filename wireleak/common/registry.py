@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 import pkgutil
+import sys
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -98,6 +101,8 @@ class Registry(Generic[Item]):
         Exception
             Of the registry's type: other code has that name.
         """
+        while isinstance(code, partial):
+            code = code.func
         other = self._plugins.get(name)
         if other is not None and _place(other.code) != _place(code):
             by = f"by {other.code.__module__} and {code.__module__}"
@@ -172,9 +177,33 @@ def summary(code: Any) -> str:
     return " ".join((inspect.getdoc(code) or "").partition("\n\n")[0].split())
 
 
-def listing(registries: Mapping[str, Registry[Any]]) -> dict[str, list[dict[str, str | None]]]:
-    """List the plug-ins of several kinds, for JSON."""
-    return {kind: [vars(one) for one in registry.listed()] for kind, registry in registries.items()}
+def listing(places: Mapping[str, str], kind: str = "") -> dict[str, list[Listed]]:
+    """List the plug-ins of one kind or of all.
+
+    Parameters
+    ----------
+    places : mapping of str to str
+        Where each kind's registry is: {"attacks": "package.module:ATTACKS"}. Nothing else is imported.
+    kind : str
+        The one to list; empty for all.
+
+    Raises
+    ------
+    ValueError
+        There is no such kind.
+    """
+    if kind and kind not in places:
+        raise ValueError(f"KIND: {unknown('kind of plug-in', kind, places)}")
+    return {one: pkgutil.resolve_name(places[one]).listed() for one in ([kind] if kind else places)}
+
+
+def print_listing(places: Mapping[str, str], kind: str = "") -> None:
+    """Print `listing` as JSON, for the process that asked; a wrong kind ends this one with status 2."""
+    try:
+        listed = listing(places, kind)
+    except ValueError as error:
+        sys.exit(f"{error}")
+    print(json.dumps({one: [asdict(plugin) for plugin in plugins] for one, plugins in listed.items()}))
 
 
 def _place(code: Any) -> tuple[str, str]:
