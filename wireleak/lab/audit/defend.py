@@ -18,6 +18,7 @@ from wireleak.common.files import write_json
 from wireleak.lab.audit.subject import Request, Subject, data_of, examine, keep, slug
 from wireleak.lab.report.charts.comparison_figures import written
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
+from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.results import read_results
 from wireleak.lab.steps.run import run_study
 from wireleak.lab.study.schema import StudyError
@@ -99,8 +100,8 @@ def defend(request: Request, protect: str | None, budget: float, out: Path, jobs
     for one in found:
         console.print(_table(one, budget))
         console.print(verdicts[one.target], soft_wrap=True)
-    write_json(folder / "verdict.json", {"budget": budget, "cut": cut, "protect": wanted, "verdicts": verdicts})
-    return folder / "report.html"
+    write_json(RunFolder(folder).verdict, {"budget": budget, "cut": cut, "protect": wanted, "verdicts": verdicts})
+    return RunFolder(folder).report
 
 
 def verdict(found: Comparison, budget: float) -> str:

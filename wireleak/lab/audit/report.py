@@ -18,6 +18,7 @@ from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, perc
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import SeedMean
 from wireleak.lab.report.vocabulary import duration, measure, size
+from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.pictures import Pictures, read_pictures
 from wireleak.lab.run.results import Results, read_results
 
@@ -33,7 +34,7 @@ def report(audited: Audited, console: Console) -> Path:
     for line in said:
         console.print(line, highlight=False, soft_wrap=True)
     _write_json(audited, rows, said)
-    page = audited.folder / "audit.html"
+    page = RunFolder(audited.folder).audit_page
     write_atomically(page, render(audited, rows, said, results, read_pictures(audited.folder)).encode())
     console.print(f"audit: {page}", soft_wrap=True, highlight=False)
     return page
@@ -180,7 +181,7 @@ def _write_json(audited: Audited, rows: Sequence[CutRow], said: Sequence[str]) -
         for row in rows
     ]
     written = {"model": subject.request.model, "data": subject.source, "task": subject.dataset.task}
-    write_json(audited.folder / "audit.json", written | {"verdict": list(said), "cuts": cuts})
+    write_json(RunFolder(audited.folder).audit, written | {"verdict": list(said), "cuts": cuts})
 
 
 def _numbers(score: SeedMean) -> dict[str, Any]:

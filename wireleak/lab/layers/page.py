@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from wireleak.common.files import write_atomically
 from wireleak.lab.report.charts import layer_figures as draw
+from wireleak.lab.run.layout import CellFolder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,8 +72,8 @@ class Sentence:
 
 def write_page(folder: Path) -> Path:
     """Write a cell's `layers.html` from its `layers.json`, atomically; it needs no network and no other file."""
-    document = json.loads((folder / "layers.json").read_text())
-    return write_atomically(folder / "layers.html", page(document).encode())
+    document = json.loads(CellFolder(folder).layers.read_text())
+    return write_atomically(CellFolder(folder).layers_page, page(document).encode())
 
 
 def page(document: dict[str, Any]) -> str:

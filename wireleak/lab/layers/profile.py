@@ -23,6 +23,7 @@ from wireleak.common.measures.readers.usable_information import UsableInformatio
 from wireleak.common.measures.scores.registry import get
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.permutation import null_orders
+from wireleak.lab.run.layout import CellFolder
 from wireleak.lab.run.opening import Layer, Specimen, Target, open_run
 
 Rows = npt.NDArray[np.float32]
@@ -129,7 +130,7 @@ def profile_layers(
         "labels": {target.name: target.labels.tolist() for target in specimen.targets},
         "maps": {layer.name: places[at].tolist() for at, layer in enumerate(layers)},
     }
-    write_json(specimen.folder / "layers.json", document)
+    write_json(CellFolder(specimen.folder).layers, document)
     page = write_page(specimen.folder)
     console.print(summary_table(document))
     console.print(f"layers: {page}", soft_wrap=True, highlight=False)

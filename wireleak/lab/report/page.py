@@ -21,6 +21,7 @@ from wireleak.lab.report.findings import finding, findings, run_line, task_line,
 from wireleak.lab.report.guarantees import private_training, wire_transforms
 from wireleak.lab.report.published import beside
 from wireleak.lab.report.training_page import training_page
+from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.pictures import Pictures, read_pictures
 from wireleak.lab.run.results import Grant, Results, Wire, read_results
 
@@ -91,7 +92,7 @@ def render(run_folder: Path) -> Path:
     """
     results = read_results(run_folder)
     html = page(results, read_pictures(run_folder))
-    path = run_folder / "report.html"
+    path = RunFolder(run_folder).report
     write_atomically(path, html.encode())
     return path
 

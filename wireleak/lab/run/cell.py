@@ -1,4 +1,4 @@
-"""One cell of a study: a variant with one seed, and where its parties' files are in the run's folder."""
+"""One cell of a study: a variant with one seed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wireleak.lab.run.layout import CellPaths, cell_name
 from wireleak.lab.study.schema import Study
 from wireleak.lab.study.tables import System, Variant
 
@@ -15,7 +16,7 @@ UNTRAINED = "untrained-"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(CellPaths):
     """A variant with one seed.
 
     Parameters
@@ -41,7 +42,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Folder's name, e.g. "wide-seed0"."""
-        return f"{self.variant.name}-seed{self.seed}"
+        return cell_name(self.variant.name, self.seed)
 
     @property
     def folder(self) -> Path:
@@ -71,57 +72,6 @@ class Cell:
         return self.study.system_of(self.variant)
 
     @property
-    def surrogate(self) -> Path:
-        """What the attacker is granted."""
-        return self.folder / "adversary" / "granted" / "surrogate.npz"
-
-    @property
-    def ledger(self) -> Path:
-        """Ground truth, for the scorer alone."""
-        return self.folder / "sealed" / "ledger.npz"
-
-    def trained_on(self, client: str) -> Path:
-        """What a client trained on, with attributes and rounds, for the scorer alone."""
-        return self.folder / "sealed" / f"{client}.npz"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The server's checkpoints."""
-        return self.folder / "server" / "checkpoints"
-
-    @property
-    def done(self) -> Path:
-        """Marks that every capture of the cell is complete."""
-        return self.folder / "captured.json"
-
-    def device(self, name: str) -> Path:
-        """Folder of a serving device."""
-        return self.folder / f"device-{name}"
-
-    def capture(self, link: str) -> Path:
-        """Capture of a link."""
-        return self.folder / "tap" / f"{link}.pcap"
-
-    def log(self, process: str) -> Path:
-        """Log of a process."""
-        return self.folder / "logs" / f"{process}.log"
-
-    @property
-    def hijack(self) -> Path:
-        """Folder of the adversary's server, where it stands in for the head."""
-        return self.folder / "adversary" / "hijack"
-
-    @property
-    def participant(self) -> Path:
-        """Folder of a malicious participant."""
-        return self.folder / "adversary" / "participant"
-
-    @property
-    def initial(self) -> Path:
-        """A malicious server's first model."""
-        return self.folder / "adversary" / "initial" / "model.safetensors"
-
-    @property
     def vantages(self) -> set[str]:
         """Where its attackers sit."""
         return {use.vantage or self.study.threat.vantage for use in self.study.attacks_on(self.variant)}
@@ -136,29 +86,6 @@ class Cell:
         """Whether client 0 keeps what it gets and sends: where it is curious and its link does not show that."""
         hidden = self.variant.encrypted or self.study.secure(self.variant)
         return self.mode == "federated" and hidden and "participant" in self.vantages
-
-    @property
-    def nodes(self) -> Path:
-        """Clients by the id of their Flower node."""
-        return self.folder / "server" / "nodes.json"
-
-    @property
-    def usage(self) -> Path:
-        """Seconds and memory of a simulation."""
-        return self.folder / "server" / "usage.json"
-
-    @property
-    def kept(self) -> Path:
-        """What a curious client 0 kept."""
-        return self.participant / "kept"
-
-    def received(self, client: str) -> Path:
-        """What a curious server kept of one client's updates."""
-        return self.folder / "server" / "received" / client
-
-    def attack(self, attack: str, target: str) -> Path:
-        """Folder of an attack's guesses."""
-        return self.folder / "adversary" / f"{attack}-{target}"
 
     def model(self) -> dict[str, Any]:
         """The "model" part of the parties' configs."""

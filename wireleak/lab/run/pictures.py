@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.files import write_atomically
+from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.results import ResultsError
 
 
@@ -55,7 +56,7 @@ def write_pictures(pictures: Iterable[Pictures], folder: Path) -> Path:
         )
     buffer = io.BytesIO()
     np.savez_compressed(buffer, index=np.array(json.dumps(index)), **arrays)  # type: ignore[arg-type]
-    path = folder / "pictures.npz"
+    path = RunFolder(folder).pictures
     write_atomically(path, buffer.getvalue())
     return path
 
@@ -68,7 +69,7 @@ def read_pictures(folder: Path) -> list[Pictures]:
     ResultsError
         The file is damaged; the message is one line.
     """
-    path = folder / "pictures.npz"
+    path = RunFolder(folder).pictures
     if not path.exists():
         return []
     try:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from wireleak.common.files import write_atomically
 from wireleak.lab.data.dependence import Dependence
+from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.study.tables import Published
 
 SCHEMA_VERSION = 2
@@ -310,8 +311,8 @@ def write_results(results: Results, folder: Path) -> Path:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows([getattr(row, column) for column in COLUMNS] for row in results.rows)
-    write_atomically(folder / "results.csv", table.getvalue().encode())
-    path = folder / "results.json"
+    write_atomically(RunFolder(folder).table, table.getvalue().encode())
+    path = RunFolder(folder).results
     write_atomically(path, results.model_dump_json(indent=1).encode())
     return path
 
@@ -324,7 +325,7 @@ def read_results(folder: Path) -> Results:
     ResultsError
         There is none, or it is not one that this version can read; the message is one line.
     """
-    path = folder / "results.json"
+    path = RunFolder(folder).results
     try:
         text = path.read_text()
     except OSError as error:

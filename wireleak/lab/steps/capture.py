@@ -14,7 +14,7 @@ from wireleak.lab.launch.certificates import Authority, Identity
 from wireleak.lab.launch.federation import Federation, Node
 from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
-from wireleak.lab.run.truth import secret_path
+from wireleak.lab.run.layout import config_in
 
 # What a malicious participant runs behind its unchanged SuperNode; the lab starts it, and never imports it.
 PARTICIPANT_APP = "adversary.participant.app:app"
@@ -95,11 +95,11 @@ def _simulate(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> Non
         _write_client(cell, name, "", security)
     content = {
         "server": str(server),
-        "clients": [str(cell.folder / name / "config.json") for name in cell.clients],
+        "clients": [str(cell.config(name)) for name in cell.clients],
         "nodes": str(cell.nodes),
         "usage": str(cell.usage),
     }
-    config = write_json(cell.folder / "server" / "simulation.json", content)
+    config = write_json(cell.simulation, content)
     argv = ["-m", "wireleak.lab.launch.simulation", "--config", str(config)]
     launcher.finish(launcher.start("simulation", argv, cell.log("simulation"), essential=False), cell.system.timeout)
     _name_records(cell)
@@ -115,7 +115,7 @@ class _Security:
         self.client: dict[str, Any] = dict(PLAINTEXT)
         if cell.variant.encrypted:
             mutual = cell.variant.link == "mtls"
-            authority = Authority(cell.folder / "certificates")
+            authority = Authority(cell.certificates)
             self.fleet = authority.server("server")
             ca = str(self.fleet.ca)
             own = {"certificate": str(self.fleet.certificate), "key": str(self.fleet.key)}
@@ -127,15 +127,15 @@ class _Security:
 
 
 def _nodes(cell: Cell) -> list[Node]:
-    nodes = [Node(name, {"config": str(cell.folder / name / "config.json")}) for name in cell.clients]
+    nodes = [Node(name, {"config": str(cell.config(name))}) for name in cell.clients]
     if cell.variant.participant is not None:
-        nodes[0] = Node(cell.clients[0], {"config": str(cell.participant / "config.json")}, app=PARTICIPANT_APP)
+        nodes[0] = Node(cell.clients[0], {"config": str(config_in(cell.participant))}, app=PARTICIPANT_APP)
     return nodes
 
 
 def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
     """Write the config that the head and the ServerApp share; a malicious server makes its first model first."""
-    folder, system = cell.folder / "server", cell.system
+    system = cell.system
     initial = None
     if cell.variant.initial is not None:
         initial = cell.initial
@@ -146,16 +146,16 @@ def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
             "seed": cell.seed,
             "out": str(initial),
         }
-        argv = ["-m", "adversary", "initial", "--config", str(write_json(initial.with_name("config.json"), content))]
+        argv = ["-m", "adversary", "initial", "--config", str(write_json(config_in(initial.parent), content))]
         launcher.finish(launcher.start("initial", argv, log=cell.log("initial"), essential=False), 120)
     return write_json(
-        folder / "config.json",
+        cell.config("server"),
         {
             "model": cell.model(),
             "mode": cell.mode,
             "address": "127.0.0.1:0",
             "security": security.server,
-            "ready": str(folder / "ready.json"),
+            "ready": str(cell.ready("server")),
             # DP-SGD draws batches of chance size; twice the expected one is out of its reach.
             "max_batch": max(1024, 2 * system.batch),
             "rounds": system.rounds,
@@ -164,7 +164,7 @@ def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
             "timeout": system.timeout,
             "seed": cell.seed,
             "checkpoints": str(cell.checkpoints),
-            "history": str(folder / "history.json"),
+            "history": str(cell.history),
             "evaluate_every": system.evaluate_every,
             "strategy": system.strategy.model_dump(),
             "initial": str(initial) if initial else None,
@@ -184,7 +184,7 @@ def _head_privacy(cell: Cell) -> dict[str, Any] | None:
 
 
 def _start_head(cell: Cell, launcher: Launcher, security: _Security, config: Path) -> tuple[Process, str]:
-    ready = config.with_name("ready.json")
+    ready = cell.ready("server")
     if cell.variant.server == "hijack":
         return _start_hijack(cell, launcher, security, ready)
     process = launcher.start(
@@ -196,7 +196,7 @@ def _start_head(cell: Cell, launcher: Launcher, security: _Security, config: Pat
 def _start_hijack(cell: Cell, launcher: Launcher, security: _Security, ready: Path) -> tuple[Process, str]:
     """The malicious server in the head's place: the ServerApp and the clients cannot tell."""
     config = write_json(
-        cell.hijack / "config.json",
+        config_in(cell.hijack),
         {
             "model": cell.model(),
             "address": "127.0.0.1:0",
@@ -222,12 +222,12 @@ def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[P
     upstreams |= {f"train-{name}": head for name in cell.clients} if cell.mode == "split" else {}
     if cell.study.serve.devices:
         upstreams |= {f"{prefix}serve-{device}": head for prefix in prefixes for device in DEVICES}
-    ready = cell.folder / "tap" / "ready.json"
+    ready = cell.ready("tap")
     links = [
         {"name": name, "listen": "127.0.0.1:0", "upstream": upstream, "capture": str(cell.capture(name))}
         for name, upstream in upstreams.items()
     ]
-    config = write_json(cell.folder / "tap" / "config.json", {"links": links, "ready": str(ready)})
+    config = write_json(cell.config("tap"), {"links": links, "ready": str(ready)})
     process = launcher.start(
         "tap", ["-m", "adversary", "relay", "--config", str(config)], log=cell.log("tap"), lasting=True
     )
@@ -237,12 +237,12 @@ def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[P
 
 
 def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None:
-    folder, system = cell.folder / name, cell.system
+    system = cell.system
     privacy = cell.study.privacy_of(cell.variant)
     common = {
         "model": cell.model(),
-        "train": str(folder / "train.npz"),
-        "evaluation": str(folder / "evaluation.npz"),
+        "train": str(cell.train(name)),
+        "evaluation": str(cell.evaluation(name)),
         "epochs": system.epochs,
         "batch": system.batch,
         "learning_rate": system.learning_rate,
@@ -254,7 +254,7 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None
         "head": {"address": head, "security": security.client, "pad": cell.variant.pad} if head else None,
         "rounds": system.rounds,
         "transforms": _transforms(cell),
-        "keep": str(folder / "kept"),
+        "keep": str(cell.keep(name)),
         "secure": cell.study.secure(cell.variant),
         "record": str(cell.kept) if cell.participant_records and name == cell.clients[0] else None,
         "mods": [mod.model_dump() for mod in system.mods],
@@ -262,16 +262,16 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None
         "watch": cell.variant.watch,
         "privacy": privacy.model_dump() if privacy else None,
     }
-    write_json(folder / "config.json", common | own)
+    write_json(cell.config(name), common | own)
     malicious = cell.variant.participant
     if malicious is not None and name == cell.clients[0]:
         granted = {
             "strategy": malicious.model_dump(include={"name", "options"}),
             "surrogate": str(cell.surrogate),
-            "secret": str(secret_path(cell)),
+            "secret": str(cell.secret),
             "out": str(cell.participant),
         }
-        write_json(cell.participant / "config.json", common | granted)
+        write_json(config_in(cell.participant), common | granted)
 
 
 def _transforms(cell: Cell) -> list[dict[str, Any]]:
@@ -282,20 +282,19 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
     """Both devices serve their inputs at once; with `prefix`, through the untrained encoder."""
     processes = []
     for device in DEVICES:
-        folder = cell.device(device)
-        encoder = folder / f"{prefix}encoder.safetensors"
+        encoder = cell.encoder(device, prefix)
         if not prefix:
-            shutil.copyfile(cell.checkpoints / f"encoder-{cell.system.rounds}.safetensors", encoder)
+            shutil.copyfile(cell.checkpoint("encoder", cell.system.rounds), encoder)
         serve = cell.study.serve
         # Sizes and times of one inference say nothing unless the attacker's own device sends alike.
         alike = device == "victim" or cell.variant.encrypted
         batch = serve.victim_batch if alike else serve.attacker_batch
         config = write_json(
-            folder / f"{prefix}config.json",
+            cell.device_config(device, prefix),
             {
                 "model": cell.model(),
                 "encoder": str(encoder),
-                "inputs": str(folder / "inputs.npz"),
+                "inputs": str(cell.inputs(device)),
                 "batch": batch,
                 "head": {
                     "address": links[f"{prefix}serve-{device}"],
@@ -305,7 +304,7 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
                 "transforms": _transforms(cell),
                 # Devices draw their noise independently of one another.
                 "seed": 2 * cell.seed + DEVICES.index(device),
-                "predictions": str(folder / f"{prefix}predictions.npz"),
+                "predictions": str(cell.predictions(device, prefix)),
             },
         )
         name = f"{prefix}serve-{device}"

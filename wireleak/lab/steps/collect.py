@@ -176,9 +176,9 @@ def _privacy(plan: Plan, variant: Variant) -> Private | None:
 
 def _tasks(cell: Cell) -> list[Task]:
     """The last round's accuracy on the clients' evaluation data, beside the majority class's."""
-    history = json.loads((cell.folder / "server" / "history.json").read_text())
+    history = json.loads(cell.history.read_text())
     last = history["rounds"][-1]
-    labels = np.concatenate([np.load(cell.folder / name / "evaluation.npz")["y"] for name in cell.clients])
+    labels = np.concatenate([np.load(cell.evaluation(name))["y"] for name in cell.clients])
     majority = float(np.bincount(labels).max() / len(labels))
     # Of several clients' epsilons the largest counts; what they tell of their gradients is averaged.
     told = {
@@ -225,7 +225,7 @@ def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
 
 def _dropped(cell: Cell) -> list[str]:
     """Which clients' updates the server could not use, in which rounds and why."""
-    history = json.loads((cell.folder / "server" / "history.json").read_text())
+    history = json.loads(cell.history.read_text())
     names = json.loads(cell.nodes.read_text()) if cell.nodes.exists() else {}
     rounds: dict[tuple[str, str, str], list[int]] = {}
     for entry in history["rounds"]:
@@ -261,8 +261,7 @@ def _disjoint(plan: Plan) -> Disjoint:
 
 def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
     """Have the adversary list what each of a cell's captures holds; done once, as not every capture is kept."""
-    listed = cell.folder / "adversary" / "inspect.json"
-    captures = sorted((cell.folder / "tap").glob("*.pcap"))
+    listed, captures = cell.inspected, cell.captures()
     if cell.variant.engine == "simulation":
         return []
     if not listed.exists():

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from wireleak.common.files import write_json
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.steps.attack import (
     AttackJob,
     attack_jobs,
@@ -106,7 +107,7 @@ def run_study(
             console.print(f"stopped; what was captured is in {folder}; go on with --resume {folder}", soft_wrap=True)
             raise
         write_json(
-            folder / "processes.json",
+            RunFolder(folder).processes,
             [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes],
         )
         scores, report = collect(plan, schedule.findings, described, folder, began, f"wireleak run {name}", steps)
@@ -180,7 +181,7 @@ class _Schedule:
         wires = inspect_captures(cell, self.launcher)
         attacked = any(self.described[use.name]["reads"] == "train" for use in cell.study.attacks_on(cell.variant))
         if not cell.study.tap.keep_training and not attacked:
-            for capture in cell.folder.glob("tap/train-*.pcap"):
+            for capture in cell.captures("train-*"):
                 capture.unlink()
         with self.lock:
             self.findings.wires[cell.name] = wires
@@ -223,17 +224,16 @@ def capture_anew(
 
 def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Path:
     if resume is not None:
-        kept = resume / "study.toml"
+        kept = RunFolder(resume).study
         if not kept.is_file():
-            raise StudyError(f"--resume: {resume} is not a run's folder; it has no study.toml")
+            raise StudyError(f"--resume: {resume} is not a run's folder; it has no {kept.name}")
         if kept.read_bytes() != source.read_bytes():
             raise StudyError(f"--resume: {source} has changed since that run; resume with {kept} instead")
-        cells = plan.cells(resume)
-        held = {done.parent.name for done in resume.glob(f"*/{cells[0].done.name}")}
-        if left_out := sorted(held - {cell.name for cell in cells}):
+        held = {cell.folder.name for cell in RunFolder(resume).captured()}
+        if left_out := sorted(held - {cell.name for cell in plan.cells(resume)}):
             raise StudyError(f"--seeds: {resume} holds {left_out[-1]} too; give more seeds, or the report loses it")
         # It may have more seeds now than when it was begun.
-        write_json(resume / "plan.json", plan.summary())
+        write_json(RunFolder(resume).plan, plan.summary())
         return resume.resolve()
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = (out / f"{plan.study.name}-{stamp}").resolve()
@@ -243,8 +243,8 @@ def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Pa
         raise StudyError(f"--out: {folder} exists; wait a second or choose another folder") from None
     except OSError as error:
         raise StudyError(f"--out: cannot make {folder}: {error.strerror}") from error
-    shutil.copyfile(source, folder / "study.toml")
-    write_json(folder / "plan.json", plan.summary())
+    shutil.copyfile(source, RunFolder(folder).study)
+    write_json(RunFolder(folder).plan, plan.summary())
     return folder
 
 

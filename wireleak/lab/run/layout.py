@@ -1,0 +1,334 @@
+"""The layout of a run's folder: every path in it is spelt in this module.
+
+Flower's own files under `flower/` are the exception: `wireleak.lab.launch.federation` makes and reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder."""
+
+    path: Path
+
+    @property
+    def study(self) -> Path:
+        """The study that was asked for."""
+        return self.path / "study.toml"
+
+    @property
+    def plan(self) -> Path:
+        """The study as it was resolved, and how many examples each party holds."""
+        return self.path / "plan.json"
+
+    @property
+    def processes(self) -> Path:
+        """CPU seconds and peak memory of every process."""
+        return self.path / "processes.json"
+
+    @property
+    def results(self) -> Path:
+        """All results."""
+        return self.path / "results.json"
+
+    @property
+    def table(self) -> Path:
+        """The scores as a table."""
+        return self.path / "results.csv"
+
+    @property
+    def pictures(self) -> Path:
+        """The first victims' inputs and the guesses of each."""
+        return self.path / "pictures.npz"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    @property
+    def audit(self) -> Path:
+        """An audit's figures."""
+        return self.path / "audit.json"
+
+    @property
+    def audit_page(self) -> Path:
+        """An audit's page."""
+        return self.path / "audit.html"
+
+    @property
+    def verdict(self) -> Path:
+        """What a comparison of defences amounts to."""
+        return self.path / "verdict.json"
+
+    def cell(self, variant: str, seed: int) -> CellFolder:
+        """Return the folder of a variant with one seed."""
+        return CellFolder(self.path / cell_name(variant, seed))
+
+    def captured(self) -> list[CellFolder]:
+        """List the cells whose captures are complete, by name."""
+        return [CellFolder(done.parent) for done in sorted(self.path.glob("*/captured.json"))]
+
+
+def cell_name(variant: str, seed: int) -> str:
+    """Name the folder of a variant with one seed, e.g. "wide-seed0"."""
+    return f"{variant}-seed{seed}"
+
+
+def config_in(folder: Path) -> Path:
+    """Return the config of the party whose folder this is."""
+    return folder / "config.json"
+
+
+class CellPaths:
+    """Every path in a cell's folder."""
+
+    @property
+    def folder(self) -> Path:
+        """The cell's folder."""
+        raise NotImplementedError
+
+    @property
+    def done(self) -> Path:
+        """Marks that every capture of the cell is complete."""
+        return self.folder / "captured.json"
+
+    def log(self, process: str) -> Path:
+        """Log of a process."""
+        return self.folder / "logs" / f"{process}.log"
+
+    @property
+    def certificates(self) -> Path:
+        """Keys and certificates, where links are encrypted."""
+        return self.folder / "certificates"
+
+    # What parties are started with.
+
+    def config(self, party: str) -> Path:
+        """Config of "server", "tap", a client or a device."""
+        return config_in(self.folder / party)
+
+    def ready(self, party: str) -> Path:
+        """File in which "server" or "tap" writes its addresses."""
+        return self.folder / party / "ready.json"
+
+    # Clients.
+
+    def train(self, client: str) -> Path:
+        """A client's training data."""
+        return self.folder / client / "train.npz"
+
+    def evaluation(self, client: str) -> Path:
+        """A client's evaluation data."""
+        return self.folder / client / "evaluation.npz"
+
+    def keep(self, client: str) -> Path:
+        """Folder of what a client's transforms train beside the encoder."""
+        return self.folder / client / "kept"
+
+    # The server.
+
+    @property
+    def checkpoints(self) -> Path:
+        """The server's checkpoints."""
+        return self.folder / "server" / "checkpoints"
+
+    def checkpoint(self, part: str, number: int) -> Path:
+        """The weights of "encoder" or "head" after a round."""
+        return self.checkpoints / f"{part}-{number}.safetensors"
+
+    def rounds(self, part: str) -> list[int]:
+        """List the rounds of which there is a checkpoint of "encoder" or "head", in order."""
+        found = (re.fullmatch(rf"{part}-(\d+)", path.stem) for path in self.checkpoints.glob(f"{part}-*.safetensors"))
+        return sorted(int(match[1]) for match in found if match)
+
+    @property
+    def history(self) -> Path:
+        """Losses and metrics of each round."""
+        return self.folder / "server" / "history.json"
+
+    @property
+    def nodes(self) -> Path:
+        """Clients by the id of their Flower node."""
+        return self.folder / "server" / "nodes.json"
+
+    @property
+    def simulation(self) -> Path:
+        """Config of a simulation."""
+        return self.folder / "server" / "simulation.json"
+
+    @property
+    def usage(self) -> Path:
+        """Seconds and memory of a simulation."""
+        return self.folder / "server" / "usage.json"
+
+    def received(self, client: str) -> Path:
+        """What a curious server kept of one client's updates."""
+        return self.folder / "server" / "received" / client
+
+    # Devices that serve; `prefix` is empty, or `UNTRAINED` for what is served before training.
+
+    def device(self, name: str) -> Path:
+        """Folder of a serving device."""
+        return self.folder / f"device-{name}"
+
+    def inputs(self, device: str) -> Path:
+        """Inputs that a device sends through its encoder."""
+        return self.device(device) / "inputs.npz"
+
+    def encoder(self, device: str, prefix: str = "") -> Path:
+        """A device's encoder."""
+        return self.device(device) / f"{prefix}encoder.safetensors"
+
+    def device_config(self, device: str, prefix: str = "") -> Path:
+        """A device's config."""
+        return self.device(device) / f"{prefix}config.json"
+
+    def predictions(self, device: str, prefix: str = "") -> Path:
+        """Predictions that a device got."""
+        return self.device(device) / f"{prefix}predictions.npz"
+
+    # The tap.
+
+    def capture(self, link: str) -> Path:
+        """Capture of a link."""
+        return self.folder / "tap" / f"{link}.pcap"
+
+    def captures(self, links: str = "*") -> list[Path]:
+        """List the captures of links whose name fits a pattern."""
+        return sorted((self.folder / "tap").glob(f"{links}.pcap"))
+
+    # The adversary.
+
+    @property
+    def inspected(self) -> Path:
+        """What each capture holds, as the adversary reads it."""
+        return self.folder / "adversary" / "inspect.json"
+
+    def granted(self, name: str) -> Path:
+        """A file that attackers were granted."""
+        return self.folder / "adversary" / "granted" / name
+
+    @property
+    def surrogate(self) -> Path:
+        """The attacker's own data."""
+        return self.granted("surrogate.npz")
+
+    def all_granted(self) -> list[Path]:
+        """List the arrays that attackers were granted."""
+        return sorted(self.surrogate.parent.glob("*.npz"))
+
+    @property
+    def hijack(self) -> Path:
+        """Folder of the adversary's server, where it stands in for the head."""
+        return self.folder / "adversary" / "hijack"
+
+    @property
+    def participant(self) -> Path:
+        """Folder of a malicious participant."""
+        return self.folder / "adversary" / "participant"
+
+    @property
+    def secret(self) -> Path:
+        """What a malicious participant hides or plants."""
+        return self.participant / "secret.npz"
+
+    @property
+    def kept(self) -> Path:
+        """What a curious client 0 kept."""
+        return self.participant / "kept"
+
+    @property
+    def initial(self) -> Path:
+        """A malicious server's first model."""
+        return self.folder / "adversary" / "initial" / "model.safetensors"
+
+    def attack(self, attack: str, target: str) -> Path:
+        """Folder of an attack's guesses."""
+        return self.folder / "adversary" / f"{attack}-{target}"
+
+    # Ground truth, for `wireleak.lab.run.truth` only.
+
+    def sealed(self, name: str) -> Path:
+        """A sealed file."""
+        return self.folder / "sealed" / name
+
+    @property
+    def ledger(self) -> Path:
+        """The victims' inputs, labels, attributes and groups."""
+        return self.sealed("ledger.npz")
+
+    def trained_on(self, client: str) -> Path:
+        """What a client trained on, with attributes and rounds."""
+        return self.sealed(f"{client}.npz")
+
+    # The analyst's view.
+
+    @property
+    def layers(self) -> Path:
+        """Figures of each layer."""
+        return self.folder / "layers.json"
+
+    @property
+    def layers_page(self) -> Path:
+        """The page on layers."""
+        return self.folder / "layers.html"
+
+
+class CellFolder(CellPaths):
+    """A cell's folder, whatever study it is of."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """The cell's folder."""
+        return self._folder
+
+    @classmethod
+    def holding(cls, capture: Path) -> CellFolder:
+        """Return the cell that a capture is in."""
+        return cls(capture.resolve().parent.parent)
+
+    @property
+    def run(self) -> RunFolder:
+        """The run's folder."""
+        return RunFolder(self._folder.parent)
+
+    @property
+    def variant(self) -> str:
+        """The variant's name."""
+        return self._folder.name.rpartition("-seed")[0]
+
+    @property
+    def seed(self) -> str:
+        """The seed, as the folder's name spells it."""
+        return self._folder.name.rpartition("-seed")[2]
+
+
+@dataclass(frozen=True)
+class AttackFolder:
+    """The folder of one attack on one target."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Config that the adversary is started with."""
+        return config_in(self.path)
+
+    @property
+    def guesses(self) -> Path:
+        """The guesses; there once the attack has finished."""
+        return self.path / "guesses.npz"
+
+    @property
+    def meta(self) -> Path:
+        """What the attack says of itself."""
+        return self.path / "meta.json"
