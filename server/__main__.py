@@ -1,4 +1,4 @@
-"""`python -m server head --config F`."""
+"""Commands of the server: `python -m server head --config F`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-# A mistake is one line, and ours: gRPC's core would write a second to stderr. ("error" is what Flower sets.)
+# An error is one line of ours: gRPC's core would write a second one to stderr. ("error" is what Flower sets.)
 if os.environ.get("GRPC_VERBOSITY", "error").lower() == "error":
     os.environ["GRPC_VERBOSITY"] = "NONE"
 
@@ -28,7 +28,7 @@ def head(config: Annotated[Path, typer.Option(help="The server's config, JSON.")
 
     Example: python -m server head --config runs/digits/server/config.json
     """
-    # Whoever stops the process while torch is still being imported gets an orderly end as well.
+    # A signal that arrives while torch is still being imported must end the process in order, too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     from server.config import ServerConfig
@@ -47,7 +47,7 @@ def strategy(
     chosen: Annotated[str, typer.Argument(help="JSON: {name, options}.")],
     clients: Annotated[int, typer.Option(min=1, help="Clients in a round.")] = 2,
 ) -> None:
-    """Check how updates would be joined.
+    """Check a strategy and its options before a run starts.
 
     Example: python -m server strategy '{"name": "krum", "options": {"malicious": 1}}' --clients 4
     """

@@ -1,6 +1,6 @@
-"""How the ServerApp keeps the head process in step: a service of its own, on loopback, never on the tapped link.
+"""Keep the head process and the ServerApp in the same round, over a loopback service that is never tapped.
 
-The two are one trust domain, but the head holds the weights of split training and the ServerApp counts the rounds.
+Both belong to one trust domain. The head holds the weights of split training; the ServerApp counts the rounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SERVICE = "wireleak.server.HeadAdmin"
 
 
 class HeadAdminError(RuntimeError):
-    """The head process did not do what it was asked; the message is one line."""
+    """The head process refused or failed a request; the message is one line."""
 
 
 def admin_handler(stage: HeadStage, checkpoints: Path) -> grpc.GenericRpcHandler[UInt32Value, Empty]:
@@ -44,7 +44,7 @@ def admin_handler(stage: HeadStage, checkpoints: Path) -> grpc.GenericRpcHandler
 
 
 class HeadAdmin:
-    """The ServerApp's side.
+    """Client of the head's admin service, used by the ServerApp.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class HeadAdmin:
     Raises
     ------
     HeadAdminError
-        No head runs here.
+        No head is running.
     """
 
     def __init__(self, ready: Path, timeout: float = 30) -> None:
@@ -69,11 +69,11 @@ class HeadAdmin:
         self._timeout = timeout
 
     def save(self, server_round: int) -> None:
-        """Have the head write its weights as this round's checkpoint."""
+        """Make the head write its weights as this round's checkpoint."""
         self._call("Save", server_round)
 
     def load(self, server_round: int) -> None:
-        """Have the head go back to this round's checkpoint; 0 is the untrained head."""
+        """Make the head load this round's checkpoint; 0 is the untrained head."""
         self._call("Load", server_round)
 
     def close(self) -> None:

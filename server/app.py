@@ -27,10 +27,10 @@ def main(grid: Grid, context: Context) -> None:
             """config: name the server's config: flwr run . NAME --run-config 'config="/…/config.json"'"""
         )
     config = read_config(Path(named), ServerConfig)
-    random.seed(config.seed)  # the strategy samples clients with it
+    random.seed(config.seed)  # The strategy samples clients with it.
     joined = strategy(config.strategy, config.clients)
     if config.strategy.name == SECURE:
-        # It brings Flower's older interfaces with it, which nothing else needs.
+        # Imported only when needed: it imports Flower's older interfaces.
         from server.secure import SecureRounds
 
         SecureRounds(config, joined, grid, context).run()

@@ -16,7 +16,7 @@ class CheckpointError(ConfigError):
 
     @classmethod
     def of(cls, path: Path, model: ModelConfig) -> CheckpointError:
-        """Say which file, and what it should hold."""
+        """Return the error for a file, naming the stage it should hold."""
         return cls(
             f"checkpoints: {path} is missing, broken or not of cut {model.cut} of {model.name}; "
             "name another folder or remove it"
@@ -24,17 +24,17 @@ class CheckpointError(ConfigError):
 
 
 def encoder_path(folder: Path, server_round: int) -> Path:
-    """Where a round's encoder lies."""
+    """Return the path of a round's encoder."""
     return folder / f"encoder-{server_round}.safetensors"
 
 
 def head_path(folder: Path, server_round: int) -> Path:
-    """Where a round's head lies."""
+    """Return the path of a round's head."""
     return folder / f"head-{server_round}.safetensors"
 
 
 def newest(folder: Path) -> int:
-    """The last round of which both stages were saved, 0 where there is none."""
+    """Return the last round of which both stages were saved; 0 if there is none."""
     found: dict[str, set[int]] = {"encoder": set(), "head": set()}
     for path in folder.glob("*.safetensors"):
         if match := _NAME.fullmatch(path.name):

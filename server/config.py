@@ -1,4 +1,4 @@
-"""What a server process is told: one JSON file, checked whole before anything starts."""
+"""Config of the server's processes: one JSON file, checked whole before anything starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wireleak.common.models import ModelConfig
 
 
 class HeadPrivacyConfig(NoisedSteps):
-    """DP-SGD of the head, in split mode; the clients keep the account."""
+    """DP-SGD of the head, in split mode; the clients account for epsilon."""
 
     batch: PositiveInt = Field(description="expected examples in a client's step, by which the noised sum is divided")
 

@@ -1,4 +1,4 @@
-"""Messages out, replies in, over Flower's Grid."""
+"""Send messages and collect replies over Flower's Grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-# Grid.send_and_receive sleeps 3 s between two looks, which is longer than a small round takes.
+# Grid.send_and_receive polls every 3 s, which is longer than a small round takes.
 POLL_SECONDS = 0.15
 
 
@@ -20,20 +20,20 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> dict[in
     grid : Grid
         Flower's link to the nodes.
     messages : iterable of Message
-        At most one for a node.
+        At most one per node.
     timeout : float
-        Seconds after which the round goes on without those who have not answered.
+        Seconds to wait for replies.
 
     Returns
     -------
     dict of int to (Message or None)
-        By node, its reply, which may be an error (Flower itself answers for a node that it knows to be
-        offline), or None for a node that did not answer in time.
+        Reply by node: possibly an error (Flower answers for a node that it knows to be offline), or None for a
+        node that did not answer in time.
     """
     messages = list(messages)
     nodes = [message.metadata.dst_node_id for message in messages]
     replies: dict[int, Message | None] = dict.fromkeys(nodes)
-    # The SuperLink gives no id to a message that it could not take.
+    # The SuperLink gives no id to a message that it rejected.
     waiting = {ident: node for ident, node in zip(grid.push_messages(messages), nodes, strict=False) if ident}
     end = time.monotonic() + timeout
     while waiting:
@@ -53,7 +53,7 @@ def wait_for_nodes(grid: Grid, count: int, timeout: float) -> None:
     Raises
     ------
     TimeoutError
-        They did not come.
+        Fewer nodes connected in time.
     """
     end = time.monotonic() + timeout
     while (connected := len(list(grid.get_node_ids()))) < count:

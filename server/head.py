@@ -20,12 +20,12 @@ from wireleak.common.wire import bind, channel_options
 from wireleak.common.wire.service import SplitHead
 from wireleak.common.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
 
-# A stream holds a thread for as long as it lasts. Whoever comes after these is told so, and not left waiting.
+# A stream holds a thread as long as it lasts. Further clients are refused at once instead of waiting.
 MAX_STREAMS = 64
 GRACE_SECONDS = 1.0
 
 _SERVER_OPTIONS = [
-    # A device that lost its network must not hold a thread for ever.
+    # A device that lost its network must not hold a thread forever.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 ]
@@ -33,14 +33,14 @@ _SERVER_OPTIONS = [
 
 @dataclass
 class RunningHead:
-    """A head that listens.
+    """A head that is serving.
 
     Parameters
     ----------
     stage : HeadStage
         Its weights.
     port, admin_port : int
-        Where devices and the ServerApp reach it.
+        Ports for devices and for the ServerApp.
     """
 
     stage: HeadStage
@@ -49,18 +49,18 @@ class RunningHead:
     _servers: tuple[grpc.Server, grpc.Server]
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
-        """Refuse new calls, give those under way `grace` seconds, and wait until all is closed."""
+        """Refuse new calls, give running ones `grace` seconds, and wait until all are closed."""
         for done in [server.stop(grace) for server in self._servers]:
             done.wait()
 
 
 def start(config: ServerConfig) -> RunningHead:
-    """Start to serve, from the newest complete checkpoint if there is one.
+    """Start serving, from the newest complete checkpoint if there is one.
 
     Raises
     ------
     ConfigError
-        The checkpoint does not fit the model, or the credentials are no use.
+        The checkpoint does not fit the model, or the credentials cannot be used.
     OSError
         The port is in use.
     """
@@ -88,8 +88,8 @@ def start(config: ServerConfig) -> RunningHead:
 
 
 def run(config: ServerConfig) -> None:
-    """Serve until SIGINT or SIGTERM; while it serves, the ready file says where."""
-    # More threads lose: one step at a time, on networks this small.
+    """Serve until SIGINT or SIGTERM; the ready file holds the addresses meanwhile."""
+    # Networks this small train fastest on one thread.
     torch.set_num_threads(1)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""The head trained by DP-SGD: no single example of a client's shows in its weights."""
+"""The head trained with DP-SGD, which bounds the influence of each example on its weights."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from wireleak.common.wire.service import Floats, OverflowedError
 
 
 class PrivateHeadStage(HeadStage):
-    """The blocks behind the cut, whose steps clip each example's gradient and add noise to their sum.
+    """The blocks behind the cut; a step clips each example's gradient and adds noise to the sum.
 
-    Sound only together with clients that draw each of their examples with the same chance in every step, whether they
-    draw any or not (`client.private_split`), and that do the same to their encoder; they keep the account. Covered are
-    the head's weights: gradients go back as they are, each row of them an example's own.
+    The guarantee holds only with clients that sample each example with the same probability in every step
+    (`client.private_split`) and train their encoder the same way. The clients account for epsilon. The guarantee covers
+    the head's weights; activation gradients return without noise, one row per example.
 
-    The noise follows from the seed and from the weights that training begins with, so that a study can be repeated and
-    a head that starts again in a later round does not add the same noise twice: whoever knows the seed can take it
-    away, and a head in earnest draws from a secure generator.
+    The noise is drawn from the seed and the initial weights. A study can be repeated, and a head that restarts in a
+    later round does not repeat its noise. Anyone who knows the seed can subtract the noise: a real deployment needs a
+    secure generator.
 
     Parameters
     ----------
     model : ModelConfig
     learning_rate : float
-        SGD's or Adam's.
+        Of SGD or Adam.
     privacy : HeadPrivacyConfig
     seed : int
         Of the noise.
@@ -53,9 +53,9 @@ class PrivateHeadStage(HeadStage):
         super().__init__(model, learning_rate)
 
     def step(self, activation: Floats, label: npt.NDArray[np.int64]) -> tuple[Floats, float]:
-        """Take one noised step on one batch; on one of no example a step of noise alone.
+        """Take one noised step on one batch; an empty batch gives a step of pure noise.
 
-        Parameters, results and errors are those of `HeadStage.step`; the loss of no example is 0.
+        Parameters, results and errors are those of `HeadStage.step`; the loss of an empty batch is 0.
         """
         if not len(label):
             with self._lock:
@@ -67,7 +67,7 @@ class PrivateHeadStage(HeadStage):
             loss = cross_entropy(self._steps.forward(inputs), torch.from_numpy(label), reduction="sum")
             self._steps.backward(loss)
             assert inputs.grad is not None
-            # One customer's huge but finite numbers would turn everybody's weights into NaN.
+            # One client's huge but finite numbers would turn the shared weights into NaN.
             if not all(torch.isfinite(gradient).all() for gradient in (inputs.grad, *self._steps.gradients())):
                 raise OverflowedError
             self._steps.step()

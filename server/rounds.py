@@ -1,4 +1,4 @@
-"""The rounds of training, Flower's strategy in the middle, a checkpoint after each."""
+"""The rounds of training: Flower's strategy aggregates, and each round ends with a checkpoint."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ logger = logging.getLogger("flwr")
 
 
 class RoundError(RuntimeError):
-    """A round cannot end well; the checkpoints of those before it are kept."""
+    """A round failed; the checkpoints of earlier rounds are kept."""
 
 
 class Trained(NamedTuple):
-    """What a round's training came to: the new model, the mean loss, what clients told, and who took part.
+    """Result of a round's training: new model, mean loss, client metrics and participants.
 
-    `standing` says how each update stands among the others, where the server sees them one by one.
+    `standing` compares each update with the others, where the server sees single updates.
     """
 
     averaged: ArrayRecord
@@ -68,7 +68,7 @@ class Rounds:
         self._head = _head_admin(config)
 
     def run(self) -> None:
-        """Train the rounds that are left after the newest complete checkpoint.
+        """Train the rounds after the newest complete checkpoint.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Rounds:
         )
         if not trained:
             raise RoundError(f"round {server_round}: no client sent a usable update: {dropped}")
-        # Copied as they came: Flower's median and trimmed mean take the arrays out of the replies.
+        # Copied first: Flower's median and trimmed mean remove the arrays from the replies.
         updates = {node: ArrayRecord(dict(reply.content.array_records["arrays"])) for node, reply in trained.items()}
         extras = take_extras(trained)
         averaged, train = self._strategy.aggregate_train(server_round, trained.values())
@@ -144,7 +144,7 @@ class Rounds:
     def _ask(
         self, messages: Any, metrics: frozenset[str], arrays: ArrayRecord | None = None
     ) -> tuple[dict[int, Message], dict[int, str]]:
-        # A client that let one phase run into its timeout must not hold up each phase after it; Flower
+        # A client that timed out in one phase must not delay every later phase. Flower
         # lists a killed node as online for up to a minute. Restarted, it comes back under another id.
         present = [message for message in messages if message.metadata.dst_node_id not in self._lost]
         replies = exchange(self._grid, present, self._config.timeout)
@@ -175,7 +175,7 @@ class Rounds:
         return ArrayRecord(cast(Any, module.state_dict()))
 
     def _save(self, server_round: int, arrays: ArrayRecord) -> None:
-        """Write both stages; a round counts once both are there."""
+        """Write both stages; a round is complete when both files exist."""
         config = self._config
         encoder, _ = config.model.network().split(config.model.cut)
         values = {name: array.numpy() for name, array in arrays.items()}
@@ -188,7 +188,7 @@ class Rounds:
             self._head.save(server_round)
 
     def _load_head(self, server_round: int) -> None:
-        """Have the head serve a round's weights."""
+        """Make the head serve a round's weights."""
         if self._head is None:
             return
         try:
@@ -196,12 +196,12 @@ class Rounds:
         except HeadAdminError as error:
             if self._config.mode == "split":
                 raise
-            # Nothing of federated training passes the head; it reads the checkpoint when it starts again.
+            # Federated training does not use the head; it loads the checkpoint when it restarts.
             logger.warning("%s", error)
 
 
 def _head_admin(config: ServerConfig) -> HeadAdmin | None:
-    """Reach the head process: split training cannot do without, federated training keeps one in step if it runs."""
+    """Connect to the head process: split training needs it, federated training updates it if it runs."""
     try:
         return HeadAdmin(config.ready)
     except HeadAdminError:

@@ -1,7 +1,7 @@
-"""Rounds under secure aggregation: the server learns the sum of the updates and no single one.
+"""Rounds under secure aggregation: the server sees the sum of the updates and no single update.
 
-Flower's SecAgg+ (Bell et al. 2020, "Secure single-server aggregation with (poly)logarithmic overhead"), which it has
-for its older kind of strategy alone: four messages a client and round, weights clipped, quantised and masked.
+Flower's SecAgg+ (Bell et al. 2020, "Secure single-server aggregation with (poly)logarithmic overhead"), which it
+offers only for its older kind of strategy: four messages a client and round, weights clipped, quantised and masked.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from server.strategies import SecureOptions, check
 
 
 class SecureRounds(Rounds):
-    """Federated rounds in which Flower's SecAgg+ joins the updates; all else as in `Rounds`.
+    """Federated rounds with Flower's SecAgg+; everything else is as in `Rounds`.
 
     Parameters
     ----------
     config, strategy, grid
-        As for `Rounds`; the strategy is left with the evaluation.
+        As for `Rounds`; the strategy is used only for evaluation.
     context : Context
-        Of the ServerApp, which the workflow keeps its state in.
+        Of the ServerApp; the workflow keeps its state in it.
 
     Raises
     ------
     ConfigError
-        Options that the protocol does not take, or too few clients to hide among.
+        An option that the protocol rejects, or fewer than 3 clients.
     """
 
     def __init__(self, config: ServerConfig, strategy: Strategy, grid: Grid, context: Context) -> None:
@@ -65,11 +65,11 @@ class SecureRounds(Rounds):
         legacy.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({Key.CURRENT_ROUND: server_round})
         self._workflow(self._grid, legacy)
         if not joined.results:
-            raise RoundError(f"round {server_round}: secure aggregation did not come to its end; see the log")
+            raise RoundError(f"round {server_round}: secure aggregation did not finish; see the log")
         summed = parameters_to_ndarrays(
             arrayrecord_to_parameters(legacy.state.array_records[MAIN_PARAMS_RECORD], keep_input=False)
         )
-        # The protocol knows arrays by their order, and adds them up as float64.
+        # The protocol identifies arrays by their order and sums them as float64.
         values = zip(arrays.items(), summed, strict=True)
         averaged = ArrayRecord({name: Array(np.asarray(new, like.dtype)) for (name, like), new in values})
         examples = [result.num_examples for _, result in joined.results]
@@ -80,7 +80,7 @@ class SecureRounds(Rounds):
 
 
 class _Sum(FedAvg):
-    """Asks all nodes, and keeps what the protocol made of their answers."""
+    """A strategy that samples all nodes and keeps the sum that the protocol returns."""
 
     def __init__(self, server_round: int) -> None:
         super().__init__(min_fit_clients=1, min_available_clients=1)
@@ -88,10 +88,10 @@ class _Sum(FedAvg):
         self.results: list[tuple[Any, FitRes]] = []
 
     def configure_fit(self, server_round: int, parameters: Parameters, client_manager: Any) -> Any:
-        """Tell every client the round."""
+        """Configure every client for the round."""
         return [(proxy, FitIns(parameters, {"server-round": self._round})) for proxy in client_manager.all().values()]
 
     def aggregate_fit(self, server_round: int, results: Any, failures: Any) -> Any:
-        """Every answer already holds the average."""
+        """Return the average, which every answer already holds."""
         self.results = list(results)
         return (results[0][1].parameters if results else None), {}

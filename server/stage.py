@@ -1,4 +1,4 @@
-"""The head stage itself: weights, optimiser and one lock around whatever touches them."""
+"""The head stage: weights, optimiser, and one lock for all access to them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from wireleak.common.wire.service import Floats, OverflowedError
 
 
 class HeadStage:
-    """The blocks behind the cut, safe to use from many threads.
+    """The blocks behind the cut, safe for many threads.
 
     Parameters
     ----------
     model : ModelConfig
-        Network, cut and the seed of the first weights.
+        Network, cut and the seed of the initial weights.
     learning_rate : float
-        Adam's.
+        Of Adam.
 
     Attributes
     ----------
@@ -41,17 +41,17 @@ class HeadStage:
         self.reset()
 
     def reset(self) -> None:
-        """Go back to the weights that the model's seed draws."""
+        """Reset to the initial weights of the model's seed."""
         _, head = self.model.network().split(self.model.cut)
         self._adopt(head)
 
     def load(self, path: Path) -> None:
-        """Take the weights in `path`; the optimiser starts anew.
+        """Load the weights in `path`; the optimiser is reset.
 
         Raises
         ------
         CheckpointError
-            The file does not hold this head; the weights stay as they were.
+            The file does not hold this head; the weights are unchanged.
         """
         _, head = self.model.network().split(self.model.cut)
         try:
@@ -61,12 +61,12 @@ class HeadStage:
         self._adopt(head)
 
     def save(self, path: Path) -> None:
-        """Write the weights as they are between two steps."""
+        """Write the current weights, never in the middle of a step."""
         with self._lock:
             save_weights(self.head, path)
 
     def predict(self, activation: Floats) -> Floats:
-        """Class probabilities, shape (batch, classes).
+        """Return class probabilities, shape (batch, classes).
 
         Raises
         ------
@@ -109,7 +109,7 @@ class HeadStage:
             loss = cross_entropy(self.head(inputs), torch.from_numpy(label))
             loss.backward()  # type: ignore[no-untyped-call]
             gradients = [inputs.grad, *(parameter.grad for parameter in self.head.parameters())]
-            # One customer's huge but finite numbers would turn everybody's weights into NaN.
+            # One client's huge but finite numbers would turn the shared weights into NaN.
             if not all(torch.isfinite(gradient).all() for gradient in gradients if gradient is not None):
                 raise OverflowedError
             self.optimiser.step()

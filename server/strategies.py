@@ -19,18 +19,18 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from wireleak.common.config import ConfigError, Plugin, Strict, options_of
 from wireleak.common.registry import Registry
 
-# Who is there takes part: the rounds themselves wait for the first `clients`, and go on after a loss.
+# Every connected client takes part. `Rounds` waits for the first `clients`, and continues after a loss.
 _PRESENT: dict[str, Any] = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
 
 
 class NoOptions(Strict):
-    """Of a strategy without settings."""
+    """Settings of a strategy that has none."""
 
 
 class KrumOptions(Strict):
     """Settings of Krum: the single update closest to its neighbours becomes the model."""
 
-    malicious: NonNegativeInt = Field(default=1, description="Malicious clients that are reckoned with.")
+    malicious: NonNegativeInt = Field(default=1, description="Number of malicious clients to tolerate.")
 
 
 class TrimmedOptions(Strict):
@@ -46,15 +46,15 @@ class PrivateOptions(Strict):
     clipping_norm: PositiveFloat = Field(default=1.0, description="Longest update, over all layers.")
 
 
-# Secure aggregation, which is a protocol of its own: server/secure.py.
+# Secure aggregation is a protocol of its own: server/secure.py.
 SECURE = "secagg"
 
 
 class SecureOptions(Strict):
     """Settings of secure aggregation."""
 
-    clipping_range: PositiveFloat = Field(default=8.0, description="Weights beyond it are clipped.")
-    max_weight: PositiveInt = Field(default=1000, description="Most examples that a client may count.")
+    clipping_range: PositiveFloat = Field(default=8.0, description="Weights are clipped to this absolute value.")
+    max_weight: PositiveInt = Field(default=1000, description="Largest number of examples that a client may report.")
     threshold: float = Field(default=0.7, gt=0, le=1, description="Share of neighbours that must answer to unmask.")
 
 
@@ -127,24 +127,24 @@ def client_clipping_dp(settings: PrivateOptions, clients: int) -> Strategy:
 
 @register(SECURE, SecureOptions)
 def secagg(settings: SecureOptions, clients: int) -> Strategy:
-    """Sum masked updates, of which the server sees none (SecAgg+); only the evaluation is left to the strategy."""
+    """Sum masked updates, none of which the server sees (SecAgg+); the strategy is used only for evaluation."""
     return FedAvg(**_PRESENT)
 
 
 def strategy(config: Plugin, clients: int) -> Strategy:
-    """Make a strategy for this many clients in a round; under secure aggregation, the one that is left to evaluate.
+    """Make a strategy for this many clients a round; under secure aggregation, the one for evaluation.
 
     Raises
     ------
     ConfigError
-        There is none of that name, or not with such options.
+        The name is unknown, or an option is wrong.
     """
     settings = check(config, clients)
     return STRATEGIES.get(config.name).make(settings, clients)
 
 
 def check(config: Plugin, clients: int) -> Strict:
-    """The strategy's settings; errors as for `strategy`."""
+    """Return the strategy's settings; errors as for `strategy`."""
     entry = STRATEGIES.get(config.name, "strategy.name")
     settings = options_of(entry.options, config.options, "strategy.options")
     if isinstance(settings, SecureOptions) and clients < 3:

@@ -1,4 +1,4 @@
-"""What a client sends back, checked before it may touch the global model."""
+"""Checks of clients' replies before they may change the global model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from wireleak.common.models import save_arrays
 
 WEIGHT = "num-examples"
 TRAIN_METRICS = frozenset({WEIGHT, "train-loss"})
-# What a client may tell beside: DP-SGD's epsilon so far, its CPU time, what its check of the head's gradients says,
-# and under "own/…" what its transforms say of themselves.
+# Optional metrics: DP-SGD's epsilon so far, CPU time, the result of the hijack check, and under "own/…" the
+# diagnostics of its transforms.
 OPTIONAL_METRICS = frozenset(
     {"device-seconds", "epsilon", "gradient-likeness", "hijack-noticed-after", "hijack-suspected"}
 )
@@ -25,29 +25,29 @@ EVALUATION_METRICS = frozenset({WEIGHT, "evaluation-loss", "evaluation-accuracy"
 
 
 class UnusableError(ValueError):
-    """A reply cannot be used; the message says why."""
+    """A reply cannot be used; the message gives the reason."""
 
 
 def usable(
     replies: Mapping[int, Message | None], metrics: frozenset[str], arrays: ArrayRecord | None = None
 ) -> tuple[dict[int, Message], dict[int, str]]:
-    """Part the replies into those that may be averaged and those that may not.
+    """Separate replies that may be averaged from those that may not.
 
     Parameters
     ----------
     replies : mapping of int to (Message or None)
         One phase's replies by node; None for a node that did not answer.
     metrics : frozenset of str
-        The metrics that each must carry, `num-examples` among them.
+        Metrics that each reply must contain, including `num-examples`.
     arrays : ArrayRecord, optional
         The global model: an update must have its layers, shapes and dtypes. None: replies carry no update.
 
     Returns
     -------
     good : dict of int to Message
-        By node, the replies to aggregate.
+        Replies to aggregate, by node.
     dropped : dict of int to str
-        By node, why its reply is not among them.
+        Reasons for dropping a reply, by node.
     """
     good: dict[int, Message] = {}
     dropped: dict[int, str] = {}
@@ -65,7 +65,7 @@ def usable(
 
 
 def take_extras(replies: Mapping[int, Message]) -> dict[str, list[float]]:
-    """Take the optional metrics out of usable replies, which strategies cannot average, and return them by name."""
+    """Remove the optional metrics, which strategies cannot average, from usable replies; return them by name."""
     extras: dict[str, list[float]] = {}
     for reply in replies.values():
         record = reply.content.metric_records["metrics"]
@@ -77,7 +77,7 @@ def take_extras(replies: Mapping[int, Message]) -> dict[str, list[float]]:
 def record(
     folder: Path, server_round: int, models: tuple[ArrayRecord, ArrayRecord], updates: Mapping[int, ArrayRecord]
 ) -> None:
-    """Keep a round's models, before and after, and each client's answer, one folder a node."""
+    """Write a round's models, before and after, and each client's reply, one folder per node."""
     for node, update in updates.items():
         kept = {(server_round, "start"): models[0], (server_round + 1, "start"): models[1]}
         for (number, what), arrays in (kept | {(server_round, "end"): update}).items():
@@ -86,9 +86,9 @@ def record(
 
 
 def standing(model: ArrayRecord, updates: Mapping[int, ArrayRecord]) -> dict[int, dict[str, float]]:
-    """How each client's update stands among the others': its length by their median, its cosine with their mean.
+    """Compare each update with the others': its norm by their median norm, its cosine with their mean.
 
-    What a server that looks for malicious clients would look at; empty for fewer than two.
+    A server that looks for malicious clients would use these figures; empty for fewer than two updates.
     """
     if len(updates) < 2:
         return {}
@@ -99,14 +99,14 @@ def standing(model: ArrayRecord, updates: Mapping[int, ArrayRecord]) -> dict[int
 
 
 def with_dtypes_of(model: ArrayRecord, averaged: ArrayRecord) -> ArrayRecord:
-    """Give each averaged array its dtype in `model` again: Flower's mean of integers, BatchNorm's count, is float64."""
+    """Restore each averaged array's dtype in `model`: Flower's mean of BatchNorm's integer count is float64."""
     arrays = ArrayRecord()
     for name, array in averaged.items():
         wanted = model[name].dtype
         values = array.numpy()
         if array.dtype != wanted:
             values = (np.rint(values) if np.dtype(wanted).kind in "iu" else values).astype(wanted)
-        # numpy turns an array without axes into a scalar.
+        # numpy turns a zero-dimensional array into a scalar.
         arrays[name] = Array(np.asarray(values))
     return arrays
 
@@ -144,7 +144,7 @@ def _check_arrays(record: ArrayRecord, expected: ArrayRecord) -> None:
         odd = ", ".join(sorted(set(record) ^ set(expected)))
         raise UnusableError(f"layers differ from the global model's: {odd}")
     for name, array in record.items():
-        # The declared shape first: nothing is allocated for a wrong one. The bytes may declare another.
+        # The declared shape is checked first, so that a wrong one allocates nothing. The bytes may declare another.
         like = expected[name]
         declared = (tuple(array.shape), array.dtype)
         if declared != (tuple(like.shape), like.dtype):
