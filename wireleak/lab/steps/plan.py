@@ -8,35 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from wireleak.common.files import write_arrays
-from wireleak.common.models import build, save_weights
+from wireleak.common.models import build
 from wireleak.common.models.factory import resolve
 from wireleak.common.models.private import unfit
 from wireleak.lab.data import Dataset, load
-from wireleak.lab.data.augment import augment
-from wireleak.lab.data.dataset import Ints
-from wireleak.lab.data.overlap import find_overlap, refuse_overlap
-from wireleak.lab.data.partition import Shard, shards
-from wireleak.lab.data.roles import Roles, assign_roles
-from wireleak.lab.data.stream import plain_stream, property_stream
-from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
-from wireleak.lab.run.truth import PARTICIPANTS, write_records
+from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.truth import PARTICIPANTS
 from wireleak.lab.steps import canaries
 from wireleak.lab.steps.attack import find_attack
+from wireleak.lab.steps.division import Division, divide
 from wireleak.lab.study.schema import Study, StudyError
-from wireleak.lab.study.tables import AttackUse, Variant
-
-
-@dataclass(frozen=True)
-class Division:
-    """Who holds which examples with one seed."""
-
-    roles: Roles
-    shards: list[Shard]
-    # What each client trains on and in which round, by client; empty where all rounds see all of the shard.
-    streams: list[tuple[Ints, Ints]]
-    # Examples that roles in `data.overlap` share with others, by "role and other".
-    overlaps: dict[str, int]
+from wireleak.lab.study.tables import AttackUse
 
 
 @dataclass(frozen=True)
@@ -114,7 +96,7 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None) 
             stream = study.stream_of(variant)
             alike = f"{seed} {study.clients_of(variant)} {stream} {study.system_of(variant).rounds if stream else ''}"
             if alike not in made:
-                made[alike] = _divide(study, dataset, variant, seed)
+                made[alike] = divide(study, dataset, variant, seed)
             divisions[variant.name, seed] = made[alike]
     return Plan(study, dataset, divisions)
 
@@ -217,40 +199,6 @@ def _check_target(plan: Plan, where: str, target: str, kinds: str) -> None:
                 )
 
 
-def write_cell(plan: Plan, cell: Cell) -> None:
-    """Write every party's data into its own folder, and the ground truth into the sealed ledger."""
-    dataset, division = plan.dataset, plan.divisions[cell.variant.name, cell.seed]
-    for number, (name, shard) in enumerate(zip(cell.clients, division.shards, strict=True)):
-        train, when = division.streams[number] if division.streams else (shard.train, None)
-        rounds: dict[str, Ints] = {} if when is None else {"round": when}
-        # A device knows its own owner's attributes; defences that train against them need their number of values.
-        values = {f"values:{name}": np.int64(len(held.classes)) for name, held in dataset.attributes.items()}
-        arrays: dict[str, Any] = _labelled(dataset, train) | values | rounds
-        write_arrays(cell.folder / name / "train.npz", arrays)
-        indices = shard.evaluation
-        write_arrays(cell.folder / name / "evaluation.npz", {"x": dataset.x[indices], "y": dataset.y[indices]})
-        people = {f"group:{group}": values[train] for group, values in dataset.groups.items()}
-        write_arrays(cell.trained_on(name), _labelled(dataset, train) | people | rounds)
-    victims = division.roles.victims
-    write_arrays(cell.device("victim") / "inputs.npz", {"x": dataset.x[victims]})
-    groups = {f"group:{name}": values[victims] for name, values in dataset.groups.items()}
-    write_arrays(cell.ledger, _labelled(dataset, victims) | groups)
-    surrogate = _labelled(dataset, division.roles.attacker)
-    if cell.study.data.disjoint_by is not None:
-        # Whom the attacker's own examples are of: it validates on people that it did not train on.
-        surrogate["group"] = dataset.group(cell.study.data.disjoint_by)[division.roles.attacker]
-    surrogate = _with_copies(_queries(surrogate, cell), cell)
-    write_arrays(cell.surrogate, surrogate | {"range": np.array([dataset.x.min(), dataset.x.max()])})
-    write_arrays(cell.device("attacker") / "inputs.npz", {"x": surrogate["x"]})
-    write_records(cell)
-    if not cell.study.serve.devices:
-        return
-    network = build(cell.model()["name"], cell.input_shape, cell.classes, cell.seed)
-    encoder, _ = network.split(cell.variant.cut)
-    for device in DEVICES:
-        save_weights(encoder, cell.device(device) / f"{UNTRAINED}encoder.safetensors")
-
-
 def _resolve_models(study: Study) -> Study:
     """A user's own networks under names that every process finds, wherever it was started."""
     try:
@@ -278,75 +226,3 @@ def _check_model(study: Study, dataset: Dataset) -> None:
             raise StudyError(f"variants.{variant.name}.cut: {network.name} has no cut {variant.cut}; choose {choices}")
         if study.privacy_of(variant) and (reason := unfit(network.blocks)) is not None:
             raise StudyError(f"variants.{variant.name}.privacy: {network.name}: {reason}")
-
-
-def _divide(study: Study, dataset: Dataset, variant: Variant, seed: int) -> Division:
-    data, clients = study.data, study.clients_of(variant)
-    roles = assign_roles(
-        dataset,
-        clients=data.train,
-        evaluation=data.evaluation,
-        attacker=data.attacker,
-        victims=data.victims,
-        disjoint_by=data.disjoint_by,
-        only=data.only,  # type: ignore[arg-type]
-        overlap=data.overlap,
-        seed=seed,
-    )
-    held = shards(dataset, roles, clients, data.partition, alpha=data.alpha, by=data.by, seed=seed)
-    parts = {f"client-{index}": dataset.x[shard.train] for index, shard in enumerate(held)}
-    parts["evaluation"] = dataset.x[roles.evaluation]
-    parts |= {"attacker": dataset.x[roles.attacker], "victims": dataset.x[roles.victims]}
-    meant = {name for name in parts if ("clients" if name.startswith("client-") else name) in data.overlap}
-    refuse_overlap({name: x for name, x in parts.items() if name not in meant})
-    return Division(roles, held, _streams(study, dataset, variant, held, seed), _overlaps(parts, meant))
-
-
-def _streams(study: Study, dataset: Dataset, variant: Variant, held: list[Shard], seed: int) -> list[tuple[Ints, Ints]]:
-    """What each client trains on in which round; the victim of a property stream is client 1, or 0 if it is alone."""
-    stream, rounds = study.stream_of(variant), study.system_of(variant).rounds
-    if stream is None:
-        return []
-    drawn = []
-    for number, shard in enumerate(held):
-        rng = np.random.default_rng([seed, number])
-        if stream.property is None:
-            drawn.append(plain_stream(shard.train, rounds, stream.batch, rng))
-            continue
-        has = dataset.attribute(stream.property).values[shard.train] == 1
-        rate = stream.rate if number == min(1, len(held) - 1) else 0.0
-        drawn.append(property_stream(shard.train, has, rounds, stream.batch, rng, share=stream.share, rate=rate))
-    return drawn
-
-
-def _overlaps(parts: dict[str, Any], meant: set[str]) -> dict[str, int]:
-    """How many examples each part that may overlap shares with each other part, where any."""
-    pairs = [(one, other) for one in sorted(meant) for other in parts if other != one]
-    counts = {f"{one} and {other}": find_overlap(parts[other], parts[one]).count for one, other in pairs}
-    return {pair: count for pair, count in counts.items() if count}
-
-
-def _queries(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
-    """What the attacker's device sends: its data, or noise with their mean and spread and no labels worth the name."""
-    if cell.variant.queries == "surrogate":
-        return surrogate
-    x = surrogate["x"]
-    noise = np.random.default_rng(cell.seed).standard_normal(x.shape) * x.std() + x.mean()
-    return surrogate | {"x": noise.astype(np.float32)}
-
-
-def _labelled(dataset: Dataset, indices: Any) -> dict[str, Any]:
-    arrays = {"x": dataset.x[indices], "y": dataset.y[indices]}
-    return arrays | {f"attribute:{name}": held.values[indices] for name, held in dataset.attributes.items()}
-
-
-def _with_copies(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
-    """The attacker queries with changed copies of its inputs too: they cost it nothing but time."""
-    # Under TLS there is no activation to pair them with.
-    copies = 0 if cell.variant.encrypted or len(cell.input_shape) != 3 else cell.study.serve.copies
-    rng = np.random.default_rng(cell.seed)
-    repeated = {name: np.concatenate([values] * (copies + 1)) for name, values in surrogate.items()}
-    n = len(surrogate["x"])
-    for copy in range(1, copies + 1):
-        repeated["x"][copy * n : (copy + 1) * n] = augment(surrogate["x"], rng)
-    return repeated | {"augmented": np.arange(n * (copies + 1)) >= n}

@@ -7,7 +7,8 @@ import pytest
 
 from wireleak.lab.data import DataError, load
 from wireleak.lab.run import truth
-from wireleak.lab.steps.plan import make_plan, write_cell
+from wireleak.lab.steps.deal import write_cell
+from wireleak.lab.steps.plan import make_plan
 from wireleak.lab.study.library import load_study
 
 

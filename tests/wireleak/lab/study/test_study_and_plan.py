@@ -7,7 +7,8 @@ import pytest
 from wireleak.lab.data import DataError, find_overlap
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.steps.attack import check_plugins
-from wireleak.lab.steps.plan import check_attacks, make_plan, write_cell
+from wireleak.lab.steps.deal import write_cell
+from wireleak.lab.steps.plan import check_attacks, make_plan
 from wireleak.lab.study.library import load_study, study_files
 from wireleak.lab.study.schema import StudyError
 

@@ -1,0 +1,76 @@
+"""Write each party's data into its own folder, and the ground truth into the sealed files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from wireleak.common.files import write_arrays
+from wireleak.common.models import build, save_weights
+from wireleak.lab.data import Dataset
+from wireleak.lab.data.augment import augment
+from wireleak.lab.data.dataset import Ints
+from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
+from wireleak.lab.run.truth import write_records
+from wireleak.lab.steps.plan import Plan
+
+
+def write_cell(plan: Plan, cell: Cell) -> None:
+    """Write every party's data into its own folder, and the ground truth into the sealed ledger."""
+    dataset, division = plan.dataset, plan.divisions[cell.variant.name, cell.seed]
+    for number, (name, shard) in enumerate(zip(cell.clients, division.shards, strict=True)):
+        train, when = division.streams[number] if division.streams else (shard.train, None)
+        rounds: dict[str, Ints] = {} if when is None else {"round": when}
+        # A device knows its own owner's attributes; defences that train against them need their number of values.
+        values = {f"values:{name}": np.int64(len(held.classes)) for name, held in dataset.attributes.items()}
+        arrays: dict[str, Any] = _labelled(dataset, train) | values | rounds
+        write_arrays(cell.train(name), arrays)
+        indices = shard.evaluation
+        write_arrays(cell.evaluation(name), {"x": dataset.x[indices], "y": dataset.y[indices]})
+        people = {f"group:{group}": values[train] for group, values in dataset.groups.items()}
+        write_arrays(cell.trained_on(name), _labelled(dataset, train) | people | rounds)
+    victims = division.roles.victims
+    write_arrays(cell.inputs("victim"), {"x": dataset.x[victims]})
+    groups = {f"group:{name}": values[victims] for name, values in dataset.groups.items()}
+    write_arrays(cell.ledger, _labelled(dataset, victims) | groups)
+    surrogate = _labelled(dataset, division.roles.attacker)
+    if cell.study.data.disjoint_by is not None:
+        # Whom the attacker's own examples are of: it validates on people that it did not train on.
+        surrogate["group"] = dataset.group(cell.study.data.disjoint_by)[division.roles.attacker]
+    surrogate = _with_copies(_queries(surrogate, cell), cell)
+    write_arrays(cell.surrogate, surrogate | {"range": np.array([dataset.x.min(), dataset.x.max()])})
+    write_arrays(cell.inputs("attacker"), {"x": surrogate["x"]})
+    write_records(cell)
+    if not cell.study.serve.devices:
+        return
+    network = build(cell.model()["name"], cell.input_shape, cell.classes, cell.seed)
+    encoder, _ = network.split(cell.variant.cut)
+    for device in DEVICES:
+        save_weights(encoder, cell.encoder(device, UNTRAINED))
+
+
+def _queries(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
+    """What the attacker's device sends: its data, or noise with their mean and spread and no labels worth the name."""
+    if cell.variant.queries == "surrogate":
+        return surrogate
+    x = surrogate["x"]
+    noise = np.random.default_rng(cell.seed).standard_normal(x.shape) * x.std() + x.mean()
+    return surrogate | {"x": noise.astype(np.float32)}
+
+
+def _labelled(dataset: Dataset, indices: Any) -> dict[str, Any]:
+    arrays = {"x": dataset.x[indices], "y": dataset.y[indices]}
+    return arrays | {f"attribute:{name}": held.values[indices] for name, held in dataset.attributes.items()}
+
+
+def _with_copies(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
+    """The attacker queries with changed copies of its inputs too: they cost it nothing but time."""
+    # Under TLS there is no activation to pair them with.
+    copies = 0 if cell.variant.encrypted or len(cell.input_shape) != 3 else cell.study.serve.copies
+    rng = np.random.default_rng(cell.seed)
+    repeated = {name: np.concatenate([values] * (copies + 1)) for name, values in surrogate.items()}
+    n = len(surrogate["x"])
+    for copy in range(1, copies + 1):
+        repeated["x"][copy * n : (copy + 1) * n] = augment(surrogate["x"], rng)
+    return repeated | {"augmented": np.arange(n * (copies + 1)) >= n}

@@ -1,0 +1,82 @@
+"""Divide a data set: which party holds which examples with one seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wireleak.lab.data import Dataset
+from wireleak.lab.data.dataset import Ints
+from wireleak.lab.data.overlap import find_overlap, refuse_overlap
+from wireleak.lab.data.partition import Shard, shards
+from wireleak.lab.data.roles import Roles, assign_roles
+from wireleak.lab.data.stream import plain_stream, property_stream
+from wireleak.lab.study.schema import Study
+from wireleak.lab.study.tables import Variant
+
+
+@dataclass(frozen=True)
+class Division:
+    """Who holds which examples with one seed."""
+
+    roles: Roles
+    shards: list[Shard]
+    # What each client trains on and in which round, by client; empty where all rounds see all of the shard.
+    streams: list[tuple[Ints, Ints]]
+    # Examples that roles in `data.overlap` share with others, by "role and other".
+    overlaps: dict[str, int]
+
+
+def divide(study: Study, dataset: Dataset, variant: Variant, seed: int) -> Division:
+    """Give each party its examples.
+
+    Raises
+    ------
+    StudyError, DataError
+        There are too few, or two parties would share one.
+    """
+    data, clients = study.data, study.clients_of(variant)
+    roles = assign_roles(
+        dataset,
+        clients=data.train,
+        evaluation=data.evaluation,
+        attacker=data.attacker,
+        victims=data.victims,
+        disjoint_by=data.disjoint_by,
+        only=data.only,  # type: ignore[arg-type]
+        overlap=data.overlap,
+        seed=seed,
+    )
+    held = shards(dataset, roles, clients, data.partition, alpha=data.alpha, by=data.by, seed=seed)
+    parts = {f"client-{index}": dataset.x[shard.train] for index, shard in enumerate(held)}
+    parts["evaluation"] = dataset.x[roles.evaluation]
+    parts |= {"attacker": dataset.x[roles.attacker], "victims": dataset.x[roles.victims]}
+    meant = {name for name in parts if ("clients" if name.startswith("client-") else name) in data.overlap}
+    refuse_overlap({name: x for name, x in parts.items() if name not in meant})
+    return Division(roles, held, _streams(study, dataset, variant, held, seed), _overlaps(parts, meant))
+
+
+def _streams(study: Study, dataset: Dataset, variant: Variant, held: list[Shard], seed: int) -> list[tuple[Ints, Ints]]:
+    """What each client trains on in which round; the victim of a property stream is client 1, or 0 if it is alone."""
+    stream, rounds = study.stream_of(variant), study.system_of(variant).rounds
+    if stream is None:
+        return []
+    drawn = []
+    for number, shard in enumerate(held):
+        rng = np.random.default_rng([seed, number])
+        if stream.property is None:
+            drawn.append(plain_stream(shard.train, rounds, stream.batch, rng))
+            continue
+        has = dataset.attribute(stream.property).values[shard.train] == 1
+        rate = stream.rate if number == min(1, len(held) - 1) else 0.0
+        drawn.append(property_stream(shard.train, has, rounds, stream.batch, rng, share=stream.share, rate=rate))
+    return drawn
+
+
+def _overlaps(parts: dict[str, Any], meant: set[str]) -> dict[str, int]:
+    """How many examples each part that may overlap shares with each other part, where any."""
+    pairs = [(one, other) for one in sorted(meant) for other in parts if other != one]
+    counts = {f"{one} and {other}": find_overlap(parts[other], parts[one]).count for one, other in pairs}
+    return {pair: count for pair, count in counts.items() if count}
