@@ -103,7 +103,7 @@ def _public(config: HijackConfig) -> Floats:
     from adversary.attacks.harness.knowledge import surrogate
 
     try:
-        inputs = surrogate(config.surrogate, "input", config.seed).without_copies().inputs
+        inputs = surrogate(config.surrogate, None, config.seed).without_copies().inputs
     except ValueError as error:
         raise ConfigError(str(error).replace("granted.surrogate", "surrogate")) from None
     if inputs.shape[1:] != config.model.input_shape:

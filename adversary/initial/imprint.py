@@ -54,7 +54,7 @@ def write(config: InitialConfig) -> None:
             f"model: an imprint takes a linear layer on the flattened input and a linear head, which {network.name} is "
             'not; take model = "imprint28"'
         )
-    public = surrogate(config.surrogate, "input", config.seed).without_copies().inputs
+    public = surrogate(config.surrogate, None, config.seed).without_copies().inputs
     if public.shape[1:] != network.input_shape:
         raise ValueError(f"surrogate: inputs of {public.shape[1:]}, the model's are {network.input_shape}; grant such")
     first, head = linear

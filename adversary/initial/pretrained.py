@@ -34,7 +34,7 @@ def write(config: InitialConfig) -> None:
         An unknown option, or a surrogate whose inputs or labels are not the model's.
     """
     options = options_of(PretrainedOptions, config.options, "options")
-    network, own = config.model.network(), surrogate(config.surrogate, "input", config.seed).without_copies()
+    network, own = config.model.network(), surrogate(config.surrogate, None, config.seed).without_copies()
     if own.inputs.shape[1:] != network.input_shape or own.labels.max() >= network.classes:
         raise ValueError(
             f"surrogate: inputs of {own.inputs.shape[1:]} and labels up to {own.labels.max()}, the model takes "

@@ -13,6 +13,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
 
 _BATCH = 256
 
@@ -53,7 +54,7 @@ class Candidates(ActivationAttack):
         sees=("activation",),
         knows=(Knows.ARCHITECTURE, Knows.WEIGHTS, Knows.CANDIDATES),
     )
-    targets = "input"
+    target = Input
     options = CandidatesOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -9,6 +9,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
 
 
 class FshaOptions(BaseModel):
@@ -35,7 +36,7 @@ class Fsha(ActivationAttack):
     threat = ThreatModel(
         vantage=(Vantage.MALICIOUS_SERVER,), sees=("activation",), knows=(Knows.SURROGATE, Knows.ARCHITECTURE)
     )
-    targets = "input"
+    target = Input
     options = FshaOptions
 
     def fit(self, knowledge: Knowledge) -> None:

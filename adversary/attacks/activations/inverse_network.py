@@ -13,6 +13,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
 
 _BATCH = 32
 
@@ -48,7 +49,7 @@ class InverseNetwork(ActivationAttack):
         sees=("activation",),
         knows=(Knows.SURROGATE, Knows.QUERIES),
     )
-    targets = "input"
+    target = Input
     options = InverseNetworkOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -14,6 +14,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
 
 
 class InversionOptions(BaseModel):
@@ -53,7 +54,7 @@ class Inversion(ActivationAttack):
         sees=("activation",),
         knows=(Knows.SURROGATE, Knows.QUERIES),
     )
-    targets = "input"
+    target = Input
     options = InversionOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -12,10 +12,11 @@ from rich.progress import track
 
 from adversary.attacks.activations.inverse_network import transposed_decoder
 from adversary.attacks.harness.activation_attack import ActivationAttack
-from adversary.attacks.harness.baselines import ridge
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.baselines import ridge
+from wireleak.common.targets.input import Input
 
 _FOLDS = 3
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -55,7 +56,7 @@ class KnownPairs(ActivationAttack):
         sees=("activation",),
         knows=(Knows.SURROGATE, Knows.PAIRS),
     )
-    targets = "input"
+    target = Input
     options = KnownPairsOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -13,6 +13,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
 
 _FILTERS = 32
 _BATCH = 32
@@ -47,7 +48,7 @@ class PostDecoder(ActivationAttack):
         sees=("activation",),
         knows=(Knows.SURROGATE, Knows.QUERIES),
     )
-    targets = "input"
+    target = Input
     options = PostDecoderOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -13,6 +13,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
 
 _CHUNK = 256
 
@@ -50,7 +51,7 @@ class Rmle(ActivationAttack):
         sees=("activation",),
         knows=(Knows.ARCHITECTURE, Knows.WEIGHTS),
     )
-    targets = "input"
+    target = Input
     options = RmleOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -15,6 +15,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
 
 _BATCH = 32
 
@@ -37,7 +38,7 @@ class ShadowQueryOptions(ShadowOptions):
 class _Shadow(ActivationAttack):
     """What both have in common: a fresh encoder of the known architecture, trained, then inverted as by `rmle`."""
 
-    targets = "input"
+    target = Input
     options = ShadowOptions
 
     @abstractmethod

@@ -15,6 +15,7 @@ from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import SIZES_AND_TIMES, Knows, ThreatModel, Vantage
 from adversary.tap.decode.traffic import Traffic, traffic
+from wireleak.common.targets.attribute import Attribute
 
 
 @register
@@ -33,7 +34,7 @@ class Sizes(ActivationAttack):
     threat = ThreatModel(
         vantage=(Vantage.LINK, Vantage.GATEWAY), sees=(SIZES_AND_TIMES,), knows=(Knows.SURROGATE, Knows.QUERIES)
     )
-    targets = "attribute"
+    target = Attribute
     options = ProbeOptions
 
     def read(self, paths: Sequence[Path], count: int) -> Activations:

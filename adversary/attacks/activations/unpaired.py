@@ -15,6 +15,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
 
 _BATCH = 64
 _MATCHED = 400
@@ -51,7 +52,7 @@ class Unpaired(ActivationAttack):
     threat = ThreatModel(
         vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.SERVER), sees=("activation",), knows=(Knows.SURROGATE,)
     )
-    targets = "input"
+    target = Input
     options = UnpairedOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -15,6 +15,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
 
 
 class UnsplitOptions(BaseModel):
@@ -50,7 +51,7 @@ class Unsplit(ActivationAttack):
 
     name = "unsplit"
     threat = ThreatModel(vantage=(Vantage.SERVER,), sees=("activation",), knows=(Knows.ARCHITECTURE,))
-    targets = "input"
+    target = Input
     options = UnsplitOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -13,6 +13,7 @@ from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.measures.scores.words_found import set_f1, word_sets
+from wireleak.common.targets.input import Input
 
 _THRESHOLDS = np.round(np.arange(0.02, 0.7, 0.02), 2)
 
@@ -50,7 +51,7 @@ class WordSet(ActivationAttack):
         sees=("activation",),
         knows=(Knows.SURROGATE, Knows.QUERIES),
     )
-    targets = "input"
+    target = Input
     options = WordSetOptions
 
     def fit(self, knowledge: Knowledge) -> None:

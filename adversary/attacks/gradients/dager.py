@@ -13,6 +13,7 @@ from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Update
 from adversary.attacks.harness.update_attack import UpdateAttack
+from wireleak.common.targets.input import Input
 
 # Rounding of a float32 weight, as a share of it.
 _ROUNDING = 2.0**-24
@@ -50,7 +51,7 @@ class Dager(UpdateAttack):
         sees=("model-update", "global-model"),
         knows=(Knows.ARCHITECTURE,),
     )
-    targets = "input"
+    target = Input
     options = DagerOptions
 
     def fit(self, knowledge: Knowledge) -> None:

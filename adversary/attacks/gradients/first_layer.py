@@ -15,6 +15,7 @@ from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Update
 from adversary.attacks.harness.update_attack import UpdateAttack
+from wireleak.common.targets.input import Input
 
 if TYPE_CHECKING:
     # Importing the models imports torch, which listing attacks should not pay for.
@@ -55,7 +56,7 @@ class Analytic(UpdateAttack):
         sees=("model-update", "global-model"),
         knows=(Knows.ARCHITECTURE,),
     )
-    targets = "input"
+    target = Input
     options = AnalyticOptions
 
     def fit(self, knowledge: Knowledge) -> None:

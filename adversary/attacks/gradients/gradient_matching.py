@@ -17,6 +17,7 @@ from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Recipe, Update
 from adversary.attacks.harness.update_attack import UpdateAttack
+from wireleak.common.targets.input import Input
 
 if TYPE_CHECKING:
     # Importing the models imports torch, which listing attacks should not pay for.
@@ -141,7 +142,7 @@ class GradientMatching(UpdateAttack):
         sees=("model-update", "global-model"),
         knows=(Knows.ARCHITECTURE,),
     )
-    targets = "input"
+    target = Input
 
     def fit(self, knowledge: Knowledge) -> None:
         """Keep what was seen; there is nothing to learn.

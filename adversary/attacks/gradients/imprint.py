@@ -14,6 +14,7 @@ from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Update
 from adversary.attacks.harness.update_attack import UpdateAttack
+from wireleak.common.targets.input import Input
 
 
 class ImprintOptions(BaseModel):
@@ -46,7 +47,7 @@ class Imprint(UpdateAttack):
         sees=("model-update", "global-model"),
         knows=(Knows.ARCHITECTURE, Knows.SURROGATE),
     )
-    targets = "input"
+    target = Input
     options = ImprintOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.threat import ThreatModel
+from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
 
 
@@ -26,9 +27,8 @@ class Attack(ABC):
         Registry name.
     threat : ThreatModel
         What it must be granted.
-    targets : "input", "attribute", "label", "member", "secret" or "canary"
-        What it guesses: whole inputs, one private attribute, the labels of training examples, whether records were
-        trained on, what a malicious participant hid, or which numbers were planted in a client's text.
+    target : type of Target
+        What it guesses, e.g. `Input`: its prior, baselines and scores are the target's.
     traffic : Traffic
         Which captures it reads as the victims'; each base sets its own.
     options : type of pydantic.BaseModel
@@ -41,7 +41,7 @@ class Attack(ABC):
 
     name: ClassVar[str]
     threat: ClassVar[ThreatModel]
-    targets: ClassVar[str]
+    target: ClassVar[type[Target[Any]]]
     traffic: ClassVar[Traffic]
     options: ClassVar[type[BaseModel]]
 

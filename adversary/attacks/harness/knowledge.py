@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from wireleak.common.models.networks import Network
 
 Array = npt.NDArray[np.float32]
-# Targets that are no attribute of the surrogate.
-PLAIN_TARGETS = ("input", "label", "member", "secret", "canary")
 _HELD_OUT = 6
 
 
@@ -140,6 +138,13 @@ class Knowledge:
         """Only the rows that are no transformed copies."""
         return self.take(~self.augmented)
 
+    def permuted(self) -> Knowledge:
+        """The same pairs, without transformed copies, with the attribute's values permuted at random."""
+        own = self.without_copies()
+        assert own.attribute is not None
+        order = np.random.default_rng([own.seed, 1]).permutation(len(own))
+        return replace(own, attribute=own.attribute[order])
+
     def take(self, rows: slice | npt.NDArray[np.bool_]) -> Knowledge:
         """Only these rows."""
         return replace(
@@ -153,39 +158,41 @@ class Knowledge:
         )
 
 
-def surrogate(path: Path, target: str, seed: int) -> Knowledge:
-    """Load a granted `surrogate.npz`; nothing is captured yet.
+def surrogate(path: Path, attribute: str | None, seed: int) -> Knowledge:
+    """Load a granted `surrogate.npz`, with one of its attributes; nothing is captured yet.
 
     Raises
     ------
     ValueError
-        The file is unreadable, lacks an array or the target, or its arrays differ in length.
+        The file is unreadable, lacks an array or the attribute, or its arrays differ in length.
     """
     arrays = _load(path)
     for name in ("x", "y"):
         if name not in arrays:
             raise ValueError(f"granted.surrogate: {path} has no array {name!r}")
     n = len(arrays["x"])
-    attribute = None
-    if target not in PLAIN_TARGETS:
-        if f"attribute:{target}" not in arrays:
+    values = None
+    if attribute is not None:
+        if f"attribute:{attribute}" not in arrays:
             have = sorted(name.removeprefix("attribute:") for name in arrays if name.startswith("attribute:"))
-            raise ValueError(f"target: {path} has no attribute {target!r}; choose one of {', '.join(have) or 'none'}")
-        attribute = arrays[f"attribute:{target}"].astype(np.int64)
-        if attribute.min(initial=0) < 0:
-            raise ValueError(f"target: attribute {target!r} in {path} is negative; number its values from 0")
+            raise ValueError(
+                f"target: {path} has no attribute {attribute!r}; choose one of {', '.join(have) or 'none'}"
+            )
+        values = arrays[f"attribute:{attribute}"].astype(np.int64)
+        if values.min(initial=0) < 0:
+            raise ValueError(f"target: attribute {attribute!r} in {path} is negative; number its values from 0")
     augmented = arrays.get("augmented", np.zeros(n)).astype(bool)
     groups = arrays["group"].astype(np.int64) if "group" in arrays else None
-    aligned = {"y": arrays["y"], "augmented": augmented, f"attribute:{target}": attribute, "group": groups}
+    aligned = {"y": arrays["y"], "augmented": augmented, f"attribute:{attribute}": values, "group": groups}
     for name, array in aligned.items():
         if array is not None and array.shape != (n,):
             raise ValueError(f"granted.surrogate: {name!r} in {path} has shape {array.shape}; 'x' has {n} rows")
     if not n or augmented.all() or not np.isfinite(arrays["x"]).all():
         raise ValueError(f"granted.surrogate: 'x' in {path} is not finite, or holds no row but augmented ones")
     inputs, labels = arrays["x"].astype(np.float32), arrays["y"].astype(np.int64)
-    classes = 0 if attribute is None else int(attribute.max()) + 1
+    classes = 0 if values is None else int(values.max()) + 1
     low, high = (float(end) for end in arrays.get("range", np.array([inputs.min(), inputs.max()])))
-    known = Knowledge(np.zeros(0, np.float32), inputs, labels, attribute, classes, augmented, seed)
+    known = Knowledge(np.zeros(0, np.float32), inputs, labels, values, classes, augmented, seed)
     return replace(known, input_range=(low, high), groups=groups)
 
 

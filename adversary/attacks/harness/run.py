@@ -1,4 +1,4 @@
-"""Run one attack on captures: read, join with what was granted, fit, guess, and write guesses beside controls."""
+"""Run one attack on captures: observe, fit, guess, and write the guesses with their target's baselines."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from adversary.attacks.harness import baselines as controls
 from adversary.attacks.harness.attack import Attack, Observation
 from adversary.attacks.harness.config import AttackConfig
-from adversary.attacks.harness.knowledge import PLAIN_TARGETS, Array, Knowledge, surrogate
+from adversary.attacks.harness.knowledge import Array, Knowledge, surrogate
 from adversary.attacks.harness.registry import ATTACKS
 from adversary.tap.decode.pcap import CaptureError
 from wireleak.common.config import options_of, read_config
 from wireleak.common.files import write_arrays, write_json
-from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.registry import summary
+from wireleak.common.targets.baselines import derangement
+from wireleak.common.targets.registry import target_of
+from wireleak.common.targets.target import Case, Pairs
+
+# One draw of permuted values may by luck be right, or wrong, about all updates at once.
+DRAWS = 20
 
 
 def attack(config: Path) -> None:
@@ -47,11 +51,11 @@ def attack(config: Path) -> None:
 
 
 def describe() -> None:
-    """Print every attack's threat model, targets and options as JSON; the error of one that cannot be loaded."""
+    """Print every attack's threat model, target and options as JSON; the error of one that cannot be loaded."""
     listed: list[dict[str, Any]] = [
         {
             "name": name,
-            "targets": one.targets,
+            "targets": one.target.name,
             "reads": one.traffic,
             "threat": one.threat.as_json(),
             "options": one.options.model_json_schema(),
@@ -69,12 +73,10 @@ class _Run:
     def __init__(self, path: Path) -> None:
         self.config = read_config(path, AttackConfig)
         self.kind = ATTACKS.get(self.config.attack)
-        wanted = self.config.target if self.config.target in PLAIN_TARGETS else "attribute"
-        if wanted != self.kind.targets:
-            what = "the name of an attribute" if self.kind.targets == "attribute" else f'"{self.kind.targets}"'
-            raise ValueError(f"target: {self.kind.name} guesses {what}, not {self.config.target!r}")
-        if wanted == "label" and self.config.classes < 2:
-            raise ValueError("classes: an attack on training labels needs the number of the task's classes, 2 or more")
+        self.target = target_of(self.config.target)
+        if type(self.target) is not self.kind.target:
+            guessed = self.kind.target.guessed
+            raise ValueError(f"target: {self.kind.name} guesses {guessed}, not {self.config.target!r}")
         self.settings = options_of(self.kind.options, self.config.options, "options")
         self.guesses: dict[str, Array] = {}
         self.control_seconds: dict[str, float] = {}
@@ -83,18 +85,14 @@ class _Run:
         self.notes = list(self.seen.notes)
 
     def guess(self) -> None:
-        """Fill in the attack's own guess, and each control's."""
+        """Fill in the attack's own guess, and each baseline's: the target's, then those of the attack's base."""
         self.fitted, self.guesses[self.kind.name] = self._fit_and_guess(self.seen)
         if self.fitted is not None:
             self.fitted.finish()
-        if self.kind.targets in ("input", "secret"):
-            self._reconstruction_controls()
-        elif self.kind.targets == "attribute":
-            self._attribute_controls()
-        elif self.kind.targets != "canary":
-            self._label_controls()
+        for name, make in self.target.baselines(self._case()):
+            self._baseline(name, make)
         for name, other in self.seen.others():
-            self._control(name, partial(self._repeated, name, other))
+            self._baseline(name, partial(self._repeated, name, other))
 
     def write(self) -> None:
         """Write guesses.npz and meta.json, each whole or not at all."""
@@ -122,7 +120,8 @@ class _Run:
     def _granted(self) -> Knowledge:
         """Everything on file; what the attack may see of it is decided by its threat model when it fits."""
         granted = self.config.granted
-        known = surrogate(granted.surrogate, self.config.target, self.config.seed)
+        known = surrogate(granted.surrogate, self.target.attribute, self.config.seed)
+        known = replace(known, classes=self.target.classes(self.config.classes, known.classes))
         needs = {str(what) for what in self.kind.threat.knows} & {"architecture", "weights", "head"}
         for what, file in (("weights", granted.encoder), ("head", granted.head)):
             if what in needs and (file is None or not file.is_file()):
@@ -140,9 +139,7 @@ class _Run:
             from wireleak.common.models import ModelConfig
 
             model = ModelConfig.model_validate(granted.model)
-        classes = self.config.classes if self.config.target == "label" else known.classes
-        known = replace(known, encoder=granted.encoder, head=granted.head, files=granted.files)
-        return replace(known, model=model, classes=classes)
+        return replace(known, model=model, encoder=granted.encoder, head=granted.head, files=granted.files)
 
     def _fit_and_guess(self, seen: Observation[Any]) -> tuple[Attack | None, Array]:
         """Fit on what the threat model grants and guess for the victims; the prior where nothing was seen."""
@@ -168,62 +165,42 @@ class _Run:
             return self.guesses[self.kind.name]
         return self._fit_and_guess(other)[1]
 
-    def _reconstruction_controls(self) -> None:
-        known, victims = self.seen.pairs, self.seen.victims
-        is_text = are_numbered(self.seen.known.inputs)
-        self._control("commonest" if is_text else "mean", self._prior)
-        if not is_text:
-            self._control("background", lambda: controls.background(self.seen.known, self.config.victims))
-        if self.fitted is None:
-            return
-        if victims is not None:
-            if not is_text:  # the numbers of words are names, not amounts
-                self._control("ridge", lambda: self._filled(self._ridge(known, victims)))
-            self._control("nearest", lambda: self._filled(controls.nearest(known.seen, known.inputs, victims)))
-        self._shuffled_control()
+    def _case(self) -> Case:
+        """The attack as its target's baselines see it."""
+        seen, fitted = self.seen, self.fitted
+        pairs, victims = seen.pairs, seen.victims
+        own = self.guesses[self.kind.name][seen.places[: seen.guessed]]
+        return Case(
+            own=seen.known,
+            count=self.config.victims,
+            prior=self._prior,
+            filled=self._filled,
+            pairs=None if victims is None else Pairs(pairs, pairs.seen, victims),
+            predictions=seen.predictions,
+            guess=None if fitted is None else own,
+            # The inputs behind one update have no order: only another update's guesses are of other inputs.
+            shuffled=None if seen.groups == 1 < seen.guessed else self._shuffled,
+            permuted=self._permuted,
+            report=self.extra.__setitem__,
+        )
 
-    def _shuffled_control(self) -> None:
-        n, groups = self.seen.guessed, self.seen.groups
-        own = self.guesses[self.kind.name][self.seen.places[:n]]
-        if groups == 1 < n:
-            return
-        places = np.arange(n).reshape(groups, -1)
-        partner = places[controls.derangement(groups, self.config.seed)].ravel()
-        self._control("shuffled", lambda: self._filled(own[partner]))
+    def _shuffled(self, rows: Array) -> Array:
+        """Give every group of rows the guesses of another group."""
+        places = np.arange(len(rows)).reshape(self.seen.groups, -1)
+        return rows[places[derangement(self.seen.groups, self.config.seed)].ravel()]
 
-    def _label_controls(self) -> None:
-        self._control("majority", self._prior)
-        if self.fitted is not None:
-            self._shuffled_control()
-
-    def _attribute_controls(self) -> None:
-        self._control("majority", self._prior)
-        answers = self.seen.predictions
-        if answers is not None:
-            self._control("conditional-majority", lambda: self._filled(self._conditional_majority(answers)))
-        if (fitted := self.fitted) is not None:
-            self._control("permuted", lambda: self._permuted(fitted))
-
-    def _permuted(self, fitted: Attack) -> Array:
-        """Guesses of the same attack on values dealt out at random; of several draws (draws, n, classes)."""
-        rng = np.random.default_rng([self.config.seed, 1])
-        drawn = [fitted.permuted(rng) for _ in range(controls.DRAWS)]
+    def _permuted(self) -> Array:
+        """Guesses of the same attack on permuted values; of several draws (draws, n, classes)."""
+        rng, seen, fitted = np.random.default_rng([self.config.seed, 1]), self.seen, self.fitted
+        assert fitted is not None
+        drawn = [fitted.permuted(rng) for _ in range(DRAWS)]
         if any(one is None for one in drawn):
             attack = self.kind(self.settings, self.config.seed)
-            attack.fit(controls.permuted(self.seen.knowledge.limited(self.kind.threat.knows)))
-            return self._filled(self.seen.ask(attack))
-        return np.stack([self._filled(self.seen.ask(one)) for one in drawn if one is not None])
+            attack.fit(seen.knowledge.limited(self.kind.threat.knows).permuted())
+            return self._filled(seen.ask(attack))
+        return np.stack([self._filled(seen.ask(one)) for one in drawn])
 
-    def _ridge(self, known: Knowledge, victims: Array) -> Array:
-        decoder = controls.ridge(known.seen, known.inputs, known.held_out())
-        self.extra["ridge"] = {"strength": decoder.strength, "validation_mse": decoder.error}
-        guess = decoder.guess(victims).reshape(-1, *known.inputs.shape[1:])
-        return np.clip(guess, known.inputs.min(), known.inputs.max())
-
-    def _conditional_majority(self, answers: Array) -> Array:
-        return controls.conditional_majority(self.seen.known.without_copies(), answers)
-
-    def _control(self, name: str, make: Callable[[], Array]) -> None:
+    def _baseline(self, name: str, make: Callable[[], Array]) -> None:
         start = time.monotonic()
         self.guesses[f"control:{name}"] = make()
         self.control_seconds[name] = time.monotonic() - start
@@ -233,16 +210,7 @@ class _Run:
 
     @cached_property
     def _prior_row(self) -> Array:
-        known = self.seen.known.without_copies()
-        if self.kind.targets == "member":
-            return np.full((1, 2), 0.5, np.float32)
-        if self.kind.targets == "canary":
-            return np.zeros((1, 1), np.float32)
-        if self.kind.targets == "label":
-            # The task's class frequencies are public, and of all that is granted the surrogate's come nearest.
-            known = replace(known, attribute=known.labels, classes=self.config.classes)
-        make = controls.mean_input if self.kind.targets in ("input", "secret") else controls.majority
-        return make(known, 1)
+        return self.target.prior(self.seen.known.without_copies())
 
     def _filled(self, rows: Array) -> Array:
         """`rows`, then the prior for the victims' inputs that were not seen."""

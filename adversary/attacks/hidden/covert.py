@@ -14,6 +14,7 @@ from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.tap.inspect.lowbits import LowBits
+from wireleak.common.targets.input import Input
 from wireleak.common.wire.hidden import CHECK, Words, carriers, checksum, keystream, layout
 
 
@@ -46,7 +47,7 @@ class Covert(ActivationAttack):
     threat = ThreatModel(
         vantage=(Vantage.LINK, Vantage.GATEWAY, Vantage.SERVER), sees=("activation",), knows=(Knows.NOTHING,)
     )
-    targets = "input"
+    target = Input
     options = CovertOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -13,6 +13,7 @@ from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.attacks.hidden.secrets import readable
 from wireleak.common.measures.statistics.secret_sharer import perplexities
+from wireleak.common.targets.canary import Canary
 
 _TOP = 10
 # In place of a log-perplexity that is not finite: likelier than nothing.
@@ -45,7 +46,7 @@ class SecretSharer(ModelAttack):
         sees=("global-model",),
         knows=(Knows.ARCHITECTURE,),
     )
-    targets = "canary"
+    target = Canary
     options = SecretSharerOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -14,6 +14,7 @@ from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Seen
 from adversary.attacks.harness.update_attack import ModelAttack
+from wireleak.common.targets.secret import Secret
 
 State = dict[str, npt.NDArray[Any]]
 # Who hides something, or whose text holds something, is client 0.
@@ -48,7 +49,7 @@ class SecretAttack(ModelAttack):
         sees=("global-model",),
         knows=(Knows.ARCHITECTURE,),
     )
-    targets = "secret"
+    target = Secret
 
     def fit(self, knowledge: Knowledge) -> None:
         """Note the model to read, and the inputs' shape."""

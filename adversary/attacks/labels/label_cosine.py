@@ -16,6 +16,7 @@ from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.labels.windows import directions, frequencies, windows
+from wireleak.common.targets.label import Label
 
 _SHARPNESS = 5.0
 
@@ -56,7 +57,7 @@ class LabelCosine(GradientAttack):
         sees=("activation-gradient",),
         knows=(Knows.SURROGATE, Knows.LABELS),
     )
-    targets = "label"
+    target = Label
     options = LabelCosineOptions
 
     def read(self, paths: Sequence[Path], count: int) -> Gradients:

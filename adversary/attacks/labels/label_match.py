@@ -13,6 +13,7 @@ from adversary.attacks.harness.gradients import Gradients, gradients
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.label import Label
 
 _CHUNK = 256
 
@@ -48,7 +49,7 @@ class LabelMatch(GradientAttack):
         sees=("activation", "activation-gradient"),
         knows=(Knows.ARCHITECTURE, Knows.HEAD),
     )
-    targets = "label"
+    target = Label
     options = LabelMatchOptions
 
     def read(self, paths: Sequence[Path], count: int) -> Gradients:

@@ -11,6 +11,7 @@ from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.labels.windows import frequencies, windows
+from wireleak.common.targets.label import Label
 
 
 class LabelNormOptions(BaseModel):
@@ -44,7 +45,7 @@ class LabelNorm(GradientAttack):
         sees=("activation-gradient",),
         knows=(Knows.SURROGATE,),
     )
-    targets = "label"
+    target = Label
     options = LabelNormOptions
 
     def fit(self, knowledge: Knowledge) -> None:

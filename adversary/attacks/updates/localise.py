@@ -18,6 +18,7 @@ from adversary.attacks.harness.update_attack import UpdateAttack
 from adversary.attacks.updates.layer_gradients import LayerGradients, layer_gradients
 from adversary.attacks.updates.layer_profile import COMPONENTS, auc, layer_profile, reading
 from adversary.attacks.updates.update_features import features
+from wireleak.common.targets.attribute import Attribute
 
 
 class LocaliseOptions(BaseModel):
@@ -54,7 +55,7 @@ class Localise(UpdateAttack):
         sees=("global-model", "model-update"),
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )
-    targets = "attribute"
+    target = Attribute
     options = LocaliseOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -14,6 +14,7 @@ from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import OTHERS, Update
 from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.attacks.updates.members import Ints, fits, records
+from wireleak.common.targets.member import Member
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +48,7 @@ class MemberEmbedding(ModelAttack):
         sees=("global-model", "model-update"),
         knows=(Knows.ARCHITECTURE,),
     )
-    targets = "member"
+    target = Member
     options = MemberEmbeddingOptions
 
     def fit(self, knowledge: Knowledge) -> None:

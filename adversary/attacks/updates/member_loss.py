@@ -11,6 +11,7 @@ from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.attacks.updates.members import confidence, last_models, probabilities, records
+from wireleak.common.targets.member import Member
 
 
 class MemberLossOptions(BaseModel):
@@ -48,7 +49,7 @@ class MemberLoss(ModelAttack):
         sees=("global-model",),
         knows=(Knows.ARCHITECTURE,),
     )
-    targets = "member"
+    target = Member
     options = MemberLossOptions
 
     def fit(self, knowledge: Knowledge) -> None:

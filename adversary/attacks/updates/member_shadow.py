@@ -15,6 +15,7 @@ from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import OTHERS, Recipe
 from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.attacks.updates.members import confidence, last_models, probabilities, records
+from wireleak.common.targets.member import Member
 
 State = Mapping[str, npt.NDArray[Any]]
 
@@ -59,7 +60,7 @@ class MemberShadow(ModelAttack):
         sees=("global-model",),
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )
-    targets = "member"
+    target = Member
     options = MemberShadowOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -18,6 +18,7 @@ from adversary.attacks.harness.update_attack import UpdateAttack
 from adversary.attacks.updates.aggregation import Rule, join
 from adversary.attacks.updates.imitation import Imitation
 from adversary.attacks.updates.update_features import features
+from wireleak.common.targets.attribute import Attribute
 
 if TYPE_CHECKING:
     from adversary.attacks.harness.training import Update
@@ -66,7 +67,7 @@ class Property(UpdateAttack):
         sees=("global-model", "model-update"),
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )
-    targets = "attribute"
+    target = Attribute
     options = PropertyOptions
 
     def fit(self, knowledge: Knowledge) -> None:

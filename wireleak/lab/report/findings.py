@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from wireleak.common.targets.canary import MOST
 from wireleak.lab.report.boards import Board, SeedMean, above_chance, boards, compare, error_removed
 from wireleak.lab.report.vocabulary import PERCENT, VANTAGES, control, duration, measure
 from wireleak.lab.run.results import Results
-from wireleak.lab.steps.canaries import MOST
 
 Outcome = Literal["leak", "part", "none"]
 TAGS: dict[Outcome, str] = {"leak": "Leaks", "part": "Leaks in part", "none": "No leak shown"}

@@ -1,4 +1,4 @@
-"""What clients trained on, laid out as the attacks on training must guess it: read by the scorer alone.
+"""The ground truth of a cell, from the sealed files: read by the scorer alone.
 
 A *unit* is one update as an attacker sees it: (client, round), or (-1, round) for all but the attacker's own where it
 is a participant (client 0), or (-2, round) for the mean of all, which is what a malicious server needs.
@@ -6,6 +6,8 @@ is a participant (client 0), or (-2, round) for the mean of all, which is what a
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,59 +15,111 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.files import write_arrays
+from wireleak.common.models import build
+from wireleak.common.targets.member import Member
+from wireleak.common.targets.registry import target_of
+from wireleak.common.targets.target import Target
+from wireleak.lab.data.overlap import find_overlap
+from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.steps import canaries
 
 OTHERS, ALL = -1, -2
 PARTICIPANTS = ("participant", "malicious-participant")
-MEMBER, SECRET, CANARY = "member", "secret", canaries.CANARY
-Arrays = dict[str, npt.NDArray[Any]]
 
 
-def senders(cell: Cell, target: str) -> list[int]:
-    """Clients whose updates are attacked: the honest ones, or the one that hides or holds a secret in its own.
+@dataclass(frozen=True)
+class CellTruth:
+    """The sealed files of one attack in a cell, as `wireleak.common.targets.sealed.Sealed`.
 
-    Whose records these are is asked of clients 1 and on: client 0 may be the one that asks.
+    Parameters
+    ----------
+    cell : Cell
+    vantage : str
+        Where the attacker sits.
+    target : Target
+    federated : bool
+        Whether the attack reads a federated training.
     """
-    first = 1 if cell.variant.participant or (target == MEMBER and len(cell.clients) > 1) else 0
-    return [0] if target in (SECRET, CANARY) else list(range(first, len(cell.clients)))
+
+    cell: Cell
+    vantage: str
+    target: Target[Any]
+    federated: bool
+
+    @property
+    def seed(self) -> int:
+        """The cell's seed."""
+        return self.cell.seed
+
+    @property
+    def floats(self) -> int:
+        """Floats of one activation."""
+        network = build(self.cell.model()["name"], self.cell.input_shape, self.cell.classes, 0)
+        return math.prod(network.activation_shape(self.cell.variant.cut))
+
+    @property
+    def streamed(self) -> str | None:
+        """The property of the study's stream."""
+        stream = self.cell.study.stream_of(self.cell.variant)
+        return None if stream is None else stream.property
+
+    def victims(self, array: str) -> npt.NDArray[Any]:
+        """Read an array of the ledger."""
+        return _array(self.cell.ledger, array)
+
+    def shared(self) -> npt.NDArray[np.int64]:
+        """Find the victims' inputs that the attacker holds itself, where the study means it."""
+        if not self.cell.study.data.overlap:
+            return np.zeros(0, np.int64)
+        found: npt.NDArray[np.int64] = find_overlap(_array(self.cell.surrogate, "x"), self.victims("x")).second
+        return found
+
+    def surrogate(self, array: str) -> npt.NDArray[Any]:
+        """Read an array of the attacker's own examples, without transformed copies."""
+        own: npt.NDArray[Any] = _array(self.cell.surrogate, array)[~_array(self.cell.surrogate, "augmented")]
+        return own
+
+    def units(self) -> list[tuple[int, int]]:
+        """List (sender, round) of every update that is attacked, by sender and then by round."""
+        return _units(self.cell, self.vantage, self.target)
+
+    def behind(self, array: str) -> list[npt.NDArray[Any]]:
+        """Read an array of the examples behind each unit."""
+        return [_examples(self.cell, sender, number, array) for sender, number in self.units()]
+
+    def file(self, name: str, array: str) -> npt.NDArray[Any]:
+        """Read an array of a sealed file."""
+        return _array(self.cell.folder / "sealed" / f"{name}.npz", array)
+
+    def hidden(self, array: str) -> npt.NDArray[Any]:
+        """Read an array that a malicious participant was given to hide."""
+        return _array(secret_path(self.cell), array)
+
+    def planted(self) -> dict[str, int]:
+        """Draw how often each secret number was planted, again."""
+        return planting.planted(self.cell)
 
 
 def units(cell: Cell, vantage: str, target: str) -> list[tuple[int, int]]:
     """(sender, round) of every update that is attacked, by sender and then by round."""
-    who = [OTHERS] if vantage in PARTICIPANTS else [ALL] if vantage == "malicious-server" else senders(cell, target)
+    return _units(cell, vantage, target_of(target))
+
+
+def _units(cell: Cell, vantage: str, target: Target[Any]) -> list[tuple[int, int]]:
+    senders = _senders(cell, target)
+    who = [OTHERS] if vantage in PARTICIPANTS else [ALL] if vantage == "malicious-server" else senders
     return [(sender, number) for sender in who for number in range(1, cell.system.rounds + 1)]
+
+
+def _senders(cell: Cell, target: Target[Any]) -> list[int]:
+    return target.senders(len(cell.clients), participant=cell.variant.participant is not None)
 
 
 def unit_attribute(cell: Cell, vantage: str, attribute: str) -> npt.NDArray[np.int64]:
     """Each unit's value: whether any example has the property of the study's stream; else what most of them have."""
-    stream = cell.study.stream_of(cell.variant)
-    any_counts = stream is not None and stream.property == attribute
-    values = []
-    for sender, number in units(cell, vantage, attribute):
-        held = _examples(cell, sender, number, f"attribute:{attribute}")
-        values.append(int((held == 1).any()) if any_counts else int(np.bincount(held).argmax()))
-    return np.array(values, np.int64)
-
-
-def unit_inputs(cell: Cell, vantage: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Inputs (n, *input_shape) of each unit, one after the other, and the unit of each (n,)."""
-    parts = [_examples(cell, sender, number, "x") for sender, number in units(cell, vantage, "input")]
-    return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-
-
-def members(cell: Cell) -> npt.NDArray[np.int64]:
-    """Whether each granted record was trained on, (n,)."""
-    with np.load(cell.folder / "sealed" / "records.npz", allow_pickle=False) as stored:
-        found: npt.NDArray[np.int64] = stored["member"]
-    return found
-
-
-def secrets(cell: Cell) -> npt.NDArray[np.float32]:
-    """What the malicious participant hides, (n, *input_shape)."""
-    with np.load(secret_path(cell), allow_pickle=False) as stored:
-        found: npt.NDArray[np.float32] = stored["x"]
-    return found
+    target = target_of(attribute)
+    values: npt.NDArray[np.int64] = target.ground_truth(CellTruth(cell, vantage, target, True)).values
+    return values
 
 
 def records_path(cell: Cell) -> Path:
@@ -80,11 +134,11 @@ def secret_path(cell: Cell) -> Path:
 
 def write_records(cell: Cell) -> None:
     """Write what attacks on membership and malicious participants of this cell need, where there are any."""
-    targets = {target for use in cell.study.attacks_on(cell.variant) for target in use.targets}
-    if MEMBER in targets:
+    attacks = cell.study.attacks_on(cell.variant)
+    if Member.grants in {target_of(target).grants for use in attacks for target in use.targets}:
         _write_members(cell)
-    if canaries.plants(cell.variant):
-        canaries.write(cell, secret_path(cell))
+    if planting.plants(cell.variant):
+        planting.write(cell, secret_path(cell))
     elif cell.variant.participant is not None:
         with np.load(cell.folder / cell.clients[0] / "train.npz", allow_pickle=False) as own:
             # Distinct ones, and the first: what is hidden does not depend on how well it hides.
@@ -97,7 +151,7 @@ def _write_members(cell: Cell) -> None:
     # What a record is called in the sealed files, by what the attacker is told.
     names = {"x": "x", "y": "y"} | ({} if by is None else {"group": f"group:{by}"})
     trained = {
-        told: np.concatenate([_examples(cell, number, None, name) for number in senders(cell, MEMBER)])
+        told: np.concatenate([_examples(cell, number, None, name) for number in _senders(cell, Member())])
         for told, name in names.items()
     }
     _, first = np.unique(trained["x"], axis=0, return_index=True)
@@ -123,3 +177,9 @@ def _examples(cell: Cell, sender: int, number: int | None, name: str) -> npt.NDA
             now = slice(None) if number is None or "round" not in stored else stored["round"] == number
             parts.append(stored[name][now])
     return np.concatenate(parts)
+
+
+def _array(path: Path, name: str) -> npt.NDArray[Any]:
+    with np.load(path, allow_pickle=False) as stored:
+        found: npt.NDArray[Any] = stored[name]
+    return found

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wireleak.common.measures import Score, score_attribute, score_reconstruction
+from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.results import Row
 from wireleak.lab.steps.again_updates import attack_training
@@ -82,7 +83,7 @@ def attack_again(
     with console.status(f"{attack} on {capture.name}"), Launcher(preload=False) as launcher:
         described = describe_attacks(launcher)
         find_attack(described, attack, "--attack")
-        if described[attack]["reads"] == "updates":
+        if described[attack]["reads"] == Traffic.FEDERATED_TRAINING:
             options = dict(_option(text) for text in given.options)
             rows = attack_training(cell, described[attack], target, given.vantage, options, out, launcher)
             console.print(f"guesses: {out / 'guesses.npz'}", soft_wrap=True, highlight=False)
@@ -95,7 +96,7 @@ def attack_again(
             raise StudyError("--victims: how many inputs the victims sent is not known here; give a number")
         captures = {"victims": [str(capture.resolve())]}
         device = given.device or capture.with_name("serve-attacker.pcap")
-        if knows & {"queries", "pairs"} or (reads == "serve" and device.is_file()):
+        if knows & {"queries", "pairs"} or (reads == Traffic.SERVING and device.is_file()):
             captures["device"] = [str(_existing(device, "--device"))]
         config = {
             "attack": attack,

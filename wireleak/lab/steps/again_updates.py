@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from wireleak.common.targets.registry import target_of
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.results import Row
-from wireleak.lab.run.truth import MEMBER, PARTICIPANTS, records_path
+from wireleak.lab.run.truth import PARTICIPANTS, records_path
 from wireleak.lab.steps.attack import AttackJob, run_attack
 from wireleak.lab.steps.score import score_job
 from wireleak.lab.study.schema import Study, StudyError
@@ -80,7 +81,7 @@ def attack_training(
     hidden = cell.variant.encrypted or cell.study.secure(cell.variant)
     if hidden and (vantage not in PARTICIPANTS or not cell.kept.is_dir()) and vantage != "server":
         raise StudyError(f"--vantage: TLS or masks hide this run's updates from {vantage}; take server or participant")
-    if target == MEMBER and not records_path(cell).is_file():
+    if target_of(target).grants and not records_path(cell).is_file():
         raise StudyError('--target: that run granted no records to ask about; run a study with target "member"')
     with_ = AttackUse(name=attack["name"], targets=(target,), vantage=vantage, options=options)
     job = AttackJob(cell, with_, target, out)

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from wireleak.common.files import write_atomically, write_json
 from wireleak.common.registry import unknown
+from wireleak.common.targets.registry import target_of
+from wireleak.common.targets.target import Target
+from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.endings import telling_line
 from wireleak.lab.launch.processes import Launcher, LaunchError
-from wireleak.lab.run import truth
 from wireleak.lab.run.cell import UNTRAINED, Cell
 from wireleak.lab.run.results import Step
-from wireleak.lab.steps import canaries
+from wireleak.lab.run.truth import PARTICIPANTS, CellTruth
 from wireleak.lab.steps.bounds import write_candidates
 from wireleak.lab.study.schema import Study, StudyError
 from wireleak.lab.study.tables import AttackUse
@@ -46,6 +47,15 @@ class AttackJob:
     def vantage(self) -> str:
         """Where the attacker sits."""
         return self.use.vantage or self.cell.study.threat.vantage
+
+    @property
+    def sought(self) -> Target[Any]:
+        """The target itself."""
+        return target_of(self.target)
+
+    def truth(self, *, federated: bool) -> CellTruth:
+        """The ground truth behind it; `federated` where it reads a federated training."""
+        return CellTruth(self.cell, self.vantage, self.sought, federated)
 
     @property
     def out(self) -> Path:
@@ -186,27 +196,27 @@ def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> No
 
 def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[str, Any]:
     """Which captures the attack is handed, and how many rows it must guess."""
-    cell, victims = job.cell, job.cell.study.data.victims
-    if attack["reads"] == "updates":
-        return updates_seen(cell, job.vantage, job.target)
-    if attack["reads"] == "train":
-        if job.target == "label":
-            victims = len(training_labels(cell, launcher))
+    cell, traffic = job.cell, Traffic(attack["reads"])
+    if traffic is Traffic.FEDERATED_TRAINING:
+        return updates_seen(job)
+    if traffic is Traffic.SPLIT_TRAINING:
+        write_training_labels(cell, launcher)
         seen = [str(cell.capture(f"train-{name}")) for name in cell.clients]
-        return {"captures": {"victims": seen}, "victims": victims}
+        return {"captures": {"victims": seen}, "victims": job.sought.count(job.truth(federated=False))}
     captures = {"device": [str(cell.capture("serve-attacker"))], "victims": [str(cell.capture("serve-victim"))]}
     if cell.study.runs_untrained(job.use, cell.variant, cell.seed):
         captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
         captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]
     # What transforms do is the client's secret: the lab cannot hand over tensors that they made.
-    in_process = job.target == "input" and not cell.variant.encrypted and not cell.variant.transforms
+    in_process = job.sought.rebuilds and not cell.variant.encrypted and not cell.variant.transforms
     tensors = _tensors_in_process(cell) if in_process else None
-    return {"captures": captures, "tensors": tensors, "victims": victims}
+    return {"captures": captures, "tensors": tensors, "victims": job.sought.count(job.truth(federated=False))}
 
 
-def updates_seen(cell: Cell, vantage: str, target: str) -> dict[str, Any]:
-    """What an attacker on federated training is handed at a vantage, by what it must guess."""
-    own = 0 if vantage in truth.PARTICIPANTS else None
+def updates_seen(job: AttackJob) -> dict[str, Any]:
+    """What an attacker on federated training is handed at its vantage, by what it must guess."""
+    cell, vantage, truth = job.cell, job.vantage, job.truth(federated=True)
+    own = 0 if vantage in PARTICIPANTS else None
     clients = cell.clients if own is None else cell.clients[:1]
     if own is not None and cell.participant_records:
         seen = [str(cell.kept)]
@@ -214,13 +224,6 @@ def updates_seen(cell: Cell, vantage: str, target: str) -> dict[str, Any]:
         seen = [str(cell.received(name)) for name in clients]
     else:
         seen = [str(cell.capture(f"fleet-{name}")) for name in clients]
-    units = truth.units(cell, vantage, target)
-    counts = {
-        truth.MEMBER: lambda: len(truth.members(cell)),
-        truth.SECRET: lambda: len(truth.secrets(cell)),
-        truth.CANARY: lambda: int(10 ** canaries.planting(cell).digits),
-        "input": lambda: len(truth.unit_inputs(cell, vantage)[0]),
-    }
     system, stream = cell.system, cell.study.stream_of(cell.variant)
     training = {
         "participants": len(cell.clients),
@@ -232,24 +235,21 @@ def updates_seen(cell: Cell, vantage: str, target: str) -> dict[str, Any]:
         "optimiser": system.optimiser,
         "own": own,
         "released": vantage == "release",
-        "units": units,
+        "units": truth.units(),
     }
-    victims = counts[target]() if target in counts else len(units)
-    return {"captures": {"victims": seen}, "training": training, "victims": victims}
+    return {"captures": {"victims": seen}, "training": training, "victims": job.sought.count(truth)}
 
 
-def training_labels(cell: Cell, launcher: Launcher) -> npt.NDArray[np.int64]:
-    """Labels of the training examples in the order in which they crossed the wire: the truth of attacks on them."""
+def write_training_labels(cell: Cell, launcher: Launcher) -> None:
+    """Seal the labels of the training examples in the order in which they crossed the wire."""
     path = cell.folder / "sealed" / "labels.npz"
+    if path.is_file():
+        return
     # Under the cell's own name: two attacks on one cell may ask at once, and write the same bytes.
-    if not path.is_file():
-        argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path)]
-        argv += [str(cell.capture(f"train-{name}")) for name in cell.clients]
-        name = f"{cell.name}-labels"
-        launcher.finish(launcher.start(name, argv, cell.log(name), essential=False), ATTACK_SECONDS)
-    with np.load(path, allow_pickle=False) as stored:
-        labels: npt.NDArray[np.int64] = stored["label"].astype(np.int64)
-    return labels
+    argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path)]
+    argv += [str(cell.capture(f"train-{name}")) for name in cell.clients]
+    name = f"{cell.name}-labels"
+    launcher.finish(launcher.start(name, argv, cell.log(name), essential=False), ATTACK_SECONDS)
 
 
 def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
@@ -270,8 +270,8 @@ def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
         granted["files"] = {"hijack": str(cell.hijack)}
     if "candidates" in knows:
         granted["files"] = granted.get("files", {}) | {"candidates": str(write_candidates(cell))}
-    if job.target == truth.MEMBER:
-        granted["files"] = granted.get("files", {}) | {"records": str(truth.records_path(cell))}
+    if (name := job.sought.grants) is not None:
+        granted["files"] = granted.get("files", {}) | {name: str(cell.surrogate.with_name(f"{name}.npz"))}
     return granted
 
 

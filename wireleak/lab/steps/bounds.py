@@ -128,7 +128,7 @@ def companion_rows(cell: Cell, jobs: Sequence[AttackJob]) -> list[Row]:
         Empty where devices add no noise, TLS hides it all, or inputs are texts.
     """
     noise = noise_of(cell)
-    jobs = [job for job in jobs if job.cell == cell and job.target == "input"]
+    jobs = [job for job in jobs if job.cell == cell and job.sought.rebuilds]
     if noise is None or cell.variant.encrypted or not jobs:
         return []
     with np.load(cell.ledger, allow_pickle=False) as ledger:

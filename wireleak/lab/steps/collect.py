@@ -17,13 +17,13 @@ import numpy as np
 import psutil
 from rich.console import Group, RenderableType
 
-from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import build
 from wireleak.lab.data import dependence
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.page import render, terminal_table
 from wireleak.lab.report.published import published_table
+from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.pictures import write_pictures
 from wireleak.lab.run.results import (
@@ -41,7 +41,6 @@ from wireleak.lab.run.results import (
     Wire,
     write_results,
 )
-from wireleak.lab.steps import canaries
 from wireleak.lab.steps.attack import attack_jobs
 from wireleak.lab.steps.bounds import companion_rows
 from wireleak.lab.steps.fits import fit_of
@@ -122,9 +121,7 @@ def collect(
         notes=[note for cell in cells for note in [*_dropped(cell), *_simulated(cell)]],
     )
     results.seconds = time.monotonic() - began
-    pictures = [pictures_of(job) for job in jobs if job.target in ("input", "secret")]
-    # The numbers of words make no picture.
-    write_pictures([one for one in pictures if not are_numbered(one.originals)], folder)
+    write_pictures([picture for job in jobs if (picture := pictures_of(job)) is not None], folder)
     write_results(results, folder)
     shown: list[RenderableType] = [terminal_table(results), *results.notes]
     if results.published:
@@ -206,7 +203,7 @@ def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
     own = [node for node, name in names.items() if name == cell.clients[0]]
     seen = [entry["standing"][node] for entry in rounds for node in own if node in entry.get("standing", {})]
     # Whose text an auditor planted numbers in trains honestly.
-    if cell.variant.participant is None or canaries.plants(cell.variant) or not seen:
+    if cell.variant.participant is None or planting.plants(cell.variant) or not seen:
         return []
     return [
         Task(

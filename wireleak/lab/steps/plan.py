@@ -11,10 +11,11 @@ import numpy as np
 from wireleak.common.models import build
 from wireleak.common.models.factory import resolve
 from wireleak.common.models.private import unfit
+from wireleak.common.targets.registry import TARGETS, target_of
+from wireleak.common.traffic import Traffic
 from wireleak.lab.data import Dataset, load
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.truth import PARTICIPANTS
-from wireleak.lab.steps import canaries
 from wireleak.lab.steps.attack import find_attack
 from wireleak.lab.steps.division import Division, divide
 from wireleak.lab.study.schema import Study, StudyError
@@ -115,7 +116,7 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
     StudyError
         Names the attack and what is missing.
     """
-    canaries.check(plan.study)
+    check_participants(plan.study)
     threat = plan.study.threat
     for use in plan.study.attacks:
         where = f"attacks.{use.shown}"
@@ -135,23 +136,23 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
                 )
         for target in use.targets:
             _check_target(plan, where, target, attack["targets"])
-        _check_captures(plan.study, use, where, attack["reads"])
+        _check_captures(plan.study, use, where, Traffic(attack["reads"]))
         unknown = set(use.options) - set(attack["options"].get("properties", {}))
         if unknown:
             known = ", ".join(attack["options"].get("properties", {})) or "none"
             raise StudyError(f"{where}.options.{sorted(unknown)[0]}: no such option; choose from {known}")
 
 
-def _check_captures(study: Study, use: AttackUse, where: str, reads: str) -> None:
+def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) -> None:
     for variant in study.variants:
         if variant not in [one for one in study.variants if use in study.attacks_on(one)]:
             continue
         mode = variant.mode or study.system.mode
-        if reads == "serve" and not study.serve.devices:
+        if traffic is Traffic.SERVING and not study.serve.devices:
             raise StudyError(f"{where}: reads what devices send, but serve.devices = false; allow them")
-        if reads == "train" and mode != "split":
+        if traffic is Traffic.SPLIT_TRAINING and mode != "split":
             raise StudyError(f'{where}: reads split training, but variants.{variant.name} is not mode = "split"')
-        if reads != "updates":
+        if traffic is not Traffic.FEDERATED_TRAINING:
             continue
         vantage = use.vantage or study.threat.vantage
         if mode != "federated":
@@ -169,19 +170,24 @@ def _check_captures(study: Study, use: AttackUse, where: str, reads: str) -> Non
             )
 
 
-def _check_target(plan: Plan, where: str, target: str, kinds: str) -> None:
-    guesses = {
-        "input": "the input",
-        "label": "training labels",
-        "member": "membership",
-        "secret": "a secret",
-        "canary": "planted numbers",
-        "attribute": "attributes",
-    }
-    wanted = target if target in guesses else "attribute"
-    if wanted != kinds:
-        raise StudyError(f"{where}.targets: it guesses {guesses[kinds]}, not {target!r}")
-    if wanted != "attribute":
+def check_participants(study: Study) -> None:
+    """Refuse to look for something that only a malicious participant puts there, where there is none."""
+    for variant in study.variants:
+        for use in study.attacks_on(variant):
+            for target in use.targets:
+                needed, name = target_of(target).participant, variant.participant and variant.participant.name
+                if needed not in (None, name):
+                    raise StudyError(
+                        f"attacks.{use.shown}.variants: nobody plants numbers in {variant.name}; give it "
+                        f'participant = {{ name = "{needed}" }}'
+                    )
+
+
+def _check_target(plan: Plan, where: str, target: str, kind: str) -> None:
+    sought, guessed = target_of(target), TARGETS.get(kind)
+    if type(sought) is not guessed:
+        raise StudyError(f"{where}.targets: it guesses {guessed.guessed}, not {target!r}")
+    if sought.attribute is None:
         return
     if target not in plan.dataset.attributes:
         known = ", ".join(plan.dataset.attributes)

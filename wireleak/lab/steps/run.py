@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from wireleak.common.files import write_json
+from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.layout import RunFolder
@@ -180,8 +181,8 @@ class _Schedule:
             finally:
                 self.progress.remove_task(line)
         wires = inspect_captures(cell, self.launcher)
-        attacked = any(self.described[use.name]["reads"] == "train" for use in cell.study.attacks_on(cell.variant))
-        if not cell.study.tap.keep_training and not attacked:
+        read = {self.described[use.name]["reads"] for use in cell.study.attacks_on(cell.variant)}
+        if not cell.study.tap.keep_training and Traffic.SPLIT_TRAINING not in read:
             for capture in cell.captures("train-*"):
                 capture.unlink()
         with self.lock:

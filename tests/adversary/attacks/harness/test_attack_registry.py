@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
 
 
 class Options(BaseModel):
@@ -29,7 +30,7 @@ class Grey(ActivationAttack):
 
     name = "grey"
     threat = ThreatModel((Vantage.LINK,), ("activation",), (Knows.SURROGATE,))
-    targets = "input"
+    target = Input
     options = Options
 
     def fit(self, knowledge):
@@ -114,4 +115,4 @@ def test_copies_train_but_never_validate(surrogate_known):
 @pytest.fixture
 def surrogate_known(tmp_path):
     np.savez(tmp_path / "s.npz", x=np.zeros((360, 2)), y=np.zeros(360), augmented=np.arange(360) >= 240)
-    return surrogate(tmp_path / "s.npz", "input", 0)
+    return surrogate(tmp_path / "s.npz", None, 0)

@@ -9,8 +9,8 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import cross_entropy
 
-from adversary.attacks.harness.baselines import DRAWS
 from adversary.attacks.harness.knowledge import Knowledge
+from adversary.attacks.harness.run import DRAWS
 from adversary.attacks.harness.training import OTHERS, Recipe, Seen, Update
 from adversary.attacks.updates.aggregation import join
 from adversary.attacks.updates.imitation import Imitation

@@ -14,13 +14,15 @@ from safetensors.torch import load_file
 
 from wireleak.common.measures.statistics.secret_sharer import ALPHABET, WINDOW, exposures
 from wireleak.common.models.networks import build
+from wireleak.common.targets.canary import CHANCE, MOST, UNPLANTED, Canary
+from wireleak.common.targets.target import OWN
 from wireleak.lab.report.boards import boards
 from wireleak.lab.report.charts.canary_figure import exposure_chart
 from wireleak.lab.report.findings import finding
-from wireleak.lab.run import truth
+from wireleak.lab.run import planting, truth
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.results import Row
-from wireleak.lab.steps import canaries
+from wireleak.lab.steps.plan import check_participants
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
 
@@ -69,8 +71,12 @@ def cell_of(tmp_path, seed=0, **participant):
     return Cell(study, variant, seed, tmp_path, (WINDOW,), len(ALPHABET))
 
 
+def exposure_scores(cell, found):
+    return Canary().score({OWN: found}, planting.planted(cell), cell.seed)
+
+
 def drawn(cell, tmp_path):
-    canaries.write(cell, tmp_path / "secret.npz")
+    planting.write(cell, tmp_path / "secret.npz")
     with np.load(tmp_path / "secret.npz") as held:
         assert held.files == ["number"]
         return held["number"]
@@ -85,7 +91,7 @@ def test_numbers_are_drawn_by_the_cell_s_seed_and_differ(tmp_path):
 
 def test_only_the_planted_client_s_updates_are_attacked(tmp_path):
     cell = cell_of(tmp_path)
-    assert {sender for sender, _ in truth.units(cell, "link", truth.CANARY)} == {0}
+    assert {sender for sender, _ in truth.units(cell, "link", Canary.name)} == {0}
     assert truth.secret_path(cell).parent == cell.participant
 
 
@@ -94,15 +100,15 @@ def test_scores_are_ranks_and_those_never_planted_have_a_bit_and_a_half(tmp_path
     numbers = drawn(cell, tmp_path)
     found = np.random.default_rng(0).normal(40, 4, (1000, 1)).astype(np.float32)
     found[numbers[2]] = 1.0
-    scored = {(target, name, one.measure): one for target, name, one in canaries.exposure_scores(cell, found)}
+    scored = {(one.target, one.guess, one.score.measure): one.score for one in exposure_scores(cell, found)}
     assert {target for target, _, _ in scored} == {"canary-1", "canary-8"}
     assert scored["canary-8", "", "exposure"].value == pytest.approx(math.log2(1000))
-    assert scored["canary-8", canaries.MOST, "exposure"].value == pytest.approx(math.log2(1000))
+    assert scored["canary-8", MOST, "exposure"].value == pytest.approx(math.log2(1000))
     assert scored["canary-8", "", "exposure-extrapolated"].value > 15
     ranks = [int((found <= found[number]).sum()) for number in numbers[:2]]
     assert scored["canary-1", "", "exposure"].value == pytest.approx(math.log2(1000) - np.log2(ranks).mean())
     for measure in ("exposure", "exposure-extrapolated"):
-        never = scored["canary-1", canaries.UNPLANTED, measure]
+        never = scored["canary-1", UNPLANTED, measure]
         assert never.value == pytest.approx(1.44, abs=0.4) and never.low < 1.44 < never.high
         assert never.chance == pytest.approx(1.4427, abs=1e-4)
     assert scored["canary-1", "", "exposure"].n == 2
@@ -111,28 +117,28 @@ def test_scores_are_ranks_and_those_never_planted_have_a_bit_and_a_half(tmp_path
 
 
 def test_where_nothing_was_seen_nothing_is_exposed(tmp_path):
-    scores = canaries.exposure_scores(cell_of(tmp_path), np.zeros((1000, 1), np.float32))
-    assert {one.value for _, name, one in scores if name != canaries.MOST} == {0.0}
+    scores = exposure_scores(cell_of(tmp_path), np.zeros((1000, 1), np.float32))
+    assert {one.score.value for one in scores if one.guess != MOST} == {0.0}
 
 
 def test_an_attack_where_nobody_plants_is_refused(tmp_path):
     study, _ = load_study("canary")
     plain = study.variants[0].model_copy(update={"participant": None})
     with pytest.raises(StudyError, match=r"secret-sharer.variants: nobody plants numbers in one; give it participant"):
-        canaries.check(study.model_copy(update={"variants": (plain,)}))
+        check_participants(study.model_copy(update={"variants": (plain,)}))
     with pytest.raises(StudyError, match="nobody plants numbers in one-seed0"):
-        canaries.planting(Cell(study, plain, 0, tmp_path, (WINDOW,), len(ALPHABET)))
-    canaries.check(study)
+        planting.planting(Cell(study, plain, 0, tmp_path, (WINDOW,), len(ALPHABET)))
+    check_participants(study)
 
 
-ROLES = {"": "attack", canaries.UNPLANTED: "baseline", canaries.MOST: "bound"}
+ROLES = {"": "attack", UNPLANTED: "baseline", MOST: "bound"}
 
 
 def row(target, value, half, name="", seed=0):
     return Row(
         study="canary", variant="four", seed=seed, link="plaintext", vantage="release", attack="secret-sharer",
         target=target, measure="exposure", value=value, low=value - half, high=value + half, n=2,
-        role=ROLES[name], name=name, chance=math.nan if name == canaries.MOST else canaries.CHANCE,
+        role=ROLES[name], name=name, chance=math.nan if name == MOST else CHANCE,
     )  # fmt: skip
 
 
@@ -140,8 +146,8 @@ def row(target, value, half, name="", seed=0):
 def board_rows():
     rows = []
     for target, value in (("canary-1", 1.6), ("canary-16", 12.1)):
-        rows += [row(target, value, 1.0), row(target, 1.5, 0.2, canaries.UNPLANTED)]
-        rows += [row(target, 13.2877, math.nan, canaries.MOST)]
+        rows += [row(target, value, 1.0), row(target, 1.5, 0.2, UNPLANTED)]
+        rows += [row(target, 13.2877, math.nan, MOST)]
     return rows
 
 

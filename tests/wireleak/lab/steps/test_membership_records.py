@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from wireleak.common.targets.member import Member
 from wireleak.lab.data import DataError, load
 from wireleak.lab.run import truth
 from wireleak.lab.steps.deal import write_cell
@@ -20,7 +21,7 @@ def cell_of(name, folder, **data):
     write_cell(plan, cell)
     with np.load(truth.records_path(cell)) as records:
         arrays = dict(records)
-    return cell, arrays, truth.members(cell)
+    return cell, arrays, truth.CellTruth(cell, "link", Member(), True).file("records", "member")
 
 
 def rows(x):
@@ -39,7 +40,7 @@ def test_members_are_the_other_clients_examples_and_strangers_nobodys(tmp_path):
     assert not outside & set().union(*trained)
     # An order that says nothing: members do not stand together.
     assert 0.3 < np.abs(np.diff(member)).mean() < 0.7
-    assert truth.senders(cell, truth.MEMBER) == [1, 2, 3]
+    assert Member().senders(4, participant=False) == [1, 2, 3]
 
 
 def test_where_parties_share_no_person_the_records_name_theirs(tmp_path):

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
+from wireleak.common.targets.canary import CHANCE, MOST, Canary
 from wireleak.lab.report.boards import Board, SeedMean
-from wireleak.lab.steps.canaries import CANARY, CHANCE, MOST
 
 # Okabe and Ito's.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -19,7 +19,7 @@ _LEFT, _RIGHT = 8.0, 97.0
 
 def times_of(board: Board) -> int | None:
     """How often a board's numbers were planted; None where it is of something else."""
-    count = board.target.removeprefix(f"{CANARY}-")
+    count = board.target.removeprefix(f"{Canary.name}-")
     return int(count) if count != board.target and count.isdecimal() and board.get("exposure") else None
 
 

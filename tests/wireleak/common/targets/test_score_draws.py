@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from wireleak.common.measures import score_attribute
-from wireleak.lab.steps.score import _over_draws
+from wireleak.common.targets.target import _over_draws
 
 
 def test_several_draws_score_as_their_mean_and_one_as_itself():

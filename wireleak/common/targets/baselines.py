@@ -1,22 +1,19 @@
-"""What a guess must beat: the prior, linear algebra, look-up, and the same attack on inputs that tell it nothing."""
+"""Guesses that an attack must beat: the prior, linear algebra and look-up."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from adversary.attacks.harness.knowledge import Array, Knowledge
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.measures.scores.words_found import set_f1, word_sets
+from wireleak.common.targets.target import Array, Examples, Ints
 
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _MOST = 4096
-# One draw of permuted values may by luck be right, or wrong, about all updates at once.
-DRAWS = 20
 
 
 @dataclass(frozen=True)
@@ -102,11 +99,9 @@ def nearest(seen: Array, inputs: Array, queries: Array) -> Array:
     return found
 
 
-def mean_input(knowledge: Knowledge, count: int) -> Array:
-    """The mean of the attacker's own inputs, `count` times; of texts, their commonest words."""
-    own = knowledge.without_copies().inputs
-    mean = common_words(own) if are_numbered(own) else own.mean(0)
-    return np.repeat(mean[None], count, axis=0)
+def mean_input(own: Array) -> Array:
+    """Return the mean of inputs (n, ...), (1, ...); of texts, their commonest words."""
+    return np.asarray((common_words(own) if are_numbered(own) else own.mean(0))[None])
 
 
 def common_words(texts: Array) -> Array:
@@ -124,9 +119,8 @@ def common_words(texts: Array) -> Array:
     return found
 
 
-def background(knowledge: Knowledge, count: int) -> Array:
-    """An empty input, `count` times: the median of all values of the attacker's own inputs everywhere."""
-    own = knowledge.without_copies().inputs
+def background(own: Array, count: int) -> Array:
+    """Return an empty input, `count` times: the median of all values of inputs (n, ...) everywhere."""
     return np.full((count, *own.shape[1:]), np.median(own), np.float32)
 
 
@@ -138,34 +132,19 @@ def derangement(count: int, seed: int) -> npt.NDArray[np.int64]:
     return partner
 
 
-def majority(knowledge: Knowledge, count: int) -> Array:
-    """Frequencies of the attribute's values in the attacker's data, `count` times."""
-    return np.repeat(_frequencies(knowledge.attribute, knowledge.classes)[None], count, axis=0)
-
-
-def conditional_majority(knowledge: Knowledge, predictions: Array) -> Array:
+def conditional_majority(own: Examples, predictions: Array) -> Array:
     """Frequencies among the attacker's inputs of the predicted task label (Coavoux et al., EMNLP 2018)."""
-    assert knowledge.attribute is not None
-    overall = _frequencies(knowledge.attribute, knowledge.classes)
+    assert own.attribute is not None
+    overall = frequencies(own.attribute, own.classes)
     table = np.stack(
-        [
-            _frequencies(knowledge.attribute[knowledge.labels == label], knowledge.classes, overall)
-            for label in range(predictions.shape[1])
-        ]
+        [frequencies(own.attribute[own.labels == label], own.classes, overall) for label in range(predictions.shape[1])]
     )
     found: Array = table[predictions.argmax(1)]
     return found
 
 
-def permuted(knowledge: Knowledge) -> Knowledge:
-    """The same pairs, without transformed copies, with the attribute dealt out at random."""
-    own = knowledge.without_copies()
-    assert own.attribute is not None
-    order = np.random.default_rng([own.seed, 1]).permutation(len(own))
-    return replace(own, attribute=own.attribute[order])
-
-
-def _frequencies(values: npt.NDArray[np.int64] | None, classes: int, otherwise: Array | None = None) -> Array:
+def frequencies(values: Ints | None, classes: int, otherwise: Array | None = None) -> Array:
+    """Return how frequent each value is, float32 (classes,); `otherwise` where there are none."""
     assert values is not None
     if not len(values) and otherwise is not None:
         return otherwise
@@ -174,6 +153,9 @@ def _frequencies(values: npt.NDArray[np.int64] | None, classes: int, otherwise: 
 
 
 def _solve(gram: npt.NDArray[Any], goal: npt.NDArray[Any], strength: float) -> npt.NDArray[Any]:
+    # scipy is imported where it is used: listing attacks and targets costs no import of it.
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
     damped = gram.copy()
     damped.flat[:: len(damped) + 1] += strength
     try:

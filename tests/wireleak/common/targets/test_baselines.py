@@ -4,8 +4,9 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
 
-from adversary.attacks.harness import baselines as controls
 from adversary.attacks.harness.knowledge import Knowledge
+from wireleak.common.targets import baselines
+from wireleak.common.targets.attribute import Attribute
 
 RNG = np.random.default_rng(0)
 
@@ -29,7 +30,7 @@ def known(attribute, labels, augmented=None):
 def test_ridge_is_scikit_learns(n, width, strength):
     z, x = problem(n, width)
     held = np.arange(n) < n // 5
-    ours = controls.ridge(z, x, held, (strength,))
+    ours = baselines.ridge(z, x, held, (strength,))
     scaler = StandardScaler().fit(z[~held])
     theirs = Ridge(alpha=strength * (~held).sum()).fit(scaler.transform(z[~held]), x[~held])
     expected = theirs.predict(scaler.transform(z[held]))
@@ -41,15 +42,15 @@ def test_ridge_takes_the_strength_that_is_best_on_held_out_rows():
     z, x = problem(120, 60)
     held = np.arange(120) < 30
     strengths = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-    chosen = controls.ridge(z, x, held, strengths)
-    errors = [controls.ridge(z, x, held, (strength,)).error for strength in strengths]
+    chosen = baselines.ridge(z, x, held, strengths)
+    errors = [baselines.ridge(z, x, held, (strength,)).error for strength in strengths]
     assert chosen.error == pytest.approx(min(errors)) and chosen.strength == strengths[int(np.argmin(errors))]
 
 
 def test_ridge_without_held_out_rows_and_with_dead_features():
     z, x = problem(40, 6)
     z[:, 2] = 0
-    assert np.isfinite(controls.ridge(z, x, np.zeros(40, bool)).guess(z)).all()
+    assert np.isfinite(baselines.ridge(z, x, np.zeros(40, bool)).guess(z)).all()
 
 
 def test_nearest_is_scikit_learns():
@@ -58,19 +59,19 @@ def test_nearest_is_scikit_learns():
     scaler = StandardScaler().fit(z)
     theirs = KNeighborsRegressor(1).fit(scaler.transform(z), x.reshape(150, -1))
     expected = theirs.predict(scaler.transform(queries)).reshape(40, 1, 3, 3)
-    assert np.array_equal(controls.nearest(z, x, queries), expected)
+    assert np.array_equal(baselines.nearest(z, x, queries), expected)
 
 
 @pytest.mark.parametrize("n", [2, 3, 500])
 def test_derangement_moves_everything(n):
-    partner = controls.derangement(n, 0)
+    partner = baselines.derangement(n, 0)
     assert sorted(partner) == list(range(n)) and (partner != np.arange(n)).all()
 
 
 def test_mean_and_majority_know_no_copies():
     one = known([0, 0, 1, 2], [0, 0, 0, 0], augmented=[False, False, False, True])
-    assert np.array_equal(controls.mean_input(one.without_copies(), 2)[1], one.inputs[:3].mean(0))
-    np.testing.assert_allclose(controls.majority(one.without_copies(), 2), [[2 / 3, 1 / 3, 0]] * 2)
+    assert np.array_equal(baselines.mean_input(one.without_copies().inputs)[0], one.inputs[:3].mean(0))
+    np.testing.assert_allclose(Attribute("left").prior(one.without_copies()), [[2 / 3, 1 / 3, 0]])
 
 
 def test_conditional_majority_follows_the_answer():
@@ -78,13 +79,13 @@ def test_conditional_majority_follows_the_answer():
     answers = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 0, 1]], np.float32)
     # No input of the attacker's has the third label: the overall frequencies.
     np.testing.assert_allclose(
-        controls.conditional_majority(one, answers), [[2 / 3, 1 / 3], [0, 1], [1 / 3, 2 / 3]], rtol=1e-6
+        baselines.conditional_majority(one, answers), [[2 / 3, 1 / 3], [0, 1], [1 / 3, 2 / 3]], rtol=1e-6
     )
 
 
 def test_permuted_keeps_the_pairs_and_the_marginal():
     one = known(np.arange(100) % 3, np.zeros(100, int))
-    other = controls.permuted(one)
+    other = one.permuted()
     assert np.array_equal(np.bincount(other.attribute), np.bincount(one.attribute))
     assert (other.attribute != one.attribute).any() and other.inputs is not None
     assert np.array_equal(other.inputs, one.inputs)

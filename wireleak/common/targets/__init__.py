@@ -1,0 +1,1 @@
+"""Targets: each owns its prior, baselines, ground truth, scorer and picture."""

@@ -1,0 +1,106 @@
+"""One private attribute: of the inputs that victims' devices sent, or of the examples behind each update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from wireleak.common.measures.scores.controls import conditional_probabilities
+from wireleak.common.measures.scores.registry import score_attribute
+from wireleak.common.targets import baselines
+from wireleak.common.targets.registry import register
+from wireleak.common.targets.sealed import Sealed
+from wireleak.common.targets.target import (
+    OWN,
+    PERMUTED,
+    Array,
+    Baseline,
+    Case,
+    Examples,
+    Guesses,
+    Ints,
+    Scored,
+    Target,
+    score_each,
+)
+
+CONDITIONAL = "conditional-majority"
+
+
+@dataclass(frozen=True)
+class Values:
+    """The true values.
+
+    Parameters
+    ----------
+    values : int64 (n,)
+    task : int64 (n,) or None
+        Task labels of the victims' inputs.
+    senders : int64 (n,) or None
+        Who sent each update, in federated training.
+    """
+
+    values: Ints
+    task: Ints | None
+    senders: Ints | None
+
+
+@register
+class Attribute(Target[Values]):
+    """A private attribute, by its own name in the data set."""
+
+    name = "attribute"
+    guessed = "attributes"
+
+    @property
+    def attribute(self) -> str:
+        """The attribute's name."""
+        return self.shown
+
+    def prior(self, own: Examples) -> Array:
+        """Return the frequencies of the values."""
+        return baselines.frequencies(own.attribute, own.classes)[None]
+
+    def baselines(self, case: Case) -> Iterator[Baseline]:
+        """Yield the majority, the majority given the service's answer, and the attack on permuted values."""
+        yield "majority", case.prior
+        answers = case.predictions
+        if answers is not None:
+            own = case.own.without_copies()
+            yield CONDITIONAL, lambda: case.filled(baselines.conditional_majority(own, answers))
+        if case.guess is not None:
+            yield PERMUTED, case.permuted
+
+    def ground_truth(self, sealed: Sealed) -> Values:
+        """Read each victim's value; of an update whether any example has a streamed property, else the commonest."""
+        array = f"attribute:{self.shown}"
+        if not sealed.federated:
+            return Values(sealed.victims(array), sealed.victims("y"), None)
+        any_counts = sealed.streamed == self.shown
+        values = [
+            int((held == 1).any()) if any_counts else int(np.bincount(held).argmax()) for held in sealed.behind(array)
+        ]
+        return Values(np.array(values, np.int64), None, np.array([sender for sender, _ in sealed.units()]))
+
+    def score(self, guesses: Guesses, truth: Values, seed: int) -> list[Scored]:
+        """Score probabilities; of updates also averaged over a client's rounds, where these have one value."""
+        values, senders = truth.values, truth.senders
+        if truth.task is not None:
+            classes = guesses[OWN].shape[1]
+            guesses = dict(guesses) | {CONDITIONAL: conditional_probabilities(values, truth.task, classes=classes)}
+        rows = score_each(self.shown, guesses, values, seed, score_attribute)
+        if senders is None:
+            return rows
+        clients = np.unique(senders)
+        alike = all(len(np.unique(values[senders == client])) == 1 for client in clients)
+        if alike and len(clients) > 1:
+            # What a client's rounds have in common is of the client: its scores are averaged over rounds.
+            first = [int(np.flatnonzero(senders == client)[0]) for client in clients]
+            means = {
+                name: np.stack([guess[..., senders == client, :].mean(-2) for client in clients], axis=-2)
+                for name, guess in guesses.items()
+            }
+            rows += score_each(f"{self.shown}-averaged", means, values[first], seed, score_attribute)
+        return rows

@@ -1,0 +1,146 @@
+"""Whole inputs: those that victims' devices sent, or those behind each update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from wireleak.common.measures.scores.controls import linear_code
+from wireleak.common.measures.scores.matching import match
+from wireleak.common.measures.scores.measure import are_numbered
+from wireleak.common.measures.scores.registry import score_reconstruction
+from wireleak.common.targets import baselines
+from wireleak.common.targets.registry import register
+from wireleak.common.targets.sealed import Sealed
+from wireleak.common.targets.target import (
+    Array,
+    Baseline,
+    Case,
+    Examples,
+    Guesses,
+    Ints,
+    Pairs,
+    Scored,
+    Target,
+    score_each,
+)
+
+# Wires of more floats than this are no bottleneck to compare with a code of their width.
+WIDEST_CODE = 256
+# Victims' inputs that the attacker does not hold itself, where a study repeats a published overlap.
+UNSEEN = "input-unseen"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The true inputs.
+
+    Parameters
+    ----------
+    x : float32 (n, *input_shape)
+    unit : int64 (n,) or None
+        The update that each is behind, in federated training; within an update there is no order.
+    shared : int64
+        Rows that the attacker holds itself.
+    own : float32 (m, *input_shape)
+        The attacker's inputs.
+    floats : int
+        Floats of one activation.
+    """
+
+    x: Array
+    unit: Ints | None
+    shared: Ints
+    own: Array
+    floats: int
+
+
+@register
+class Input(Target[Inputs]):
+    """Whole inputs."""
+
+    name = "input"
+    guessed = "the input"
+    rebuilds = True
+
+    def prior(self, own: Examples) -> Array:
+        """Return the mean input; of texts, their commonest words."""
+        return baselines.mean_input(own.inputs)
+
+    def baselines(self, case: Case) -> Iterator[Baseline]:
+        """Yield the mean, an empty input, linear and nearest decoders, and other victims' reconstructions."""
+        yield from reconstruction_baselines(case)
+
+    def count(self, sealed: Sealed) -> int:
+        """Return the number of inputs."""
+        return sum(map(len, sealed.behind("y"))) if sealed.federated else len(sealed.victims("y"))
+
+    def ground_truth(self, sealed: Sealed) -> Inputs:
+        """Read the inputs, and what the baseline "pca" and the overlap need."""
+        if sealed.federated:
+            parts = sealed.behind("x")
+            unit = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+            return Inputs(np.concatenate(parts), unit, np.zeros(0, np.int64), np.zeros(0, np.float32), 0)
+        return Inputs(sealed.victims("x"), None, sealed.shared(), sealed.surrogate("x"), sealed.floats)
+
+    def score(self, guesses: Guesses, truth: Inputs, seed: int) -> list[Scored]:
+        """Score reconstructions; those that the attacker does not hold itself also by themselves."""
+        if truth.unit is not None:
+            return score_each(self.shown, _matched(guesses, truth), truth.x, seed, score_reconstruction)
+        guesses = dict(guesses) | _linear_code(truth)
+        rows = score_each(self.shown, guesses, truth.x, seed, score_reconstruction)
+        unseen = np.setdiff1d(np.arange(len(truth.x)), truth.shared)
+        if len(truth.shared) and len(unseen):
+            parts = {name: guess[unseen] for name, guess in guesses.items()}
+            rows += score_each(UNSEEN, parts, truth.x[unseen], seed, score_reconstruction)
+        return rows
+
+    def picture(self, guesses: Guesses, sealed: Sealed) -> tuple[Array, Guesses] | None:
+        """Return the inputs and their reconstructions; the numbers of words make no picture."""
+        truth = self.ground_truth(sealed)
+        if are_numbered(truth.x):
+            return None
+        return truth.x, guesses if truth.unit is None else _matched(guesses, truth)
+
+
+def reconstruction_baselines(case: Case) -> Iterator[Baseline]:
+    """Yield the baselines of everything that is rebuilt."""
+    is_text = are_numbered(case.own.inputs)
+    yield "commonest" if is_text else "mean", case.prior
+    if not is_text:
+        yield "background", lambda: baselines.background(case.own.without_copies().inputs, case.count)
+    if case.guess is None:
+        return
+    if (pairs := case.pairs) is not None:
+        if not is_text:  # the numbers of words are names, not amounts
+            yield "ridge", partial(_ridge, case, pairs)
+        yield "nearest", lambda: case.filled(baselines.nearest(pairs.seen, pairs.own.inputs, pairs.victims))
+    yield from case.shuffle()
+
+
+def _ridge(case: Case, pairs: Pairs) -> Array:
+    inputs = pairs.own.inputs
+    decoder = baselines.ridge(pairs.seen, inputs, pairs.own.held_out())
+    case.report("ridge", {"strength": decoder.strength, "validation_mse": decoder.error})
+    guess = decoder.guess(pairs.victims).reshape(-1, *inputs.shape[1:])
+    return case.filled(np.clip(guess, inputs.min(), inputs.max()))
+
+
+def _matched(guesses: Guesses, truth: Inputs) -> dict[str, Array]:
+    """The guesses of each update in the order that fits its inputs best: an update has no order."""
+    rows = [truth.unit == unit for unit in np.unique(truth.unit)] if truth.unit is not None else []
+    return {
+        name: np.concatenate([guess[row][match(guess[row], truth.x[row])] for row in rows])
+        for name, guess in guesses.items()
+    }
+
+
+def _linear_code(truth: Inputs) -> dict[str, Array]:
+    """What a linear code as wide as the wire keeps of the inputs: the reader "pca-<floats>", of narrow wires."""
+    own, floats = truth.own, truth.floats
+    if are_numbered(own) or floats > WIDEST_CODE or floats >= min(len(own), truth.x[0].size):
+        return {}
+    return {f"pca-{floats}": linear_code(own, truth.x, floats)}

@@ -1,0 +1,46 @@
+"""The numbers that the lab plants in one client's text, as an auditor would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from wireleak.common.config import options_of
+from wireleak.common.files import write_arrays
+from wireleak.common.measures.statistics.secret_sharer import Planting, draw_canaries
+from wireleak.common.targets.canary import Canary
+from wireleak.lab.run.cell import Cell
+from wireleak.lab.study.schema import StudyError
+from wireleak.lab.study.tables import Variant
+
+
+def plants(variant: Variant) -> bool:
+    """Whether a client of this variant has planted numbers in its text."""
+    return variant.participant is not None and variant.participant.name == Canary.participant
+
+
+def planting(cell: Cell) -> Planting:
+    """Return how often each number of a cell is planted, and of how many digits they are.
+
+    Raises
+    ------
+    StudyError
+        The cell has none.
+    """
+    if cell.variant.participant is None or not plants(cell.variant):
+        raise StudyError(
+            f'target: nobody plants numbers in {cell.name}; give it participant = {{ name = "{Canary.participant}" }}'
+        )
+    return options_of(Planting, cell.variant.participant.options, f"variants.{cell.variant.name}.participant.options")
+
+
+def planted(cell: Cell) -> dict[str, int]:
+    """Draw the cell's numbers by its seed: how often each is planted, by its digits."""
+    settings = planting(cell)
+    return draw_canaries(settings.times, settings.digits, np.random.default_rng([cell.seed, 0]))
+
+
+def write(cell: Cell, path: Path) -> None:
+    """Hand the cell's numbers to the client that plants them: `number`, int64 (k,)."""
+    write_arrays(path, {"number": np.array([int(digits) for digits in planted(cell)], np.int64)})
