@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.linalg import eigh
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
 
@@ -100,6 +99,8 @@ def principal_axes(rows: Array, count: int) -> Array:
     Scaled so that the projections have variance 1 on average. Works on the smaller of the two Gram matrices,
     which for a wide activation is rows by rows.
     """
+    from scipy.linalg import eigh
+
     n, width = rows.shape
     keep = min(count, n - 1, width) or 1
     side = rows @ rows.T if n < width else rows.T @ rows
