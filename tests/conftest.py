@@ -21,6 +21,9 @@ settings.register_profile("wireleak", deadline=None)
 settings.load_profile("wireleak")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+# Studies that tests run find their data where this project's checkouts keep it.
+if SHARED.is_dir():
+    os.environ.setdefault("WIRELEAK_DATA", str(SHARED))
 
 
 @pytest.fixture

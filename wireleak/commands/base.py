@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 console = Console()
 USER_ERROR = 2
-DATA_HELP = "folder that holds data sets (default: $WIRELEAK_DATA, the user's cache, ../shared/data)"
+DATA_HELP = "folder that holds data sets (default: $WIRELEAK_DATA, then ~/.cache/wireleak/data)"
 DataOption = Annotated[Optional[Path], typer.Option("--data", help=DATA_HELP)]  # noqa: UP045
 OutOption = Annotated[Path, typer.Option("--out", help="where the run's folder is made")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="how many cells or attacks run at once")]
@@ -48,6 +48,10 @@ def fail(line: str, status: int = USER_ERROR) -> NoReturn:
 
 def become_adversary(*argv: str) -> NoReturn:
     """Replace this process by the adversary's: another trust domain, reached by command line alone."""
+    from wireleak.lab.launch.parties import foreign_party
+
+    if (refusal := foreign_party()) is not None:
+        fail(refusal)
     sys.stdout.flush()
     execv: Callable[[str, list[str]], NoReturn] = os.execv
-    execv(sys.executable, [sys.executable, "-m", "adversary", *argv])
+    execv(sys.executable, [sys.executable, "-P", "-m", "adversary", *argv])

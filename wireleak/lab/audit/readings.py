@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from wireleak.lab.launch.imports import safe_environment
 from wireleak.lab.launch.processes import LaunchError
 
 # Readers cost with rows and width; wider activations are projected at random.
@@ -155,7 +157,8 @@ def _captured(capture: Path) -> npt.NDArray[Any]:
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "activation.npz"
         argv = ["extract", "--kind", "activation", "--output", str(output), str(capture)]
-        done = subprocess.run([sys.executable, "-m", "adversary", *argv], capture_output=True, text=True)
+        command, environment = [sys.executable, "-m", "adversary", *argv], {**os.environ, **safe_environment()}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise LaunchError(f"audit: {capture} cannot be read: {' '.join(done.stderr.split())[-300:]}")
         with np.load(output) as file:

@@ -124,17 +124,12 @@ def describe(name: str | None = None, root: Path | None = None) -> list[Descript
 
 
 def search_folders(root: Path | None = None) -> list[Path]:
-    """Where data is looked for, best first: `root` alone if given, else $WIRELEAK_DATA, cache, shared/data."""
+    """List the folders to look in, best first: `root` if given, else $WIRELEAK_DATA and ~/.cache/wireleak/data."""
     if root is not None:
         return [Path(root).expanduser()]
     folders = [Path.home() / ".cache" / "wireleak" / "data"]
     if given := os.environ.get("WIRELEAK_DATA"):
         folders.insert(0, Path(given).expanduser())
-    checkout = Path(__file__).resolve().parents[3]
-    for base in (Path.cwd(), checkout):
-        shared = base.parent / "shared" / "data"
-        if shared not in folders:
-            folders.append(shared)
     return folders
 
 

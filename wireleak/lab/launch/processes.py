@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from wireleak.lab.launch.endings import describe_status, telling_line
+from wireleak.lab.launch.imports import safe_environment
 
 _T = TypeVar("_T")
 # One thread each: a study runs many processes on few cores, and a fork must come before any thread.
@@ -121,6 +122,8 @@ class Process:
 
     def describe_end(self) -> str:
         """Return one line: name, how it ended, and what its log says."""
+        if self._launcher.refusal is not None:
+            return self._launcher.refusal
         if self._failure is not None:
             return f"{self.name} could not start: {self._failure}"
         how = describe_status(self._status)
@@ -146,6 +149,7 @@ class Launcher:
     def __init__(self, preload: bool = True, log: Path | None = None) -> None:
         self.processes: list[Process] = []
         self.preload: dict[str, Any] = {}
+        self.refusal: str | None = None
         self._changed = threading.Condition()
         self._sending = threading.Lock()
         self._connection, theirs = socket.socketpair()
@@ -153,6 +157,7 @@ class Launcher:
         root = Path(__file__).resolve().parents[3]
         command = [
             sys.executable,
+            "-P",
             "-m",
             "wireleak.lab.launch.zygote",
             str(theirs.fileno()),
@@ -330,6 +335,8 @@ class Launcher:
     def _refuse_after_the_end(self) -> None:
         if self._closed:
             raise LaunchError("every process was stopped")
+        if self.refusal is not None:
+            raise LaunchError(self.refusal)
 
     def _request(self, **request: Any) -> None:
         # Where the fork server is gone, `_listen` has marked, or is about to mark, every process as ended.
@@ -347,16 +354,23 @@ class Launcher:
                     self._take(json.loads(line))
                     self._changed.notify_all()
         with self._changed:
-            for process in self.processes:
-                if process._status is None:
-                    process._status = -signal.SIGKILL
+            self._end_all(-signal.SIGKILL)
             self._changed.notify_all()
         self._connection.close()
+
+    def _end_all(self, status: int) -> None:
+        for process in self.processes:
+            if process._status is None:
+                process._status = status
 
     def _take(self, event: dict[str, Any]) -> None:
         kind = event.pop("event")
         if kind == "ready":
             self.preload = event
+            return
+        if kind == "refused":
+            self.refusal = event["error"]
+            self._end_all(2)
             return
         process = self.processes[event["id"]]
         if kind == "started":
@@ -371,4 +385,4 @@ class Launcher:
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     # Flower starts its own commands by name, also where the virtual environment is not activated.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, **ENVIRONMENT, "PATH": path, **extra}
+    return {**os.environ, **ENVIRONMENT, **safe_environment(), "PATH": path, **extra}

@@ -5,7 +5,7 @@ over the socket `FD`. It never imports a party: what a child runs is named by a 
 stays single-threaded, since only the forking thread survives in a child.
 
 A command is a list of strings: `["-m", MODULE, *arguments]` runs a module, `["package.module:function", *arguments]`
-a console entry point, anything else a program on the path.
+a console entry point, anything else a program on the path. No child imports from its working folder.
 
 Nothing outlives it. Children lead their own session and die with this process (`PR_SET_PDEATHSIG`); what a child
 leaves behind is killed with its group, or, where it left the group, adopted and killed (`PR_SET_CHILD_SUBREAPER`).
@@ -35,6 +35,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+
+from wireleak.lab.launch.parties import foreign_party
 
 # In the order in which they are wanted: Flower's daemons start while torch is still being imported.
 FLOWER = (
@@ -276,7 +278,6 @@ class Zygote:
             os.environ.update({name: value for name, value in environment.items() if os.environ.get(name) != value})
             for name in self._environment.keys() - environment.keys():
                 del os.environ[name]
-            sys.path.insert(0, request["cwd"])
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(line_buffering=True)
@@ -351,7 +352,7 @@ def _is_python(argv: list[str]) -> bool:
 def _execute(argv: list[str], environment: dict[str, str]) -> NoReturn:
     if _is_python(argv):
         code = "import sys; from wireleak.lab.launch.zygote import *; end_child(run_command(sys.argv[1:]))"
-        argv = [sys.executable, *(argv if argv[0] == "-m" else ["-c", code, *argv])]
+        argv = [sys.executable, "-P", *(argv if argv[0] == "-m" else ["-c", code, *argv])]
     program = shutil.which(argv[0], path=environment.get("PATH"))
     if program is None:
         raise FileNotFoundError("no such program")
@@ -372,6 +373,12 @@ def _children() -> list[int]:
 def main() -> None:
     """Serve the launcher at the other end of the inherited socket."""
     connection = socket.socket(fileno=int(sys.argv[1]))
+    if (refusal := foreign_party()) is not None:
+        connection.sendall(json.dumps({"event": "refused", "error": refusal}).encode() + b"\n")
+        # Ending before the launcher does would reset the connection, and the refusal could be lost.
+        while connection.recv(1 << 16):
+            pass
+        raise SystemExit(2)
     preload = [*FLOWER, *LEARNING, *ANALYSIS] if sys.argv[2] == "preload" else []
     Zygote(connection, preload).serve()
     # Nothing is left to put in order, and taking the libraries apart takes half a second.

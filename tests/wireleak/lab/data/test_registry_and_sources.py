@@ -50,12 +50,7 @@ def test_search_order(monkeypatch, tmp_path):
     monkeypatch.setenv("WIRELEAK_DATA", str(tmp_path / "mine"))
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     monkeypatch.chdir(tmp_path)
-    folders = registry.search_folders()
-    assert folders[:3] == [
-        tmp_path / "mine",
-        tmp_path / "home/.cache/wireleak/data",
-        tmp_path.parent / "shared/data",
-    ]
+    assert registry.search_folders() == [tmp_path / "mine", tmp_path / "home/.cache/wireleak/data"]
     assert registry.search_folders(tmp_path) == [tmp_path]
 
 

@@ -33,8 +33,17 @@ finally:
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs(tmp_path_factory):
+    """A folder of modules that processes import by name: nothing is imported from a working folder."""
+    folder = tmp_path_factory.mktemp("programs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+        yield folder
+
+
 @pytest.fixture(scope="module")
-def forking(tmp_path_factory):
+def forking(tmp_path_factory, programs):
     with Launcher(log=tmp_path_factory.mktemp("zygote") / "zygote.log") as launcher:
         launcher.wait_until(lambda: launcher.preload, 120, "preload")
         yield launcher
@@ -52,9 +61,11 @@ def launcher(request):
 
 
 @pytest.fixture
-def program(tmp_path):
+def program(programs):
     def write(name, code):
-        (tmp_path / f"{name}.py").write_text(textwrap.dedent(code))
+        # A name of its own, lest the compiled file of an earlier test is taken for it.
+        name = f"{name}_{len(list(programs.glob('*.py')))}"
+        (programs / f"{name}.py").write_text(textwrap.dedent(code))
         return ["-m", name]
 
     return write
@@ -81,7 +92,7 @@ def alive(numbers):
     return running
 
 
-def test_a_module_sees_its_arguments_environment_and_folder(launcher, program, tmp_path):
+def test_a_module_sees_its_arguments_environment_and_folder(launcher, program, programs, tmp_path):
     code = """
     import json, os, sys
     if __name__ == "__main__":
@@ -92,7 +103,7 @@ def test_a_module_sees_its_arguments_environment_and_folder(launcher, program, t
     process = launcher.start("shows", argv, tmp_path / "out.log", {"COLOUR": "green"}, tmp_path)
     assert process.wait(20) == 7
     arguments, colour, folder, pid, session = json.loads(process.log.read_text())
-    assert arguments == [str(tmp_path / "shows.py"), "one", "two words"]
+    assert arguments == [str(programs / f"{argv[1]}.py"), "one", "two words"]
     assert (colour, folder) == ("green", str(tmp_path))
     assert pid == process.pid == session
     assert process.cpu_seconds > 0
@@ -237,7 +248,7 @@ from wireleak.lab.launch.processes import Launcher
 folder = Path({folder!r})
 with Launcher(preload=False) as launcher:
     for name in {names!r}:
-        launcher.start(name, ["-m", {module!r}, str(folder / name), str(folder / "end")], folder / "log", cwd=folder)
+        launcher.start(name, [*{argv!r}, str(folder / name), str(folder / "end")], folder / "log", cwd=folder)
     (folder / "zygote").write_text(str(launcher._zygote.pid))
     time.sleep(300)
 """
@@ -247,8 +258,8 @@ with Launcher(preload=False) as launcher:
 def lab(tmp_path):
     started = []
 
-    def start(module, names):
-        script = LAB.format(folder=str(tmp_path), names=names, module=module)
+    def start(argv, names):
+        script = LAB.format(folder=str(tmp_path), names=names, argv=argv)
         started.append(subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE))
         return started[-1]
 
@@ -260,8 +271,7 @@ def lab(tmp_path):
 
 @pytest.mark.parametrize("victim", ["lab", "zygote"])
 def test_nothing_outlives_a_sigkill(victim, lab, program, tmp_path):
-    program("stubborn", STUBBORN)
-    process = lab("stubborn", ["a", "b"])
+    process = lab(program("stubborn", STUBBORN), ["a", "b"])
     numbers = pids(tmp_path / "a", tmp_path / "b")
     assert len(alive(numbers)) == 6
     zygote = int((tmp_path / "zygote").read_text())
@@ -283,8 +293,7 @@ def test_nothing_outlives_a_sigkill(victim, lab, program, tmp_path):
 
 
 def test_ctrl_c_stops_in_order_the_last_started_first(lab, program, tmp_path):
-    program("orderly", WRITES_ITS_END)
-    process = lab("orderly", ["a", "b", "c"])
+    process = lab(program("orderly", WRITES_ITS_END), ["a", "b", "c"])
     wait_for(lambda: all((tmp_path / f"{name}.up").exists() for name in "abc"))
     process.send_signal(signal.SIGINT)
     assert b"KeyboardInterrupt" in process.communicate(timeout=10)[1]
@@ -292,8 +301,7 @@ def test_ctrl_c_stops_in_order_the_last_started_first(lab, program, tmp_path):
 
 
 def test_a_second_ctrl_c_kills(lab, program, tmp_path):
-    program("stubborn", STUBBORN)
-    process = lab("stubborn", ["a", "b"])
+    process = lab(program("stubborn", STUBBORN), ["a", "b"])
     numbers = pids(tmp_path / "a", tmp_path / "b")
     began = time.monotonic()
     process.send_signal(signal.SIGINT)

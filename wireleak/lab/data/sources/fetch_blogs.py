@@ -31,7 +31,7 @@ def main() -> None:
     """
     target = search_folders()[0] / "blogs"
     with tempfile.TemporaryDirectory() as scratch:
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+        pip = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
         if subprocess.run([*pip, "--target", scratch, PACKAGE]).returncode:
             raise SystemExit(f"blogs: pip could not fetch {PACKAGE}; its message is above")
         fetched: dict[str, bytes] = {}
