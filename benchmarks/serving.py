@@ -142,7 +142,7 @@ def _model() -> dict[str, Any]:
 def _commands(folder: Path) -> dict[str, list[str]]:
     config = folder / "server.json"
     paths = {"ready": "head.ready", "checkpoints": "checkpoints", "history": "history.json"}
-    settings = {"model": _model(), "mode": "federated", "rounds": 1, "clients": 1, "learning_rate": 0.001}
+    settings = {"model": _model(), "plan": {"mode": "federated"}, "clients": 1}
     config.write_text(json.dumps(settings | {name: str(folder / path) for name, path in paths.items()}))
     bare = [str(Path(__file__)), "serve"]
     return {

@@ -35,7 +35,7 @@ app = ClientApp()
 def train(message: Message, context: Context) -> Message:
     """Train on the private shard, or on this round's part of it, for the config's epochs; answer with the weights."""
     config = _config(context)
-    if config.secure:
+    if config.plan.secure:
         from client.secure import train_secure
 
         def masked(network: nn.Module, server_round: int) -> tuple[float, int]:
@@ -43,7 +43,7 @@ def train(message: Message, context: Context) -> Message:
             return loss, examples
 
         return train_secure(message, context, config.model.network().blocks, masked)
-    return with_mods(config.mods, lambda message, _: _answer(config, message))(message, context)
+    return with_mods(config.plan.mods, lambda message, _: _answer(config, message))(message, context)
 
 
 def _answer(config: ClientConfig, message: Message) -> Message:
@@ -57,15 +57,13 @@ def _answer(config: ClientConfig, message: Message) -> Message:
 def _train(config: ClientConfig, module: nn.Module, server_round: int) -> tuple[float, int, dict[str, float]]:
     """Train in one round: the mean loss, the number of examples, and what else the client tells."""
     inputs, labels = read_examples(config.train, config.model, "train", server_round)
-    how = Training(
-        config.epochs, config.batch, config.learning_rate, (config.seed, server_round), optimiser=config.optimiser
-    )
+    how = Training(config.plan, (config.seed, server_round))
     _keep(config, module, server_round, "start")
     extras: dict[str, float] = {}
-    if config.mode == "split":
+    if config.plan.mode == "split":
         loss, extras = _train_split(config, module, inputs, labels, how, server_round)
-    elif config.privacy is not None:
-        loss, extras["epsilon"] = train_private(module, inputs, labels, how, config.privacy, rounds=server_round)
+    elif config.plan.privacy is not None:
+        loss, extras["epsilon"] = train_private(module, inputs, labels, how, config.plan.privacy, rounds=server_round)
     else:
         loss = train_whole(module, inputs, labels, how)
     _keep(config, module, server_round, "end")
@@ -79,10 +77,10 @@ def evaluate(message: Message, context: Context) -> Message:
     module = _module(config, message)
     _keep(config, module, _round_of(message) + 1, "start")
     inputs, labels = read_examples(config.evaluation, config.model, "evaluation")
-    if config.mode == "split":
+    if config.plan.mode == "split":
         with connect(_head(config), config.model) as stub:
             send = Chain(config.transforms, config.seed)
-            probabilities = predict_split(module, stub, inputs, config.model.classes, config.batch, send)
+            probabilities = predict_split(module, stub, inputs, config.model.classes, config.plan.batch, send)
     else:
         probabilities = predict_whole(module, inputs)
     loss, accuracy = score(probabilities, labels)
@@ -110,23 +108,23 @@ def _train_split(
         from client.watch import Watch
 
         watch = Watch(config.model.classes)
-    if config.objective == "autoencoder":
+    if config.plan.objective == "autoencoder":
         from client.autoencoder import Autoencoder
 
-        own = Autoencoder(encoder, config.model.input_shape, config.learning_rate)
+        own = Autoencoder(encoder, config.model.input_shape, config.plan.learning_rate)
     chain = Chain(config.transforms, config.seed)
     task = (inputs, labels, how)
     loss = _loss_of(chain, config, inputs, labels, server_round) if chain.trains else None
     see = watch.see if watch else None
     extras: dict[str, float] = {}
-    if config.privacy is not None:
+    if config.plan.privacy is not None:
         from client.private_split import train_split_private
         from client.transforms.soundness import check_private
 
         check_private(chain.steps)
-        with connect(_head(config), config.model, config.privacy.noise_multiplier) as stub:
+        with connect(_head(config), config.model, config.plan.privacy.noise_multiplier) as stub:
             mean, extras["epsilon"] = train_split_private(
-                encoder, stub, *task, config.privacy, rounds=server_round, send=chain, loss=loss, see=see
+                encoder, stub, *task, config.plan.privacy, rounds=server_round, send=chain, loss=loss, see=see
             )
     else:
         with connect(_head(config), config.model) as stub:
@@ -141,13 +139,13 @@ def _loss_of(chain: Chain, config: ClientConfig, inputs: Floats, labels: Labels,
     """What transforms want the encoder to minimise on each batch, with what they may know of its examples."""
     private, values = read_private(config.train, chain.private, "train", server_round)
     activation_shape = config.model.network().activation_shape(config.model.cut)
-    scene = Scene(config.model.input_shape, activation_shape, values, config.learning_rate)
+    scene = Scene(config.model.input_shape, activation_shape, values, config.plan.learning_rate)
     chain.prepare(scene, config.keep)
-    steps = config.epochs * -(-len(inputs) // config.batch)
+    steps = config.plan.epochs * -(-len(inputs) // config.plan.batch)
 
     def loss(activation: torch.Tensor, rows: np.ndarray, before: int) -> torch.Tensor | None:
         known = {name: torch.from_numpy(found[rows]) for name, found in private.items()}
-        progress = (server_round - 1 + before / steps) / config.rounds
+        progress = (server_round - 1 + before / steps) / config.plan.rounds
         return chain.loss(
             activation, Batch(torch.from_numpy(inputs[rows]), torch.from_numpy(labels[rows]), known, progress)
         )
@@ -166,12 +164,13 @@ def _config(context: Context) -> ClientConfig:
 def _module(config: ClientConfig, message: Message) -> nn.Module:
     """What this client trains, with the global weights of the message."""
     network = config.model.network()
-    module = network.split(config.model.cut)[0] if config.mode == "split" else network.blocks
+    module = network.split(config.model.cut)[0] if config.plan.mode == "split" else network.blocks
     try:
         module.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
     except RuntimeError as error:
         raise ConfigError(
-            f"model: the global model does not fit cut {config.model.cut} of {config.model.name} in {config.mode} mode"
+            f"model: the global model does not fit cut {config.model.cut} of {config.model.name} "
+            f"in {config.plan.mode} mode"
         ) from error
     return module
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, PositiveInt, model_validator
 
-from wireleak.common.config import AbsolutePath, PadConfig, Plugin, PrivacyConfig, SecurityConfig, Strict
+from wireleak.common.config import AbsolutePath, PadConfig, Plugin, SecurityConfig, Strict
 from wireleak.common.models import ModelConfig
+from wireleak.common.plan import TrainingPlan
 
 
 class HeadConfig(Strict):
@@ -22,36 +21,27 @@ class ClientConfig(Strict):
     """Config of a ClientApp's node; docs/explanation/processes.md describes each field."""
 
     model: ModelConfig
-    mode: Literal["split", "federated"]
+    plan: TrainingPlan
     train: AbsolutePath
     evaluation: AbsolutePath
     head: HeadConfig | None = None
-    epochs: PositiveInt
-    batch: PositiveInt
-    learning_rate: float = Field(gt=0, allow_inf_nan=False)
-    optimiser: Literal["adam", "sgd"] = "adam"
     seed: int = Field(default=0, ge=0)
-    rounds: PositiveInt = Field(default=1, description="of the training, for what changes in its course")
     transforms: tuple[Plugin, ...] = ()
     keep: AbsolutePath | None = Field(default=None, description="folder for what transforms train over rounds")
-    mods: tuple[Plugin, ...] = ()
-    secure: bool = Field(default=False, description="mask updates (Flower's SecAgg+), as the server must ask for too")
     record: AbsolutePath | None = Field(default=None, description="folder in which a curious client keeps its models")
-    objective: Literal["task", "autoencoder"] = "task"
     watch: bool = False
-    privacy: PrivacyConfig | None = None
 
     @model_validator(mode="after")
     def _mode_fits(self) -> ClientConfig:
-        if self.privacy is not None and self.objective == "autoencoder":
-            raise ValueError('privacy: an autoencoder trains without noise; set objective = "task" or drop it')
-        if self.objective == "autoencoder" and self.mode != "split":
-            raise ValueError("objective: an autoencoder's encoder is trained in split mode alone")
+        if self.plan.privacy is not None and self.plan.objective == "autoencoder":
+            raise ValueError('plan.privacy: an autoencoder trains without noise; set objective = "task" or drop it')
+        if self.plan.objective == "autoencoder" and self.plan.mode != "split":
+            raise ValueError("plan.objective: an autoencoder's encoder trains only in split mode")
         return self
 
     @model_validator(mode="after")
     def _head_where_needed(self) -> ClientConfig:
-        if self.mode == "split" and self.head is None:
+        if self.plan.mode == "split" and self.head is None:
             raise ValueError("head: split mode needs the head's address")
         return self
 

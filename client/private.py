@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from client.examples import Floats, Labels
-from wireleak.common.config import PrivacyConfig
 from wireleak.common.measures.bounds.accounting import epsilon
 from wireleak.common.models.private import generators, refuse_unfit
 from wireleak.common.models.training import Training, optimiser
+from wireleak.common.plan import PrivacyConfig
 
 
 def train_private(
@@ -66,14 +66,14 @@ def train_private(
         warnings.simplefilter("ignore")  # of the seeded generator, which is meant, and of torch's own hooks
         module, stepping, loader = PrivacyEngine(accountant="rdp").make_private(
             module=network,
-            optimizer=optimiser(privacy.optimiser, network, how.learning_rate),
-            data_loader=DataLoader(data, batch_size=how.batch, generator=sampling),
+            optimizer=optimiser(privacy.optimiser, network, how.plan.learning_rate),
+            data_loader=DataLoader(data, batch_size=how.plan.batch, generator=sampling),
             noise_multiplier=privacy.noise_multiplier,
             max_grad_norm=privacy.max_grad_norm,
             noise_generator=noise,
         )
         total, seen, steps = 0.0, 0, 0
-        for _ in range(how.epochs):
+        for _ in range(how.plan.epochs):
             for drawn, wanted in loader:
                 stepping.zero_grad()
                 loss = cross_entropy(module(drawn), wanted)

@@ -11,10 +11,10 @@ from torch import nn
 from client.encoder import Loss, Send, as_it_is, exchange
 from client.examples import Floats, Labels
 from client.link import HeadStream
-from wireleak.common.config import PrivacyConfig
 from wireleak.common.measures.bounds.accounting import epsilon, joint_noise_multiplier
 from wireleak.common.models.private import PrivateSteps, generators, refuse_unfit
 from wireleak.common.models.training import Training
+from wireleak.common.plan import PrivacyConfig
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 
@@ -81,12 +81,12 @@ def train_split_private(
     refuse_unfit(encoder)
     with torch.no_grad():
         nothing = encoder(torch.from_numpy(inputs[:1]))[:0]
-    an_epoch = -(-len(inputs) // how.batch)
+    an_epoch = -(-len(inputs) // how.plan.batch)
     sampling, noise = generators(how, inputs, labels)
-    steps = PrivateSteps(encoder, privacy, how.learning_rate, len(inputs) / an_epoch, noise)
+    steps = PrivateSteps(encoder, privacy, how.plan.learning_rate, len(inputs) / an_epoch, noise)
     total, seen = 0.0, 0
     with HeadStream(stub.Train) as stream:
-        for number, rows in enumerate(_samples(len(inputs), an_epoch, how.epochs, sampling)):
+        for number, rows in enumerate(_samples(len(inputs), an_epoch, how.plan.epochs, sampling)):
             if not len(rows):
                 exchange(stream, number, nothing, labels[rows])
                 steps.step_without_examples()
@@ -103,7 +103,7 @@ def train_split_private(
             total, seen = total + mean * len(rows), seen + len(rows)
     steps.close()
     joint = joint_noise_multiplier(privacy.noise_multiplier, privacy.noise_multiplier)
-    return total / max(seen, 1), epsilon(joint, 1 / an_epoch, rounds * how.epochs * an_epoch, privacy.delta)
+    return total / max(seen, 1), epsilon(joint, 1 / an_epoch, rounds * how.plan.epochs * an_epoch, privacy.delta)
 
 
 def _samples(count: int, an_epoch: int, epochs: int, generator: torch.Generator) -> Iterator[np.ndarray]:

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from server.config import ServerConfig
 from server.rounds import Rounds
-from server.strategies import SECURE, strategy
+from server.strategies import strategy
 from wireleak.common.config import ConfigError, read_config
 
 app = ServerApp()
@@ -28,8 +28,8 @@ def main(grid: Grid, context: Context) -> None:
         )
     config = read_config(Path(named), ServerConfig)
     random.seed(config.seed)  # The strategy samples clients with it.
-    joined = strategy(config.strategy, config.clients)
-    if config.strategy.name == SECURE:
+    joined = strategy(config.plan.strategy, config.clients)
+    if config.plan.secure:
         # Imported only when needed: it imports Flower's older interfaces.
         from server.secure import SecureRounds
 

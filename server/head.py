@@ -71,7 +71,7 @@ def start(config: ServerConfig) -> RunningHead:
     service = SplitHead(
         stage,
         config.max_batch,
-        trains=config.mode == "split",
+        trains=config.plan.mode == "split",
         pad=config.pad,
         noise_multiplier=config.privacy.noise_multiplier if config.privacy else 0.0,
     )
@@ -104,10 +104,10 @@ def run(config: ServerConfig) -> None:
 
 def _stage(config: ServerConfig) -> HeadStage:
     if config.privacy is None:
-        return HeadStage(config.model, config.learning_rate)
+        return HeadStage(config.model, config.plan.learning_rate)
     from server.private import PrivateHeadStage
 
-    return PrivateHeadStage(config.model, config.learning_rate, config.privacy, config.seed)
+    return PrivateHeadStage(config.model, config.plan, config.seed)
 
 
 def _server(threads: int) -> grpc.Server:

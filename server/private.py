@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from server.config import HeadPrivacyConfig
 from server.stage import HeadStage
 from wireleak.common.models import ModelConfig
 from wireleak.common.models.private import PrivateSteps, refuse_unfit
+from wireleak.common.plan import TrainingPlan
 from wireleak.common.wire.service import Floats, OverflowedError
 
 
@@ -31,9 +31,8 @@ class PrivateHeadStage(HeadStage):
     Parameters
     ----------
     model : ModelConfig
-    learning_rate : float
-        Of SGD or Adam.
-    privacy : HeadPrivacyConfig
+    plan : TrainingPlan
+        `privacy` says how steps are noised; `batch` is the expected number of examples in a step.
     seed : int
         Of the noise.
 
@@ -47,10 +46,10 @@ class PrivateHeadStage(HeadStage):
     Abadi et al., "Deep Learning with Differential Privacy", CCS 2016.
     """
 
-    def __init__(self, model: ModelConfig, learning_rate: float, privacy: HeadPrivacyConfig, seed: int) -> None:
-        self._privacy = privacy
+    def __init__(self, model: ModelConfig, plan: TrainingPlan, seed: int) -> None:
+        self._plan = plan
         self._seed = seed
-        super().__init__(model, learning_rate)
+        super().__init__(model, plan.learning_rate)
 
     def step(self, activation: Floats, label: npt.NDArray[np.int64]) -> tuple[Floats, float]:
         """Take one noised step on one batch; an empty batch gives a step of pure noise.
@@ -75,9 +74,10 @@ class PrivateHeadStage(HeadStage):
 
     def _adopt(self, head: nn.Sequential) -> None:
         refuse_unfit(head)
-        privacy = self._privacy
+        privacy = self._plan.privacy
+        assert privacy is not None, "a private head needs plan.privacy"
         generator = torch.Generator().manual_seed(_noise_seed(self._seed, head))
-        steps = PrivateSteps(head, privacy, self.learning_rate, privacy.batch, generator)
+        steps = PrivateSteps(head, privacy, self.learning_rate, self._plan.batch, generator)
         with self._lock:
             self.head, self._steps = head, steps
 

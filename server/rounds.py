@@ -82,20 +82,20 @@ class Rounds:
         arrays = self._initial_arrays(done)
         history = _history(config.history, done)
         self._load_head(done)
-        if done < config.rounds:
-            wait_for_nodes(self._grid, config.clients, config.timeout)
-        for server_round in range(done + 1, config.rounds + 1):
+        if done < config.plan.rounds:
+            wait_for_nodes(self._grid, config.clients, config.plan.timeout)
+        for server_round in range(done + 1, config.plan.rounds + 1):
             began = time.monotonic()
             arrays, entry = self._round(server_round, arrays)
             history.append(entry | {"seconds": round(time.monotonic() - began, 3)})
-            write_json(config.history, {"mode": config.mode, "rounds": history})
+            write_json(config.history, {"mode": config.plan.mode, "rounds": history})
             self._save(server_round, arrays)
-            logger.info("round %d of %d: %s", server_round, config.rounds, json.dumps(history[-1]))
+            logger.info("round %d of %d: %s", server_round, config.plan.rounds, json.dumps(history[-1]))
         if self._head:
             self._head.close()
 
     def _round(self, server_round: int, arrays: ArrayRecord) -> tuple[ArrayRecord, dict[str, Any]]:
-        wait_for_nodes(self._grid, 1, self._config.timeout)
+        wait_for_nodes(self._grid, 1, self._config.plan.timeout)
         trained = self._train(server_round, arrays)
         evaluated, evaluation_drops = self._evaluate(server_round, trained.averaged)
         evaluation = self._strategy.aggregate_evaluate(server_round, evaluated.values()) if evaluated else None
@@ -136,7 +136,7 @@ class Rounds:
         )
 
     def _evaluate(self, server_round: int, averaged: ArrayRecord) -> tuple[dict[int, Message], dict[int, str]]:
-        if server_round % self._config.evaluate_every and server_round < self._config.rounds:
+        if server_round % self._config.plan.evaluate_every and server_round < self._config.plan.rounds:
             return {}, {}
         messages = self._strategy.configure_evaluate(server_round, averaged, ConfigRecord(), self._grid)
         return self._ask(messages, EVALUATION_METRICS)
@@ -147,7 +147,7 @@ class Rounds:
         # A client that timed out in one phase must not delay every later phase. Flower
         # lists a killed node as online for up to a minute. Restarted, it comes back under another id.
         present = [message for message in messages if message.metadata.dst_node_id not in self._lost]
-        replies = exchange(self._grid, present, self._config.timeout)
+        replies = exchange(self._grid, present, self._config.plan.timeout)
         self._lost |= {node for node, reply in replies.items() if reply is None}
         good, dropped = usable(replies, metrics, arrays)
         for node, reason in dropped.items():
@@ -157,7 +157,7 @@ class Rounds:
     def _initial_arrays(self, done: int) -> ArrayRecord:
         config = self._config
         network = config.model.network()
-        module = network.split(config.model.cut)[0] if config.mode == "split" else network.blocks
+        module = network.split(config.model.cut)[0] if config.plan.mode == "split" else network.blocks
         if not done and config.initial is not None:
             try:
                 load_weights(network.blocks, config.initial)
@@ -165,7 +165,7 @@ class Rounds:
                 raise CheckpointError.of(config.initial, config.model) from error
         if done:
             paths = [encoder_path(config.checkpoints, done)]
-            if config.mode == "federated":
+            if config.plan.mode == "federated":
                 paths.append(head_path(config.checkpoints, done))
             try:
                 found = {name: torch.from_numpy(array) for path in paths for name, array in load_arrays(path).items()}
@@ -181,7 +181,7 @@ class Rounds:
         values = {name: array.numpy() for name, array in arrays.items()}
         of_encoder = {name: values.pop(name) for name in encoder.state_dict()}
         save_arrays(of_encoder, encoder_path(config.checkpoints, server_round))
-        if config.mode == "federated":
+        if config.plan.mode == "federated":
             save_arrays(values, head_path(config.checkpoints, server_round))
             self._load_head(server_round)
         elif self._head:
@@ -194,7 +194,7 @@ class Rounds:
         try:
             self._head.load(server_round)
         except HeadAdminError as error:
-            if self._config.mode == "split":
+            if self._config.plan.mode == "split":
                 raise
             # Federated training does not use the head; it loads the checkpoint when it restarts.
             logger.warning("%s", error)
@@ -205,7 +205,7 @@ def _head_admin(config: ServerConfig) -> HeadAdmin | None:
     try:
         return HeadAdmin(config.ready)
     except HeadAdminError:
-        if config.mode == "split":
+        if config.plan.mode == "split":
             raise
         return None
 

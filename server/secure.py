@@ -44,14 +44,14 @@ class SecureRounds(Rounds):
 
     def __init__(self, config: ServerConfig, strategy: Strategy, grid: Grid, context: Context) -> None:
         super().__init__(config, strategy, grid)
-        options = cast(SecureOptions, check(config.strategy, config.clients))
+        options = cast(SecureOptions, check(config.plan.strategy, config.clients))
         self._context = context
         self._workflow = SecAggPlusWorkflow(
             1.0,
             options.threshold,
             clipping_range=options.clipping_range,
             max_weight=float(options.max_weight),
-            timeout=config.timeout,
+            timeout=config.plan.timeout,
         )
 
     def _train(self, server_round: int, arrays: ArrayRecord) -> Trained:

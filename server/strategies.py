@@ -17,6 +17,7 @@ from flwr.serverapp.strategy.strategy import Strategy
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from wireleak.common.config import ConfigError, Plugin, Strict, options_of
+from wireleak.common.plan import SECURE
 from wireleak.common.registry import Registry
 
 # Every connected client takes part. `Rounds` waits for the first `clients`, and continues after a loss.
@@ -46,12 +47,8 @@ class PrivateOptions(Strict):
     clipping_norm: PositiveFloat = Field(default=1.0, description="Longest update, over all layers.")
 
 
-# Secure aggregation is a protocol of its own: server/secure.py.
-SECURE = "secagg"
-
-
 class SecureOptions(Strict):
-    """Settings of secure aggregation."""
+    """Settings of secure aggregation, a protocol of its own: server/secure.py."""
 
     clipping_range: PositiveFloat = Field(default=8.0, description="Weights are clipped to this absolute value.")
     max_weight: PositiveInt = Field(default=1000, description="Largest number of examples that a client may report.")

@@ -46,7 +46,7 @@ def test_the_example_of_federated_training_can_run():
     study["serve"] = {"devices": False}
     plan = make_plan(Study.model_validate(study))
     (variant,) = plan.study.variants
-    assert plan.study.system_of(variant).epochs == 5 and len(plan.first.streams) == 8
+    assert plan.study.plan_of(variant).epochs == 5 and len(plan.first.streams) == 8
 
 
 def test_the_example_of_tls_can_run():

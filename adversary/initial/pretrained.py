@@ -11,6 +11,7 @@ from adversary.initial.models import register
 from wireleak.common.config import Strict, options_of
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.models.weights import save_weights
+from wireleak.common.plan import ClientPlan
 
 
 class PretrainedOptions(Strict):
@@ -43,6 +44,9 @@ def write(config: InitialConfig) -> None:
     # Dropout, where there is any, draws from torch's own generator.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        how = Training(options.epochs, options.batch, options.learning_rate, (config.seed, 0), "adam")
+        how = Training(
+            ClientPlan(epochs=options.epochs, batch=options.batch, learning_rate=options.learning_rate),
+            (config.seed, 0),
+        )
         train_whole(network.blocks, own.inputs, own.labels, how)
     save_weights(network.blocks, config.out)

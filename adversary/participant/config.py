@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from wireleak.common.config import AbsolutePath, Plugin, Strict
 from wireleak.common.models import ModelConfig
+from wireleak.common.plan import TrainingPlan
 
 
 class ParticipantConfig(Strict):
@@ -16,10 +15,7 @@ class ParticipantConfig(Strict):
     model: ModelConfig
     train: AbsolutePath
     evaluation: AbsolutePath
-    epochs: PositiveInt
-    batch: PositiveInt
-    learning_rate: float = Field(gt=0, allow_inf_nan=False)
-    optimiser: Literal["adam", "sgd"] = "adam"
+    plan: TrainingPlan
     seed: int = Field(default=0, ge=0)
     strategy: Plugin
     surrogate: AbsolutePath | None = Field(default=None, description=".npz: x, y and attribute:<name>")

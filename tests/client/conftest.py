@@ -36,8 +36,8 @@ def start_head(tmp_path: Path) -> Iterator[Callable[..., RunningHead]]:
 
     def begin(**changes: Any) -> RunningHead:
         settings = {
-            "model": MODEL, "mode": "split", "ready": str(tmp_path / "r"), "rounds": 1, "clients": 1,
-            "learning_rate": 0.002, "checkpoints": str(tmp_path / "c"), "history": str(tmp_path / "h"),
+            "model": MODEL, "plan": {"mode": "split", "rounds": 1}, "ready": str(tmp_path / "r"), "clients": 1,
+            "checkpoints": str(tmp_path / "c"), "history": str(tmp_path / "h"),
         }  # fmt: skip
         running.append(start(ServerConfig.model_validate(settings | changes)))
         return running[-1]

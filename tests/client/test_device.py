@@ -22,6 +22,7 @@ from client.encoder import predict_whole
 from server.updates import EVALUATION_METRICS, TRAIN_METRICS, usable
 from wireleak.common.models import build
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 
 MODEL: dict[str, Any] = {"name": "strided28", "input_shape": [1, 28, 28], "classes": 3, "cut": 2, "seed": 5}
 
@@ -101,11 +102,11 @@ def test_a_device_cut_elsewhere_is_refused_by_the_head(serve: Any, device: Any, 
 def ask(tmp_path: Path, head: Any, shard: Any) -> Callable[..., Message]:
     """Send a message to the ClientApp, as a SuperNode does."""
 
-    def send(kind: str, weights: dict[str, Any], **changes: Any) -> Message:
+    def send(kind: str, weights: dict[str, Any], plan: dict[str, Any] | None = None, **changes: Any) -> Message:
         settings = {
-            "model": MODEL, "mode": "split", "train": str(tmp_path / "train.npz"), "epochs": 1, "batch": 16,
+            "model": MODEL, "plan": {"epochs": 1, "batch": 16} | (plan or {}), "train": str(tmp_path / "train.npz"),
             "evaluation": str(tmp_path / "evaluation.npz"), "head": {"address": f"127.0.0.1:{head.port}"},
-            "learning_rate": 0.002, "seed": 9,
+            "seed": 9,
         } | changes  # fmt: skip
         path = tmp_path / "client.json"
         path.write_text(json.dumps(settings))
@@ -120,22 +121,22 @@ def ask(tmp_path: Path, head: Any, shard: Any) -> Callable[..., Message]:
 def test_the_client_app_s_replies_are_what_the_server_takes(ask: Any, shard: Any, mode: str) -> None:
     network = build("strided28", (1, 28, 28), 3, 5)
     weights = (network.split(2)[0] if mode == "split" else network.blocks).state_dict()
-    trained = ask("train", weights, mode=mode)
+    trained = ask("train", weights, {"mode": mode})
     assert usable({1: trained}, TRAIN_METRICS, ArrayRecord(weights))[1] == {}
     assert trained.content["metrics"]["num-examples"] == 50
     # In both modes the same weights, and the same order of examples, give the same encoder.
-    train_whole(network.blocks, *shard, Training(1, 16, 0.002, (9, 4)))
+    train_whole(network.blocks, *shard, Training(ClientPlan(epochs=1, batch=16, learning_rate=0.002), (9, 4)))
     wanted = {name: value for name, value in network.blocks.state_dict().items() if name in weights}
     got = trained.content["arrays"].to_torch_state_dict()
     torch.testing.assert_close(dict(got), wanted, rtol=1e-4, atol=1e-6)
 
-    scored = ask("evaluate", got, mode=mode)
+    scored = ask("evaluate", got, {"mode": mode})
     assert usable({1: scored}, EVALUATION_METRICS)[1] == {}
 
 
 def test_federated_mode_needs_no_head(ask: Any) -> None:
     weights = build("strided28", (1, 28, 28), 3, 5).blocks.state_dict()
-    assert ask("train", weights, mode="federated", head=None).has_content()
+    assert ask("train", weights, {"mode": "federated"}, head=None).has_content()
 
 
 @pytest.mark.parametrize(
@@ -143,9 +144,9 @@ def test_federated_mode_needs_no_head(ask: Any) -> None:
     [
         ({"head": None}, "head: split mode needs the head's address"),
         ({"train": "/nowhere.npz"}, "train: cannot read /nowhere.npz"),
-        ({"mode": "federated"}, "model: the global model does not fit cut 2 of strided28 in federated mode"),
+        ({"plan": {"mode": "federated"}}, "model: the global model does not fit cut 2 of strided28 in federated mode"),
         ({"model": MODEL | {"classes": 2}}, "train: y in .* holds labels outside 0..1"),
-        ({"epochs": 0}, "epochs: Input should be greater than 0"),
+        ({"plan": {"epochs": 0}}, "plan.epochs: Input should be greater than 0"),
     ],
 )
 def test_a_client_s_mistake_names_the_field(ask: Any, changes: dict[str, Any], message: str) -> None:

@@ -16,10 +16,11 @@ from client.encoder import predict_split, predict_whole, score, train_split
 from client.link import HeadError, HeadStream, connect
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 from wireleak.common.wire import encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
 
-HOW = Training(epochs=2, batch=16, learning_rate=0.002, seed=(3, 1))
+HOW = Training(ClientPlan(epochs=2, batch=16, learning_rate=0.002), (3, 1))
 
 
 def network() -> Any:
@@ -76,7 +77,7 @@ def test_every_epoch_sees_every_example_once_in_another_order() -> None:
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
     assert not np.array_equal(*epochs)
     assert all(np.array_equal(a, b) for a, b in zip(rows, HOW.batches(50), strict=True))
-    other = Training(2, 16, 0.002, (3, 2))
+    other = Training(ClientPlan(epochs=2, batch=16, learning_rate=0.002), (3, 2))
     assert not np.array_equal(np.concatenate(list(other.batches(50))[:4]), epochs[0])
 
 

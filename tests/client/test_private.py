@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from client.config import PrivacyConfig
 from client.encoder import predict_whole
 from client.private import train_private
 from wireleak.common.config import ConfigError
 from wireleak.common.models import build
 from wireleak.common.models.training import Training
+from wireleak.common.plan import ClientPlan, PrivacyConfig
 
 RATE, SILENT = 0.5, 1e-12
 
@@ -24,8 +24,8 @@ def network() -> Any:
     return build("strided28", (1, 28, 28), 3, 5).blocks
 
 
-def how(**changes: Any) -> Training:
-    return Training(**({"epochs": 1, "batch": 50, "learning_rate": RATE, "seed": (3, 1)} | changes))
+def how(seed: tuple[int, ...] = (3, 1), **changes: Any) -> Training:
+    return Training(ClientPlan(**({"epochs": 1, "batch": 50, "learning_rate": RATE} | changes)), seed)
 
 
 def privacy(**changes: Any) -> PrivacyConfig:

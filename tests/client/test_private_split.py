@@ -21,10 +21,11 @@ from client.link import HeadError, connect
 from client.private_split import train_split_private
 from client.transforms.registry import TRANSFORMS, Batch, Changes, Transform
 from client.transforms.soundness import check_private
-from wireleak.common.config import ConfigError, PrivacyConfig
+from wireleak.common.config import ConfigError
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.private import PrivateSteps
 from wireleak.common.models.training import Training
+from wireleak.common.plan import ClientPlan, PrivacyConfig
 
 OURS = (
     *("noise", "laplace", "metric-privacy", "dropout", "quantise", "requantise", "covert", "bottleneck"),
@@ -38,8 +39,8 @@ def network() -> Any:
     return build("strided28", (1, 28, 28), 3, 5)
 
 
-def how(**changes: Any) -> Training:
-    return Training(**({"epochs": 1, "batch": 50, "learning_rate": RATE, "seed": (3, 1)} | changes))
+def how(seed: tuple[int, ...] = (3, 1), **changes: Any) -> Training:
+    return Training(ClientPlan(**({"epochs": 1, "batch": 50, "learning_rate": RATE} | changes)), seed)
 
 
 def privacy(**changes: Any) -> PrivacyConfig:
@@ -51,8 +52,8 @@ def train(start_head: Any, where: Any, shard: Any) -> Any:
     """Train against a new private head; returns both stages' weights, the loss and epsilon."""
 
     def run(settings: PrivacyConfig, recipe: Training = how(), data: Any = None, **options: Any) -> Any:
-        own = settings.model_dump(exclude={"delta"}) | {"batch": recipe.batch}
-        head = start_head(privacy=own, learning_rate=recipe.learning_rate)
+        plan = recipe.plan.model_dump() | {"mode": "split", "privacy": settings.model_dump()}
+        head = start_head(plan=plan)
         encoder, _ = network().split(2)
         there = where.model_copy(update={"address": f"127.0.0.1:{head.port}"})
         with connect(there, MODEL, settings.noise_multiplier) as stub:
@@ -289,8 +290,8 @@ def test_batchnorm_and_lstm_are_refused_by_name_with_their_replacement() -> None
 )
 def test_a_mistake_is_one_line(tmp_path: Path, changes: Any, words: str) -> None:
     content = {
-        "model": MODEL.model_dump(), "mode": "split", "train": "/t", "evaluation": "/e", "epochs": 1, "batch": 2,
-        "learning_rate": 0.1, "head": {"address": "127.0.0.1:1"},
+        "model": MODEL.model_dump(), "train": "/t", "evaluation": "/e", "plan": {"mode": "split"} | changes,
+        "head": {"address": "127.0.0.1:1"},
     }  # fmt: skip
     with pytest.raises(ValidationError, match=words):
-        ClientConfig.model_validate(content | changes)
+        ClientConfig.model_validate(content)

@@ -14,6 +14,7 @@ from client.link import connect
 from client.watch import LIMIT, WINDOW, Watch, batch_likeness
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.training import Training
+from wireleak.common.plan import ClientPlan
 
 
 def test_the_likeness_is_scikit_learn_s_cosines() -> None:
@@ -41,7 +42,14 @@ def test_no_false_alarm_on_an_honest_head(start_head: Any, classes: int, cut: in
     watch = Watch(classes)
     encoder, _ = model.network().split(cut)
     with connect(where(head), model) as stub:
-        train_split(encoder, stub, inputs, labels, Training(2, 32, 0.002, (0, 1)), see=watch.see)
+        train_split(
+            encoder,
+            stub,
+            inputs,
+            labels,
+            Training(ClientPlan(epochs=2, batch=32, learning_rate=0.002), (0, 1)),
+            see=watch.see,
+        )
     verdict = watch.verdict()
     assert verdict["gradient-likeness"] > 2 * LIMIT
     assert verdict["hijack-suspected"] == 0

@@ -37,14 +37,11 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     """A server config as its JSON holds it."""
     return {
         "model": dict(MODEL),
-        "mode": "split",
+        "plan": {"mode": "split", "rounds": 2, "learning_rate": 0.002, "timeout": 20},
         "address": "127.0.0.1:0",
         "ready": str(tmp_path / "ready.json"),
         "max_batch": 64,
-        "rounds": 2,
         "clients": 2,
-        "learning_rate": 0.002,
-        "timeout": 20,
         "checkpoints": str(tmp_path / "checkpoints"),
         "history": str(tmp_path / "history.json"),
     }

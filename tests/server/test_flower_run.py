@@ -148,7 +148,7 @@ def client_config(folder: Path, settings: dict[str, Any], number: int, address: 
     shard(folder / f"evaluation-{number}.npz", 32, 100 + number)
     path = folder / f"client-{number}.json"
     content = {
-        "model": settings["model"], "mode": settings["mode"], "epochs": 2, "batch": 16, "learning_rate": 0.002,
+        "model": settings["model"], "plan": settings["plan"] | {"epochs": 2, "batch": 16},
         "seed": number, "train": str(folder / f"train-{number}.npz"), "head": {"address": address, "security": {}},
         "evaluation": str(folder / f"evaluation-{number}.npz"),
     }  # fmt: skip
@@ -160,7 +160,7 @@ def client_config(folder: Path, settings: dict[str, Any], number: int, address: 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["split", "federated"])
 def test_flwr_run_trains(deployment: Deployment, tmp_path: Path, settings: Any, mode: str) -> None:
-    settings |= {"mode": mode, "timeout": 60, "rounds": 1}
+    settings["plan"] |= {"mode": mode, "timeout": 60, "rounds": 1}
     settings["model"]["classes"] = 2
     config = tmp_path / "server.json"
     config.write_text(json.dumps(settings))
@@ -184,7 +184,7 @@ def test_flwr_run_trains(deployment: Deployment, tmp_path: Path, settings: Any, 
 
     if mode == "split":
         # The same run again, for one round more: nothing is trained twice, and a killed client holds nobody up.
-        config.write_text(json.dumps(settings | {"rounds": 2, "timeout": 12}))
+        config.write_text(json.dumps(settings | {"plan": settings["plan"] | {"rounds": 2, "timeout": 12}}))
         deployment.kill("node-1")
         deployment.run(config)
         wait_until((checkpoints / "head-2.safetensors").exists, "the second round")

@@ -89,7 +89,7 @@ def test_it_serves_until_a_signal_and_ends_in_order(launch: Any, settings: Any, 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"rounds": 0}, "rounds: Input should be greater than 0"),
+        ({"plan": {"rounds": 0}}, "plan.rounds: Input should be greater than 0"),
         ({"modle": 1}, "modle: no such key"),
         ({"security": {"cert": None}}, "security.cert: "),
         ({"checkpoints": "here"}, "checkpoints: here is not absolute"),

@@ -14,10 +14,11 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from server.config import HeadPrivacyConfig, ServerConfig
+from server.config import ServerConfig
 from server.private import PrivateHeadStage
 from wireleak.common.config import ConfigError
 from wireleak.common.models import ModelConfig, build
+from wireleak.common.plan import TrainingPlan
 from wireleak.common.wire import decode_tensor, encode_tensor, open_channel
 from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
@@ -27,8 +28,13 @@ MODEL = ModelConfig(name="strided28", input_shape=(1, 28, 28), classes=3, cut=2,
 
 
 def stage(seed: int = 0, **changes: Any) -> PrivateHeadStage:
-    settings = {"noise_multiplier": SILENT, "max_grad_norm": 1e6, "batch": 6} | changes
-    return PrivateHeadStage(MODEL, RATE, HeadPrivacyConfig.model_validate(settings), seed)
+    batch = changes.pop("batch", 6)
+    privacy = {"noise_multiplier": SILENT, "max_grad_norm": 1e6} | changes
+    return PrivateHeadStage(MODEL, plan(privacy, batch), seed)
+
+
+def plan(privacy: dict[str, Any], batch: int = 4) -> TrainingPlan:
+    return TrainingPlan.model_validate({"learning_rate": RATE, "batch": batch, "privacy": privacy})
 
 
 def batch(count: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +128,7 @@ def test_a_prediction_between_steps_changes_nothing() -> None:
 def test_the_service_tells_that_it_is_private_and_takes_a_step_for_nobody(
     start_head: Any, stub: Any, failure: Any
 ) -> None:
-    private = start_head(privacy={"noise_multiplier": 0.7, "batch": 4})
+    private = start_head(plan={"batch": 4, "privacy": {"noise_multiplier": 0.7}})
     nobody = pb.TrainRequest(
         activation=encode_tensor(np.zeros((0, 32, 7, 7), np.float32)), label=encode_tensor(np.zeros(0, np.int64))
     )
@@ -143,13 +149,13 @@ def test_what_cannot_be_trained_privately_is_one_line(settings: dict[str, Any]) 
     with pytest.raises(
         ConfigError, match=r"^privacy: layer 1\.2 is BatchNorm2d, .* GroupNorm in its place \(opacus\.v"
     ):
-        PrivateHeadStage(mixed, RATE, HeadPrivacyConfig(noise_multiplier=1.0, batch=4), 0)
+        PrivateHeadStage(mixed, plan({"noise_multiplier": 1.0}), 0)
     for privacy, words in (
-        ({"noise_multiplier": 0, "batch": 4}, "0 is no noise, and without noise there is no epsilon; give more than 0"),
-        ({"noise_multiplier": 1.0}, "batch"),
-        ({"noise_multiplier": 1.0, "batch": 4, "max_grad_norm": -1}, "greater than 0"),
+        ({"noise_multiplier": 0}, "0 is no noise, and without noise there is no epsilon; give more than 0"),
+        ({"noise_multiplier": 1.0, "max_grad_norm": -1}, "greater than 0"),
     ):
         with pytest.raises(ValidationError, match=words):
-            ServerConfig.model_validate(settings | {"privacy": privacy})
-    with pytest.raises(ValidationError, match="privacy: in federated mode clients train the head"):
-        ServerConfig.model_validate(settings | {"mode": "federated", "privacy": {"noise_multiplier": 1.0, "batch": 4}})
+            ServerConfig.model_validate(settings | {"plan": {"privacy": privacy}})
+    # In federated mode the clients train the head, so it adds no noise of its own.
+    shared = settings | {"plan": {"mode": "federated", "privacy": {"noise_multiplier": 1.0}}}
+    assert ServerConfig.model_validate(shared).privacy is None

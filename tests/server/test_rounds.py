@@ -18,6 +18,7 @@ from server.config import ServerConfig
 from server.rounds import RoundError, Rounds
 from server.strategies import strategy
 from wireleak.common.config import ConfigError, Plugin
+from wireleak.common.plan import TrainingPlan
 
 Client = Callable[[Message], Message | None]
 
@@ -79,11 +80,13 @@ def silent(message: Message) -> None:
 def run(
     settings: dict[str, Any], played: dict[int, Client], rule: Strategy | None = None, **changes: Any
 ) -> tuple[PlayedGrid, list[Any]]:
-    config = ServerConfig.model_validate(settings | {"clients": len(played), "timeout": 0.3} | changes)
+    plan = settings["plan"] | {"timeout": 0.3}
+    plan |= {name: changes.pop(name) for name in list(changes) if name in TrainingPlan.model_fields}
+    config = ServerConfig.model_validate(settings | {"clients": len(played), "plan": plan} | changes)
     grid = PlayedGrid(played)
     Rounds(config, rule or FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1), grid).run()  # type: ignore[arg-type]
     history = json.loads(config.history.read_text())
-    assert history["mode"] == config.mode
+    assert history["mode"] == config.plan.mode
     return grid, history["rounds"]
 
 

@@ -178,7 +178,7 @@ def test_predict_checks_as_train_does(stub: Any, failure: Any, kind: str) -> Non
 
 
 def test_a_federated_head_does_not_train(start_head: Any, failure: Any, train_request: Any) -> None:
-    head = start_head(mode="federated")
+    head = start_head(plan={"mode": "federated"})
     with open_channel(f"127.0.0.1:{head.port}") as channel:
         stub = SplitHeadStub(channel)
         assert len(list(stub.Predict(iter([pb.PredictRequest(activation=good())])))) == 1

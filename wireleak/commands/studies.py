@@ -105,7 +105,7 @@ def _facts(study: Study, path: Path, root: Path | None) -> Iterator[tuple[str, s
 
 
 def _variant(study: Study, variant: Variant) -> tuple[str, str]:
-    parts = [f"cut {variant.cut}" if study.system_of(variant).mode == "split" else "", LINKS[variant.link]]
+    parts = [f"cut {variant.cut}" if study.plan_of(variant).mode == "split" else "", LINKS[variant.link]]
     if variant.title:
         parts.insert(0, variant.title)
     if variant.seeds is not None:

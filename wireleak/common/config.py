@@ -55,26 +55,6 @@ def _pad(pad: object) -> object:
 PadConfig = Annotated[int | Literal["powers"] | None, BeforeValidator(_pad)]
 
 
-def _noise(multiplier: float) -> float:
-    if not multiplier > 0:
-        raise ValueError(f"{multiplier:g} is no noise, and without noise there is no epsilon; give more than 0")
-    return multiplier
-
-
-class NoisedSteps(Strict):
-    """How DP-SGD takes a step: each example's gradient clipped, Gaussian noise on their sum."""
-
-    noise_multiplier: Annotated[float, Field(allow_inf_nan=False), AfterValidator(_noise)]
-    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    optimiser: Literal["sgd", "adam"] = "sgd"
-
-
-class PrivacyConfig(NoisedSteps):
-    """DP-SGD with its accountant (Abadi et al. 2016, by Opacus)."""
-
-    delta: float = Field(default=1e-5, gt=0, lt=1)
-
-
 Config = TypeVar("Config", bound=BaseModel)
 
 

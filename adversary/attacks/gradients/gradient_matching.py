@@ -59,9 +59,9 @@ class Victim:
         """Rows of each local step. In which order a client shuffles them is not known: epoch after epoch alike."""
         from wireleak.common.models.training import Training
 
-        one = Training(1, self.recipe.batch, self.recipe.learning_rate, (0,)).batches(self.shape[0])
+        one = Training(self.recipe.plan.model_copy(update={"epochs": 1}), (0,)).batches(self.shape[0])
         starts = np.cumsum([len(rows) for rows in one])[:-1]
-        return np.split(np.arange(self.shape[0]), starts) * self.recipe.epochs
+        return np.split(np.arange(self.shape[0]), starts) * self.recipe.plan.epochs
 
     def labels(self, rule: str) -> Any:
         """Labels of the examples, int64 (examples,), by `labels_of` from the last linear layer's weights or biases."""
@@ -87,7 +87,7 @@ class Victim:
         from torch.func import functional_call
         from torch.nn.functional import cross_entropy
 
-        rate, weights, steps = self.recipe.learning_rate, self.start, self.steps
+        rate, weights, steps = self.recipe.plan.learning_rate, self.start, self.steps
         total: list[Any] = []
         for rows in steps:
             # One step over all rows is the usual case; indexing would only copy.
@@ -122,7 +122,7 @@ def victim(update: Update, network: Network, recipe: Recipe, examples: int) -> V
     for module in blocks.modules():
         if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d):
             module.eval()
-    gradients = update.gradient(recipe.learning_rate)
+    gradients = update.gradient(recipe.plan.learning_rate)
     start = {name: value.detach().clone().requires_grad_() for name, value in blocks.named_parameters()}
     wanted = {name: torch.from_numpy(np.nan_to_num(gradients[name])).to(device) for name in start}
     return Victim(blocks, start, wanted, (examples, *network.input_shape), network.classes, recipe)
@@ -153,7 +153,7 @@ class GradientMatching(UpdateAttack):
             The clients' optimiser is not plain SGD, or the network takes no real-valued inputs.
         """
         network, (_, recipe) = knowledge.network(), knowledge.trained()
-        if recipe.optimiser != "sgd":
+        if recipe.plan.optimiser != "sgd":
             raise ValueError(
                 f"system.optimiser: {self.name} imitates plain SGD, one step of which sends its gradient; "
                 'set optimiser = "sgd"'

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from wireleak.common.config import Strict
+from wireleak.common.plan import ClientPlan
 
 
 class Captures(Strict):
@@ -47,13 +48,9 @@ class TrainingSeen(Strict):
     with `own`, the attacker's own alone. `units` are (sender, round); sender -1 is the mean of all but `own`.
     """
 
+    plan: ClientPlan
     participants: int = Field(ge=1)
-    rounds: int = Field(ge=1)
-    epochs: int = Field(ge=1)
-    batch: int = Field(ge=1)
     examples: int = Field(ge=1, description="of each client in a round; sent in clear as num-examples")
-    learning_rate: float = Field(gt=0)
-    optimiser: Literal["adam", "sgd"]
     own: int | None = None
     released: bool = Field(False, description="only the last global model is seen")
     units: list[tuple[int, int]]

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.read import observations
+from wireleak.common.plan import ClientPlan
 
 State = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
@@ -31,24 +32,18 @@ class Recipe:
 
     Parameters
     ----------
+    plan : ClientPlan
     participants : int
         Clients in a round.
-    rounds, epochs, batch : int
     examples : int
         Of each client in a round: at link and server an "input" attack guesses as many for each update.
-    learning_rate : float
-    optimiser : "adam" or "sgd"
     own : int or None
         The attacker's number among the clients, where it is a participant.
     """
 
+    plan: ClientPlan
     participants: int
-    rounds: int
-    epochs: int
-    batch: int
     examples: int
-    learning_rate: float
-    optimiser: Literal["adam", "sgd"]
     own: int | None = None
 
     def behind(self, sender: int) -> int:

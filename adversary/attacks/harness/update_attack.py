@@ -110,7 +110,7 @@ def _training(kind: type[Attack], config: AttackConfig, known: Knowledge) -> tup
     settings = config.training
     if settings is None:
         raise ValueError(f"training: {kind.name} reads updates; say how clients were told to train")
-    recipe = Recipe(**settings.model_dump(exclude={"units", "released"}))
+    recipe = Recipe(settings.plan, settings.participants, settings.examples, settings.own)
     senders = {sender for sender, _ in settings.units}
     seen = training(config.captures.victims, recipe, senders, released=settings.released)
     return seen, replace(known, training=seen, recipe=recipe)

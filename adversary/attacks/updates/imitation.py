@@ -81,7 +81,7 @@ class Imitation:
         recipe = self._recipe
         self._blocks.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in start.items()})
         order = (int(self._rng.integers(2**31)),)
-        how = Training(recipe.epochs, recipe.batch, recipe.learning_rate, order, recipe.optimiser)
+        how = Training(recipe.plan, order)
         rows = self._draw(value, share)
         train_whole(self._blocks, self._inputs[rows], self._labels[rows], how)
         ends = {name: after.numpy() for name, after in self._blocks.state_dict().items()}

@@ -105,12 +105,12 @@ def _federated(
     from wireleak.common.models.training import Training, train_whole
 
     ends: list[State] = []
-    for number in range(1, recipe.rounds + 1):
+    for number in range(1, recipe.plan.rounds + 1):
         ends = []
         for place, (inputs, labels) in enumerate(shards):
             blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
             order = (*seed, number, place)
-            how = Training(recipe.epochs, recipe.batch, recipe.learning_rate, order, recipe.optimiser)
+            how = Training(recipe.plan, order)
             train_whole(blocks, inputs, labels, how)
             ends.append({name: value.numpy().copy() for name, value in blocks.state_dict().items()})
         start = _mean(ends)

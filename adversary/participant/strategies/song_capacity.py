@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from pydantic import Field
 
@@ -44,11 +42,12 @@ class SongCapacity(Strategy):
         optimiser = how.optimise(network.blocks)
         network.blocks.train()
         clean = list(how.batches(len(inputs)))
-        each = len(clean) // how.epochs
+        each = len(clean) // how.plan.epochs
         total = 0.0
-        for epoch in range(how.epochs):
+        for epoch in range(how.plan.epochs):
             steps = [(inputs[rows], labels[rows]) for rows in clean[epoch * each : (epoch + 1) * each]]
-            extra = replace(how, epochs=self.settings.passes, seed=(*how.seed, 2, epoch))
+            plan = how.plan.model_copy(update={"epochs": self.settings.passes})
+            extra = Training(plan, (*how.seed, 2, epoch))
             steps += [(asked[rows], told[rows]) for rows in extra.batches(len(asked))]
             for place, (x, y) in enumerate(steps):
                 loss = task_loss(network.blocks, torch.from_numpy(x), torch.from_numpy(y))
@@ -56,4 +55,4 @@ class SongCapacity(Strategy):
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 total += loss.item() * len(y) if place < each else 0.0
-        return total / (len(inputs) * how.epochs)
+        return total / (len(inputs) * how.plan.epochs)

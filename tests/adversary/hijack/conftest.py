@@ -73,7 +73,7 @@ def honest(settings: dict[str, Any], tmp_path: Path) -> Iterator[RunningHead]:
     head = start_honest(
         ServerConfig.model_validate(
             {key: settings[key] for key in ("model", "address", "ready", "checkpoints", "max_batch")}
-            | {"mode": "split", "rounds": 2, "clients": 1, "learning_rate": 0.002, "history": str(tmp_path / "h.json")}
+            | {"plan": {"mode": "split"}, "clients": 1, "history": str(tmp_path / "h.json")}
         )
     )
     yield head

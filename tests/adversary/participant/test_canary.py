@@ -24,11 +24,9 @@ def ask(tmp_path):
         np.savez(tmp_path / "train.npz", x=x, y=y)
         settings = {
             "model": MODEL, "train": str(tmp_path / "train.npz"), "evaluation": str(tmp_path / "train.npz"),
-            "epochs": 2, "batch": 16, "learning_rate": 0.01, "optimiser": "adam", "seed": 9,
+            "plan": {"mode": "federated", "epochs": 2, "batch": 16, "learning_rate": 0.01}, "seed": 9,
         }  # fmt: skip
-        if app is client:
-            settings["mode"] = "federated"
-        else:
+        if app is not client:
             np.savez(tmp_path / "secret.npz", number=np.array([7, 4821]))
             own = {"strategy": {"name": "canary", "options": {"times": [3, 1]}}, "out": str(tmp_path)}
             settings |= own | {"secret": str(tmp_path / "secret.npz")} | changes

@@ -41,16 +41,15 @@ def here(tmp_path):
 def ask(here):
     """Send a message to a ClientApp, as a SuperNode does; the state that came back, and the metrics."""
 
-    def send(app, kind="train", weights=None, at=4, **changes):
+    def send(app, kind="train", weights=None, at=4, plan=(), **changes):
+        plan = {"mode": "federated", "epochs": 2, "batch": 16, "learning_rate": 0.01, "optimiser": "sgd"} | dict(plan)
         settings = {
             "model": MODEL, "train": str(here / "train.npz"), "evaluation": str(here / "evaluation.npz"),
-            "epochs": 2, "batch": 16, "learning_rate": 0.01, "optimiser": "sgd", "seed": 9,
+            "plan": plan, "seed": 9,
         } | changes  # fmt: skip
         if app is participant:
             own = {"strategy": {"name": "honest"}, "surrogate": str(here / "surrogate.npz"), "out": str(here / "out")}
             settings = own | settings
-        else:
-            settings["mode"] = "federated"
         path = here / "config.json"
         path.write_text(json.dumps(settings))
         if weights is None:
@@ -120,7 +119,7 @@ def test_one_step_sends_the_gradient_of_the_joint_loss(ask, here, alpha):
     loss = (1 - alpha) * task + alpha * told
     gradients = torch.autograd.grad(loss, [*blocks.parameters(), weight, bias])
 
-    got, reported = ask(participant, epochs=1, batch=40, learning_rate=0.5, **active(alpha))
+    got, reported = ask(participant, plan={"epochs": 1, "batch": 40, "learning_rate": 0.5}, **active(alpha))
     wanted = [p - 0.5 * g for p, g in zip([*blocks.parameters(), weight, bias], gradients, strict=True)]
     kept = load_file(here / "out" / HEAD)
     sent = [got[name] for name, _ in blocks.named_parameters()] + [kept["weight"], kept["bias"]]
@@ -132,7 +131,7 @@ def test_one_step_sends_the_gradient_of_the_joint_loss(ask, here, alpha):
 def test_the_head_stays_here_and_learns_over_rounds(ask, here):
     state, losses = None, []
     for at in range(1, 5):
-        state, reported = ask(participant, weights=state, at=at, learning_rate=0.1, **active(1))
+        state, reported = ask(participant, weights=state, at=at, plan={"learning_rate": 0.1}, **active(1))
         losses.append(reported["train-loss"])
         assert set(state) == set(build("strided28", (1, 28, 28), 3, 5).blocks.state_dict())
     assert losses[-1] < 0.5 * losses[0]
@@ -157,7 +156,7 @@ def test_the_head_stays_here_and_learns_over_rounds(ask, here):
         (active(0.5) | {"surrogate": None}, r"^surrogate: this strategy needs it"),
         ({"train": "/nowhere.npz"}, r"^train: cannot read /nowhere.npz"),
         ({"model": MODEL | {"classes": 4}}, r"^model: the global model does not fit strided28"),
-        ({"epochs": 0}, r"^epochs: Input should be greater than 0"),
+        ({"plan": {"epochs": 0}}, r"^plan.epochs: Input should be greater than 0"),
     ],
 )
 def test_a_mistake_names_the_field(ask, changes, message):

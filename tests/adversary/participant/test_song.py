@@ -17,6 +17,7 @@ from adversary.participant.strategies.song_sign import penalty
 from wireleak.common.config import ConfigError
 from wireleak.common.models import ModelConfig, networks
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 
 SHAPE = (1, 6, 6)
 
@@ -49,9 +50,7 @@ def strategy(tmp_path, name, secret, classes=2, **options):
             "model": model.model_dump(),
             "train": tmp_path / "train.npz",
             "evaluation": tmp_path / "evaluation.npz",
-            "epochs": 2,
-            "batch": 20,
-            "learning_rate": 0.005,
+            "plan": {"mode": "federated", "epochs": 2, "batch": 20, "learning_rate": 0.005},
             "strategy": {"name": name, "options": options},
             "secret": tmp_path / "secret.npz",
             "out": tmp_path,
@@ -63,13 +62,15 @@ def strategy(tmp_path, name, secret, classes=2, **options):
 def trained(tmp_path, name, secret, epochs=2, classes=2, **options):
     """State after one round, and the loss reported."""
     one, network = strategy(tmp_path, name, secret, classes, **options)
-    loss = one.train(network, *shard(), Training(epochs, 20, 0.005, (0, 1)))
+    loss = one.train(network, *shard(), Training(ClientPlan(epochs=epochs, batch=20, learning_rate=0.005), (0, 1)))
     return {key: value.numpy() for key, value in network.blocks.state_dict().items()}, loss
 
 
 def honest(epochs=2):
     network = ModelConfig(name="tiny-mlp", input_shape=SHAPE, classes=2, cut=1).network()
-    loss = train_whole(network.blocks, *shard(), Training(epochs, 20, 0.005, (0, 1)))
+    loss = train_whole(
+        network.blocks, *shard(), Training(ClientPlan(epochs=epochs, batch=20, learning_rate=0.005), (0, 1))
+    )
     return {key: value.numpy() for key, value in network.blocks.state_dict().items()}, loss
 
 
@@ -275,6 +276,6 @@ def test_what_is_no_picture_or_not_there_is_one_line(tmp_path):
     one, network = strategy(tmp_path, "song-sign", pictures(1))
     (tmp_path / "secret.npz").unlink()
     with pytest.raises(ConfigError, match="secret: cannot read"):
-        one.train(network, *shard(), Training(1, 20, 0.01, (0, 1)))
+        one.train(network, *shard(), Training(ClientPlan(epochs=1, batch=20, learning_rate=0.01), (0, 1)))
     with pytest.raises(ConfigError, match=r"strategy\.options"):
         strategy(tmp_path, "song-low-bits", pictures(1), bits=20, skip=13)

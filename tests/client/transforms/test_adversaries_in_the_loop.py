@@ -20,6 +20,7 @@ from client.transforms.trained.reversal import GradientReversal, scheduled
 from wireleak.common.config import ConfigError, Plugin
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.training import Training
+from wireleak.common.plan import ClientPlan
 
 SCENE = Scene((6,), (5,), {"z": 3, "one": 1}, 0.1)
 
@@ -205,7 +206,15 @@ def test_all_that_train_do_so_at_once_against_a_real_head(where: Any, shard: Any
     model = ModelConfig(name="strided28", input_shape=(1, 28, 28), classes=3, cut=2, seed=5)
     with connect(where, model) as stub:
         assert math.isfinite(
-            train_split(encoder, stub, inputs, labels, Training(1, 16, 0.002, (0,)), send=chain, loss=loss)
+            train_split(
+                encoder,
+                stub,
+                inputs,
+                labels,
+                Training(ClientPlan(epochs=1, batch=16, learning_rate=0.002), (0,)),
+                send=chain,
+                loss=loss,
+            )
         )
     chain.keep(tmp_path / "kept")
     assert sorted(path.name[:1] for path in (tmp_path / "kept").iterdir()) == ["0", "1", "2"]

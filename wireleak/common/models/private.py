@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from wireleak.common.config import ConfigError, NoisedSteps
+from wireleak.common.config import ConfigError
 from wireleak.common.models.mixing import FIX, mixing_layer
 from wireleak.common.models.training import Training, optimiser
+from wireleak.common.plan import PrivacyConfig
 
 
 def unfit(network: nn.Module) -> str | None:
@@ -59,7 +60,7 @@ class PrivateSteps:
     ----------
     network : nn.Module
         Changed in place; must be one that is not `unfit`.
-    how : NoisedSteps
+    how : PrivacyConfig
     learning_rate : float
     batch : float
         Expected number of examples in a step: the noised sum is divided by it, as the number drawn is itself private.
@@ -72,7 +73,7 @@ class PrivateSteps:
     """
 
     def __init__(
-        self, network: nn.Module, how: NoisedSteps, learning_rate: float, batch: float, generator: torch.Generator
+        self, network: nn.Module, how: PrivacyConfig, learning_rate: float, batch: float, generator: torch.Generator
     ) -> None:
         # Opacus takes two seconds to import, which only private training should pay for.
         from opacus import GradSampleModule

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-Optimiser = Literal["adam", "sgd"]
+from wireleak.common.plan import ClientPlan, Optimiser
+
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -22,37 +22,30 @@ class Training:
 
     Parameters
     ----------
-    epochs, batch : int
-        Passes over the shard, and examples in a step.
-    learning_rate : float
-        The optimiser's.
-    seed : sequence of int
-        Of the order of examples.
-    optimiser : "adam" or "sgd"
+    plan : ClientPlan
         Adam's moments start anew with each round, as the weights do; SGD is plain, without momentum, so that one step
         sends its gradient times the learning rate.
+    seed : sequence of int
+        Of the order of examples.
     """
 
-    epochs: int
-    batch: int
-    learning_rate: float
+    plan: ClientPlan
     seed: tuple[int, ...]
-    optimiser: Optimiser = "adam"
 
     def batches(self, count: int) -> Iterator[np.ndarray]:
         """Rows of each step, shuffled for each epoch."""
         order = np.random.default_rng(self.seed)
-        for _ in range(self.epochs):
+        for _ in range(self.plan.epochs):
             rows = order.permutation(count)
-            starts = list(range(0, count, self.batch))
-            if count % self.batch == 1 and len(starts) > 1:
+            starts = list(range(0, count, self.plan.batch))
+            if count % self.plan.batch == 1 and len(starts) > 1:
                 # Batch normalisation cannot train on one example, so a last one goes with the batch before.
                 starts.pop()
             yield from np.split(rows, starts[1:])
 
     def optimise(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a module's parameters."""
-        return optimiser(self.optimiser, module, self.learning_rate)
+        return optimiser(self.plan.optimiser, module, self.plan.learning_rate)
 
 
 def optimiser(name: Optimiser, module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:

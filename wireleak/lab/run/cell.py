@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wireleak.common.plan import TrainingPlan
 from wireleak.lab.run.layout import CellPaths, cell_name
 from wireleak.lab.study.schema import Study
-from wireleak.lab.study.tables import System, Variant
+from wireleak.lab.study.tables import Variant
 
 DEVICES = ("attacker", "victim")
 # Served before training: the same inputs through an untrained encoder, the control of every attack.
@@ -52,7 +53,7 @@ class Cell(CellPaths):
     @property
     def mode(self) -> str:
         """How it trains: "split" or "federated"."""
-        return self.variant.mode or self.study.system.mode
+        return self.plan.mode
 
     @property
     def serves_untrained(self) -> bool:
@@ -67,9 +68,9 @@ class Cell(CellPaths):
         return [f"client-{index}" for index in range(self.study.clients_of(self.variant))]
 
     @property
-    def system(self) -> System:
+    def plan(self) -> TrainingPlan:
         """How it is trained."""
-        return self.study.system_of(self.variant)
+        return self.study.plan_of(self.variant)
 
     @property
     def vantages(self) -> set[str]:
@@ -84,7 +85,7 @@ class Cell(CellPaths):
     @property
     def participant_records(self) -> bool:
         """Whether client 0 keeps what it gets and sends: where it is curious and its link does not show that."""
-        hidden = self.variant.encrypted or self.study.secure(self.variant)
+        hidden = self.variant.encrypted or self.plan.secure
         return self.mode == "federated" and hidden and "participant" in self.vantages
 
     def model(self) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def units(cell: Cell, vantage: str, target: str) -> list[tuple[int, int]]:
 def _units(cell: Cell, vantage: str, target: Target[Any]) -> list[tuple[int, int]]:
     senders = _senders(cell, target)
     who = [OTHERS] if vantage in PARTICIPANTS else [ALL] if vantage == "malicious-server" else senders
-    return [(sender, number) for sender in who for number in range(1, cell.system.rounds + 1)]
+    return [(sender, number) for sender in who for number in range(1, cell.plan.rounds + 1)]
 
 
 def _senders(cell: Cell, target: Target[Any]) -> list[int]:

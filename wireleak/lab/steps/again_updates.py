@@ -78,7 +78,7 @@ def attack_training(
         raise StudyError(f"--vantage: {attack['name']} works from {' or '.join(places)}, not from {vantage!r}")
     if vantage == "server" and not cell.received(cell.clients[0]).is_dir():
         raise StudyError("--vantage: the server kept no updates in that run; take link, which shows the same")
-    hidden = cell.variant.encrypted or cell.study.secure(cell.variant)
+    hidden = cell.variant.encrypted or cell.plan.secure
     if hidden and (vantage not in PARTICIPANTS or not cell.kept.is_dir()) and vantage != "server":
         raise StudyError(f"--vantage: TLS or masks hide this run's updates from {vantage}; take server or participant")
     if target_of(target).grants and not records_path(cell).is_file():

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from wireleak.common.files import write_atomically, write_json
+from wireleak.common.plan import ClientPlan
 from wireleak.common.registry import unknown
 from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Target
@@ -112,8 +113,8 @@ def check_transforms(study: Study, launcher: Launcher, attributes: Collection[st
             continue
         chain = json.dumps([step.model_dump() for step in variant.transforms])
         # A study's victims send each input once.
-        argv = ["-m", "client", "transforms", chain, "--mode", variant.mode or study.system.mode]
-        argv += ["--private"] * (study.privacy_of(variant) is not None)
+        argv = ["-m", "client", "transforms", chain, "--mode", study.plan_of(variant).mode]
+        argv += ["--private"] * (study.plan_of(variant).privacy is not None)
         answer = _answer("transforms", argv, launcher, f"variants.{variant.name}.transforms: ")
         told = TypeAdapter(list[Step]).validate_json(answer)
         for step in told:
@@ -136,11 +137,11 @@ def check_plugins(study: Study, launcher: Launcher) -> None:
     """
     answered: set[tuple[str, ...]] = set()
     for variant in study.variants:
-        system = study.system_of(variant)
-        mods = json.dumps([mod.model_dump() for mod in system.mods])
+        plan = study.plan_of(variant)
+        mods = json.dumps([mod.model_dump() for mod in plan.mods])
         clients = str(study.clients_of(variant))
-        asked = [("system.strategy", ["server", "strategy", system.strategy.model_dump_json(), "--clients", clients])]
-        asked += [("system.mods", ["client", "mods", mods])] * bool(system.mods)
+        asked = [("system.strategy", ["server", "strategy", plan.strategy.model_dump_json(), "--clients", clients])]
+        asked += [("system.mods", ["client", "mods", mods])] * bool(plan.mods)
         if variant.participant:
             chosen = variant.participant.model_dump_json(include={"name", "options"})
             asked.append(("participant", ["adversary", "participant", chosen]))
@@ -224,15 +225,11 @@ def updates_seen(job: AttackJob) -> dict[str, Any]:
         seen = [str(cell.received(name)) for name in clients]
     else:
         seen = [str(cell.capture(f"fleet-{name}")) for name in clients]
-    system, stream = cell.system, cell.study.stream_of(cell.variant)
+    stream = cell.study.stream_of(cell.variant)
     training = {
         "participants": len(cell.clients),
-        "rounds": system.rounds,
-        "epochs": system.epochs,
-        "batch": system.batch,
+        "plan": cell.plan.model_dump(mode="json", include=set(ClientPlan.model_fields)),
         "examples": stream.batch if stream else max(1, cell.study.data.train // len(cell.clients)),
-        "learning_rate": system.learning_rate,
-        "optimiser": system.optimiser,
         "own": own,
         "released": vantage == "release",
         "units": truth.units(),
@@ -255,7 +252,7 @@ def write_training_labels(cell: Cell, launcher: Launcher) -> None:
 def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
     """Files of what the attack's threat model knows."""
     cell = job.cell
-    knows, rounds = set(attack["threat"]["knows"]), cell.system.rounds
+    knows, rounds = set(attack["threat"]["knows"]), cell.plan.rounds
     granted: dict[str, Any] = {"surrogate": str(cell.surrogate)}
     if knows & {"architecture", "weights", "head"}:
         granted["model"] = cell.model()
@@ -304,7 +301,7 @@ def _tensors_in_process(cell: Cell) -> dict[str, str]:
     model = cell.model()
     network = build(model["name"], cell.input_shape, cell.classes, cell.seed)
     encoder, _ = network.split(cell.variant.cut)
-    load_weights(encoder, cell.checkpoints / f"encoder-{cell.system.rounds}.safetensors")
+    load_weights(encoder, cell.checkpoints / f"encoder-{cell.plan.rounds}.safetensors")
     encoder.eval()
     paths = {}
     serve = cell.study.serve

@@ -222,7 +222,7 @@ def _clipped_encoder(cell: Cell, noise: WireNoise) -> Callable[[Tensor], Tensor]
     from wireleak.common.models import ModelConfig, load_weights
 
     encoder, _ = ModelConfig.model_validate(cell.model()).network().split(cell.variant.cut)
-    load_weights(encoder, cell.checkpoints / f"encoder-{cell.system.rounds}.safetensors")
+    load_weights(encoder, cell.checkpoints / f"encoder-{cell.plan.rounds}.safetensors")
     encoder.eval().requires_grad_(False)
 
     def clipped(inputs: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
             say("serving untrained")
             _serve(cell, launcher, links, security, prefix=UNTRAINED)
         say("training")
-        federation.run_app({"config": str(config)}, timeout=cell.system.timeout)
+        federation.run_app({"config": str(config)}, timeout=cell.plan.timeout)
         _name_nodes(cell, federation)
         if devices:
             say("serving")
@@ -101,7 +101,7 @@ def _simulate(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> Non
     }
     config = write_json(cell.simulation, content)
     argv = ["-m", "wireleak.lab.launch.simulation", "--config", str(config)]
-    launcher.finish(launcher.start("simulation", argv, cell.log("simulation"), essential=False), cell.system.timeout)
+    launcher.finish(launcher.start("simulation", argv, cell.log("simulation"), essential=False), cell.plan.timeout)
     _name_records(cell)
     write_json(cell.done, {"links": [], "finished": time.time()})
 
@@ -135,7 +135,7 @@ def _nodes(cell: Cell) -> list[Node]:
 
 def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
     """Write the config that the head and the ServerApp share; a malicious server makes its first model first."""
-    system = cell.system
+    plan = cell.plan
     initial = None
     if cell.variant.initial is not None:
         initial = cell.initial
@@ -152,35 +152,21 @@ def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
         cell.config("server"),
         {
             "model": cell.model(),
-            "mode": cell.mode,
+            "plan": plan.model_dump(mode="json"),
             "address": "127.0.0.1:0",
             "security": security.server,
             "ready": str(cell.ready("server")),
             # DP-SGD draws batches of chance size; twice the expected one is out of its reach.
-            "max_batch": max(1024, 2 * system.batch),
-            "rounds": system.rounds,
+            "max_batch": max(1024, 2 * plan.batch),
             "clients": len(cell.clients),
-            "learning_rate": system.learning_rate,
-            "timeout": system.timeout,
             "seed": cell.seed,
             "checkpoints": str(cell.checkpoints),
             "history": str(cell.history),
-            "evaluate_every": system.evaluate_every,
-            "strategy": system.strategy.model_dump(),
             "initial": str(initial) if initial else None,
             "record": str(cell.received("")) if cell.server_records else None,
-            "privacy": _head_privacy(cell),
             "pad": cell.variant.pad,
         },
     )
-
-
-def _head_privacy(cell: Cell) -> dict[str, Any] | None:
-    """How the head trains privately; in federated mode the clients train it themselves."""
-    privacy = cell.study.privacy_of(cell.variant)
-    if privacy is None or cell.mode != "split":
-        return None
-    return privacy.model_dump(exclude={"delta"}) | {"batch": cell.system.batch}
 
 
 def _start_head(cell: Cell, launcher: Launcher, security: _Security, config: Path) -> tuple[Process, str]:
@@ -237,30 +223,19 @@ def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[P
 
 
 def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None:
-    system = cell.system
-    privacy = cell.study.privacy_of(cell.variant)
     common = {
         "model": cell.model(),
         "train": str(cell.train(name)),
         "evaluation": str(cell.evaluation(name)),
-        "epochs": system.epochs,
-        "batch": system.batch,
-        "learning_rate": system.learning_rate,
-        "optimiser": system.optimiser,
+        "plan": cell.plan.model_dump(mode="json"),
         "seed": cell.seed,
     }
     own = {
-        "mode": cell.mode,
         "head": {"address": head, "security": security.client, "pad": cell.variant.pad} if head else None,
-        "rounds": system.rounds,
         "transforms": _transforms(cell),
         "keep": str(cell.keep(name)),
-        "secure": cell.study.secure(cell.variant),
         "record": str(cell.kept) if cell.participant_records and name == cell.clients[0] else None,
-        "mods": [mod.model_dump() for mod in system.mods],
-        "objective": cell.study.objective_of(cell.variant),
         "watch": cell.variant.watch,
-        "privacy": privacy.model_dump() if privacy else None,
     }
     write_json(cell.config(name), common | own)
     malicious = cell.variant.participant
@@ -284,7 +259,7 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
     for device in DEVICES:
         encoder = cell.encoder(device, prefix)
         if not prefix:
-            shutil.copyfile(cell.checkpoint("encoder", cell.system.rounds), encoder)
+            shutil.copyfile(cell.checkpoint("encoder", cell.plan.rounds), encoder)
         serve = cell.study.serve
         # Sizes and times of one inference say nothing unless the attacker's own device sends alike.
         alike = device == "victim" or cell.variant.encrypted
@@ -311,4 +286,4 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
         argv = ["-m", "client", "serve", "--config", str(config)]
         processes.append(launcher.start(name, argv, log=cell.log(name), essential=False))
     for process in processes:
-        launcher.finish(process, cell.system.timeout)
+        launcher.finish(process, cell.plan.timeout)

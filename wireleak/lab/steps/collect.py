@@ -143,7 +143,7 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
                 title=variant.title,
                 cut=variant.cut,
                 link=variant.seen_as,
-                mode=variant.mode or study.system.mode,
+                mode=study.plan_of(variant).mode,
                 floats_on_wire=floats,
                 bytes_per_inference=4 * floats,
                 seeds=list(study.seeds_of(variant)),
@@ -163,12 +163,12 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
 
 
 def _privacy(plan: Plan, variant: Variant) -> Private | None:
-    privacy = plan.study.privacy_of(variant)
+    privacy = plan.study.plan_of(variant).privacy
     if privacy is None:
         return None
     shards = plan.divisions[variant.name, min(plan.study.seeds_of(variant))].shards
     examples = min(len(shard.train) for shard in shards)
-    return Private(**privacy.model_dump(), batch=plan.study.system_of(variant).batch, examples=examples)
+    return Private(**privacy.model_dump(), batch=plan.study.plan_of(variant).batch, examples=examples)
 
 
 def _tasks(cell: Cell) -> list[Task]:
@@ -241,7 +241,7 @@ def _simulated(cell: Cell) -> list[str]:
         return []
     used = json.loads(cell.usage.read_text())
     return [
-        f"{cell.name}: {len(cell.clients)} virtual clients, {cell.system.rounds} rounds in {used['seconds']:.0f} s "
+        f"{cell.name}: {len(cell.clients)} virtual clients, {cell.plan.rounds} rounds in {used['seconds']:.0f} s "
         f"with at most {used['peak_bytes'] / 2**30:.2f} GiB of memory, Ray's start and processes included"
     ]
 

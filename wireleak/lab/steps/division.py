@@ -60,7 +60,7 @@ def divide(study: Study, dataset: Dataset, variant: Variant, seed: int) -> Divis
 
 def _streams(study: Study, dataset: Dataset, variant: Variant, held: list[Shard], seed: int) -> list[tuple[Ints, Ints]]:
     """What each client trains on in which round; the victim of a property stream is client 1, or 0 if it is alone."""
-    stream, rounds = study.stream_of(variant), study.system_of(variant).rounds
+    stream, rounds = study.stream_of(variant), study.plan_of(variant).rounds
     if stream is None:
         return []
     drawn = []

@@ -95,7 +95,7 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None) 
     for variant in study.variants:
         for seed in study.seeds_of(variant):
             stream = study.stream_of(variant)
-            alike = f"{seed} {study.clients_of(variant)} {stream} {study.system_of(variant).rounds if stream else ''}"
+            alike = f"{seed} {study.clients_of(variant)} {stream} {study.plan_of(variant).rounds if stream else ''}"
             if alike not in made:
                 made[alike] = divide(study, dataset, variant, seed)
             divisions[variant.name, seed] = made[alike]
@@ -147,7 +147,7 @@ def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) 
     for variant in study.variants:
         if variant not in [one for one in study.variants if use in study.attacks_on(one)]:
             continue
-        mode = variant.mode or study.system.mode
+        mode = study.plan_of(variant).mode
         if traffic is Traffic.SERVING and not study.serve.devices:
             raise StudyError(f"{where}: reads what devices send, but serve.devices = false; allow them")
         if traffic is Traffic.SPLIT_TRAINING and mode != "split":
@@ -163,7 +163,7 @@ def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) 
             raise StudyError(f'{where}: {variant.name} encrypts its links; take vantage = "server" or "participant"')
         if vantage in PARTICIPANTS and study.clients_of(variant) < 2:
             raise StudyError(f"{where}: a participant needs others to attack; variants.{variant.name} has one client")
-        if study.secure(variant) and vantage in ("link", "gateway", "server"):
+        if study.plan_of(variant).secure and vantage in ("link", "gateway", "server"):
             raise StudyError(
                 f"{where}: needs each client's update, and secure aggregation in variants.{variant.name} shows their "
                 'sum alone; take vantage = "participant" or drop the attack there'
@@ -230,5 +230,5 @@ def _check_model(study: Study, dataset: Dataset) -> None:
         if variant.cut not in network.cuts:
             choices = f"{network.cuts.start} to {network.cuts.stop - 1}"
             raise StudyError(f"variants.{variant.name}.cut: {network.name} has no cut {variant.cut}; choose {choices}")
-        if study.privacy_of(variant) and (reason := unfit(network.blocks)) is not None:
+        if study.plan_of(variant).privacy and (reason := unfit(network.blocks)) is not None:
             raise StudyError(f"variants.{variant.name}.privacy: {network.name}: {reason}")

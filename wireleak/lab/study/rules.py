@@ -60,7 +60,7 @@ def _of_variant(study: Tables, variant: Variant) -> Iterator[str]:
 
 def _overrides(study: Tables, variant: Variant) -> Iterator[str]:
     try:
-        study.system_of(variant)
+        study.plan_of(variant)
     except ValidationError as error:
         yield f"system.{first_mistake(error)}"
     try:
@@ -71,30 +71,32 @@ def _overrides(study: Tables, variant: Variant) -> Iterator[str]:
 
 
 def _training(study: Tables, variant: Variant) -> Iterator[str]:
-    mode = variant.mode or study.system.mode
+    plan = study.plan_of(variant)
+    mode, autoencodes = plan.mode, plan.objective == "autoencoder"
     if "cut" not in variant.model_fields_set and (mode == "split" or study.serve.devices):
         yield "cut: is missing; say after which block a device sends"
-    if study.privacy_of(variant):
+    if plan.privacy:
         if variant.server == "hijack":
             yield "privacy: a hijacked server adds no noise and may mix examples, so nothing is guaranteed; drop one"
-        if study.objective_of(variant) == "autoencoder":
+        if autoencodes:
             yield 'privacy: an autoencoder trains without noise; set objective = "task" or drop privacy'
-        if study.system_of(variant).optimiser != "adam":
+        if plan.optimiser != "adam":
             yield "privacy: DP-SGD has an optimiser of its own, privacy.optimiser; drop system.optimiser"
-    if (variant.server == "hijack" or study.objective_of(variant) == "autoencoder") and mode != "split":
+    if (variant.server == "hijack" or autoencodes) and mode != "split":
         yield 'mode: a hijacked server and autoencoders need mode = "split"'
     if variant.pad is not None and mode != "split" and not study.serve.devices:
         yield "pad: pads what devices and the head send one another, and here they send nothing; drop it"
 
 
 def _federation(study: Tables, variant: Variant) -> Iterator[str]:
-    mode, hidden = variant.mode or study.system.mode, variant.encrypted or study.secure(variant)
+    plan = study.plan_of(variant)
+    mode, hidden = plan.mode, variant.encrypted or plan.secure
     if mode == "split" and (study.data.stream or not study.serve.devices):
         yield 'mode: data.stream and serve.devices = false need mode = "federated"'
     for field in ("participant", "initial"):
         if getattr(variant, field) and mode != "federated":
             yield f'{field}: needs mode = "federated"'
-    if study.secure(variant) and study.clients_of(variant) < 3:
+    if plan.secure and study.clients_of(variant) < 3:
         yield "clients: secure aggregation needs 3 clients or more to hide among"
     if variant.participant and hidden:
         yield (

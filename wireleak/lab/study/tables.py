@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from wireleak.common.config import PadConfig, Plugin, PrivacyConfig, Strict
+from wireleak.common.config import PadConfig, Plugin, Strict
+from wireleak.common.plan import Mode, Objective, PrivacyConfig, TrainingPlan
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
@@ -64,25 +65,6 @@ class Participant(Plugin):
     secrets: PositiveInt = Field(default=4, description="how many of its training inputs it hides, if it hides any")
 
 
-class System(Strict):
-    """How the model is trained."""
-
-    mode: Literal["split", "federated"] = "split"
-    rounds: PositiveInt = 2
-    epochs: PositiveInt = 2
-    batch: PositiveInt = 32
-    learning_rate: PositiveFloat = 2e-3
-    optimiser: Literal["adam", "sgd"] = "adam"
-    evaluate_every: PositiveInt = Field(default=1, description="rounds from one evaluation to the next")
-    strategy: Plugin = Field(default=Plugin(name="fedavg"), description="how the server joins updates")
-    mods: tuple[Plugin, ...] = Field(default=(), description="what clients do to their update before it leaves")
-    timeout: PositiveFloat = 300.0
-    objective: Literal["task", "autoencoder"] = Field(
-        default="task", description="what the encoder learns from: the head's gradients, or to rebuild its input"
-    )
-    privacy: PrivacyConfig | None = None
-
-
 class Serve(Strict):
     """How devices stream for predictions after training."""
 
@@ -124,10 +106,10 @@ class Variant(Strict):
         default=None,
         description='to how many bytes devices and the head pad what they send; "powers": to the next power of two',
     )
-    mode: Literal["split", "federated"] | None = None
+    mode: Mode | None = None
     seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     model: str | None = None
-    objective: Literal["task", "autoencoder"] | None = None
+    objective: Objective | None = None
     privacy: PrivacyConfig | None = None
     clients: PositiveInt | None = None
     engine: Literal["processes", "simulation"] = Field(
@@ -201,7 +183,7 @@ class Tables(Strict):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     data: Data
     model: Model
-    system: System = System()
+    system: TrainingPlan = TrainingPlan()
     serve: Serve = Serve()
     tap: Tap = Tap()
     threat: Threat = Threat()
@@ -209,9 +191,10 @@ class Tables(Strict):
     attacks: tuple[AttackUse, ...] = ()
     published: tuple[Published, ...] = ()
 
-    def system_of(self, variant: Variant) -> System:
+    def plan_of(self, variant: Variant) -> TrainingPlan:
         """How a variant is trained."""
-        return System.model_validate(self.system.model_dump() | variant.system) if variant.system else self.system
+        own = {name: getattr(variant, name) for name in ("mode", "objective", "privacy") if getattr(variant, name)}
+        return TrainingPlan.model_validate(dict(self.system) | variant.system | own)
 
     def stream_of(self, variant: Variant) -> Stream | None:
         """How a variant's clients come by new examples; None where they hold all from the start."""
@@ -221,18 +204,6 @@ class Tables(Strict):
     def clients_of(self, variant: Variant) -> int:
         """How many clients train in a variant."""
         return variant.clients or self.data.clients
-
-    def secure(self, variant: Variant) -> bool:
-        """Whether clients mask their updates, so that the server sees their sum alone."""
-        return self.system_of(variant).strategy.name == "secagg"
-
-    def privacy_of(self, variant: Variant) -> PrivacyConfig | None:
-        """DP-SGD's settings in a variant."""
-        return variant.privacy or self.system.privacy
-
-    def objective_of(self, variant: Variant) -> str:
-        """What a variant's encoders learn from."""
-        return variant.objective or self.system.objective
 
     def seeds_of(self, variant: Variant) -> tuple[int, ...]:
         """Seeds that a variant runs with."""

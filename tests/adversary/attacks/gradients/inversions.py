@@ -7,6 +7,7 @@ from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.training import ALL, Recipe, Seen, Update
 from wireleak.common.models import ModelConfig
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 
 
 def state(network):
@@ -22,13 +23,24 @@ def federate(config, inputs, labels, *, rate=0.1, epochs=1, mini=None, weights=N
     examples = inputs.shape[1]
     for x, y in zip(inputs, labels, strict=True):
         network.blocks.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in start.items()})
-        train_whole(network.blocks, x, y, Training(epochs, mini or examples, rate, (0, 1), optimiser))
+        train_whole(
+            network.blocks,
+            x,
+            y,
+            Training(
+                ClientPlan(epochs=epochs, batch=mini or examples, learning_rate=rate, optimiser=optimiser), (0, 1)
+            ),
+        )
         ends.append(state(network))
     updates = tuple(Update(number, 1, start, end) for number, end in enumerate(ends))
     if aggregate:
         mean = {name: np.mean([end[name] for end in ends], 0, dtype=value.dtype) for name, value in start.items()}
         updates = (Update(ALL, 1, start, mean),)
-    recipe = Recipe(len(ends), 1, epochs, mini or examples, examples, rate, optimiser)
+    recipe = Recipe(
+        ClientPlan(rounds=1, epochs=epochs, batch=mini or examples, learning_rate=rate, optimiser=optimiser),
+        len(ends),
+        examples,
+    )
     own = np.random.default_rng(9).random((8, *inputs.shape[2:])).astype(np.float32)
     return Knowledge(
         seen=np.zeros(0, np.float32),

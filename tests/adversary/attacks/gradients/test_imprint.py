@@ -19,6 +19,7 @@ from adversary.initial import pretrained
 from adversary.initial.config import InitialConfig
 from adversary.initial.imprint import write
 from wireleak.common.models import build, load_arrays, load_weights
+from wireleak.common.plan import ClientPlan
 
 MODEL = {"name": "imprint28", "input_shape": (1, 28, 28), "classes": 10, "cut": 1}
 PERCEPTRON = {"name": "latents", "input_shape": (1, 28, 28), "classes": 10, "cut": 1}
@@ -170,7 +171,7 @@ def test_the_aggregate_is_the_next_global_model_whatever_names_it_travels_by(tmp
     first, then = ({"a": np.full(3, k, np.float32), "b": np.full(2, k, np.float32)} for k in (1, 2))
     save_file({"0": first["a"], "1": first["b"]}, tmp_path / "round-1-start.safetensors")
     save_file(then, tmp_path / "round-2-start.safetensors")
-    recipe = Recipe(3, 1, 1, 8, 8, 0.1, "sgd")
+    recipe = Recipe(ClientPlan(rounds=1, epochs=1, batch=8, learning_rate=0.1, optimiser="sgd"), 3, 8)
     seen = training([tmp_path], recipe, {ALL})
     assert seen.units == [(ALL, 1)] and recipe.behind(ALL) == 24 and recipe.behind(2) == 8
     assert {name: value.tolist() for name, value in seen.updates[0].delta.items()} == {"a": [1, 1, 1], "b": [1, 1]}

@@ -5,11 +5,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from adversary.attacks.harness.training import OTHERS, Recipe, training
+from wireleak.common.plan import ClientPlan
 
 
 def recipe(**changes):
-    told = {"participants": 3, "rounds": 2, "epochs": 1, "batch": 4, "examples": 4, "learning_rate": 0.1}
-    return Recipe(**(told | {"optimiser": "sgd"} | changes))
+    plan = ClientPlan(rounds=2, epochs=1, batch=4, learning_rate=0.1, optimiser="sgd")
+    return Recipe(**({"plan": plan, "participants": 3, "examples": 4} | changes))
 
 
 @pytest.fixture

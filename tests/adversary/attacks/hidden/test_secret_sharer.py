@@ -22,6 +22,7 @@ from wireleak.common.measures.statistics.secret_sharer import (
 )
 from wireleak.common.models.networks import build
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 
 MODEL = {"name": "char-lstm", "input_shape": [WINDOW], "classes": len(ALPHABET), "cut": 1, "seed": 0}
 TEXT = "what was the code again, and who is it that asks for the numbers of this and of that door. "
@@ -36,7 +37,7 @@ def learnt():
     """A model that has learnt numbers of three digits, and how often each stood in its text."""
     canaries = draw_canaries([1, 20, 20], 3, np.random.default_rng(4))
     blocks = network()
-    train_whole(blocks, *planted(TEXT, canaries), Training(6, 32, 0.01, (0,)))
+    train_whole(blocks, *planted(TEXT, canaries), Training(ClientPlan(epochs=6, batch=32, learning_rate=0.01), (0,)))
     return blocks, canaries
 
 
@@ -60,8 +61,8 @@ def run(tmp_path, learnt):
                 save_file(dict(sent), folder / f"round-{number}-end.safetensors")
         np.savez(tmp_path / "surrogate.npz", x=np.zeros((2, WINDOW), np.float32), y=np.zeros(2, np.int64))
         told = {
-            "participants": 2, "rounds": 2, "epochs": 1, "batch": 8, "examples": 8, "learning_rate": 0.01,
-            "optimiser": "adam", "own": None, "released": released, "units": [[0, 1], [0, 2]],
+            "plan": {"rounds": 2, "epochs": 1, "batch": 8, "learning_rate": 0.01, "optimiser": "adam"},
+            "participants": 2, "examples": 8, "own": None, "released": released, "units": [[0, 1], [0, 2]],
         }  # fmt: skip
         config = {
             "attack": "secret-sharer", "target": "canary", "victims": victims, "training": told,

@@ -17,6 +17,7 @@ from wireleak.common.measures.readers.readout import components
 from wireleak.common.models import ModelConfig
 from wireleak.common.models.networks import register
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 
 SHAPE, BATCH, ROUNDS, RATE = (1, 8, 8), 12, 8, 0.1
 
@@ -99,7 +100,9 @@ def world(clients=2, values=2):
         for client in range(clients):
             blocks.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in models[at].items()})
             x, y = pictures(np.full(BATCH, at % 2 * (client == 1)), BATCH)
-            train_whole(blocks, x, y, Training(1, BATCH, RATE, (0, at), "sgd"))
+            train_whole(
+                blocks, x, y, Training(ClientPlan(epochs=1, batch=BATCH, learning_rate=RATE, optimiser="sgd"), (0, at))
+            )
             ends.append({name: value.numpy().copy() for name, value in blocks.state_dict().items()})
         models[at + 1] = {name: np.mean([end[name] for end in ends], 0) for name in state}
         others = {name: np.mean([end[name] for end in ends[1:]], 0) for name in state}
@@ -107,7 +110,9 @@ def world(clients=2, values=2):
     attribute = np.arange(180) % values
     x, y = pictures(attribute, 180)
     known = Knowledge(np.zeros(0, np.float32), x, y, attribute, values, np.zeros(180, bool), 0, model=model)
-    recipe = Recipe(clients, ROUNDS, 1, BATCH, BATCH, RATE, "sgd", 0)
+    recipe = Recipe(
+        ClientPlan(rounds=ROUNDS, epochs=1, batch=BATCH, learning_rate=RATE, optimiser="sgd"), clients, BATCH, 0
+    )
     return replace(known, training=Seen(models, tuple(updates)), recipe=recipe)
 
 

@@ -19,6 +19,7 @@ from adversary.attacks.updates.member_shadow import MemberShadow, _federated
 from adversary.attacks.updates.members import confidence, probabilities
 from wireleak.common.models import ModelConfig, networks
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 
 LENGTH, VOCABULARY = 6, 60
 
@@ -57,7 +58,9 @@ def examples(n, seed):
 
 def trained(blocks, start, x, y, epochs, seed, optimiser="adam"):
     blocks.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in start.items()})
-    train_whole(blocks, x, y, Training(epochs, 8, 0.01, (seed,), optimiser))
+    train_whole(
+        blocks, x, y, Training(ClientPlan(epochs=epochs, batch=8, learning_rate=0.01, optimiser=optimiser), (seed,))
+    )
     return {name: value.numpy().copy() for name, value in blocks.state_dict().items()}
 
 
@@ -83,7 +86,7 @@ def federation(tmp_path, epochs, rounds=3, clients=2, shard=40):
     own = examples(400, 60)
     zero = np.zeros(0, np.float32)
     known = Knowledge(zero, *own, None, 0, np.zeros(len(own[0]), bool), 0, model=model)
-    recipe = Recipe(clients, rounds, epochs, 8, shard, 0.01, "adam")
+    recipe = Recipe(ClientPlan(rounds=rounds, epochs=epochs, batch=8, learning_rate=0.01), clients, shard)
     seen = Seen(models, tuple(updates))
     known = replace(known, files={"records": tmp_path / "records.npz"}, training=seen, recipe=recipe)
     return known, np.repeat([1, 0], shard * clients)[order]
@@ -125,13 +128,20 @@ def test_a_shadow_is_trained_as_the_recipe_says():
     """Against a federation written out here: the same starts, orders and means."""
     blocks = ModelConfig(name="tiny-mlp", input_shape=(12,), classes=2, cut=1).network().blocks
     now = {name: value.numpy().copy() for name, value in blocks.state_dict().items()}
-    shards, recipe = [examples(24, 1), examples(24, 2)], Recipe(2, 2, 3, 8, 24, 0.01, "sgd")
+    shards, recipe = (
+        [examples(24, 1), examples(24, 2)],
+        Recipe(ClientPlan(rounds=2, epochs=3, batch=8, learning_rate=0.01, optimiser="sgd"), 2, 24),
+    )
     final, ends = _federated(blocks, now, shards, recipe, (5, 6))
     for number in (1, 2):
         wanted = []
         for place, shard in enumerate(shards):
             blocks.load_state_dict({name: torch.from_numpy(value) for name, value in now.items()})
-            train_whole(blocks, *shard, Training(3, 8, 0.01, (5, 6, number, place), "sgd"))
+            train_whole(
+                blocks,
+                *shard,
+                Training(ClientPlan(epochs=3, batch=8, learning_rate=0.01, optimiser="sgd"), (5, 6, number, place)),
+            )
             wanted.append({name: value.numpy().copy() for name, value in blocks.state_dict().items()})
         now = mean(wanted)
     assert all(np.array_equal(ends[1][name], wanted[1][name]) for name in now)
@@ -197,7 +207,7 @@ def words(x, batches, optimiser, tmp_path):
     np.savez(tmp_path / "records.npz", x=x, y=np.zeros(len(x), np.int64))
     zero = np.zeros(0, np.float32)
     known = Knowledge(zero, x[:0], np.zeros(0, np.int64), None, 0, np.zeros(0, bool), 0, model=model)
-    recipe = Recipe(1, len(batches), 2, 8, 8, 0.01, optimiser)
+    recipe = Recipe(ClientPlan(rounds=len(batches), epochs=2, batch=8, learning_rate=0.01, optimiser=optimiser), 1, 8)
     seen = Seen(models, tuple(updates))
     return replace(known, files={"records": tmp_path / "records.npz"}, training=seen, recipe=recipe)
 

@@ -17,6 +17,7 @@ from adversary.attacks.updates.imitation import Imitation
 from adversary.attacks.updates.property import Property, PropertyOptions
 from wireleak.common.models import ModelConfig
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 
 BATCH = 16
 FEWER = {"mixed": 1, "without": 5}
@@ -35,7 +36,8 @@ def people(n, shift, rng, which=None):
 def world(clients=2, shift=1.0, seed=0, own=None, epochs=1, optimiser="sgd", rounds=8, rate=0.05, rule="mean"):
     """A training in which every other round of client 1's has the property, as an attacker sees it; and the truth."""
     rng = np.random.default_rng(seed)
-    blocks, how = MODEL.network().blocks, (epochs, BATCH // epochs, rate)
+    blocks = MODEL.network().blocks
+    plan = ClientPlan(rounds=rounds, epochs=epochs, batch=BATCH // epochs, learning_rate=rate, optimiser=optimiser)
     state = {name: value.numpy().copy() for name, value in blocks.state_dict().items()}
     models, updates, ours, truth = {}, [], [], []
     for number in range(1, rounds + 1):
@@ -43,7 +45,7 @@ def world(clients=2, shift=1.0, seed=0, own=None, epochs=1, optimiser="sgd", rou
         for client in range(clients):
             has = client == 1 and number % 2
             blocks.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
-            train_whole(blocks, *people(BATCH, shift, rng, has)[:2], Training(*how, (seed, number), optimiser))
+            train_whole(blocks, *people(BATCH, shift, rng, has)[:2], Training(plan, (seed, number)))
             ends.append({name: value.numpy().copy() for name, value in blocks.state_dict().items()})
             if own is None:
                 updates.append(Update(client, number, state, ends[-1]))
@@ -58,7 +60,7 @@ def world(clients=2, shift=1.0, seed=0, own=None, epochs=1, optimiser="sgd", rou
     models[rounds + 1] = state
     x, y, has = people(300, shift, rng)
     seen = Seen(models, tuple(updates), tuple(ours))
-    recipe = Recipe(clients, rounds, *how[:2], BATCH, rate, optimiser, own)
+    recipe = Recipe(plan, clients, BATCH, own)
     none, copies = np.zeros(0, np.float32), np.zeros(len(x), bool)
     known = Knowledge(none, x, y, has, 2, copies, seed, model=MODEL, training=seen, recipe=recipe)
     return known, np.array(truth, int)
@@ -114,9 +116,10 @@ def test_imitated_updates_are_as_many_gradients_as_the_others_send(own, others):
     rng = np.random.default_rng(0)
     with_it, without = people(BATCH, 1.0, rng, 1), people(BATCH, 1.0, rng, 0)
     x, y, has = (np.concatenate(both) for both in zip(with_it, without, strict=True))
+    plan = ClientPlan(rounds=1, epochs=1, batch=BATCH, learning_rate=0.05, optimiser="sgd")
     known = Knowledge(
         np.zeros(0, np.float32), x, y, has, 2, np.zeros(len(x), bool), 0, model=MODEL,
-        recipe=Recipe(others + 2, 1, 1, BATCH, BATCH, 0.05, "sgd", own),
+        recipe=Recipe(plan, others + 2, BATCH, own),
     )  # fmt: skip
     blocks = MODEL.network().blocks
     start = {name: value.numpy().copy() for name, value in blocks.state_dict().items()}

@@ -7,6 +7,7 @@ import torch
 from adversary.attacks.updates.update_features import features
 from wireleak.common.models import build
 from wireleak.common.models.training import Training, task_loss, train_whole
+from wireleak.common.plan import ClientPlan
 
 RNG = np.random.default_rng(0)
 
@@ -56,7 +57,9 @@ def test_a_step_of_sgd_reads_as_its_gradient():
     loss = task_loss(network, torch.from_numpy(inputs), torch.from_numpy(labels))
     gradients = torch.autograd.grad(loss, list(network.parameters()))
     gradient = {name: g.numpy() for (name, _), g in zip(network.named_parameters(), gradients, strict=True)}
-    train_whole(network, inputs, labels, Training(1, 20, 0.1, (0,), "sgd"))
+    train_whole(
+        network, inputs, labels, Training(ClientPlan(epochs=1, batch=20, learning_rate=0.1, optimiser="sgd"), (0,))
+    )
     delta = {name: value.numpy() - before[name] for name, value in network.state_dict().items()}
     assert features(gradient).shape == (16 + 512 + 1024 + 1024 + 16 + 3 * 32 + 32 * 128 + 256,)
     np.testing.assert_allclose(features(delta), features(gradient), atol=1e-5)

@@ -17,6 +17,7 @@ from flwr.app import Array, ArrayRecord
 from server.updates import with_dtypes_of
 from wireleak.common.models import load_arrays
 from wireleak.common.models.training import Training
+from wireleak.common.plan import ClientPlan
 from wireleak.lab.audit.audit import study_toml
 from wireleak.lab.audit.chart import leakage_chart
 from wireleak.lab.audit.cost import Cost
@@ -70,7 +71,9 @@ def test_the_audit_is_a_study_that_can_be_run_again():
 @pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 64, 65, 66])
 def test_no_client_trains_on_a_last_batch_of_one(count):
     """Batch normalisation refuses a single example."""
-    batches = [len(rows) for rows in Training(1, 32, 0.01, (0, 1)).batches(count)]
+    batches = [
+        len(rows) for rows in Training(ClientPlan(epochs=1, batch=32, learning_rate=0.01), (0, 1)).batches(count)
+    ]
     assert sum(batches) == count and all(32 <= size <= 33 for size in batches[:-1])
     assert min(batches) > 1 or count == 1
 

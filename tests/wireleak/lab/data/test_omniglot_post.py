@@ -57,7 +57,7 @@ def test_the_studies_of_the_post_are_whole(name):
     study, _ = load_study(name)
     assert {attack.name for attack in study.attacks} == {"post-decoder", "inversion"}
     assert ("victims" in study.data.overlap) == (name != "omniglot-dp")
-    private = {variant.name: study.privacy_of(variant) for variant in study.variants}
+    private = {variant.name: study.plan_of(variant).privacy for variant in study.variants}
     noise = [privacy.noise_multiplier for privacy in private.values() if privacy]
     assert noise == ([0.3, 0.5, 0.7] if name == "omniglot-dp" else [])
 

@@ -11,6 +11,7 @@ import torch
 
 from wireleak.common.models.networks import build
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 
 # Four federations and what attackers make of them: a minute and a half.
 pytestmark = pytest.mark.study
@@ -76,9 +77,10 @@ READ = """
 import json, pickle, sys
 from pathlib import Path
 from adversary.attacks.harness.training import Recipe, training
+from wireleak.common.plan import ClientPlan
 config = json.loads(Path(sys.argv[1]).read_text())
 told = config["training"]
-recipe = Recipe(**{name: told[name] for name in told if name not in ("units", "released")})
+recipe = Recipe(ClientPlan(**told["plan"]), told["participants"], told["examples"], told["own"])
 seen = training([Path(one) for one in config["captures"]["victims"]], recipe)
 pickle.dump((dict(seen.models), [(u.sender, u.round, dict(u.start), dict(u.end)) for u in (*seen.updates, *seen.own)]),
             sys.stdout.buffer)
@@ -111,7 +113,12 @@ def trained_again(run, cell, client, number, start):
         inputs, labels = held["x"][now], held["y"][now]
     network = build("strided28", (1, 28, 28), 2, 0)
     network.blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
-    train_whole(network.blocks, inputs, labels, Training(2, 8, 0.05, (0, number), "sgd"))
+    train_whole(
+        network.blocks,
+        inputs,
+        labels,
+        Training(ClientPlan(epochs=2, batch=8, learning_rate=0.05, optimiser="sgd"), (0, number)),
+    )
     return {name: value.numpy() for name, value in network.blocks.state_dict().items()}
 
 

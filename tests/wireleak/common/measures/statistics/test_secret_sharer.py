@@ -23,6 +23,7 @@ from wireleak.common.measures.statistics.secret_sharer import (
 )
 from wireleak.common.models.networks import build
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 
 
 class Fixed(nn.Module):
@@ -83,7 +84,7 @@ def test_what_is_planted_more_often_is_more_exposed():
     canaries = draw_canaries([0, 0, 0, 0, 4, 20], 3, np.random.default_rng(2))
     x, y = planted(text, canaries)
     blocks = build("char-lstm", (WINDOW,), len(ALPHABET), 0).blocks
-    train_whole(blocks, x, y, Training(8, 32, 0.01, (0,)))
+    train_whole(blocks, x, y, Training(ClientPlan(epochs=8, batch=32, learning_rate=0.01), (0,)))
     found = exposures(blocks, canaries, np.random.default_rng(3))
     never = np.mean([one.exposure for one in found if not one.times])
     assert found[-1].exposure == pytest.approx(math.log2(1000)) and never < 4

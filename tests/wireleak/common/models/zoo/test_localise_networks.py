@@ -6,6 +6,7 @@ import torch
 
 from wireleak.common.models import build
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
 
 
 def weights(name, shape, classes=2):
@@ -34,7 +35,7 @@ def test_plain_sgd_trains_it(name):
     x = draw.random((64, 1, 28, 28)).astype(np.float32) * 0.2
     x[y == 1, :, :14] += 0.8
     network = build(name, (1, 28, 28), 2, seed=0).blocks
-    train_whole(network, x, y, Training(8, 32, 0.05, (0, 1), "sgd"))
+    train_whole(network, x, y, Training(ClientPlan(epochs=8, batch=32, learning_rate=0.05, optimiser="sgd"), (0, 1)))
     with torch.no_grad():
         assert (network(torch.from_numpy(x)).argmax(1).numpy() == y).mean() > 0.9
 

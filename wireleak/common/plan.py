@@ -1,0 +1,72 @@
+"""The training plan: how a model is trained. The study declares it, and every process gets it in its config."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+
+from wireleak.common.config import Plugin, Strict
+
+Optimiser = Literal["adam", "sgd"]
+Mode = Literal["split", "federated"]
+Objective = Literal["task", "autoencoder"]
+# The strategy under which clients mask their updates, by Flower's SecAgg+.
+SECURE = "secagg"
+
+
+def _noise(multiplier: float) -> float:
+    if not multiplier > 0:
+        raise ValueError(f"{multiplier:g} is no noise, and without noise there is no epsilon; give more than 0")
+    return multiplier
+
+
+class PrivacyConfig(Strict):
+    """DP-SGD with its accountant (Abadi et al. 2016, by Opacus): clipped gradients, Gaussian noise on their sum."""
+
+    noise_multiplier: Annotated[float, Field(allow_inf_nan=False), AfterValidator(_noise)] = Field(
+        description="standard deviation of the noise, as a multiple of max_grad_norm"
+    )
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="norm to which each example's gradient is clipped"
+    )
+    optimiser: Optimiser = Field(default="sgd", description="which optimiser takes the noised steps")
+    delta: float = Field(default=1e-5, gt=0, lt=1, description="delta at which epsilon is reported")
+
+
+class ClientPlan(Strict):
+    """How every client trains. All participants of a training know it, also a malicious one."""
+
+    rounds: PositiveInt = Field(default=2, description="rounds of training, each followed by an average")
+    epochs: PositiveInt = Field(default=2, description="passes over a client's examples in a round")
+    batch: PositiveInt = Field(default=32, description="examples in a step; under DP-SGD the expected number")
+    learning_rate: PositiveFloat = Field(
+        default=2e-3, allow_inf_nan=False, description="learning rate of the optimiser, of clients and head alike"
+    )
+    optimiser: Optimiser = Field(
+        default="adam", description="the clients' optimiser; sgd is plain, without momentum; the head uses Adam"
+    )
+
+
+class TrainingPlan(ClientPlan):
+    """How the model is trained, by clients and server."""
+
+    mode: Mode = Field(
+        default="split",
+        description="split: clients train the encoder against the head; federated: clients train the whole network",
+    )
+    evaluate_every: PositiveInt = Field(default=1, description="rounds from one evaluation to the next")
+    strategy: Plugin = Field(default=Plugin(name="fedavg"), description="how the server joins updates")
+    mods: tuple[Plugin, ...] = Field(default=(), description="what clients do to their update before it leaves")
+    timeout: PositiveFloat = Field(
+        default=300.0, allow_inf_nan=False, description="seconds after which a silent client or process is given up"
+    )
+    objective: Objective = Field(
+        default="task", description="what the encoder learns from: the head's gradients, or to rebuild its input"
+    )
+    privacy: PrivacyConfig | None = Field(default=None, description="DP-SGD; in split mode of encoder and head")
+
+    @property
+    def secure(self) -> bool:
+        """Whether clients mask their updates (SecAgg+), so that the server sees only their sum."""
+        return self.strategy.name == SECURE
