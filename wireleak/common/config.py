@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from wireleak.common.wire import Security
 from wireleak.common.wire.channel import MAX_MESSAGE_BYTES
+
+# An unknown key is answered with all known ones where they are at most so many.
+_LISTED_KEYS = 12
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words, of models and dataclasses
 
 
 class ConfigError(ValueError):
@@ -92,18 +97,45 @@ def options_of(kind: type[_Options], given: Mapping[str, Any], field: str) -> _O
 
 
 def first_mistake(error: ValidationError, kind: type[BaseModel] | None = None) -> str:
-    """The first mistake as one line: the field, e.g. "links[0].listen", and what is wrong with it.
+    """Say the first mistake in one line: the field, e.g. "links[0].listen", and what is wrong with it.
 
-    `kind` is what was validated; with it an unknown key is answered by the known ones.
+    `kind` is what was validated; with it an unknown key is answered with the known ones and the nearest.
     """
-    first = error.errors()[0]
+    mistakes = error.errors()
+    # A misspelt key is also a missing one: say that it is misspelt.
+    first = next((mistake for mistake in mistakes if mistake["type"] in _UNKNOWN_KEY), mistakes[0])
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         message = "is missing"
-    elif first["type"] == "extra_forbidden":
-        known = ", ".join(kind.model_fields) if kind and len(first["loc"]) == 1 else ""
-        message = f"no such key; choose from {known}" if known else "no such key; remove it or check its spelling"
+    elif first["type"] in _UNKNOWN_KEY:
+        message = _no_such_key(str(first["loc"][-1]), _known_keys(kind, first["loc"][:-1]))
     elif first["type"] == "json_invalid":
         place = "config"
     return f"{place}: {message}" if place else message
+
+
+def _no_such_key(key: str, known: list[str]) -> str:
+    near = get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else ""
+    if known and (not near or len(known) <= _LISTED_KEYS):
+        return f"no such key; choose from {', '.join(known)}" + (f"; {hint}" if near else "")
+    return f"no such key; {hint or 'remove it or check its spelling'}"
+
+
+def _known_keys(kind: Any, place: tuple[str | int, ...]) -> list[str]:
+    """Fields of the part of a model that `place` names; none where it is no model's."""
+    models = _models(kind)
+    for part in place:
+        # Lists were unpacked with their annotation, so a position in one changes nothing.
+        if isinstance(part, str):
+            fields = [model.__pydantic_fields__.get(part) for model in models]
+            models = [model for field in fields if field is not None for model in _models(field.annotation)]
+    return [name for model in models for name in model.__pydantic_fields__]
+
+
+def _models(annotation: Any) -> list[Any]:
+    """All models in an annotation, e.g. of `tuple[Plugin, ...] | None`."""
+    if hasattr(annotation, "__pydantic_fields__"):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]

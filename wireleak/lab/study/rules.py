@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from wireleak.common.config import first_mistake
-from wireleak.lab.study.tables import Tables, Variant
+from wireleak.common.plan import TrainingPlan
+from wireleak.lab.study.tables import Stream, Tables, Variant
 
 
 def mistakes(study: Tables) -> Iterator[str]:
@@ -62,12 +63,12 @@ def _overrides(study: Tables, variant: Variant) -> Iterator[str]:
     try:
         study.plan_of(variant)
     except ValidationError as error:
-        yield f"system.{first_mistake(error)}"
+        yield f"system.{first_mistake(error, TrainingPlan)}"
     try:
         if study.stream_of(variant) is None and variant.stream:
             yield "stream: the study has no [data.stream] to change"
     except ValidationError as error:
-        yield f"stream.{first_mistake(error)}"
+        yield f"stream.{first_mistake(error, Stream)}"
 
 
 def _training(study: Tables, variant: Variant) -> Iterator[str]:

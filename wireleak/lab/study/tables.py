@@ -10,8 +10,6 @@ from wireleak.common.config import PadConfig, Plugin, Strict
 from wireleak.common.plan import Mode, Objective, PrivacyConfig, TrainingPlan
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-
-
 Role = Literal["clients", "evaluation", "attacker", "victims"]
 
 
@@ -29,16 +27,20 @@ class Stream(Strict):
 class Data(Strict):
     """Which data set, and who holds how much of it."""
 
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field(description="the data set's name, as `wireleak data` lists it")
+    options: dict[str, Any] = Field(default_factory=dict, description="the data set's own options")
     task: str | None = Field(default=None, description="attribute that becomes the task; the task becomes an attribute")
-    clients: PositiveInt = 3
+    clients: PositiveInt = Field(default=3, description="how many clients train")
     train: PositiveInt = Field(description="training examples of all clients together")
     evaluation: PositiveInt = Field(description="examples for the main task's accuracy")
     attacker: PositiveInt = Field(description="the attacker's surrogate examples")
     victims: PositiveInt = Field(description="private inputs that the victim's device serves")
-    partition: Literal["iid", "dirichlet", "by_attribute", "by_group"] = "iid"
-    alpha: PositiveFloat = 0.5
+    partition: Literal["iid", "dirichlet", "by_attribute", "by_group"] = Field(
+        default="iid", description="how training examples are split among the clients"
+    )
+    alpha: PositiveFloat = Field(
+        default=0.5, description="concentration of the Dirichlet partition; lower is more uneven"
+    )
     by: str | None = Field(default=None, description="attribute or group that the partition goes by")
     disjoint_by: str | None = Field(
         default=None, description="group of which clients, attacker and victims share no value"
@@ -46,7 +48,7 @@ class Data(Strict):
     only: dict[Role, dict[str, list[str | int]]] = Field(
         default={}, description="role -> group -> the values it draws from"
     )
-    stream: Stream | None = None
+    stream: Stream | None = Field(default=None, description="new examples in every round, in federated mode")
     overlap: tuple[Role, ...] = Field(
         default=(),
         description="roles drawn whatever the others hold, to repeat a published flaw; the overlap is counted",
@@ -56,7 +58,7 @@ class Data(Strict):
 class Model(Strict):
     """Which network; each variant cuts it."""
 
-    name: str
+    name: str = Field(description="the network's name, as `wireleak plugins` lists it")
 
 
 class Participant(Plugin):
@@ -69,8 +71,8 @@ class Serve(Strict):
     """How devices stream for predictions after training."""
 
     devices: bool = Field(default=True, description="false: nobody asks for predictions, the study is of training")
-    victim_batch: PositiveInt = 1
-    attacker_batch: PositiveInt = 32
+    victim_batch: PositiveInt = Field(default=1, description="inputs in one message of the victim's device")
+    attacker_batch: PositiveInt = Field(default=32, description="inputs in one message of the attacker's device")
     copies: int = Field(
         default=0, ge=0, description="augmented copies of each surrogate example that the attacker's device also sends"
     )
@@ -88,42 +90,56 @@ class Tap(Strict):
 class Threat(Strict):
     """What the attacker is granted; an attack that needs more is refused."""
 
-    vantage: str = "gateway"
-    sees: tuple[str, ...] = ("activation", "sizes-and-times")
-    knows: tuple[str, ...] = ("surrogate", "queries")
+    vantage: str = Field(
+        default="gateway",
+        description="where the attacker sits: link, gateway, server, malicious-server, participant, "
+        "malicious-participant or release",
+    )
+    sees: tuple[str, ...] = Field(
+        default=("activation", "sizes-and-times"), description="kinds of messages that the attacker may read"
+    )
+    knows: tuple[str, ...] = Field(
+        default=("surrogate", "queries"),
+        description="prior knowledge: surrogate, queries, pairs, architecture, weights, head, candidates, labels",
+    )
 
 
 class Variant(Strict):
     """One arm of the study."""
 
-    name: Name
-    title: str = Field(default="", description="how the report calls it; by default its cut and link")
-    defence: str = Field(default="", description='whose sweep it belongs to in a comparison of defences, or "none"')
-    strength: float | None = Field(default=None, description="its place in that sweep")
-    cut: PositiveInt = 1
-    link: Literal["plaintext", "tls", "mtls"] = "plaintext"
+    name: Name = Field(description="name of the variant in files and results")
+    title: str = Field(default="", description="its heading in the report; by default its cut and link")
+    defence: str = Field(
+        default="",
+        description='the defence whose strength it varies, in a comparison of defences; "none" for the baseline',
+    )
+    strength: float | None = Field(default=None, description="strength of that defence")
+    cut: PositiveInt = Field(default=1, description="after which block the device sends its activations")
+    link: Literal["plaintext", "tls", "mtls"] = Field(
+        default="plaintext", description="how links are protected; mtls: both sides show certificates"
+    )
     pad: PadConfig = Field(
         default=None,
         description='to how many bytes devices and the head pad what they send; "powers": to the next power of two',
     )
-    mode: Mode | None = None
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    model: str | None = None
-    objective: Objective | None = None
-    privacy: PrivacyConfig | None = None
-    clients: PositiveInt | None = None
+    mode: Mode | None = Field(default=None, description="system.mode, where it differs")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, description="the study's seeds, where they differ"
+    )
+    model: str | None = Field(default=None, description="model.name, where it differs")
+    objective: Objective | None = Field(default=None, description="system.objective, where it differs")
+    privacy: PrivacyConfig | None = Field(default=None, description="system.privacy, where it differs")
+    clients: PositiveInt | None = Field(default=None, description="data.clients, where it differs")
     engine: Literal["processes", "simulation"] = Field(
         default="processes",
         description="simulation: virtual clients on Flower's Simulation Engine, which only a server can watch",
     )
     system: dict[str, Any] = Field(default_factory=dict, description="fields of [system] that differ here")
     stream: dict[str, Any] = Field(default_factory=dict, description="fields of [data.stream] that differ here")
-    participant: Participant | None = Field(
-        default=None, description="client 0 is malicious; see adversary/participant"
-    )
-    initial: Plugin | None = Field(default=None, description="a malicious server's first model; see adversary/initial")
+    participant: Participant | None = Field(default=None, description="client 0 is malicious and runs this strategy")
+    initial: Plugin | None = Field(default=None, description="first model that a malicious server sends")
     transforms: tuple[Plugin, ...] = Field(
-        default=(), description="what a device does to its activations before it sends them; see client/transforms"
+        default=(), description="what a device does to its activations before it sends them, in this order"
     )
     queries: Literal["surrogate", "noise"] = Field(
         default="surrogate", description="what the attacker's own device sends: its data, or Gaussian noise like them"
@@ -131,7 +147,7 @@ class Variant(Strict):
     server: Literal["honest", "hijack"] = Field(
         default="honest", description="hijack: the adversary's server answers with gradients of its own"
     )
-    server_options: dict[str, Any] = Field(default_factory=dict)
+    server_options: dict[str, Any] = Field(default_factory=dict, description="options of a hijacking server")
     watch: bool = Field(default=False, description="clients check whether the gradients that they get are honest")
 
     @property
@@ -148,15 +164,17 @@ class Variant(Strict):
 class AttackUse(Strict):
     """One attack, on which targets, with which options."""
 
-    name: str
+    name: str = Field(description="the attack's name, as `wireleak plugins` lists it")
     label: Name | None = Field(default=None, description="its name in the results, where one attack is used twice")
     vantage: str | None = Field(default=None, description="where it sits, if not at threat.vantage")
-    targets: tuple[str, ...]
-    variants: tuple[str, ...] | None = None
-    untrained: Literal["every seed", "first seed", "never"] = Field(
-        default="every seed", description="when the control on an untrained encoder runs; it costs a fit of its own"
+    targets: tuple[str, ...] = Field(
+        description='what it guesses: "input", "label", "member", "secret", "canary", or a private attribute'
     )
-    options: dict[str, Any] = Field(default_factory=dict)
+    variants: tuple[str, ...] | None = Field(default=None, description="names of the variants it runs on; default all")
+    untrained: Literal["every seed", "first seed", "never"] = Field(
+        default="every seed", description="when the baseline on an untrained encoder runs; it costs a fit of its own"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="the attack's own options")
 
     @property
     def shown(self) -> str:
@@ -167,29 +185,31 @@ class AttackUse(Strict):
 class Published(Strict):
     """A published figure to print beside ours; without an attack it is the main task's."""
 
-    variant: str
-    attack: str = ""
-    target: str = "input"
-    measure: str
-    value: float
-    source: str
+    variant: str = Field(description="name of our variant that repeats it")
+    attack: str = Field(default="", description="name of our attack; empty for the main task's accuracy")
+    target: str = Field(default="input", description="target of the attack")
+    measure: str = Field(description="the measure's name, as `wireleak plugins` lists it")
+    value: float = Field(description="the published value")
+    source: str = Field(description="where it was published")
 
 
 class Tables(Strict):
     """All tables of a study; whether they fit one another is not checked yet."""
 
-    name: Name
-    description: str
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    data: Data
-    model: Model
-    system: TrainingPlan = TrainingPlan()
-    serve: Serve = Serve()
-    tap: Tap = Tap()
-    threat: Threat = Threat()
-    variants: tuple[Variant, ...] = Field(min_length=1)
-    attacks: tuple[AttackUse, ...] = ()
-    published: tuple[Published, ...] = ()
+    name: Name = Field(description="name of the study; runs are named after it")
+    description: str = Field(description="what the study asks, in a sentence or two")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0,), description="every variant runs once with each seed"
+    )
+    data: Data = Field(description="data set, and how many examples each party holds")
+    model: Model = Field(description="network that is trained")
+    system: TrainingPlan = Field(default=TrainingPlan(), description="how the model is trained")
+    serve: Serve = Field(default=Serve(), description="collaborative inference after training")
+    tap: Tap = Field(default=Tap(), description="which captures are kept")
+    threat: Threat = Field(default=Threat(), description="the attacker's threat model")
+    variants: tuple[Variant, ...] = Field(min_length=1, description="the settings that are compared")
+    attacks: tuple[AttackUse, ...] = Field(default=(), description="attacks that are run and scored")
+    published: tuple[Published, ...] = Field(default=(), description="published figures to print beside ours")
 
     def plan_of(self, variant: Variant) -> TrainingPlan:
         """How a variant is trained."""

@@ -47,4 +47,4 @@ def load_study(name: str) -> tuple[Study, Path]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"study: {path} is not TOML: {error}") from error
     except ValidationError as error:
-        raise StudyError(f"study: {path.name}: {first_mistake(error)}") from error
+        raise StudyError(f"study: {path.name}: {first_mistake(error, Study)}") from error
