@@ -104,7 +104,7 @@ def test_the_seed_repeats_it_and_other_weights_draw_anew(tmp_path: Path) -> None
     first, again, other = stage(), stage(), stage(seed=1)
     noise = []
     for one in (first, again, other):
-        one._privacy = one._privacy.model_copy(update={"noise_multiplier": 1.0})
+        one._plan = plan({"noise_multiplier": 1.0, "max_grad_norm": 1e6}, 6)
         one.reset()
         one.step(*batch(0))
         noise.append(flat(one.head) - flat(reference()))

@@ -75,8 +75,8 @@ def assert_same(one, other):
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
 @pytest.mark.parametrize("strategy", [{}, active(0)])
 def test_honest_and_alpha_0_send_the_client_s_own_update_bit_for_bit(ask, strategy, optimiser):
-    wanted, numbers = ask(client, optimiser=optimiser)
-    got, reported = ask(participant, optimiser=optimiser, **strategy)
+    wanted, numbers = ask(client, plan={"optimiser": optimiser})
+    got, reported = ask(participant, plan={"optimiser": optimiser}, **strategy)
     assert_same(got, wanted)
     assert reported == numbers
 

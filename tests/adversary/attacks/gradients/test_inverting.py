@@ -42,7 +42,8 @@ def test_several_local_steps_are_imitated():
     x, y = smooth(2, 12, 3), np.array([0, 1])
     known = federate(LENET, x[None], y[None], epochs=5, rate=1.0)
     angles = []
-    for recipe in (known.recipe, replace(known.recipe, epochs=1)):
+    once = known.recipe.plan.model_copy(update={"epochs": 1})
+    for recipe in (known.recipe, replace(known.recipe, plan=once)):
         one = victim(known.training.updates[0], known.network(), recipe, 2)
         made, sent = (
             torch.cat([g.flatten() for g in all_])
