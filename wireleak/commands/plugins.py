@@ -17,6 +17,7 @@ from wireleak.commands.base import app, console, fail
 _OWNERS = {
     "attacks": "adversary",
     "transforms": "client",
+    "targets": "wireleak.common.targets.registry:TARGETS",
     "measures": "wireleak.common.measures.scores.measure:MEASURES",
     "datasets": "wireleak.lab.data.registry:SOURCES",
     "networks": "wireleak.common.models.networks:NETWORKS",

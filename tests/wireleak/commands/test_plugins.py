@@ -14,6 +14,7 @@ SOURCES = {
         from adversary.attacks.harness.activation_attack import ActivationAttack
         from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
         from pydantic import BaseModel
+        from wireleak.common.targets.input import Input
 
         class Options(BaseModel):
             """No settings."""
@@ -21,7 +22,7 @@ SOURCES = {
         class Own(ActivationAttack):
             """Guess grey."""
 
-            name, targets, options = "own", "input", Options
+            name, target, options = "own", Input, Options
             threat = ThreatModel((Vantage.LINK,), ("activation",), (Knows.SURROGATE,))
 
             def fit(self, knowledge):
@@ -29,6 +30,16 @@ SOURCES = {
 
             def guess(self, activations):
                 return 0.5
+    ''',
+    "targets": '''
+        from wireleak.common.targets.attribute import Attribute
+        from wireleak.common.targets.registry import register
+
+        @register
+        class Own(Attribute):
+            """Whether an input is bright."""
+
+            name, attribute = "own", None
     ''',
     "transforms": '''
         from client.transforms.registry import Changes, Transform

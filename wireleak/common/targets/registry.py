@@ -25,7 +25,5 @@ TARGETS: Registry[type[Target[Any]]] = Registry("target", "wireleak.targets", "w
 
 def target_of(name: str) -> Target[Any]:
     """Return the target of that name; any name that is no target's is a private attribute's."""
-    from wireleak.common.targets.attribute import Attribute
-
     known = TARGETS.all()
-    return known[name](name) if name in known and known[name] is not Attribute else Attribute(name)
+    return known.get(name, known["attribute"])(name)

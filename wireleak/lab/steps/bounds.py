@@ -41,7 +41,7 @@ from wireleak.lab.run.results import Role, Row
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wireleak.lab.steps.attack import AttackJob
+    from wireleak.lab.run.job import AttackJob
 
 UNBIASED = "unbiased only"
 VAN_TREES = "Gaussian inputs"

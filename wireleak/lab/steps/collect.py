@@ -25,6 +25,7 @@ from wireleak.lab.report.page import render, terminal_table
 from wireleak.lab.report.published import published_table
 from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.job import attack_jobs
 from wireleak.lab.run.pictures import write_pictures
 from wireleak.lab.run.results import (
     Burst,
@@ -41,7 +42,6 @@ from wireleak.lab.run.results import (
     Wire,
     write_results,
 )
-from wireleak.lab.steps.attack import attack_jobs
 from wireleak.lab.steps.bounds import companion_rows
 from wireleak.lab.steps.fits import fit_of
 from wireleak.lab.steps.plan import Plan

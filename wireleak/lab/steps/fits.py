@@ -8,8 +8,8 @@ from typing import Any
 
 from wireleak.lab.run import truth
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.results import Fit, UpdateMap
-from wireleak.lab.steps.attack import AttackJob
 from wireleak.lab.steps.score import read_meta
 
 

@@ -18,10 +18,9 @@ from wireleak.common.files import write_json
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.job import AttackJob, attack_jobs
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.steps.attack import (
-    AttackJob,
-    attack_jobs,
     check_plugins,
     check_transforms,
     describe_attacks,

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from wireleak.common.measures import Score
 from wireleak.common.targets.target import OWN, Scored
+from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.pictures import Pictures
 from wireleak.lab.run.results import Grant, Row, role_of
-from wireleak.lab.steps.attack import AttackJob
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 # The first victims of the stream, whatever became of them: a rule that does not look at the result.

@@ -19,8 +19,8 @@ from wireleak.lab.report.findings import findings
 from wireleak.lab.report.page import page
 from wireleak.lab.report.vocabulary import CONTROLS, MEASURES, control
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.results import Results, Row, write_results
-from wireleak.lab.steps.attack import AttackJob
 from wireleak.lab.steps.bounds import (
     BALL,
     PROVED,
