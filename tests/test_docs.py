@@ -61,6 +61,21 @@ def test_the_example_of_a_folder_of_images_is_a_study():
     assert set(options) == {"path", "csv", "task", "size"}
 
 
+def test_the_example_data_set_can_be_dealt():
+    """In a process of its own, so that no other test finds it."""
+    (code,) = blocks("python", HOW_TO / "data.md")
+    study = example_study()
+    study["data"]["name"] = "stripes"
+    study["attacks"][1]["targets"] = ["width"]
+    code += (
+        "\nfrom wireleak.lab.steps.plan import make_plan\nfrom wireleak.lab.study.schema import Study\n"
+        f"plan = make_plan(Study.model_validate({study!r}))\nprint(plan.parts(plan.first))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "'victims': 300" in done.stdout
+
+
 def test_the_example_attack_registers_fits_and_guesses():
     from adversary.attacks.harness.knowledge import Knowledge
     from adversary.attacks.harness.registry import ATTACKS
