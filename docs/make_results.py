@@ -15,9 +15,11 @@ from pathlib import Path
 
 import headlines
 
+from wireleak.lab.report import localised
 from wireleak.lab.report.boards import SeedMean, summarise
-from wireleak.lab.report.charts import comparison_figures, localise_figures
+from wireleak.lab.report.charts import style
 from wireleak.lab.report.defences import NONE, Comparison, Spread, compare_defences
+from wireleak.lab.report.figures import defence_drawing
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.published import beside
 from wireleak.lab.report.training_page import training_page
@@ -56,7 +58,8 @@ def carry(run: Path) -> None:
     if compared:
         write(path, *defences(compared))
         for one in compared:
-            path.with_name(f"{results.study}-{one.target}.svg").write_text(comparison_figures.chart_file(one))
+            drawing = defence_drawing(one)
+            style.save(drawing.draw(), path.with_name(f"{results.study}-{one.target}.svg"), drawing.said)
     else:
         write(path, SCORES, scores(results))
     if maps := training_page(results).localised:
@@ -194,9 +197,9 @@ def yes(flag: bool) -> str:
     return "yes" if flag else "no"
 
 
-def layers(maps: Iterable[localise_figures.Map]) -> tuple[Sequence[str], list[Line]]:
+def layers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
     """Return the head and the rows of what each layer of an update reveals: means over seeds less their nulls."""
-    quantities = localise_figures.QUANTITIES
+    quantities = localised.QUANTITIES
     head = ["variant", "layer", "weights", *(f"{one.heading} {one.unit}" for one in quantities), "seeds"]
     rows: list[Line] = []
     for found in maps:
@@ -206,21 +209,21 @@ def layers(maps: Iterable[localise_figures.Map]) -> tuple[Sequence[str], list[Li
     return head, rows
 
 
-def answers(maps: Iterable[localise_figures.Map]) -> tuple[Sequence[str], list[Line]]:
+def answers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
     """Return the head and the rows of which layer reveals most, and whether that is as published."""
     head = ["variant", "network", "data", "input_layer", "input_r2", "input_as_published"]
     head += ["property", "property_layer", "property_bits", "property_as_published", "correlation"]
     rows: list[Line] = []
     for found in maps:
-        said = localise_figures.answer(found)
+        said = localised.answer(found)
         row: list[object] = [found.variant, found.network, found.dataset]
-        row += [*most(found, localise_figures.ORIGINAL, said.original), found.target]
-        row += most(found, localise_figures.LATENT, said.latent)
+        row += [*most(found, localised.ORIGINAL, said.original), found.target]
+        row += most(found, localised.LATENT, said.latent)
         rows.append([*row, "" if math.isnan(said.correlation) else f"{said.correlation:.2f}"])
     return head, rows
 
 
-def most(found: localise_figures.Map, quantity: localise_figures.Quantity, published: bool | None) -> list[str]:
+def most(found: localised.Map, quantity: localised.Quantity, published: bool | None) -> list[str]:
     """Return the layer with most of a quantity, its value, and whether the paper found that; blank above no null."""
     if not any(layer.beyond.get(quantity.name) for layer in found.layers):
         return ["", "", "undecided"]

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from wireleak.common.files import write_json
 from wireleak.lab.audit.subject import Request, Subject, data_of, examine, keep, slug
-from wireleak.lab.report.charts.comparison_figures import written
+from wireleak.lab.report.comparison import written
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.results import read_results

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from wireleak.common.files import write_atomically, write_json
-from wireleak.lab.audit.chart import leakage_chart
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, percent, verdict
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import SeedMean
@@ -99,6 +98,8 @@ def render(
     """The audit as one HTML page that needs nothing else."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from wireleak.lab.audit.chart import leakage_drawing
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1] / "report" / "templates"),
         autoescape=True,
@@ -112,7 +113,7 @@ def render(
         model=_short(audited.subject.request.model),
         rows=rows,
         said=said,
-        chart=leakage_chart(rows),
+        chart=leakage_drawing(rows).inline(),
         strips=_strips(rows, pictures),
         results=results,
         auc_words=auc_words,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,17 @@ import numpy as np
 from markupsafe import Markup
 
 from wireleak.common.files import write_atomically
-from wireleak.lab.report.charts import layer_figures as draw
+from wireleak.lab.report.charts import style
+from wireleak.lab.report.charts.layer_lines import Line, layer_lines, layer_lines_key
+from wireleak.lab.report.charts.points import palette, point_map
 from wireleak.lab.run.layout import CellFolder
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 INPUT, TASK_ALONE = "input", "task label alone"
+TRAINED = Line("the trained network, 95 % interval", style.BLUE, ())
+UNTRAINED = Line("the same network before training", style.ORANGE, (), dashed=True)
 CHARTS = (("auc", "Probe AUC"), ("bits", "V-information, bits"), ("dcor", "Distance correlation"))
 
 
@@ -96,6 +100,7 @@ def page(document: dict[str, Any]) -> str:
         maps=[_maps(document, target) for target in profile.targets],
         charts=[(target, _charts(profile, target["name"])) for target in profile.targets],
         of_input=_chart(profile, INPUT, "dcor"),
+        key=_key(document),
         measures=CHARTS,
         alone=TASK_ALONE,
     )
@@ -139,19 +144,23 @@ def sentence(profile: Profile, target: dict[str, Any]) -> Sentence:
 def _maps(
     document: dict[str, Any], target: dict[str, Any]
 ) -> tuple[dict[str, Any], list[tuple[str, str]], list[Markup]]:
-    colours = draw.palette(target["classes"])
+    colours = palette(target["classes"])
     labels = np.array(document["labels"][target["name"]])
     named = [f"{name} ({count})" for name, count in zip(target["classes"], target["counts"], strict=True)]
     pictures = [
-        draw.scatter(
-            np.array(document["maps"][layer["name"]]),
-            labels,
-            colours,
+        style.inline(
+            point_map(np.array(document["maps"][layer["name"]]), labels, colours),
             f"t-SNE of {layer['title']}, coloured by {target['name']}",
         )
         for layer in document["layers"]
     ]
     return target, list(zip(named, colours, strict=True)), pictures
+
+
+def _key(document: dict[str, Any]) -> Markup:
+    null = f"null: labels permuted, mean to largest of {document['permutations']}"
+    said = "Key to the charts: round marks are the trained network, square ones the same network before training"
+    return style.inline(layer_lines_key([TRAINED, UNTRAINED], "the true task label alone", null), said)
 
 
 def _charts(profile: Profile, target: str) -> list[Markup]:
@@ -162,20 +171,19 @@ def _chart(profile: Profile, target: str, measure: str) -> Markup:
     trained, untrained = (profile.over_layers(target, measure, network) for network in ("trained", "untrained"))
     ends = [profile.over_layers(target, measure, what=what) for what in ("low", "high")]
     lines = [
-        draw.Line("untrained", draw.UNTRAINED, untrained, dashed=True),
-        draw.Line("trained", draw.TRAINED, trained, ends[0], ends[1]),
+        replace(UNTRAINED, values=untrained),
+        replace(TRAINED, values=trained, low=ends[0], high=ends[1]),
     ]
     null = [profile.over_layers(target, measure, what=what) for what in ("null_mean", "null_high")]
     band = (null[0], null[1]) if any(math.isfinite(value) for value in null[1]) else None
     alone = profile.number(TASK_ALONE, target, measure)
     level = None if math.isnan(alone) else alone
-    every = [*trained, *untrained, *ends[0], *ends[1], *null[1], alone]
-    limits: dict[str, dict[str, float]] = {"auc": {"low": 0.5, "high": 1.0}, "dcor": {"low": 0.0, "high": 1.0}}
-    axis = draw.Axis.holding(every, **limits.get(measure, {"low": 0.0}))
+    limits = {"auc": (0.5, 1.0), "dcor": (0.0, 1.0)}.get(measure, (0.0, None))
     said = f"{measure} of {target} over the layers: " + ", ".join(
         f"{layer['title']} {write(value)}" for layer, value in zip(profile.layers, trained, strict=True)
     )
-    return draw.line_chart(profile.columns, profile.wire, lines, axis, said, band=band, level=level)
+    drawn = layer_lines(profile.columns, profile.wire, lines, limits, band=band, level=level)
+    return style.inline(drawn, said)
 
 
 def write(value: float | None, places: int = 3) -> str:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from wireleak.common.measures.statistics.bootstrap import half_width
+from wireleak.common.targets.canary import Canary
 from wireleak.lab.report.vocabulary import PERCENT, control_order, measure, measure_order
 from wireleak.lab.run.results import Role, Row
 
@@ -90,6 +91,12 @@ class Board:
         found = [one for one in self.scores if one.measure == name and one.role == "baseline"]
         leakier = measure(name).higher_is_leakier
         return sorted(found, key=lambda one: one.value, reverse=leakier)
+
+
+def times_planted(board: Board) -> int | None:
+    """Return how often a board's numbers were planted; None where it is of something else."""
+    count = board.target.removeprefix(f"{Canary.name}-")
+    return int(count) if count != board.target and count.isdecimal() and board.get("exposure") else None
 
 
 def summarise(rows: Iterable[Row]) -> list[SeedMean]:

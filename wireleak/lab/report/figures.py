@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,11 +12,16 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from wireleak.lab.report import vocabulary
-from wireleak.lab.report.boards import Board, SeedMean
-from wireleak.lab.report.charts import style
+from wireleak.lab.report.boards import Board, SeedMean, times_planted
+from wireleak.lab.report.charts import heat, style, tradeoff
+from wireleak.lab.report.charts.exposure import Curve, exposure
+from wireleak.lab.report.charts.points import palette, point_map
 from wireleak.lab.report.charts.records import record_sizes, timeline
 from wireleak.lab.report.charts.scores import Mark, Scale, scores, scores_key
 from wireleak.lab.report.charts.traffic import Bar, traffic
+from wireleak.lab.report.defences import NONE, Comparison, Spread
+from wireleak.lab.report.localised import GROUPS, QUANTITIES, Map, Quantity, highest
+from wireleak.lab.report.training_page import PointMap
 from wireleak.lab.run.results import Wire
 
 _REST, _HIDDEN = "framing and other messages", "unreadable (TLS)"
@@ -99,7 +104,8 @@ def _ordered(board: Board, name: str) -> list[SeedMean]:
 def _mark(board: Board, score: SeedMean, scale: Scale) -> Mark:
     label = vocabulary.control(score.name).label if score.name else board.attack
     how = vocabulary.measure(score.measure)
-    said = f"{how.label} {score.written} {score.interval}, axis {scale.low:.3g} to {scale.high:.3g}"
+    said = f"{label}: " if score.name else ""
+    said += f"{how.label} {score.written} {score.interval}, axis {scale.low:.3g} to {scale.high:.3g}"
     return Mark(label, score.role, score.value, score.low, score.high, score.chance, said)
 
 
@@ -150,3 +156,88 @@ def record_drawings(wire: Wire) -> list[Drawing]:
         ),
         Drawing(f"timeline-{where}", f"{where}: bytes over {lasted}, up and down", partial(timeline, wire.bursts)),
     ]
+
+
+def exposure_drawing(boards: Sequence[Board], names: Mapping[str, str]) -> Drawing | None:
+    """Return exposure over how often numbers were planted, a line a variant and attack; None where none was."""
+    lines: dict[str, list[tuple[int, float, float, float]]] = {}
+    tops, chances = [], []
+    for board in boards:
+        times, score = times_planted(board), board.get("exposure")
+        if times is None or score is None:
+            continue
+        label = f"{names[board.variant]}, by {board.attack}"
+        lines.setdefault(label, []).append((times, score.value, score.low, score.high))
+        tops += [one.value for one in board.scores if one.measure == "exposure" and one.role == "bound"]
+        chances += [] if score.chance is None else [score.chance]
+    if not lines or not tops:
+        return None
+    curves = [Curve(label, tuple(points)) for label, points in lines.items()]
+    counts = sorted({point[0] for curve in curves for point in curve.points})
+    said = f"exposure in bits, 0 to {max(tops):.1f}, of numbers planted {', '.join(map(str, counts))} times"
+    return Drawing("exposure", said, partial(exposure, curves, max(tops), chances[0] if chances else None), least=470)
+
+
+def defence_drawing(found: Comparison) -> Drawing:
+    """Return accuracy over what the strongest fresh attacker learns, a mark a setting."""
+
+    def interval(spread: Spread) -> tradeoff.Interval:
+        return tradeoff.Interval(spread.value, spread.low, spread.high)
+
+    settings = [
+        tradeoff.Setting(
+            number,
+            one.title,
+            "" if one.defence == NONE else one.defence,
+            one.strength,
+            interval(one.accuracy),
+            interval(one.leak),
+            one.front,
+        )
+        for number, one in enumerate(found.points, 1)
+    ]
+    said = f"accuracy against leakage of {len(settings)} settings"
+    said += ", a panel each defence" if len(settings) > tradeoff.CROWD else ""
+    leak = f"{found.target}: {found.leak} of the strongest fresh attacker (left is better)"
+    draw = partial(tradeoff.tradeoff, settings, leak, found.floor)
+    return Drawing(f"defences-{found.target}", said, draw, least=600)
+
+
+def heat_drawing(one: Map) -> Drawing:
+    """Return a heat map of a network's layers by what each of them gives away."""
+    columns = [_column(one, group, quantity) for group, quantities in GROUPS for quantity in quantities]
+    layers = [heat.Layer(layer.title, layer.parameters) for layer in one.layers]
+    peaks = ", ".join(f"{one.layers[highest(one.means(q))].title} for {q.heading} {q.unit}" for q in QUANTITIES)
+    said = f"heat map of {len(one.layers)} layers of {one.network} on {one.dataset}; strongest: {peaks}"
+    return Drawing(
+        f"layers-{one.variant}-{one.target}", said, partial(heat.heat_map, layers, columns), least=heat.LEAST
+    )
+
+
+def _column(one: Map, group: str, quantity: Quantity) -> heat.Column:
+    means = one.means(quantity)
+    said = []
+    for layer, value in zip(one.layers, means, strict=True):
+        span = layer.figures[quantity.name]
+        ends = f", {quantity.write(span.low)} to {quantity.write(span.high)} over seeds" if one.seeds > 1 else ""
+        said.append(f"{quantity.heading} {quantity.unit}: {quantity.write(value)}{ends}")
+    names = (group, quantity.heading, quantity.unit, quantity.floor)
+    return heat.Column(*names, tuple(means), tuple(map(quantity.write, means)), tuple(said))
+
+
+def update_drawing(one: PointMap) -> Drawing:
+    """Return a map of updates, coloured by what was behind them."""
+    colours = palette(one.classes)
+    said = f"{len(one.labels)} updates of {one.variant}, coloured by {one.target}"
+    named = [f"{name} ({count})" for name, count in zip(one.classes, one.counts, strict=True)]
+    return Drawing(
+        f"updates-{one.variant}-{one.attack}-{one.target}",
+        said,
+        partial(point_map, one.places, one.labels, colours),
+        partial(point_map, one.places, one.labels, colours, named),
+    )
+
+
+def update_key(one: PointMap) -> list[tuple[str, str, int]]:
+    """Return colour, name and count of each class of a map of updates."""
+    return list(zip(palette(one.classes), one.classes, one.counts, strict=True))

@@ -12,10 +12,8 @@ import numpy as np
 from markupsafe import Markup
 
 from wireleak.common.files import write_atomically
-from wireleak.lab.report import vocabulary
-from wireleak.lab.report.boards import Board, boards
-from wireleak.lab.report.charts import comparison_figures, localise_figures
-from wireleak.lab.report.charts.canary_figure import exposure_chart, times_of
+from wireleak.lab.report import comparison, localised, vocabulary
+from wireleak.lab.report.boards import Board, boards, times_planted
 from wireleak.lab.report.defences import compare_defences
 from wireleak.lab.report.findings import finding, findings, run_line, task_line, titles
 from wireleak.lab.report.guarantees import private_training, wire_transforms
@@ -113,9 +111,9 @@ def page(results: Results, pictures: Sequence[Pictures] = ()) -> str:
     return environment.get_template("report.html.j2").render(
         **_context(results, pictures),
         training=training_page(results),
-        localise=localise_figures,
+        localise=localised,
         comparisons=compare_defences(results),
-        comparing=comparison_figures,
+        comparing=comparison,
     )
 
 
@@ -144,7 +142,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "wires": [(names.get(name, name), [wire for wire in wires if wire.variant == name]) for name in _names(wires)],
         "traffic": figures.traffic_drawings(wires, names),
         "galleries": [(names.get(one.variant, one.variant), one, gallery(one)) for one in _first_seed_of(pictures)],
-        "exposure": exposure_chart(every, names),
+        "exposure": figures.exposure_drawing(every, names),
         "plain": [Panel(board, names[board.variant], every) for board in plain],
         "tls": [Panel(board, names[board.variant], every) for board in every if board.link == "tls"],
         "unprotected": [wire for wire in wires if wire.link == "tls" and not wire.tls],
@@ -152,7 +150,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "grants": grants(results.grants),
         "opened": {next((wire.variant for wire in wires if wire.tls is tls), None) for tls in (False, True)},
         "score_key": figures.key_drawing(),
-        "records": figures.record_drawings,
+        "figures": figures,
         "vocabulary": vocabulary,
         "measures": sorted({row.measure for row in results.rows}, key=vocabulary.measure_order),
         "others": sorted(
@@ -170,7 +168,7 @@ class Panel:
         self.finding = finding(board, title)
         self.seeds = max(score.seeds for score in board.scores)
         self.n = max(score.n for score in board.scores)
-        planted = board.get("exposure") if times_of(board) else None
+        planted = board.get("exposure") if times_planted(board) else None
         self.scored = f"planted numbers: {planted.n}" if planted else f"{self.n} victims"
         self._every = every
 

@@ -6,23 +6,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+import numpy.typing as npt
 
-from wireleak.lab.report.charts import localise_figures
-from wireleak.lab.report.charts.layer_figures import palette, scatter
-from wireleak.lab.report.charts.localise_figures import Map
+from wireleak.lab.report.localised import Map, maps
 from wireleak.lab.run.results import Fit, Results, UpdateMap
 
 
 @dataclass(frozen=True)
 class PointMap:
-    """Updates in two dimensions, coloured by what was behind them."""
+    """Updates in two dimensions, (n, 2) in 0..1, and what was behind each: a label, whose class has a name."""
 
     variant: str
     attack: str
     target: str
-    picture: Markup
-    legend: tuple[tuple[str, str, int], ...]
+    places: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    @property
+    def counts(self) -> list[int]:
+        """How many updates are of each class."""
+        return [int((self.labels == number).sum()) for number in range(len(self.classes))]
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,16 @@ class TrainingPage:
 
 
 def training_page(results: Results) -> TrainingPage:
-    """Draw each variant's maps of updates, of its first seed, and its layers' profiles over seeds."""
+    """Gather each variant's maps of updates, of its first seed, and its layers' profiles over seeds."""
     points: dict[tuple[str, str, str], PointMap] = {}
     for fit in sorted(results.fits, key=lambda one: one.seed):
         if fit.updates is not None:
             points.setdefault((fit.variant, fit.attack, fit.target), _point_map(fit, fit.updates))
-    return TrainingPage(list(points.values()), localise_figures.maps(profiles(results)))
+    return TrainingPage(list(points.values()), maps(profiles(results)))
 
 
 def profiles(results: Results) -> list[dict[str, Any]]:
-    """Return what `localise_figures.maps` takes: a row a fit that measured layers."""
+    """Return what `maps` takes: a row a fit that measured layers."""
     return [
         {name: getattr(fit, name) for name in ("variant", "seed", "network", "target", "profile")}
         | {"dataset": results.dataset}
@@ -59,10 +63,5 @@ def _point_map(fit: Fit, updates: UpdateMap) -> PointMap:
     labels, places = np.array(updates.label, np.int64), np.stack([updates.x, updates.y], 1)
     span = np.ptp(places, axis=0)
     places = (places - places.min(0)) / np.where(span, span, 1.0)
-    classes = [f"{fit.target} {value}" for value in range(int(labels.max(initial=1)) + 1)]
-    colours = palette(classes)
-    said = f"{len(labels)} updates of {fit.variant}, coloured by {fit.target}"
-    legend = tuple(
-        (colour, name, int((labels == k).sum())) for k, (colour, name) in enumerate(zip(colours, classes, strict=True))
-    )
-    return PointMap(fit.variant, fit.attack, fit.target, scatter(places, labels, colours, said), legend)
+    classes = tuple(f"{fit.target} {value}" for value in range(int(labels.max(initial=1)) + 1))
+    return PointMap(fit.variant, fit.attack, fit.target, places, labels, classes)

@@ -19,7 +19,7 @@ from wireleak.common.models import load_arrays
 from wireleak.common.models.training import Training
 from wireleak.common.plan import ClientPlan
 from wireleak.lab.audit.audit import study_toml
-from wireleak.lab.audit.chart import leakage_chart
+from wireleak.lab.audit.chart import leakage_drawing
 from wireleak.lab.audit.cost import Cost
 from wireleak.lab.audit.readings import WordsRead, words_read
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, Reconstruction, count, verdict
@@ -192,9 +192,9 @@ def test_a_text_cut_whose_words_have_no_place_says_so():
 
 
 def test_the_chart_stands_by_itself():
-    chart = str(leakage_chart([row(1, 0.01, 0.95, floats=2000), row(2, 0.08, 0.6)]))
-    assert chart.count("<circle") == 3 and "8.0 kB" in chart and "http" not in chart
-    assert str(leakage_chart([row(1, 0.01, 0.95)])).startswith("<svg")
+    chart = str(leakage_drawing([row(1, 0.01, 0.95, floats=2000), row(2, 0.08, 0.6)]).inline())
+    assert chart.count("</title>") == 4 and "8.0 kB" in chart and "http" not in chart
+    assert str(leakage_drawing([row(1, 0.01, 0.95)]).inline()).startswith("<svg")
 
 
 def test_numbers_are_written_as_people_read_them():

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from wireleak.cli import app
-from wireleak.lab.audit.defend import Scale, percent, settings, study_toml, verdict
+from wireleak.lab.audit.defend import ActivationScale, percent, settings, study_toml, verdict
 from wireleak.lab.audit.subject import Request, examine
 from wireleak.lab.report.defences import Comparison, Point, Spread
 from wireleak.lab.study.schema import Study, StudyError
@@ -89,7 +89,7 @@ def test_the_study_it_writes_is_one_and_its_transforms_exist(subject, protect):
 
 
 def test_noise_is_measured_by_the_activations_own_scale():
-    tried = {title: step["options"] for title, step in settings(Scale(norm=8.0, floats=16), None, quick=True)}
+    tried = {title: step["options"] for title, step in settings(ActivationScale(norm=8.0, floats=16), None, quick=True)}
     assert tried["noise, half of the signal"] == {"clip": 8.0, "sigma": 1.0}
     assert tried["noise, twice the signal"] == {"clip": 8.0, "sigma": 4.0}
 

@@ -16,7 +16,8 @@ from wireleak.common.models import build, save_arrays
 from wireleak.common.models.networks import register
 from wireleak.lab.layers.page import Profile, page, percent, sentence, write
 from wireleak.lab.layers.profile import profile_layers
-from wireleak.lab.report.charts import layer_figures as draw
+from wireleak.lab.report.charts.points import palette
+from wireleak.lab.report.charts.style import round_axis
 from wireleak.lab.run.opening import open_run
 
 STUDY = """
@@ -182,14 +183,14 @@ def test_the_page_is_whole_and_needs_nothing_else(profiled, profile):
     shape = _Shape(html)
     assert shape.open == []
     assert shape.wanted == []
-    maps = [attributes["aria-label"] for tag, attributes in shape.tags if attributes.get("class") == "map"]
-    assert len(maps) == 5 * 2
-    assert "t-SNE of block 1, coloured by secret" in maps
-    charts = [tag for tag, attributes in shape.tags if attributes.get("class") == "chart"]
-    assert len(charts) == 3 * 2 + 1
+    labels = [attributes["aria-label"] for tag, attributes in shape.tags if tag == "svg"]
+    assert sum(label.startswith("t-SNE of ") for label in labels) == 5 * 2
+    assert "t-SNE of block 1, coloured by secret" in labels
+    assert sum(" over the layers: " in label for label in labels) == 3 * 2 + 1
     # Every input is one point of every map.
-    first = re.search(r'<svg class="map".*?</svg>', html, re.S).group()
-    assert len(re.findall(r"M\d+ \d+h0", first)) == N
+    first = re.search(r'<svg [^>]*aria-label="t-SNE.*?</svg>', html, re.S).group()
+    points = "".join(re.findall(r'd="([^"]+)" clip-path[^>]+stroke-opacity: 0.8', first))
+    assert points.count("M") == points.count("L") == N
     assert "nan" not in html.lower().replace("nano", "")
 
 
@@ -291,20 +292,20 @@ def test_a_folder_that_is_no_run_is_said(tmp_path):
 
 
 def test_axes_hold_their_values_between_round_ends():
-    axis = draw.Axis.holding([0.52, 0.97, float("nan")], low=0.5, high=1.0)
-    assert (axis.low, axis.high) == (0.4, 1.0) or (axis.low, axis.high) == (0.5, 1.0)
-    axis = draw.Axis.holding([-0.31, 2.4], low=0.0)
-    assert axis.low <= -0.31
-    assert axis.high >= 2.4
-    assert 0.0 in axis.ticks
-    assert draw.Axis.holding([]).ticks
+    low, high, _ = round_axis([0.52, 0.97, float("nan")], low=0.5, high=1.0)
+    assert (low, high) == (0.4, 1.0) or (low, high) == (0.5, 1.0)
+    low, high, ticks = round_axis([-0.31, 2.4], low=0.0)
+    assert low <= -0.31
+    assert high >= 2.4
+    assert 0.0 in ticks
+    assert round_axis([])[2]
 
 
 def test_spans_of_numbers_go_from_dark_to_light():
-    ages = draw.palette(["0-2", "3-9", "10-19", "more than 70"])
+    ages = palette(["0-2", "3-9", "10-19", "more than 70"])
     brightness = [sum(int(colour[at : at + 2], 16) for at in (1, 3, 5)) for colour in ages]
     assert brightness == sorted(brightness)
-    assert len(set(draw.palette([str(digit) for digit in range(10)]))) == 10
+    assert len(set(palette([str(digit) for digit in range(10)]))) == 10
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.1234, "0.123"), (-0.0001, "0.000"), (-0.5, "−0.500"), (None, "–")])

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 import pytest
 from scipy import stats
 
-from wireleak.lab.report.charts import comparison_figures as figures
+from wireleak.lab.report import comparison
 from wireleak.lab.report.defences import Spread, compare_defences
+from wireleak.lab.report.figures import defence_drawing
 from wireleak.lab.run import results as r
 
 # defence, accuracy and the two attackers' AUC by seed
@@ -45,6 +46,17 @@ def run(*, target="slant", seeds=(0, 1, 2), held_out=(0.3, 0.4)):
         for name, (kind, _, _) in SETTINGS.items()
     ]
     return r.Results(study="s", created="", command="", variants=variants, rows=rows, tasks=tasks, fits=fits)
+
+
+def drawn(found):
+    """The chart as a tree."""
+    return ElementTree.fromstring(defence_drawing(found).inline())
+
+
+def discs(tree):
+    """Words and place of each setting's mark."""
+    marks = [(one.find("title"), one.find(".//use")) for one in tree.iter("g")]
+    return [(title.text, (float(use.get("x")), float(use.get("y")))) for title, use in marks if title is not None]
 
 
 def points(**options):
@@ -91,33 +103,36 @@ def test_the_front_holds_what_no_other_setting_beats_on_both():
 
 def test_the_claims_are_answered_from_the_figures():
     found, _ = points()
-    said = " ".join(figures.claims(found))
+    said = " ".join(comparison.claims(found))
     assert "2 of 3 settings lower the leak" in said and "1 of them cost 2 points or less (2 helps)" in said
     assert "In 1 settings the strongest attacker's interval holds 0.5" in said and "(3 ruins)" in said
     assert "1 settings state a bound for every attacker (3 ruins)" in said
-    assert "adversary-accuracy 0.500" in figures.table(found)
-    drawn = figures.chart(found)
-    assert drawn.count('r="9"') == 4 and drawn.count('r="12"') == 3
+    assert "adversary-accuracy 0.500" in comparison.table(found)
+    titles = [title for title, _ in discs(drawn(found))]
+    assert [title.partition(":")[0] for title in sorted(titles)] == ["1 bare", "2 helps", "3 ruins", "4 harms"]
+    assert sum(title.endswith(", on the front") for title in titles) == 3
 
 
 @pytest.mark.parametrize("best", [(0.95, 0.96, 0.97), (1.0, 1.0, 1.0), (0.3, 0.9, 0.9)])
 def test_all_is_drawn_within_the_frame_however_wide_an_interval_is(monkeypatch, best):
     monkeypatch.setitem(SETTINGS, "bare", ("none", best, SETTINGS["bare"][2]))
     found, _ = points()
-    drawn = ElementTree.fromstring(figures.chart_file(found))
-    name = "{http://www.w3.org/2000/svg}"
-    dots = [(float(one.get("cx")), float(one.get("cy"))) for one in drawn.iter(f"{name}circle") if one.get("r") == "9"]
-    whiskers = [[float(one.get(end)) for end in ("x1", "x2", "y1", "y2")] for one in drawn.iter(f"{name}line")]
+    tree = drawn(found)
+    dots = [place for _, place in discs(tree)]
     assert len(dots) == 4 and len(set(dots)) == 4
-    ends = [((x1, y1), (x2, y2)) for x1, x2, y1, y2 in whiskers]
-    assert all(60 <= x <= 850 and 10 <= y <= 420 for x, y in [*dots, *(end for both in ends for end in both)])
+    width, height = map(float, tree.get("viewBox").split()[2:])
+    assert all(0 < x < width and 0 < y < height for x, y in dots)
+    # Whiskers are cut at the frame.
+    whiskers = [one for one in tree.iter("path") if "stroke-opacity: 0.45" in one.get("style", "")]
+    cut = [one for one in whiskers if one.get("clip-path")]
+    assert len(cut) == 2 * 4 and len(whiskers) == len(cut) + 1
 
 
 def test_settings_that_are_never_wrong_are_drawn_too(monkeypatch):
     for name, (kind, _, aucs) in list(SETTINGS.items()):
         monkeypatch.setitem(SETTINGS, name, (kind, (1.0, 1.0, 1.0), aucs))
     found, _ = points()
-    assert figures.chart(found).count('r="9"') == 4
+    assert len(discs(drawn(found))) == 4
 
 
 def test_what_dp_sgd_guarantees_of_training_examples_is_no_bound_on_these_attackers():
@@ -131,34 +146,33 @@ def test_what_dp_sgd_guarantees_of_training_examples_is_no_bound_on_these_attack
     (found,) = compare_defences(results)
     helps = next(point for point in found.points if point.variant == "helps")
     assert helps.holds == "nothing; of one training example ε 8.1, δ 1e-05, which says nothing of these inputs"
-    assert "1 settings state a bound for every attacker (3 ruins)" in " ".join(figures.claims(found))
+    assert "1 settings state a bound for every attacker (3 ruins)" in " ".join(comparison.claims(found))
 
 
 def test_many_settings_get_a_panel_each_defence(monkeypatch):
     few, _ = points()
-    assert "a panel each defence" not in figures.chart(few)
+    assert "a panel each defence" not in defence_drawing(few).said
     for place in range(24):
         accuracies = tuple(0.9 + place / 1000 + seed / 100 for seed in range(3))
         monkeypatch.setitem(SETTINGS, f"swept{place}", (f"sweep {place // 3}", accuracies, SETTINGS["helps"][2]))
     found, _ = points()
-    drawn = figures.chart_file(found)
-    name = "{http://www.w3.org/2000/svg}"
-    tree = ElementTree.fromstring(drawn)
-    titles = [one.text for one in tree.iter(f"{name}text")]
+    assert "a panel each defence" in defence_drawing(found).said
+    tree = drawn(found)
+    texts = [one.text for one in tree.iter("text")]
     families = ["noise", "reversal", *(f"sweep {place}" for place in range(8))]
-    assert [title for title in titles if title in families] == families
+    assert [text for text in texts if text in families] == families
     # Each panel has its own settings with their numbers, no defence, and all others in grey.
-    assert sum(one.get("r") == "8" for one in tree.iter(f"{name}circle")) == 27 + 10
-    assert sum(one.get("r") == "2.5" for one in tree.iter(f"{name}circle")) == 10 * 27 - 27
-    numbers = [title for title in titles if title.isdecimal() and int(title) > 1]
+    assert len(discs(tree)) == 27 + 10
+    assert sum("#c4c4c4" in one.get("style") for one in tree.iter("use")) == 10 * 27 - 27 + 1
+    numbers = [text for text in texts if text.isdecimal() and int(text) > 1]
     assert sorted(map(int, numbers)) == list(range(2, 29))
-    width, height = float(tree.get("width")), float(tree.get("height"))
-    assert all(0 < float(c.get("cx")) < width and 0 < float(c.get("cy")) < height for c in tree.iter(f"{name}circle"))
+    width, height = map(float, tree.get("viewBox").split()[2:])
+    assert all(0 < x < width and 0 < y < height for _, (x, y) in discs(tree))
     # No label of the upright axis lies on the one above.
     levels = sorted(
         float(one.get("y"))
-        for one in tree.iter(f"{name}text")
-        if one.get("text-anchor") == "end" and float(one.get("x")) < 50
+        for one in tree.iter("text")
+        if "text-anchor: end" in one.get("style") and float(one.get("x")) < 58
     )
     assert levels and min(after - before for before, after in pairwise(levels)) >= 13
 
@@ -166,7 +180,7 @@ def test_many_settings_get_a_panel_each_defence(monkeypatch):
 def test_one_seed_says_nothing_of_what_helps():
     found, by_name = points(seeds=(0,))
     assert math.isnan(by_name["helps"].leak.low)
-    assert "One seed has no interval" in figures.claims(found)[-1]
+    assert "One seed has no interval" in comparison.claims(found)[-1]
 
 
 def test_a_study_without_a_baseline_compares_nothing():

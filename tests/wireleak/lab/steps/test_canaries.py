@@ -17,7 +17,7 @@ from wireleak.common.models.networks import build
 from wireleak.common.targets.canary import CHANCE, MOST, UNPLANTED, Canary
 from wireleak.common.targets.target import OWN
 from wireleak.lab.report.boards import boards
-from wireleak.lab.report.charts.canary_figure import exposure_chart
+from wireleak.lab.report.figures import exposure_drawing
 from wireleak.lab.report.findings import finding
 from wireleak.lab.run import planting, truth
 from wireleak.lab.run.cell import Cell
@@ -170,11 +170,13 @@ def test_one_number_with_one_seed_is_no_claim_either_way(board_rows):
 
 
 def test_the_chart_has_a_mark_for_each_count_and_none_without_canaries(board_rows):
-    chart = exposure_chart(boards(board_rows), {"four": "four <clients>"})
-    assert chart.count("<circle") == 3 and "four &lt;clients&gt;, by secret-sharer" in chart
+    drawing = exposure_drawing(boards(board_rows), {"four": "four <clients>"})
+    assert drawing is not None
+    chart = drawing.inline()
+    assert chart.count("</title>") == 2 and "four &lt;clients&gt;, by secret-sharer" in chart
     assert "planted 1, 16 times" in chart
     others = [one.model_copy(update={"target": "slant"}) for one in board_rows]
-    assert exposure_chart(boards(others), {"four": "four"}) is None
+    assert exposure_drawing(boards(others), {"four": "four"}) is None
 
 
 @pytest.mark.study

@@ -54,7 +54,7 @@ def _two_sided(
 ) -> tuple[Figure, Axes]:
     """Columns for what went up above the axis, for what went down below it."""
     figure = style.new_figure(_WIDTH, _HEIGHT)
-    axes = style.place(figure, 10, 22, 14, 62)
+    axes = style.place(figure, 18, 22, 26, 62)
     most = max(float(side.max()) for side in amounts) or 1.0
     for side, colour, sign in zip(amounts, (style.BLUE, style.GOLD), (1, -1), strict=True):
         present = side > 0

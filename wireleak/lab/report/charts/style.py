@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from wireleak.common.files import write_atomically
 
@@ -55,6 +57,7 @@ _RC: Any = {
     "grid.linewidth": 0.8,
     "legend.fontsize": SMALL,
     "legend.frameon": False,
+    "path.simplify": False,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "wireleak",
@@ -88,14 +91,17 @@ def chart(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of `width` by `height` px, transparent."""
-    return Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    figure.patch.set_visible(False)
+    return figure
 
 
 def place(figure: Figure, left: float, top: float, right: float, bottom: float) -> Axes:
     """Add axes to a figure; all four are margins in px."""
     width, height = (72 * side for side in figure.get_size_inches())
     box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
-    axes: Axes = figure.add_axes(box, facecolor="none")
+    axes: Axes = figure.add_axes(box)
+    axes.patch.set_visible(False)
     axes.tick_params(length=3, pad=3)
     return axes
 
@@ -122,6 +128,16 @@ def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], col
 def colours(count: int) -> list[str]:
     """Return one colour for each of `count` classes."""
     return [SERIES[number % len(SERIES)] for number in range(count)]
+
+
+def round_axis(
+    values: Sequence[float], low: float | None = None, high: float | None = None
+) -> tuple[float, float, list[float]]:
+    """Return round ends that hold all finite values, `low` and `high` where they are given, and the ticks between."""
+    held = [value for value in (*values, low, high) if value is not None and math.isfinite(value)] or [0.0, 1.0]
+    bottom, top = min(held), max(held)
+    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top if top > bottom else bottom + 1e-6)
+    return float(ticks[0]), float(ticks[-1]), [float(tick) for tick in ticks]
 
 
 def inline(figure: Figure, said: str, *, least: float | None = None) -> Markup:
@@ -164,7 +180,7 @@ def save(figure: Figure, path: Path, said: str = "") -> Path:
     kind = path.suffix.removeprefix(".")
     if kind not in FORMATS:
         raise ValueError(f"{path.name}: a chart is written as {', '.join(FORMATS)}, not as {kind or 'nothing'}")
-    figure.set_facecolor("white")
+    figure.patch.set_visible(True)
     if kind == "svg":
         return write_atomically(path, _file(figure, said))
     buffer = io.BytesIO()

@@ -1,19 +1,21 @@
 """The heat map, table and sentence of where leakage sits, from profiles whose answers are known."""
 
 import math
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 
-from wireleak.lab.report.charts.localise_figures import (
+from wireleak.lab.report.figures import heat_drawing
+from wireleak.lab.report.localised import (
     AUC,
+    GROUPS,
     LATENT,
     ORIGINAL,
     QUANTITIES,
     answer,
     comparison,
-    heat_map,
     maps,
     table,
 )
@@ -125,31 +127,37 @@ def test_a_layer_that_was_not_read_is_a_dash():
     one["profile"][2] |= {"v_information": None, "v_null": None, "auc": None}
     (found,) = maps([one])
     assert math.isnan(found.layers[2].figures["v_information"].mean)
-    assert "–" in heat_map(found) and "–" in table(found)
+    assert "–" in heat_drawing(found).inline() and "–" in table(found)
     assert answer(found).latent is True
 
 
-def test_the_heat_map_is_drawn_in_percent_with_each_column_normalised():
+def test_the_heat_map_has_every_figure_and_each_column_normalised():
     (found,) = maps([row(), row(seed=1, shift=0.1)])
-    drawn = ET.fromstring(str(heat_map(found)))
-    cells = drawn.findall("g")
+    drawing = heat_drawing(found)
+    drawn = ET.fromstring(str(drawing.inline()))
+    cells = [one for one in drawn.iter("g") if one.find("title") is not None]
     assert len(cells) == len(QUANTITIES) * 5
-    assert drawn.get("width") == "100%" and "viewBox" not in drawn.attrib
-    assert all(cell.find("rect").get("x").endswith("%") for cell in cells)
-    # 472 px are left of a 500 px page: 13 px digits, some 7.3 px each, must fit into a cell.
-    for cell in cells:
-        width = float(cell.find("rect").get("width").rstrip("%")) / 100 * 472
-        assert 7.3 * len(cell.find("text").text) < width
+    # On a narrow page it scrolls rather than shrinks: 11 px stay 9 px at least.
+    width, least = float(drawn.get("viewBox").split()[2]), float(re.search(r"min-width:(\d+)px", drawn.get("style"))[1])
+    assert 11 * least / width >= 9
+    words = {one.text for one in drawn.iter("text")}
     for place, quantity in enumerate(QUANTITIES):
         column = cells[5 * place : 5 * place + 5]
-        colours = [cell.find("rect").get("fill") for cell in column]
+        means = found.means(quantity)
+        for cell, layer, mean in zip(column, found.layers, means, strict=True):
+            said = cell.find("title").text
+            assert said.startswith(f"{layer.title}, {quantity.heading} {quantity.unit}: {quantity.write(mean)}, ")
+            assert quantity.write(mean) in words
+        colours = [re.search(r"fill: (#\w{6})", cell.find("path").get("style"))[1] for cell in column]
         if quantity.name == "subspace":
             assert set(colours) == {"#ffffff"}
             continue
-        darkest = min(range(5), key=lambda number: int(colours[number][1:3], 16))
-        assert darkest == int(np.argmax(found.means(quantity)))
-        assert column[darkest].find("text").get("font-weight") == "700"
-    assert "0.80 to 0.90 over seeds" in str(heat_map(found))
+        assert min(range(5), key=lambda number: int(colours[number][1:3], 16)) == int(np.argmax(means))
+    bold = [one.text for one in drawn.iter("text") if "font-weight: 700" in one.get("style")]
+    assert len(bold) == len(GROUPS) + len(QUANTITIES) - 1
+    assert "0.80 to 0.90 over seeds" in drawing.inline()
+    # 11 px digits, some 7 px each, fit into a cell.
+    assert all(7 * len(text) < (width - 92) / len(QUANTITIES) for text in bold[len(GROUPS) :])
 
 
 def test_the_table_has_every_number_its_ends_and_its_null():
@@ -163,8 +171,8 @@ def test_the_table_has_every_number_its_ends_and_its_null():
 
 def test_names_from_outside_are_escaped():
     (found,) = maps([row(network="<script>", dataset='"&')])
-    assert "<script>" not in heat_map(found)
-    ET.fromstring(str(heat_map(found)))
+    assert "<script>" not in heat_drawing(found).inline()
+    ET.fromstring(str(heat_drawing(found).inline()))
 
 
 def test_profiles_of_other_layers_are_refused():

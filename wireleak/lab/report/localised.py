@@ -1,4 +1,4 @@
-"""Where the leakage sits, as the report shows it: a heat map of layers, its numbers, and what they amount to."""
+"""Where the leakage sits: profiles of layers over seeds, their numbers, and a comparison with the paper's findings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
-
-_INK, _DEEPEST = (0, 114, 178), 0.85  # figures.ATTACK, light enough for dark text
-_LABELS, _HEAD, _ROW = 17.0, 52, 36
 
 
 @dataclass(frozen=True)
@@ -204,30 +201,9 @@ def answer(one: Map) -> Answer:
     return Answer(original, latent, r, text)
 
 
-def heat_map(one: Map) -> Markup:
-    """Layers by quantities as inline SVG, each column from white (nothing) to its own strongest; means in the cells."""
-    wide = (100 - _LABELS) / len(QUANTITIES)
-    parts, at = [], 0
-    for heading, group in GROUPS:
-        left, right = (_LABELS + (at + end) * wide for end in (0, len(group)))
-        parts.append(f'<text x="{left + 0.3:.2f}%" y="12" class="small" font-weight="600">{escape(heading)}</text>')
-        parts.append(f'<line x1="{left + 0.3:.2f}%" x2="{right - 0.3:.2f}%" y1="17" y2="17" stroke="#333"/>')
-        at += len(group)
-    for place, quantity in enumerate(QUANTITIES):
-        middle = _LABELS + (place + 0.5) * wide
-        for y, words in ((32, quantity.heading), (46, quantity.unit)):
-            parts.append(f'<text x="{middle:.2f}%" y="{y}" text-anchor="middle" class="small">{escape(words)}</text>')
-        parts += _column(one, quantity, _LABELS + place * wide, wide)
-    for number, layer in enumerate(one.layers):
-        y = _HEAD + number * _ROW
-        parts.append(f'<text x="0" y="{y + 15}" font-size="13" fill="#1a1a1a">{escape(layer.title)}</text>')
-        parts.append(f'<text x="0" y="{y + 29}" class="small">{layer.parameters:,}</text>')
-    peaks = ", ".join(f"{one.layers[_highest(one.means(q))].title} for {q.heading} {q.unit}" for q in QUANTITIES)
-    said = f"heat map of {len(one.layers)} layers of {one.network} on {one.dataset}; strongest: {peaks}"
-    height = _HEAD + len(one.layers) * _ROW
-    opening = f'<svg role="img" width="100%" height="{height}" aria-label="{escape(said)}">'
-    # Every part is built above from numbers and escaped text.
-    return Markup(opening + "".join(parts) + "</svg>")
+def highest(values: Sequence[float]) -> int:
+    """Where the greatest value is; NaN is none."""
+    return int(np.argmax([value if math.isfinite(value) else -math.inf for value in values]))
 
 
 def table(one: Map) -> Markup:
@@ -260,7 +236,7 @@ def comparison(all_maps: Sequence[Map]) -> Markup:
         cells = []
         for quantity in (ORIGINAL, LATENT, AUC):
             means = one.means(quantity)
-            at = _highest(means)
+            at = highest(means)
             span = one.layers[at].figures[quantity.name]
             ends = f"{quantity.write(span.low)} to {quantity.write(span.high)}" if one.seeds > 1 else ""
             cells.append(
@@ -276,26 +252,6 @@ def comparison(all_maps: Sequence[Map]) -> Markup:
         f'<div class="scroll"><table class="numbers"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
         "</table></div>"
     )
-
-
-def _column(one: Map, quantity: Quantity, left: float, wide: float) -> list[str]:
-    means = one.means(quantity)
-    most = max((value for value in means if math.isfinite(value)), default=quantity.floor)
-    parts = []
-    for number, (layer, value) in enumerate(zip(one.layers, means, strict=True)):
-        share = (value - quantity.floor) / (most - quantity.floor) if most > quantity.floor else 0.0
-        deep = _DEEPEST * min(max(share, 0.0), 1.0) if math.isfinite(value) else 0.0
-        colour = "#" + "".join(f"{round(255 + (ink - 255) * deep):02x}" for ink in _INK)
-        span = layer.figures[quantity.name]
-        ends = f", {quantity.write(span.low)} to {quantity.write(span.high)} over seeds" if one.seeds > 1 else ""
-        said = f"{layer.title}, {quantity.heading} {quantity.unit}: {quantity.write(value)}{ends}"
-        y, weight = _HEAD + number * _ROW, ' font-weight="700"' if share == 1 else ""
-        parts.append(
-            f'<g><title>{escape(said)}</title><rect x="{left + 0.2:.2f}%" y="{y + 1}" width="{wide - 0.4:.2f}%" '
-            f'height="{_ROW - 2}" fill="{colour}" stroke="#d9d9d9"/><text x="{left + wide / 2:.2f}%" y="{y + 22}" '
-            f'text-anchor="middle" font-size="13" fill="#111"{weight}>{quantity.write(value)}</text></g>'
-        )
-    return parts
 
 
 def _layer(seeds: Sequence[Mapping[str, Any]]) -> Layer:
@@ -323,7 +279,7 @@ def _number(value: float | None) -> float:
 def _peak(one: Map, quantity: Quantity, expected: Sequence[int], claim: str) -> tuple[bool | None, str]:
     """Whether the strongest layer is among those expected, and what was found."""
     means = one.means(quantity)
-    top = _highest(means)
+    top = highest(means)
     span = one.layers[top].figures[quantity.name]
     if not one.layers[top].beyond[quantity.name]:
         seeds = " in every seed" if one.seeds > 1 else ""
@@ -335,10 +291,6 @@ def _peak(one: Map, quantity: Quantity, expected: Sequence[int], claim: str) -> 
     if one.seeds > 1 and any(one.layers[number].figures[quantity.name].high >= span.low for number in expected):
         return None, f"{found} ({named}): the seeds do not tell them apart"
     return False, f"{found} ({named}): not so here that {claim}"
-
-
-def _highest(values: Sequence[float]) -> int:
-    return int(np.argmax([value if math.isfinite(value) else -math.inf for value in values]))
 
 
 def _pearson(one: Sequence[float], other: Sequence[float]) -> float:
