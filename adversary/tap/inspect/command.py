@@ -39,12 +39,12 @@ def main(captures: Sequence[Path], as_json: bool = False) -> int:
     """
     try:
         summary, each, hidden = _summarise(captures)
-        parts = [_part(path, part, hidden) for path, part in each.items()] if as_json else []
+        content = _as_json(summary, each, hidden) if as_json else {}
     except CaptureError as error:
         print(error, file=sys.stderr)
         return 2
     if as_json:
-        print(json.dumps(summary.as_dict() | {"low_bits": hidden.findings(), "captures": parts}, indent=1))
+        print(json.dumps(content, indent=1))
     else:
         console = Console(width=None if sys.stdout.isatty() else 160)
         show(summary, console)
@@ -53,6 +53,27 @@ def main(captures: Sequence[Path], as_json: bool = False) -> int:
     for note in summary.notes:
         print(note, file=sys.stderr)
     return 1 if summary.notes else 0
+
+
+def inspect(captures: Sequence[Path | str]) -> dict[str, Any]:
+    """Return what captures hold, as `wireleak inspect --json` prints it.
+
+    Parameters
+    ----------
+    captures : sequence of Path or str
+        pcap or pcapng files, which are read together.
+
+    Returns
+    -------
+    dict
+        Streams, calls, tensors, senders, faults and notes, and under "captures" the same for each file.
+
+    Raises
+    ------
+    CaptureError
+        A file cannot be read as a capture.
+    """
+    return _as_json(*_summarise([Path(capture) for capture in captures]))
 
 
 def show(summary: Summary, console: Console) -> None:
@@ -123,6 +144,11 @@ def _size(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.2f} GB"
+
+
+def _as_json(summary: Summary, each: dict[Path, Summary], hidden: LinksLowBits) -> dict[str, Any]:
+    parts = [_part(path, part, hidden) for path, part in each.items()]
+    return summary.as_dict() | {"low_bits": hidden.findings(), "captures": parts}
 
 
 def _part(path: Path, summary: Summary, low_bits: LinksLowBits) -> dict[str, Any]:

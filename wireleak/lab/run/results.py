@@ -291,6 +291,20 @@ class Results(Record):
             raise ValueError(f"schema_version {version} is not {SCHEMA_VERSION}; run the study again with this version")
         return content
 
+    def frame(self) -> Any:
+        """Return the rows as a pandas table, a column a field.
+
+        Raises
+        ------
+        ResultsError
+            pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError:
+            raise ResultsError("pandas: is missing; pip install pandas, or use .rows") from None
+        return pd.DataFrame([row.model_dump() for row in self.rows], columns=list(Row.model_fields))
+
 
 def _from_version_1(row: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in row.items() if key != "control"}

@@ -1,0 +1,153 @@
+"""Run, audit and read from Python: the lab's part of what `import wireleak` offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from rich.console import Console
+
+from wireleak.common.files import write_atomically
+from wireleak.lab.audit.audit import audit as run_audit
+from wireleak.lab.audit.subject import Request
+from wireleak.lab.run.results import Results
+from wireleak.lab.run.results import read_results as results_of
+from wireleak.lab.steps.run import run_study
+
+
+def run(
+    study: str | Path | Mapping[str, Any],
+    *,
+    out: str | Path = "runs",
+    resume: str | Path | None = None,
+    data: str | Path | None = None,
+    seeds: int | None = None,
+    jobs: int = 2,
+    quiet: bool = False,
+) -> Path:
+    """Run a study: launch, capture, attack, score, report.
+
+    Parameters
+    ----------
+    study : str, Path or mapping
+        A name that `wireleak studies` lists, a TOML file, or a study's tables; the tables are kept as
+        ``<out>/<name>.toml``.
+    out : str or Path
+        Folder in which the run's folder is made.
+    resume : str or Path, optional
+        An interrupted run's folder: finished cells and attacks are not repeated.
+    data : str or Path, optional
+        Folder that holds data sets.
+    seeds : int, optional
+        Run with seeds 0 to seeds - 1 instead of the study's.
+    jobs : int
+        How many cells, and how many attacks, run at once.
+    quiet : bool
+        Print nothing.
+
+    Returns
+    -------
+    Path
+        The run's folder, for `read_results`; its report.html shows all of it.
+
+    Raises
+    ------
+    ValueError
+        The study cannot run as declared; one line that names the field and the fix.
+    RuntimeError
+        A process failed; the message says where the captures are.
+    """
+    folder = Path(out)
+    source = str(_kept(study, folder)) if isinstance(study, Mapping) else str(study)
+    return run_study(
+        source, folder, resume=_path(resume), data=_path(data), seeds=seeds, jobs=jobs, console=Console(quiet=quiet)
+    )
+
+
+def audit(
+    model: str,
+    data: str,
+    *,
+    task: str | None = None,
+    attributes: Sequence[str] | None = None,
+    cuts: Sequence[int] | None = None,
+    options: Mapping[str, Any] | None = None,
+    disjoint_by: str | None = None,
+    seeds: int = 1,
+    quick: bool = False,
+    root: str | Path | None = None,
+    out: str | Path = "runs",
+    jobs: int = 2,
+    quiet: bool = False,
+) -> Path:
+    """Serve and attack a network of yours at each cut, and compare the cuts.
+
+    Parameters
+    ----------
+    model : str
+        "module:factory" or "file.py:factory": a function that builds the network.
+    data : str
+        A data set's name, a folder of images with a CSV, or a CSV of texts.
+    task : str, optional
+        Column or attribute that the network learns.
+    attributes, cuts : sequence, optional
+        Which to audit; by default every attribute, and up to six cuts.
+    options : mapping, optional
+        The data set's own options.
+    disjoint_by : str, optional
+        Group (an author, a person) of which clients, attacker and victims share no value.
+    seeds : int
+        Run with seeds 0 to seeds - 1.
+    quick : bool
+        Fewer examples, rounds and attackers: a first look.
+    root : str or Path, optional
+        Folder that holds data sets.
+    out : str or Path
+        Folder in which the study's file and the run's folder are made.
+    jobs : int
+        How many cells, and how many attacks, run at once.
+    quiet : bool
+        Print nothing.
+
+    Returns
+    -------
+    Path
+        The audit's page, audit.html, in the run's folder.
+
+    Raises
+    ------
+    ValueError
+        Network, data, task, attribute or cut cannot be audited as asked.
+    RuntimeError
+        A process failed.
+    """
+    chosen = None if attributes is None else tuple(attributes)
+    places = None if cuts is None else tuple(cuts)
+    given = tuple(f"{name}={value}" for name, value in (options or {}).items())
+    request = Request(model, data, task, chosen, places, given, disjoint_by, seeds, quick, _path(root))
+    return run_audit(request, Path(out), jobs, Console(quiet=quiet))
+
+
+def read_results(run: str | Path) -> Results:
+    """Read the results of a run's folder; `.rows` has them as objects, `.frame()` as a pandas table.
+
+    Raises
+    ------
+    ValueError
+        The folder holds no results, or not of a version that can be read.
+    """
+    return results_of(Path(run))
+
+
+def _kept(tables: Mapping[str, Any], out: Path) -> Path:
+    """Write a study's tables to a TOML file."""
+    path = out / f"{tables.get('name', 'study')}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, tomli_w.dumps(dict(tables)).encode())
+    return path
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
