@@ -8,7 +8,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PROTO := wireleak/common/wire/split_head.proto
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: sim test test-all lint format bench proto install install-dev simulation blogs deps-system clean
+.PHONY: sim test test-all lint format bench reference proto install install-dev simulation blogs deps-system clean
 
 sim: install
 	$(BIN)/wireleak run $(STUDY)
@@ -32,6 +32,10 @@ format: install-dev
 
 bench: install-dev
 	$(BIN)/python -m benchmarks
+
+# The pages of docs/reference, from the commands, schemas and registries.
+reference: install-dev
+	$(BIN)/python docs/make_reference.py
 
 proto: install-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iwireleak/common/wire=proto/wireleak/v1 \

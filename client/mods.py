@@ -26,7 +26,7 @@ class LocalDpOptions(Strict):
     clipping_norm: PositiveFloat = Field(description="Longest update, over all layers.")
     sensitivity: PositiveFloat = Field(description="How far two updates can lie apart: 2 clipping norms.")
     epsilon: PositiveFloat = Field(description="Of each round; Flower's bound holds up to 1 alone.")
-    delta: float = Field(default=1e-5, gt=0, lt=1)
+    delta: float = Field(default=1e-5, gt=0, lt=1, description="Of each round, the chance that epsilon does not hold.")
 
 
 class Entry(NamedTuple):

@@ -10,21 +10,25 @@ from wireleak.common.plan import PrivacyConfig, TrainingPlan
 
 
 class ServerConfig(Strict):
-    """Config of the head and of the ServerApp; docs/explanation/processes.md describes each field."""
+    """Config of the head and of the ServerApp."""
 
     model: ModelConfig
     plan: TrainingPlan
-    address: str = Field(default="127.0.0.1:0", pattern=r"^.+:\d{1,5}$")
+    address: str = Field(
+        default="127.0.0.1:0",
+        pattern=r"^.+:\d{1,5}$",
+        description="host:port that the head listens on; port 0 takes a free one",
+    )
     security: SecurityConfig = SecurityConfig()
-    ready: AbsolutePath
-    max_batch: PositiveInt = 1024
-    clients: PositiveInt
-    seed: int = Field(default=0, ge=0)
-    checkpoints: AbsolutePath
-    history: AbsolutePath
+    ready: AbsolutePath = Field(description="JSON file that the head writes once it serves, with its addresses")
+    max_batch: PositiveInt = Field(default=1024, description="most examples in one message")
+    clients: PositiveInt = Field(description="clients that take part in a round")
+    seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
+    checkpoints: AbsolutePath = Field(description="folder for the weights of each round")
+    history: AbsolutePath = Field(description="JSON file with losses, accuracy and dropped clients of each round")
     initial: AbsolutePath | None = Field(default=None, description="weights to begin with, of the whole network")
     record: AbsolutePath | None = Field(default=None, description="folder in which a curious server keeps updates")
-    pad: PadConfig = None
+    pad: PadConfig = Field(default=None, description="bytes to which messages with tensors are padded")
 
     @property
     def privacy(self) -> PrivacyConfig | None:

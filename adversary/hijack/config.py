@@ -35,13 +35,15 @@ class HijackConfig(Strict):
     """Config of the malicious server."""
 
     model: ModelConfig
-    address: str = Field(default="127.0.0.1:0", pattern=r"^.+:\d{1,5}$")
+    address: str = Field(
+        default="127.0.0.1:0", pattern=r"^.+:\d{1,5}$", description="host:port to listen on; port 0 takes a free one"
+    )
     security: SecurityConfig = SecurityConfig()
-    ready: AbsolutePath
-    checkpoints: AbsolutePath
-    max_batch: PositiveInt = 1024
-    pad: PadConfig = None
-    surrogate: AbsolutePath
-    out: AbsolutePath
-    seed: int = Field(default=0, ge=0)
+    ready: AbsolutePath = Field(description="JSON file that is written once it serves, with its addresses")
+    checkpoints: AbsolutePath = Field(description="folder for the weights of each round")
+    max_batch: PositiveInt = Field(default=1024, description="most examples in one message")
+    pad: PadConfig = Field(default=None, description="bytes to which messages with tensors are padded")
+    surrogate: AbsolutePath = Field(description="the attacker's surrogate examples, .npz")
+    out: AbsolutePath = Field(description="folder for what it learnt")
+    seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
     options: HijackOptions = HijackOptions()

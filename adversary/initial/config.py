@@ -13,9 +13,9 @@ from wireleak.common.models import ModelConfig
 class InitialConfig(Strict):
     """How a malicious server makes its first global model."""
 
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field(description="name of the initial model")
+    options: dict[str, Any] = Field(default_factory=dict, description="its own options")
     model: ModelConfig
-    surrogate: AbsolutePath
-    seed: int = Field(default=0, ge=0)
-    out: AbsolutePath
+    surrogate: AbsolutePath = Field(description="the attacker's surrogate examples, .npz")
+    seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
+    out: AbsolutePath = Field(description="file for the weights, .safetensors")

@@ -13,11 +13,11 @@ class ParticipantConfig(Strict):
     """Config of the malicious participant's node."""
 
     model: ModelConfig
-    train: AbsolutePath
-    evaluation: AbsolutePath
+    train: AbsolutePath = Field(description="training examples, .npz: x and y")
+    evaluation: AbsolutePath = Field(description="evaluation examples, .npz: x and y")
     plan: TrainingPlan
-    seed: int = Field(default=0, ge=0)
-    strategy: Plugin
+    seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
+    strategy: Plugin = Field(description="the malicious strategy that replaces honest training")
     surrogate: AbsolutePath | None = Field(default=None, description=".npz: x, y and attribute:<name>")
     secret: AbsolutePath | None = Field(default=None, description=".npz: x, the examples to hide")
     out: AbsolutePath = Field(description="folder that lasts between rounds; each message is a process of its own")

@@ -72,7 +72,7 @@ def attack(
         typer.Option(help="where an attack on federated training sits: link, server, participant, …"),
     ] = None,
     option: Annotated[Optional[list[str]], typer.Option(help="the attack's option, name=value; repeatable")] = None,  # noqa: UP045
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the attack's random draws")] = 0,
     out: Annotated[Optional[Path], typer.Option(help="where guesses go (default: beside the run's attacks)")] = None,  # noqa: UP045
 ) -> None:
     """Attack a recorded capture, today or years later; scored where the run's ground truth is at hand."""

@@ -30,7 +30,13 @@ class Strict(BaseModel):
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SecurityConfig(Security):
-    """How a link is protected; see `wireleak.common.wire.Security`."""
+    """How a link is protected; without any key it is plaintext."""
+
+    ca: Path | None = Field(
+        default=None, description="PEM of the authority that signs the other side; a server then asks for certificates"
+    )
+    certificate: Path | None = Field(default=None, description="PEM of this side's certificate")
+    key: Path | None = Field(default=None, description="PEM of this side's key")
 
 
 class Plugin(Strict):

@@ -46,17 +46,19 @@ Address = Annotated[str, AfterValidator(_check_address)]
 class Link(Strict):
     """One tapped link: whoever connects to `listen` reaches `upstream`, and `capture` records it."""
 
-    name: str
-    listen: Address
-    upstream: Address
-    capture: Path
+    name: str = Field(description="name of the link")
+    listen: Address = Field(description="host:port that clients connect to")
+    upstream: Address = Field(description="host:port of the real server")
+    capture: Path = Field(description="pcap file to write")
 
 
 class RelayConfig(Strict):
     """What `python -m adversary relay` reads; see docs/explanation/processes.md."""
 
-    links: list[Link] = Field(min_length=1)
-    ready: Path | None = None
+    links: list[Link] = Field(min_length=1, description="tapped links")
+    ready: Path | None = Field(
+        default=None, description="JSON file that is written once it listens, with its addresses"
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
