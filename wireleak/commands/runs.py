@@ -42,6 +42,21 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's fold
         console.print(f"report: {render(run)}", soft_wrap=True)
 
 
+@app.command(epilog="Example: wireleak figures runs/digits-latest --format pdf --out paper")
+def figures(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
+    format: Annotated[str, typer.Option(help="pdf, png or svg; rows of pictures are png in any case")] = "pdf",
+    out: Annotated[Optional[Path], typer.Option(help="where the files go (default: RUN/figures)")] = None,  # noqa: UP045
+    only: Annotated[Optional[str], typer.Option(metavar="NAME", help="write only the figure of this name")] = None,  # noqa: UP045
+) -> None:
+    """Write each figure of a run as a file, for a paper."""
+    with one_line_errors():
+        from wireleak.lab.report.export import write_figures
+
+        for path in write_figures(run, format, out, only):
+            console.print(str(path), soft_wrap=True, markup=False, highlight=False)
+
+
 @app.command(epilog="Example: wireleak layers runs/digits-latest --examples 500")
 def layers(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder")],

@@ -73,5 +73,5 @@ def _two_sided(
     words: dict[str, Any] = {"transform": axes.transAxes, "color": "#4a4a4a"}
     axes.text(0, 1.03, f"client to server; tallest column {write(most)}", va="bottom", **words)
     axes.tick_params(axis="x", pad=18)
-    axes.text(0, -0.02, "server to client", va="top", **words)
+    axes.text(0, -0.05, "server to client", va="top", **words)
     return figure, axes

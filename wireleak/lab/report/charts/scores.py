@@ -28,7 +28,7 @@ _MEANINGS: dict[Role, str] = {
     "reader": "baseline that also reads the wire",
     "baseline": "baseline that sees none of the victim's traffic",
     "bound": "bound: what theory allows",
-    "quantile": "quantile of the victims' own scores",
+    "quantile": "quantile of the attack's scores",
 }
 _BARS = ("bound", "quantile")
 _CHANCE = "#767676"
