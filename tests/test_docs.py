@@ -1,5 +1,6 @@
 """The documents: their examples run, their links lead somewhere, their tables agree with the code."""
 
+import os
 import re
 import subprocess
 import sys
@@ -90,6 +91,43 @@ def test_the_example_attack_registers_fits_and_guesses():
     made = attack(attack.options(neighbours=1), 0)
     made.fit(known)
     assert np.array_equal(made.guess(inputs.reshape(50, 16)[:5]), inputs[:5])
+
+
+def test_the_example_target_is_guessed_and_scored(tmp_path):
+    """In a process of its own, so that no other test finds it."""
+    target, attack = blocks("python", HOW_TO / "target.md")
+    (tmp_path / "brightness.py").write_text(target)
+    (tmp_path / "read_brightness.py").write_text(attack)
+    check = """
+import numpy as np
+from read_brightness import ReadBrightness
+from adversary.attacks.harness.knowledge import Knowledge
+from wireleak.common.targets.registry import target_of
+
+rng = np.random.default_rng(0)
+own, victims = (rng.random((n, 1, 4, 4), dtype=np.float32) * rng.random((n, 1, 1, 1)) for n in (300, 200))
+class Own:
+    inputs = own
+class Sealed:
+    federated, seed = False, 0
+    def victims(self, array): return victims
+    def surrogate(self, array): return own
+target = target_of("brightness")
+made = ReadBrightness(ReadBrightness.options(), 0)
+made.fit(Knowledge(own.reshape(300, 16), own, np.zeros(300, np.int64), None, 0, np.zeros(300, bool), 0))
+guesses = {"": made.guess(victims.reshape(200, 16)), "majority": np.repeat(target.prior(Own()), 200, 0)}
+rows = target.score(guesses, target.ground_truth(Sealed()), 0)
+scored = {(one.guess, one.score.measure): one.score.value for one in rows}
+assert scored["", "auc"] > 0.95 and scored["majority", "auc"] == 0.5, scored
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", check],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_example_transform_registers_and_clamps():
