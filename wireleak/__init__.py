@@ -3,8 +3,6 @@
 Public are the names in `wireleak.__all__`; all else may change between versions.
 """
 
-__version__ = "0.1.0"
-
 # Where each public name is defined. A name is imported at its first use, so `import wireleak` stays fast and a process
 # imports only what it uses. Parties import `wireleak.common`, which runs this file, so it must import nothing itself.
 # Names of `adversary` and `client` are for a user's own process: for authors of plug-ins, and for whoever reads a
@@ -34,6 +32,10 @@ __all__ = sorted(["__version__", *_PLACES])
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("wireleak")
     if name not in _PLACES:
         from difflib import get_close_matches
 
