@@ -15,6 +15,7 @@ from pathlib import Path
 
 import headlines
 
+from wireleak.common.measures import PERCENT, quantity
 from wireleak.lab.report import localised
 from wireleak.lab.report.boards import SeedMean, summarise
 from wireleak.lab.report.charts import style
@@ -23,7 +24,6 @@ from wireleak.lab.report.figures import defence_drawing
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.published import beside
 from wireleak.lab.report.training_page import training_page
-from wireleak.lab.report.vocabulary import PERCENT, measure
 from wireleak.lab.run.results import Results, read_results
 from wireleak.lab.study.library import study_files
 
@@ -114,7 +114,7 @@ def scores(results: Results) -> Iterator[Line]:
         written.add(key)
         values = (number(score.measure, value) for value in (score.value, score.low, score.high))
         who = (names[score.variant], score.target, "" if shared else score.attack, score.role, score.name)
-        yield *who, measure(score.measure).label, *values, unit(score.measure), score.seeds
+        yield *who, quantity(score.measure).label, *values, unit(score.measure), score.seeds
 
 
 def _compared(score: SeedMean) -> tuple[object, ...]:
@@ -124,12 +124,12 @@ def _compared(score: SeedMean) -> tuple[object, ...]:
 
 def number(name: str, value: float) -> str:
     """Write a value with the measure's decimals, in the form that programs read."""
-    return "" if math.isnan(value) else measure(name).write(value).removesuffix(PERCENT).replace("−", "-")
+    return "" if math.isnan(value) else quantity(name).write(value).removesuffix(PERCENT).replace("−", "-")
 
 
 def unit(name: str) -> str:
     """Return the unit of a score in the files."""
-    return "%" if measure(name).percent else ""
+    return "%" if quantity(name).percent else ""
 
 
 def training(results: Results) -> Iterator[Line]:
@@ -137,7 +137,7 @@ def training(results: Results) -> Iterator[Line]:
     places: Counter[tuple[str, str]] = Counter()
     for task in results.tasks:
         places[task.variant, task.measure] += 1
-        how = (results.study, task.variant, measure(task.measure).label.lower(), places[task.variant, task.measure])
+        how = (results.study, task.variant, quantity(task.measure).label.lower(), places[task.variant, task.measure])
         yield *how, number(task.measure, task.value), unit(task.measure)
 
 
@@ -223,12 +223,12 @@ def answers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
     return head, rows
 
 
-def most(found: localised.Map, quantity: localised.Quantity, published: bool | None) -> list[str]:
+def most(found: localised.Map, column: localised.Quantity, published: bool | None) -> list[str]:
     """Return the layer with most of a quantity, its value, and whether the paper found that; blank above no null."""
-    if not any(layer.beyond.get(quantity.name) for layer in found.layers):
+    if not any(layer.beyond.get(column.name) for layer in found.layers):
         return ["", "", "undecided"]
-    layer = max(found.layers, key=lambda layer: layer.figures[quantity.name].mean)
-    value = quantity.write(layer.figures[quantity.name].mean).replace("−", "-")
+    layer = max(found.layers, key=lambda layer: layer.figures[column.name].mean)
+    value = column.write(layer.figures[column.name].mean).replace("−", "-")
     return [layer.title, value, "undecided" if published is None else yes(published)]
 
 

@@ -4,38 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from adversary.tap.decode.observation import Kind
+from wireleak.common.threat import SIZES_AND_TIMES, Knows, Vantage
 
-SIZES_AND_TIMES = "sizes-and-times"
+__all__ = ["SIZES_AND_TIMES", "Knows", "ThreatModel", "Vantage"]
+
 _SIGHTS = frozenset({*(kind.value for kind in Kind), SIZES_AND_TIMES})
-
-
-class Vantage(StrEnum):
-    """Where the attacker sits."""
-
-    LINK = "link"
-    GATEWAY = "gateway"
-    SERVER = "server"
-    MALICIOUS_SERVER = "malicious-server"
-    PARTICIPANT = "participant"
-    MALICIOUS_PARTICIPANT = "malicious-participant"
-    RELEASE = "release"
-
-
-class Knows(StrEnum):
-    """What the attacker has beside what it captures."""
-
-    NOTHING = "nothing"
-    SURROGATE = "surrogate"
-    QUERIES = "queries"
-    PAIRS = "pairs"
-    ARCHITECTURE = "architecture"
-    WEIGHTS = "weights"
-    HEAD = "head"
-    CANDIDATES = "candidates"
-    LABELS = "labels"
 
 
 @dataclass(frozen=True)

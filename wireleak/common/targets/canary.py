@@ -9,11 +9,11 @@ import numpy as np
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.score import Score
 from wireleak.common.measures.statistics.secret_sharer import ExposedCanary, exposures_among
+from wireleak.common.references import LIKELIEST, UNPLANTED
 from wireleak.common.targets.registry import register
 from wireleak.common.targets.sealed import Sealed
 from wireleak.common.targets.target import OWN, Array, Examples, Guesses, Scored, Target
 
-UNPLANTED, MOST = "unplanted", "likeliest"
 # Of a secret that the model never saw, whose rank is anywhere: the mean of -log2 U for U uniform on (0, 1).
 CHANCE = 1 / math.log(2)
 _UNPLANTED = 200
@@ -61,7 +61,7 @@ class Canary(Target[dict[str, int]]):
                 group = [one for one in measured if one.times == count]
                 rows += [Scored(target, name, score) for score in _scores(group, seed)]
             most = Score("exposure", math.log2(len(perplexities)), math.nan, math.nan, len(perplexities))
-            rows.append(Scored(target, MOST, most, bound=True))
+            rows.append(Scored(target, LIKELIEST, most, bound=True))
         return rows
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from wireleak.lab.audit.rows import CutRow
 from wireleak.lab.report.charts.cuts import LEAST, Cut, Series, leakage
 from wireleak.lab.report.figures import Drawing
-from wireleak.lab.report.vocabulary import size
+from wireleak.lab.report.formatting import size
 
 _MEANINGS = {
     "input": "input: the prior's error that the best reconstruction removes",

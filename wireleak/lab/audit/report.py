@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from wireleak.common.files import write_atomically, write_json
+from wireleak.common.measures import quantity
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, percent, verdict
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import SeedMean
-from wireleak.lab.report.vocabulary import duration, measure, size
+from wireleak.lab.report.formatting import duration, size
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.pictures import Pictures, read_pictures
 from wireleak.lab.run.results import Results, read_results
@@ -60,7 +61,7 @@ def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
         if one := row.reconstruction:
             ridge = "" if one.ridge is None else f"ridge {one.ridge:.4f}"
             what = "F1" if one.is_text else "MSE"
-            prior = measure(one.score.measure).write(one.prior)
+            prior = quantity(one.score.measure).write(one.prior)
             lines.append(
                 ("words" if one.is_text else "input", f"{what} {one.score.written} {one.score.interval}", prior, ridge)
             )

@@ -9,11 +9,12 @@ from functools import cached_property
 
 import numpy as np
 
+from wireleak.common.measures import PERCENT, quantity
 from wireleak.lab.audit.cost import Cost
 from wireleak.lab.audit.readings import AttributeInformation, WordsRead
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import BLIND, Board, SeedMean, boards, compare, error_removed
-from wireleak.lab.report.vocabulary import PERCENT, measure, size
+from wireleak.lab.report.formatting import size
 from wireleak.lab.run.results import Results
 
 # Rows that count as attackers: the attack and two simple readers of the wire; the strongest is shown.
@@ -131,7 +132,7 @@ def _strongest(found: Sequence[Board]) -> Reconstruction | None:
     priors = [score for board in found if (score := board.get(name_of, BLIND[name_of]))]
     if not scored or not priors:
         return None
-    sign = -1 if measure(name_of).higher_is_leakier else 1
+    sign = -1 if quantity(name_of).higher_leaks else 1
     by, best = min(scored, key=lambda one: sign * one[1].value)
     ridge = next((score.value for board in found if (score := board.get(name_of, "ridge"))), None)
     return Reconstruction(by, best, priors[0].value, ridge)

@@ -10,10 +10,11 @@ from typing import Literal
 
 import numpy as np
 
+from wireleak.common.measures import PERCENT, column_order, quantity
 from wireleak.common.measures.statistics.bootstrap import half_width
+from wireleak.common.references import Role, reference_order
 from wireleak.common.targets.canary import Canary
-from wireleak.lab.report.vocabulary import PERCENT, control_order, measure, measure_order
-from wireleak.lab.run.results import Role, Row
+from wireleak.lab.run.results import Row
 
 Verdict = Literal["better", "overlap", "worse"]
 _PAIRED_SEEDS = 3
@@ -48,14 +49,14 @@ class SeedMean:
     @property
     def written(self) -> str:
         """The value as people read it."""
-        return measure(self.measure).write(self.value)
+        return quantity(self.measure).write(self.value)
 
     @property
     def interval(self) -> str:
         """`[low, high]`, or nothing where there is none."""
         if math.isnan(self.low) or math.isnan(self.high):
             return ""
-        how = measure(self.measure)
+        how = quantity(self.measure)
         low, high = how.write(self.low), how.write(self.high)
         return f"[{low.removesuffix(PERCENT)}, {high.removesuffix(PERCENT)}]"
 
@@ -74,12 +75,12 @@ class Board:
     @property
     def measures(self) -> list[str]:
         """The measures there are, headline first."""
-        return sorted({score.measure for score in self.scores}, key=measure_order)
+        return sorted({score.measure for score in self.scores}, key=column_order)
 
     @property
     def names(self) -> list[str]:
         """Names of the rows, the attack's own ("") first."""
-        return sorted({score.name for score in self.scores}, key=control_order)
+        return sorted({score.name for score in self.scores}, key=reference_order)
 
     def get(self, name: str, row: str = "") -> SeedMean | None:
         """The score of a measure in the row of that name, by default the attack's own; None where there is none."""
@@ -89,7 +90,7 @@ class Board:
     def priors(self, name: str) -> list[SeedMean]:
         """Scores of the baselines, strongest first: what is known without this victim's bytes."""
         found = [one for one in self.scores if one.measure == name and one.role == "baseline"]
-        leakier = measure(name).higher_is_leakier
+        leakier = quantity(name).higher_leaks
         return sorted(found, key=lambda one: one.value, reverse=leakier)
 
 
@@ -121,7 +122,7 @@ def _over_seeds(rows: Sequence[Row]) -> SeedMean:
     if len(rows) > 1 and np.isfinite(values).all():
         half = half_width(values)
         low, high = float(np.fmin(low, value - half)), float(np.fmax(high, value + half))
-    how = measure(first.measure)
+    how = quantity(first.measure)
     low = low if math.isnan(low) else float(np.fmax(low, how.low))
     high = high if math.isnan(high) else float(np.fmin(high, how.high))
     shared = {name: getattr(first, name) for name in ("study", "variant", "link", "vantage", "attack", "target")}
@@ -145,7 +146,7 @@ def error_removed(name: str, value: float, blind: float) -> float:
 
     The error of values is their mean squared error, that of texts what is not found of their words.
     """
-    own, prior = (1 - one if measure(name).higher_is_leakier else one for one in (value, blind))
+    own, prior = (1 - one if quantity(name).higher_leaks else one for one in (value, blind))
     return 1 - own / prior if prior > 0 else 0.0
 
 
@@ -172,7 +173,7 @@ def compare(score: SeedMean, other: SeedMean) -> Verdict:
         higher, lower = score.low > other.high, score.high < other.low
     if not (higher or lower):
         return "overlap"
-    return "better" if higher == measure(score.measure).higher_is_leakier else "worse"
+    return "better" if higher == quantity(score.measure).higher_leaks else "worse"
 
 
 def paired_difference(score: SeedMean, other: SeedMean) -> tuple[float, float] | None:
@@ -189,4 +190,4 @@ def above_chance(score: SeedMean) -> bool:
     """Whether the whole interval lies above chance; True where chance is not known, False without an interval."""
     if score.chance is None:
         return True
-    return score.low > score.chance if measure(score.measure).higher_is_leakier else score.high < score.chance
+    return score.low > score.chance if quantity(score.measure).higher_leaks else score.high < score.chance

@@ -11,7 +11,8 @@ from functools import partial
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from wireleak.lab.report import vocabulary
+from wireleak.common.measures import quantity
+from wireleak.common.references import reference
 from wireleak.lab.report.boards import Board, SeedMean, times_planted
 from wireleak.lab.report.charts import heat, style, tradeoff
 from wireleak.lab.report.charts.exposure import Curve, exposure
@@ -20,6 +21,7 @@ from wireleak.lab.report.charts.records import record_sizes, timeline
 from wireleak.lab.report.charts.scores import Mark, Scale, scores, scores_key
 from wireleak.lab.report.charts.traffic import Bar, traffic
 from wireleak.lab.report.defences import NONE, Comparison, Spread
+from wireleak.lab.report.formatting import duration, size
 from wireleak.lab.report.localised import GROUPS, QUANTITIES, Map, Quantity, highest
 from wireleak.lab.report.training_page import PointMap
 from wireleak.lab.run.results import Wire
@@ -87,12 +89,12 @@ def scale_of(boards: Sequence[Board], name: str) -> Scale:
     ends = [end for one in chosen for end in (one.value, one.low, one.high, one.chance) if end is not None]
     finite = [end for end in ends if math.isfinite(end)]
     low, high = min([*finite, 0.0]), max([*finite, 0.0])
-    how = vocabulary.measure(name)
+    how = quantity(name)
     if name == "auc":
         low, high = min([*finite, 0.4]), 1.0
     elif how.high == 1.0:
         high = 1.0
-    leaks = f"{'higher' if how.higher_is_leakier else 'lower'} leaks more"
+    leaks = f"{'higher' if how.higher_leaks else 'lower'} leaks more"
     return Scale(low, high, f"{how.label}{', ' + how.unit if how.unit else ''} ({leaks})", how.percent)
 
 
@@ -102,8 +104,8 @@ def _ordered(board: Board, name: str) -> list[SeedMean]:
 
 
 def _mark(board: Board, score: SeedMean, scale: Scale) -> Mark:
-    label = vocabulary.control(score.name).label if score.name else board.attack
-    how = vocabulary.measure(score.measure)
+    label = reference(score.name).label if score.name else board.attack
+    how = quantity(score.measure)
     said = f"{label}: " if score.name else ""
     said += f"{how.label} {score.written} {score.interval}, axis {scale.low:.3g} to {scale.high:.3g}"
     return Mark(label, score.role, score.value, score.low, score.high, score.chance, said)
@@ -132,7 +134,7 @@ def traffic_drawings(wires: Sequence[Wire], names: dict[str, str]) -> list[tuple
             Drawing(
                 f"traffic-{variant}",
                 f"Bytes by kind of {names.get(variant, variant)}: "
-                + ", ".join(f"{bar.kind} {vocabulary.size(bar.bytes)}" for bar in group),
+                + ", ".join(f"{bar.kind} {size(bar.bytes)}" for bar in group),
                 partial(traffic, group, most),
             ),
         )
@@ -146,8 +148,8 @@ def record_drawings(wire: Wire) -> list[Drawing]:
         return []
     sizes = [burst.bytes for burst in wire.bursts]
     where = f"{wire.variant}-{wire.link_name}"
-    span = f"from {vocabulary.size(min(sizes))} to {vocabulary.size(max(sizes))}"
-    lasted = vocabulary.duration(max(b.time for b in wire.bursts) - min(b.time for b in wire.bursts))
+    span = f"from {size(min(sizes))} to {size(max(sizes))}"
+    lasted = duration(max(b.time for b in wire.bursts) - min(b.time for b in wire.bursts))
     return [
         Drawing(
             f"records-{where}",

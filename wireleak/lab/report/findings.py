@@ -8,9 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from wireleak.common.targets.canary import MOST
+from wireleak.common.measures import PERCENT, quantity
+from wireleak.common.references import LIKELIEST, reference
+from wireleak.common.threat import attacker_at
 from wireleak.lab.report.boards import Board, SeedMean, above_chance, boards, compare, error_removed
-from wireleak.lab.report.vocabulary import PERCENT, VANTAGES, control, duration, measure
+from wireleak.lab.report.formatting import duration
 from wireleak.lab.run.results import Results
 
 Outcome = Literal["leak", "part", "none"]
@@ -70,7 +72,7 @@ def finding(board: Board, title: str, name_vantage: bool = False) -> Finding:
     kinds = (("mse", _reconstruction), ("words-found", _text), ("exposure", _exposure))
     judge = next((judge for name, judge in kinds if board.get(name)), _attribute)
     outcome, text = judge(board)
-    vantage = f", by {VANTAGES.get(board.vantage, board.vantage)}" if name_vantage else ""
+    vantage = f", by {attacker_at(board.vantage)}" if name_vantage else ""
     where = f"{title} · {board.target} by {board.attack}{vantage}"
     return Finding(outcome, where, f"{text[0].upper()}{text[1:]}", _detail(board))
 
@@ -118,12 +120,12 @@ def _text(board: Board) -> tuple[Outcome, str]:
 
 
 def _exposure(board: Board) -> tuple[Outcome, str]:
-    times, most = board.target.rpartition("-")[2], board.get("exposure", MOST)
+    times, most = board.target.rpartition("-")[2], board.get("exposure", LIKELIEST)
     what = "a number planted once" if times == "1" else f"numbers planted {times} times"
     limit = f", of {most.written} bits at most" if most else ""
     score = board.get("exposure")
     if score is not None and math.isnan(score.low):
-        one = f"{what}: {measure('exposure').label} {score.written}{limit}"
+        one = f"{what}: {quantity('exposure').label} {score.written}{limit}"
         return "none", f"shows nothing yet of {one}; one number with one seed has no interval."
     if beats_priors(board, "exposure"):
         return "leak", f"exposes {what}: {_against(board, 'exposure')}{limit}."
@@ -143,7 +145,7 @@ def _against(board: Board, name: str) -> str:
     """The attack's score beside the baseline that matters most: one it does not beat, else the strongest."""
     score, priors = board.get(name), board.priors(name)
     assert score is not None
-    own = f"{measure(name).label} {_with_interval(score)}"
+    own = f"{quantity(name).label} {_with_interval(score)}"
     unbeaten = [prior for prior in priors if compare(score, prior) != "better"]
     worse = [prior for prior in unbeaten if compare(score, prior) == "worse"]
     if not priors and score.chance is None:
@@ -168,8 +170,8 @@ def _detail(board: Board) -> tuple[str, ...]:
     for other in board.scores:
         if other.measure == name and other.role == "reader":
             verdict = words[compare(score, other)]
-            said.append(f"{control(other.name).label} {_with_interval(other)}: {verdict}")
-    beside = (f"Beside it, by {measure(name).label}: {'; '.join(said)}.",) if said else ()
+            said.append(f"{reference(other.name).label} {_with_interval(other)}: {verdict}")
+    beside = (f"Beside it, by {quantity(name).label}: {'; '.join(said)}.",) if said else ()
     return beside + _bounds(board)
 
 
@@ -181,9 +183,9 @@ def _bounds(board: Board) -> tuple[str, ...]:
         if score is not None and other.role in ("bound", "quantile"):
             # Without an interval the value itself is compared.
             ends = np.nan_to_num([score.low, score.high], nan=score.value)
-            beyond = ends[0] > other.value if measure(other.measure).higher_is_leakier else ends[1] < other.value
+            beyond = ends[0] > other.value if quantity(other.measure).higher_leaks else ends[1] < other.value
             verdict = "the attack goes beyond it" if beyond else "kept"
-            said.append(f"{control(other.name).label}, {measure(other.measure).label} {other.written}: {verdict}")
+            said.append(f"{reference(other.name).label}, {quantity(other.measure).label} {other.written}: {verdict}")
     return (f"Bounds: {'; '.join(said)}.",) if said else ()
 
 
@@ -192,11 +194,11 @@ def _with_interval(score: SeedMean) -> str:
 
 
 def _named(score: SeedMean) -> str:
-    return f"{_with_interval(score)} for {control(score.name).phrase}"
+    return f"{_with_interval(score)} for {reference(score.name).phrase}"
 
 
 def _level(score: SeedMean) -> str:
-    return measure(score.measure).write(score.chance or 0.0)
+    return quantity(score.measure).write(score.chance or 0.0)
 
 
 def _among(score: SeedMean) -> str:
@@ -213,7 +215,7 @@ def task_line(results: Results) -> str:
         return ""
     values = [task.value for task in tasks]
     majority = max((task.majority for task in tasks if not math.isnan(task.majority)), default=math.nan)
-    write = measure("accuracy").write
+    write = quantity("accuracy").write
     beside = "" if math.isnan(majority) else f" (always guessing one class: {write(majority)})"
     spread = " to ".join(dict.fromkeys((write(min(values)), write(max(values)))))
     return f"On its own task the model reaches accuracy {spread} on evaluation data{beside}."

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from wireleak.common.measures import quantity
 from wireleak.common.measures.bounds.accounting import joint_noise_multiplier
 from wireleak.lab.report.boards import boards
-from wireleak.lab.report.vocabulary import measure
 from wireleak.lab.run.results import Private, Results, VariantSummary
 
 _OUTSIDE = (
@@ -84,7 +84,7 @@ def _measured(results: Results, variants: list[VariantSummary], titles: dict[str
         for variant in variants:
             board = next((one for one in found if (one.attack, one.variant) == (attack, variant.name)), None)
             scores = [score for name in ("mse", "reid") if board and (score := board.get(name))]
-            figures = ", ".join(f"{measure(one.measure).label} {one.written} {one.interval}".strip() for one in scores)
+            figures = ", ".join(f"{quantity(one.measure).label} {one.written} {one.interval}".strip() for one in scores)
             said += [f"{titles[variant.name]} {figures}"] if figures else []
         sentences.append(f"Measured, {attack} on victims' inputs: {'; '.join(said)}.")
     return sentences
@@ -95,4 +95,4 @@ def _task(results: Results, variant: str, name: str) -> str:
     values = [task.value for task in results.tasks if (task.variant, task.measure) == (variant, name)]
     if not values:
         return "–"
-    return measure(name).write(max(values) if name == "epsilon" else sum(values) / len(values))
+    return quantity(name).write(max(values) if name == "epsilon" else sum(values) / len(values))

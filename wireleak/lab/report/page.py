@@ -12,10 +12,14 @@ import numpy as np
 from markupsafe import Markup
 
 from wireleak.common.files import write_atomically
-from wireleak.lab.report import comparison, localised, vocabulary
+from wireleak.common.measures import column_order, quantity
+from wireleak.common.references import reference, reference_order
+from wireleak.common.threat import attacker_at, sight
+from wireleak.lab.report import comparison, localised
 from wireleak.lab.report.boards import Board, boards, times_planted
 from wireleak.lab.report.defences import compare_defences
 from wireleak.lab.report.findings import finding, findings, run_line, task_line, titles
+from wireleak.lab.report.formatting import duration, size
 from wireleak.lab.report.guarantees import private_training, wire_transforms
 from wireleak.lab.report.published import beside
 from wireleak.lab.report.training_page import training_page
@@ -107,7 +111,7 @@ def page(results: Results, pictures: Sequence[Pictures] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": vocabulary.size, "duration": vocabulary.duration}
+    environment.filters |= {"size": size, "duration": duration}
     return environment.get_template("report.html.j2").render(
         **_context(results, pictures),
         training=training_page(results),
@@ -138,7 +142,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "published": beside(results, names),
         "run_line": run_line(results),
         "of_training": bool(results.grants) and all(_TRAINING & set(one.sees) for one in results.grants),
-        "vantages": [vocabulary.VANTAGES.get(name, name) for name in vantages],
+        "vantages": [attacker_at(name) for name in vantages],
         "wires": [(names.get(name, name), [wire for wire in wires if wire.variant == name]) for name in _names(wires)],
         "traffic": figures.traffic_drawings(wires, names),
         "galleries": [(names.get(one.variant, one.variant), one, gallery(one)) for one in _first_seed_of(pictures)],
@@ -151,10 +155,12 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "opened": {next((wire.variant for wire in wires if wire.tls is tls), None) for tls in (False, True)},
         "score_key": figures.key_drawing(),
         "figures": figures,
-        "vocabulary": vocabulary,
-        "measures": sorted({row.measure for row in results.rows}, key=vocabulary.measure_order),
+        "quantity": quantity,
+        "reference": reference,
+        "sight": sight,
+        "measures": sorted({row.measure for row in results.rows}, key=column_order),
         "others": sorted(
-            {(row.name, row.role) for row in results.rows if row.name}, key=lambda one: vocabulary.control_order(one[0])
+            {(row.name, row.role) for row in results.rows if row.name}, key=lambda one: reference_order(one[0])
         ),
     }
 
@@ -174,14 +180,14 @@ class Panel:
 
     def label(self, name: str) -> str:
         """A row's label."""
-        label = vocabulary.control(name).label if name else f"{self.board.attack} (the attack)"
+        label = reference(name).label if name else f"{self.board.attack} (the attack)"
         seeds = max(score.seeds for score in self.board.scores if score.name == name)
         return label if seeds == self.seeds else f"{label}, {seeds} seed{'' if seeds == 1 else 's'}"
 
     def hint(self, name: str) -> str:
         """Which way a measure leaks."""
-        how = vocabulary.measure(name)
-        return f"{'higher' if how.higher_is_leakier else 'lower'} leaks more"
+        how = quantity(name)
+        return f"{'higher' if how.higher_leaks else 'lower'} leaks more"
 
     def charts(self) -> list[Markup]:
         """A chart for each measure, on an axis that all boards share."""
@@ -268,7 +274,7 @@ def _headline(board: Board | None, row: str = "") -> str:
     if board is None:
         return ""
     wanted = (board.get(name, row) for name in ("mse", "reid"))
-    return " · ".join(f"{vocabulary.measure(one.measure).label} {one.written}" for one in wanted if one)
+    return " · ".join(f"{quantity(one.measure).label} {one.written}" for one in wanted if one)
 
 
 def gallery(pictures: Pictures) -> list[Strip]:
@@ -277,8 +283,8 @@ def gallery(pictures: Pictures) -> list[Strip]:
     own = [name for name in pictures.guesses if not name.startswith("control:")]
     rows += [_strip(pictures, pictures.guesses[name], f"{name} (the attack)", "", "attack") for name in own]
     controls = [name.removeprefix("control:") for name in pictures.guesses if name.startswith("control:")]
-    for name in sorted(controls, key=vocabulary.control_order):
-        label = vocabulary.control(name).label
+    for name in sorted(controls, key=reference_order):
+        label = reference(name).label
         rows.append(_strip(pictures, pictures.guesses[f"control:{name}"], label, "", "control"))
     return rows
 
@@ -318,7 +324,7 @@ def terminal_table(results: Results) -> Table:
             own, linear = board.get(name), board.get(name, "ridge")
             table.add_row(
                 Text(name_of).append(found.tag, styles[found.outcome]) if line == 0 else "",
-                vocabulary.measure(name).label,
+                quantity(name).label,
                 Text(f"{own.written} {own.interval}" if own else "–"),
                 strongest_prior(board, name),
                 linear.written if linear else "",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wireleak.common.measures import quantity
 from wireleak.lab.report.boards import boards
-from wireleak.lab.report.vocabulary import measure
 from wireleak.lab.run.results import Results
 from wireleak.lab.study.tables import Published
 
@@ -32,9 +32,9 @@ def beside(results: Results, titles: dict[str, str]) -> list[Beside]:
         Beside(
             titles[one.variant],
             one.attack or "the main task",
-            measure(one.measure).label,
+            quantity(one.measure).label,
             _ours(results, one),
-            f"{measure(one.measure).write(one.value)} {measure(one.measure).unit}".strip(),
+            f"{quantity(one.measure).write(one.value)} {quantity(one.measure).unit}".strip(),
             one.source,
         )
         for one in results.published
@@ -57,7 +57,7 @@ def published_table(results: Results, titles: dict[str, str]) -> Table:
 def _ours(results: Results, figure: Published) -> str:
     if not figure.attack:
         values = [one.value for one in results.tasks if (one.variant, one.measure) == (figure.variant, figure.measure)]
-        return measure(figure.measure).write(sum(values) / len(values)) if values else "–"
+        return quantity(figure.measure).write(sum(values) / len(values)) if values else "–"
     wanted = figure.variant, figure.attack, figure.target
     board = next((one for one in boards(results.rows) if (one.variant, one.attack, one.target) == wanted), None)
     score = board.get(figure.measure) if board else None

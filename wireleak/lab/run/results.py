@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wireleak.common.files import write_atomically
+from wireleak.common.references import Role, reference
 from wireleak.lab.data.dependence import Dependence
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.study.tables import Published
@@ -21,9 +22,6 @@ COLUMNS = (
     *("measure", "value", "low", "high", "n", "role", "name"),
 )
 Link = Literal["plaintext", "tls"]
-Role = Literal["attack", "baseline", "reader", "bound", "quantile"]
-# Guesses that read the victim's bytes and are not the attack's, besides "pca-<floats>", which reads its input.
-_READERS = frozenset({"ridge", "nearest", "untrained", "in-process"})
 _LOST_FROM_VERSION_1 = (
     "An older version of wireleak made this run: a comparison of defences, maps of updates and layer profiles are "
     "missing. Resume the run with `wireleak run`, which scores it again without a new capture, to add them"
@@ -65,11 +63,6 @@ class Row(Record):
     role: Role = "attack"
     name: str = ""
     chance: float = math.nan
-
-
-def role_of(guess: str) -> Role:
-    """Return the role of a guess beside the attack's; an unknown name is a baseline, which makes claims harder."""
-    return "reader" if guess in _READERS or guess.startswith("pca-") else "baseline"
 
 
 class Call(Record):
@@ -309,14 +302,11 @@ class Results(Record):
 def _from_version_1(row: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in row.items() if key != "control"}
     control = str(row.get("control", ""))
-    role, name = role_of(control), control
-    if not control:
-        role = "attack"
-    elif control.startswith("bound ("):
-        role, name = "bound", control.removeprefix("bound (").removesuffix(")")
-    elif control.endswith(" exposed 5 %"):
-        role = "quantile"
-    return kept | {"role": role, "name": name}
+    bound = control.startswith("bound (")
+    name = control.removeprefix("bound (").removesuffix(")") if bound else control
+    role = "bound" if bound else reference(name).role if name else "attack"
+    measure = str(row.get("measure", "")).replace("balanced_accuracy", "balanced-accuracy")
+    return kept | {"measure": measure, "role": role, "name": name}
 
 
 def write_results(results: Results, folder: Path) -> Path:

@@ -19,12 +19,12 @@ from wireleak.common.models import build
 from wireleak.common.targets.member import Member
 from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Target
+from wireleak.common.threat import PARTICIPANTS
 from wireleak.lab.data.overlap import find_overlap
 from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
 
 OTHERS, ALL = -1, -2
-PARTICIPANTS = ("participant", "malicious-participant")
 
 
 @dataclass(frozen=True)

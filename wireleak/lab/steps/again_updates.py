@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from wireleak.common.targets.registry import target_of
+from wireleak.common.threat import PARTICIPANTS
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.results import Row
-from wireleak.lab.run.truth import PARTICIPANTS, records_path
+from wireleak.lab.run.truth import records_path
 from wireleak.lab.steps.attack import run_attack
 from wireleak.lab.steps.score import score_job
 from wireleak.lab.study.schema import Study, StudyError

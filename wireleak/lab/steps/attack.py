@@ -14,13 +14,13 @@ from pydantic import TypeAdapter
 from wireleak.common.files import write_atomically, write_json
 from wireleak.common.plan import ClientPlan
 from wireleak.common.registry import unknown
+from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.endings import telling_line
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import UNTRAINED, Cell
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.results import Step
-from wireleak.lab.run.truth import PARTICIPANTS
 from wireleak.lab.steps.bounds import write_candidates
 from wireleak.lab.study.schema import Study, StudyError
 

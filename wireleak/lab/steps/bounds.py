@@ -35,20 +35,25 @@ from wireleak.common.measures.bounds.reconstruction_robustness import (
 )
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.measures.statistics.bootstrap import mean_score
+from wireleak.common.references import (
+    BALL,
+    LEAST_EXPOSED,
+    MOST_EXPOSED,
+    PROVED,
+    TWO_INPUTS,
+    UNBIASED,
+    VAN_TREES,
+    Role,
+)
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.run.results import Role, Row
+from wireleak.lab.run.results import Row
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wireleak.lab.run.job import AttackJob
 
-UNBIASED = "unbiased only"
-VAN_TREES = "Gaussian inputs"
-TWO_INPUTS = "any two inputs"
-BALL = "clip ball"
-PROVED = "proved"
-QUANTILES = {"least exposed 5 %": 0.05, "most exposed 5 %": 0.95}
+QUANTILES = {LEAST_EXPOSED: 0.05, MOST_EXPOSED: 0.95}
 CANDIDATES = "candidates"
 # What may follow the noise: it sends nothing of the input that it did not get from it.
 _POST_PROCESSING = frozenset({"requantise", "quantise", "dropout", "noise", "laplace", "metric-privacy"})

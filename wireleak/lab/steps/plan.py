@@ -12,10 +12,10 @@ from wireleak.common.models import build
 from wireleak.common.models.factory import resolve
 from wireleak.common.models.private import unfit
 from wireleak.common.targets.registry import TARGETS, target_of
+from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
 from wireleak.lab.data import Dataset, load
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.run.truth import PARTICIPANTS
 from wireleak.lab.steps.attack import find_attack
 from wireleak.lab.steps.division import Division, divide
 from wireleak.lab.study.schema import Study, StudyError

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.measures import Score
+from wireleak.common.references import reference
 from wireleak.common.targets.target import OWN, Scored
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.pictures import Pictures
-from wireleak.lab.run.results import Grant, Row, role_of
+from wireleak.lab.run.results import Grant, Row
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 # The first victims of the stream, whatever became of them: a rule that does not look at the result.
@@ -121,6 +122,6 @@ def _row(job: AttackJob, scored: Scored) -> Row:
         high=score.high,
         n=score.n,
         chance=math.nan if score.chance is None else score.chance,
-        role="attack" if own else "bound" if scored.bound else role_of(scored.guess),
+        role="attack" if own else "bound" if scored.bound else reference(scored.guess).role,
         name=scored.guess,
     )

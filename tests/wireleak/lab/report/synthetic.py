@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wireleak.common.references import reference
 from wireleak.lab.data import Dependence
 from wireleak.lab.run import results as r
 from wireleak.lab.run.pictures import Pictures, write_pictures
@@ -57,7 +58,7 @@ def rows(seeds: tuple[int, ...]) -> list[r.Row]:
                         low=value - half,
                         high=value + half,
                         n=VICTIMS,
-                        role=r.role_of(row) if row else "attack",
+                        role=reference(row).role if row else "attack",
                         name=row,
                         chance=chance,
                     )

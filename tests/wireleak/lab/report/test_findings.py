@@ -9,9 +9,10 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wireleak.common.references import reference
 from wireleak.lab.report.boards import boards
 from wireleak.lab.report.findings import Finding, finding, findings, titles
-from wireleak.lab.run.results import Row, role_of
+from wireleak.lab.run.results import Row
 
 Interval = tuple[float, float, float]
 CHANCE = {"reid": 0.002, "auc": 0.5, "mse": math.nan, "words": math.nan, "words-found": math.nan}
@@ -23,7 +24,7 @@ def rows(measure: str, levels: dict[str, Interval], link: str = "plaintext") -> 
         Row(
             **{"study": "s", "variant": "cut1", "seed": 0, "link": link, "vantage": "link", "attack": "a"},
             **{"target": target, "measure": measure, "n": 500, "name": name, "chance": CHANCE[measure]},
-            role=role_of(name) if name else "attack",
+            role=reference(name).role if name else "attack",
             **{"low": low, "value": value, "high": high},
         )
         for name, (low, value, high) in levels.items()

@@ -13,20 +13,17 @@ from torch import nn
 
 from wireleak.common.measures.bounds.gaussian import epsilon_of
 from wireleak.common.measures.bounds.van_trees import van_trees
+from wireleak.common.measures.quantities.reported import REPORTED
+from wireleak.common.measures.scores.measure import MEASURES
 from wireleak.common.models import build, save_weights
 from wireleak.common.models.networks import register
+from wireleak.common.references import BALL, KNOWN, PROVED, TWO_INPUTS, UNBIASED, VAN_TREES, reference
 from wireleak.lab.report.findings import findings
 from wireleak.lab.report.page import page
-from wireleak.lab.report.vocabulary import CONTROLS, MEASURES, control
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.results import Results, Row, write_results
 from wireleak.lab.steps.bounds import (
-    BALL,
-    PROVED,
-    TWO_INPUTS,
-    UNBIASED,
-    VAN_TREES,
     WireNoise,
     companion_rows,
     noise_of,
@@ -274,11 +271,11 @@ def printed(tmp_path):
     return results, bound, tmp_path
 
 
-def test_the_vocabulary_says_unbiased_only():
-    words = control(UNBIASED)
+def test_the_words_of_the_bound_say_unbiased_only():
+    words = reference(UNBIASED)
     assert "unbiased only" in words.label and "unbiased only" in words.meaning
-    speaks = [c for c in CONTROLS.values() if "1/dFIL" in c.label + c.meaning]
-    speaks += [m for m in MEASURES.values() if "1/dFIL" in m.label + m.meaning]
+    speaks = [c for c in KNOWN if "1/dFIL" in c.label + c.meaning]
+    speaks += [m for m in [*REPORTED.values(), *MEASURES.all().values()] if "1/dFIL" in m.label + m.meaning]
     assert speaks == [words]
 
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from wireleak.common.measures.statistics.secret_sharer import ALPHABET, WINDOW, exposures
 from wireleak.common.models.networks import build
-from wireleak.common.targets.canary import CHANCE, MOST, UNPLANTED, Canary
+from wireleak.common.references import LIKELIEST, UNPLANTED
+from wireleak.common.targets.canary import CHANCE, Canary
 from wireleak.common.targets.target import OWN
 from wireleak.lab.report.boards import boards
 from wireleak.lab.report.figures import exposure_drawing
@@ -103,7 +104,7 @@ def test_scores_are_ranks_and_those_never_planted_have_a_bit_and_a_half(tmp_path
     scored = {(one.target, one.guess, one.score.measure): one.score for one in exposure_scores(cell, found)}
     assert {target for target, _, _ in scored} == {"canary-1", "canary-8"}
     assert scored["canary-8", "", "exposure"].value == pytest.approx(math.log2(1000))
-    assert scored["canary-8", MOST, "exposure"].value == pytest.approx(math.log2(1000))
+    assert scored["canary-8", LIKELIEST, "exposure"].value == pytest.approx(math.log2(1000))
     assert scored["canary-8", "", "exposure-extrapolated"].value > 15
     ranks = [int((found <= found[number]).sum()) for number in numbers[:2]]
     assert scored["canary-1", "", "exposure"].value == pytest.approx(math.log2(1000) - np.log2(ranks).mean())
@@ -118,7 +119,7 @@ def test_scores_are_ranks_and_those_never_planted_have_a_bit_and_a_half(tmp_path
 
 def test_where_nothing_was_seen_nothing_is_exposed(tmp_path):
     scores = exposure_scores(cell_of(tmp_path), np.zeros((1000, 1), np.float32))
-    assert {one.score.value for one in scores if one.guess != MOST} == {0.0}
+    assert {one.score.value for one in scores if one.guess != LIKELIEST} == {0.0}
 
 
 def test_an_attack_where_nobody_plants_is_refused(tmp_path):
@@ -131,14 +132,14 @@ def test_an_attack_where_nobody_plants_is_refused(tmp_path):
     check_participants(study)
 
 
-ROLES = {"": "attack", UNPLANTED: "baseline", MOST: "bound"}
+ROLES = {"": "attack", UNPLANTED: "baseline", LIKELIEST: "bound"}
 
 
 def row(target, value, half, name="", seed=0):
     return Row(
         study="canary", variant="four", seed=seed, link="plaintext", vantage="release", attack="secret-sharer",
         target=target, measure="exposure", value=value, low=value - half, high=value + half, n=2,
-        role=ROLES[name], name=name, chance=math.nan if name == MOST else CHANCE,
+        role=ROLES[name], name=name, chance=math.nan if name == LIKELIEST else CHANCE,
     )  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def board_rows():
     rows = []
     for target, value in (("canary-1", 1.6), ("canary-16", 12.1)):
         rows += [row(target, value, 1.0), row(target, 1.5, 0.2, UNPLANTED)]
-        rows += [row(target, 13.2877, math.nan, MOST)]
+        rows += [row(target, 13.2877, math.nan, LIKELIEST)]
     return rows
 
 

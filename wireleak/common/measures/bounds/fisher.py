@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.measures.bounds.jacobian import CELLS, jacobians, pullback
+from wireleak.common.references import UNBIASED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from wireleak.common.measures.bounds.jacobian import Map
 
 Doubles = npt.NDArray[np.float64]
-UNBIASED_ONLY = "unbiased only"
 _EXACT_OUTPUTS = 128
 _PROBES = 64
 _POWER_STEPS = 40
@@ -98,7 +98,7 @@ def information(encoder: Map, inputs: Tensor, sigma: float, seed: int = 0) -> Fi
 def unbiased_bound(dfil: Doubles) -> Bound:
     """1 / mean dFIL of examples (n,): the mean MSE below which no unbiased attacker goes. Others may."""
     mean = float(np.mean(dfil))
-    return Bound(1 / mean if mean > 0 else math.inf, UNBIASED_ONLY)
+    return Bound(1 / mean if mean > 0 else math.inf, UNBIASED)
 
 
 def _exact(each: Tensor) -> tuple[Doubles, Doubles]:

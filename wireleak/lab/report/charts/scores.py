@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from wireleak.common.references import Role
 from wireleak.lab.report.charts import style
-from wireleak.lab.run.results import Role
 
 # Colour, marker, size and whether it is filled; shapes say the same again.
 _LOOKS: dict[Role, tuple[str, str, float, bool]] = {

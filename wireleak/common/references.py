@@ -1,0 +1,125 @@
+"""The scores that an attack's own is compared with: baselines, readers of the wire, bounds and quantiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["attack", "baseline", "reader", "bound", "quantile"]
+UNBIASED, VAN_TREES = "unbiased only", "Gaussian inputs"
+TWO_INPUTS, BALL = "any two inputs", "clip ball"
+PROVED = "proved"
+UNPLANTED, LIKELIEST = "unplanted", "likeliest"
+LEAST_EXPOSED, MOST_EXPOSED = "least exposed 5 %", "most exposed 5 %"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A score that an attack's own is compared with.
+
+    Parameters
+    ----------
+    name : str
+        As results and `guesses.npz` spell it.
+    role : Role
+        A baseline ignores the victim's traffic, a reader reads it and is not the attack, a bound is what theory
+        allows, a quantile is one of the victims' own.
+    label : str
+        Short name for people.
+    meaning : str
+        One line for a reader who does not know it.
+    article : str
+        Stands before the label in a sentence.
+    """
+
+    name: str
+    role: Role
+    label: str
+    meaning: str
+    article: str = "the "
+
+    @property
+    def phrase(self) -> str:
+        """The label inside a sentence."""
+        return self.article + self.label
+
+
+KNOWN = (
+    Reference(
+        "mean", "baseline", "mean image", "the average of the attacker's own data, the same guess for every victim"
+    ),
+    Reference(
+        "commonest", "baseline", "commonest words", "those of the attacker's own texts, the same guess for every victim"
+    ),
+    Reference("background", "baseline", "empty image", "an all-background picture for every victim"),
+    Reference("shuffled", "baseline", "shuffled activations", "the attack, handed some other victim's activation", ""),
+    Reference(
+        UNPLANTED, "baseline", "numbers never planted", "random numbers that no text held, by the same model", ""
+    ),
+    Reference("majority", "baseline", "majority class", "always the attribute's commonest value"),
+    Reference(
+        "conditional-majority",
+        "baseline",
+        "majority given the task label",
+        "the commonest value among inputs with the same task label",
+    ),
+    Reference("permuted", "baseline", "permuted labels", "the attack, trained on labels put in random order", ""),
+    Reference("ridge", "reader", "linear decoder (ridge)", "the best linear map from activation to input"),
+    Reference("nearest", "reader", "nearest neighbour", "the attacker's own input whose activation is nearest"),
+    Reference("untrained", "reader", "untrained encoder", "the same attack on an encoder with random weights"),
+    Reference(
+        "in-process", "reader", "tensors handed over", "the same attack given the tensors in process, without the wire"
+    ),
+    Reference(
+        UNBIASED,
+        "bound",
+        "1/dFIL (unbiased only)",
+        "1/dFIL, the error below which no unbiased attacker goes; unbiased only: learnt attackers know what "
+        "inputs look like, are biased, and may go below",
+    ),
+    Reference(
+        VAN_TREES,
+        "bound",
+        "van Trees bound (Gaussian inputs)",
+        "the error below which no attacker at all goes, if inputs were Gaussian with the mean and covariance of "
+        "the attacker's data; images are not Gaussian, so for them it is a guide only",
+    ),
+    Reference(
+        TWO_INPUTS,
+        "bound",
+        "ReRo bound (any two inputs)",
+        "reconstruction robustness: how often any attacker who guesses each message by itself can name the input "
+        "among the victims', since any two activations are at most two clips apart",
+    ),
+    Reference(
+        BALL,
+        "bound",
+        "ReRo bound (clip ball)",
+        "the same, since no activation is further than the clip from zero; tighter",
+    ),
+    Reference(PROVED, "bound", "proved by the noise", "what clip and noise prove of one message"),
+    Reference(LIKELIEST, "bound", "likeliest of all", "log2 of how many numbers there are: what the likeliest has"),
+    Reference(LEAST_EXPOSED, "quantile", "least exposed 5 %", "the value that 5 % of the victims stay below"),
+    Reference(MOST_EXPOSED, "quantile", "most exposed 5 %", "the value that 5 % of the victims exceed"),
+)
+_BY_NAME = {one.name: one for one in KNOWN}
+_ORDER = ["", *_BY_NAME]
+
+
+def reference(name: str) -> Reference:
+    """Return the reference called `name`; an unknown one is a baseline, which makes claims harder."""
+    if (floats := name.removeprefix("pca-")).isdecimal():
+        return Reference(
+            name,
+            "reader",
+            f"PCA, {floats} numbers",
+            f"the victim's own input, cut down to {floats} principal components of the attacker's inputs: the most "
+            "that a linear code as wide as the wire could carry, and no attack",
+            "",
+        )
+    return _BY_NAME.get(name) or Reference(name, "baseline", name, name)
+
+
+def reference_order(name: str) -> tuple[int, str]:
+    """Sort key: the attack's own row, called "", then known references in the order above, then the others."""
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
