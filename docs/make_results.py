@@ -223,7 +223,7 @@ def answers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
     return head, rows
 
 
-def most(found: localised.Map, column: localised.Quantity, published: bool | None) -> list[str]:
+def most(found: localised.Map, column: localised.LayerQuantity, published: bool | None) -> list[str]:
     """Return the layer with most of a quantity, its value, and whether the paper found that; blank above no null."""
     if not any(layer.beyond.get(column.name) for layer in found.layers):
         return ["", "", "undecided"]

@@ -1,4 +1,4 @@
-"""The three kinds of traffic that a run records."""
+"""The three kinds of traffic that a run records, and the senders of averaged updates."""
 
 from __future__ import annotations
 
@@ -14,3 +14,7 @@ class Traffic(StrEnum):
     """Clients train with the head: activations, labels and activation gradients."""
     FEDERATED_TRAINING = "updates"
     """Flower's own traffic: global models and updates."""
+
+
+# Senders of an update that is a mean: of all clients but the attacker's own, and of all clients.
+OTHERS, ALL = -1, -2

@@ -7,7 +7,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
-from wireleak.common.targets.attribute import Attribute
+from wireleak.common.targets.attribute import PrivateAttribute
 
 
 @register
@@ -29,7 +29,7 @@ class Attributes(ActivationAttack):
         sees=("activation",),
         knows=(Knows.SURROGATE, Knows.QUERIES),
     )
-    target = Attribute
+    target = PrivateAttribute
     options = ProbeOptions
 
     def fit(self, knowledge: Knowledge) -> None:

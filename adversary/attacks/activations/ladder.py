@@ -13,7 +13,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
-from wireleak.common.targets.attribute import Attribute
+from wireleak.common.targets.attribute import PrivateAttribute
 
 Ints = npt.NDArray[np.int64]
 _BITS = 6
@@ -59,7 +59,7 @@ class Ladder(ActivationAttack):
         sees=("activation",),
         knows=(Knows.SURROGATE, Knows.QUERIES),
     )
-    target = Attribute
+    target = PrivateAttribute
     options = LadderOptions
 
     def fit(self, knowledge: Knowledge) -> None:

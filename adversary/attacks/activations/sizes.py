@@ -14,8 +14,8 @@ from adversary.attacks.harness.activations import Activations
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import SIZES_AND_TIMES, Knows, ThreatModel, Vantage
-from adversary.tap.decode.traffic import Traffic, traffic
-from wireleak.common.targets.attribute import Attribute
+from adversary.tap.decode.traffic import SentBytes, traffic
+from wireleak.common.targets.attribute import PrivateAttribute
 
 
 @register
@@ -34,12 +34,12 @@ class Sizes(ActivationAttack):
     threat = ThreatModel(
         vantage=(Vantage.LINK, Vantage.GATEWAY), sees=(SIZES_AND_TIMES,), knows=(Knows.SURROGATE, Knows.QUERIES)
     )
-    target = Attribute
+    target = PrivateAttribute
     options = ProbeOptions
 
     def read(self, paths: Sequence[Path], count: int) -> Activations:
         """Features (count, 5) of each inference, see `features`; inferences are told apart by `messages`."""
-        streams: dict[str, list[Traffic]] = {}
+        streams: dict[str, list[SentBytes]] = {}
         for record in traffic(paths):
             streams.setdefault(record.stream, []).append(record)
         records = [record for stream in streams.values() for record in stream]
@@ -79,12 +79,12 @@ def messages(sizes: Sequence[int], count: int) -> npt.NDArray[np.int64]:
     return np.stack([found, found], 1)
 
 
-def features(records: Sequence[Traffic], groups: npt.NDArray[np.int64]) -> Array:
+def features(records: Sequence[SentBytes], groups: npt.NDArray[np.int64]) -> Array:
     """Bytes, duration, gap to the message before, delay and bytes of the answer: float32 (n, 5), times as logarithms.
 
     Parameters
     ----------
-    records : sequence of Traffic
+    records : sequence of SentBytes
         Both directions, in order of time within a stream.
     groups : numpy.ndarray
         Int64 (n, 2) from `messages`, counting the records from client to server alone.

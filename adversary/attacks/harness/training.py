@@ -20,10 +20,10 @@ from safetensors.numpy import load_file
 from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.read import observations
 from wireleak.common.plan import ClientPlan
+from wireleak.common.traffic import ALL, OTHERS
 
 State = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
-OTHERS, ALL = -1, -2
 
 
 @dataclass(frozen=True)

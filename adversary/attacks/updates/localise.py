@@ -18,7 +18,7 @@ from adversary.attacks.harness.update_attack import UpdateAttack
 from adversary.attacks.updates.layer_gradients import LayerGradients, layer_gradients
 from adversary.attacks.updates.layer_profile import COMPONENTS, auc, layer_profile, reading
 from adversary.attacks.updates.update_features import features
-from wireleak.common.targets.attribute import Attribute
+from wireleak.common.targets.attribute import PrivateAttribute
 
 
 class LocaliseOptions(BaseModel):
@@ -55,7 +55,7 @@ class Localise(UpdateAttack):
         sees=("global-model", "model-update"),
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )
-    target = Attribute
+    target = PrivateAttribute
     options = LocaliseOptions
 
     def fit(self, knowledge: Knowledge) -> None:

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
-from adversary.attacks.harness.training import OTHERS, Update
+from adversary.attacks.harness.training import Update
 from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.attacks.updates.members import Ints, fits, records
 from wireleak.common.targets.member import Member
+from wireleak.common.traffic import OTHERS
 
 if TYPE_CHECKING:
     from torch import nn

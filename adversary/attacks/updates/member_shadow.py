@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
-from adversary.attacks.harness.training import OTHERS, Recipe
+from adversary.attacks.harness.training import Recipe
 from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.attacks.updates.members import confidence, last_models, probabilities, records
 from wireleak.common.targets.member import Member
+from wireleak.common.traffic import OTHERS
 
 State = Mapping[str, npt.NDArray[Any]]
 

@@ -18,7 +18,7 @@ from adversary.attacks.harness.update_attack import UpdateAttack
 from adversary.attacks.updates.aggregation import Rule, join
 from adversary.attacks.updates.imitation import Imitation
 from adversary.attacks.updates.update_features import features
-from wireleak.common.targets.attribute import Attribute
+from wireleak.common.targets.attribute import PrivateAttribute
 
 if TYPE_CHECKING:
     from adversary.attacks.harness.training import Update
@@ -67,7 +67,7 @@ class Property(UpdateAttack):
         sees=("global-model", "model-update"),
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )
-    target = Attribute
+    target = PrivateAttribute
     options = PropertyOptions
 
     def fit(self, knowledge: Knowledge) -> None:

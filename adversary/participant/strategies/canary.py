@@ -12,7 +12,7 @@ from wireleak.common.models.training import Training, train_whole
 
 
 @register
-class Canary(Strategy):
+class CanaryStrategy(Strategy):
     """Train honestly on its own windows and those of "the code is <number>.", each number as often as `times` says.
 
     No attacker: it hides nothing and helps nobody. It stands for a person who wrote these sentences, and is planted by

@@ -14,7 +14,7 @@ from adversary.tap.decode.http2 import ProtocolError
 from adversary.tap.decode.tls import APPLICATION_DATA, TlsSide
 
 
-class Traffic(NamedTuple):
+class SentBytes(NamedTuple):
     """Bytes that one side sent at once: a TLS application-data record, else the new bytes of a packet.
 
     `up` is true from client to server; `time` in seconds since the epoch, of the packet that completes it.
@@ -29,7 +29,7 @@ class Traffic(NamedTuple):
     bytes: int
 
 
-def traffic(paths: Sequence[Path | str]) -> Iterator[Traffic]:
+def traffic(paths: Sequence[Path | str]) -> Iterator[SentBytes]:
     """Yield sizes and times of every TCP stream in the captures, in order of time.
 
     Handshakes, alerts, retransmissions and packets without payload are left out. Where a capture lost bytes
@@ -48,12 +48,12 @@ def traffic(paths: Sequence[Path | str]) -> Iterator[Traffic]:
         yield from link.finish()
 
 
-def bursts(records: Iterable[Traffic], gap: float = 0.05) -> Iterator[Traffic]:
+def bursts(records: Iterable[SentBytes], gap: float = 0.05) -> Iterator[SentBytes]:
     """Join a stream's consecutive records of one direction, unless `gap` seconds lie between them.
 
     A burst has the time of its last record.
     """
-    current: dict[str, Traffic] = {}
+    current: dict[str, SentBytes] = {}
     for record in records:
         last = current.get(record.stream)
         if last is not None and last.up == record.up and record.time - last.time <= gap:
@@ -73,7 +73,7 @@ class _Link:
         self._streams: dict[int, _Stream] = {}
         self._lost: dict[bytes, tuple[_Stream, int]] = {}
 
-    def feed(self, segment: tcp.Segment) -> Iterator[Traffic]:
+    def feed(self, segment: tcp.Segment) -> Iterator[SentBytes]:
         lost = self._lost.get(segment.flow)
         if lost is not None and not segment.flags & tcp.SYN:
             stream, side = lost
@@ -94,11 +94,11 @@ class _Link:
             else:
                 yield from found
 
-    def finish(self) -> Iterator[Traffic]:
+    def finish(self) -> Iterator[SentBytes]:
         for event in self._reassembler.finish():
             yield from self._event(event)
 
-    def _event(self, event: tcp.Chunk | tcp.Ended) -> Iterator[Traffic]:
+    def _event(self, event: tcp.Chunk | tcp.Ended) -> Iterator[SentBytes]:
         stream = self._stream(event.stream)
         if type(event) is tcp.Chunk:
             yield from stream.feed(event.side, event.time, event.data)
@@ -125,7 +125,7 @@ class _Stream:
         self._known = False
         self.over = [False, False]
 
-    def feed(self, side: int, time: float, data: memoryview) -> Iterator[Traffic]:
+    def feed(self, side: int, time: float, data: memoryview) -> Iterator[SentBytes]:
         if not self._known:
             # One packet decides: a sender does not split its first few bytes.
             found = recognise(bytes(data[:24]))
@@ -143,6 +143,6 @@ class _Stream:
         except ProtocolError:
             self._broken[side] = True
 
-    def record(self, side: int, time: float, size: int) -> Traffic:
+    def record(self, side: int, time: float, size: int) -> SentBytes:
         ends, client = self._ends, self._client
-        return Traffic(self._name, ends[client], ends[1 - client], self._transport, time, side == client, size)
+        return SentBytes(self._name, ends[client], ends[1 - client], self._transport, time, side == client, size)

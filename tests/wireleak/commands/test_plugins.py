@@ -32,11 +32,11 @@ SOURCES = {
                 return 0.5
     ''',
     "targets": '''
-        from wireleak.common.targets.attribute import Attribute
+        from wireleak.common.targets.attribute import PrivateAttribute
         from wireleak.common.targets.registry import register
 
         @register
-        class Own(Attribute):
+        class Own(PrivateAttribute):
             """Whether an input is bright."""
 
             name, attribute = "own", None

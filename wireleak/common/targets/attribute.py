@@ -48,7 +48,7 @@ class Values:
 
 
 @register
-class Attribute(Target[Values]):
+class PrivateAttribute(Target[Values]):
     """A private attribute, by its own name in the data set."""
 
     name = "attribute"

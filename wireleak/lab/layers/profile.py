@@ -24,7 +24,7 @@ from wireleak.common.measures.scores.registry import get
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.permutation import null_orders
 from wireleak.lab.run.layout import CellFolder
-from wireleak.lab.run.opening import Layer, Specimen, Target, open_run
+from wireleak.lab.run.opening import Layer, ReadLabel, Specimen, open_run
 
 Rows = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -156,7 +156,7 @@ class _Read:
 
     layer: str
     features: Rows
-    target: Target
+    target: ReadLabel
     network: str
     groups: Ints | None
     permutations: int

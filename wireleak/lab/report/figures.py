@@ -22,7 +22,7 @@ from wireleak.lab.report.charts.scores import Mark, Scale, scores, scores_key
 from wireleak.lab.report.charts.traffic import Bar, traffic
 from wireleak.lab.report.defences import NONE, Comparison, Spread
 from wireleak.lab.report.formatting import duration, size
-from wireleak.lab.report.localised import GROUPS, QUANTITIES, Map, Quantity, highest
+from wireleak.lab.report.localised import GROUPS, QUANTITIES, LayerQuantity, Map, highest
 from wireleak.lab.report.training_page import PointMap
 from wireleak.lab.run.results import Wire
 
@@ -208,7 +208,7 @@ def defence_drawing(found: Comparison) -> Drawing:
 def heat_drawing(one: Map) -> Drawing:
     """Return a heat map of a network's layers by what each of them gives away."""
     columns = [_column(one, group, quantity) for group, quantities in GROUPS for quantity in quantities]
-    layers = [heat.Layer(layer.title, layer.parameters) for layer in one.layers]
+    layers = [heat.HeatRow(layer.title, layer.parameters) for layer in one.layers]
     peaks = ", ".join(f"{one.layers[highest(one.means(q))].title} for {q.heading} {q.unit}" for q in QUANTITIES)
     said = f"heat map of {len(one.layers)} layers of {one.network} on {one.dataset}; strongest: {peaks}"
     return Drawing(
@@ -216,7 +216,7 @@ def heat_drawing(one: Map) -> Drawing:
     )
 
 
-def _column(one: Map, group: str, quantity: Quantity) -> heat.Column:
+def _column(one: Map, group: str, quantity: LayerQuantity) -> heat.Column:
     means = one.means(quantity)
     said = []
     for layer, value in zip(one.layers, means, strict=True):

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 
 @dataclass(frozen=True)
-class Quantity:
+class LayerQuantity:
     """One column.
 
     Parameters
@@ -53,25 +53,27 @@ class Quantity:
         return (shown.lstrip("-") if float(shown) == 0 else shown).replace("-", "−")
 
 
-ORIGINAL = Quantity(
+ORIGINAL = LayerQuantity(
     *("original", "rebuilt", "R²"),
     "share of the variance of the mean input's 10 leading components that a linear reader of the layer's gradient "
     "gets right, less the same for inputs in random order",
     null="original_null",
 )
-LATENT = Quantity(
+LATENT = LayerQuantity(
     *("v_information", "told", "bits"),
     "V-information about the property: what readers of limited means get from the layer's gradient, less the same "
     "for the property in random order",
     null="v_null",
 )
-AUC = Quantity("auc", "attack", "AUC", "attack on the layer alone, on examples it never saw; 0.5 is chance", floor=0.5)
+AUC = LayerQuantity(
+    "auc", "attack", "AUC", "attack on the layer alone, on examples it never saw; 0.5 is chance", floor=0.5
+)
 GROUPS = (
     (
         "of the input",
         (
             ORIGINAL,
-            Quantity(
+            LayerQuantity(
                 *("sensitivity_input", "sens. to", "input"),
                 "norm of the gradient's derivative by the input, over the gradient's own and the root of its size",
             ),
@@ -81,18 +83,18 @@ GROUPS = (
         "of the property",
         (
             LATENT,
-            Quantity(
+            LayerQuantity(
                 *("v_equalised", "at 512", "bits"),
                 "the same V-information where wider layers are projected at random to 512 numbers",
                 null="v_equalised_null",
             ),
-            Quantity(
+            LayerQuantity(
                 *("subspace", "subspace", "dist."),
                 "how far gradients with the property turn away from those without, less the distance of two halves "
                 "of the latter",
                 null="subspace_null",
             ),
-            Quantity(
+            LayerQuantity(
                 *("sensitivity", "sens. to", "output"),
                 "norm of the gradient's derivative by the output, over its range and the root of the layer's size",
             ),
@@ -113,7 +115,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerMean:
     """One layer, averaged over seeds.
 
     `figures` and `nulls` (what was subtracted) are by the quantity's name, as is `beyond`: whether the figure exceeds
@@ -142,9 +144,9 @@ class Map:
     dataset: str
     target: str
     seeds: int
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerMean, ...]
 
-    def means(self, quantity: Quantity) -> list[float]:
+    def means(self, quantity: LayerQuantity) -> list[float]:
         """A quantity over the layers."""
         return [layer.figures[quantity.name].mean for layer in self.layers]
 
@@ -254,17 +256,17 @@ def comparison(all_maps: Sequence[Map]) -> Markup:
     )
 
 
-def _layer(seeds: Sequence[Mapping[str, Any]]) -> Layer:
+def _layer(seeds: Sequence[Mapping[str, Any]]) -> LayerMean:
     def span(values: Sequence[float]) -> Span:
         finite = [value for value in values if math.isfinite(value)] or [math.nan]
         return Span(float(np.mean(finite)), min(finite), max(finite))
 
-    def beyond(one: Quantity, layer: Mapping[str, Any]) -> bool:
+    def beyond(one: LayerQuantity, layer: Mapping[str, Any]) -> bool:
         highest = layer.get(f"{one.null}_high", layer.get(one.null or ""))
         return highest is not None and layer.get(one.name) is not None and layer[one.name] > highest
 
     first, less = seeds[0], [one for one in QUANTITIES if one.null]
-    return Layer(
+    return LayerMean(
         *(int(first["index"]), str(first["kind"]), int(first["parameters"])),
         figures={one.name: span([one.of(layer) for layer in seeds]) for one in QUANTITIES},
         nulls={one.name: span([_number(layer.get(one.null or "")) for layer in seeds]).mean for one in less},
@@ -276,7 +278,7 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _peak(one: Map, quantity: Quantity, expected: Sequence[int], claim: str) -> tuple[bool | None, str]:
+def _peak(one: Map, quantity: LayerQuantity, expected: Sequence[int], claim: str) -> tuple[bool | None, str]:
     """Whether the strongest layer is among those expected, and what was found."""
     means = one.means(quantity)
     top = highest(means)

@@ -54,7 +54,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Target:
+class ReadLabel:
     """A label that may be read: the task's, or a private attribute's.
 
     Parameters
@@ -106,7 +106,7 @@ class Specimen:
         Of the checkpoint.
     x : float32 (n, *input_shape)
         The victims' inputs.
-    targets : tuple of Target
+    targets : tuple of ReadLabel
         The task first.
     groups : int64 (n,) or None
         Whom a row belongs to.
@@ -123,7 +123,7 @@ class Specimen:
     model: ModelConfig
     round: int
     x: Rows
-    targets: tuple[Target, ...]
+    targets: tuple[ReadLabel, ...]
     groups: Ints | None
     group: str | None
     notes: tuple[str, ...]
@@ -297,7 +297,7 @@ def _rounds(checkpoints: Path, part: str) -> set[int]:
 
 def _targets(
     held: dict[str, npt.NDArray[Any]], task: str, classes: dict[str, list[str]]
-) -> tuple[list[Target], list[str]]:
+) -> tuple[list[ReadLabel], list[str]]:
     """The task and every attribute that varies; what does not is noted."""
     wanted = {task: ("task", held["y"])}
     wanted |= {key.removeprefix("attribute:"): ("attribute", held[key]) for key in held if key.startswith("attribute:")}
@@ -307,7 +307,7 @@ def _targets(
         names = classes.get(name, [])
         shown = tuple(names[k] if k < len(names) else str(k) for k in present.tolist())
         if len(present) > 1:
-            targets.append(Target(name, kind, labels.astype(np.int64), shown))
+            targets.append(ReadLabel(name, kind, labels.astype(np.int64), shown))
         elif kind == "task":
             raise StudyError(f"RUN: these {len(labels)} inputs have one task label alone; take more (--examples)")
         else:

@@ -20,11 +20,10 @@ from wireleak.common.targets.member import Member
 from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Target
 from wireleak.common.threat import PARTICIPANTS
+from wireleak.common.traffic import ALL, OTHERS
 from wireleak.lab.data.overlap import find_overlap
 from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
-
-OTHERS, ALL = -1, -2
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wireleak.common.threat import PARTICIPANTS
+from wireleak.common.traffic import OTHERS
 from wireleak.lab.run import truth
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob
@@ -44,7 +45,7 @@ def _kept(value: Any) -> Any:
 def _map(cell: Cell, target: str, drawn: Mapping[str, Any]) -> UpdateMap:
     """Label the places of a drawing; updates without a known truth are left out."""
     units = [(sender, number) for sender, number in drawn["unit"]]
-    vantage = PARTICIPANTS[0] if any(sender == truth.OTHERS for sender, _ in units) else "link"
+    vantage = PARTICIPANTS[0] if any(sender == OTHERS for sender, _ in units) else "link"
     values = truth.unit_attribute(cell, vantage, target).tolist()
     known = dict(zip(truth.units(cell, vantage, target), values, strict=True))
     kept = [(x, y, known[unit]) for unit, x, y in zip(units, drawn["x"], drawn["y"], strict=True) if unit in known]

@@ -3,7 +3,7 @@ import pytest
 
 from adversary.attacks.activations.sizes import features, messages
 from adversary.tap.decode.events import Transport
-from adversary.tap.decode.traffic import Traffic
+from adversary.tap.decode.traffic import SentBytes
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_messages_among_records(sizes, count, expected):
 
 def test_features_are_sizes_gaps_and_the_answers():
     def record(time, up, size):
-        return Traffic("a#0", "c", "s", Transport.TLS, time, up, size)
+        return SentBytes("a#0", "c", "s", Transport.TLS, time, up, size)
 
     records = [record(1.0, True, 900), record(1.5, True, 100), record(2.0, False, 40)]
     records += [record(4.0, True, 900), record(4.0, True, 200), record(4.25, False, 44)]

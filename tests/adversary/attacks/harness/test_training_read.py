@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from adversary.attacks.harness.training import OTHERS, Recipe, training
+from adversary.attacks.harness.training import Recipe, training
 from wireleak.common.plan import ClientPlan
+from wireleak.common.traffic import OTHERS
 
 
 def recipe(**changes):

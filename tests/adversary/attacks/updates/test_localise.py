@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from adversary.attacks.harness.knowledge import Knowledge
-from adversary.attacks.harness.training import OTHERS, Recipe, Seen, Update
+from adversary.attacks.harness.training import Recipe, Seen, Update
 from adversary.attacks.updates.layer_gradients import LayerGradients, layer_gradients
 from adversary.attacks.updates.layer_profile import auc, layer_profile, reading
 from adversary.attacks.updates.localise import Localise, LocaliseOptions
@@ -18,6 +18,7 @@ from wireleak.common.models import ModelConfig
 from wireleak.common.models.networks import register
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
+from wireleak.common.traffic import OTHERS
 
 SHAPE, BATCH, ROUNDS, RATE = (1, 8, 8), 12, 8, 0.1
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from adversary.attacks.harness.knowledge import Knowledge
-from adversary.attacks.harness.training import OTHERS, Recipe, Seen, Update
+from adversary.attacks.harness.training import Recipe, Seen, Update
 from adversary.attacks.updates.member_embedding import MemberEmbedding
 from adversary.attacks.updates.member_loss import MemberLoss
 from adversary.attacks.updates.member_shadow import MemberShadow, _federated
@@ -20,6 +20,7 @@ from adversary.attacks.updates.members import confidence, probabilities
 from wireleak.common.models import ModelConfig, networks
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
+from wireleak.common.traffic import OTHERS
 
 LENGTH, VOCABULARY = 6, 60
 

@@ -11,13 +11,14 @@ from torch.nn.functional import cross_entropy
 
 from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.run import DRAWS
-from adversary.attacks.harness.training import OTHERS, Recipe, Seen, Update
+from adversary.attacks.harness.training import Recipe, Seen, Update
 from adversary.attacks.updates.aggregation import join
 from adversary.attacks.updates.imitation import Imitation
 from adversary.attacks.updates.property import Property, PropertyOptions
 from wireleak.common.models import ModelConfig
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
+from wireleak.common.traffic import OTHERS
 
 BATCH = 16
 FEWER = {"mixed": 1, "without": 5}

@@ -6,7 +6,7 @@ from sklearn.preprocessing import StandardScaler
 
 from adversary.attacks.harness.knowledge import Knowledge
 from wireleak.common.targets import baselines
-from wireleak.common.targets.attribute import Attribute
+from wireleak.common.targets.attribute import PrivateAttribute
 
 RNG = np.random.default_rng(0)
 
@@ -71,7 +71,7 @@ def test_derangement_moves_everything(n):
 def test_mean_and_majority_know_no_copies():
     one = known([0, 0, 1, 2], [0, 0, 0, 0], augmented=[False, False, False, True])
     assert np.array_equal(baselines.mean_input(one.without_copies().inputs)[0], one.inputs[:3].mean(0))
-    np.testing.assert_allclose(Attribute("left").prior(one.without_copies()), [[2 / 3, 1 / 3, 0]])
+    np.testing.assert_allclose(PrivateAttribute("left").prior(one.without_copies()), [[2 / 3, 1 / 3, 0]])
 
 
 def test_conditional_majority_follows_the_answer():

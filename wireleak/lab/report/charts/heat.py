@@ -17,7 +17,7 @@ _WIDTH, _LABELS, _HEAD, _ROW = 660, 92, 56, 36
 
 
 @dataclass(frozen=True)
-class Layer:
+class HeatRow:
     """A row: its title, and how many weights it has."""
 
     title: str
@@ -42,7 +42,7 @@ class Column:
 
 
 @style.chart
-def heat_map(layers: Sequence[Layer], columns: Sequence[Column]) -> Figure:
+def heat_map(layers: Sequence[HeatRow], columns: Sequence[Column]) -> Figure:
     """Draw a row a layer, the first on top, and a column a quantity."""
     height = _HEAD + _ROW * len(layers)
     figure = style.new_figure(_WIDTH, height + 2)
