@@ -39,6 +39,7 @@ lint: install-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_stubs.py
+	$(BIN)/python tests/check_layout.py
 
 format: install-dev
 	$(BIN)/ruff check --fix .
