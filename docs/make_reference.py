@@ -214,7 +214,8 @@ def python() -> Iterator[str]:
     yield (
         "# Python\n\n`import wireleak` offers these names. All else is private and may change between versions. Each "
         "name is imported at\nits first use. Names of `client` and `adversary` are for your own process, such as a "
-        "plug-in's.\n"
+        "plug-in's.\n\nPlug-ins also import targets from `wireleak.common.targets`, data sets from `wireleak.lab.data` "
+        "and networks from\n`wireleak.common.models.networks`.\n"
     )
     names = [name for name in wireleak.__all__ if not name.startswith("_")]
     for name in names:

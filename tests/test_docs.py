@@ -77,12 +77,12 @@ def test_the_example_data_set_can_be_dealt():
     assert "'victims': 300" in done.stdout
 
 
-def test_the_example_attack_registers_fits_and_guesses():
+def test_the_example_attack_registers_fits_and_guesses(installed):
     from adversary.attacks.harness.knowledge import Knowledge
     from adversary.attacks.harness.registry import ATTACKS
 
     code = next(block for block in blocks("python", HOW_TO / "attack.md") if "class NearestMean" in block)
-    exec(compile(code, "attack.md", "exec"), {"__name__": "attack_page"})
+    installed(ATTACKS, code, **{"nearest-mean": "outside:NearestMean"})
     attack = ATTACKS.get("nearest-mean")
     rng = np.random.default_rng(0)
     inputs = rng.random((50, 1, 4, 4), dtype=np.float32)
@@ -130,14 +130,15 @@ assert scored["", "auc"] > 0.95 and scored["majority", "auc"] == 0.5, scored
     assert done.returncode == 0, done.stderr
 
 
-def test_the_example_transform_registers_and_clamps():
+def test_the_example_transform_registers_and_clamps(installed):
     import torch
 
     from client.transforms.chain import Chain
+    from client.transforms.registry import TRANSFORMS
     from wireleak.common.config import Plugin
 
     code = next(block for block in blocks("python", HOW_TO / "defence.md") if "class Clamp" in block)
-    exec(compile(code, "defence.md", "exec"), {"__name__": "defence_page"})
+    installed(TRANSFORMS, code, clamp="outside:Clamp")
     send = Chain([Plugin(name="clamp", options={"limit": 0.5})], seed=0)
     assert send(torch.tensor([[-2.0, 0.25, 3.0]]), torch.zeros(1)).tolist() == [[-0.5, 0.25, 0.5]]
 
