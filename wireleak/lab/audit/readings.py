@@ -18,6 +18,9 @@ from rich.console import Console
 
 from wireleak.lab.launch.imports import safe_environment
 from wireleak.lab.launch.processes import LaunchError
+from wireleak.lab.run import truth
+from wireleak.lab.run.cell import DEVICES
+from wireleak.lab.run.layout import RunFolder
 
 # Readers cost with rows and width; wider activations are projected at random.
 _ROWS, _QUICK_ROWS, _DIMENSION = 1000, 500, 256
@@ -83,16 +86,11 @@ def read_captures(
 
     found = Readings()
     for cut in track(cuts, "V-information", console=console, disable=not console.is_terminal, transient=True):
-        cell = folder / f"cut-{cut}-seed0"
-        with (
-            np.load(cell / "adversary" / "granted" / "surrogate.npz") as own,
-            np.load(cell / "sealed" / "ledger.npz") as ledger,
-        ):
-            parts = [
-                {name: file[name] for name in ("x", *(f"attribute:{one}" for one in attributes))}
-                for file in (own, ledger)
-            ]
-        seen = [_captured(cell / "tap" / f"serve-{device}.pcap") for device in ("attacker", "victim")]
+        cell = RunFolder(folder).cell(f"cut-{cut}", 0)
+        names = ("x", *(f"attribute:{one}" for one in attributes))
+        with np.load(cell.surrogate) as own:
+            parts = [{name: own[name] for name in names}, truth.ledger(cell)]
+        seen = [_captured(cell.capture(f"serve-{device}")) for device in DEVICES]
         if [len(rows) for rows in seen] != [len(part["x"]) for part in parts]:
             continue  # a message was lost: rows and labels no longer belong together
         if texts and (read := words_read(seen[0], parts[0]["x"], seen[1], parts[1]["x"])):

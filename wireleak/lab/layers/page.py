@@ -74,10 +74,10 @@ class Sentence:
     text: str
 
 
-def write_page(folder: Path) -> Path:
+def write_page(cell: CellFolder) -> Path:
     """Write a cell's `layers.html` from its `layers.json`, atomically; it needs no network and no other file."""
-    document = json.loads(CellFolder(folder).layers.read_text())
-    return write_atomically(CellFolder(folder).layers_page, page(document).encode())
+    document = json.loads(cell.layers.read_text())
+    return write_atomically(cell.layers_page, page(document).encode())
 
 
 def page(document: dict[str, Any]) -> str:

@@ -23,7 +23,6 @@ from wireleak.common.measures.readers.usable_information import UsableInformatio
 from wireleak.common.measures.scores.registry import get
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.permutation import null_orders
-from wireleak.lab.run.layout import CellFolder
 from wireleak.lab.run.opening import Layer, ReadLabel, Specimen, open_run
 
 Rows = npt.NDArray[np.float32]
@@ -130,8 +129,8 @@ def profile_layers(
         "labels": {target.name: target.labels.tolist() for target in specimen.targets},
         "maps": {layer.name: places[at].tolist() for at, layer in enumerate(layers)},
     }
-    write_json(CellFolder(specimen.folder).layers, document)
-    page = write_page(specimen.folder)
+    write_json(specimen.cell.layers, document)
+    page = write_page(specimen.cell)
     console.print(summary_table(document))
     console.print(f"layers: {page}", soft_wrap=True, highlight=False)
     return page

@@ -219,6 +219,20 @@ class CellPaths:
         """The attacker's own data."""
         return self.granted("surrogate.npz")
 
+    @property
+    def candidates(self) -> Path:
+        """The victims' inputs among which an attack must find each."""
+        return self.granted("candidates.npz")
+
+    @property
+    def records(self) -> Path:
+        """Records of which the attacker asks whether they were trained on."""
+        return self.granted("records.npz")
+
+    def weights(self, part: str) -> Path:
+        """The weights of "encoder" or "head", as granted."""
+        return self.granted(f"{part}.safetensors")
+
     def all_granted(self) -> list[Path]:
         """List the arrays that attackers were granted."""
         return sorted(self.surrogate.parent.glob("*.npz"))

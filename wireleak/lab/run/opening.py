@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from pydantic import ValidationError
 from wireleak.common.config import first_mistake
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import ModelConfig, Network, load_weights
+from wireleak.lab.run import truth
+from wireleak.lab.run.layout import CellFolder, RunFolder
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import Study, StudyError
 
@@ -96,8 +97,7 @@ class Specimen:
 
     Parameters
     ----------
-    folder : Path
-        The cell's.
+    cell : CellFolder
     study : Study
     variant : str
     seed : int
@@ -116,7 +116,7 @@ class Specimen:
         What was left out, and why.
     """
 
-    folder: Path
+    cell: CellFolder
     study: Study
     variant: str
     seed: int
@@ -138,13 +138,12 @@ class Specimen:
         """
         network = self.model.network()
         if trained:
-            kept = self.folder / "server" / "checkpoints"
             for part, half in zip(("encoder", "head"), network.split(self.model.cut), strict=True):
                 try:
-                    load_weights(half, kept / f"{part}-{self.round}.safetensors")
+                    load_weights(half, self.cell.checkpoint(part, self.round))
                 except (RuntimeError, OSError) as error:
                     line = " ".join(str(error).split())
-                    raise StudyError(f"RUN: {kept} does not fit {self.model.name}: {line}") from error
+                    raise StudyError(f"RUN: {self.cell.checkpoints} does not fit {self.model.name}: {line}") from error
         network.blocks.eval()
         return network
 
@@ -216,50 +215,48 @@ def open_run(run: Path, variant: str | None, seed: int | None, examples: int, gr
     StudyError
         One line: what is missing, and what there is.
     """
-    if not (run / "study.toml").is_file():
-        raise StudyError(f"RUN: {run} is not a run's folder; it has no study.toml")
-    study, _ = load_study(str(run / "study.toml"))
-    folder, variant, seed = _cell(run, study, variant, seed)
+    files = RunFolder(run)
+    if not files.study.is_file():
+        raise StudyError(f"RUN: {run} is not a run's folder; it has no {files.study.name}")
+    study, _ = load_study(str(files.study))
+    cell, variant, seed = _cell(files, study, variant, seed)
     try:
-        plan = json.loads((run / "plan.json").read_text())
+        plan = json.loads(files.plan.read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise StudyError(f"RUN: cannot read {run / 'plan.json'}: {error}") from error
-    model = _model(folder / "device-victim" / "config.json")
-    rounds = _rounds(folder / "server" / "checkpoints", "encoder") & _rounds(folder / "server" / "checkpoints", "head")
+        raise StudyError(f"RUN: cannot read {files.plan}: {error}") from error
+    model = _model(cell.device_config("victim"))
+    rounds = set(cell.rounds("encoder")) & set(cell.rounds("head"))
     if not rounds:
         raise StudyError(
-            f"RUN: {folder.name} has no checkpoint of encoder and head in server/checkpoints; choose another variant"
+            f"RUN: {cell.folder.name} has no checkpoint of encoder and head in server/checkpoints; choose another "
+            "variant"
         )
-    with np.load(folder / "sealed" / "ledger.npz", allow_pickle=False) as ledger:
-        held = {name: ledger[name][:examples] for name in ledger.files}
+    held = {name: values[:examples] for name, values in truth.ledger(cell).items()}
     if len(held["y"]) < _FEWEST:
         raise StudyError(f"RUN: {len(held['y'])} inputs are too few to probe layers with; take {_FEWEST} or more")
     targets, notes = _targets(held, plan.get("task") or "task", plan.get("classes", {}))
     by, groups, note = _groups(held, study.data.disjoint_by, group)
     notes += note
-    return Specimen(
-        folder, study, variant, seed, model, max(rounds), held["x"], tuple(targets), groups, by, tuple(notes)
-    )
+    return Specimen(cell, study, variant, seed, model, max(rounds), held["x"], tuple(targets), groups, by, tuple(notes))
 
 
-def _cell(run: Path, study: Study, variant: str | None, seed: int | None) -> tuple[Path, str, int]:
+def _cell(run: RunFolder, study: Study, variant: str | None, seed: int | None) -> tuple[CellFolder, str, int]:
     """The finished cell that was asked for, or the first."""
     known = [one.name for one in study.variants]
     if variant is not None and variant not in known:
         raise StudyError(f"--variant: no variant called {variant!r}; choose from {', '.join(known)}")
     finished = {
-        (name, int(match[1])): path
+        (name, int(cell.seed)): cell
         for name in known
-        for path in sorted(run.glob(f"{name}-seed*"))
-        if (match := re.fullmatch(rf"{re.escape(name)}-seed(\d+)", path.name))
-        if (path / "captured.json").is_file() and (path / "sealed" / "ledger.npz").is_file()
+        for cell in run.captured()
+        if cell.variant == name and cell.seed.isdigit() and cell.ledger.is_file()
     }
-    for (name, number), path in finished.items():
+    for (name, number), cell in finished.items():
         if variant in (None, name) and seed in (None, number):
-            return path.resolve(), name, number
-    have = ", ".join(path.name for path in finished.values()) or "none"
+            return CellFolder(cell.folder.resolve()), name, number
+    have = ", ".join(cell.folder.name for cell in finished.values()) or "none"
     wanted = f"--variant {variant or 'any'}, --seed {'any' if seed is None else seed}"
-    raise StudyError(f"RUN: {run} has no finished cell for {wanted}; finished: {have}")
+    raise StudyError(f"RUN: {run.path} has no finished cell for {wanted}; finished: {have}")
 
 
 def _groups(
@@ -288,11 +285,6 @@ def _model(config: Path) -> ModelConfig:
         raise StudyError(f"RUN: cannot read the network from {config}: {error}") from error
     except ValidationError as error:
         raise StudyError(f"RUN: {config}: {first_mistake(error)}") from error
-
-
-def _rounds(checkpoints: Path, part: str) -> set[int]:
-    found = (re.fullmatch(rf"{part}-(\d+)", path.stem) for path in checkpoints.glob(f"{part}-*.safetensors"))
-    return {int(match[1]) for match in found if match}
 
 
 def _targets(

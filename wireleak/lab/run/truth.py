@@ -24,6 +24,7 @@ from wireleak.common.traffic import ALL, OTHERS
 from wireleak.lab.data.overlap import find_overlap
 from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.layout import CellPaths
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,12 @@ def unit_attribute(cell: Cell, vantage: str, attribute: str) -> npt.NDArray[np.i
     target = target_of(attribute)
     values: npt.NDArray[np.int64] = target.ground_truth(CellTruth(cell, vantage, target, True)).values
     return values
+
+
+def ledger(cell: CellPaths) -> dict[str, npt.NDArray[Any]]:
+    """Read the victims' inputs, task labels, attributes and groups."""
+    with np.load(cell.ledger, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def records_path(cell: Cell) -> Path:

@@ -45,6 +45,7 @@ from wireleak.common.references import (
     VAN_TREES,
     Role,
 )
+from wireleak.lab.run import truth
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.results import Row
 
@@ -104,8 +105,8 @@ def write_candidates(cell: Cell) -> Path:
     Path
         `candidates.npz`: float32 `x` (m, *input_shape), no input twice; the noise's `norm`; `clip`, where devices clip.
     """
-    path = cell.surrogate.with_name("candidates.npz")
-    with np.load(cell.device("victim") / "inputs.npz", allow_pickle=False) as sent:
+    path = cell.candidates
+    with np.load(cell.inputs("victim"), allow_pickle=False) as sent:
         x = np.unique(sent["x"], axis=0)
     arrays: dict[str, npt.NDArray[Any]] = {"x": np.random.default_rng(cell.seed).permutation(x)}
     noise = noise_of(cell)
@@ -136,8 +137,7 @@ def companion_rows(cell: Cell, jobs: Sequence[AttackJob]) -> list[Row]:
     jobs = [job for job in jobs if job.cell == cell and job.sought.rebuilds]
     if noise is None or cell.variant.encrypted or not jobs:
         return []
-    with np.load(cell.ledger, allow_pickle=False) as ledger:
-        victims = ledger["x"]
+    victims = truth.ledger(cell)["x"]
     if are_numbered(victims):  # which has no measured figure that these would bound
         return []
     learnt = [job for job in jobs if job.use.name != CANDIDATES]
@@ -192,7 +192,7 @@ def _audit(job: AttackJob, noise: WireNoise, victims: npt.NDArray[np.float32]) -
     with np.load(job.guesses, allow_pickle=False) as stored:
         guesses = stored[job.use.name]
     correct = int((guesses == victims).reshape(len(victims), -1).all(axis=1).sum())
-    with np.load(job.cell.surrogate.with_name("candidates.npz"), allow_pickle=False) as granted:
+    with np.load(job.cell.candidates, allow_pickle=False) as granted:
         candidates = len(granted["x"])
     strength = {"scale" if noise.norm == 1 else "sigma": noise.spread}
     audit = audit_messages(correct, len(victims), candidates, clip=noise.clip, **strength)
@@ -227,7 +227,7 @@ def _clipped_encoder(cell: Cell, noise: WireNoise) -> Callable[[Tensor], Tensor]
     from wireleak.common.models import ModelConfig, load_weights
 
     encoder, _ = ModelConfig.model_validate(cell.model()).network().split(cell.variant.cut)
-    load_weights(encoder, cell.checkpoints / f"encoder-{cell.plan.rounds}.safetensors")
+    load_weights(encoder, cell.checkpoint("encoder", cell.plan.rounds))
     encoder.eval().requires_grad_(False)
 
     def clipped(inputs: Tensor) -> Tensor:

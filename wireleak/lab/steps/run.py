@@ -27,10 +27,11 @@ from wireleak.lab.steps.attack import (
     run_attack,
 )
 from wireleak.lab.steps.capture import capture_cell
-from wireleak.lab.steps.collect import Findings, collect, inspect_captures
+from wireleak.lab.steps.collect import Findings, collect
 from wireleak.lab.steps.deal import write_cell
 from wireleak.lab.steps.plan import Plan, check_attacks, make_plan
 from wireleak.lab.steps.score import score_job
+from wireleak.lab.steps.wires import inspect_captures
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
 

@@ -245,10 +245,10 @@ def test_words_are_counted_not_averaged(tmp_path):
 
 def test_it_takes_the_cell_that_is_asked_for(tmp_path):
     run = write_run(tmp_path / "run", (("early", 0, 1), ("early", 1, 1), ("late", 1, 2)))
-    assert open_run(run, None, None, 99, None).folder.name == "early-seed0"
-    assert open_run(run, "early", 1, 99, None).folder.name == "early-seed1"
+    assert open_run(run, None, None, 99, None).cell.folder.name == "early-seed0"
+    assert open_run(run, "early", 1, 99, None).cell.folder.name == "early-seed1"
     late = open_run(run, "late", None, 99, None)
-    assert late.folder.name == "late-seed1"
+    assert late.cell.folder.name == "late-seed1"
     assert len(late.x) == 99
     assert [layer.side for layer in late.layers(trained=True)] == ["input", "device", "wire", "server", "server"]
 

@@ -1,0 +1,63 @@
+"""Summarise what a cell's captures hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.results import Burst, Call, TensorCount, Wire
+
+
+def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
+    """Have the adversary list what each of a cell's captures holds; done once, as not every capture is kept."""
+    listed, captures = cell.inspected, cell.captures()
+    if cell.variant.engine == "simulation":
+        return []
+    if not listed.exists():
+        output = listed.with_suffix(".partial")
+        output.unlink(missing_ok=True)
+        argv = ["-m", "adversary", "inspect", *map(str, captures), "--json"]
+        launcher.finish(launcher.start(f"{cell.name}-inspect", argv, output, essential=False), 600)
+        output.replace(listed)
+    return [_wire(cell, seen) for seen in json.loads(listed.read_text())["captures"]]
+
+
+def _wire(cell: Cell, seen: dict[str, Any]) -> Wire:
+    streams = seen["streams"]
+    return Wire(
+        variant=cell.variant.name,
+        seed=cell.seed,
+        link_name=Path(seen["capture"]).stem,
+        link=cell.variant.seen_as,
+        endpoints=[f"{stream['client']} → {stream['server']}" for stream in streams],
+        calls=[
+            Call(method=call["method"], count=call["calls"], bytes=call["up"]["bytes"] + call["down"]["bytes"])
+            for call in seen["calls"]
+        ],
+        kinds=_kinds(seen["tensors"]),
+        bytes_up=sum(stream["up"] for stream in streams),
+        bytes_down=sum(stream["down"] for stream in streams),
+        first=seen["first"] or math.nan,
+        last=seen["last"] or math.nan,
+        tls=any(stream["transport"] == "TLS" for stream in streams),
+        bursts=[Burst(**burst) for burst in seen["bursts"]],
+        notes=seen["faults"]
+        + seen["notes"]
+        + [f"low bits: {reason}" for one in seen.get("low_bits", ()) for reason in one["reasons"]],
+    )
+
+
+def _kinds(tensors: list[dict[str, Any]]) -> list[TensorCount]:
+    """One line a kind, whatever the layers' names."""
+    kinds: dict[str, TensorCount] = {}
+    for seen in tensors:
+        kind = kinds.setdefault(seen["kind"], TensorCount(kind=seen["kind"], count=0, bytes=0))
+        kind.count += seen["count"]
+        kind.bytes += seen["bytes"]
+        if seen["shape"] not in kind.shapes:
+            kind.shapes.append(seen["shape"])
+    return list(kinds.values())
