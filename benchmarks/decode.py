@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import hpack
 import numpy as np
@@ -33,7 +33,7 @@ LOOPBACK = bytes([127, 0, 0, 1])
 TARGET = 5
 
 
-def run() -> list[dict]:
+def run() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         path, small = Path(folder) / "capture.pcap", Path(folder) / "small.pcap"
         write_capture(path, MESSAGES)

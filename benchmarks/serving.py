@@ -27,7 +27,7 @@ import grpc
 import numpy as np
 import torch
 
-from client.link import Stream
+from client.link import HeadStream
 from server.stage import HeadStage
 from wireleak.common.models import ModelConfig
 from wireleak.common.wire import bind, channel_options, encode_tensor, open_channel
@@ -76,7 +76,7 @@ def process(command: list[str], ready: Path) -> Iterator[str]:
 def seconds_a_call(channel: grpc.Channel, messages: list[bytes]) -> float:
     """Mean time of a call, with up to WINDOW under way."""
     pending: deque[None] = deque()
-    with Stream[bytes, bytes](channel.stream_stream(f"/{SERVICE}/Predict", _as_it_is, _as_it_is)) as stream:
+    with HeadStream[bytes, bytes](channel.stream_stream(f"/{SERVICE}/Predict", _as_it_is, _as_it_is)) as stream:
         began = time.perf_counter()
         for message in messages:
             if len(pending) == WINDOW:

@@ -6,9 +6,9 @@ from sklearn.linear_model import LogisticRegression
 
 from adversary.attacks.activations.perceptrons import Perceptron
 from adversary.attacks.activations.word_set import WordSet, WordSetOptions
-from adversary.attacks.harness.baselines import common_words, mean_input
 from adversary.attacks.harness.knowledge import Knowledge
 from wireleak.common.measures.scores.words_found import set_f1, word_sets
+from wireleak.common.targets.baselines import common_words, mean_input
 
 WORDS, LENGTH = 40, 10
 
