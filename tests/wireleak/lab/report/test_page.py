@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 import subprocess
+import sys
 import time
 from html import escape
 from html.parser import HTMLParser
@@ -237,3 +238,11 @@ def test_the_page_renders_and_fits_in_chromium(run: Path, html: str, tmp_path: P
     found = re.search(r"<title>(\d+),(\d+)</title>", browse(tmp_path, copy, 1400, "--dump-dom"))
     assert found
     assert (int(found[1]), int(found[2])) == (width, 8 * 28 + 7 * 2)
+
+
+def test_only_a_page_imports_the_plotting_library() -> None:
+    """Neither the lab before its page nor a party pays for it."""
+    modules = "wireleak.cli, wireleak.lab.steps.run, wireleak.lab.launch.zygote, adversary.__main__, client.__main__"
+    code = f"import sys, {modules}, server.__main__; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

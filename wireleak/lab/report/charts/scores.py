@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -57,6 +58,10 @@ class Scale:
     title: str
     percent: bool = False
 
+    def hold(self, value: float) -> float:
+        """Return the value, or the end beyond which it lies."""
+        return min(max(value, self.low), self.high)
+
 
 @style.chart
 def scores(marks: Sequence[Mark], scale: Scale, *, key: bool = False) -> Figure:
@@ -72,14 +77,23 @@ def scores(marks: Sequence[Mark], scale: Scale, *, key: bool = False) -> Figure:
     axes.set_ylim(body, 0)
     beside = axes.get_yaxis_transform()
     middles = [sum(heights[:row]) + height / 2 for row, height in enumerate(heights)]
+    rows = list(zip(marks, middles, heights, strict=True))
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(scale.title)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %") if scale.percent else FuncFormatter(_tick))
     axes.hlines(middles, scale.low - margin, scale.high + margin, colors=style.LINE, linewidth=0.8)
-    for mark, label, y, height in zip(marks, labels, middles, heights, strict=True):
-        _draw(axes, mark, y, height, scale)
+    known = [(scale.hold(one.chance), y, height / 2 - 2) for one, y, height in rows if one.chance is not None]
+    if known:
+        at, centre, half = (np.array(column) for column in zip(*known, strict=True))
+        axes.vlines(at, centre - half, centre + half, colors=_CHANCE, linewidth=1, linestyles=(0, (2, 2)))
+    whiskers = [(one, y) for one, y, _ in rows if not (math.isnan(one.low) or math.isnan(one.high))]
+    shades = [_LOOKS[one.role][0] for one, _ in whiskers]
+    low, high = ([scale.hold(getattr(one, end)) for one, _ in whiskers] for end in ("low", "high"))
+    axes.hlines([y for _, y in whiskers], low, high, colors=shades, linewidth=3, clip_on=False)
+    for (mark, y, _), label in zip(rows, labels, strict=True):
+        _draw(axes, mark, y, scale)
         weight = "bold" if mark.role == "attack" else "normal"
         # Half the price of a tick.
         axes.text(-0.03, y, label, transform=beside, ha="right", va="center", color=style.INK, fontweight=weight)
@@ -99,20 +113,10 @@ def scores_key() -> Figure:
     return figure
 
 
-def _draw(axes: Axes, mark: Mark, y: float, height: float, scale: Scale) -> None:
+def _draw(axes: Axes, mark: Mark, y: float, scale: Scale) -> None:
     colour, marker, size, filled = _LOOKS[mark.role]
-
-    def inside(value: float) -> float:
-        return min(max(value, scale.low), scale.high)
-
-    if mark.chance is not None:
-        x = inside(mark.chance)
-        axes.plot([x, x], [y - height / 2 + 2, y + height / 2 - 2], color=_CHANCE, linewidth=1, dashes=(2, 2))
-    if not (math.isnan(mark.low) or math.isnan(mark.high)):
-        ends = [inside(mark.low), inside(mark.high)]
-        axes.plot(ends, [y, y], color=colour, linewidth=3, solid_capstyle="butt", clip_on=False)
     # A value that is no number has no mark, only its words.
-    x = inside(mark.value) if math.isfinite(mark.value) else math.nan
+    x = scale.hold(mark.value) if math.isfinite(mark.value) else math.nan
     face = colour if filled else "white"
     (dot,) = axes.plot([x], [y], marker, markersize=size, color=colour, markerfacecolor=face, clip_on=False)
     dot.set_markeredgewidth(4 if mark.role in _BARS else 2 if mark.role == "baseline" else 0)
