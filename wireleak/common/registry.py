@@ -130,7 +130,7 @@ class Registry(Generic[Item]):
         place = field or self.kind
         if broken := self._broken.get(name):
             raise self._error(f"{place}: {self.kind} {name!r} of {broken.source} cannot be loaded: {broken.error}")
-        raise self._error(f"{place}: {unknown(self.kind, name, self._plugins, self._otherwise)}")
+        raise self._error(f"{place}: {unknown(self.kind, name, sorted(self._plugins), self._otherwise)}")
 
     def listed(self) -> list[Listed]:
         """List all plug-ins in order of name, also those that cannot be loaded."""
@@ -164,8 +164,8 @@ class Registry(Generic[Item]):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Say that nothing is called `name`, with the nearest known names and all of them."""
-    names = sorted(known)
+    """Say that nothing is called `name`, with the nearest known names and all of them, in their order."""
+    names = list(known)
     choice = f"hoose one of {', '.join(names) or 'none'}" + (f", {otherwise}" if otherwise else "")
     near = [repr(one) for one in get_close_matches(name.lower(), names)]
     hint = f"did you mean {' or '.join(near)}? C" if near else "c"

@@ -65,5 +65,5 @@ def test_absent_data_are_said_with_the_way_to_get_them(tmp_path):
 def test_an_unknown_study_names_the_nearest():
     done = studies("digts")
     assert done.returncode == 2
-    assert done.stderr.startswith("wireleak: study: no study or file called 'digts'; did you mean digits")
+    assert done.stderr.startswith("wireleak: study: no study or file called 'digts'; did you mean 'digits'?")
     assert len(done.stderr.splitlines()) == 1

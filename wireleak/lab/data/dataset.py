@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.registry import unknown
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -132,7 +134,7 @@ class Dataset:
 
 
 def _unknown(dataset: str, kind: str, name: str, known: Mapping[str, object]) -> str:
-    return f"{dataset}: no {kind} called {name!r}; choose one of {', '.join(sorted(known)) or 'none (it has none)'}"
+    return f"{dataset}: {unknown(kind, name, sorted(known))}"
 
 
 def _check_labels(dataset: str, name: str, values: Ints, n: int, classes: int | None) -> None:

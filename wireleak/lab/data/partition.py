@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wireleak.common.registry import unknown
 from wireleak.lab.data.dataset import DataError, Dataset, Ints
 from wireleak.lab.data.roles import Roles
 
@@ -65,7 +66,7 @@ def partition(
         Too few examples or values, or an unknown `how` or `by`.
     """
     if how not in _HOW:
-        raise DataError(f"partition: no way called {how!r}; choose one of {', '.join(_HOW)}")
+        raise DataError(f"partition: {unknown('way', how, _HOW)}")
     if clients < 1 or len(indices) < clients:
         raise DataError(f"partition: {len(indices)} examples do not suffice for {clients} clients")
     rng = np.random.default_rng(seed)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from wireleak.common.config import first_mistake
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import ModelConfig, Network, load_weights
+from wireleak.common.registry import unknown
 from wireleak.lab.run import truth
 from wireleak.lab.run.layout import CellFolder, RunFolder
 from wireleak.lab.study.library import load_study
@@ -244,7 +245,7 @@ def _cell(run: RunFolder, study: Study, variant: str | None, seed: int | None) -
     """The finished cell that was asked for, or the first."""
     known = [one.name for one in study.variants]
     if variant is not None and variant not in known:
-        raise StudyError(f"--variant: no variant called {variant!r}; choose from {', '.join(known)}")
+        raise StudyError(f"--variant: {unknown('variant', variant, known)}")
     finished = {
         (name, int(cell.seed)): cell
         for name in known

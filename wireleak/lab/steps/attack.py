@@ -45,7 +45,7 @@ def find_attack(described: Mapping[str, dict[str, Any]], name: str, field: str) 
         There is no such attack, or the adversary cannot load it; the message begins with `field`.
     """
     if name not in described:
-        raise StudyError(f"{field}: {unknown('attack', name, described)}")
+        raise StudyError(f"{field}: {unknown('attack', name, sorted(described))}")
     attack = described[name]
     if "error" in attack:
         raise StudyError(f"{field}: attack {name!r} of {attack['source']} cannot be loaded: {attack['error']}")

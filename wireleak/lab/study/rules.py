@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from wireleak.common.config import first_mistake
 from wireleak.common.plan import TrainingPlan
+from wireleak.common.registry import unknown
 from wireleak.lab.study.tables import Stream, Tables, Variant
 
 
@@ -25,11 +26,8 @@ def _names(study: Tables) -> Iterator[str]:
     if len(set(names)) != len(names):
         yield "variants: two have the same name; rename one"
     for attack in study.attacks:
-        if unknown := set(attack.variants or ()) - set(names):
-            yield (
-                f"attacks.{attack.name}.variants: no variant called {sorted(unknown)[0]!r}; "
-                f"choose from {', '.join(names)}"
-            )
+        if missing := set(attack.variants or ()) - set(names):
+            yield f"attacks.{attack.name}.variants: {unknown('variant', min(missing), names)}"
     shown = [
         (attack.shown, target, variant)
         for attack in study.attacks

@@ -269,7 +269,7 @@ def _broken(tmp_path, name):
 @pytest.mark.parametrize(
     ("broken", "arguments", "said"),
     [
-        ("", ("--variant", "wide"), "--variant: no variant called 'wide'; choose from early, late"),
+        ("", ("--variant", "wide"), "--variant: no variant called 'wide'; choose one of early, late"),
         ("", ("--seed", "7"), "no finished cell for --variant any, --seed 7; finished: early-seed0"),
         ("", ("--examples", "20"), "20 inputs are too few"),
         ("", ("--group", "city"), "no group called 'city'; it holds owner"),

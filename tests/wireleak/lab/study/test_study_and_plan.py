@@ -85,7 +85,11 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
         ("cut = 1", "cut = -1", r"variants\[0\].cut: .*greater than 0"),
         ("train = 60", 'train = "many"', "data.train: .*integer"),
         ('name = "sealed"', 'name = "wide"', "two have the same name"),
-        ('variants = ["wide"]', 'variants = ["wid"]', "no variant called 'wid'; choose from wide, sealed"),
+        (
+            'variants = ["wide"]',
+            'variants = ["wid"]',
+            r"no variant called 'wid'; did you mean 'wide'\? Choose one of wide, sealed",
+        ),
         ("clients = 2", 'clients = 2\npartition = "by_attribute"', 'data.by: partition = "by_attribute" needs'),
         ("[model]", "[model", "is not TOML"),
         (
@@ -106,7 +110,7 @@ def test_a_mistake_in_the_toml_is_one_line_that_names_the_field(study_file, old,
 
 
 def test_an_unknown_study_lists_the_known():
-    listed = "no study or file called 'nope'; choose from aggregation, canary, covert"
+    listed = "no study or file called 'nope'; choose one of aggregation, canary, covert"
     with pytest.raises(StudyError, match=re.escape(listed)):
         load_study("nope")
 

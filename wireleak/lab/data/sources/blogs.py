@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wireleak.common.registry import unknown
 from wireleak.lab.data.dataset import Attribute, DataError, Dataset
 from wireleak.lab.data.registry import register
 from wireleak.lab.data.tables import read_columns
@@ -81,7 +82,7 @@ def blogs(
         An unknown task, or files that are not those of dlatk.
     """
     if task not in _TASKS:
-        raise DataError(f"blogs: no task called {task!r}; choose one of {', '.join(_TASKS)}")
+        raise DataError(f"blogs: {unknown('task', task, _TASKS)}")
     check_sizes("blogs", length, passages)
     marks, classes = _TASKS[task]
     posts = read_columns("blogs", where / POSTS, ("user_id", "message"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from wireleak.common.config import first_mistake
+from wireleak.common.registry import unknown
 from wireleak.lab.study.schema import Study, StudyError
 
 
@@ -39,9 +39,7 @@ def load_study(name: str) -> tuple[Study, Path]:
     known = study_files()
     path = known.get(name, Path(name))
     if not path.is_file():
-        near = get_close_matches(name, known)
-        advice = f"did you mean {', '.join(near)}" if near else f"choose from {', '.join(known)}"
-        raise StudyError(f"study: no study or file called {name!r}; {advice}, or give a .toml file")
+        raise StudyError(f"study: {unknown('study or file', name, known, 'or give a .toml file')}")
     try:
         return Study.model_validate(tomllib.loads(path.read_text())), path
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
