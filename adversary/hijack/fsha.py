@@ -18,11 +18,9 @@ all of z^'s axes (their code leaves the channels out); f~ is the client's own ar
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,23 +29,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, upsampling
+from adversary.attacks.harness.hijacked import FACTS, WEIGHTS, make_decoder
 from adversary.hijack.config import HijackOptions
 from wireleak.common.config import ConfigError
 from wireleak.common.files import write_json
-from wireleak.common.models import ModelConfig, load_arrays, load_weights, save_weights
+from wireleak.common.models import ModelConfig, load_weights, save_weights
 from wireleak.common.wire.service import Floats, OverflowedError
 
 _WARM_UP_BATCH, _MEASURED = 64, 1024
-_WEIGHTS, _FACTS = "fsha-{}.safetensors", "fsha.json"
-
-
-def make_decoder(activation: tuple[int, ...], image: tuple[int, ...], width: float, mean: Tensor) -> nn.Module:
-    """Build a network (n, *activation) -> (n, *image) that starts from the mean image."""
-    factor = upsampling(activation, image)
-    if factor is None:
-        return DenseDecoder(activation, image, width, mean, dropout=0.0)
-    return LocalDecoder(activation, image, factor, width, mean)
 
 
 class Standardise(nn.Module):
@@ -191,8 +180,8 @@ class Hijacker:
         }
         with self._lock:
             save_weights(self.nets["head"], head)
-            save_weights(self.nets, out / _WEIGHTS.format(server_round))
-            write_json(out / _FACTS, facts)
+            save_weights(self.nets, out / WEIGHTS.format(server_round))
+            write_json(out / FACTS, facts)
 
     def load(self, server_round: int, head: Path, out: Path) -> None:
         """Go back to a round; where the attack was not there then, it begins anew behind that round's head.
@@ -202,7 +191,7 @@ class Hijacker:
         ConfigError
             The files do not hold this network; everything stays as it was.
         """
-        nets, own = self._networks(), out / _WEIGHTS.format(server_round)
+        nets, own = self._networks(), out / WEIGHTS.format(server_round)
         try:
             if own.is_file():
                 load_weights(nets, own)
@@ -271,29 +260,6 @@ class Hijacker:
         penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
         loss: Tensor = critic(copies).mean() - critic(z).mean() + self._options.gradient_penalty * penalty
         return loss
-
-
-def load_decoder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The decoder that a hijacker left in its folder at its last `save`, and what it tells of its training.
-
-    Raises
-    ------
-    ValueError
-        The folder holds none.
-    """
-    try:
-        facts = json.loads((folder / _FACTS).read_text())
-        arrays = load_arrays(folder / _WEIGHTS.format(facts["round"]))
-        image = tuple(facts["input_shape"])
-        decoder = make_decoder(tuple(facts["activation_shape"]), image, facts["width"], torch.zeros(image))
-        own = {name.removeprefix("decoder."): array for name, array in arrays.items() if name.startswith("decoder.")}
-        decoder.load_state_dict({name: torch.from_numpy(array) for name, array in own.items()})
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"granted.files.hijack: {folder} holds no decoder of a hijacked training ({type(error).__name__}); "
-            'name the folder that `python -m adversary hijack` has as "out"'
-        ) from None
-    return decoder.eval(), facts
 
 
 def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

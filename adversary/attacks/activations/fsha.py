@@ -47,7 +47,7 @@ class Fsha(ActivationAttack):
         ValueError
             No folder of a malicious server is granted, or it holds no decoder.
         """
-        from adversary.hijack.fsha import load_decoder
+        from adversary.attacks.harness.hijacked import load_decoder
 
         folder = knowledge.files.get("hijack")
         if folder is None:

@@ -74,7 +74,7 @@ class _Run:
         self.config = read_config(path, AttackConfig)
         self.kind = ATTACKS.get(self.config.attack)
         self.target = target_of(self.config.target)
-        if type(self.target) is not self.kind.target:
+        if not isinstance(self.target, self.kind.target):
             guessed = self.kind.target.guessed
             raise ValueError(f"target: {self.kind.name} guesses {guessed}, not {self.config.target!r}")
         self.settings = options_of(self.kind.options, self.config.options, "options")
@@ -121,6 +121,8 @@ class _Run:
         """Everything on file; what the attack may see of it is decided by its threat model when it fits."""
         granted = self.config.granted
         known = surrogate(granted.surrogate, self.target.attribute, self.config.seed)
+        if (values := self.target.derived(known.inputs)) is not None:
+            known = replace(known, attribute=values, classes=int(values.max()) + 1)
         known = replace(known, classes=self.target.classes(self.config.classes, known.classes))
         needs = {str(what) for what in self.kind.threat.knows} & {"architecture", "weights", "head"}
         for what, file in (("weights", granted.encoder), ("head", granted.head)):

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from adversary.attacks.harness.hijacked import load_decoder
 from adversary.hijack.config import HijackOptions
-from adversary.hijack.fsha import Hijacker, OverflowedError, load_decoder
+from adversary.hijack.fsha import Hijacker, OverflowedError
 from client.watch import Watch
 from wireleak.common.models import ModelConfig
 

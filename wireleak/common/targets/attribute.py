@@ -55,7 +55,7 @@ class PrivateAttribute(Target[Values]):
     guessed = "attributes"
 
     @property
-    def attribute(self) -> str:
+    def attribute(self) -> str | None:
         """The attribute's name."""
         return self.shown
 

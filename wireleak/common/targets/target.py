@@ -143,8 +143,8 @@ class Scored:
 class Target(ABC, Generic[Truth]):
     """Something that an attack guesses. A subclass is found by its name once it is registered.
 
-    The adversary's process calls `classes`, `prior` and `baselines`, with what the attacker knows. The lab calls the
-    others; only it holds a `Sealed`.
+    The adversary's process calls `derived`, `classes`, `prior` and `baselines`, with what the attacker knows. The lab
+    calls the others; only it holds a `Sealed`.
 
     Parameters
     ----------
@@ -189,6 +189,10 @@ class Target(ABC, Generic[Truth]):
             It is needed and not known.
         """
         return attribute
+
+    def derived(self, inputs: Array) -> Ints | None:
+        """Return the values (n,) of inputs (n, ...), where the target follows from inputs and no file holds it."""
+        return None
 
     @abstractmethod
     def prior(self, own: Examples) -> Array:

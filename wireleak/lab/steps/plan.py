@@ -185,7 +185,7 @@ def check_participants(study: Study) -> None:
 
 def _check_target(plan: Plan, where: str, target: str, kind: str) -> None:
     sought, guessed = target_of(target), TARGETS.get(kind)
-    if type(sought) is not guessed:
+    if not isinstance(sought, guessed):
         raise StudyError(f"{where}.targets: it guesses {guessed.guessed}, not {target!r}")
     if sought.attribute is None:
         return

@@ -1,0 +1,48 @@
+"""The decoder that a hijacked training leaves behind, as the malicious server writes it and an attack reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, upsampling
+from wireleak.common.models import load_arrays
+
+# Weights of a round, and facts about the newest round.
+WEIGHTS, FACTS = "fsha-{}.safetensors", "fsha.json"
+
+
+def make_decoder(activation: tuple[int, ...], image: tuple[int, ...], width: float, mean: Tensor) -> nn.Module:
+    """Build a network (n, *activation) -> (n, *image) that starts from the mean image."""
+    factor = upsampling(activation, image)
+    if factor is None:
+        return DenseDecoder(activation, image, width, mean, dropout=0.0)
+    return LocalDecoder(activation, image, factor, width, mean)
+
+
+def load_decoder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The decoder that a hijacker left in its folder at its last `save`, and what it tells of its training.
+
+    Raises
+    ------
+    ValueError
+        The folder holds none.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        arrays = load_arrays(folder / WEIGHTS.format(facts["round"]))
+        image = tuple(facts["input_shape"])
+        decoder = make_decoder(tuple(facts["activation_shape"]), image, facts["width"], torch.zeros(image))
+        own = {name.removeprefix("decoder."): array for name, array in arrays.items() if name.startswith("decoder.")}
+        decoder.load_state_dict({name: torch.from_numpy(array) for name, array in own.items()})
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"granted.files.hijack: {folder} holds no decoder of a hijacked training ({type(error).__name__}); "
+            'name the folder that `python -m adversary hijack` has as "out"'
+        ) from None
+    return decoder.eval(), facts
