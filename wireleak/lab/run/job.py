@@ -9,6 +9,7 @@ from typing import Any
 from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Target
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.layout import AttackFolder
 from wireleak.lab.run.truth import CellTruth
 from wireleak.lab.study.tables import AttackUse
 
@@ -49,7 +50,7 @@ class AttackJob:
     @property
     def guesses(self) -> Path:
         """Its guesses; there once it has finished."""
-        return self.out / "guesses.npz"
+        return AttackFolder(self.out).guesses
 
 
 def attack_jobs(cell: Cell) -> list[AttackJob]:

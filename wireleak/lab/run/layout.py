@@ -343,6 +343,11 @@ class AttackFolder:
         return self.path / "guesses.npz"
 
     @property
+    def labels(self) -> Path:
+        """The labels that crossed an attacked link, by which guesses of them are scored."""
+        return self.path / "truth.npz"
+
+    @property
     def meta(self) -> Path:
         """What the attack says of itself."""
         return self.path / "meta.json"

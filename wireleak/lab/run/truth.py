@@ -89,11 +89,11 @@ class CellTruth:
 
     def file(self, name: str, array: str) -> npt.NDArray[Any]:
         """Read an array of a sealed file."""
-        return _array(self.cell.folder / "sealed" / f"{name}.npz", array)
+        return _array(self.cell.sealed(f"{name}.npz"), array)
 
     def hidden(self, array: str) -> npt.NDArray[Any]:
         """Read an array that a malicious participant was given to hide."""
-        return _array(secret_path(self.cell), array)
+        return _array(self.cell.secret, array)
 
     def planted(self) -> dict[str, int]:
         """Draw how often each secret number was planted, again."""
@@ -128,28 +128,18 @@ def ledger(cell: CellPaths) -> dict[str, npt.NDArray[Any]]:
         return {name: stored[name] for name in stored.files}
 
 
-def records_path(cell: Cell) -> Path:
-    """Records of which the attacker asks whether they were trained on."""
-    return cell.surrogate.with_name("records.npz")
-
-
-def secret_path(cell: Cell) -> Path:
-    """What client 0 hides or plants, in the folder of code of its own."""
-    return cell.participant / "secret.npz"
-
-
 def write_records(cell: Cell) -> None:
     """Write what attacks on membership and malicious participants of this cell need, where there are any."""
     attacks = cell.study.attacks_on(cell.variant)
     if Member.grants in {target_of(target).grants for use in attacks for target in use.targets}:
         _write_members(cell)
     if planting.plants(cell.variant):
-        planting.write(cell, secret_path(cell))
+        planting.write(cell, cell.secret)
     elif cell.variant.participant is not None:
-        with np.load(cell.folder / cell.clients[0] / "train.npz", allow_pickle=False) as own:
+        with np.load(cell.train(cell.clients[0]), allow_pickle=False) as own:
             # Distinct ones, and the first: what is hidden does not depend on how well it hides.
             _, first = np.unique(own["x"], axis=0, return_index=True)
-            write_arrays(secret_path(cell), {"x": own["x"][np.sort(first)[: cell.variant.participant.secrets]]})
+            write_arrays(cell.secret, {"x": own["x"][np.sort(first)[: cell.variant.participant.secrets]]})
 
 
 def _write_members(cell: Cell) -> None:
@@ -169,8 +159,8 @@ def _write_members(cell: Cell) -> None:
     order = rng.permutation(2 * count)
     member = np.repeat([1, 0], count).astype(np.int64)[order]
     arrays = {told: np.concatenate([trained[told][inside], fresh[told][outside]])[order] for told in names}
-    write_arrays(records_path(cell), arrays)
-    write_arrays(cell.folder / "sealed" / "records.npz", {"member": member})
+    write_arrays(cell.records, arrays)
+    write_arrays(cell.sealed("records.npz"), {"member": member})
 
 
 def _examples(cell: Cell, sender: int, number: int | None, name: str) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Attack a capture that was recorded earlier; score the guess where the run's ledger is at hand."""
+"""Attack a capture that was recorded earlier; score the guess where the run's ground truth is at hand."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from wireleak.common.measures import Score, score_attribute, score_reconstruction
+from wireleak.common.measures import Score
+from wireleak.common.targets.registry import target_of
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.run import truth as ground_truth
+from wireleak.lab.run.layout import AttackFolder, CellFolder
 from wireleak.lab.run.results import Row
-from wireleak.lab.steps.again_updates import attack_training
+from wireleak.lab.steps.again_updates import attack_training, cell_of
 from wireleak.lab.steps.attack import ATTACK_SECONDS, describe_attacks, find_attack, fit_and_guess
-from wireleak.lab.steps.score import read_guesses
+from wireleak.lab.steps.score import named_guesses
 from wireleak.lab.study.schema import StudyError
 
 
@@ -77,21 +80,21 @@ def attack_again(
     LaunchError
         The attack failed.
     """
-    cell = capture.resolve().parent.parent
+    cell = CellFolder.holding(capture)
     _existing(capture, "CAPTURE")
-    out = (out or cell / "adversary" / f"{attack}-{target}-again").resolve()
+    out = (out or cell.attack(attack, f"{target}-again")).resolve()
     with console.status(f"{attack} on {capture.name}"), Launcher(preload=False) as launcher:
         described = describe_attacks(launcher)
         find_attack(described, attack, "--attack")
         if described[attack]["reads"] == Traffic.FEDERATED_TRAINING:
             options = dict(_option(text) for text in given.options)
             rows = attack_training(cell, described[attack], target, given.vantage, options, out, launcher)
-            console.print(f"guesses: {out / 'guesses.npz'}", soft_wrap=True, highlight=False)
-            console.print(_table((row.name or attack, row) for row in rows))
+            console.print(f"guesses: {AttackFolder(out).guesses}", soft_wrap=True, highlight=False)
+            console.print(_table((_shown(row.name, attack), row) for row in rows))
             return
         knows, reads = set(described[attack]["threat"]["knows"]), described[attack]["reads"]
         truth = _truth(cell, capture, target, launcher, out)
-        victims = given.victims or (None if truth is None else len(truth))
+        victims = given.victims or (None if truth is None else truth.count)
         if victims is None:
             raise StudyError("--victims: how many inputs the victims sent is not known here; give a number")
         captures = {"victims": [str(capture.resolve())]}
@@ -112,36 +115,29 @@ def attack_again(
         guesses = fit_and_guess(launcher, attack, config, out / "attack.log")
     console.print(f"guesses: {guesses}", soft_wrap=True, highlight=False)
     if truth is not None:
-        console.print(_scores(guesses, truth, seed, reconstruction=target == "input"))
+        scored = target_of(target).score(named_guesses(guesses, attack), truth.values, seed)
+        console.print(_table((_shown(one.guess, attack), one.score) for one in scored))
 
 
-def _granted(cell: Path, knows: set[str], given: Given) -> dict[str, Any]:
+def _granted(cell: CellFolder, knows: set[str], given: Given) -> dict[str, Any]:
     """The files that the attack's threat model knows: the user's, else the run's."""
-    surrogate = given.surrogate or cell / "adversary" / "granted" / "surrogate.npz"
+    surrogate = given.surrogate or cell.surrogate
     granted: dict[str, Any] = {"surrogate": str(_existing(surrogate, "--surrogate"))}
     if knows & {"architecture", "weights", "head"}:
         granted["model"] = _model(cell, given)
     if "weights" in knows:
-        granted["encoder"] = str(
-            _existing(given.encoder or cell / "device-victim" / "encoder.safetensors", "--encoder")
-        )
+        granted["encoder"] = str(_existing(given.encoder or cell.encoder("victim"), "--encoder"))
     if "head" in knows:
-        rounds = sorted((cell / "server" / "checkpoints").glob("head-*.safetensors"), key=_round)
-        granted["head"] = str(_existing(given.head or (rounds[-1] if rounds else Path("head.safetensors")), "--head"))
-    files = {
-        path.stem: str(path) for path in sorted((cell / "adversary" / "granted").glob("*.npz")) if path != surrogate
-    }
-    if (cell / "adversary" / "hijack").is_dir():
-        files["hijack"] = str(cell / "adversary" / "hijack")
+        last = max(cell.rounds("head"), default=0)
+        granted["head"] = str(_existing(given.head or cell.checkpoint("head", last), "--head"))
+    files = {path.stem: str(path) for path in cell.all_granted() if path != surrogate}
+    if cell.hijack.is_dir():
+        files["hijack"] = str(cell.hijack)
     return granted | {"files": files}
 
 
-def _round(checkpoint: Path) -> int:
-    return int(checkpoint.stem.rpartition("-")[2])
-
-
-def _model(cell: Path, given: Given) -> dict[str, Any]:
-    path = _existing(given.model or cell / "device-victim" / "config.json", "--model")
+def _model(cell: CellFolder, given: Given) -> dict[str, Any]:
+    path = _existing(given.model or cell.device_config("victim"), "--model")
     try:
         content = json.loads(path.read_text())
         model: dict[str, Any] = content.get("model", content)
@@ -166,34 +162,37 @@ def _existing(path: Path, option: str) -> Path:
     return path.resolve()
 
 
-def _truth(cell: Path, capture: Path, target: str, launcher: Launcher, out: Path) -> np.ndarray | None:
-    """What the scorer knows: the run's sealed ledger, or the labels that crossed the captured link itself."""
+@dataclass(frozen=True)
+class _Truth:
+    """Ground truth as a target scores it, and how many guesses are due."""
+
+    values: Any
+    count: int
+
+
+def _truth(files: CellFolder, capture: Path, target: str, launcher: Launcher, out: Path) -> _Truth | None:
+    """Return the run's ground truth, or the labels that crossed the captured link itself; None outside a run."""
     if target == "label":
-        path = out / "truth.npz"
+        path = AttackFolder(out).labels
         argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path), str(capture.resolve())]
         launcher.finish(launcher.start("labels", argv, out / "labels.log", essential=False), ATTACK_SECONDS)
         with np.load(path, allow_pickle=False) as stored:
-            labels: np.ndarray = stored["label"].astype(np.int64)
-        return labels
-    ledger = cell / "sealed" / "ledger.npz"
-    if not ledger.is_file():
+            labels = stored["label"].astype(np.int64)
+        return _Truth(labels, len(labels))
+    if not files.ledger.is_file():
         return None
-    with np.load(ledger, allow_pickle=False) as stored:
-        key = "x" if target == "input" else f"attribute:{target}"
-        if key not in stored:
-            known = [name.removeprefix("attribute:") for name in stored.files if name.startswith("attribute:")]
-            raise StudyError(f"--target: no attribute {target!r}; choose input, {', '.join(known)}")
-        values: np.ndarray = stored[key]
-    return values
+    known = [name.removeprefix("attribute:") for name in ground_truth.ledger(files) if name.startswith("attribute:")]
+    if target not in ("input", *known):
+        raise StudyError(f"--target: no attribute {target!r}; choose input, {', '.join(known)}")
+    cell = cell_of(files)
+    sought = target_of(target)
+    sealed = ground_truth.CellTruth(cell, cell.study.threat.vantage, sought, federated=False)
+    return _Truth(sought.ground_truth(sealed), sought.count(sealed))
 
 
-def _scores(path: Path, truth: np.ndarray, seed: int, *, reconstruction: bool) -> Table:
-    scored: list[tuple[str, Score | Row]] = []
-    for name, guess in read_guesses(path).items():
-        rng = np.random.default_rng(seed)
-        scores: list[Score] = (score_reconstruction if reconstruction else score_attribute)(guess, truth, rng)
-        scored += [(name.replace("control:", "  "), one) for one in scores]
-    return _table(scored)
+def _shown(name: str, attack: str) -> str:
+    """Name a row: the attack, or under it a baseline."""
+    return f"  {name}" if name else attack
 
 
 def _table(scored: Iterable[tuple[str, Score | Row]]) -> Table:

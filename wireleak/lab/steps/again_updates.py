@@ -14,37 +14,36 @@ from wireleak.common.threat import PARTICIPANTS
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob
+from wireleak.lab.run.layout import CellFolder
 from wireleak.lab.run.results import Row
-from wireleak.lab.run.truth import records_path
 from wireleak.lab.steps.attack import run_attack
 from wireleak.lab.steps.score import score_job
 from wireleak.lab.study.schema import Study, StudyError
 from wireleak.lab.study.tables import AttackUse
 
 
-def cell_of(folder: Path) -> Cell:
-    """The cell whose folder this is, from its run's plan.
+def cell_of(files: CellFolder) -> Cell:
+    """Open the cell whose folder this is, by its run's plan.
 
     Raises
     ------
     StudyError
         It is no cell's folder.
     """
-    name, _, seed = folder.name.rpartition("-seed")
     try:
-        study = Study.model_validate(json.loads((folder.parent / "plan.json").read_text())["study"])
-        model = json.loads((folder / "client-0" / "config.json").read_text())["model"]
-        variant = next(one for one in study.variants if one.name == name)
-        return Cell(study, variant, int(seed), folder.parent, tuple(model["input_shape"]), model["classes"])
+        study = Study.model_validate(json.loads(files.run.plan.read_text())["study"])
+        model = json.loads(files.config("client-0").read_text())["model"]
+        variant = next(one for one in study.variants if one.name == files.variant)
+        return Cell(study, variant, int(files.seed), files.run.path, tuple(model["input_shape"]), model["classes"])
     except (OSError, ValueError, KeyError, StopIteration, ValidationError):
         raise StudyError(
-            f"CAPTURE: {folder} is no cell of a run; how clients were told to train stands there, and an attack on "
-            "updates needs it: give a capture in its run's folder"
+            f"CAPTURE: {files.folder} is not inside a run folder. Attacks on updates need the training settings stored "
+            "there; pass a capture from a run"
         ) from None
 
 
 def attack_training(
-    folder: Path,
+    files: CellFolder,
     attack: Mapping[str, Any],
     target: str,
     vantage: str | None,
@@ -56,8 +55,8 @@ def attack_training(
 
     Parameters
     ----------
-    folder : Path
-        The cell's.
+    files : CellFolder
+        The cell's folder.
     attack : mapping
         The adversary's account of it.
     target, vantage : str
@@ -73,7 +72,7 @@ def attack_training(
     StudyError
         It does not work from there, or the run holds no such target.
     """
-    cell = cell_of(folder)
+    cell = cell_of(files)
     places = attack["threat"]["vantage"]
     vantage = vantage or places[0]
     if vantage not in places:
@@ -83,7 +82,7 @@ def attack_training(
     hidden = cell.variant.encrypted or cell.plan.secure
     if hidden and (vantage not in PARTICIPANTS or not cell.kept.is_dir()) and vantage != "server":
         raise StudyError(f"--vantage: TLS or masks hide this run's updates from {vantage}; take server or participant")
-    if target_of(target).grants and not records_path(cell).is_file():
+    if target_of(target).grants and not cell.records.is_file():
         raise StudyError('--target: that run granted no records to ask about; run a study with target "member"')
     with_ = AttackUse(name=attack["name"], targets=(target,), vantage=vantage, options=options)
     job = AttackJob(cell, with_, target, out)

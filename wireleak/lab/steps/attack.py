@@ -20,6 +20,7 @@ from wireleak.lab.launch.endings import telling_line
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import UNTRAINED, Cell
 from wireleak.lab.run.job import AttackJob
+from wireleak.lab.run.layout import AttackFolder
 from wireleak.lab.run.results import Step
 from wireleak.lab.steps.bounds import write_candidates
 from wireleak.lab.study.schema import Study, StudyError
@@ -192,7 +193,7 @@ def updates_seen(job: AttackJob) -> dict[str, Any]:
 
 def write_training_labels(cell: Cell, launcher: Launcher) -> None:
     """Seal the labels of the training examples in the order in which they crossed the wire."""
-    path = cell.folder / "sealed" / "labels.npz"
+    path = cell.sealed("labels.npz")
     if path.is_file():
         return
     # Under the cell's own name: two attacks on one cell may ask at once, and write the same bytes.
@@ -211,17 +212,17 @@ def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
         granted["model"] = cell.model()
     for what, stage in (("weights", "encoder"), ("head", "head")):
         if what in knows:
-            copy = cell.surrogate.with_name(f"{stage}.safetensors")
-            write_atomically(copy, (cell.checkpoints / f"{stage}-{rounds}.safetensors").read_bytes())
+            copy = cell.weights(stage)
+            write_atomically(copy, cell.checkpoint(stage, rounds).read_bytes())
             granted[stage] = str(copy)
     if "weights" in knows:
-        granted["untrained_encoder"] = str(cell.device("victim") / f"{UNTRAINED}encoder.safetensors")
+        granted["untrained_encoder"] = str(cell.encoder("victim", UNTRAINED))
     if cell.variant.server == "hijack":
         granted["files"] = {"hijack": str(cell.hijack)}
     if "candidates" in knows:
         granted["files"] = granted.get("files", {}) | {"candidates": str(write_candidates(cell))}
     if (name := job.sought.grants) is not None:
-        granted["files"] = granted.get("files", {}) | {name: str(cell.surrogate.with_name(f"{name}.npz"))}
+        granted["files"] = granted.get("files", {}) | {name: str(cell.granted(f"{name}.npz"))}
     return granted
 
 
@@ -233,13 +234,12 @@ def fit_and_guess(launcher: Launcher, name: str, config: dict[str, Any], log: Pa
     LaunchError
         It failed.
     """
-    out = Path(config["out"])
-    argv = ["-m", "adversary", "attack", "--config", str(write_json(out / "config.json", config))]
+    out = AttackFolder(Path(config["out"]))
+    argv = ["-m", "adversary", "attack", "--config", str(write_json(out.config, config))]
     launcher.finish(launcher.start(name, argv, log, essential=False), ATTACK_SECONDS)
-    guesses = out / "guesses.npz"
-    if not guesses.is_file():
+    if not out.guesses.is_file():
         raise LaunchError(f"{name}: ended without guesses; see {log}")
-    return guesses
+    return out.guesses
 
 
 def _tensors_in_process(cell: Cell) -> dict[str, str]:
@@ -254,7 +254,7 @@ def _tensors_in_process(cell: Cell) -> dict[str, str]:
     model = cell.model()
     network = build(model["name"], cell.input_shape, cell.classes, cell.seed)
     encoder, _ = network.split(cell.variant.cut)
-    load_weights(encoder, cell.checkpoints / f"encoder-{cell.plan.rounds}.safetensors")
+    load_weights(encoder, cell.checkpoint("encoder", cell.plan.rounds))
     encoder.eval()
     paths = {}
     serve = cell.study.serve
@@ -262,10 +262,10 @@ def _tensors_in_process(cell: Cell) -> dict[str, str]:
         ("device", "attacker", serve.attacker_batch),
         ("victims", "victim", serve.victim_batch),
     ):
-        path = cell.folder / "sealed" / f"tensors-{device}.npy"
+        path = cell.sealed(f"tensors-{device}.npy")
         if not path.exists():
             # In the devices' own batches, so that equal tensors are equal to the last bit.
-            with np.load(cell.device(device) / "inputs.npz") as inputs, torch.inference_mode():
+            with np.load(cell.inputs(device)) as inputs, torch.inference_mode():
                 batches = torch.split(torch.from_numpy(inputs["x"]), batch)
                 np.save(path, torch.cat([encoder(one) for one in batches]).numpy())
         paths[role] = str(path)

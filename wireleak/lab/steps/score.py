@@ -14,6 +14,7 @@ from wireleak.common.measures import Score
 from wireleak.common.references import reference
 from wireleak.common.targets.target import OWN, Scored
 from wireleak.lab.run.job import AttackJob
+from wireleak.lab.run.layout import AttackFolder
 from wireleak.lab.run.pictures import Pictures
 from wireleak.lab.run.results import Grant, Row
 
@@ -31,7 +32,7 @@ def read_guesses(path: Path) -> Arrays:
 
 def read_meta(job: AttackJob) -> dict[str, Any]:
     """What an attack told of itself."""
-    meta: dict[str, Any] = json.loads((job.out / "meta.json").read_text())
+    meta: dict[str, Any] = json.loads(AttackFolder(job.out).meta.read_text())
     return meta
 
 
@@ -48,10 +49,14 @@ def score_job(job: AttackJob) -> list[Row]:
     return [_row(job, one) for one in [*scored, *_measured(job)]]
 
 
+def named_guesses(path: Path, attack: str) -> Arrays:
+    """Read guesses as targets name them: the attack's own under "", each baseline's under its name."""
+    stored = read_guesses(path)
+    return {OWN if name == attack else name.removeprefix(_PREFIX): guess for name, guess in stored.items()}
+
+
 def _guesses(job: AttackJob) -> Arrays:
-    """The guesses as targets name them: the attack's own under "", each baseline's under its name."""
-    stored = read_guesses(job.guesses)
-    return {OWN if name == job.use.name else name.removeprefix(_PREFIX): guess for name, guess in stored.items()}
+    return named_guesses(job.guesses, job.use.name)
 
 
 def _measured(job: AttackJob) -> list[Scored]:
