@@ -14,6 +14,8 @@ import typer
 from pydantic import BaseModel, TypeAdapter
 from typer.models import ArgumentInfo
 
+from wireleak.common.measures import Quantity
+
 FOLDER = Path(__file__).parent / "reference"
 HEAD = "<!-- Written by docs/make_reference.py; run `make reference` after a change. -->\n"
 OURS = "wireleak"
@@ -170,22 +172,21 @@ def transforms() -> Iterator[str]:
 
 
 def measures() -> Iterator[str]:
-    """Every measure."""
+    """Every measure, and every quantity that results report without scoring a guess."""
+    from wireleak.common.measures.quantities.reported import REPORTED
     from wireleak.common.measures.scores.measure import MEASURES
 
     yield "# Measures\n\nEach score has a confidence interval and is printed next to its baselines.\n"
-    rows = [
-        (
-            f"`{name}`",
-            one.label,
-            one.applies_to,
-            "higher" if one.higher_leaks else "lower",
-            f"{one.low:g} to {one.high:g}".replace("nan", "…").replace("inf", "∞"),
-            _sentence(one.meaning),
-        )
-        for name, one in _ours(MEASURES)
-    ]
+    rows = [(f"`{name}`", one.label, one.applies_to, *_reading(one)) for name, one in _ours(MEASURES)]
     yield from _table(("measure", "label", "of guesses of", "more leakage is", "range", "meaning"), rows)
+    yield "## Reported quantities\n\nThese are no scores of a guess: training, attacks and bounds report them.\n"
+    reported = [(f"`{name}`", one.label, *_reading(one)) for name, one in sorted(REPORTED.items())]
+    yield from _table(("quantity", "label", "more leakage is", "range", "meaning"), reported)
+
+
+def _reading(one: Quantity) -> tuple[str, str, str]:
+    ends = f"{one.low:g} to {one.high:g}".replace("nan", "…").replace("inf", "∞")
+    return "higher" if one.higher_leaks else "lower", ends, _sentence(one.meaning)
 
 
 def networks_and_data() -> Iterator[str]:

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, WithJsonSchema
 
 from wireleak.common.config import PadConfig, Plugin, Strict
 from wireleak.common.plan import Mode, Objective, PrivacyConfig, TrainingPlan
+from wireleak.common.registry import unknown
+from wireleak.common.threat import Knows, Vantage
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Role = Literal["clients", "evaluation", "attacker", "victims"]
+VANTAGES, KNOWLEDGE = tuple(str(one) for one in Vantage), tuple(str(one) for one in Knows)
+
+
+def _vantage(name: str) -> str:
+    if name not in VANTAGES:
+        raise ValueError(unknown("vantage", name, VANTAGES))
+    return name
+
+
+def _knowledge(name: str) -> str:
+    if name not in KNOWLEDGE:
+        raise ValueError(unknown("knowledge", name, KNOWLEDGE))
+    return name
+
+
+VantageName = Annotated[str, AfterValidator(_vantage), WithJsonSchema({"type": "string", "enum": [*VANTAGES]})]
+Knowledge = Annotated[str, AfterValidator(_knowledge), WithJsonSchema({"type": "string", "enum": [*KNOWLEDGE]})]
 
 
 class Stream(Strict):
@@ -90,18 +109,11 @@ class Tap(Strict):
 class Threat(Strict):
     """What the attacker is granted; an attack that needs more is refused."""
 
-    vantage: str = Field(
-        default="gateway",
-        description="where the attacker sits: link, gateway, server, malicious-server, participant, "
-        "malicious-participant or release",
-    )
+    vantage: VantageName = Field(default="gateway", description="where the attacker sits")
     sees: tuple[str, ...] = Field(
         default=("activation", "sizes-and-times"), description="kinds of messages that the attacker may read"
     )
-    knows: tuple[str, ...] = Field(
-        default=("surrogate", "queries"),
-        description="prior knowledge: surrogate, queries, pairs, architecture, weights, head, candidates, labels",
-    )
+    knows: tuple[Knowledge, ...] = Field(default=("surrogate", "queries"), description="prior knowledge")
 
 
 class Variant(Strict):
@@ -166,7 +178,7 @@ class AttackUse(Strict):
 
     name: str = Field(description="the attack's name, as `wireleak plugins` lists it")
     label: Name | None = Field(default=None, description="its name in the results, where one attack is used twice")
-    vantage: str | None = Field(default=None, description="where it sits, if not at threat.vantage")
+    vantage: VantageName | None = Field(default=None, description="where it sits, if not at threat.vantage")
     targets: tuple[str, ...] = Field(
         description='what it guesses: "input", "label", "member", "secret", "canary", or a private attribute'
     )

@@ -20,6 +20,7 @@ import synthetic
 from PIL import Image
 from rich.console import Console
 
+from wireleak.common.measures.scores.measure import MEASURES
 from wireleak.lab.report import page as report
 from wireleak.lab.report.charts import style
 from wireleak.lab.report.charts.records import record_sizes, timeline
@@ -246,3 +247,36 @@ def test_only_a_page_imports_the_plotting_library() -> None:
     code = f"import sys, {modules}, server.__main__; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+WORST = '''
+from dataclasses import dataclass
+from wireleak.common.measures import Measure, Score
+
+@dataclass(frozen=True, kw_only=True)
+class Worst(Measure):
+    """Report the largest squared error."""
+
+    name: str = "worst"
+    label: str = "Largest error"
+    meaning: str = "largest squared error of a value"
+    higher_leaks: bool = False
+    places: int = 2
+    applies_to: str = "reconstruction"
+
+    def __call__(self, guess, truth, rng):
+        return Score("worst", float(((guess - truth) ** 2).max()), 0, 1, len(guess))
+'''
+
+
+def test_a_measure_of_another_package_says_itself_how_it_is_read(installed):
+    installed(MEASURES, WORST, worst="outside:Worst")
+    shared = {"study": "s", "variant": "v", "seed": 0, "link": "plaintext", "vantage": "link", "attack": "inversion"}
+    rows = [
+        r.Row(**shared, target="input", measure=measure, value=value, low=value, high=value, n=9)
+        for measure, value in (("worst", 0.4567), ("mse", 0.1))
+    ]
+    text = " ".join(Page(report.page(r.Results(study="s", created="now", command="run", rows=rows))).text)
+    assert "Largest error" in text and "largest squared error of a value" in text
+    assert re.search(r"\b0\.46\b", text)
+    assert text.index("MSE") < text.index("Largest error")

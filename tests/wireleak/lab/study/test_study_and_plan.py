@@ -93,6 +93,12 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
         ("clients = 2", 'clients = 2\npartition = "by_attribute"', 'data.by: partition = "by_attribute" needs'),
         ("[model]", "[model", "is not TOML"),
         (
+            "[serve]",
+            '[threat]\nvantage = "sever"\n[serve]',
+            "threat.vantage: .*'sever'; did you mean 'server'",
+        ),
+        ("[serve]", '[threat]\nknows = ["weight"]\n[serve]', r"threat.knows\[0\]: .*did you mean 'weights'"),
+        (
             "seeds = [0, 1]",
             'published = [{variant = "wide", attack = "rmle", measure = "mse", value = 1, source = "s"}]',
             "published: no attack 'rmle' runs on a variant 'wide'",
