@@ -6,18 +6,18 @@ from types import SimpleNamespace
 import numpy as np
 
 from adversary.attacks.harness.run import attack
-from wireleak.common.targets.attribute import Attribute
+from wireleak.common.targets.attribute import PrivateAttribute
 from wireleak.common.targets.input import Input
 from wireleak.common.targets.registry import TARGETS, target_of
 
 BRIGHT = '''
 import numpy as np
-from wireleak.common.targets.attribute import Attribute, Values
+from wireleak.common.targets.attribute import PrivateAttribute, Values
 from wireleak.common.targets.registry import register
 
 
 @register
-class Bright(Attribute):
+class Bright(PrivateAttribute):
     """Whether the left half of an input is the brighter one."""
 
     name = "bright"
@@ -52,4 +52,4 @@ def test_a_target_of_one_file_is_guessed_and_scored(installed, config, world):
 def test_a_name_that_is_no_target_is_a_private_attribute():
     assert type(target_of("input")) is Input and target_of("input").attribute is None
     slant = target_of("slant")
-    assert type(slant) is Attribute and slant.attribute == slant.shown == "slant"
+    assert type(slant) is PrivateAttribute and slant.attribute == slant.shown == "slant"
