@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from wireleak.common.measures import PERCENT, quantity
+from wireleak.common.targets.input import Input
 from wireleak.lab.audit.cost import Cost
 from wireleak.lab.audit.readings import AttributeInformation, WordsRead
 from wireleak.lab.audit.subject import Audited
@@ -112,7 +113,7 @@ def cut_rows(audited: Audited, results: Results) -> list[CutRow]:
                 sent=float(np.mean([wire.bytes_up for wire in wires])) / victims,
                 accuracy=float(np.mean([task.value for task in tasks])),
                 majority=float(np.mean([task.majority for task in tasks])),
-                reconstruction=_strongest([board for board in mine if board.target == "input"]),
+                reconstruction=_strongest([board for board in mine if board.target == Input.name]),
                 words=audited.readings.words.get(cut),
                 attributes=tuple(
                     _attribute(board, audited.readings.information.get((cut, board.target)))

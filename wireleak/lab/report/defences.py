@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from wireleak.common.measures.statistics.bootstrap import half_width
+from wireleak.common.targets.input import Input
 from wireleak.lab.report.boards import BLIND, error_removed
 from wireleak.lab.run.results import Fit, Results, Row, VariantSummary
 
@@ -142,7 +143,7 @@ def _comparison(results: Results, variants: Sequence[VariantSummary], target: st
                 defence=variant.defence,
                 strength=variant.strength,
                 accuracy=Spread.of([tasks[name, seed] for seed in seeds], 0, 1),
-                leak=Spread.of([chosen[seed][1] for seed in seeds], -math.inf if target == "input" else 0, 1),
+                leak=Spread.of([chosen[seed][1] for seed in seeds], -math.inf if target == Input.name else 0, 1),
                 lost=Spread.of([tasks[base, seed] - tasks[name, seed] for seed in paired]),
                 gained=Spread.of([leaks[base][seed][1] - chosen[seed][1] for seed in paired]),
                 attacker=Counter(chosen[seed][0] for seed in seeds).most_common(1)[0][0],
@@ -155,7 +156,7 @@ def _comparison(results: Results, variants: Sequence[VariantSummary], target: st
                 elsewhere=_elsewhere(results, variant),
             )
         )
-    is_input = target == "input"
+    is_input = target == Input.name
     attackers = tuple(dict.fromkeys(row.attack for row in rows if row.role == "attack" and row.variant == base))
     attackers += ("linear",) * (is_input and any(row.name == "ridge" for row in rows))
     measured = "error removed" if is_input else "AUC"
@@ -167,7 +168,7 @@ def _leaks(
     rows: Sequence[Row], fits: Mapping[tuple[str, int, str, str], Fit], variant: str, target: str
 ) -> dict[int, tuple[str, float]]:
     """By seed: the attacker that does best on its own held-out examples, and what it reaches on the victims."""
-    names = tuple(BLIND) if target == "input" else ("auc",)
+    names = tuple(BLIND) if target == Input.name else ("auc",)
     own = [row for row in rows if row.variant == variant and row.measure in names]
     chosen: dict[int, tuple[float, str, float]] = {}
     for row in own:
@@ -180,7 +181,7 @@ def _leaks(
         if math.isnan(loss) or math.isnan(row.value):
             continue
         value, attacker = row.value, "linear" if linear else row.attack
-        if target == "input":
+        if target == Input.name:
             same = (row.attack, row.seed, BLIND[row.measure])
             blind = next(one.value for one in own if (one.attack, one.seed, one.name) == same)
             value = error_removed(row.measure, value, blind)

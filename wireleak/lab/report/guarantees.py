@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wireleak.common.measures import quantity
 from wireleak.common.measures.bounds.accounting import joint_noise_multiplier
+from wireleak.common.targets.input import Input
 from wireleak.lab.report.boards import boards
 from wireleak.lab.run.results import Private, Results, VariantSummary
 
@@ -77,7 +78,7 @@ def _split(how: Private) -> str:
 
 def _measured(results: Results, variants: list[VariantSummary], titles: dict[str, str]) -> list[str]:
     """One sentence an attack on inputs: its headline figures in every variant."""
-    found = [board for board in boards(results.rows) if board.target == "input" and board.link != "tls"]
+    found = [board for board in boards(results.rows) if board.target == Input.name and board.link != "tls"]
     sentences = []
     for attack in dict.fromkeys(board.attack for board in found):
         said = []

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from wireleak.common.files import write_atomically
 from wireleak.common.measures import column_order, quantity
 from wireleak.common.references import reference, reference_order
+from wireleak.common.targets.input import Input
 from wireleak.common.threat import attacker_at, sight
 from wireleak.lab.report import comparison, localised
 from wireleak.lab.report.boards import Board, boards, times_planted
@@ -260,7 +261,7 @@ def _closest(pictures: Sequence[Pictures], every: Sequence[Board]) -> list[Pictu
     errors = {
         (board.variant, board.attack): score.value
         for board in every
-        if board.target == "input" and (score := board.get("mse"))
+        if board.target == Input.name and (score := board.get("mse"))
     }
     best: dict[str, Pictures] = {}
     for one in pictures:

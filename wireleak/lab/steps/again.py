@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from wireleak.common.measures import Score
-from wireleak.common.targets.registry import target_of
+from wireleak.common.targets.registry import TARGETS, target_of
+from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run import truth as ground_truth
@@ -86,6 +87,9 @@ def attack_again(
     with console.status(f"{attack} on {capture.name}"), Launcher(preload=False) as launcher:
         described = describe_attacks(launcher)
         find_attack(described, attack, "--attack")
+        sought, guessed = target_of(target), TARGETS.get(described[attack]["targets"])
+        if not isinstance(sought, guessed):
+            raise StudyError(f"--target: {attack} guesses {guessed.guessed}, not {target!r}")
         if described[attack]["reads"] == Traffic.FEDERATED_TRAINING:
             options = dict(_option(text) for text in given.options)
             rows = attack_training(cell, described[attack], target, given.vantage, options, out, launcher)
@@ -93,7 +97,7 @@ def attack_again(
             console.print(_table((_shown(row.name, attack), row) for row in rows))
             return
         knows, reads = set(described[attack]["threat"]["knows"]), described[attack]["reads"]
-        truth = _truth(cell, capture, target, launcher, out)
+        truth = _truth(cell, capture, sought, reads, launcher, out)
         victims = given.victims or (None if truth is None else truth.count)
         if victims is None:
             raise StudyError("--victims: how many inputs the victims sent is not known here; give a number")
@@ -109,13 +113,13 @@ def attack_again(
             "captures": captures,
             "granted": _granted(cell, knows, given),
             "victims": victims,
-            "classes": _model(cell, given)["classes"] if target == "label" else 0,
+            "classes": _model(cell, given)["classes"] if reads == Traffic.SPLIT_TRAINING else 0,
             "out": str(out),
         }
         guesses = fit_and_guess(launcher, attack, config, out / "attack.log")
     console.print(f"guesses: {guesses}", soft_wrap=True, highlight=False)
     if truth is not None:
-        scored = target_of(target).score(named_guesses(guesses, attack), truth.values, seed)
+        scored = sought.score(named_guesses(guesses, attack), truth.values, seed)
         console.print(_table((_shown(one.guess, attack), one.score) for one in scored))
 
 
@@ -170,9 +174,11 @@ class _Truth:
     count: int
 
 
-def _truth(files: CellFolder, capture: Path, target: str, launcher: Launcher, out: Path) -> _Truth | None:
+def _truth(
+    files: CellFolder, capture: Path, sought: Target[Any], reads: str, launcher: Launcher, out: Path
+) -> _Truth | None:
     """Return the run's ground truth, or the labels that crossed the captured link itself; None outside a run."""
-    if target == "label":
+    if reads == Traffic.SPLIT_TRAINING:
         path = AttackFolder(out).labels
         argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path), str(capture.resolve())]
         launcher.finish(launcher.start("labels", argv, out / "labels.log", essential=False), ATTACK_SECONDS)
@@ -182,10 +188,9 @@ def _truth(files: CellFolder, capture: Path, target: str, launcher: Launcher, ou
     if not files.ledger.is_file():
         return None
     known = [name.removeprefix("attribute:") for name in ground_truth.ledger(files) if name.startswith("attribute:")]
-    if target not in ("input", *known):
-        raise StudyError(f"--target: no attribute {target!r}; choose input, {', '.join(known)}")
+    if sought.attribute not in (None, *known):
+        raise StudyError(f"--target: no attribute {sought.attribute!r}; choose input, {', '.join(known)}")
     cell = cell_of(files)
-    sought = target_of(target)
     sealed = ground_truth.CellTruth(cell, cell.study.threat.vantage, sought, federated=False)
     return _Truth(sought.ground_truth(sealed), sought.count(sealed))
 
