@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wireleak.lab.run.results import Results, Row, write_results
 from wireleak.lab.steps.plan import make_plan
 from wireleak.lab.study.schema import Study
 
@@ -102,7 +103,8 @@ def test_the_example_target_is_guessed_and_scored(tmp_path):
 import numpy as np
 from read_brightness import ReadBrightness
 from adversary.attacks.harness.knowledge import Knowledge
-from wireleak.common.targets.registry import target_of
+from brightness import Brightness
+from wireleak.common.targets.registry import register, target_of
 
 rng = np.random.default_rng(0)
 own, victims = (rng.random((n, 1, 4, 4), dtype=np.float32) * rng.random((n, 1, 1, 1)) for n in (300, 200))
@@ -112,6 +114,7 @@ class Sealed:
     federated, seed = False, 0
     def victims(self, array): return victims
     def surrogate(self, array): return own
+register(Brightness)
 target = target_of("brightness")
 made = ReadBrightness(ReadBrightness.options(), 0)
 made.fit(Knowledge(own.reshape(300, 16), own, np.zeros(300, np.int64), None, 0, np.zeros(300, bool), 0))
@@ -146,8 +149,10 @@ def test_the_example_transform_registers_and_clamps(installed):
 @pytest.mark.parametrize(("auc", "status"), [(0.55, 0), (0.91, 1)])
 def test_the_example_for_ci_fails_above_the_limit(tmp_path, auc, status):
     (code,) = blocks("python", HOW_TO / "ci.md")
-    rows = f"variant,attack,target,measure,value,role\ncut2,attributes,slant,auc,{auc},attack\n"
-    (tmp_path / "results.csv").write_text(rows + "cut2,attributes,slant,auc,0.99,reader\n")
+    row = {"study": "s", "variant": "cut2", "seed": 0, "link": "plaintext", "vantage": "gateway", "target": "slant"}
+    row |= {"attack": "attributes", "measure": "auc", "n": 100}
+    rows = [Row(**row, value=auc), Row(**row, value=0.99, role="reader", name="untrained")]
+    write_results(Results(study="s", created="2026-11-28T00:00:00", command="wireleak run s", rows=rows), tmp_path)
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (status, "")
     assert f"attributes on slant at cut2: AUC {auc:.3f}, limit 0.6" in done.stdout
@@ -188,6 +193,17 @@ def anchors(path):
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_page_names_a_file_that_only_the_authors_have(path):
     assert not re.search(r"\.\./shared|methods\.md|anchors\.md", path.read_text())
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_of_the_package_in_examples_are_public(path):
+    import wireleak
+
+    code = "\n".join(blocks("python", path))
+    named = set(re.findall(r"\bwireleak\.(\w+)\(", code))
+    for names in re.findall(r"^from wireleak import (.+)$", code, re.MULTILINE):
+        named |= set(names.split(", "))
+    assert named <= set(wireleak.__all__)
 
 
 def test_the_readme_is_short_and_names_the_commands_of_make():
