@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -27,7 +28,7 @@ if SHARED.is_dir():
 
 
 @pytest.fixture
-def shared_data():
+def shared_data() -> Any:
     """Folder of the packed data sets, or a skip that names it."""
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}")
@@ -35,10 +36,10 @@ def shared_data():
 
 
 @pytest.fixture
-def installed(tmp_path, monkeypatch):
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Function (registry, source, **entry points): an installed package `outside` adds to that registry."""
 
-    def install(registry, source, **points):
+    def install(registry: Any, source: Any, **points: Any) -> None:
         registry.all()  # ours, before the patches below, so that they outlast them
         (tmp_path / "outside.py").write_text(source)
         info = tmp_path / "outside-1.0.dist-info"

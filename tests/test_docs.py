@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,26 +21,26 @@ TEXTS = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 HOW_TO = DOCS / "how-to"
 
 
-def blocks(language, path):
+def blocks(language: Any, path: Any) -> Any:
     return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
 
 
-def example_study():
+def example_study() -> Any:
     return tomllib.loads(blocks("toml", HOW_TO / "study.md")[0])
 
 
-def test_the_example_study_can_run():
+def test_the_example_study_can_run() -> None:
     plan = make_plan(Study.model_validate(example_study()))
     assert plan.parts(plan.first)["victims"] == 300
 
 
-def test_the_example_sweep_can_run():
+def test_the_example_sweep_can_run() -> None:
     sweep = tomllib.loads(blocks("toml", HOW_TO / "study.md")[1])
     plan = make_plan(Study.model_validate(example_study() | sweep))
     assert [variant.name for variant in plan.study.variants][2:] == ["noise-0-5", "noise-1", "noise-2"]
 
 
-def test_the_example_of_federated_training_can_run():
+def test_the_example_of_federated_training_can_run() -> None:
     """The page shows the keys that differ from the study in split mode."""
     study, changes = example_study(), tomllib.loads(blocks("toml", HOW_TO / "federated.md")[0])
     study["data"] |= changes["data"]
@@ -51,19 +52,19 @@ def test_the_example_of_federated_training_can_run():
     assert plan.study.plan_of(variant).epochs == 5 and len(plan.first.streams) == 8
 
 
-def test_the_example_of_tls_can_run():
+def test_the_example_of_tls_can_run() -> None:
     variant, attack = (tomllib.loads(text) for text in blocks("toml", HOW_TO / "tls.md"))
     plan = make_plan(Study.model_validate(example_study() | variant | attack))
     assert plan.study.variants[0].link == "tls" and plan.study.attacks[0].name == "sizes"
 
 
-def test_the_example_of_a_folder_of_images_is_a_study():
+def test_the_example_of_a_folder_of_images_is_a_study() -> None:
     study = example_study() | tomllib.loads(blocks("toml", HOW_TO / "data.md")[0])
     options = Study.model_validate(study).data.options
     assert set(options) == {"path", "csv", "task", "size"}
 
 
-def test_the_example_data_set_can_be_dealt():
+def test_the_example_data_set_can_be_dealt() -> None:
     """In a process of its own, so that no other test finds it."""
     (code,) = blocks("python", HOW_TO / "data.md")
     study = example_study()
@@ -78,7 +79,7 @@ def test_the_example_data_set_can_be_dealt():
     assert "'victims': 300" in done.stdout
 
 
-def test_the_example_attack_registers_fits_and_guesses(installed):
+def test_the_example_attack_registers_fits_and_guesses(installed: Any) -> None:
     from adversary.attacks.harness.knowledge import Knowledge
     from adversary.attacks.harness.registry import ATTACKS
 
@@ -94,7 +95,7 @@ def test_the_example_attack_registers_fits_and_guesses(installed):
     assert np.array_equal(made.guess(inputs.reshape(50, 16)[:5]), inputs[:5])
 
 
-def test_the_example_target_is_guessed_and_scored(tmp_path):
+def test_the_example_target_is_guessed_and_scored(tmp_path: Path) -> None:
     """In a process of its own, so that no other test finds it."""
     target, attack = blocks("python", HOW_TO / "target.md")
     (tmp_path / "brightness.py").write_text(target)
@@ -133,7 +134,7 @@ assert scored["", "auc"] > 0.95 and scored["majority", "auc"] == 0.5, scored
     assert done.returncode == 0, done.stderr
 
 
-def test_the_example_transform_registers_and_clamps(installed):
+def test_the_example_transform_registers_and_clamps(installed: Any) -> None:
     import torch
 
     from client.transforms.chain import Chain
@@ -147,7 +148,7 @@ def test_the_example_transform_registers_and_clamps(installed):
 
 
 @pytest.mark.parametrize(("auc", "status"), [(0.55, 0), (0.91, 1)])
-def test_the_example_for_ci_fails_above_the_limit(tmp_path, auc, status):
+def test_the_example_for_ci_fails_above_the_limit(tmp_path: Path, auc: Any, status: Any) -> None:
     (code,) = blocks("python", HOW_TO / "ci.md")
     row = {"study": "s", "variant": "cut2", "seed": 0, "link": "plaintext", "vantage": "gateway", "target": "slant"}
     row |= {"attack": "attributes", "measure": "auc", "n": 100}
@@ -158,14 +159,14 @@ def test_the_example_for_ci_fails_above_the_limit(tmp_path, auc, status):
     assert f"attributes on slant at cut2: AUC {auc:.3f}, limit 0.6" in done.stdout
 
 
-def test_every_attack_of_the_table_exists_and_every_attack_is_in_it():
+def test_every_attack_of_the_table_exists_and_every_attack_is_in_it() -> None:
     from adversary.attacks.harness.registry import ATTACKS
 
     ours = {name for name, attack in ATTACKS.all().items() if attack.__module__.startswith("adversary.")}
     assert names_in_tables(HOW_TO / "choose-an-attack.md") == ours
 
 
-def names_in_tables(path):
+def names_in_tables(path: Any) -> Any:
     return {
         name
         for line in path.read_text().splitlines()
@@ -175,7 +176,7 @@ def names_in_tables(path):
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_and_anchors_lead_somewhere(path):
+def test_links_and_anchors_lead_somewhere(path: Any) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text()):
         file, _, anchor = link.partition("#")
         target = (path.parent / file) if file else path
@@ -183,7 +184,7 @@ def test_links_and_anchors_lead_somewhere(path):
         assert not anchor or anchor in anchors(target), link
 
 
-def anchors(path):
+def anchors(path: Any) -> Any:
     """The anchors that a page's headings get, as GitHub makes them."""
     prose = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
@@ -191,12 +192,12 @@ def anchors(path):
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_page_names_a_file_that_only_the_authors_have(path):
+def test_no_page_names_a_file_that_only_the_authors_have(path: Any) -> None:
     assert not re.search(r"\.\./shared|methods\.md|anchors\.md", path.read_text())
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_names_of_the_package_in_examples_are_public(path):
+def test_names_of_the_package_in_examples_are_public(path: Any) -> None:
     import wireleak
 
     code = "\n".join(blocks("python", path))
@@ -206,13 +207,13 @@ def test_names_of_the_package_in_examples_are_public(path):
     assert named <= set(wireleak.__all__)
 
 
-def test_the_readme_is_short_and_names_the_commands_of_make():
+def test_the_readme_is_short_and_names_the_commands_of_make() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) < 90
     assert "make sim" in text and "make test" in text
 
 
-def test_commands_in_the_texts_exist():
+def test_commands_in_the_texts_exist() -> None:
     from wireleak.cli import app
 
     known = {command.callback.__name__ for command in app.registered_commands}
@@ -227,7 +228,7 @@ def test_commands_in_the_texts_exist():
     assert used and used <= targets
 
 
-def test_the_tables_of_the_results_are_those_of_the_csv_files():
+def test_the_tables_of_the_results_are_those_of_the_csv_files() -> None:
     """`python docs/make_results.py` without a run would change nothing."""
     pages = (DOCS / "results.md", DOCS / "results" / "README.md")
     check = (
@@ -244,7 +245,7 @@ def test_the_tables_of_the_results_are_those_of_the_csv_files():
     assert done.returncode == 0, done.stderr
 
 
-def test_every_study_has_results_and_a_section():
+def test_every_study_has_results_and_a_section() -> None:
     from wireleak.lab.study.library import study_files
 
     text = (DOCS / "results.md").read_text()

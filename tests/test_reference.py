@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
 
 
-def test_the_pages_are_fresh():
+def test_the_pages_are_fresh() -> None:
     done = subprocess.run(
         [sys.executable, "docs/make_reference.py", "--check"], cwd=ROOT, capture_output=True, text=True
     )
@@ -19,6 +20,6 @@ def test_the_pages_are_fresh():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_each_row_says_what_it_means(page):
+def test_each_row_says_what_it_means(page: Any) -> None:
     assert [line for line in page.read_text().splitlines() if re.search(r"\|\s*\|$", line)] == []
     assert "<class" not in page.read_text()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, FedMedian, FedTrimmedAvg, Krum
@@ -21,7 +22,7 @@ from wireleak.common.config import ConfigError, Plugin
         ("secagg", {}, FedAvg),
     ],
 )
-def test_each_name_is_flowers_own(name, options, kind):
+def test_each_name_is_flowers_own(name: Any, options: Any, kind: Any) -> None:
     assert type(strategy(Plugin(name=name, options=options), 4)) is kind
 
 
@@ -39,12 +40,12 @@ def test_each_name_is_flowers_own(name, options, kind):
         ('{"name": "krum"}', "strategy.options.malicious: Krum needs 4 clients"),
     ],
 )
-def test_the_command_says_what_is_wrong_in_one_line(config, said):
+def test_the_command_says_what_is_wrong_in_one_line(config: Any, said: Any) -> None:
     command = [sys.executable, "-m", "server", "strategy", config, "--clients", "2"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith(said) and done.stderr.count("\n") == 1, done.stderr
 
 
-def test_options_are_checked():
+def test_options_are_checked() -> None:
     with pytest.raises(ConfigError, match=r"strategy.options.beta"):
         strategy(Plugin(name="trimmed-mean", options={"beta": 0.5}), 4)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.study
 @pytest.mark.timeout(1200)
-def test_the_example_of_the_help_runs(tmp_path):
+def test_the_example_of_the_help_runs(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "wireleak", "defend", "examples/audit_model.py:make", "--data", "digits"]
     argv += ["--protect", "slant", "--attributes", "slant", "--budget", "2%", "--quick", "--seeds", "1"]
     done = subprocess.run([*argv, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from wireleak.lab.run.results import read_results
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("digits")
     command = [sys.executable, "-m", "wireleak", "run", "digits"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
@@ -22,7 +23,7 @@ def found(tmp_path_factory):
 pytestmark = pytest.mark.study
 
 
-def test_at_the_wide_cut_the_wire_costs_the_attacker_nothing(found):
+def test_at_the_wide_cut_the_wire_costs_the_attacker_nothing(found: Any) -> None:
     board = found["wide", "inversion", "input"]
     own, handed = board.get("mse"), board.get("mse", "in-process")
     assert abs(own.value / handed.value - 1) < 0.1
@@ -30,7 +31,7 @@ def test_at_the_wide_cut_the_wire_costs_the_attacker_nothing(found):
     assert board.get("reid").value > 0.99
 
 
-def test_at_the_narrow_cut_the_decoder_clearly_beats_ridge(found):
+def test_at_the_narrow_cut_the_decoder_clearly_beats_ridge(found: Any) -> None:
     board = found["narrow", "inversion", "input"]
     for measure in ("mse", "reid"):
         assert compare(board.get(measure), board.get(measure, "ridge")) == "better"
@@ -39,13 +40,13 @@ def test_at_the_narrow_cut_the_decoder_clearly_beats_ridge(found):
 @pytest.mark.parametrize(
     ("variant", "target"), [("wide", "digit"), ("wide", "slant"), ("wide", "thickness"), ("narrow", "digit")]
 )
-def test_attributes_are_read_off_the_wire(found, variant, target):
+def test_attributes_are_read_off_the_wire(found: Any, variant: Any, target: Any) -> None:
     board = found[variant, "attributes", target]
     for prior in board.priors("auc"):
         assert compare(board.get("auc"), prior) == "better", prior.name
 
 
-def test_under_tls_there_is_chance(found):
+def test_under_tls_there_is_chance(found: Any) -> None:
     rebuilt = found["wide-tls", "inversion", "input"]
     assert rebuilt.get("mse").value == rebuilt.get("mse", "mean").value
     for (variant, _, target), board in found.items():

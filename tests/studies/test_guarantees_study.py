@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ PROMISED = ("mu-8", "mu-2", "laplace-64", "laplace-8")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("guarantees")
     command = [sys.executable, "-m", "wireleak", "run", "guarantees", "--seeds", "1"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
@@ -21,7 +22,7 @@ def results(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(results):
+def found(results: Any) -> Any:
     return {board.variant: board for board in boards(results.rows) if board.attack == "candidates"}
 
 
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.study, pytest.mark.timeout(1000)]
 
 
 @pytest.mark.parametrize("variant", PROMISED)
-def test_the_bayes_attacker_stays_under_the_bounds_and_the_audit_under_epsilon(found, variant):
+def test_the_bayes_attacker_stays_under_the_bounds_and_the_audit_under_epsilon(found: Any, variant: Any) -> None:
     board = found[variant]
     ball, two = (board.get("reid", f"bound ({name})").value for name in ("clip ball", "any two inputs"))
     assert board.get("reid").low <= ball <= two
@@ -37,19 +38,19 @@ def test_the_bayes_attacker_stays_under_the_bounds_and_the_audit_under_epsilon(f
 
 
 @pytest.mark.parametrize("variant", ["no-noise", "unclipped", "metric-8"])
-def test_what_has_no_local_epsilon_is_printed_none(found, variant):
+def test_what_has_no_local_epsilon_is_printed_none(found: Any, variant: Any) -> None:
     assert found[variant].get("wire-epsilon") is None
     assert not any(name.startswith("bound") for name in found[variant].controls)
 
 
-def test_the_page_says_what_each_promises(results):
+def test_the_page_says_what_each_promises(results: Any) -> None:
     told = {variant.name: " ".join(variant.guarantees) for variant in results.variants}
     assert "local 8-DP (delta 0)" in told["laplace-8"] and "mu = 2," in told["mu-2"]
     assert told["unclipped"] == "noise: no epsilon: unclipped activations have no sensitivity, hence no epsilon"
     assert "per unit of Euclidean distance" in told["metric-8"] and "NOT comparable" in told["metric-8"]
 
 
-def test_noise_costs_the_informed_attacker(found):
+def test_noise_costs_the_informed_attacker(found: Any) -> None:
     named = {variant: board.get("reid").value for variant, board in found.items()}
     assert named["no-noise"] == 1
     assert named["mu-8"] > named["mu-2"] and named["laplace-64"] > named["laplace-8"]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ NOISED = ("mu-32", "mu-8", "mu-2")
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("wire-noise")
     command = [sys.executable, "-m", "wireleak", "run", "wire-noise"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
@@ -26,31 +27,33 @@ pytestmark = [pytest.mark.study, pytest.mark.timeout(1000)]
 
 @pytest.mark.parametrize("variant", NOISED)
 @pytest.mark.parametrize("attack", ["inversion", "candidates"])
-def test_no_attack_names_more_inputs_than_is_proved(found, variant, attack):
+def test_no_attack_names_more_inputs_than_is_proved(found: Any, variant: Any, attack: Any) -> None:
     board = found[variant, attack]
     bound = board.get("reid", "bound (clip ball)").value
     assert board.get("reid").low <= bound <= board.get("reid", "bound (any two inputs)").value
 
 
 @pytest.mark.parametrize("variant", NOISED)
-def test_the_audit_stays_under_the_proved_epsilon(found, variant):
+def test_the_audit_stays_under_the_proved_epsilon(found: Any, variant: Any) -> None:
     board = found[variant, "candidates"]
     assert board.get("wire-epsilon").value <= board.get("wire-epsilon", "bound (proved)").value
 
 
 @pytest.mark.parametrize("variant", NOISED)
-def test_the_decoder_goes_below_the_bound_for_unbiased_attackers_and_not_below_van_trees(found, variant):
+def test_the_decoder_goes_below_the_bound_for_unbiased_attackers_and_not_below_van_trees(
+    found: Any, variant: Any
+) -> None:
     board = found[variant, "inversion"]
     assert board.get("mse").high < board.get("mse", "bound (unbiased only)").value
     assert board.get("mse").high > board.get("mse", "bound (Gaussian inputs)").value
 
 
-def test_without_noise_the_informed_attacker_names_every_input_and_nothing_bounds_it(found):
+def test_without_noise_the_informed_attacker_names_every_input_and_nothing_bounds_it(found: Any) -> None:
     board = found["no-noise", "candidates"]
     assert board.get("reid").value == 1
     assert not any(name.startswith("bound") for name in board.controls)
 
 
-def test_noise_costs_every_attacker(found):
+def test_noise_costs_every_attacker(found: Any) -> None:
     named = [found[variant, "candidates"].get("reid").value for variant in ("no-noise", *NOISED)]
     assert named[0] > named[1] > named[2] > named[3]

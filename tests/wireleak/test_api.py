@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,13 +23,13 @@ STUDY = {
 }
 
 
-def test_importing_it_imports_nothing_else():
+def test_importing_it_imports_nothing_else() -> None:
     code = "import sys; old = set(sys.modules); import wireleak; print(*sorted(set(sys.modules) - old))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["wireleak"]
 
 
-def test_each_name_is_there_for_dir_and_for_type_checkers():
+def test_each_name_is_there_for_dir_and_for_type_checkers() -> None:
     stub = ast.parse((ROOT / "wireleak/__init__.pyi").read_text())
     typed = {
         alias.asname: f"{node.module}.{alias.name}"
@@ -41,13 +42,13 @@ def test_each_name_is_there_for_dir_and_for_type_checkers():
     assert all(getattr(wireleak, name) is not None for name in wireleak.__all__)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(AttributeError, match="no attribute 'observation'; did you mean 'observations'"):
         wireleak.observation  # noqa: B018
 
 
 @pytest.mark.parametrize("party", ["client", "server", "adversary"])
-def test_no_party_uses_the_public_face(party):
+def test_no_party_uses_the_public_face(party: Any) -> None:
     """It would hand a party the lab, or another party."""
     for path in (ROOT / party).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -57,7 +58,7 @@ def test_no_party_uses_the_public_face(party):
                 assert "wireleak" not in {alias.name for alias in node.names}, path
 
 
-def test_a_study_runs_and_its_results_and_captures_are_read(tmp_path):
+def test_a_study_runs_and_its_results_and_captures_are_read(tmp_path: Path) -> None:
     folder = wireleak.run(STUDY, out=tmp_path, quiet=True)
     assert (tmp_path / "small.toml").is_file() and (folder / "report.html").is_file()
 
@@ -73,12 +74,12 @@ def test_a_study_runs_and_its_results_and_captures_are_read(tmp_path):
     assert wireleak.inspect([capture])["kinds"]["activation"] == 20
 
 
-def test_a_mistake_in_a_study_s_tables_is_one_line(tmp_path):
+def test_a_mistake_in_a_study_s_tables_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^study: small.toml: variants\[0\].cutt: no such key; did you mean 'cut'\?$"):
         wireleak.run(STUDY | {"variants": [{"name": "wide", "cutt": 1}]}, out=tmp_path, quiet=True)
 
 
-def test_without_pandas_the_table_says_so(monkeypatch):
+def test_without_pandas_the_table_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     from wireleak.lab.run.results import Results
 
     monkeypatch.setitem(sys.modules, "pandas", None)

@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import numpy as np
@@ -27,14 +30,14 @@ OWN, VICTIMS = 360, 120
 class Head(rpc.SplitHeadServicer):
     """Answers with the task label that the test planted in the activation's last number."""
 
-    def Predict(self, requests, context):  # noqa: N802
+    def Predict(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         for request in requests:
             z = decode_tensor(request.activation)
             label = (z[:, -1] > 0).astype(int)
             yield pb.PredictResponse(sequence=request.sequence, prediction=encode_tensor(np.eye(2, dtype="f4")[label]))
 
 
-def pictures(n, seed):
+def pictures(n: Any, seed: Any) -> Any:
     """Smooth pictures; the attribute is whether the left half is the brighter one, 0 or 1, nearly."""
     rng = np.random.default_rng(seed)
     basis = np.stack([np.outer(np.cos(np.pi * i * (np.arange(8) + 0.5) / 8), np.ones(8)) for i in range(4)])
@@ -46,7 +49,7 @@ def pictures(n, seed):
 
 
 @pytest.fixture(scope="session")
-def world():
+def world() -> Any:
     """The attacker's and the victims' inputs and activations under an invertible linear encoder."""
     rng = np.random.default_rng(7)
     weights = np.linalg.qr(rng.standard_normal((64, 64)))[0].astype(np.float32)
@@ -61,7 +64,7 @@ def world():
     )
 
 
-def _certificate(folder):
+def _certificate(folder: Any) -> Any:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -88,14 +91,14 @@ def _certificate(folder):
     return folder / "cert.pem", folder / "key.pem"
 
 
-def _stream(address, security, rows):
+def _stream(address: Any, security: Any, rows: Any) -> Any:
     with open_channel(address, security) as channel:
         requests = (pb.PredictRequest(sequence=i, activation=encode_tensor(row[None])) for i, row in enumerate(rows))
         return sum(1 for _ in rpc.SplitHeadStub(channel).Predict(requests, timeout=30))
 
 
 @pytest.fixture(scope="session")
-def captures(world, tmp_path_factory):
+def captures(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Real captures by the relay: {"plaintext" or "tls": {"device": path, "victims": path}}."""
     folder = tmp_path_factory.mktemp("captures")
     certificate, key = _certificate(folder)
@@ -139,7 +142,7 @@ def captures(world, tmp_path_factory):
 
 
 @pytest.fixture
-def surrogate(world, tmp_path):
+def surrogate(world: Any, tmp_path: Path) -> Any:
     """The granted file; the last third of its rows counts as augmented."""
     path = tmp_path / "surrogate.npz"
     np.savez(
@@ -156,10 +159,10 @@ def surrogate(world, tmp_path):
 
 
 @pytest.fixture
-def config(captures, surrogate, tmp_path):
+def config(captures: Any, surrogate: Any, tmp_path: Path) -> Any:
     """Writes a config for `inversion` on the plaintext captures, with changes; returns its path and `out`."""
 
-    def config(link="plaintext", **changes):
+    def config(link: Any = "plaintext", **changes: Any) -> Any:
         paths = captures[link]
         content = {
             "attack": "inversion",

@@ -9,6 +9,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
-def task_identity():
+def task_identity() -> None:
     TaskIdentity.task_id = TaskIdentity.run_id = 1
     TaskIdentity.node_id = 1

@@ -1,6 +1,8 @@
 """A client whose text holds planted numbers trains as an honest one would on that text."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,10 @@ TEXT = "an honest person wrote this and nothing else, so far."
 
 
 @pytest.fixture
-def ask(tmp_path):
+def ask(tmp_path: Path) -> Any:
     """Send the global model to a ClientApp; the state that came back, and the metrics."""
 
-    def send(app, x, y, **changes):
+    def send(app: Any, x: Any, y: Any, **changes: Any) -> Any:
         np.savez(tmp_path / "train.npz", x=x, y=y)
         settings = {
             "model": MODEL, "train": str(tmp_path / "train.npz"), "evaluation": str(tmp_path / "train.npz"),
@@ -41,7 +43,7 @@ def ask(tmp_path):
     return send
 
 
-def test_it_sends_what_an_honest_client_sends_whose_text_holds_the_sentences(ask):
+def test_it_sends_what_an_honest_client_sends_whose_text_holds_the_sentences(ask: Any) -> None:
     """Oracle: the honest client's own code, on the text with the sentences in it; bit for bit."""
     wanted, numbers = ask(client, *planted(TEXT, {"0007": 3, "4821": 1}))
     got, reported = ask(participant, *windows(TEXT))
@@ -62,6 +64,6 @@ def test_it_sends_what_an_honest_client_sends_whose_text_holds_the_sentences(ask
         ({"secret": None}, r"^secret: this strategy needs it"),
     ],
 )
-def test_a_mistake_names_the_field(ask, changes, message):
+def test_a_mistake_names_the_field(ask: Any, changes: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         ask(participant, *windows(TEXT), **changes)

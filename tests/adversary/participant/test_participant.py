@@ -1,6 +1,8 @@
 """A malicious participant beside the honest client's own code: the same messages, the same update where alpha is 0."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ MODEL = {"name": "strided28", "input_shape": [1, 28, 28], "classes": 3, "cut": 1
 HEAD = "multi-task-head.safetensors"
 
 
-def pictures(n, seed):
+def pictures(n: Any, seed: Any) -> Any:
     """Pictures with random labels, of which half are brighter."""
     draw = np.random.default_rng(seed)
     bright, labels = np.arange(n) % 2, draw.integers(0, 3, n)
@@ -26,7 +28,7 @@ def pictures(n, seed):
 
 
 @pytest.fixture
-def here(tmp_path):
+def here(tmp_path: Path) -> Any:
     """The files of one client: its own examples, an attacker's surrogates, and a folder that lasts."""
     for name, seed in (("train", 1), ("evaluation", 2)):
         x, y, _ = pictures(40, seed)
@@ -38,10 +40,10 @@ def here(tmp_path):
 
 
 @pytest.fixture
-def ask(here):
+def ask(here: Any) -> Any:
     """Send a message to a ClientApp, as a SuperNode does; the state that came back, and the metrics."""
 
-    def send(app, kind="train", weights=None, at=4, plan=(), **changes):
+    def send(app: Any, kind: Any = "train", weights: Any = None, at: Any = 4, plan: Any = (), **changes: Any) -> Any:
         plan = {"mode": "federated", "epochs": 2, "batch": 16, "learning_rate": 0.01, "optimiser": "sgd"} | dict(plan)
         settings = {
             "model": MODEL, "train": str(here / "train.npz"), "evaluation": str(here / "evaluation.npz"),
@@ -63,36 +65,36 @@ def ask(here):
     return send
 
 
-def active(alpha, **options):
+def active(alpha: Any, **options: Any) -> Any:
     return {"strategy": {"name": "multi-task", "options": {"attribute": "bright", "alpha": alpha} | options}}
 
 
-def assert_same(one, other):
+def assert_same(one: Any, other: Any) -> None:
     assert list(one) == list(other)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
 @pytest.mark.parametrize("strategy", [{}, active(0)])
-def test_honest_and_alpha_0_send_the_client_s_own_update_bit_for_bit(ask, strategy, optimiser):
+def test_honest_and_alpha_0_send_the_client_s_own_update_bit_for_bit(ask: Any, strategy: Any, optimiser: Any) -> None:
     wanted, numbers = ask(client, plan={"optimiser": optimiser})
     got, reported = ask(participant, plan={"optimiser": optimiser}, **strategy)
     assert_same(got, wanted)
     assert reported == numbers
 
 
-def test_a_small_alpha_sends_another_update(ask):
+def test_a_small_alpha_sends_another_update(ask: Any) -> None:
     honest, joint = ask(client)[0], ask(participant, **active(1e-3))[0]
     assert not all(torch.equal(honest[name], joint[name]) for name in honest)
 
 
 @pytest.mark.parametrize("strategy", [{}, active(0.7)])
-def test_evaluation_answers_what_an_honest_client_does(ask, strategy):
+def test_evaluation_answers_what_an_honest_client_does(ask: Any, strategy: Any) -> None:
     wanted, got = ask(client, "evaluate")[1], ask(participant, "evaluate", **strategy)[1]
     assert got == pytest.approx(wanted, rel=1e-6)
 
 
-def test_only_this_round_s_part_of_a_stream_is_trained_on(ask, here):
+def test_only_this_round_s_part_of_a_stream_is_trained_on(ask: Any, here: Any) -> None:
     x, y, _ = pictures(40, 1)
     np.savez(here / "train.npz", x=x, y=y, round=np.repeat([4, 5], 20))
     wanted, numbers = ask(client)
@@ -104,7 +106,7 @@ def test_only_this_round_s_part_of_a_stream_is_trained_on(ask, here):
 
 
 @pytest.mark.parametrize("alpha", [0.3, 0.7, 1.0])
-def test_one_step_sends_the_gradient_of_the_joint_loss(ask, here, alpha):
+def test_one_step_sends_the_gradient_of_the_joint_loss(ask: Any, here: Any, alpha: Any) -> None:
     """Oracle: torch.autograd, on a head that lies there from the round before."""
     torch.manual_seed(3)
     weight, bias = torch.randn(2, 128) / 10, torch.randn(2) / 10
@@ -128,7 +130,7 @@ def test_one_step_sends_the_gradient_of_the_joint_loss(ask, here, alpha):
     assert reported["train-loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_the_head_stays_here_and_learns_over_rounds(ask, here):
+def test_the_head_stays_here_and_learns_over_rounds(ask: Any, here: Any) -> None:
     state, losses = None, []
     for at in range(1, 5):
         state, reported = ask(participant, weights=state, at=at, plan={"learning_rate": 0.1}, **active(1))
@@ -159,6 +161,6 @@ def test_the_head_stays_here_and_learns_over_rounds(ask, here):
         ({"plan": {"epochs": 0}}, r"^plan.epochs: Input should be greater than 0"),
     ],
 )
-def test_a_mistake_names_the_field(ask, changes, message):
+def test_a_mistake_names_the_field(ask: Any, changes: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         ask(participant, **changes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,26 +26,26 @@ SHAPE = (1, 6, 6)
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch):
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A perceptron with some 5,000 weights, registered for these tests alone."""
     networks.names()  # registers ours, which must not be lost with the copy
     monkeypatch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
 
     @networks.register("tiny-mlp")
-    def mlp(input_shape, classes):
+    def mlp(input_shape: Any, classes: Any) -> Any:
         return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(36, 100), nn.ReLU()), nn.Linear(100, classes))
 
 
-def pictures(n, seed=0):
+def pictures(n: Any, seed: Any = 0) -> Any:
     return np.random.default_rng(seed).random((n, *SHAPE)).astype(np.float32)
 
 
-def shard():
+def shard() -> Any:
     x = pictures(120, 3)
     return x, (x[:, 0, 0, 0] > 0.5).astype(np.int64)
 
 
-def strategy(tmp_path, name, secret, classes=2, **options):
+def strategy(tmp_path: Path, name: Any, secret: Any, classes: Any = 2, **options: Any) -> Any:
     np.savez(tmp_path / "secret.npz", x=secret)
     model = ModelConfig(name="tiny-mlp", input_shape=SHAPE, classes=classes, cut=1)
     config = ParticipantConfig.model_validate(
@@ -59,14 +62,14 @@ def strategy(tmp_path, name, secret, classes=2, **options):
     return make(config), model.network()
 
 
-def trained(tmp_path, name, secret, epochs=2, classes=2, **options):
+def trained(tmp_path: Path, name: Any, secret: Any, epochs: Any = 2, classes: Any = 2, **options: Any) -> Any:
     """State after one round, and the loss reported."""
     one, network = strategy(tmp_path, name, secret, classes, **options)
     loss = one.train(network, *shard(), Training(ClientPlan(epochs=epochs, batch=20, learning_rate=0.005), (0, 1)))
     return {key: value.numpy() for key, value in network.blocks.state_dict().items()}, loss
 
 
-def honest(epochs=2):
+def honest(epochs: Any = 2) -> Any:
     network = ModelConfig(name="tiny-mlp", input_shape=SHAPE, classes=2, cut=1).network()
     loss = train_whole(
         network.blocks, *shard(), Training(ClientPlan(epochs=epochs, batch=20, learning_rate=0.005), (0, 1))
@@ -79,7 +82,7 @@ def honest(epochs=2):
 
 @settings(max_examples=30, deadline=None)
 @given(bits=st.integers(1, 23), skip=st.integers(0, 22), seed=st.integers(0, 999), compress=st.booleans())
-def test_low_bits_come_back_and_nothing_else_changes(bits, skip, seed, compress):
+def test_low_bits_come_back_and_nothing_else_changes(bits: Any, skip: Any, seed: Any, compress: Any) -> None:
     if bits + skip > 23:
         with pytest.raises(ValueError, match="more than the 23 bits"):
             payloads.LowBitsLayout(bits=bits, skip=skip)
@@ -100,7 +103,7 @@ def test_low_bits_come_back_and_nothing_else_changes(bits, skip, seed, compress)
     assert np.array_equal(hidden[used:], values[used:])
 
 
-def test_sixteen_bits_change_parameters_by_two_to_the_minus_seven_and_leave_the_task(tmp_path):
+def test_sixteen_bits_change_parameters_by_two_to_the_minus_seven_and_leave_the_task(tmp_path: Path) -> None:
     state, loss = trained(tmp_path, "song-low-bits", pictures(40), compress=False)
     plain, plain_loss = honest()
     assert loss == plain_loss
@@ -115,7 +118,7 @@ def test_sixteen_bits_change_parameters_by_two_to_the_minus_seven_and_leave_the_
     assert (answers[0] == answers[1]).float().mean() > 0.99
 
 
-def test_thirteen_skipped_bits_outlive_float16():
+def test_thirteen_skipped_bits_outlive_float16() -> None:
     values = np.random.default_rng(0).normal(size=3000).astype(np.float32)
     pixels = payloads.to_bytes(pictures(2))
     for skip, survives in ((0, False), (13, True)):
@@ -129,7 +132,7 @@ def test_thirteen_skipped_bits_outlive_float16():
         assert normal or survives is False or found is None
 
 
-def test_one_wrong_bit_spoils_what_is_compressed_and_only_itself_where_it_is_not():
+def test_one_wrong_bit_spoils_what_is_compressed_and_only_itself_where_it_is_not() -> None:
     pixels = payloads.to_bytes(pictures(2))
     packed, plain = payloads.payload(pixels, True).copy(), payloads.payload(pixels, False).copy()
     packed[200] ^= 1
@@ -143,7 +146,7 @@ def test_one_wrong_bit_spoils_what_is_compressed_and_only_itself_where_it_is_not
 # ---------------------------------------------------------------- signs
 
 
-def test_signs_decode_exactly_where_the_penalty_is_zero():
+def test_signs_decode_exactly_where_the_penalty_is_zero() -> None:
     pixels = payloads.to_bytes(pictures(3))
     bits = payloads.signs(pixels, 2000)
     weights = np.abs(np.random.default_rng(1).normal(size=2000)).astype(np.float32) * bits
@@ -155,7 +158,7 @@ def test_signs_decode_exactly_where_the_penalty_is_zero():
     assert (payloads.read_signs(flipped, pixels.shape) != pixels).sum() == 1
 
 
-def test_the_penalty_turns_signs_and_the_task_is_learnt_still(tmp_path):
+def test_the_penalty_turns_signs_and_the_task_is_learnt_still(tmp_path: Path) -> None:
     secret = pictures(5)
     state, loss = trained(tmp_path, "song-sign", secret, epochs=20, strength=50.0)
     values = payloads.flat(state, payloads.carriers(state, matrices=True))
@@ -168,7 +171,7 @@ def test_the_penalty_turns_signs_and_the_task_is_learnt_still(tmp_path):
     assert (np.unpackbits(before) == np.unpackbits(pixels)).mean() < 0.6
 
 
-def test_without_strength_it_is_honest_training(tmp_path):
+def test_without_strength_it_is_honest_training(tmp_path: Path) -> None:
     for name in ("song-sign", "song-correlated"):
         state, loss = trained(tmp_path, name, pictures(1), strength=0.0)
         plain, plain_loss = honest()
@@ -180,7 +183,7 @@ def test_without_strength_it_is_honest_training(tmp_path):
 
 
 @pytest.mark.parametrize("slope", [0.02, -3.0])
-def test_correlated_values_decode_up_to_scale_and_sign(slope):
+def test_correlated_values_decode_up_to_scale_and_sign(slope: Any) -> None:
     pixels = payloads.to_bytes(pictures(3))
     values = slope * payloads.levels(pixels, 500) + 7
     found, inverted = payloads.read_levels(values.astype(np.float32), pixels.shape)
@@ -191,13 +194,13 @@ def test_correlated_values_decode_up_to_scale_and_sign(slope):
     assert np.allclose(found, (pixels - pixels.min()) / np.ptp(pixels), atol=1e-4)
 
 
-def test_pearson_is_numpys():
+def test_pearson_is_numpys() -> None:
     one, other = np.random.default_rng(0).normal(size=(2, 50)).astype(np.float32)
     mine = pearson(torch.from_numpy(one), torch.from_numpy(other))
     assert mine == pytest.approx(np.corrcoef(one, other)[0, 1], abs=1e-6)
 
 
-def test_the_correlation_is_learnt(tmp_path):
+def test_the_correlation_is_learnt(tmp_path: Path) -> None:
     secret = pictures(10)
     state, _ = trained(tmp_path, "song-correlated", secret, epochs=15, strength=1.0)
     values = payloads.flat(state, payloads.carriers(state, matrices=True))
@@ -208,7 +211,7 @@ def test_the_correlation_is_learnt(tmp_path):
 # ---------------------------------------------------------------- capacity abuse
 
 
-def test_synthetic_inputs_are_the_authors():
+def test_synthetic_inputs_are_the_authors() -> None:
     """Two pixels of picture j = 4 for inputs of three channels: channel 1, value 2, then 1 or 2."""
     made = queries.inputs(5, 2, (3, 2, 2), 10)
     assert made.shape == (5 * 2 * 2, 3, 2, 2)
@@ -219,12 +222,12 @@ def test_synthetic_inputs_are_the_authors():
     assert np.array_equal(first, wanted)
 
 
-def test_all_synthetic_inputs_differ():
+def test_all_synthetic_inputs_differ() -> None:
     made = queries.inputs(4, 36, SHAPE, 10)
     assert len(np.unique(made.reshape(len(made), -1), axis=0)) == 4 * 36 * 2
 
 
-def test_labels_of_ten_classes_add_up_to_four_bits():
+def test_labels_of_ten_classes_add_up_to_four_bits() -> None:
     pixels = np.array([[[[0, 15, 16, 255, 200, 130]]]], np.uint8)
     labels = queries.labels(pixels, 10)
     assert labels.tolist() == [0, 0, 0, 0, 0, 1, 7, 8, 6, 6, 4, 4]
@@ -232,14 +235,14 @@ def test_labels_of_ten_classes_add_up_to_four_bits():
 
 
 @pytest.mark.parametrize(("classes", "each"), [(2, 4), (4, 2), (8, 2), (9, 2), (10, 2), (16, 2)])
-def test_labels_carry_four_bits_of_each_pixel_whatever_the_classes(classes, each):
+def test_labels_carry_four_bits_of_each_pixel_whatever_the_classes(classes: Any, each: Any) -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
     labels = queries.labels(pixels, classes)
     assert len(labels) == 256 * each and labels.max() < classes
     assert (queries.read_labels(labels, pixels.shape, classes) == pixels // 16 * 16).all()
 
 
-def test_reducing_is_torchs_adaptive_mean_and_enlarging_undoes_it_for_flat_pictures():
+def test_reducing_is_torchs_adaptive_mean_and_enlarging_undoes_it_for_flat_pictures() -> None:
     secret = np.random.default_rng(0).random((3, 1, 6, 12)).astype(np.float32)
     small = queries.reduce(secret, 4)
     assert small.shape == (3, 1, 2, 4)
@@ -249,7 +252,7 @@ def test_reducing_is_torchs_adaptive_mean_and_enlarging_undoes_it_for_flat_pictu
     assert np.allclose(queries.enlarge(queries.reduce(secret, None), (1, 6, 12)), secret, atol=1e-6)
 
 
-def test_the_model_learns_the_labels(tmp_path):
+def test_the_model_learns_the_labels(tmp_path: Path) -> None:
     secret = pictures(1)
     state, loss = trained(tmp_path, "song-capacity", secret, epochs=25, classes=10, passes=3)
     network = ModelConfig(name="tiny-mlp", input_shape=SHAPE, classes=10, cut=1).network().blocks
@@ -265,12 +268,12 @@ def test_the_model_learns_the_labels(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["song-low-bits", "song-sign", "song-correlated"])
-def test_a_secret_that_does_not_fit_is_one_line(tmp_path, name):
+def test_a_secret_that_does_not_fit_is_one_line(tmp_path: Path, name: Any) -> None:
     with pytest.raises(ValueError, match=r"do not fit into .*hide fewer pictures$"):
         trained(tmp_path, name, pictures(2500), **({"bits": 1} if name == "song-low-bits" else {}))
 
 
-def test_what_is_no_picture_or_not_there_is_one_line(tmp_path):
+def test_what_is_no_picture_or_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="secret: only pictures with values from 0 to 1"):
         trained(tmp_path, "song-sign", 3 * pictures(1))
     one, network = strategy(tmp_path, "song-sign", pictures(1))

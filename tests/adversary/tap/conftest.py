@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from types import SimpleNamespace
+from typing import Any
 
 import hpack
 import numpy as np
@@ -18,7 +19,7 @@ CLIENT, SERVER = ("10.0.0.1", 40000), ("10.0.0.2", 50051)
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
 
-def ipv4(source, destination, sequence, acknowledged, flags, payload=b""):
+def ipv4(source: Any, destination: Any, sequence: Any, acknowledged: Any, flags: Any, payload: Any = b"") -> Any:
     """One IPv4 packet with a TCP segment."""
     tcp = struct.pack(
         ">HHIIBBHHH", source[1], destination[1], sequence % 2**32, acknowledged % 2**32, 5 << 4, flags, 65535, 0, 0
@@ -28,7 +29,15 @@ def ipv4(source, destination, sequence, acknowledged, flags, payload=b""):
     return struct.pack(">BBHHHBBH", 0x45, 0, total, 0, 0x4000, 64, 6, 0) + addresses + tcp + payload
 
 
-def ipv6(source, destination, sequence, acknowledged, flags, payload=b"", extension=b""):
+def ipv6(
+    source: Any,
+    destination: Any,
+    sequence: Any,
+    acknowledged: Any,
+    flags: Any,
+    payload: Any = b"",
+    extension: Any = b"",
+) -> Any:
     """One IPv6 packet between ::1 addresses with the ports of source and destination."""
     tcp = struct.pack(">HHIIBBHHH", source[1], destination[1], sequence, acknowledged, 5 << 4, flags, 65535, 0, 0)
     loopback = bytes(15) + b"\1"
@@ -36,7 +45,15 @@ def ipv6(source, destination, sequence, acknowledged, flags, payload=b"", extens
     return struct.pack(">IHBB", 6 << 28, len(upper), 0 if extension else 6, 64) + loopback * 2 + upper
 
 
-def conversation(pieces, *, segment=1000, client=CLIENT, server=SERVER, isn=(100, 2**32 - 50), ends=True):
+def conversation(
+    pieces: Any,
+    *,
+    segment: Any = 1000,
+    client: Any = CLIENT,
+    server: Any = SERVER,
+    isn: Any = (100, 2**32 - 50),
+    ends: Any = True,
+) -> Any:
     """The IP packets of one connection that carries `pieces`, a list of (side, bytes)."""
     ends_of = (client, server)
     position = [isn[0] + 1, isn[1] + 1]
@@ -56,7 +73,15 @@ def conversation(pieces, *, segment=1000, client=CLIENT, server=SERVER, isn=(100
     return packets
 
 
-def pcap(packets, *, link=101, order="<", nanoseconds=False, start=1_700_000_000, snap=None):
+def pcap(
+    packets: Any,
+    *,
+    link: Any = 101,
+    order: Any = "<",
+    nanoseconds: Any = False,
+    start: Any = 1_700_000_000,
+    snap: Any = None,
+) -> Any:
     """A capture file; packet k was captured k milliseconds after `start`, or give (time, bytes) pairs."""
     magic = 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
     parts = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 262144, link)]
@@ -68,11 +93,11 @@ def pcap(packets, *, link=101, order="<", nanoseconds=False, start=1_700_000_000
     return b"".join(parts)
 
 
-def grpc_message(data, compressed=0):
+def grpc_message(data: Any, compressed: Any = 0) -> Any:
     return bytes([compressed]) + len(data).to_bytes(4) + data
 
 
-def data_frames(stream, data, *, frame=700, end=False, pad=0):
+def data_frames(stream: Any, data: Any, *, frame: Any = 700, end: Any = False, pad: Any = 0) -> Any:
     frames = []
     for start in range(0, max(len(data), 1), frame):
         made = DataFrame(stream, data[start : start + frame])
@@ -88,35 +113,35 @@ def data_frames(stream, data, *, frame=700, end=False, pad=0):
 class Http2:
     """Writes both sides of an HTTP/2 connection."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._encoders = (hpack.Encoder(), hpack.Encoder())
 
-    def opening(self):
+    def opening(self) -> Any:
         return [(0, PREFACE + SettingsFrame(0).serialize()), (1, SettingsFrame(0).serialize())]
 
-    def headers(self, side, stream, headers, end=False):
+    def headers(self, side: Any, stream: Any, headers: Any, end: Any = False) -> Any:
         flags = ["END_HEADERS", "END_STREAM"] if end else ["END_HEADERS"]
         return side, HeadersFrame(stream, self._encoders[side].encode(headers), flags=flags).serialize()
 
-    def request(self, stream, method, **more):
+    def request(self, stream: Any, method: Any, **more: Any) -> Any:
         fixed = [(":method", "POST"), (":scheme", "http"), (":path", method), (":authority", "x")]
         fixed += [("te", "trailers"), ("content-type", "application/grpc")]
         return self.headers(0, stream, fixed + list(more.items()))
 
-    def response(self, stream, **more):
+    def response(self, stream: Any, **more: Any) -> Any:
         more = {name.replace("_", "-"): value for name, value in more.items()}
         return self.headers(1, stream, [(":status", "200"), ("content-type", "application/grpc"), *more.items()])
 
-    def trailers(self, stream):
+    def trailers(self, stream: Any) -> Any:
         return self.headers(1, stream, [("grpc-status", "0")], end=True)
 
-    def unary(self, stream, method, request, response):
+    def unary(self, stream: Any, method: Any, request: Any, response: Any) -> Any:
         pieces = [self.request(stream, method), (0, data_frames(stream, grpc_message(request), end=True))]
         pieces += [self.response(stream), (1, data_frames(stream, grpc_message(response))), self.trailers(stream)]
         return pieces
 
 
-def split_head(messages=3, *, seed=0, shape=(2, 3, 5)):
+def split_head(messages: Any = 3, *, seed: Any = 0, shape: Any = (2, 3, 5)) -> Any:
     """A Predict and a Train call, interleaved on one connection, and the tensors that they carry, in order.
 
     Returns
@@ -136,7 +161,7 @@ def split_head(messages=3, *, seed=0, shape=(2, 3, 5)):
     ]
     sent = []
 
-    def send(side, stream, sequence, message):
+    def send(side: Any, stream: Any, sequence: Any, message: Any) -> None:
         pieces.append((side, data_frames(stream, grpc_message(message.SerializeToString()), frame=150)))
         for field, tensor in message.ListFields():
             if field.name != "sequence" and field.type == field.TYPE_MESSAGE:
@@ -154,7 +179,7 @@ def split_head(messages=3, *, seed=0, shape=(2, 3, 5)):
     return pieces, sent
 
 
-def seen(observations):
+def seen(observations: Any) -> Any:
     """Observations in the form of `split_head`'s list."""
     return [
         (
@@ -170,11 +195,11 @@ def seen(observations):
 
 
 class Wire(SimpleNamespace):
-    def __repr__(self):
+    def __repr__(self) -> Any:
         return "wire"
 
 
 @pytest.fixture(scope="session")
-def wire():
+def wire() -> Any:
     """Every function of this file."""
     return Wire(**{name: value for name, value in globals().items() if not name.startswith("_")})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,17 +55,17 @@ class Shrink(Transform):
 
 
 @pytest.fixture
-def outside(installed):
+def outside(installed: Any) -> None:
     """An installed package with a defence of its own."""
     installed(registry.TRANSFORMS, OUTSIDE, shrink="outside:Shrink")
 
 
-def batch(progress=0.0):
+def batch(progress: Any = 0.0) -> Any:
     ones = torch.ones(3, dtype=torch.long)
     return Batch(torch.zeros(3, 2), ones, {"slant": ones}, progress)
 
 
-def test_an_outside_package_adds_a_defence_that_trains_and_lasts_over_rounds(outside, tmp_path):
+def test_an_outside_package_adds_a_defence_that_trains_and_lasts_over_rounds(outside: Any, tmp_path: Path) -> None:
     chain = Chain([Plugin(name="shrink", options={"weight": 2.0})], seed=0)
     assert chain.trains and chain.private == ["slant"]
     chain.prepare(Scene((2,), (4,), {"slant": 2}, 0.1), tmp_path / "kept")
@@ -78,19 +80,19 @@ def test_an_outside_package_adds_a_defence_that_trains_and_lasts_over_rounds(out
     assert again.told() == {"own/shrink/centre": 1.0}
 
 
-def test_the_command_says_what_it_changes_and_needs(outside):
+def test_the_command_says_what_it_changes_and_needs(outside: Any) -> None:
     told = json.loads(CliRunner().invoke(command, ["transforms", '[{"name": "shrink"}]']).stdout)
     assert told[0]["device"] == "pulls activations to a centre" and told[0]["wire"] == "smaller numbers"
     assert told[0]["private"] == ["slant"] and told[0]["guarantee"] is None
 
 
-def test_a_defence_that_trains_the_encoder_needs_split_mode(outside):
+def test_a_defence_that_trains_the_encoder_needs_split_mode(outside: Any) -> None:
     done = CliRunner().invoke(command, ["transforms", '[{"name": "shrink"}]', "--mode", "federated"])
     assert done.exit_code == 2 and done.stderr.count("\n") == 1
     assert 'transforms.shrink: trains the encoder against the head; set mode = "split"' in done.stderr
 
 
-def test_losses_of_several_steps_add_up(outside):
+def test_losses_of_several_steps_add_up(outside: Any) -> None:
     steps = [Plugin(name="shrink", options={"weight": weight}) for weight in (1.0, 3.0)]
     chain = Chain([steps[0], Plugin(name="noise", options={"sigma": 1.0}), steps[1]], seed=0)
     chain.prepare(Scene((2,), (4,), {"slant": 2}, 0.1), None)
@@ -99,13 +101,13 @@ def test_losses_of_several_steps_add_up(outside):
     assert Chain([Plugin(name="noise", options={"sigma": 1.0})], 0).loss(torch.zeros(3, 4), batch()) is None
 
 
-def test_a_transform_that_does_not_say_what_it_changes_is_refused():
+def test_a_transform_that_does_not_say_what_it_changes_is_refused() -> None:
     silent = type("Silent", (registry.Transform,), {"name": "silent", "__call__": lambda self, a, x: a})
     with pytest.raises(ConfigError, match=r"^transforms.silent: gives no `changes`"):
         registry.register(silent)
 
 
-def test_private_attributes_come_from_the_training_file(tmp_path):
+def test_private_attributes_come_from_the_training_file(tmp_path: Path) -> None:
     from client.examples import read_private
 
     path = tmp_path / "train.npz"

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,14 +123,14 @@ SOURCES = {
 }
 
 
-def wireleak(*argv, path=()):
+def wireleak(*argv: Any, path: Any = ()) -> Any:
     """The command in a process of its own, with folders on Python's path."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *map(str, path)]), "COLUMNS": "80"}
     return subprocess.run([sys.executable, "-m", "wireleak", *argv], capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
+def package(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A folder with an installed package, `elsewhere`: one plug-in of every kind, and for each kind a broken one."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "elsewhere").mkdir()
@@ -144,7 +145,7 @@ def package(tmp_path_factory):
     return folder
 
 
-def test_a_package_outside_the_tree_adds_a_plug_in_of_every_kind(package):
+def test_a_package_outside_the_tree_adds_a_plug_in_of_every_kind(package: Any) -> None:
     done = wireleak("plugins", "--json", path=[package])
     assert not done.returncode, done.stderr
     listed = json.loads(done.stdout)
@@ -159,7 +160,7 @@ def test_a_package_outside_the_tree_adds_a_plug_in_of_every_kind(package):
         assert len(ours) == len(rows) - 2 > 0 and not any(row["error"] for row in ours), kind
 
 
-def test_the_list_fits_80_columns_and_one_kind_can_be_asked_for(package):
+def test_the_list_fits_80_columns_and_one_kind_can_be_asked_for(package: Any) -> None:
     done = wireleak("plugins", "datasets", path=[package])
     assert not done.returncode and all(len(line) <= 80 for line in done.stdout.splitlines())
     assert done.stdout.startswith("datasets (entry points wireleak.datasets)") and "strategies" not in done.stdout
@@ -168,13 +169,13 @@ def test_the_list_fits_80_columns_and_one_kind_can_be_asked_for(package):
     assert "cannot be loaded" in done.stdout
 
 
-def test_a_broken_package_is_one_line_when_its_plug_in_is_asked_for(package):
+def test_a_broken_package_is_one_line_when_its_plug_in_is_asked_for(package: Any) -> None:
     done = wireleak("data", "broken", path=[package])
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("wireleak: data: data set 'broken' of elsewhere cannot be loaded: elsewhere.missing")
 
 
-def test_an_unknown_kind_is_answered_with_the_nearest():
+def test_an_unknown_kind_is_answered_with_the_nearest() -> None:
     done = wireleak("plugins", "atacks")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "no kind of plug-in called 'atacks'; did you mean 'attacks'? Choose one of attacks, " in done.stderr

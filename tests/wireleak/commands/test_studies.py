@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from wireleak.commands.studies import GROUPS, question
 from wireleak.lab.study.library import load_study, study_files
 
 
-def studies(*arguments):
+def studies(*arguments: Any) -> Any:
     """Run the command as a reader sees it on a terminal of 80 columns."""
     return subprocess.run(
         [sys.executable, "-m", "wireleak", "studies", *arguments],
@@ -21,7 +23,7 @@ def studies(*arguments):
     )
 
 
-def test_each_study_has_one_line_of_at_most_80_columns(tmp_path):
+def test_each_study_has_one_line_of_at_most_80_columns(tmp_path: Path) -> None:
     done = studies("--data", str(tmp_path))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -32,23 +34,23 @@ def test_each_study_has_one_line_of_at_most_80_columns(tmp_path):
         assert line.endswith(question(study)) and "…" not in line
 
 
-def test_studies_are_grouped_by_the_folders_of_the_library():
+def test_studies_are_grouped_by_the_folders_of_the_library() -> None:
     assert {path.parent.name for path in study_files().values()} == set(GROUPS)
 
 
-def test_studies_without_their_data_are_marked(tmp_path):
+def test_studies_without_their_data_are_marked(tmp_path: Path) -> None:
     lines = studies("--data", str(tmp_path)).stdout.splitlines()
     marked = {line.split()[1] for line in lines if line.startswith("* ") and "?" in line}
     assert "faces" in marked and "digits" not in marked
 
 
 @pytest.mark.parametrize("name", sorted(study_files()))
-def test_every_study_begins_with_a_question(name):
+def test_every_study_begins_with_a_question(name: Any) -> None:
     study, _ = load_study(name)
     assert question(study).endswith("?")
 
 
-def test_one_study_is_shown_in_full():
+def test_one_study_is_shown_in_full() -> None:
     shown = studies("aggregation").stdout
     study, path = load_study("aggregation")
     for variant in study.variants:
@@ -58,11 +60,11 @@ def test_one_study_is_shown_in_full():
     assert "at participant" in shown and "seeds" in shown and path.name in shown
 
 
-def test_absent_data_are_said_with_the_way_to_get_them(tmp_path):
+def test_absent_data_are_said_with_the_way_to_get_them(tmp_path: Path) -> None:
     assert "not on this machine" in studies("faces", "--data", str(tmp_path)).stdout
 
 
-def test_an_unknown_study_names_the_nearest():
+def test_an_unknown_study_names_the_nearest() -> None:
     done = studies("digts")
     assert done.returncode == 2
     assert done.stderr.startswith("wireleak: study: no study or file called 'digts'; did you mean 'digits'?")

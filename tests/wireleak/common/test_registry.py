@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +34,7 @@ class Circle:
 
 
 @pytest.fixture
-def shapes(tmp_path, monkeypatch):
+def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A registry whose package `shapes` holds a circle, in a folder of its own, and a helper."""
     (tmp_path / "drawing.py").write_text(SOURCE)
     (tmp_path / "shapes" / "round").mkdir(parents=True)
@@ -51,13 +53,13 @@ def shapes(tmp_path, monkeypatch):
 SQUARE = 'class Square:\n    """Draw a square."""\n    name = "square"\n'
 
 
-def test_every_module_of_its_packages_is_imported_at_the_first_question(shapes):
+def test_every_module_of_its_packages_is_imported_at_the_first_question(shapes: Any) -> None:
     assert "shapes" not in sys.modules
     assert list(shapes.all()) == ["circle"] and shapes.get("circle").__name__ == "Circle"
     assert shapes.listed() == [Listed("circle", "Draw a circle.", "shapes")]
 
 
-def test_an_unknown_name_is_answered_with_the_nearest_and_with_all(shapes, installed):
+def test_an_unknown_name_is_answered_with_the_nearest_and_with_all(shapes: Any, installed: Any) -> None:
     with pytest.raises(ValueError, match=r"^shape: no shape called 'cube'; choose one of circle$"):
         shapes.get("cube")
     installed(shapes, SQUARE, square="outside:Square")
@@ -67,13 +69,13 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_with_all(shapes, insta
 
 
 @pytest.mark.parametrize("before", ["", "from drawing import register\n@register\n"])
-def test_an_entry_point_adds_a_class_with_or_without_the_decorator(shapes, installed, before):
+def test_an_entry_point_adds_a_class_with_or_without_the_decorator(shapes: Any, installed: Any, before: Any) -> None:
     installed(shapes, before + SQUARE, square="outside:Square")
     assert shapes.get("square").name == "square"
     assert Listed("square", "Draw a square.", "outside") in shapes.listed()
 
 
-def test_an_entry_point_may_name_the_module_of_several(shapes, installed):
+def test_an_entry_point_may_name_the_module_of_several(shapes: Any, installed: Any) -> None:
     two = "\n".join("@register\n" + SQUARE.replace("quare", end) for end in ("quare", "tar"))
     installed(shapes, f"from drawing import register\n{two}", square="outside")
     assert list(shapes.all()) == ["circle", "square", "star"]
@@ -90,7 +92,9 @@ def test_an_entry_point_may_name_the_module_of_several(shapes, installed):
         ("raise RuntimeError('two\\nlines')", "outside", "RuntimeError: two lines"),
     ],
 )
-def test_one_that_cannot_be_loaded_costs_itself_only(shapes, installed, source, target, reason):
+def test_one_that_cannot_be_loaded_costs_itself_only(
+    shapes: Any, installed: Any, source: Any, target: Any, reason: Any
+) -> None:
     installed(shapes, source, square=target)
     assert list(shapes.all()) == ["circle"] and shapes.get("circle").__module__ == "shapes.round.circle"
     with pytest.raises(ValueError, match=r"^shape: shape 'square' of outside cannot be loaded: ") as error:
@@ -100,7 +104,7 @@ def test_one_that_cannot_be_loaded_costs_itself_only(shapes, installed, source, 
     assert (broken.name, broken.source) == ("square", "outside") and reason in broken.error
 
 
-def test_a_name_belongs_to_one_piece_of_code():
+def test_a_name_belongs_to_one_piece_of_code() -> None:
     shapes = Registry("shape", "wireleak.no-shapes", error=LookupError)
     shapes.add("one", 1, Registry)
     shapes.add("one", 2, Registry)  # the same code again, such as a module that is loaded anew
@@ -109,7 +113,7 @@ def test_a_name_belongs_to_one_piece_of_code():
         shapes.add("one", 3, Listed)
 
 
-def test_it_needs_nothing_but_the_standard_library():
+def test_it_needs_nothing_but_the_standard_library() -> None:
     code = "import sys, wireleak.common.registry; print({'numpy', 'torch', 'pydantic'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,10 +51,10 @@ variants = ["sealed"]
 
 
 @pytest.fixture(scope="session")
-def wireleak():
+def wireleak() -> Any:
     """Runs the command as a user would."""
 
-    def run(*argv, cwd, **options):
+    def run(*argv: Any, cwd: Any, **options: Any) -> Any:
         command = [sys.executable, "-m", "wireleak", *map(str, argv)]
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, **options)
 
@@ -61,7 +62,7 @@ def wireleak():
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, wireleak):
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, wireleak: Any) -> Any:
     """One run of a small study, whole: (working folder, run folder, what the command printed)."""
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny.toml").write_text(TINY)
@@ -71,7 +72,7 @@ def tiny_run(tmp_path_factory, wireleak):
 
 
 @pytest.fixture
-def tiny_study(tmp_path):
+def tiny_study(tmp_path: Path) -> Any:
     """The small study's file, in a folder of its own."""
     path = Path(tmp_path / "tiny.toml")
     path.write_text(TINY)

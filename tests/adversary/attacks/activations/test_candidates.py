@@ -2,7 +2,9 @@
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,16 +26,16 @@ from wireleak.common.models.networks import register
 
 
 @register("linear-8x8-of-a-test")
-def _linear(input_shape, classes):
+def _linear(input_shape: Any, classes: Any) -> Any:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(64, 64)), nn.Linear(64, classes))
 
 
-def model(name, shape, cut):
+def model(name: Any, shape: Any, cut: Any) -> Any:
     return {"name": name, "input_shape": list(shape), "classes": 2, "cut": cut, "seed": 0}
 
 
 @pytest.fixture
-def granted(world, tmp_path):
+def granted(world: Any, tmp_path: Path) -> Any:
     """What a config grants: the linear encoder that the captured activations really come from, and the candidates."""
     encoder, _ = build("linear-8x8-of-a-test", (1, 8, 8), 2, 0).split(1)
     x = world.private.reshape(-1, 64)
@@ -50,7 +52,7 @@ def granted(world, tmp_path):
     }
 
 
-def test_names_every_input_from_captured_bytes(config, granted, world):
+def test_names_every_input_from_captured_bytes(config: Any, granted: Any, world: Any) -> None:
     path, out = config(attack="candidates", granted=granted)
     attack(path)
     with np.load(out / "guesses.npz") as guesses:
@@ -60,7 +62,9 @@ def test_names_every_input_from_captured_bytes(config, granted, world):
 
 
 @pytest.mark.parametrize("files", [{}, {"candidates": "/nowhere/candidates.npz"}])
-def test_no_candidates_is_one_clear_line(config, granted, capsys, files):
+def test_no_candidates_is_one_clear_line(
+    config: Any, granted: Any, capsys: pytest.CaptureFixture[str], files: Any
+) -> None:
     path, _ = config(attack="candidates", granted=granted | {"files": files})
     with pytest.raises(SystemExit) as ended:
         attack(path)
@@ -70,7 +74,7 @@ def test_no_candidates_is_one_clear_line(config, granted, capsys, files):
 
 
 @pytest.fixture(scope="module")
-def encoded():
+def encoded() -> Any:
     """Pictures, a convolutional encoder's 32 numbers of each, and where its weights lie."""
     torch.manual_seed(0)
     x = torch.rand(40, 1, 28, 28) * torch.rand(40, 1, 1, 1)
@@ -80,7 +84,7 @@ def encoded():
     return SimpleNamespace(encoder=encoder, x=x.numpy(), z=z.double().numpy())
 
 
-def informed(encoded, tmp_path, clip, from_file=True, norm=2):
+def informed(encoded: Any, tmp_path: Path, clip: Any, from_file: Any = True, norm: Any = 2) -> Any:
     """The attack, fitted on what a device with this clip makes public."""
     save_weights(encoded.encoder, tmp_path / "encoder.safetensors")
     public = {"clip": np.array(clip), "norm": np.array(norm)} if from_file else {}
@@ -104,12 +108,12 @@ def informed(encoded, tmp_path, clip, from_file=True, norm=2):
     return attack
 
 
-def clipped(z, clip, norm=2):
+def clipped(z: Any, clip: Any, norm: Any = 2) -> Any:
     return z * np.minimum(1, clip / np.linalg.norm(z, ord=norm, axis=1, keepdims=True))
 
 
 @pytest.mark.parametrize("from_file", [True, False])
-def test_it_is_the_bayes_attacker(encoded, tmp_path, from_file):
+def test_it_is_the_bayes_attacker(encoded: Any, tmp_path: Path, from_file: Any) -> None:
     """Beside the posterior written out, whose maximum no attacker's success exceeds."""
     clip, sigma, n = 3.0, 0.3, 600
     attack = informed(encoded, tmp_path, clip, from_file)
@@ -129,7 +133,7 @@ def test_it_is_the_bayes_attacker(encoded, tmp_path, from_file):
 
 
 @pytest.mark.parametrize("from_file", [True, False])
-def test_it_is_the_bayes_attacker_of_laplace_noise_too(encoded, tmp_path, from_file):
+def test_it_is_the_bayes_attacker_of_laplace_noise_too(encoded: Any, tmp_path: Path, from_file: Any) -> None:
     """The likeliest by scipy's density of each number; and no oftener right than epsilon allows."""
     clip, n, m = 10.0, 600, len(encoded.x)
     attack = informed(encoded, tmp_path, clip, from_file, norm=1)
@@ -151,14 +155,14 @@ def test_it_is_the_bayes_attacker_of_laplace_noise_too(encoded, tmp_path, from_f
     assert (chosen == sent).mean() > (by_euclid == sent).mean() > 2 / m
 
 
-def test_a_norm_that_is_neither_is_refused(tmp_path):
+def test_a_norm_that_is_neither_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "candidates.npz", x=np.zeros((3, 4), np.float32), norm=np.array(3))
     with pytest.raises(ValueError, match="has norm 3; give 1 or 2"):
         read_candidates(tmp_path / "candidates.npz")
 
 
 @pytest.mark.parametrize("mu", [0.5, 2.0, 8.0, 40.0])
-def test_acceptance_13_success_stays_under_both_bounds(encoded, tmp_path, mu):
+def test_acceptance_13_success_stays_under_both_bounds(encoded: Any, tmp_path: Path, mu: Any) -> None:
     clip, n, m = 3.0, 4000, len(encoded.x)
     sigma = 2 * clip / mu
     attack = informed(encoded, tmp_path, clip)
@@ -173,7 +177,7 @@ def test_acceptance_13_success_stays_under_both_bounds(encoded, tmp_path, mu):
         assert rate > 5 / m  # the test is not passed by an attack that learns nothing
 
 
-def test_ignoring_the_clip_costs_success(encoded, tmp_path):
+def test_ignoring_the_clip_costs_success(encoded: Any, tmp_path: Path) -> None:
     clip, sigma = 1.0, 0.02
     rng = np.random.default_rng(2)
     sent = rng.integers(0, len(encoded.x), 500)
@@ -182,7 +186,7 @@ def test_ignoring_the_clip_costs_success(encoded, tmp_path):
     assert (aware.choose(z) == sent).mean() > (unaware.choose(z) == sent).mean() + 0.2
 
 
-def test_one_candidate_or_another_files_arrays_are_refused(encoded, tmp_path):
+def test_one_candidate_or_another_files_arrays_are_refused(encoded: Any, tmp_path: Path) -> None:
     attack = informed(encoded, tmp_path, 1.0)
     with pytest.raises(ValueError, match="7 values a row"):
         attack.choose(np.zeros((2, 7), np.float32))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,11 @@ from adversary.attacks.harness.decoders import DenseDecoder
 from adversary.attacks.harness.knowledge import Knowledge
 
 
-def kernels(decoder):
+def kernels(decoder: Any) -> Any:
     return [tuple(p.shape) for p in decoder.parameters() if p.dim() > 1]
 
 
-def test_the_decoders_are_he_et_als():
+def test_the_decoders_are_he_et_als() -> None:
     # net.py: LeNetDecoderconv1, LeNetDecoderReLU2 and CIFAR10CNNDecoderReLU22; one convolution with padding 4 is a
     # transposed one without.
     assert kernels(transposed_decoder((8, 24, 24), (1, 28, 28))) == [(8, 1, 5, 5)]
@@ -36,23 +38,23 @@ def test_the_decoders_are_he_et_als():
         ((50,), (784,), True),
     ],
 )
-def test_any_shape_gets_a_decoder_that_gives_the_image(activation, image, dense):
+def test_any_shape_gets_a_decoder_that_gives_the_image(activation: Any, image: Any, dense: Any) -> None:
     decoder = transposed_decoder(activation, image)
     assert isinstance(decoder, DenseDecoder) == dense
     assert decoder(torch.randn(3, *activation)).shape == (3, *image)
 
 
-def test_a_convolution_is_inverted_and_noise_as_queries_is_worse():
+def test_a_convolution_is_inverted_and_noise_as_queries_is_worse() -> None:
     weights = torch.from_numpy(np.random.default_rng(0).standard_normal((8, 1, 3, 3)).astype(np.float32) / 3)
     rng = np.random.default_rng(1)
 
-    def pictures(n):
+    def pictures(n: Any) -> Any:
         # Smooth, in [0, 1], on black, as digits are: sums of a few cosines.
         grid = np.cos(np.pi * np.arange(4)[:, None] * (np.arange(12) + 0.5) / 12)
         waves = np.einsum("nij,ih,jw->nhw", rng.standard_normal((n, 4, 4)), grid, grid)
         return np.pad(np.clip(0.5 + 0.1 * waves, 0, 1), ((0, 0), (2, 2), (2, 2))).astype(np.float32)[:, None]
 
-    def sent(x):
+    def sent(x: Any) -> Any:
         return torch.nn.functional.conv2d(torch.from_numpy(x), weights).numpy()
 
     own, truth = pictures(240), pictures(40)
@@ -71,7 +73,7 @@ def test_a_convolution_is_inverted_and_noise_as_queries_is_worse():
     assert error["own"] < error["noise"]
 
 
-def test_the_seed_decides_everything():
+def test_the_seed_decides_everything() -> None:
     rng = np.random.default_rng(0)
     x, z = rng.random((40, 1, 8, 8), np.float32), rng.random((40, 5), np.float32)
     known = Knowledge(z, x, np.zeros(40, np.int64), None, 0, np.zeros(40, bool), 0)

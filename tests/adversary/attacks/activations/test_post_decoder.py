@@ -1,6 +1,7 @@
 """Acceptance test 2 of methods.md, section 17, the attacker's half; and the attack on what really crossed a wire."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.run import attack
 
 
-def sides(network, floats):
+def sides(network: Any, floats: Any) -> Any:
     z, found = torch.zeros(1, floats, 1, 1), []
     for layer in network:
         z = layer(z)
@@ -20,7 +21,7 @@ def sides(network, floats):
     return found
 
 
-def test_it_has_the_posts_layers_and_parameters():
+def test_it_has_the_posts_layers_and_parameters() -> None:
     network = decoder(32, (1, 105, 105))
     layers = [layer for layer in network if isinstance(layer, torch.nn.ConvTranspose2d)]
     assert sum(parameter.numel() for parameter in network.parameters()) == 134_779
@@ -32,18 +33,18 @@ def test_it_has_the_posts_layers_and_parameters():
 
 
 @pytest.mark.parametrize("image", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 33, 60), (2, 101, 224)])
-def test_other_images_are_reached_exactly(image):
+def test_other_images_are_reached_exactly(image: Any) -> None:
     assert sides(decoder(5, image), 5)[-1] == image[1:]
     assert decoder(5, image)(torch.zeros(2, 5, 1, 1)).shape == (2, *image)
 
 
 @pytest.mark.parametrize("image", [(6, 128), (1, 7, 28)])
-def test_what_is_no_image_is_refused(image):
+def test_what_is_no_image_is_refused(image: Any) -> None:
     with pytest.raises(ValueError, match=r"^post-decoder: rebuilds images of 8x8 pixels and more, not inputs of shape"):
         decoder(32, image)
 
 
-def drawings(n, seed=0):
+def drawings(n: Any, seed: Any = 0) -> Any:
     """Dark pictures with a bright bar whose column and row are what crosses the wire."""
     where = np.random.default_rng(seed).random((n, 2)).astype(np.float32)
     rows, columns = np.mgrid[0:12, 0:12] / 12
@@ -53,18 +54,18 @@ def drawings(n, seed=0):
     return where[:, :, None, None], x
 
 
-def known(seen, x, augmented=None):
+def known(seen: Any, x: Any, augmented: Any = None) -> Any:
     n = len(x)
     return Knowledge(seen, x, np.zeros(n, np.int64), None, 0, np.zeros(n, bool) if augmented is None else augmented, 0)
 
 
-def fitted(knowledge, epochs=30):
+def fitted(knowledge: Any, epochs: Any = 30) -> Any:
     one = PostDecoder(PostDecoder.options(epochs=epochs), seed=1)
     one.fit(knowledge)
     return one
 
 
-def test_dark_drawings_do_not_kill_the_last_relu_and_their_negatives_give_the_negative_guess():
+def test_dark_drawings_do_not_kill_the_last_relu_and_their_negatives_give_the_negative_guess() -> None:
     (seen, x), (victims, truth) = drawings(400), drawings(100, seed=1)
     dark, bright = fitted(known(seen, x)), fitted(known(seen, 1 - x))
     guess = dark.guess(victims)
@@ -75,7 +76,7 @@ def test_dark_drawings_do_not_kill_the_last_relu_and_their_negatives_give_the_ne
     assert dark.report["measured"]["training-mse"] == pytest.approx(own, rel=0.1)
 
 
-def test_the_first_epoch_is_the_first_pass_in_the_order_of_the_wire():
+def test_the_first_epoch_is_the_first_pass_in_the_order_of_the_wire() -> None:
     """Oracle: torch, by hand, on the first two batches."""
     seen, x = drawings(40)
     one = fitted(known(seen, 1 - x), epochs=1)
@@ -92,7 +93,7 @@ def test_the_first_epoch_is_the_first_pass_in_the_order_of_the_wire():
     assert one.report["measured"]["training-mse"] == pytest.approx(total / 40, rel=1e-5)
 
 
-def test_transformed_copies_are_not_learnt():
+def test_transformed_copies_are_not_learnt() -> None:
     seen, x = drawings(64)
     lies = np.concatenate([x, 1 - x])
     twice = known(np.concatenate([seen, seen]), lies, np.arange(128) >= 64)
@@ -101,7 +102,7 @@ def test_transformed_copies_are_not_learnt():
     assert beside.report["pairs"] == 64
 
 
-def test_it_rebuilds_from_a_capture_beside_its_controls(config, world):
+def test_it_rebuilds_from_a_capture_beside_its_controls(config: Any, world: Any) -> None:
     path, out = config(attack="post-decoder", options={"epochs": 150})
     attack(path)
     meta = json.loads((out / "meta.json").read_text())

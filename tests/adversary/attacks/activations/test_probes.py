@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -9,7 +11,7 @@ from adversary.attacks.harness.knowledge import Knowledge
 RNG = np.random.default_rng(0)
 
 
-def pairs(n, width, classes, augmented=None):
+def pairs(n: Any, width: Any, classes: Any, augmented: Any = None) -> Any:
     attribute = RNG.integers(0, classes, n)
     seen = RNG.standard_normal((n, width)).astype(np.float32)
     seen[:, :classes] += 2 * np.eye(classes, dtype=np.float32)[attribute]
@@ -17,13 +19,13 @@ def pairs(n, width, classes, augmented=None):
     return Knowledge(seen, np.zeros((n, 1), np.float32), np.zeros(n, int), attribute, classes, none, 0)
 
 
-def fitted(known, **options):
+def fitted(known: Any, **options: Any) -> Any:
     probe = Probe(ProbeOptions(**options), 0)
     probe.fit(known)
     return probe
 
 
-def test_several_classes():
+def test_several_classes() -> None:
     known = pairs(900, 40, 4)
     probe = fitted(_take(known, slice(600)))
     guess, truth = probe.guess(known.seen[600:]), known.attribute[600:]
@@ -32,7 +34,7 @@ def test_several_classes():
     assert len(probe.report["validation_log_loss"]) == 4
 
 
-def test_what_no_line_separates_is_the_perceptrons():
+def test_what_no_line_separates_is_the_perceptrons() -> None:
     seen = RNG.standard_normal((1200, 2)).astype(np.float32)
     attribute = (seen[:, 0] * seen[:, 1] > 0).astype(int)
     known = Knowledge(seen, seen, attribute, attribute, 2, np.zeros(1200, bool), 0)
@@ -43,21 +45,21 @@ def test_what_no_line_separates_is_the_perceptrons():
     assert roc_auc_score(attribute[900:], straight) < 0.65
 
 
-def test_transformed_copies_are_left_out():
+def test_transformed_copies_are_left_out() -> None:
     known = pairs(300, 10, 2, augmented=np.arange(300) >= 200)
     known.attribute[200:] = 1 - known.attribute[200:]
     assert np.array_equal(fitted(known).guess(known.seen), fitted(_take(known, slice(200))).guess(known.seen))
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_few_rows_and_one_value_still_give_probabilities(n):
+def test_few_rows_and_one_value_still_give_probabilities(n: Any) -> None:
     known = pairs(n, 3, 2)
     known.attribute[:] = 1
     np.testing.assert_array_equal(fitted(known).guess(known.seen), [[0, 1]] * n)
 
 
 @pytest.mark.parametrize(("n", "width"), [(50, 300), (300, 50)])
-def test_axes_are_the_principal_ones(n, width):
+def test_axes_are_the_principal_ones(n: Any, width: Any) -> None:
     rows = RNG.standard_normal((n, width)) @ np.diag(RNG.uniform(0.1, 3, width))
     rows = (rows - rows.mean(0)).astype(np.float32)
     theirs = PCA(4).fit(rows).transform(rows)
@@ -67,7 +69,7 @@ def test_axes_are_the_principal_ones(n, width):
     np.testing.assert_allclose(np.abs(correlation), np.eye(4), atol=0.02)
 
 
-def _take(known, rows):
+def _take(known: Any, rows: Any) -> Any:
     return Knowledge(
         known.seen[rows], known.inputs[rows], known.labels[rows], known.attribute[rows], known.classes,
         known.augmented[rows], 0,

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,17 +14,17 @@ SHAPE, SIZE = (1, 4, 4), 16
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch):
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     networks.names()  # registers ours, which must not be lost with the copy
     monkeypatch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
     networks.register("rmle-linear")(linear)
 
 
-def linear(input_shape, classes):
+def linear(input_shape: Any, classes: Any) -> Any:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(SIZE, SIZE)), nn.Linear(SIZE, classes))
 
 
-def of(matrix):
+def of(matrix: Any) -> Any:
     """A linear encoder x -> x @ matrix.T."""
     layer = nn.Linear(*matrix.T.shape, bias=False)
     with torch.no_grad():
@@ -29,15 +32,15 @@ def of(matrix):
     return nn.Sequential(nn.Flatten(), layer)
 
 
-def orthonormal(seed=0):
+def orthonormal(seed: Any = 0) -> Any:
     return np.linalg.qr(np.random.default_rng(seed).standard_normal((SIZE, SIZE)))[0].astype(np.float32)
 
 
-def inputs(n, seed=1):
+def inputs(n: Any, seed: Any = 1) -> Any:
     return np.random.default_rng(seed).uniform(0.1, 0.9, (n, *SHAPE)).astype(np.float32)
 
 
-def knowledge(**changes):
+def knowledge(**changes: Any) -> Any:
     none = np.zeros((0, *SHAPE), np.float32)
     fields = {
         "seen": np.zeros(0, np.float32),
@@ -52,7 +55,7 @@ def knowledge(**changes):
     return Knowledge(**fields | changes)
 
 
-def test_an_invertible_linear_encoder_is_inverted_exactly(tmp_path):
+def test_an_invertible_linear_encoder_is_inverted_exactly(tmp_path: Path) -> None:
     known = knowledge(encoder=tmp_path / "encoder.safetensors")
     encoder, _ = known.network().split(1)
     with torch.no_grad():
@@ -68,7 +71,7 @@ def test_an_invertible_linear_encoder_is_inverted_exactly(tmp_path):
     assert attack.report["residual"] < 1e-6
 
 
-def test_a_rank_k_encoder_leaves_the_energy_outside_its_row_space():
+def test_a_rank_k_encoder_leaves_the_energy_outside_its_row_space() -> None:
     rows, x = orthonormal()[:6], inputs(12) - 0.5
     # So large an epsilon makes Adam plain gradient descent, whose steps never leave the row space.
     settings = RmleOptions(tv=0, epsilon=1e4, learning_rate=3e3, schedule="constant", iterations=300)
@@ -80,7 +83,7 @@ def test_a_rank_k_encoder_leaves_the_energy_outside_its_row_space():
     assert residual < 1e-6
 
 
-def test_a_penalty_takes_what_the_encoder_does_not_tell_from_the_prior():
+def test_a_penalty_takes_what_the_encoder_does_not_tell_from_the_prior() -> None:
     rows, x = orthonormal()[:6], inputs(4)
     z, flat = x.reshape(4, -1) @ rows.T, x.reshape(4, -1)
     strength = 0.01
@@ -91,7 +94,7 @@ def test_a_penalty_takes_what_the_encoder_does_not_tell_from_the_prior():
     assert np.abs(guess.reshape(4, -1) - flat).max() > 0.05
 
 
-def test_rows_do_not_depend_on_one_another():
+def test_rows_do_not_depend_on_one_another() -> None:
     encoder, x = of(orthonormal()), inputs(5)
     z = x.reshape(5, -1) @ orthonormal().T
     settings = RmleOptions(iterations=60, tv=0.05)
@@ -102,7 +105,7 @@ def test_rows_do_not_depend_on_one_another():
     assert np.abs(together[3] - 0.5).max() > 0.1
 
 
-def test_total_variation_is_the_authors():
+def test_total_variation_is_the_authors() -> None:
     x = torch.rand(3, 2, 5, 7, generator=torch.Generator().manual_seed(0))
     down, right = x[:, :, 1:] - x[:, :, :-1], x[..., 1:] - x[..., :-1]
     expected = (down**2).sum((1, 2, 3)) / (2 * 4 * 7) + (right**2).sum((1, 2, 3)) / (2 * 5 * 6)
@@ -111,7 +114,7 @@ def test_total_variation_is_the_authors():
     assert total_variation(torch.rand(2, 9)).tolist() == [0, 0]
 
 
-def test_smoothing_smooths_and_the_range_holds():
+def test_smoothing_smooths_and_the_range_holds() -> None:
     z = np.random.default_rng(0).standard_normal((3, SIZE)).astype(np.float32) * 3
     rough, _ = invert(of(orthonormal()), z, SHAPE, (0.0, 1.0), RmleOptions(tv=0, iterations=100), 0)
     smooth, _ = invert(of(orthonormal()), z, SHAPE, (0.0, 1.0), RmleOptions(tv=10, iterations=100), 0)
@@ -119,7 +122,7 @@ def test_smoothing_smooths_and_the_range_holds():
     assert np.square(np.diff(smooth)).mean() < 0.3 * np.square(np.diff(rough)).mean()
 
 
-def test_a_start_from_noise_is_the_seeds():
+def test_a_start_from_noise_is_the_seeds() -> None:
     rows = orthonormal()[:2]
     z = np.zeros((2, 2), np.float32)
     settings = RmleOptions(start="noise", tv=0, iterations=5)
@@ -128,12 +131,12 @@ def test_a_start_from_noise_is_the_seeds():
 
 
 class _Rounds(nn.Module):
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return x.long().float()
 
 
 class _Embeds(nn.Module):
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return nn.functional.embedding(x, torch.zeros(3, 2))
 
 
@@ -145,13 +148,13 @@ class _Embeds(nn.Module):
         (of(orthonormal()[:3]), r"shape \(3,\), those captured \(16,\)"),
     ],
 )
-def test_a_network_that_cannot_be_searched_is_refused_in_one_line(encoder, words):
+def test_a_network_that_cannot_be_searched_is_refused_in_one_line(encoder: Any, words: Any) -> None:
     with pytest.raises(ValueError, match=words) as error:
         invert(encoder, np.zeros((2, SIZE), np.float32), SHAPE, (0.0, 1.0), RmleOptions(), 0)
     assert "\n" not in str(error.value)
 
 
-def test_without_weights_it_says_what_to_grant():
+def test_without_weights_it_says_what_to_grant() -> None:
     with pytest.raises(ValueError, match=r"granted\.encoder"):
         Rmle(RmleOptions(), 0).fit(knowledge())
     assert Rmle.threat.as_json()["knows"] == ["architecture", "weights"]

@@ -1,4 +1,6 @@
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ SHAPE, CLASSES = (1, 4, 4), 4
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registered():
+def registered() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         networks.names()  # registers ours, which must not be lost with the copy
         patch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
@@ -21,12 +23,12 @@ def registered():
         yield
 
 
-def shadow_net(input_shape, classes):
+def shadow_net(input_shape: Any, classes: Any) -> Any:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(16, 32)), nn.Sequential(nn.ReLU(), nn.Linear(32, 4)))
 
 
 @pytest.fixture(scope="module")
-def world(registered, tmp_path_factory):
+def world(registered: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A network trained on four quadrants' brightness, and what the attacker has of it."""
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 0.6, (400, *SHAPE)).astype(np.float32)
@@ -49,11 +51,11 @@ def world(registered, tmp_path_factory):
     return known, seen[300:], x[300:]
 
 
-def mse(guess, truth):
+def mse(guess: Any, truth: Any) -> Any:
     return float(np.mean((guess - truth) ** 2))
 
 
-def test_shadow_by_query_rebuilds_inputs_through_its_shadow(world):
+def test_shadow_by_query_rebuilds_inputs_through_its_shadow(world: Any) -> None:
     known, seen, truth = world
     attack = ShadowQuery(ShadowQueryOptions(tv=0, epochs=60, shadow_learning_rate=0.03, iterations=300), 0)
     attack.fit(known.limited(attack.threat.knows))
@@ -61,7 +63,7 @@ def test_shadow_by_query_rebuilds_inputs_through_its_shadow(world):
     assert mse(attack.guess(seen), truth) < 0.05 * mse(known.inputs.mean(0), truth)
 
 
-def test_the_query_free_shadow_learns_the_task_from_the_head_alone(world):
+def test_the_query_free_shadow_learns_the_task_from_the_head_alone(world: Any) -> None:
     known, seen, truth = world
     options = ShadowOptions(tv=0.1, epochs=30, shadow_learning_rate=0.02, iterations=200)
     attack = Shadow(options, 0)
@@ -76,7 +78,7 @@ def test_the_query_free_shadow_learns_the_task_from_the_head_alone(world):
     assert mse(guess, truth) < 0.9 * mse(np.roll(guess, 1, axis=0), truth)
 
 
-def test_the_head_is_what_its_labels_meet(world):
+def test_the_head_is_what_its_labels_meet(world: Any) -> None:
     known, seen, _ = world
     options = ShadowOptions(epochs=2, iterations=2)
     before = known.head.read_bytes()
@@ -89,7 +91,7 @@ def test_the_head_is_what_its_labels_meet(world):
     assert known.head.read_bytes() == before
 
 
-def test_the_shadow_starts_from_weights_of_its_own(world):
+def test_the_shadow_starts_from_weights_of_its_own(world: Any) -> None:
     known, _, _ = world
     victims = known.network().blocks.state_dict()["0.1.weight"]
     for seed in (0, known.model.seed):
@@ -98,7 +100,7 @@ def test_the_shadow_starts_from_weights_of_its_own(world):
     assert torch.equal(fresh_network(known, 4)[0].blocks[1][1].weight, fresh_network(known, 4)[0].blocks[1][1].weight)
 
 
-def test_what_is_not_granted_is_named(world):
+def test_what_is_not_granted_is_named(world: Any) -> None:
     known, _, _ = world
     with pytest.raises(ValueError, match=r"granted\.head"):
         Shadow(ShadowOptions(), 0).fit(replace(known, head=None))

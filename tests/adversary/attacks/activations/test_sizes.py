@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,12 +18,12 @@ from adversary.tap.decode.traffic import SentBytes
         ([], 4, np.zeros((0, 2))),
     ],
 )
-def test_messages_among_records(sizes, count, expected):
+def test_messages_among_records(sizes: Any, count: Any, expected: Any) -> None:
     assert messages(sizes, count).tolist() == np.asarray(expected).astype(int).tolist()
 
 
-def test_features_are_sizes_gaps_and_the_answers():
-    def record(time, up, size):
+def test_features_are_sizes_gaps_and_the_answers() -> None:
+    def record(time: Any, up: Any, size: Any) -> Any:
         return SentBytes("a#0", "c", "s", Transport.TLS, time, up, size)
 
     records = [record(1.0, True, 900), record(1.5, True, 100), record(2.0, False, 40)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,12 @@ from adversary.attacks.harness.knowledge import Knowledge
 RNG = np.random.default_rng(0)
 
 
-def skewed(count, width=4):
+def skewed(count: Any, width: Any = 4) -> Any:
     """Coordinates of different spread and skewness, so that they can be told apart."""
     return (RNG.gamma(2.0, size=(count, width)) * (1 + np.arange(width))).astype(np.float32)
 
 
-def test_quantiles_undo_a_permutation_and_a_monotone_map():
+def test_quantiles_undo_a_permutation_and_a_monotone_map() -> None:
     own = skewed(4000)
     theirs = np.sqrt(skewed(4000))[:, [2, 0, 3, 1]] * np.array([5, 1, 7, 3])
     mapped = quantiles(theirs, own)
@@ -28,13 +29,13 @@ def test_quantiles_undo_a_permutation_and_a_monotone_map():
 
 
 @pytest.mark.parametrize("align", [axes, assigned])
-def test_principal_axes_undo_a_rotation(align):
+def test_principal_axes_undo_a_rotation(align: Any) -> None:
     own, same = skewed(2000), skewed(2000)
     rotated = (same @ ortho_group.rvs(4, random_state=0) + 3).astype(np.float32)
     assert np.corrcoef(align(rotated, own).ravel(), same.ravel())[0, 1] > 0.97
 
 
-def test_dead_latents_are_no_obstacle():
+def test_dead_latents_are_no_obstacle() -> None:
     own, theirs = skewed(500), skewed(500)
     own[:, 1] = theirs[:, 3] = 0
     for align in ALIGNMENTS.values():
@@ -42,19 +43,19 @@ def test_dead_latents_are_no_obstacle():
     assert np.isfinite(axes(np.zeros((20, 1), np.float32), skewed(30, 1))).all()
 
 
-def knowledge(x):
+def knowledge(x: Any) -> Any:
     nothing, rows = np.zeros(0, np.float32), np.zeros(len(x), np.int64)
     return replace(Knowledge(nothing, x, rows, None, 0, np.zeros(len(x), bool), 0), input_range=(0.0, 1.0))
 
 
-def bars(count, seed):
+def bars(count: Any, seed: Any) -> Any:
     """Pictures of one number: how far a bar reaches; almost always not far."""
     reach = np.random.default_rng(seed).beta(1.2, 4, count)
     x = (np.arange(8) / 8 < reach[:, None]).astype(np.float32)
     return x[:, None, None, :].repeat(4, 2), reach.astype(np.float32)
 
 
-def test_one_number_is_read_without_a_pair():
+def test_one_number_is_read_without_a_pair() -> None:
     """A single latent can only be aligned in one way, up to its direction. (In most seeds its ReLU dies.)"""
     own, (x, reach) = bars(300, 1)[0], bars(200, 2)
     attack = Unpaired(UnpairedOptions(hidden=(16,), steps=400, learning_rate=1e-2), seed=3)
@@ -65,7 +66,7 @@ def test_one_number_is_read_without_a_pair():
     assert np.mean((guess - x) ** 2) < 0.5 * prior and attack.report["trust"] > 0.5
 
 
-def test_noise_in_place_of_latents_is_worth_no_more_than_the_mean():
+def test_noise_in_place_of_latents_is_worth_no_more_than_the_mean() -> None:
     own, (x, _) = bars(200, 1)[0], bars(100, 2)
     attack = Unpaired(UnpairedOptions(hidden=(16,), steps=50), 0)
     attack.fit(knowledge(own))
@@ -75,8 +76,8 @@ def test_noise_in_place_of_latents_is_worth_no_more_than_the_mean():
     assert set(attack.report["rehearsed_mse"]) == set(ALIGNMENTS)
 
 
-def test_it_repeats_itself_and_needs_some_data():
-    def run():
+def test_it_repeats_itself_and_needs_some_data() -> None:
+    def run() -> Any:
         attack = Unpaired(UnpairedOptions(hidden=(8,), steps=20), 3)
         attack.fit(knowledge(bars(50, 1)[0]))
         return attack.guess(skewed_once)
@@ -87,5 +88,5 @@ def test_it_repeats_itself_and_needs_some_data():
         Unpaired(UnpairedOptions(), 0).fit(knowledge(bars(3, 1)[0]))
 
 
-def test_it_is_granted_neither_queries_nor_pairs():
+def test_it_is_granted_neither_queries_nor_pairs() -> None:
     assert [str(what) for what in Unpaired.threat.knows] == ["surrogate"]

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from adversary.attacks.harness.knowledge import Knowledge
 from wireleak.common.models import ModelConfig
 
 
-def blobs(n, seed):
+def blobs(n: Any, seed: Any) -> Any:
     """A bright disc somewhere on black."""
     rng = np.random.default_rng(seed)
     down, right = np.mgrid[:28, :28]
@@ -19,19 +20,19 @@ def blobs(n, seed):
 
 
 @pytest.fixture(scope="module")
-def known():
+def known() -> Any:
     nothing = np.zeros((0, 1, 28, 28), np.float32), np.zeros(0, np.int64)
     model = ModelConfig(name="lenet", input_shape=(1, 28, 28), classes=10, cut=1, seed=0)
     return Knowledge(np.zeros(0, np.float32), *nothing, None, 0, np.zeros(0, bool), 0, model=model)
 
 
-def attacked(known, seen, seed=0, **options):
+def attacked(known: Any, seen: Any, seed: Any = 0, **options: Any) -> Any:
     attack = Unsplit(UnsplitOptions(**options), seed)
     attack.fit(known.limited(attack.threat.knows))
     return attack.guess(seen), attack.report
 
 
-def test_inputs_come_back_from_activations_and_the_architecture_alone(known):
+def test_inputs_come_back_from_activations_and_the_architecture_alone(known: Any) -> None:
     x = blobs(6, 0)
     with torch.no_grad():
         seen = known.network().split(1)[0](torch.from_numpy(x)).numpy()
@@ -44,7 +45,7 @@ def test_inputs_come_back_from_activations_and_the_architecture_alone(known):
     assert report["final_cost"] < min(report["costs"])
 
 
-def test_the_seed_decides_and_is_not_the_victims(known):
+def test_the_seed_decides_and_is_not_the_victims(known: Any) -> None:
     seen = np.random.default_rng(0).standard_normal((2, 8, 24, 24)).astype(np.float32)
     quick = {"outer": 1, "inner_input": 2, "inner_model": 2}
     first, _ = attacked(known, seen, **quick)
@@ -57,7 +58,7 @@ def test_the_seed_decides_and_is_not_the_victims(known):
     assert not torch.equal(attack._clones[0].state_dict()["0.1.weight"], victims)
 
 
-def test_another_cut_is_refused_in_one_line(known):
+def test_another_cut_is_refused_in_one_line(known: Any) -> None:
     with pytest.raises(ValueError, match=r"model\.cut: .*\(8, 24, 24\), those captured \(16, 8, 8\)"):
         attacked(known, np.zeros((2, 16, 8, 8), np.float32))
     with pytest.raises(ValueError, match=r"granted\.model"):

@@ -1,5 +1,7 @@
 """Which words a text holds, from the mean of their embeddings."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -13,7 +15,9 @@ from wireleak.common.targets.baselines import common_words, mean_input
 WORDS, LENGTH = 40, 10
 
 
-def world(n, seed=0, noise=0.0, table=np.random.default_rng(9).standard_normal((WORDS + 1, 24))):
+def world(
+    n: Any, seed: Any = 0, noise: Any = 0.0, table: Any = np.random.default_rng(9).standard_normal((WORDS + 1, 24))
+) -> Any:
     """Texts of common and rare words, and the mean of their embeddings."""
     rng = np.random.default_rng(seed)
     share = 1 / np.arange(1, WORDS + 1)
@@ -23,18 +27,18 @@ def world(n, seed=0, noise=0.0, table=np.random.default_rng(9).standard_normal((
     return Knowledge(seen.astype(np.float32), x.astype(np.float32), zeros, None, 0, np.zeros(n, bool), 0)
 
 
-def found(knowledge, **options):
+def found(knowledge: Any, **options: Any) -> Any:
     attack = WordSet(WordSetOptions(**{"model": "logistic"} | options), 0)
     attack.fit(knowledge)
     return attack
 
 
-def f1(guess, truth):
+def f1(guess: Any, truth: Any) -> Any:
     return set_f1(word_sets(guess, WORDS), word_sets(truth, WORDS)).mean()
 
 
 @pytest.mark.parametrize("model", ["logistic", "mlp-300"])
-def test_it_finds_words_that_the_commonest_do_not_give(model):
+def test_it_finds_words_that_the_commonest_do_not_give(model: Any) -> None:
     known, victims = world(1200), world(300, seed=1)
     attack = found(known, model=model)
     guess, prior = attack.guess(victims.seen), np.repeat(mean_input(known.without_copies().inputs), 300, axis=0)
@@ -47,13 +51,13 @@ def test_it_finds_words_that_the_commonest_do_not_give(model):
     assert (np.diff(likely[order]) <= 0).all()
 
 
-def test_noise_leaves_the_commonest_words():
+def test_noise_leaves_the_commonest_words() -> None:
     known, victims = world(1200, noise=50.0), world(300, seed=1, noise=50.0)
     prior = f1(np.repeat(mean_input(known.without_copies().inputs), 300, axis=0), victims.inputs)
     assert f1(found(known).guess(victims.seen), victims.inputs) == pytest.approx(prior, abs=0.03)
 
 
-def test_fewer_pairs_find_less_and_are_judged_on_the_same_kind_of_rows():
+def test_fewer_pairs_find_less_and_are_judged_on_the_same_kind_of_rows() -> None:
     known, victims = world(1200, noise=0.2), world(300, seed=1, noise=0.2)
     few, many = found(known, examples=60), found(known)
     assert f1(few.guess(victims.seen), victims.inputs) < f1(many.guess(victims.seen), victims.inputs)
@@ -61,7 +65,7 @@ def test_fewer_pairs_find_less_and_are_judged_on_the_same_kind_of_rows():
     assert few.report["held_out_loss"] > many.report["held_out_loss"]
 
 
-def test_each_word_is_a_logistic_regression():
+def test_each_word_is_a_logistic_regression() -> None:
     """Oracle: scikit-learn's, word by word."""
     known = world(900, noise=0.3)
     labels = word_sets(known.inputs, WORDS)[:, 1:9].astype(np.float32)
@@ -71,13 +75,13 @@ def test_each_word_is_a_logistic_regression():
     assert np.abs(ours.guess(known.seen) - theirs).mean() < 0.02
 
 
-def test_the_prior_is_the_best_set_that_is_the_same_for_all():
+def test_the_prior_is_the_best_set_that_is_the_same_for_all() -> None:
     texts = np.array([[1, 2, 3, 0], [1, 2, 0, 0], [1, 4, 0, 0], [2, 1, 0, 0]], np.float32)
     assert common_words(texts).tolist() == [1, 2, 0, 0]
     assert common_words(np.array([[1, 2, 3], [3, 2, 1]], np.float32)).tolist() == [1, 2, 3]  # as many as a text has
 
 
-def test_what_it_cannot_read_is_one_line():
+def test_what_it_cannot_read_is_one_line() -> None:
     pictures = Knowledge(
         np.zeros((8, 3), np.float32), np.random.default_rng(0).random((8, 4)).astype(np.float32), np.zeros(8, np.int64),
         None, 0, np.zeros(8, bool), 0,

@@ -1,5 +1,7 @@
 """Honest clients' updates, and what an attack on them knows: shared by the tests of gradient inversion."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -10,11 +12,22 @@ from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
 
 
-def state(network):
+def state(network: Any) -> Any:
     return {name: value.numpy().copy() for name, value in network.blocks.state_dict().items()}
 
 
-def federate(config, inputs, labels, *, rate=0.1, epochs=1, mini=None, weights=None, optimiser="sgd", aggregate=False):
+def federate(
+    config: Any,
+    inputs: Any,
+    labels: Any,
+    *,
+    rate: Any = 0.1,
+    epochs: Any = 1,
+    mini: Any = None,
+    weights: Any = None,
+    optimiser: Any = "sgd",
+    aggregate: Any = False,
+) -> Any:
     """Knowledge of one round: `inputs` (clients, examples, ...), each client training on its own from one model."""
     network = ModelConfig.model_validate(config).network()
     if weights:
@@ -56,13 +69,13 @@ def federate(config, inputs, labels, *, rate=0.1, epochs=1, mini=None, weights=N
     )
 
 
-def run(attack, knowledge):
+def run(attack: Any, knowledge: Any) -> Any:
     """Fit and guess."""
     attack.fit(knowledge)
     return attack.guess(knowledge.training.updates)
 
 
-def smooth(count, side, seed):
+def smooth(count: Any, side: Any, seed: Any) -> Any:
     """Smooth pictures (count, 1, side, side) in [0, 1]."""
     rng = np.random.default_rng(seed)
     waves = np.stack([np.cos(np.pi * k * (np.arange(side) + 0.5) / side) for k in range(4)])

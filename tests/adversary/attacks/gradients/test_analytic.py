@@ -1,5 +1,7 @@
 """Acceptance test 6: one example through a fully connected layer, and an imprinted batch, come back exactly."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,12 @@ from torch.nn.functional import cross_entropy
 from adversary.attacks.gradients.analytic import imprint_layer, input_of, inputs_of_bins
 
 
-def gradients(layer, loss):
+def gradients(layer: Any, loss: Any) -> Any:
     weight, bias = torch.autograd.grad(loss, (layer.weight, layer.bias))
     return weight.numpy(), bias.numpy()
 
 
-def through_a_network(x, y):
+def through_a_network(x: Any, y: Any) -> Any:
     """Gradients of the first layer of a small classifier, by autograd."""
     torch.manual_seed(0)
     first = torch.nn.Linear(20, 8)
@@ -21,14 +23,14 @@ def through_a_network(x, y):
     return gradients(first, cross_entropy(rest(first(torch.from_numpy(x))), torch.from_numpy(y)))
 
 
-def test_one_example_is_exact_at_any_scale():
+def test_one_example_is_exact_at_any_scale() -> None:
     x = np.random.default_rng(0).random((1, 20), np.float32)
     weight, bias = through_a_network(x, np.array([1]))
     assert np.allclose(input_of(weight, bias), x[0], atol=1e-6)
     assert np.allclose(input_of(-0.01 * weight, -0.01 * bias), x[0], atol=1e-6)
 
 
-def test_several_examples_are_a_weighted_mean():
+def test_several_examples_are_a_weighted_mean() -> None:
     x = np.random.default_rng(0).random((2, 20), np.float32)
     found = input_of(*through_a_network(x, np.array([1, 1])))
     share, residual, *_ = np.linalg.lstsq(x.T, found, rcond=None)
@@ -36,14 +38,14 @@ def test_several_examples_are_a_weighted_mean():
     assert min(np.abs(found - x).max(1)) > 1e-2
 
 
-def test_a_layer_that_no_example_reached_gives_nothing():
+def test_a_layer_that_no_example_reached_gives_nothing() -> None:
     assert input_of(np.zeros((3, 4)), np.zeros(3)) is None
 
 
 class Imprinted:
     """An imprint layer made from public inputs, and the gradients that a batch leaves in it."""
 
-    def __init__(self, bins, d=30):
+    def __init__(self, bins: Any, d: Any = 30) -> None:
         rng = np.random.default_rng(1)
         # Brightness differs between inputs as it does between images.
         self.draw = lambda n: rng.random((n, 1)) * 0.6 + 0.4 * rng.random((n, d))
@@ -53,20 +55,20 @@ class Imprinted:
         self.layer = torch.nn.Linear(d, bins).double()
         self.layer.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
 
-    def bin_of(self, x):
+    def bin_of(self, x: Any) -> Any:
         return np.searchsorted(self.thresholds, x.mean(1), side="right") - 1
 
-    def gradients(self, x, steps=1.0):
+    def gradients(self, x: Any, steps: Any = 1.0) -> Any:
         # The layers behind send the same gradient to every unit, as in the paper: their columns are equal.
         hidden = torch.relu(self.layer(torch.from_numpy(x)))
         return tuple(steps * g for g in gradients(self.layer, (hidden.sum(1) ** 2).mean()))
 
 
-def alone(bins):
+def alone(bins: Any) -> Any:
     return [int(b) for b in np.unique(bins) if (bins == b).sum() == 1 and b >= 0]
 
 
-def test_every_example_that_is_alone_in_its_bin_is_exact():
+def test_every_example_that_is_alone_in_its_bin_is_exact() -> None:
     server = Imprinted(bins=128)
     x = server.draw(16)
     own = server.bin_of(x)
@@ -77,14 +79,14 @@ def test_every_example_that_is_alone_in_its_bin_is_exact():
         assert np.allclose(found[list(bins).index(number)], victim, atol=1e-8)
 
 
-def test_bins_are_as_full_as_each_other():
+def test_bins_are_as_full_as_each_other() -> None:
     server = Imprinted(bins=8)
     own = server.bin_of(server.draw(20_000))
     filled = np.bincount(own[own >= 0], minlength=8)
     assert filled.min() > 0.8 * filled.max()
 
 
-def test_two_in_one_bin_give_their_average_which_is_no_success():
+def test_two_in_one_bin_give_their_average_which_is_no_success() -> None:
     server = Imprinted(bins=4)
     x = server.draw(200)
     number = 2
@@ -96,7 +98,7 @@ def test_two_in_one_bin_give_their_average_which_is_no_success():
     assert min(np.abs(found[0] - pair).max(1)) > 0.01
 
 
-def test_the_last_bin_and_an_update_over_many_clients():
+def test_the_last_bin_and_an_update_over_many_clients() -> None:
     server = Imprinted(bins=16)
     x = server.draw(300)
     first, last = x[server.bin_of(x) == 3][:1], x[server.bin_of(x) == 15][:1]
@@ -106,7 +108,7 @@ def test_the_last_bin_and_an_update_over_many_clients():
     assert np.allclose(found, np.concatenate([first, last]), atol=1e-8)
 
 
-def test_float32_rounding_fills_no_empty_bin():
+def test_float32_rounding_fills_no_empty_bin() -> None:
     server = Imprinted(bins=64)
     x = server.draw(300)
     chosen = x[[np.flatnonzero(server.bin_of(x) == number)[0] for number in (5, 40)]]
@@ -123,7 +125,7 @@ def test_float32_rounding_fills_no_empty_bin():
         (np.full((2, 3), np.nan), np.ones(2), "not finite"),
     ],
 )
-def test_what_is_no_gradient_of_a_linear_layer_is_refused(weight, bias, message):
+def test_what_is_no_gradient_of_a_linear_layer_is_refused(weight: Any, bias: Any, message: Any) -> None:
     for recover in (input_of, inputs_of_bins):
         with pytest.raises(ValueError, match=message):
             recover(weight, bias)

@@ -1,6 +1,7 @@
 """Exact text from gradients: whole batches while their words are fewer than the layer's inputs, nothing beyond."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from adversary.attacks.gradients.dager import Dager, DagerOptions
 from wireleak.common.models.zoo.transformer import BUCKETS, WIDTH
 
 
-def model(length):
+def model(length: Any) -> Any:
     return {"name": "tiny-transformer", "input_shape": (length,), "classes": 2, "cut": 1}
 
 
-def texts(clients, count, length, seed):
+def texts(clients: Any, count: Any, length: Any, seed: Any) -> Any:
     """Word numbers (clients, count, length) of texts of different length, some words common to them."""
     rng = np.random.default_rng(seed)
     x = rng.integers(1, BUCKETS + 1, (clients, count, length)).astype(np.float32)
@@ -26,17 +27,17 @@ def texts(clients, count, length, seed):
     return x
 
 
-def seen_of(x, **how):
+def seen_of(x: Any, **how: Any) -> Any:
     labels = np.random.default_rng(1).integers(0, 2, x.shape[:2])
     return federate(model(x.shape[2]), x, labels, **how)
 
 
-def rows(x):
+def rows(x: Any) -> Any:
     return {tuple(text) for text in x.astype(int).tolist()}
 
 
 @pytest.mark.parametrize(("count", "length"), [(1, 24), (4, 12)])
-def test_every_text_comes_back_word_for_word(count, length):
+def test_every_text_comes_back_word_for_word(count: Any, length: Any) -> None:
     x = texts(2, count, length, count)
     found = run(attack := Dager(DagerOptions(), 0), seen_of(x))
     assert found.shape == (2 * count, length)
@@ -45,7 +46,7 @@ def test_every_text_comes_back_word_for_word(count, length):
     assert max(max(ranks) for ranks in attack.report["ranks"]) < WIDTH
 
 
-def test_the_span_is_that_of_the_words_states():
+def test_the_span_is_that_of_the_words_states() -> None:
     x = texts(1, 2, 8, 3)
     known = seen_of(x)
     attack = Dager(DagerOptions(), 0)
@@ -59,7 +60,7 @@ def test_the_span_is_that_of_the_words_states():
     assert subspace_angles(span, states.T).max() < 0.01
 
 
-def test_more_words_than_the_layer_has_inputs_are_safe_from_it():
+def test_more_words_than_the_layer_has_inputs_are_safe_from_it() -> None:
     x = texts(1, 12, 16, 4)
     x[x == 0] = 5
     found = run(attack := Dager(DagerOptions(), 0), seen_of(x))
@@ -68,7 +69,7 @@ def test_more_words_than_the_layer_has_inputs_are_safe_from_it():
     assert attack.report["ranks"][0][0] == WIDTH - 1
 
 
-def test_noise_on_the_update_stops_it():
+def test_noise_on_the_update_stops_it() -> None:
     x = texts(1, 1, 12, 5)
     known = seen_of(x)
     (update,) = known.training.updates
@@ -82,7 +83,7 @@ def test_noise_on_the_update_stops_it():
     assert not rows(run(Dager(DagerOptions(), 0), known)) & rows(x[0])
 
 
-def test_a_network_that_is_no_transformer_is_refused_in_one_line():
+def test_a_network_that_is_no_transformer_is_refused_in_one_line() -> None:
     lstm = {"name": "lstm", "input_shape": (8,), "classes": 2, "cut": 1}
     known = federate(lstm, texts(1, 2, 8, 3), np.array([[0, 1]]))
     with pytest.raises(ValueError, match="tiny-transformer") as error:

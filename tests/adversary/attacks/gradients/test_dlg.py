@@ -1,6 +1,7 @@
 """Acceptance test 7: labels off the last layer; and DLG and iDLG on small smooth pictures."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ from wireleak.common.measures.scores.psnr import PeakSignalToNoise
 LENET = {"name": "dlg-lenet", "input_shape": (1, 8, 8), "classes": 4, "cut": 1}
 
 
-def psnr(guess, truth):
+def psnr(guess: Any, truth: Any) -> Any:
     return PeakSignalToNoise()(guess[match(guess, truth)], truth, np.random.default_rng(0)).value
 
 
-def last_gradients(activation, labels, seed, classes=10):
+def last_gradients(activation: Any, labels: Any, seed: Any, classes: Any = 10) -> Any:
     """Gradients of the last layer of a random perceptron, by autograd: weights and biases."""
     torch.manual_seed(seed)
     network = nn.Sequential(nn.Linear(20, 32), activation, nn.Linear(32, classes))
@@ -33,13 +34,13 @@ def last_gradients(activation, labels, seed, classes=10):
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.Sigmoid()])
-def test_the_label_of_one_example_is_always_right_where_features_are_not_negative(activation):
+def test_the_label_of_one_example_is_always_right_where_features_are_not_negative(activation: Any) -> None:
     for seed in range(100):
         weights, _ = last_gradients(activation, [seed % 10], seed)
         assert labels_of(weights, None, 1).tolist() == [seed % 10]
 
 
-def test_the_rule_fails_where_features_change_sign_and_the_biases_do_not():
+def test_the_rule_fails_where_features_change_sign_and_the_biases_do_not() -> None:
     right = {"weights": 0, "biases": 0}
     for seed in range(100):
         weights, biases = last_gradients(nn.Tanh(), [seed % 10], seed)
@@ -49,7 +50,7 @@ def test_the_rule_fails_where_features_change_sign_and_the_biases_do_not():
     assert 0.3 < right["weights"] / 100 < 0.7  # the sum of a tanh's features is as often negative as positive
 
 
-def test_labels_of_a_batch_are_counted():
+def test_labels_of_a_batch_are_counted() -> None:
     hits, total = 0, 0
     for seed in range(100):
         truth = np.random.default_rng(seed).integers(0, 10, 8)
@@ -63,14 +64,14 @@ def test_labels_of_a_batch_are_counted():
     assert 0.85 < hits / total < 1
 
 
-def test_labels_are_read_at_any_scale_and_never_more_than_there_are():
+def test_labels_are_read_at_any_scale_and_never_more_than_there_are() -> None:
     weights, _ = last_gradients(nn.ReLU(), [3, 3, 5, 7], 0)
     assert labels_of(1e-6 * weights, None, 4).tolist() == labels_of(weights, None, 4).tolist() == [3, 3, 5, 7]
     assert len(labels_of(weights, None, 2)) == 2
 
 
 @pytest.mark.parametrize(("epochs", "mini"), [(1, None), (3, None), (1, 3)])
-def test_the_imitation_of_the_true_inputs_is_what_the_client_sent(epochs, mini):
+def test_the_imitation_of_the_true_inputs_is_what_the_client_sent(epochs: Any, mini: Any) -> None:
     x = smooth(4, 8, 0)
     y = np.array([0, 1, 2, 2])
     known = federate(LENET, x[None], y[None], epochs=epochs, mini=mini)
@@ -83,7 +84,7 @@ def test_the_imitation_of_the_true_inputs_is_what_the_client_sent(epochs, mini):
         torch.testing.assert_close(gradient, sent, rtol=1e-3, atol=1e-4)
 
 
-def test_dlg_and_idlg_find_one_picture_each():
+def test_dlg_and_idlg_find_one_picture_each() -> None:
     x = smooth(2, 8, 1)[:, None]
     y = np.array([[1], [3]])
     known = federate(LENET, x, y)
@@ -96,14 +97,14 @@ def test_dlg_and_idlg_find_one_picture_each():
     assert min(psnr(both[:1], x[0]), psnr(both[1:], x[1])) > 35
 
 
-def test_the_seed_repeats_a_search_and_another_start_differs():
+def test_the_seed_repeats_a_search_and_another_start_differs() -> None:
     known = federate(LENET, smooth(1, 8, 2)[None], np.array([[0]]))
     options = IdlgOptions(iterations=1, restarts=1)
     one, again, other = (run(Idlg(options, seed), known) for seed in (0, 0, 1))
     assert np.array_equal(one, again) and not np.array_equal(one, other)
 
 
-def test_an_update_of_nonsense_gives_a_guess_within_the_range():
+def test_an_update_of_nonsense_gives_a_guess_within_the_range() -> None:
     known = federate(LENET, smooth(1, 8, 2)[None], np.array([[0]]))
     (update,) = known.training.updates
     broken = replace(update, end={name: np.full_like(value, np.nan) for name, value in update.end.items()})
@@ -119,14 +120,14 @@ def test_an_update_of_nonsense_gives_a_guess_within_the_range():
         ({"model": None}, r"granted\.model"),
     ],
 )
-def test_what_is_missing_is_named(change, words):
+def test_what_is_missing_is_named(change: Any, words: Any) -> None:
     known = federate(LENET, smooth(1, 8, 2)[None], np.array([[0]]))
     with pytest.raises(ValueError, match=words) as error:
         run(Dlg(DlgOptions(), 0), replace(known, **change))
     assert "\n" not in str(error.value)
 
 
-def test_adam_and_another_networks_update_are_refused():
+def test_adam_and_another_networks_update_are_refused() -> None:
     known = federate(LENET, smooth(1, 8, 2)[None], np.array([[0]]), optimiser="adam")
     with pytest.raises(ValueError, match=r"system\.optimiser"):
         run(Dlg(DlgOptions(), 0), known)

@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ PERCEPTRON = {"name": "latents", "input_shape": (1, 28, 28), "classes": 10, "cut
 EXACT = 1e-6  # of the mean square
 
 
-def pictures(count, seed):
+def pictures(count: Any, seed: Any) -> Any:
     """Pictures that differ in brightness, as images do."""
     rng = np.random.default_rng(seed)
     x = rng.random((count, 1, 1, 1)) * 0.6 + 0.4 * rng.random((count, 1, 28, 28))
@@ -34,7 +36,7 @@ def pictures(count, seed):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Config of a malicious server's first model, and the weights it made."""
     folder = tmp_path_factory.mktemp("initial")
     np.savez(folder / "surrogate.npz", x=pictures(2000, 0), y=np.zeros(2000), range=np.array([0.0, 1.0]))
@@ -51,7 +53,7 @@ def server(tmp_path_factory):
     return config, weights
 
 
-def clients(server, count, examples, seed, **how):
+def clients(server: Any, count: Any, examples: Any, seed: Any, **how: Any) -> Any:
     """Their pictures (count, examples, ...), the bin of each picture, and what the attacker knows."""
     x = pictures(count * examples, seed)
     _, weights = server
@@ -62,12 +64,12 @@ def clients(server, count, examples, seed, **how):
     return x, bins, known
 
 
-def distances(found, x):
+def distances(found: Any, x: Any) -> Any:
     """Of each picture to the nearest of those found: mean square."""
     return np.square(found[None] - x[:, None]).mean((2, 3, 4)).min(1)
 
 
-def test_every_picture_alone_in_its_bin_is_exact_and_no_other(server):
+def test_every_picture_alone_in_its_bin_is_exact_and_no_other(server: Any) -> None:
     x, bins, known = clients(server, 3, 8, 1)
     found = run(attack := Imprint(ImprintOptions(), 0), known)
     assert found.shape == x.shape
@@ -80,7 +82,7 @@ def test_every_picture_alone_in_its_bin_is_exact_and_no_other(server):
     assert exact >= 18 and attack.report["measured"]["bins-filled"] <= 1
 
 
-def test_it_reads_the_aggregate_as_well(server):
+def test_it_reads_the_aggregate_as_well(server: Any) -> None:
     x, bins, known = clients(server, 4, 12, 2, aggregate=True)
     found = run(Imprint(ImprintOptions(), 0), known)
     alone = np.array([(bins == b).sum() == 1 and b >= 0 for b in bins])
@@ -88,7 +90,7 @@ def test_it_reads_the_aggregate_as_well(server):
     assert np.array_equal(distances(found, x) < EXACT, alone)
 
 
-def test_two_in_one_bin_give_a_mean_of_both_which_is_no_success(server):
+def test_two_in_one_bin_give_a_mean_of_both_which_is_no_success(server: Any) -> None:
     x, bins, _ = clients(server, 1, 400, 3)
     shared = next(b for b in range(128) if (bins == b).sum() >= 2)
     pair = x[bins == shared][:2]
@@ -101,13 +103,13 @@ def test_two_in_one_bin_give_a_mean_of_both_which_is_no_success(server):
     assert distances(found, pair).min() > 100 * EXACT
 
 
-def test_one_picture_through_a_linear_layer_is_exact():
+def test_one_picture_through_a_linear_layer_is_exact() -> None:
     x = pictures(2, 4)
     found = run(Analytic(AnalyticOptions(), 0), federate(PERCEPTRON, x[:, None], np.array([[3], [7]])))
     assert np.abs(found - x).max() < 1e-3 and np.square(found - x).mean() < EXACT
 
 
-def test_of_a_batch_what_relu_lets_through_alone_is_found():
+def test_of_a_batch_what_relu_lets_through_alone_is_found() -> None:
     x = pictures(4, 5)
     # Centred pictures light about half of the units each.
     known = federate(PERCEPTRON, (x - 0.5)[None], np.array([[0, 1, 2, 3]]))
@@ -117,7 +119,7 @@ def test_of_a_batch_what_relu_lets_through_alone_is_found():
     assert attack.report["agreed"][0] >= exact.sum() >= 2
 
 
-def test_dead_units_leave_the_middle_of_the_range():
+def test_dead_units_leave_the_middle_of_the_range() -> None:
     known = federate(PERCEPTRON, pictures(1, 4)[None], np.array([[3]]))
     (update,) = known.training.updates
     still = replace(known, training=replace(known.training, updates=(replace(update, end=update.start),)))
@@ -125,7 +127,7 @@ def test_dead_units_leave_the_middle_of_the_range():
 
 
 @pytest.mark.parametrize("attack", [Analytic(AnalyticOptions(), 0), Imprint(ImprintOptions(), 0)])
-def test_a_network_that_begins_with_a_convolution_is_refused_in_one_line(attack):
+def test_a_network_that_begins_with_a_convolution_is_refused_in_one_line(attack: Any) -> None:
     model = {"name": "dlg-lenet", "input_shape": (1, 8, 8), "classes": 4, "cut": 1}
     known = federate(model, np.zeros((1, 1, 1, 8, 8), np.float32), np.array([[0]]))
     with pytest.raises(ValueError, match="does not begin with a linear layer") as error:
@@ -133,7 +135,7 @@ def test_a_network_that_begins_with_a_convolution_is_refused_in_one_line(attack)
     assert "\n" not in str(error.value)
 
 
-def test_the_seed_fixes_the_model_and_the_scale_its_size(server, tmp_path):
+def test_the_seed_fixes_the_model_and_the_scale_its_size(server: Any, tmp_path: Path) -> None:
     config, weights = server
     made = {}
     for name, options, seed in (("same", {}, 0), ("other", {}, 1), ("small", {"scale": 0.03}, 0)):
@@ -158,7 +160,7 @@ def test_the_seed_fixes_the_model_and_the_scale_its_size(server, tmp_path):
         ({"surrogate": "/nowhere.npz"}, "nowhere"),
     ],
 )
-def test_a_model_that_cannot_be_made_is_one_line(server, tmp_path, change, words):
+def test_a_model_that_cannot_be_made_is_one_line(server: Any, tmp_path: Path, change: Any, words: Any) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(server[0] | {"out": str(tmp_path / "out.safetensors")} | change))
     result = CliRunner().invoke(app, ["initial", "--config", str(path)])
@@ -166,7 +168,7 @@ def test_a_model_that_cannot_be_made_is_one_line(server, tmp_path, change, words
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_the_aggregate_is_the_next_global_model_whatever_names_it_travels_by(tmp_path):
+def test_the_aggregate_is_the_next_global_model_whatever_names_it_travels_by(tmp_path: Path) -> None:
     """Secure aggregation sends the arrays by their order, and no client's update."""
     first, then = ({"a": np.full(3, k, np.float32), "b": np.full(2, k, np.float32)} for k in (1, 2))
     save_file({"0": first["a"], "1": first["b"]}, tmp_path / "round-1-start.safetensors")
@@ -177,7 +179,7 @@ def test_the_aggregate_is_the_next_global_model_whatever_names_it_travels_by(tmp
     assert {name: value.tolist() for name, value in seen.updates[0].delta.items()} == {"a": [1, 1, 1], "b": [1, 1]}
 
 
-def test_a_pretrained_first_model_has_learnt_the_attackers_data(tmp_path):
+def test_a_pretrained_first_model_has_learnt_the_attackers_data(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 200)
     x = (0.3 * rng.random((200, 1, 28, 28)) + 0.5 * y[:, None, None, None]).astype(np.float32)

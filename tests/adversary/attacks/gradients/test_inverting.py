@@ -1,6 +1,7 @@
 """Inverting Gradients on small smooth pictures: one step, several local steps, batches."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,12 @@ LENET = {"name": "dlg-lenet-relu", "input_shape": (1, 12, 12), "classes": 4, "cu
 SMOOTH = LENET | {"name": "dlg-lenet"}
 
 
-def errors(guess, truth):
+def errors(guess: Any, truth: Any) -> Any:
     """Mean squared error of each input, matched."""
     return np.square(guess[match(guess, truth)] - truth).mean((1, 2, 3))
 
 
-def test_one_picture_comes_back_from_a_network_with_relu():
+def test_one_picture_comes_back_from_a_network_with_relu() -> None:
     x = smooth(1, 12, 1)
     known = federate(LENET, x[None], np.array([[2]]))
     found = run(attack := InvertingGradients(InvertingOptions(iterations=200, restarts=2, tv=1e-3), 0), known)
@@ -28,7 +29,7 @@ def test_one_picture_comes_back_from_a_network_with_relu():
     assert attack.report["labels"] == [[2]] and attack.report["distance"][0] < 0.02
 
 
-def test_the_length_of_the_gradient_does_not_matter():
+def test_the_length_of_the_gradient_does_not_matter() -> None:
     known = federate(SMOOTH, smooth(1, 12, 1)[None], np.array([[2]]))
     (update,) = known.training.updates
     longer = {name: value + 7 * (update.end[name] - value) for name, value in update.start.items()}
@@ -38,7 +39,7 @@ def test_the_length_of_the_gradient_does_not_matter():
     assert np.square(one - other).mean() < 0.01 < np.square(one - one.mean()).mean()
 
 
-def test_several_local_steps_are_imitated():
+def test_several_local_steps_are_imitated() -> None:
     x, y = smooth(2, 12, 3), np.array([0, 1])
     known = federate(LENET, x[None], y[None], epochs=5, rate=1.0)
     angles = []
@@ -56,7 +57,7 @@ def test_several_local_steps_are_imitated():
     assert errors(found, x[:1])[0] < 5e-3
 
 
-def test_a_batch_is_found_as_a_set():
+def test_a_batch_is_found_as_a_set() -> None:
     x = smooth(2, 12, 5)
     known = federate(SMOOTH, x[None], np.array([[0, 2]]))
     options = InvertingOptions(iterations=150, tv=1e-4, labels="biases")
@@ -65,14 +66,14 @@ def test_a_batch_is_found_as_a_set():
     assert errors(found, x).max() < 5e-3
 
 
-def test_the_best_of_its_starts_is_kept_by_the_objective_alone():
+def test_the_best_of_its_starts_is_kept_by_the_objective_alone() -> None:
     known = federate(LENET, smooth(1, 12, 1)[None], np.array([[2]]))
     few, many = (InvertingGradients(InvertingOptions(iterations=24, tv=0, restarts=n), 0) for n in (1, 4))
     run(few, known), run(many, known)
     assert many.report["distance"][0] <= few.report["distance"][0]
 
 
-def test_total_variation_is_the_mean_of_absolute_differences():
+def test_total_variation_is_the_mean_of_absolute_differences() -> None:
     x = np.random.default_rng(0).random((2, 3, 5, 7))
     expected = np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()
     assert total_variation(torch.from_numpy(x)).item() == pytest.approx(expected)

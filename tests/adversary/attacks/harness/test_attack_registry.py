@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,12 +43,14 @@ class Grey(ActivationAttack):
 '''
 
 
-def described(capsys):
+def described(capsys: pytest.CaptureFixture[str]) -> Any:
     describe()
     return {one["name"]: one for one in json.loads(capsys.readouterr().out)}
 
 
-def test_an_outside_package_adds_an_attack_that_runs(installed, config, capsys):
+def test_an_outside_package_adds_an_attack_that_runs(
+    installed: Any, config: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     installed(ATTACKS, OUTSIDE, grey="outside:Grey")
     grey = described(capsys)["grey"]
     assert grey["targets"] == "input" and grey["summary"] == "Guess grey, whatever was sent."
@@ -58,7 +62,9 @@ def test_an_outside_package_adds_an_attack_that_runs(installed, config, capsys):
 
 
 @pytest.mark.parametrize("target", ["outside:Absent", "nowhere:Grey", "outside:Options"])
-def test_a_broken_package_is_one_line_when_it_is_asked_for_and_costs_no_other_attack(installed, config, capsys, target):
+def test_a_broken_package_is_one_line_when_it_is_asked_for_and_costs_no_other_attack(
+    installed: Any, config: Any, capsys: pytest.CaptureFixture[str], target: Any
+) -> None:
     installed(ATTACKS, OUTSIDE, grey=target)
     known = described(capsys)
     assert target in known["grey"]["error"] and known["grey"]["source"] == "outside" and "error" not in known["covert"]
@@ -68,21 +74,21 @@ def test_a_broken_package_is_one_line_when_it_is_asked_for_and_costs_no_other_at
     assert end.value.code == 2 and error.count("\n") == 1 and "'grey'" in error and target in error
 
 
-def test_a_name_belongs_to_one_attack():
+def test_a_name_belongs_to_one_attack() -> None:
     ours = ATTACKS.get("inversion")
     assert register(ours) is ours
     with pytest.raises(ValueError, match="registered twice"):
         register(type("Other", (ours,), {"name": "inversion"}))
 
 
-def test_every_attack_documents_itself():
+def test_every_attack_documents_itself() -> None:
     for name, one in ATTACKS.all().items():
         assert one.name == name and summary(one).endswith(".")
         assert issubclass(one.options, BaseModel) and one.options()
         assert all(field.description for field in one.options.model_fields.values())
 
 
-def test_threat_models_take_known_words_alone():
+def test_threat_models_take_known_words_alone() -> None:
     with pytest.raises(ValueError, match=r"threat\.sees"):
         ThreatModel((Vantage.LINK,), ("thoughts",), ("nothing",))
     with pytest.raises(ValueError, match=r"threat\.vantage"):
@@ -99,20 +105,20 @@ def test_threat_models_take_known_words_alone():
         ({"x": np.full((6, 2), np.nan)}, "finite"),
     ],
 )
-def test_a_surrogate_file_that_is_wrong_says_where(tmp_path, changes, words):
+def test_a_surrogate_file_that_is_wrong_says_where(tmp_path: Path, changes: Any, words: Any) -> None:
     arrays = {"x": np.zeros((6, 2)), "y": np.zeros(6), "attribute:left": np.zeros(6)} | changes
     np.savez(tmp_path / "s.npz", **{name: array for name, array in arrays.items() if array is not None})
     with pytest.raises(ValueError, match=words):
         surrogate(tmp_path / "s.npz", "left", 0)
 
 
-def test_copies_train_but_never_validate(surrogate_known):
+def test_copies_train_but_never_validate(surrogate_known: Any) -> None:
     held = surrogate_known.held_out()
     assert held.sum() == 40 and not (held & surrogate_known.augmented).any()
     assert np.array_equal(held, surrogate_known.held_out())
 
 
 @pytest.fixture
-def surrogate_known(tmp_path):
+def surrogate_known(tmp_path: Path) -> Any:
     np.savez(tmp_path / "s.npz", x=np.zeros((360, 2)), y=np.zeros(360), augmented=np.arange(360) >= 240)
     return surrogate(tmp_path / "s.npz", None, 0)

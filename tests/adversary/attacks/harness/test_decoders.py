@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -21,7 +23,7 @@ from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, fit_s
         ((4, 14, 7), (1, 28, 28), None),
     ],
 )
-def test_shapes_decide_the_decoder_and_both_give_the_image(activation, image, factor):
+def test_shapes_decide_the_decoder_and_both_give_the_image(activation: Any, image: Any, factor: Any) -> None:
     assert upsampling(activation, image) == factor
     mean = torch.rand(image)
     decoder = (
@@ -32,14 +34,14 @@ def test_shapes_decide_the_decoder_and_both_give_the_image(activation, image, fa
     assert decoder(torch.randn(3, *activation)).shape == (3, *image)
 
 
-def test_subpixel_in_one_dimension_is_torchs_in_two():
+def test_subpixel_in_one_dimension_is_torchs_in_two() -> None:
     maps = torch.arange(2 * 6 * 5.0).view(2, 6, 5)
     rows = maps.view(2, 2, 1, 3, 5).expand(2, 2, 3, 3, 5).reshape(2, 18, 1, 5)
     square = torch.nn.functional.pixel_shuffle(rows, 3)
     assert torch.equal(subpixel(maps, 3), square[:, :, 0])
 
 
-def test_sides_are_cropped_and_repeated_evenly():
+def test_sides_are_cropped_and_repeated_evenly() -> None:
     row = torch.arange(1.0, 5).view(1, 1, 4)
     assert fit_sides(row, torch.Size([2])).flatten().tolist() == [2, 3]
     assert fit_sides(row, torch.Size([6])).flatten().tolist() == [1, 1, 2, 3, 4, 4]

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,13 +10,13 @@ from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.read import observations
 
 
-def run(*argv):
+def run(*argv: Any) -> Any:
     return subprocess.run(
         [sys.executable, "-m", "adversary", "extract", *map(str, argv)], capture_output=True, text=True, check=False
     )
 
 
-def test_rows_are_the_captured_tensors_in_order(captures, tmp_path):
+def test_rows_are_the_captured_tensors_in_order(captures: Any, tmp_path: Path) -> None:
     out = tmp_path / "z.npz"
     paths = [captures["plaintext"]["device"]]
     done = run("--kind", "activation", "--output", out, *paths)
@@ -25,7 +27,7 @@ def test_rows_are_the_captured_tensors_in_order(captures, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["label", "activation-gradient"])
-def test_a_kind_that_is_not_there_is_one_line(captures, tmp_path, kind):
+def test_a_kind_that_is_not_there_is_one_line(captures: Any, tmp_path: Path, kind: Any) -> None:
     done = run("--kind", kind, "--output", tmp_path / "z.npz", *[captures["plaintext"]["device"]])
     assert done.returncode == 2
     assert (
@@ -34,7 +36,7 @@ def test_a_kind_that_is_not_there_is_one_line(captures, tmp_path, kind):
     assert not (tmp_path / "z.npz").exists()
 
 
-def test_an_unknown_kind_lists_the_known(captures, tmp_path):
+def test_an_unknown_kind_lists_the_known(captures: Any, tmp_path: Path) -> None:
     done = run("--kind", "secret", "--output", tmp_path / "z.npz", captures["plaintext"]["device"])
     assert done.returncode == 2
     assert "--kind: no kind called 'secret'; choose from activation" in done.stderr

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ EVERYTHING = Knowledge(
         ({"surrogate", "architecture", "head"}, {"inputs", "model", "head"}),
     ],
 )
-def test_an_attack_gets_what_its_threat_model_knows_and_nothing_else(knows, left):
+def test_an_attack_gets_what_its_threat_model_knows_and_nothing_else(knows: Any, left: Any) -> None:
     known = EVERYTHING.limited(knows)
     there = {"inputs": len(known.inputs), "seen": len(known.seen), "model": known.model, "encoder": known.encoder}
     assert {name for name, what in (there | {"head": known.head}).items() if what} == left
@@ -41,7 +42,7 @@ def test_an_attack_gets_what_its_threat_model_knows_and_nothing_else(knows, left
     assert known.inputs.shape[1:] == (1, 28, 28)
 
 
-def test_the_network_is_built_where_it_is_known_and_refused_where_not():
+def test_the_network_is_built_where_it_is_known_and_refused_where_not() -> None:
     assert EVERYTHING.network().activation_shape(4) == (32, 1, 1)
     with pytest.raises(ValueError, match=r"granted.model: .*grant the model's config"):
         EVERYTHING.limited({"surrogate"}).network()

@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Bright(PrivateAttribute):
 '''
 
 
-def test_a_target_of_one_file_is_guessed_and_scored(installed, config, world):
+def test_a_target_of_one_file_is_guessed_and_scored(installed: Any, config: Any, world: Any) -> None:
     installed(TARGETS, BRIGHT, bright="outside:Bright")
     path, out = config(attack="attributes", target="bright")
     attack(path)
@@ -49,7 +50,7 @@ def test_a_target_of_one_file_is_guessed_and_scored(installed, config, world):
     assert auc[""] > 0.97 and auc["majority"] == 0.5 and 0.3 < auc["permuted"] < 0.7
 
 
-def test_a_name_that_is_no_target_is_a_private_attribute():
+def test_a_name_that_is_no_target_is_a_private_attribute() -> None:
     assert type(target_of("input")) is Input and target_of("input").attribute is None
     slant = target_of("slant")
     assert type(slant) is PrivateAttribute and slant.attribute == slant.shown == "slant"

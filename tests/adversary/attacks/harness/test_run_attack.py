@@ -2,6 +2,8 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,22 +23,22 @@ run.attack(pathlib.Path(sys.argv[1]))
 """
 
 
-def run(config, **changes):
+def run(config: Any, **changes: Any) -> Any:
     path, out = config(**changes)
     attack(path)
     with np.load(out / "guesses.npz") as file:
         return dict(file), json.loads((out / "meta.json").read_text())
 
 
-def mse(guess, truth):
+def mse(guess: Any, truth: Any) -> Any:
     return float(np.mean((guess - truth) ** 2))
 
 
-def auc(guess, truth):
+def auc(guess: Any, truth: Any) -> Any:
     return roc_auc_score(truth, guess[:, 1])
 
 
-def test_captured_rows_are_what_was_sent_in_order(captures, world):
+def test_captured_rows_are_what_was_sent_in_order(captures: Any, world: Any) -> None:
     for party, sent in (("device", world.own_seen), ("victims", world.private_seen)):
         seen = activations([captures["plaintext"][party]], len(sent))
         assert np.array_equal(seen.rows, sent) and not seen.notes
@@ -44,7 +46,7 @@ def test_captured_rows_are_what_was_sent_in_order(captures, world):
         assert (seen.messages, seen.bytes) == (len(sent), sent.nbytes)
 
 
-def test_inversion_of_a_linear_encoder(config, world):
+def test_inversion_of_a_linear_encoder(config: Any, world: Any) -> None:
     guesses, meta = run(config)
     assert set(guesses) == {
         "inversion",
@@ -66,7 +68,7 @@ def test_inversion_of_a_linear_encoder(config, world):
     assert meta["bytes"]["victims"] == 120 * 64 * 4
 
 
-def test_same_seed_same_guesses_another_seed_others(config):
+def test_same_seed_same_guesses_another_seed_others(config: Any) -> None:
     first, _ = run(config, options=QUICK)
     again, _ = run(config, options=QUICK)
     other, _ = run(config, seed=1, options=QUICK)
@@ -74,7 +76,7 @@ def test_same_seed_same_guesses_another_seed_others(config):
     assert not np.array_equal(first["inversion"], other["inversion"])
 
 
-def test_planted_attribute_is_found_and_permuted_labels_are_chance(config, world):
+def test_planted_attribute_is_found_and_permuted_labels_are_chance(config: Any, world: Any) -> None:
     guesses, meta = run(config, attack="attributes", target="left")
     assert auc(guesses["attributes"], world.private_left) > 0.97
     assert auc(guesses["control:majority"], world.private_left) == 0.5
@@ -84,12 +86,12 @@ def test_planted_attribute_is_found_and_permuted_labels_are_chance(config, world
     assert "control:conditional-majority" in guesses
 
 
-def test_an_attribute_that_is_not_there_is_not_found(config, world):
+def test_an_attribute_that_is_not_there_is_not_found(config: Any, world: Any) -> None:
     guesses, _ = run(config, attack="attributes", target="coin")
     assert 0.35 < auc(guesses["attributes"], np.random.default_rng(4).integers(0, 2, 120)) < 0.65
 
 
-def test_tls_leaves_the_prior_and_says_why(config, world):
+def test_tls_leaves_the_prior_and_says_why(config: Any, world: Any) -> None:
     guesses, meta = run(config, link="tls")
     assert set(guesses) == {"inversion", "control:mean", "control:background"}
     assert np.array_equal(guesses["inversion"], guesses["control:mean"])
@@ -98,14 +100,16 @@ def test_tls_leaves_the_prior_and_says_why(config, world):
     assert meta["fit"] is None and meta["bytes"] == {"device": 0, "victims": 0}
 
 
-def test_sizes_of_tls_are_chance_for_an_attribute(config, world):
+def test_sizes_of_tls_are_chance_for_an_attribute(config: Any, world: Any) -> None:
     guesses, meta = run(config, link="tls", attack="sizes", target="left")
     assert set(guesses) == {"sizes", "control:majority", "control:permuted"}
     assert meta["prior"] is None and meta["fit"]["pairs"] == 360
     assert 0.3 < auc(guesses["sizes"], world.private_left) < 0.7
 
 
-def test_in_process_tensors_that_equal_the_captured_ones_are_not_fitted_twice(config, world, tmp_path):
+def test_in_process_tensors_that_equal_the_captured_ones_are_not_fitted_twice(
+    config: Any, world: Any, tmp_path: Path
+) -> None:
     np.save(tmp_path / "a.npy", world.own_seen)
     np.save(tmp_path / "b.npy", world.private_seen)
     tensors = {"device": str(tmp_path / "a.npy"), "victims": str(tmp_path / "b.npy")}
@@ -118,7 +122,7 @@ def test_in_process_tensors_that_equal_the_captured_ones_are_not_fitted_twice(co
     assert not any("bit for bit" in note for note in meta["notes"])
 
 
-def test_in_process_works_beside_tls(config, world, tmp_path):
+def test_in_process_works_beside_tls(config: Any, world: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", world.own_seen)
     np.save(tmp_path / "b.npy", world.private_seen)
     tensors = {"device": str(tmp_path / "a.npy"), "victims": str(tmp_path / "b.npy")}
@@ -126,14 +130,14 @@ def test_in_process_works_beside_tls(config, world, tmp_path):
     assert mse(guesses["control:in-process"], world.private) < 0.2 * mse(guesses["inversion"], world.private)
 
 
-def test_untrained_captures_feed_their_control(config, captures):
+def test_untrained_captures_feed_their_control(config: Any, captures: Any) -> None:
     paths = {party: [str(path)] for party, path in captures["plaintext"].items()}
     both = paths | {"untrained_device": paths["device"], "untrained_victims": paths["victims"]}
     guesses, _ = run(config, captures=both, options=QUICK)
     assert np.array_equal(guesses["control:untrained"], guesses["inversion"])
 
 
-def test_fewer_activations_than_inputs(config, captures, world):
+def test_fewer_activations_than_inputs(config: Any, captures: Any, world: Any) -> None:
     paths = {"device": [str(captures["plaintext"]["victims"])], "victims": [str(captures["plaintext"]["victims"])]}
     guesses, meta = run(config, captures=paths, victims=150, options=QUICK)
     assert meta["fit"]["pairs"] == 120
@@ -159,7 +163,9 @@ def test_fewer_activations_than_inputs(config, captures, world):
         ({"tensors": {"device": "/nowhere.npy", "victims": "/nowhere.npy"}}, ["tensors.device"]),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_field(config, capsys, changes, words):
+def test_a_mistake_is_one_line_that_names_the_field(
+    config: Any, capsys: pytest.CaptureFixture[str], changes: Any, words: Any
+) -> None:
     path, out = config(**changes)
     with pytest.raises(SystemExit) as end:
         attack(path)
@@ -168,7 +174,7 @@ def test_a_mistake_is_one_line_that_names_the_field(config, capsys, changes, wor
     assert not out.exists()
 
 
-def test_the_command_describes_and_attacks_without_a_terminal(config):
+def test_the_command_describes_and_attacks_without_a_terminal(config: Any) -> None:
     described = subprocess.run(
         [sys.executable, "-m", "adversary", "describe"], capture_output=True, text=True, timeout=60, check=True
     )
@@ -189,7 +195,7 @@ def test_the_command_describes_and_attacks_without_a_terminal(config):
     assert (out / "guesses.npz").exists() and (out / "meta.json").exists()
 
 
-def test_sigterm_ends_it_in_order_and_writes_nothing(config):
+def test_sigterm_ends_it_in_order_and_writes_nothing(config: Any) -> None:
     path, out = config(options={"epochs": 10_000})
     command = [sys.executable, "-c", SAYS_WHEN_IT_FITS, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:

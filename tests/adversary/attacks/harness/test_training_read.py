@@ -1,5 +1,8 @@
 """What an attacker makes of a server's records, and of itself as a participant."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -9,13 +12,13 @@ from wireleak.common.plan import ClientPlan
 from wireleak.common.traffic import OTHERS
 
 
-def recipe(**changes):
+def recipe(**changes: Any) -> Any:
     plan = ClientPlan(rounds=2, epochs=1, batch=4, learning_rate=0.1, optimiser="sgd")
     return Recipe(**({"plan": plan, "participants": 3, "examples": 4} | changes))
 
 
 @pytest.fixture
-def records(tmp_path):
+def records(tmp_path: Path) -> Any:
     """Three clients' records of two rounds of plain averaging, with a counter that is no float."""
     rng = np.random.default_rng(0)
     model = {"w": rng.normal(size=(3, 2)).astype(np.float32), "steps": np.array([0])}
@@ -37,7 +40,7 @@ def records(tmp_path):
     return tmp_path, kept
 
 
-def test_a_server_has_every_update_and_every_model(records):
+def test_a_server_has_every_update_and_every_model(records: Any) -> None:
     folder, kept = records
     seen = training([folder / f"client-{client}" for client in range(3)], recipe())
     assert seen.units == [(client, number) for client in range(3) for number in (1, 2)]
@@ -49,13 +52,13 @@ def test_a_server_has_every_update_and_every_model(records):
         np.testing.assert_allclose(one.gradient(0.1)["w"], -10 * (end["w"] - start["w"]), rtol=1e-6)
 
 
-def test_only_the_asked_senders_are_kept(records):
+def test_only_the_asked_senders_are_kept(records: Any) -> None:
     folder, _ = records
     seen = training([folder / f"client-{client}" for client in range(3)], recipe(), [1])
     assert seen.units == [(1, 1), (1, 2)]
 
 
-def test_a_participant_has_the_mean_of_the_others(records):
+def test_a_participant_has_the_mean_of_the_others(records: Any) -> None:
     folder, kept = records
     seen = training([folder / "client-0"], recipe(own=0))
     assert seen.units == [(OTHERS, 1), (OTHERS, 2)] and [one.sender for one in seen.own] == [0, 0]
@@ -64,13 +67,13 @@ def test_a_participant_has_the_mean_of_the_others(records):
         np.testing.assert_allclose(one.end["w"], mean, atol=1e-6)
 
 
-def test_a_release_is_the_last_model_alone(records):
+def test_a_release_is_the_last_model_alone(records: Any) -> None:
     folder, _ = records
     seen = training([folder / "client-0"], recipe(), released=True)
     assert list(seen.models) == [3] and seen.updates == ()
 
 
-def test_nothing_seen_is_said(tmp_path):
+def test_nothing_seen_is_said(tmp_path: Path) -> None:
     (tmp_path / "client-0").mkdir()
     assert training([tmp_path / "client-0"], recipe()).notes == ("0 model updates seen",)
     assert training([tmp_path / "client-0"], recipe(), released=True).notes == ("0 global models seen",)

@@ -6,6 +6,7 @@ import json
 import struct
 import zlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from adversary.attacks.harness.run import attack
 from adversary.attacks.hidden.covert import Covert, CovertOptions, layout
 
 
-def fitted(shape, span=(0.0, 1.0), **options):
+def fitted(shape: Any, span: Any = (0.0, 1.0), **options: Any) -> Any:
     one = Covert(CovertOptions(**options), 0)
     empty = Knowledge(
         np.zeros(0, np.float32), np.zeros((0, *shape), np.float32), np.zeros(0, np.int64), None, 0, np.zeros(0, bool), 0
@@ -24,7 +25,7 @@ def fitted(shape, span=(0.0, 1.0), **options):
     return one
 
 
-def test_the_layout_is_the_documented_one():
+def test_the_layout_is_the_documented_one() -> None:
     """Four pixels of 8 bits, then 16 bits of CRC-32, into the low halves of three numbers, most significant first."""
     picture = bytes([0, 51, 255, 102])
     payload = picture + (zlib.crc32(picture) & 0xFFFF).to_bytes(2, "big")
@@ -48,12 +49,12 @@ def test_the_layout_is_the_documented_one():
         ((1, 28, 28), 16, None, ((), 1)),
     ],
 )
-def test_what_fits(shape, room, depth, fits):
+def test_what_fits(shape: Any, room: Any, depth: Any, fits: Any) -> None:
     """The first is the anchors' 22 x 22 picture in 32 numbers."""
     assert layout(shape, room, depth) == fits
 
 
-def test_captures_that_hide_nothing_give_black_pictures(config):
+def test_captures_that_hide_nothing_give_black_pictures(config: Any) -> None:
     path, out = config(attack="covert")
     attack(path)
     meta = json.loads((out / "meta.json").read_text())
@@ -63,6 +64,6 @@ def test_captures_that_hide_nothing_give_black_pictures(config):
     assert meta["fit"]["pairs"] == 0
 
 
-def test_flat_inputs_are_refused_in_one_line():
+def test_flat_inputs_are_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"covert: rebuilds pictures and sensor windows, not inputs of \(20,\)"):
         fitted((20,))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,12 +30,12 @@ MODEL = {"name": "char-lstm", "input_shape": [WINDOW], "classes": len(ALPHABET),
 TEXT = "what was the code again, and who is it that asks for the numbers of this and of that door. "
 
 
-def network(seed=0):
+def network(seed: Any = 0) -> Any:
     return build("char-lstm", (WINDOW,), len(ALPHABET), seed).blocks
 
 
 @pytest.fixture(scope="module")
-def learnt():
+def learnt() -> Any:
     """A model that has learnt numbers of three digits, and how often each stood in its text."""
     canaries = draw_canaries([1, 20, 20], 3, np.random.default_rng(4))
     blocks = network()
@@ -42,11 +44,11 @@ def learnt():
 
 
 @pytest.fixture
-def run(tmp_path, learnt):
+def run(tmp_path: Path, learnt: Any) -> Any:
     """What a curious server keeps of two clients in two rounds, attacked as a whole from a vantage."""
     blocks, _ = learnt
 
-    def run(victims=1000, released=False, spoilt=False):
+    def run(victims: Any = 1000, released: Any = False, spoilt: Any = False) -> Any:
         held = {name: value.clone() for name, value in blocks.state_dict().items()}
         if spoilt:
             held = {name: torch.full_like(value, torch.nan) for name, value in held.items()}
@@ -78,7 +80,7 @@ def run(tmp_path, learnt):
 
 
 @pytest.mark.parametrize("released", [False, True])
-def test_exposures_are_those_of_the_model_in_hand(run, learnt, released):
+def test_exposures_are_those_of_the_model_in_hand(run: Any, learnt: Any, released: Any) -> None:
     guesses, meta = run(released=released)
     assert list(guesses) == ["secret-sharer"] and guesses["secret-sharer"].shape == (1000, 1)
     blocks, canaries = learnt
@@ -94,18 +96,18 @@ def test_exposures_are_those_of_the_model_in_hand(run, learnt, released):
     assert next(iter(meta["fit"]["likeliest"])) in [digits for digits, times in canaries.items() if times == 20]
 
 
-def test_how_many_rows_there_are_says_how_many_digits_follow(run, learnt):
+def test_how_many_rows_there_are_says_how_many_digits_follow(run: Any, learnt: Any) -> None:
     guesses, _ = run(victims=100)
     np.testing.assert_allclose(guesses["secret-sharer"][:, 0], perplexities(learnt[0], 2), rtol=1e-5)
 
 
-def test_a_model_that_is_not_finite_tells_nothing(run, learnt):
+def test_a_model_that_is_not_finite_tells_nothing(run: Any, learnt: Any) -> None:
     guesses, _ = run(spoilt=True)
     assert len(np.unique(guesses["secret-sharer"])) == 1
     found = exposures_among(guesses["secret-sharer"][:, 0], learnt[1], np.random.default_rng(0))
     assert {(one.exposure, one.extrapolated) for one in found} == {(0.0, 0.0)}
 
 
-def test_the_phrase_fits_the_window():
+def test_the_phrase_fits_the_window() -> None:
     """Else the model could not tell a number's first digit from its last."""
     assert len(PHRASE) + 6 <= WINDOW

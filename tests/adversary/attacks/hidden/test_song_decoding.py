@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,16 +21,16 @@ SHAPE = (1, 6, 6)
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch):
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     networks.names()  # registers ours, which must not be lost with the copy
     monkeypatch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
 
     @networks.register("tiny-mlp")
-    def mlp(input_shape, classes):
+    def mlp(input_shape: Any, classes: Any) -> Any:
         return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(36, 100), nn.ReLU()), nn.Linear(100, classes))
 
 
-def world(seed=0):
+def world(seed: Any = 0) -> Any:
     """A secret of two pictures, an honest state, and what the attacker knows."""
     model = ModelConfig(name="tiny-mlp", input_shape=SHAPE, classes=10, cut=1, seed=seed)
     state = {name: value.numpy().copy() for name, value in model.network().blocks.state_dict().items()}
@@ -39,7 +40,7 @@ def world(seed=0):
     return secret, state, known
 
 
-def guess(name, known, seen, count=2, **options):
+def guess(name: Any, known: Any, seen: Any, count: Any = 2, **options: Any) -> Any:
     kind = ATTACKS.get(name)
     one = kind(kind.options(**options), 0)
     one.fit(replace(known, training=seen))
@@ -49,7 +50,7 @@ def guess(name, known, seen, count=2, **options):
     return found, one.report
 
 
-def planted(name, secret, state):
+def planted(name: Any, secret: Any, state: Any) -> Any:
     """What the strategy would send, without training."""
     pixels = payloads.to_bytes(secret)
     names = payloads.carriers(state, matrices=name != "song-low-bits")
@@ -65,7 +66,7 @@ def planted(name, secret, state):
 
 
 @pytest.mark.parametrize("name", ["song-low-bits", "song-sign", "song-correlated"])
-def test_the_participants_last_update_is_read_else_the_last_global_model(name):
+def test_the_participants_last_update_is_read_else_the_last_global_model(name: Any) -> None:
     secret, state, known = world()
     sent = planted(name, secret, state)
     seen = Seen({1: state, 2: state, 3: state}, (Update(0, 1, state, state), Update(0, 2, state, sent)))
@@ -78,7 +79,7 @@ def test_the_participants_last_update_is_read_else_the_last_global_model(name):
     assert np.abs(nothing - secret).mean() > 0.2
 
 
-def test_layouts_do_not_depend_on_the_order_of_layers():
+def test_layouts_do_not_depend_on_the_order_of_layers() -> None:
     secret, state, known = world()
     sent = planted("song-sign", secret, state)
     backwards = dict(reversed(sent.items()))
@@ -86,7 +87,7 @@ def test_layouts_do_not_depend_on_the_order_of_layers():
 
 
 @pytest.mark.parametrize(("name", "left"), [("song-low-bits", False), ("song-sign", True), ("song-correlated", True)])
-def test_what_averaging_with_an_honest_client_leaves(name, left):
+def test_what_averaging_with_an_honest_client_leaves(name: Any, left: Any) -> None:
     """Low bits are gone at once; signs and correlations fade with the honest weights' size."""
     secret, state, known = world()
     sent = planted(name, secret, state)
@@ -99,14 +100,14 @@ def test_what_averaging_with_an_honest_client_leaves(name, left):
         assert not found.any() and report["whole"] is False and report["measured"]["bits-per-parameter"] == 0
 
 
-def test_what_float16_leaves():
+def test_what_float16_leaves() -> None:
     secret, state, known = world()
     for name, left in (("song-low-bits", False), ("song-sign", True), ("song-correlated", True)):
         found, _ = guess(name, known, Seen({1: planted(name, secret, state)}, ()), through="float16")
         assert (np.abs(found - secret).mean() < 0.02) == left
 
 
-def test_capacity_abuse_is_read_by_queries_alone():
+def test_capacity_abuse_is_read_by_queries_alone() -> None:
     """A model that was taught nothing but the labels."""
     secret, _, known = world()
     network = known.network().blocks
@@ -124,13 +125,13 @@ def test_capacity_abuse_is_read_by_queries_alone():
     assert report["measured"] == {"queries": 36, "bits-per-query": 2.0}
 
 
-def test_more_pictures_than_the_weights_hold_is_one_line():
+def test_more_pictures_than_the_weights_hold_is_one_line() -> None:
     _, state, known = world()
     with pytest.raises(ValueError, match="cannot lie in 4600 weights"):
         guess("song-sign", known, Seen({1: state}, ()), count=200)
 
 
 @pytest.mark.parametrize("name", ["song-low-bits", "song-sign", "song-correlated", "song-capacity"])
-def test_they_need_no_data_and_work_from_release(name):
+def test_they_need_no_data_and_work_from_release(name: Any) -> None:
     threat = ATTACKS.get(name).threat
     assert Vantage.RELEASE in threat.vantage and threat.knows == ("architecture",)

@@ -1,5 +1,7 @@
 """The attacker's imitation of a server beside Flower's own strategies."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,13 +20,13 @@ STRATEGIES = {
 }
 
 
-def _record(arrays):
+def _record(arrays: Any) -> Any:
     return ArrayRecord({name: torch.from_numpy(value) for name, value in arrays.items()})
 
 
 @pytest.mark.parametrize("rule", STRATEGIES)
 @pytest.mark.parametrize("participants", [3, 4, 7])
-def test_flower_makes_the_same_of_the_same_updates(rule, participants):
+def test_flower_makes_the_same_of_the_same_updates(rule: Any, participants: Any) -> None:
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
     updates = [
         {"a": RNG.standard_normal((4, 3)).astype(np.float32), "b": RNG.standard_normal(5).astype(np.float32)}

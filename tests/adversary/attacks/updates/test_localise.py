@@ -1,6 +1,7 @@
 """Where leakage sits: planted in one layer it is found there and not elsewhere, and a real training gives it away."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,12 +25,12 @@ SHAPE, BATCH, ROUNDS, RATE = (1, 8, 8), 12, 8, 0.1
 
 
 @register("localised-of-a-test")
-def tiny(input_shape, classes):
+def tiny(input_shape: Any, classes: Any) -> Any:
     convolution = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
     return nn.Sequential(convolution, nn.Sequential(nn.Flatten(), nn.Linear(36, classes)))
 
 
-def planted(n=144):
+def planted(n: Any = 144) -> Any:
     """Three layers: one turns with the property, one holds the input, one is noise."""
     draw = np.random.default_rng(0)
     values, pools, rounds = np.arange(n) % 2, np.arange(n) // 2 % 6, np.arange(n) // 12
@@ -47,13 +48,13 @@ def planted(n=144):
 
 
 @pytest.fixture(scope="module")
-def profiles():
+def profiles() -> Any:
     made = planted()
     basis = components(made.inputs)
     return {name: layer_profile(made, name, basis, permutations=5, seed=0) for name in made.layers}
 
 
-def test_the_layer_that_carries_the_property_is_found_and_the_others_lie_within_their_null(profiles):
+def test_the_layer_that_carries_the_property_is_found_and_the_others_lie_within_their_null(profiles: Any) -> None:
     assert profiles["property"]["v_information"] > profiles["property"]["v_null_high"] + 0.3
     assert profiles["property"]["auc"] > 0.95
     for name in ("input", "nothing"):
@@ -61,19 +62,19 @@ def test_the_layer_that_carries_the_property_is_found_and_the_others_lie_within_
         assert profiles[name]["auc"] == pytest.approx(0.5, abs=0.15)
 
 
-def test_only_its_gradients_turn(profiles):
+def test_only_its_gradients_turn(profiles: Any) -> None:
     assert profiles["property"]["subspace"] > profiles["property"]["subspace_null"] + 0.2
     for name in ("input", "nothing"):
         assert profiles[name]["subspace"] == pytest.approx(profiles[name]["subspace_null"], abs=0.05)
 
 
-def test_the_layer_that_holds_the_input_gives_it_back(profiles):
+def test_the_layer_that_holds_the_input_gives_it_back(profiles: Any) -> None:
     assert profiles["input"]["original"] > profiles["input"]["original_null"] + 0.7
     for name in ("property", "nothing"):
         assert profiles[name]["original"] < profiles[name]["original_null_high"] + 0.03
 
 
-def test_a_layer_that_the_features_skip_is_no_reading():
+def test_a_layer_that_the_features_skip_is_no_reading() -> None:
     made = planted()
     assert (
         reading(replace(made, features=made.features | {"nothing": np.zeros((180, 0), np.float32)}), "nothing", 0)
@@ -81,11 +82,11 @@ def test_a_layer_that_the_features_skip_is_no_reading():
     )
 
 
-def world(clients=2, values=2):
+def world(clients: Any = 2, values: Any = 2) -> Any:
     """A training of whose victim's rounds every other holds pictures with a bright edge, seen by client 0."""
     draw = np.random.default_rng(0)
 
-    def pictures(value, n):
+    def pictures(value: Any, n: Any) -> Any:
         y = draw.integers(0, 2, n)
         x = 0.2 * draw.random((n, *SHAPE)).astype(np.float32)
         x[y == 1, :, 4:] += 0.5
@@ -117,7 +118,7 @@ def world(clients=2, values=2):
     return replace(known, training=Seen(models, tuple(updates)), recipe=recipe)
 
 
-def rows(known):
+def rows(known: Any) -> Any:
     return known.training.updates
 
 
@@ -125,7 +126,7 @@ OPTIONS = LocaliseOptions(snapshots=4, permutations=1, probes=4, draws=4)
 
 
 @pytest.fixture(scope="module")
-def fitted():
+def fitted() -> Any:
     attack, known = Localise(OPTIONS, 0), world()
     attack.fit(known)
     guess = attack.guess(rows(known))
@@ -133,7 +134,7 @@ def fitted():
     return attack, known, guess
 
 
-def test_the_best_layer_tells_the_property_of_updates_that_were_seen(fitted):
+def test_the_best_layer_tells_the_property_of_updates_that_were_seen(fitted: Any) -> None:
     attack, known, guess = fitted
     assert guess.shape == (ROUNDS, 2) and guess.dtype == np.float32
     assert guess.sum(1) == pytest.approx(np.ones(ROUNDS), abs=1e-5)
@@ -143,7 +144,7 @@ def test_the_best_layer_tells_the_property_of_updates_that_were_seen(fitted):
     assert attack.report["layer"] == best.removesuffix(".weight")
 
 
-def test_every_layer_has_its_figures(fitted):
+def test_every_layer_has_its_figures(fitted: Any) -> None:
     attack, _, _ = fitted
     profile = attack.report["profile"]
     shared = [(one["layer"], one["index"], one["kind"], one["parameters"]) for one in profile]
@@ -159,7 +160,7 @@ def test_every_layer_has_its_figures(fitted):
     assert profile[1]["auc"] > 0.9 and profile[1]["original"] > 0.3
 
 
-def test_labels_in_random_order_tell_nothing(fitted):
+def test_labels_in_random_order_tell_nothing(fitted: Any) -> None:
     _, known, _ = fitted
     made = [np.random.default_rng(seed).permutation(known.attribute) for seed in range(2)]
     found = []
@@ -171,7 +172,7 @@ def test_labels_in_random_order_tell_nothing(fitted):
     assert "profile" not in attack.report
 
 
-def test_no_example_is_in_two_pools_and_people_stay_whole():
+def test_no_example_is_in_two_pools_and_people_stay_whole() -> None:
     known = world()
     groups = np.repeat(np.arange(18), 10)
     # Each person's pictures are of one brightness: the mean input tells whose they were.
@@ -186,7 +187,7 @@ def test_no_example_is_in_two_pools_and_people_stay_whole():
         assert people.min() <= mine.min() and mine.max() <= people.max()
 
 
-def test_rows_less_their_models_mean():
+def test_rows_less_their_models_mean() -> None:
     made = planted()
     rows = made.centred("input", made.values)
     for at in range(12):
@@ -196,10 +197,10 @@ def test_rows_less_their_models_mean():
     assert not np.allclose(rows, made.layers["input"])
 
 
-def test_with_many_participants_the_attacker_imitates_their_mean():
+def test_with_many_participants_the_attacker_imitates_their_mean() -> None:
     alone, many = (layer_gradients(world(clients), 0, [1], pools=6, repeats=2) for clients in (2, 5))
 
-    def apart(made):
+    def apart(made: Any) -> Any:
         rows = made.layers["1.1.weight"]
         return float(np.linalg.norm(rows[made.values == 1].mean(0) - rows[made.values == 0].mean(0)))
 
@@ -207,7 +208,7 @@ def test_with_many_participants_the_attacker_imitates_their_mean():
     assert apart(many) < 0.6 * apart(alone)
 
 
-def test_an_update_of_another_shape_or_of_no_number_reads_as_nothing_and_is_named(fitted):
+def test_an_update_of_another_shape_or_of_no_number_reads_as_nothing_and_is_named(fitted: Any) -> None:
     _, known, _ = fitted
     first, second, *rest = known.training.updates
     broken = [
@@ -221,20 +222,20 @@ def test_an_update_of_another_shape_or_of_no_number_reads_as_nothing_and_is_name
     assert np.isfinite(attack.guess(rows(known))).all()
 
 
-def test_three_values_are_guessed_and_scored():
+def test_three_values_are_guessed_and_scored() -> None:
     known = world(values=3)
     attack = Localise(OPTIONS.model_copy(update={"snapshots": 2}), 0)
     attack.fit(known)
     assert attack.guess(rows(known)).shape == (ROUNDS, 3)
 
 
-def test_auc_is_scikit_learns_of_held_out_rows():
+def test_auc_is_scikit_learns_of_held_out_rows() -> None:
     made = planted()
     read = reading(made, "property", 0, permutations=0)
     assert auc(read) == roc_auc_score(made.values, read.reading.evidence[:, 1])
 
 
-def test_pools_without_a_value_are_named():
+def test_pools_without_a_value_are_named() -> None:
     known = world()
     attribute = np.zeros(180, np.int64)
     attribute[:4] = 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,29 +28,29 @@ LENGTH, VOCABULARY = 6, 60
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch):
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A perceptron, and a bag of embeddings; registered for these tests alone."""
     networks.names()  # registers ours, which must not be lost with the copy
     monkeypatch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
 
     @networks.register("tiny-mlp")
-    def mlp(input_shape, classes):
+    def mlp(input_shape: Any, classes: Any) -> Any:
         return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(12, 64), nn.ReLU()), nn.Linear(64, classes))
 
     class Bag(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.table = nn.Embedding(VOCABULARY, 8, padding_idx=0)
 
-        def forward(self, numbers):
+        def forward(self, numbers: Any) -> Any:
             return self.table(numbers.long()).mean(1)
 
     @networks.register("tiny-bag")
-    def bag(input_shape, classes):
+    def bag(input_shape: Any, classes: Any) -> Any:
         return nn.Sequential(Bag(), nn.Linear(8, classes))
 
 
-def examples(n, seed):
+def examples(n: Any, seed: Any) -> Any:
     """Weak signal, much noise: whoever gets all of it right has learnt it by heart."""
     draw = np.random.default_rng(seed)
     y = draw.integers(0, 2, n)
@@ -57,7 +59,7 @@ def examples(n, seed):
     return x, y.astype(np.int64)
 
 
-def trained(blocks, start, x, y, epochs, seed, optimiser="adam"):
+def trained(blocks: Any, start: Any, x: Any, y: Any, epochs: Any, seed: Any, optimiser: Any = "adam") -> Any:
     blocks.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in start.items()})
     train_whole(
         blocks, x, y, Training(ClientPlan(epochs=epochs, batch=8, learning_rate=0.01, optimiser=optimiser), (seed,))
@@ -65,11 +67,11 @@ def trained(blocks, start, x, y, epochs, seed, optimiser="adam"):
     return {name: value.numpy().copy() for name, value in blocks.state_dict().items()}
 
 
-def mean(states):
+def mean(states: Any) -> Any:
     return {name: np.mean([one[name] for one in states], 0) for name in states[0]}
 
 
-def federation(tmp_path, epochs, rounds=3, clients=2, shard=40):
+def federation(tmp_path: Path, epochs: Any, rounds: Any = 3, clients: Any = 2, shard: Any = 40) -> Any:
     """A federated training as an eavesdropper on the links sees it, and what it is told and asked."""
     model = ModelConfig(name="tiny-mlp", input_shape=(12,), classes=2, cut=1)
     blocks = model.network().blocks
@@ -93,12 +95,12 @@ def federation(tmp_path, epochs, rounds=3, clients=2, shard=40):
     return known, np.repeat([1, 0], shard * clients)[order]
 
 
-def released(known):
+def released(known: Any) -> Any:
     last = max(known.training.models)
     return replace(known, training=Seen({last: known.training.models[last]}, ()))
 
 
-def auc(attack, known, truth, **options):
+def auc(attack: Any, known: Any, truth: Any, **options: Any) -> Any:
     one = attack(attack.options(**options), 0)
     one.fit(known)
     guess = one.guess(len(truth))
@@ -106,14 +108,14 @@ def auc(attack, known, truth, **options):
     return roc_auc_score(truth, guess[:, 1])
 
 
-def test_what_was_learnt_by_heart_is_recognised(tmp_path):
+def test_what_was_learnt_by_heart_is_recognised(tmp_path: Path) -> None:
     known, truth = federation(tmp_path, epochs=12, rounds=2)
     assert auc(MemberLoss, known, truth) > 0.62 and auc(MemberShadow, known, truth, shadows=3) > 0.62
     assert auc(MemberLoss, released(known), truth) > 0.6
     assert auc(MemberShadow, released(known), truth, shadows=3) > 0.58
 
 
-def test_calibration_takes_away_how_hard_a_record_is():
+def test_calibration_takes_away_how_hard_a_record_is() -> None:
     """Members gain 2 where records differ by 6 from one another: by loss nearly chance, by shadows nearly certainty."""
     draw = np.random.default_rng(1)
     truth = np.arange(400) % 2
@@ -125,7 +127,7 @@ def test_calibration_takes_away_how_hard_a_record_is():
     assert roc_auc_score(truth, one.guess(400)[:, 1]) > 0.95
 
 
-def test_a_shadow_is_trained_as_the_recipe_says():
+def test_a_shadow_is_trained_as_the_recipe_says() -> None:
     """Against a federation written out here: the same starts, orders and means."""
     blocks = ModelConfig(name="tiny-mlp", input_shape=(12,), classes=2, cut=1).network().blocks
     now = {name: value.numpy().copy() for name, value in blocks.state_dict().items()}
@@ -149,13 +151,13 @@ def test_a_shadow_is_trained_as_the_recipe_says():
     assert all(np.allclose(final[name], now[name], atol=1e-6) for name in now)
 
 
-def test_an_untrained_model_knows_nobody(tmp_path):
+def test_an_untrained_model_knows_nobody(tmp_path: Path) -> None:
     known, truth = federation(tmp_path, epochs=1, rounds=1)
     first = replace(known, training=Seen({1: known.training.models[1]}, ()))
     assert abs(auc(MemberLoss, first, truth) - 0.5) < 0.12
 
 
-def test_a_participant_sees_the_others_mean(tmp_path):
+def test_a_participant_sees_the_others_mean(tmp_path: Path) -> None:
     known, truth = federation(tmp_path, epochs=8, clients=3, shard=30, rounds=2)
     ends = [one for one in known.training.updates if one.round == 2 and one.sender != 0]
     others = Update(OTHERS, 2, ends[0].start, mean([one.end for one in ends]))
@@ -166,7 +168,7 @@ def test_a_participant_sees_the_others_mean(tmp_path):
     assert auc(MemberLoss, as_client, truth) > 0.55
 
 
-def test_confidence_is_the_log_odds_of_torchs_cross_entropy():
+def test_confidence_is_the_log_odds_of_torchs_cross_entropy() -> None:
     blocks = nn.Sequential(nn.Linear(12, 3))
     x, y = examples(20, 0)
     state = {name: value.detach().numpy() for name, value in blocks.state_dict().items()}
@@ -175,7 +177,7 @@ def test_confidence_is_the_log_odds_of_torchs_cross_entropy():
     assert np.allclose(odds, np.log(np.exp(-loss) / (1 - np.exp(-loss))), atol=1e-4)
 
 
-def test_probabilities_keep_the_order_even_far_out_and_people_share_one_score():
+def test_probabilities_keep_the_order_even_far_out_and_people_share_one_score() -> None:
     score = np.array([-1e3, -2.0, 0.0, 0.1, 0.2, 50.0, 51.0, 900.0])
     assert (np.diff(probabilities(score)[:, 1]) > 0).all()
     people = np.array([7, 7, 7, 7, 2, 2, 2, 2])
@@ -183,7 +185,7 @@ def test_probabilities_keep_the_order_even_far_out_and_people_share_one_score():
     assert len(set(shared[:4])) == 1 and len(set(shared[4:])) == 1 and shared[0] < shared[4]
 
 
-def test_asking_for_people_who_are_not_named_is_one_line(tmp_path):
+def test_asking_for_people_who_are_not_named_is_one_line(tmp_path: Path) -> None:
     known, _ = federation(tmp_path, epochs=1, rounds=1)
     with pytest.raises(ValueError, match=r"options.unit: the records name no people"):
         MemberLoss(MemberLoss.options(unit="group"), 0).fit(known)
@@ -191,11 +193,11 @@ def test_asking_for_people_who_are_not_named_is_one_line(tmp_path):
         MemberLoss(MemberLoss.options(), 0).fit(replace(known, files={}))
 
 
-def texts(n, seed):
+def texts(n: Any, seed: Any) -> Any:
     return np.random.default_rng(seed).integers(0, VOCABULARY, (n, LENGTH)).astype(np.float32)
 
 
-def words(x, batches, optimiser, tmp_path):
+def words(x: Any, batches: Any, optimiser: Any, tmp_path: Path) -> Any:
     """One client trains on `batches` of texts, one a round."""
     model = ModelConfig(name="tiny-bag", input_shape=(LENGTH,), classes=2, cut=1)
     blocks = model.network().blocks
@@ -214,7 +216,7 @@ def words(x, batches, optimiser, tmp_path):
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
-def test_rows_that_moved_are_the_words_of_the_batch(tmp_path, optimiser):
+def test_rows_that_moved_are_the_words_of_the_batch(tmp_path: Path, optimiser: Any) -> None:
     inside, outside = texts(16, 1), texts(300, 2)
     known = words(np.concatenate([inside, outside]), [inside[:8], inside[8:]], optimiser, tmp_path)
     one = MemberEmbedding(MemberEmbedding.options(), 0)
@@ -227,7 +229,7 @@ def test_rows_that_moved_are_the_words_of_the_batch(tmp_path, optimiser):
     assert one.report["measured"]["words-moved"] == np.mean([len(held) for held in sets])
 
 
-def test_rounding_of_the_others_mean_is_no_movement(tmp_path):
+def test_rounding_of_the_others_mean_is_no_movement(tmp_path: Path) -> None:
     inside = texts(8, 3)
     known = words(np.concatenate([inside, texts(200, 4)]), [inside], "sgd", tmp_path)
     (update,) = known.training.updates
@@ -242,7 +244,7 @@ def test_rounding_of_the_others_mean_is_no_movement(tmp_path):
     assert one.report["measured"]["words-moved"] == len(set(inside.astype(int).ravel()) - {0})
 
 
-def test_noise_on_every_row_leaves_chance(tmp_path):
+def test_noise_on_every_row_leaves_chance(tmp_path: Path) -> None:
     inside, outside = texts(8, 6), texts(100, 7)
     known = words(np.concatenate([inside, outside]), [inside], "sgd", tmp_path)
     (update,) = known.training.updates
@@ -252,7 +254,7 @@ def test_noise_on_every_row_leaves_chance(tmp_path):
     assert (one.guess(108)[:, 1] > 0.5).all()
 
 
-def test_an_update_of_other_shapes_is_passed_over(tmp_path):
+def test_an_update_of_other_shapes_is_passed_over(tmp_path: Path) -> None:
     known, _ = federation(tmp_path, epochs=1, rounds=1)
     broken = replace(known.training.updates[0], end={"0.weight": np.zeros((2, 2), np.float32)})
     seen = Seen(known.training.models, (broken, known.training.updates[1]))

@@ -1,6 +1,7 @@
 """Property inference on small trainings: found where the property shifts inputs, chance where labels are shuffled."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ FEWER = {"mixed": 1, "without": 5}
 MODEL = ModelConfig(name="conv1d", input_shape=(2, 16), classes=2, cut=1, seed=0)
 
 
-def people(n, shift, rng, which=None):
+def people(n: Any, shift: Any, rng: Any, which: Any = None) -> Any:
     """Inputs whose mean the property shifts; the task has nothing to do with it."""
     has = rng.integers(0, 2, n) if which is None else np.full(n, which)
     labels = rng.integers(0, 2, n)
@@ -34,7 +35,17 @@ def people(n, shift, rng, which=None):
     return x.astype(np.float32), labels, has
 
 
-def world(clients=2, shift=1.0, seed=0, own=None, epochs=1, optimiser="sgd", rounds=8, rate=0.05, rule="mean"):
+def world(
+    clients: Any = 2,
+    shift: Any = 1.0,
+    seed: Any = 0,
+    own: Any = None,
+    epochs: Any = 1,
+    optimiser: Any = "sgd",
+    rounds: Any = 8,
+    rate: Any = 0.05,
+    rule: Any = "mean",
+) -> Any:
     """A training in which every other round of client 1's has the property, as an attacker sees it; and the truth."""
     rng = np.random.default_rng(seed)
     blocks = MODEL.network().blocks
@@ -67,14 +78,14 @@ def world(clients=2, shift=1.0, seed=0, own=None, epochs=1, optimiser="sgd", rou
     return known, np.array(truth, int)
 
 
-def guesses(known, **options):
+def guesses(known: Any, **options: Any) -> Any:
     attack = Property(PropertyOptions(**({"tsne": False} | options)), known.seed)
     attack.fit(known)
     return attack.guess(known.training.updates), attack
 
 
 @pytest.mark.parametrize("learner", ["forest", "logistic"])
-def test_a_property_that_shifts_the_inputs_is_read_off_every_update(learner):
+def test_a_property_that_shifts_the_inputs_is_read_off_every_update(learner: Any) -> None:
     known, truth = world()
     guess, attack = guesses(known, learner=learner)
     assert guess.shape == (16, 2) and np.allclose(guess.sum(1), 1, atol=1e-5)
@@ -83,7 +94,7 @@ def test_a_property_that_shifts_the_inputs_is_read_off_every_update(learner):
 
 
 @pytest.mark.parametrize("learner", ["forest", "logistic"])
-def test_draws_of_permuted_values_average_to_chance(learner):
+def test_draws_of_permuted_values_average_to_chance(learner: Any) -> None:
     """One draw that takes some trait of the property for the value is right, or wrong, on all updates alike."""
     known, truth = world(seed=1)
     real, attack = guesses(known, **FEWER, learner=learner)
@@ -96,23 +107,23 @@ def test_draws_of_permuted_values_average_to_chance(learner):
 
 
 @pytest.mark.parametrize("clients", [2, 3])
-def test_a_participant_reads_it_off_the_mean_of_the_others(clients):
+def test_a_participant_reads_it_off_the_mean_of_the_others(clients: Any) -> None:
     known, truth = world(clients, own=0, rounds=12)
     assert roc_auc_score(truth, guesses(known, **FEWER)[0][:, 1]) > 0.9
 
 
-def test_a_participant_imitates_a_server_that_takes_no_mean():
+def test_a_participant_imitates_a_server_that_takes_no_mean() -> None:
     known, truth = world(4, own=0, rounds=16, rule="trimmed-mean")
     assert roc_auc_score(truth, guesses(known, rule="trimmed-mean")[0][:, 1]) > 0.9
 
 
-def test_two_epochs_of_adam_are_imitated():
+def test_two_epochs_of_adam_are_imitated() -> None:
     known, truth = world(epochs=2, optimiser="adam", rate=0.005)
     assert roc_auc_score(truth, guesses(known)[0][:, 1]) > 0.9
 
 
 @pytest.mark.parametrize(("own", "others"), [(None, 0), (0, 2)])
-def test_imitated_updates_are_as_many_gradients_as_the_others_send(own, others):
+def test_imitated_updates_are_as_many_gradients_as_the_others_send(own: Any, others: Any) -> None:
     """Oracle: torch.autograd. Each draw is of all there is, so that nothing is left to chance."""
     rng = np.random.default_rng(0)
     with_it, without = people(BATCH, 1.0, rng, 1), people(BATCH, 1.0, rng, 0)
@@ -126,7 +137,7 @@ def test_imitated_updates_are_as_many_gradients_as_the_others_send(own, others):
     start = {name: value.numpy().copy() for name, value in blocks.state_dict().items()}
     made = Imitation(known, 0).updates(start, 1, 1.0)
 
-    def gradient(inputs, labels, _):
+    def gradient(inputs: Any, labels: Any, _: Any) -> Any:
         loss = cross_entropy(blocks(torch.from_numpy(inputs)), torch.from_numpy(labels))
         return torch.autograd.grad(loss, list(blocks.parameters()))
 
@@ -137,12 +148,12 @@ def test_imitated_updates_are_as_many_gradients_as_the_others_send(own, others):
             np.testing.assert_allclose(update[name], -0.05 * each.numpy(), rtol=1e-3, atol=1e-6)
 
 
-def test_the_seed_repeats_it():
+def test_the_seed_repeats_it() -> None:
     known, _ = world(rounds=3)
     assert np.array_equal(guesses(known)[0], guesses(known)[0])
 
 
-def test_unreadable_updates_are_named_and_the_rest_is_read():
+def test_unreadable_updates_are_named_and_the_rest_is_read() -> None:
     known, truth = world()
     first, second, *rest = known.training.updates
     name = next(iter(first.end))
@@ -153,7 +164,7 @@ def test_unreadable_updates_are_named_and_the_rest_is_read():
     assert np.isfinite(guess).all() and roc_auc_score(truth[2:], guess[2:, 1]) > 0.95
 
 
-def test_people_that_are_not_the_attackers_are_told_apart_by_group():
+def test_people_that_are_not_the_attackers_are_told_apart_by_group() -> None:
     """Groups: each person's examples have one value, and some offset of their own."""
     known, truth = world()
     groups = known.attribute * 10 + np.arange(len(known)) % 5
@@ -163,13 +174,13 @@ def test_people_that_are_not_the_attackers_are_told_apart_by_group():
         guesses(known, by_group=True)
 
 
-def test_a_property_that_the_attacker_never_sees_vary_is_refused():
+def test_a_property_that_the_attacker_never_sees_vary_is_refused() -> None:
     known, _ = world()
     with pytest.raises(ValueError, match=r"^target: the attacker's examples have the values \[1\]"):
         guesses(replace(known, attribute=np.ones_like(known.attribute)))
 
 
-def test_the_drawing_has_a_place_for_every_update():
+def test_the_drawing_has_a_place_for_every_update() -> None:
     known, truth = world(shift=3.0)
     drawing = guesses(known, tsne=True)[1].report["tsne"]
     assert drawing["unit"] == [list(unit) for unit in known.training.units]

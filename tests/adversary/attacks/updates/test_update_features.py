@@ -1,5 +1,7 @@
 """Rows of updates: each rule of the authors' code on a layer of its own, and what the row does not depend on."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,11 +14,11 @@ from wireleak.common.plan import ClientPlan
 RNG = np.random.default_rng(0)
 
 
-def layer(*shape):
+def layer(*shape: Any) -> Any:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-def unit(row):
+def unit(row: Any) -> Any:
     return np.abs(row) / np.linalg.norm(row)
 
 
@@ -32,7 +34,7 @@ def unit(row):
         ((30,), lambda w: w),
     ],
 )
-def test_each_kind_of_layer(shape, reduced):
+def test_each_kind_of_layer(shape: Any, reduced: Any) -> None:
     one, other = layer(*shape), layer(3, 2)
     wanted = unit(np.concatenate([reduced(one).ravel(), other.ravel()]))
     row = features({"0.weight": one, "1.weight": other})
@@ -40,7 +42,7 @@ def test_each_kind_of_layer(shape, reduced):
     np.testing.assert_allclose(row, wanted, rtol=1e-5)
 
 
-def test_biases_counters_and_running_statistics_are_dropped():
+def test_biases_counters_and_running_statistics_are_dropped() -> None:
     kept = {"0.weight": layer(4, 3)}
     dropped = {
         "0.bias": layer(4), "1.bias_ih_l0": layer(4), "2.running_mean": layer(4), "2.running_var": layer(4),
@@ -49,7 +51,7 @@ def test_biases_counters_and_running_statistics_are_dropped():
     assert np.array_equal(features(kept | dropped), features(kept))
 
 
-def test_a_step_of_sgd_reads_as_its_gradient():
+def test_a_step_of_sgd_reads_as_its_gradient() -> None:
     """Oracle: torch.autograd."""
     inputs, labels = layer(20, 1, 28, 28), RNG.integers(0, 2, 20)
     network = build("strided28", (1, 28, 28), 2, 0).blocks
@@ -66,6 +68,6 @@ def test_a_step_of_sgd_reads_as_its_gradient():
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-def test_an_update_that_says_nothing_reads_as_zeros(value):
+def test_an_update_that_says_nothing_reads_as_zeros(value: Any) -> None:
     assert np.array_equal(features({"0.weight": np.full((2, 3), value, np.float32)}), np.zeros(6))
     assert features({}).shape == (0,)

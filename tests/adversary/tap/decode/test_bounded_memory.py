@@ -3,6 +3,8 @@
 import struct
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ print(count, total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def write(wire, path, messages, lose=False):
+def write(wire: Any, path: Any, messages: Any, lose: Any = False) -> Any:
     """A Predict call of 1 MiB activations; with `lose`, a second stream whose first bytes are missing."""
     http2 = wire.Http2()
     request = pb.PredictRequest(activation=encode_tensor(np.zeros((4, 16, 64, 64), np.float32)))
@@ -32,7 +34,7 @@ def write(wire, path, messages, lose=False):
     with path.open("wb") as file:
         file.write(wire.pcap([wire.ipv4(("127.0.0.1", port), wire.SERVER, 0, 0, wire.SYN) for port in sequences]))
 
-        def send(port, data):
+        def send(port: Any, data: Any) -> None:
             packet = wire.ipv4(("127.0.0.1", port), wire.SERVER, sequences[port], 0, wire.ACK, data)
             file.write(struct.pack("<IIII", 1_700_000_001, 0, len(packet), len(packet)) + packet)
             sequences[port] += len(data)
@@ -47,7 +49,7 @@ def write(wire, path, messages, lose=False):
     return path
 
 
-def measure(path):
+def measure(path: Any) -> Any:
     """Observations, their bytes and the peak memory in MiB."""
     done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], check=True, capture_output=True, text=True)
     count, total, peak = map(int, done.stdout.split())
@@ -55,7 +57,7 @@ def measure(path):
 
 
 @pytest.mark.parametrize("messages", [300, pytest.param(2048, marks=pytest.mark.study)])
-def test_memory_does_not_grow_with_the_capture(wire, tmp_path, messages):
+def test_memory_does_not_grow_with_the_capture(wire: Any, tmp_path: Path, messages: Any) -> None:
     small = measure(write(wire, tmp_path / "small.pcap", 3))
     large = measure(write(wire, tmp_path / "large.pcap", messages))
     (tmp_path / "large.pcap").unlink()
@@ -64,7 +66,7 @@ def test_memory_does_not_grow_with_the_capture(wire, tmp_path, messages):
     assert large[2] - small[2] < 16, f"{small[2]:.0f} MiB for 3 MB, {large[2]:.0f} MiB for {messages} MB"
 
 
-def test_a_gap_holds_a_bounded_window(wire, tmp_path):
+def test_a_gap_holds_a_bounded_window(wire: Any, tmp_path: Path) -> None:
     small = measure(write(wire, tmp_path / "small.pcap", 3))
     lossy = measure(write(wire, tmp_path / "lossy.pcap", 200, lose=True))
     assert lossy[0] == 200

@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,17 +31,17 @@ ARRAYS = {
 class Link:
     """A Fleet API call as the decoder sees it; by gRPC's names or by HTTP's."""
 
-    def __init__(self, decoder, http=False):
+    def __init__(self, decoder: Any, http: Any = False) -> None:
         self._decoder, self._http = decoder, http
 
-    def __call__(self, name, client, message, call="c", time=1.0):
+    def __call__(self, name: Any, client: Any, message: Any, call: Any = "c", time: Any = 1.0) -> Any:
         words = "".join("-" + letter.lower() if letter.isupper() else letter for letter in name).strip("-")
         method = f"/v1/fleet/{words}" if self._http else f"/flwr.proto.Fleet/{name}"
         assert self._decoder.decodes(method)
         return list(self._decoder.feed(method, client, message.SerializeToString(), call, time))
 
 
-def instruction(number=1, arrays=ARRAYS, node=5):
+def instruction(number: Any = 1, arrays: Any = ARRAYS, node: Any = 5) -> Any:
     content = RecordDict(
         {
             "arrays": ArrayRecord({name: Array(value) for name, value in arrays.items()}),
@@ -49,29 +51,29 @@ def instruction(number=1, arrays=ARRAYS, node=5):
     return sent(content, source=1, destination=node, reply_to="")
 
 
-def reply(to, arrays=ARRAYS):
+def reply(to: Any, arrays: Any = ARRAYS) -> Any:
     records = {"metrics": MetricRecord({"loss": 0.5, "num-examples": 3})}
     if arrays:
         records["arrays"] = ArrayRecord({name: Array(value) for name, value in arrays.items()})
     return sent(RecordDict(records), source=to.metadata.dst_node_id, destination=1, reply_to=to.metadata.message_id)
 
 
-def sent(content, source, destination, reply_to):
+def sent(content: Any, source: Any, destination: Any, reply_to: Any) -> Any:
     metadata = Metadata(77, "", source, destination, reply_to, "", 1.0, 60.0, "train")
     message = make_message(metadata, content)
     message.metadata.__dict__["_message_id"] = message.object_id
     return message
 
 
-def announce(message, kind):
+def announce(message: Any, kind: Any) -> Any:
     return kind(messages_list=[message_to_proto(message)], message_object_trees=[get_object_tree(message)])
 
 
-def contents(message):
+def contents(message: Any) -> Any:
     return {name: each.deflate() for name, each in get_all_nested_objects(message).items()}
 
 
-def pull(link, message, only=None, time=2.0):
+def pull(link: Any, message: Any, only: Any = None, time: Any = 2.0) -> Any:
     found = link("PullMessages", False, announce(message, fleet_pb2.PullMessagesResponse), "pull")
     for name, content in contents(message).items():
         if only is None or name in only:
@@ -80,7 +82,7 @@ def pull(link, message, only=None, time=2.0):
     return found
 
 
-def push(link, message, only=None, time=3.0):
+def push(link: Any, message: Any, only: Any = None, time: Any = 3.0) -> Any:
     found = link("PushMessages", True, announce(message, fleet_pb2.PushMessagesRequest), "push", time)
     for name, content in contents(message).items():
         if only is None or name in only:
@@ -89,7 +91,7 @@ def push(link, message, only=None, time=3.0):
     return found
 
 
-def same(found, arrays):
+def same(found: Any, arrays: Any) -> None:
     assert [o.name for o in found] == list(arrays)
     assert [o.sequence for o in found] == list(range(len(arrays)))
     for o in found:
@@ -99,7 +101,7 @@ def same(found, arrays):
 
 
 @pytest.mark.parametrize("http", [False, True])
-def test_instruction_and_reply(http):
+def test_instruction_and_reply(http: Any) -> None:
     link = Link(FleetDecoder(), http)
     order = instruction(4)
     models = pull(link, order)
@@ -111,7 +113,7 @@ def test_instruction_and_reply(http):
     assert {(o.kind, o.sender, o.call, o.time, o.round) for o in updates} == {(Kind.MODEL_UPDATE, "5", "push", 3.0, 4)}
 
 
-def test_objects_that_the_other_side_holds_are_not_sent_again():
+def test_objects_that_the_other_side_holds_are_not_sent_again() -> None:
     link = Link(FleetDecoder())
     order = instruction(1)
     pull(link, order)
@@ -123,13 +125,13 @@ def test_objects_that_the_other_side_holds_are_not_sent_again():
     same(pull(link, instruction(1, node=6)), ARRAYS)
 
 
-def test_arrays_in_several_chunks_some_of_them_equal():
+def test_arrays_in_several_chunks_some_of_them_equal() -> None:
     arrays = {"zeros": np.zeros(3 << 20, np.float32), "large": np.arange(3 << 20, dtype=np.float32)}
     found = pull(Link(FleetDecoder()), instruction(1, arrays))
     same(found, arrays)
 
 
-def test_metrics_alone_yield_no_tensor_and_a_repeated_push_none_twice():
+def test_metrics_alone_yield_no_tensor_and_a_repeated_push_none_twice() -> None:
     link = Link(FleetDecoder())
     order = instruction()
     pull(link, order)
@@ -139,7 +141,7 @@ def test_metrics_alone_yield_no_tensor_and_a_repeated_push_none_twice():
     assert push(link, answer) == []
 
 
-def test_missing_objects_are_told():
+def test_missing_objects_are_told() -> None:
     decoder = FleetDecoder()
     order = instruction()
     assert pull(Link(decoder), order, only=list(contents(order))[1:]) == []
@@ -148,17 +150,17 @@ def test_missing_objects_are_told():
     assert unfinished.reason.startswith("1 objects of a Flower message are missing")
 
 
-def test_a_reply_whose_instruction_was_not_captured_has_no_round():
+def test_a_reply_whose_instruction_was_not_captured_has_no_round() -> None:
     assert {o.round for o in push(Link(FleetDecoder()), reply(instruction()))} == {None}
 
 
-def test_the_store_is_bounded_but_pending_messages_keep_their_objects():
+def test_the_store_is_bounded_but_pending_messages_keep_their_objects() -> None:
     decoder = FleetDecoder(max_store=1000)
     same(pull(Link(decoder), instruction()), ARRAYS)
     assert decoder._stored <= 1000
 
 
-def test_incomplete_messages_hold_a_bounded_number_of_bytes(monkeypatch):
+def test_incomplete_messages_hold_a_bounded_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "MAX_PINNED", 30_000)
     decoder = FleetDecoder(max_store=1000)
     link = Link(decoder)
@@ -170,7 +172,7 @@ def test_incomplete_messages_hold_a_bounded_number_of_bytes(monkeypatch):
     assert len(list(decoder.finish())) == 10
 
 
-def body(kind, children, content):
+def body(kind: Any, children: Any, content: Any) -> Any:
     return f"{kind} {','.join(children)} {len(content)}".encode() + b"\0" + content
 
 
@@ -185,7 +187,7 @@ def body(kind, children, content):
         [],
     ],
 )
-def test_hostile_arrays_are_refused(described, monkeypatch):
+def test_hostile_arrays_are_refused(described: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import hashlib
 
     monkeypatch.setattr(fleet, "MAX_ARRAY", 10_000)
@@ -214,12 +216,12 @@ def test_hostile_arrays_are_refused(described, monkeypatch):
 
 
 @pytest.mark.parametrize("data", [b"\1\0", b"\1\0\xff\xff", b"\x09\0\1\0{"])
-def test_broken_npy_is_refused(data):
+def test_broken_npy_is_refused(data: Any) -> None:
     with pytest.raises((ValueError, IndexError)):
         fleet._npy(memoryview(b"\x93NUMPY" + data))
 
 
-def test_pickled_arrays_are_refused():
+def test_pickled_arrays_are_refused() -> None:
     import io
 
     file = io.BytesIO()
@@ -232,7 +234,7 @@ CALLS = ["PushMessages", "PullMessages", "PushObject", "PullObject"]
 
 
 @given(st.sampled_from(CALLS), st.booleans(), st.binary(max_size=200))
-def test_random_bytes_raise_only_payload_errors(name, client, data):
+def test_random_bytes_raise_only_payload_errors(name: Any, client: Any, data: Any) -> None:
     decoder = FleetDecoder()
     try:
         list(decoder.feed(f"/flwr.proto.Fleet/{name}", client, data, "c", 0.0))
@@ -241,25 +243,25 @@ def test_random_bytes_raise_only_payload_errors(name, client, data):
 
 
 @given(st.binary(max_size=300))
-def test_random_npy_raises_only_value_errors(data):
+def test_random_npy_raises_only_value_errors(data: Any) -> None:
     header = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': ("
     for prefix in (b"", header[:8], header):
         with pytest.raises((ValueError, IndexError)):
             fleet._npy(memoryview(prefix + data))
 
 
-def test_method_names():
+def test_method_names() -> None:
     assert call_name("/flwr.proto.Fleet/PushObject") == call_name("/v1/fleet/push-object") == "PushObject"
     assert call_name("/wireleak.v1.SplitHead/Predict") == ""
 
 
-def test_two_links_complete_one_another_in_two_captures(tmp_path, wire):
+def test_two_links_complete_one_another_in_two_captures(tmp_path: Path, wire: Any) -> None:
     """The update's arrays were sent on another link than the message that refers to them."""
     order = instruction()
     answer = reply(order)
     parts = contents(answer)
 
-    def conversation(calls, port):
+    def conversation(calls: Any, port: Any) -> Any:
         http2 = wire.Http2()
         pieces = http2.opening()
         for number, (name, message) in enumerate(calls):

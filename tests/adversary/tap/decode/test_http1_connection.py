@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ EXPECTED = [
 ]
 
 
-def play(pieces, size, ends=(True, False)):
+def play(pieces: Any, size: Any, ends: Any = (True, False)) -> Any:
     connection = Http1Connection(lambda path: True)
     found = []
     for client, data in pieces:
@@ -41,19 +43,19 @@ def play(pieces, size, ends=(True, False)):
 
 @pytest.mark.parametrize("size", [1, 10, 10_000])
 @pytest.mark.parametrize("order", [(True, False), (False, True)])
-def test_exchanges_whatever_the_pieces_and_which_side_is_seen_first(size, order):
+def test_exchanges_whatever_the_pieces_and_which_side_is_seen_first(size: Any, order: Any) -> None:
     sides = {True: REQUESTS, False: RESPONSES}
     assert play([(client, sides[client]) for client in order], size) == sorted(EXPECTED)
 
 
-def test_unwanted_bodies_are_counted():
+def test_unwanted_bodies_are_counted() -> None:
     connection = Http1Connection(lambda path: False)
     found = list(connection.feed(True, 0.0, memoryview(REQUESTS)))
     assert [(m.size, m.data) for m in found] == [(5, None), (5, None), (0, None)]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=60)), max_size=8), st.booleans())
-def test_random_bytes_raise_only_protocol_errors(parts, good_start):
+def test_random_bytes_raise_only_protocol_errors(parts: Any, good_start: Any) -> None:
     connection = Http1Connection(lambda path: True)
     parts = [(True, REQUESTS), (False, RESPONSES), *parts] if good_start else parts
     lost = set()

@@ -1,5 +1,6 @@
 import gzip
 import zlib
+from typing import Any
 
 import pytest
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, RstStreamFrame
@@ -10,7 +11,7 @@ from adversary.tap.decode.grpc import MAX_MESSAGE, Budget, CallBroken, GrpcConne
 from adversary.tap.decode.http2 import PREFACE, Data, HeaderBlock, Http2Side, ProtocolError, looks_like_server
 
 
-def play(pieces, piece=None, wanted=lambda method: True):
+def play(pieces: Any, piece: Any = None, wanted: Any = lambda method: True) -> Any:
     connection = GrpcConnection(wanted)
     found = []
     for side, data in pieces:
@@ -22,12 +23,12 @@ def play(pieces, piece=None, wanted=lambda method: True):
     return found
 
 
-def bodies(found):
+def bodies(found: Any) -> Any:
     return [(m.call, m.method, m.client, m.sequence, bytes(m.data)) for m in found if isinstance(m, Message)]
 
 
 @pytest.mark.parametrize("piece", [None, 1, 2, 11, 64])
-def test_messages_whatever_the_pieces(wire, piece):
+def test_messages_whatever_the_pieces(wire: Any, piece: Any) -> None:
     http2 = wire.Http2()
     pieces = [
         *http2.opening(),
@@ -42,7 +43,7 @@ def test_messages_whatever_the_pieces(wire, piece):
     ]
 
 
-def test_padding_pings_priority_and_continuation(wire):
+def test_padding_pings_priority_and_continuation(wire: Any) -> None:
     http2 = wire.Http2()
     opening = http2.opening()
     _, request = http2.request(1, "/a/B")
@@ -58,7 +59,7 @@ def test_padding_pings_priority_and_continuation(wire):
 
 
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_compressed_messages(wire, encoding, pack):
+def test_compressed_messages(wire: Any, encoding: Any, pack: Any) -> None:
     http2 = wire.Http2()
     data = wire.grpc_message(pack(b"hello" * 50), 1) + wire.grpc_message(b"plain")
     pieces = [*http2.opening(), http2.request(1, "/a/B", **{"grpc-encoding": encoding}), (0, wire.data_frames(1, data))]
@@ -73,7 +74,7 @@ def test_compressed_messages(wire, encoding, pack):
         (b"\x01\0\0\0\5hello", "unknown"),
     ],
 )
-def test_hostile_messages_end_their_call_alone(wire, data, reason):
+def test_hostile_messages_end_their_call_alone(wire: Any, data: Any, reason: Any) -> None:
     http2 = wire.Http2()
     pieces = [*http2.opening(), http2.request(1, "/a/B"), (0, wire.data_frames(1, data + b"\0" * 40, end=True))]
     pieces += http2.unary(3, "/a/C", b"fine", b"too")
@@ -83,7 +84,7 @@ def test_hostile_messages_end_their_call_alone(wire, data, reason):
     assert bodies(found) == [(3, "/a/C", True, 0, b"fine"), (3, "/a/C", False, 0, b"too")]
 
 
-def test_a_gzip_bomb_is_refused(wire, monkeypatch):
+def test_a_gzip_bomb_is_refused(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adversary.tap.decode.grpc.MAX_MESSAGE", 10_000)
     http2 = wire.Http2()
     bomb = wire.grpc_message(gzip.compress(bytes(10_001)), 1)
@@ -91,7 +92,7 @@ def test_a_gzip_bomb_is_refused(wire, monkeypatch):
     assert "over 10000 bytes" in next(e.reason for e in play(pieces) if isinstance(e, CallBroken))
 
 
-def test_unfinished_messages_of_many_calls_are_bounded_together(wire, monkeypatch):
+def test_unfinished_messages_of_many_calls_are_bounded_together(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adversary.tap.decode.grpc.MAX_UNFINISHED", 5000)
     http2, budget = wire.Http2(), Budget()
     connection = GrpcConnection(budget=budget)
@@ -106,26 +107,26 @@ def test_unfinished_messages_of_many_calls_are_bounded_together(wire, monkeypatc
     assert budget.held == 0
 
 
-def test_a_response_that_the_capture_shows_first_waits_for_its_method(wire):
+def test_a_response_that_the_capture_shows_first_waits_for_its_method(wire: Any) -> None:
     http2 = wire.Http2()
     exchange = [*http2.opening(), *http2.unary(1, "/a/B", b"question", b"answer")]
     swapped = [p for p in exchange if p[0] == 1] + [p for p in exchange if p[0] == 0]
     assert sorted(bodies(play(swapped))) == sorted(bodies(play(exchange)))
 
 
-def test_responses_whose_requests_were_not_captured_have_no_method(wire):
+def test_responses_whose_requests_were_not_captured_have_no_method(wire: Any) -> None:
     http2 = wire.Http2()
     exchange = [p for p in [*http2.opening(), *http2.unary(1, "/a/B", b"question", b"answer")] if p[0] == 1]
     assert bodies(play(exchange)) == [(1, "", False, 0, b"answer")]
 
 
-def test_unwanted_methods_are_counted(wire):
+def test_unwanted_methods_are_counted(wire: Any) -> None:
     http2 = wire.Http2()
     found = play([*http2.opening(), *http2.unary(1, "/a/B", b"question", b"")], wanted=lambda method: False)
     assert [(m.method, m.client, m.size, m.data) for m in found] == [("/a/B", True, 8, None), ("/a/B", False, 0, None)]
 
 
-def test_http2_that_is_not_grpc_is_one_message_a_direction(wire):
+def test_http2_that_is_not_grpc_is_one_message_a_direction(wire: Any) -> None:
     http2 = wire.Http2()
     pieces = [
         *http2.opening(),
@@ -135,7 +136,7 @@ def test_http2_that_is_not_grpc_is_one_message_a_direction(wire):
     assert [(m.method, m.size, m.data) for m in play(pieces)] == [("/x", 1500, None)]
 
 
-def test_reset_ends_a_call_and_its_unfinished_message_is_told_at_the_end(wire):
+def test_reset_ends_a_call_and_its_unfinished_message_is_told_at_the_end(wire: Any) -> None:
     http2 = wire.Http2()
     half = wire.data_frames(1, wire.grpc_message(b"x" * 100)[:50])
     pieces = [*http2.opening(), http2.request(1, "/a/B"), (0, half)]
@@ -144,7 +145,7 @@ def test_reset_ends_a_call_and_its_unfinished_message_is_told_at_the_end(wire):
     assert play(pieces) == []
 
 
-def test_a_broken_header_block_says_that_the_recording_must_start_with_the_connection(wire):
+def test_a_broken_header_block_says_that_the_recording_must_start_with_the_connection(wire: Any) -> None:
     http2 = wire.Http2()
     http2.request(1, "/a/B")
     _, later = http2.request(3, "/a/B")
@@ -162,13 +163,13 @@ def test_a_broken_header_block_says_that_the_recording_must_start_with_the_conne
         PREFACE + ContinuationFrame(1, b"\x82", flags=["END_HEADERS"]).serialize(),
     ],
 )
-def test_broken_connections_are_refused(data):
+def test_broken_connections_are_refused(data: Any) -> None:
     with pytest.raises(ProtocolError):
         list(Http2Side(client=True).feed(memoryview(data)))
 
 
 @given(st.booleans(), st.lists(st.binary(max_size=60), max_size=8))
-def test_random_bytes_raise_only_protocol_errors(preface, parts):
+def test_random_bytes_raise_only_protocol_errors(preface: Any, parts: Any) -> None:
     side, connection = Http2Side(client=False), GrpcConnection()
     parts = [PREFACE, *parts] if preface else parts
     for decoder in (side.feed, lambda data: connection.feed(True, 0.0, data)):
@@ -189,7 +190,7 @@ frame = st.builds(
 
 
 @given(st.lists(st.tuples(st.booleans(), frame), max_size=12))
-def test_random_frames_raise_only_protocol_errors(frames):
+def test_random_frames_raise_only_protocol_errors(frames: Any) -> None:
     connection = GrpcConnection()
     list(connection.feed(True, 0.0, memoryview(PREFACE)))
     lost = set()
@@ -203,14 +204,14 @@ def test_random_frames_raise_only_protocol_errors(frames):
         list(connection.end(client, 0.0))
 
 
-def test_data_passes_without_a_copy(wire):
+def test_data_passes_without_a_copy(wire: Any) -> None:
     side = Http2Side(client=False)
     whole = memoryview(wire.data_frames(1, b"abc" * 100, frame=500))
     (event,) = side.feed(whole)
     assert isinstance(event, Data) and event.data.obj is whole.obj
 
 
-def test_a_servers_settings_are_recognised(wire):
+def test_a_servers_settings_are_recognised(wire: Any) -> None:
     http2 = wire.Http2()
     assert looks_like_server(http2.opening()[1][1])
     assert looks_like_server(b"\0\0") is None

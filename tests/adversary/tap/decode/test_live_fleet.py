@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +77,7 @@ def main(grid, context):
 """
 
 
-def free_ports(count):
+def free_ports(count: Any) -> Any:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
@@ -84,11 +86,11 @@ def free_ports(count):
 
 
 @pytest.fixture
-def processes():
+def processes() -> Iterator[Any]:
     """Starts commands that do not outlive the test."""
     started = []
 
-    def start(command, **options):
+    def start(command: Any, **options: Any) -> Any:
         process = subprocess.Popen(command, start_new_session=True, **options)
         started.append(process)
         return process
@@ -106,7 +108,7 @@ def processes():
 
 @pytest.mark.study
 @pytest.mark.timeout(240)
-def test_a_real_federation_is_decoded_bit_equal(tmp_path, processes):
+def test_a_real_federation_is_decoded_bit_equal(tmp_path: Path, processes: Any) -> None:
     if shutil.which("tcpdump") is None:
         pytest.skip("needs tcpdump")
     capture = tmp_path / "fleet.pcap"
@@ -135,7 +137,7 @@ def test_a_real_federation_is_decoded_bit_equal(tmp_path, processes):
         same(arrays, np.load(folder / f"global-{number}.npz"))
 
 
-def same(arrays, written):
+def same(arrays: Any, written: Any) -> None:
     assert set(arrays) == set(written.files)
     for name in written.files:
         sent = written[name]
@@ -143,7 +145,7 @@ def same(arrays, written):
         assert arrays[name].tobytes() == sent.tobytes()
 
 
-def run_federation(tmp_path, folder, capture, start):
+def run_federation(tmp_path: Path, folder: Any, capture: Any, start: Any) -> None:
     app = tmp_path / "app"
     app.mkdir()
     (app / "pyproject.toml").write_text(PROJECT.format(folder=folder))

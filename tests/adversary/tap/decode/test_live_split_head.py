@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -28,16 +30,16 @@ PROTO = Path(__file__).resolve().parents[4] / "proto"
 
 
 class Head(pb_grpc.SplitHeadServicer):
-    def Describe(self, request, context):  # noqa: N802
+    def Describe(self, request: Any, context: Any) -> Any:  # noqa: N802
         return pb.Description(model="m", version="v1")
 
-    def Predict(self, requests, context):  # noqa: N802
+    def Predict(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         for request in requests:
             activation = decode_tensor(request.activation)
             prediction = activation.reshape(len(activation), -1)[:, :2].copy()
             yield pb.PredictResponse(sequence=request.sequence, prediction=encode_tensor(prediction))
 
-    def Train(self, requests, context):  # noqa: N802
+    def Train(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         for request in requests:
             gradient = -decode_tensor(request.activation)
             answer = pb.TrainResponse(sequence=request.sequence, activation_gradient=encode_tensor(gradient), loss=1.5)
@@ -45,7 +47,7 @@ class Head(pb_grpc.SplitHeadServicer):
 
 
 @pytest.fixture(scope="module")
-def batches():
+def batches() -> Any:
     rng = np.random.default_rng(3)
     # From one packet to many, and one that outgrows gRPC's first flow-control window.
     shapes = [(1, 4), (2, 8, 7, 7), (8, 16, 30, 30), (4, 64, 64, 64)]
@@ -54,7 +56,7 @@ def batches():
 
 
 @contextlib.contextmanager
-def serving(security=Security()):
+def serving(security: Any = Security()) -> Iterator[Any]:
     server = grpc.server(futures.ThreadPoolExecutor(4), options=channel_options())
     pb_grpc.add_SplitHeadServicer_to_server(Head(), server)
     port = bind(server, "127.0.0.1:0", security)
@@ -63,7 +65,7 @@ def serving(security=Security()):
     server.stop(0)
 
 
-def call(address, batches, security=Security()):
+def call(address: Any, batches: Any, security: Any = Security()) -> None:
     with open_channel(address, security) as channel:
         stub = pb_grpc.SplitHeadStub(channel)
         stub.Describe(pb.DescribeRequest(model="m"))
@@ -73,7 +75,7 @@ def call(address, batches, security=Security()):
         list(stub.Train(pad_message(batch, PAD) for batch in batches))
 
 
-def record(path, batches, server_side=Security(), client_side=Security()):
+def record(path: Any, batches: Any, server_side: Any = Security(), client_side: Any = Security()) -> Any:
     """Serve, call and record by tcpdump; return the server's port."""
     if shutil.which("tcpdump") is None:
         pytest.skip("needs tcpdump")
@@ -92,7 +94,7 @@ def record(path, batches, server_side=Security(), client_side=Security()):
 
 
 @pytest.fixture(scope="module")
-def relayed(tmp_path_factory, batches):
+def relayed(tmp_path_factory: pytest.TempPathFactory, batches: Any) -> Any:
     folder = tmp_path_factory.mktemp("relayed")
     ready, config, path = folder / "ready.json", folder / "config.json", folder / "link.pcap"
     with serving() as port:
@@ -112,13 +114,13 @@ def relayed(tmp_path_factory, batches):
 
 
 @pytest.fixture(scope="module")
-def capture(tmp_path_factory, batches):
+def capture(tmp_path_factory: pytest.TempPathFactory, batches: Any) -> Any:
     path = tmp_path_factory.mktemp("live") / "lo.pcap"
     return path, record(path, batches)
 
 
 @pytest.mark.parametrize("source", ["tcpdump", "relay"])
-def test_every_tensor_is_decoded_bit_equal(source, request, batches):
+def test_every_tensor_is_decoded_bit_equal(source: Any, request: pytest.FixtureRequest, batches: Any) -> None:
     path, port = request.getfixturevalue("capture" if source == "tcpdump" else "relayed")
     found = {}
     for o in observations([path]):
@@ -139,14 +141,14 @@ def test_every_tensor_is_decoded_bit_equal(source, request, batches):
     assert {o.sender for o in by_kind[Kind.PREDICTION][0]} == {f"127.0.0.1:{port}"}
 
 
-def same(rows, sent):
+def same(rows: Any, sent: Any) -> None:
     assert [o.sequence for o in rows] == list(range(len(sent)))
     for o, tensor in zip(rows, sent, strict=True):
         assert o.tensor.dtype == tensor.dtype and o.tensor.shape == tensor.shape
         assert o.tensor.tobytes() == tensor.tobytes()
 
 
-def tshark(path, port, *fields):
+def tshark(path: Any, port: Any, *fields: Any) -> Any:
     if shutil.which("tshark") is None:
         pytest.skip("needs tshark")
     command = ["tshark", "-n", "-r", path, "-d", f"tcp.port=={port},http2", "-o", "protobuf.preload_protos:TRUE"]
@@ -159,7 +161,7 @@ def tshark(path, port, *fields):
     return [line.split("\t") for line in done.stdout.splitlines()]
 
 
-def test_tshark_sees_the_same_messages_with_our_proto(capture):
+def test_tshark_sees_the_same_messages_with_our_proto(capture: Any) -> None:
     path, port = capture
     rows = tshark(path, port, "grpc.message_length", "protobuf.message.name")
     lengths = sorted(int(n) for row in rows for n in row[0].split(",") if n)
@@ -180,7 +182,7 @@ def test_tshark_sees_the_same_messages_with_our_proto(capture):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from datetime import UTC, datetime, timedelta
     from ipaddress import ip_address
 
@@ -202,7 +204,7 @@ def certificate(tmp_path_factory):
     return folder
 
 
-def test_under_tls_sizes_and_times_alone(tmp_path, certificate, batches):
+def test_under_tls_sizes_and_times_alone(tmp_path: Path, certificate: Any, batches: Any) -> None:
     security = Security(certificate=certificate / "cert.pem", key=certificate / "key.pem")
     path = tmp_path / "tls.pcap"
     record(path, batches, security, Security(ca=certificate / "cert.pem"))

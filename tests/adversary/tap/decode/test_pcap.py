@@ -1,5 +1,6 @@
 import contextlib
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from adversary.tap.decode.ip import endpoints, segment
 from adversary.tap.decode.pcap import CaptureError, Packet, decoder
 
 
-def packets(data, piece=None):
+def packets(data: Any, piece: Any = None) -> Any:
     reader = decoder(data[:4])
     pieces = [data] if piece is None else [data[k : k + piece] for k in range(0, len(data), piece)]
     found = [(p.time, p.link, bytes(p.data), p.length) for part in pieces for p in reader.feed(part)]
@@ -19,7 +20,7 @@ def packets(data, piece=None):
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("nanoseconds", [False, True])
 @pytest.mark.parametrize("piece", [None, 1, 7, 1000])
-def test_classic_pcap_in_either_byte_order_and_resolution(wire, order, nanoseconds, piece):
+def test_classic_pcap_in_either_byte_order_and_resolution(wire: Any, order: Any, nanoseconds: Any, piece: Any) -> None:
     data = wire.pcap([b"abc", b"", b"x" * 50], order=order, nanoseconds=nanoseconds, link=113, snap=20)
     found, left = packets(data, piece)
     assert left == 0
@@ -27,14 +28,14 @@ def test_classic_pcap_in_either_byte_order_and_resolution(wire, order, nanosecon
     assert [round(p[0] - 1_700_000_000, 6) for p in found] == [0, 0.001, 0.002]
 
 
-def block(kind, body, order="<"):
+def block(kind: Any, body: Any, order: Any = "<") -> Any:
     size = 12 + len(body) + (-len(body) % 4)
     return struct.pack(order + "II", kind, size) + body + bytes(-len(body) % 4) + struct.pack(order + "I", size)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("piece", [None, 1, 13])
-def test_pcapng_with_two_interfaces_and_resolutions(order, piece):
+def test_pcapng_with_two_interfaces_and_resolutions(order: Any, piece: Any) -> None:
     section = block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)
     micro = block(1, struct.pack(order + "HHI", 1, 0, 0), order)
     nano = block(1, struct.pack(order + "HHI", 101, 0, 0) + struct.pack(order + "HHB3xHH", 9, 1, 9, 0, 0), order)
@@ -52,7 +53,7 @@ def test_pcapng_with_two_interfaces_and_resolutions(order, piece):
     ]
 
 
-def test_truncated_capture_keeps_what_is_whole(wire):
+def test_truncated_capture_keeps_what_is_whole(wire: Any) -> None:
     data = wire.pcap([b"abc", b"defg"])
     found, left = packets(data[:-1])
     assert [p[2] for p in found] == [b"abc"]
@@ -60,19 +61,19 @@ def test_truncated_capture_keeps_what_is_whole(wire):
 
 
 @pytest.mark.parametrize("data", [b"", b"hello world, this is text", b"\x7fELF" + bytes(40)])
-def test_what_is_no_capture_is_refused(data):
+def test_what_is_no_capture_is_refused(data: Any) -> None:
     with pytest.raises(CaptureError, match=r"is empty|not a capture"):
         decoder(data[:4])
 
 
-def test_impossible_packet_is_refused(wire):
+def test_impossible_packet_is_refused(wire: Any) -> None:
     data = wire.pcap([]) + struct.pack("<IIII", 0, 0, 2**31, 2**31)
     with pytest.raises(CaptureError, match="claims"):
         packets(data)
 
 
 @given(st.sampled_from([b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a"]), st.binary(max_size=400))
-def test_random_bytes_raise_only_capture_errors(start, rest):
+def test_random_bytes_raise_only_capture_errors(start: Any, rest: Any) -> None:
     with contextlib.suppress(CaptureError):
         packets(start + rest)
 
@@ -88,7 +89,7 @@ def test_random_bytes_raise_only_capture_errors(start, rest):
         (276, b"\x08\x00" + bytes(18)),
     ],
 )
-def test_link_types(wire, link, header):
+def test_link_types(wire: Any, link: Any, header: Any) -> None:
     data = header + wire.ipv4(wire.CLIENT, wire.SERVER, 7, 8, 16, b"payload") + b"padding"
     found = segment(Packet(1.0, link, memoryview(data), len(data)))
     assert endpoints(found.flow) == ("10.0.0.1:40000", "10.0.0.2:50051")
@@ -96,20 +97,20 @@ def test_link_types(wire, link, header):
 
 
 @pytest.mark.parametrize("extension", [b"", bytes([6, 0]) + bytes(6)])
-def test_ipv6_with_and_without_extension_header(wire, extension):
+def test_ipv6_with_and_without_extension_header(wire: Any, extension: Any) -> None:
     data = wire.ipv6(wire.CLIENT, wire.SERVER, 7, 8, 16, b"payload", extension)
     found = segment(Packet(1.0, 101, memoryview(data), len(data)))
     assert endpoints(found.flow) == ("[::1]:40000", "[::1]:50051")
     assert bytes(found.data) == b"payload"
 
 
-def test_snap_length_tells_what_is_cut(wire):
+def test_snap_length_tells_what_is_cut(wire: Any) -> None:
     data = wire.ipv4(wire.CLIENT, wire.SERVER, 7, 8, 16, b"p" * 100)
     found = segment(Packet(1.0, 101, memoryview(data[:60]), len(data)))
     assert (len(found.data), found.cut) == (20, 80)
 
 
-def test_segment_offload_leaves_the_length_zero(wire):
+def test_segment_offload_leaves_the_length_zero(wire: Any) -> None:
     data = bytearray(wire.ipv4(wire.CLIENT, wire.SERVER, 7, 8, 16, b"p" * 100))
     data[2:4] = b"\0\0"
     found = segment(Packet(1.0, 101, memoryview(bytes(data)), len(data)))
@@ -117,7 +118,7 @@ def test_segment_offload_leaves_the_length_zero(wire):
 
 
 @pytest.mark.parametrize("offset", [0x2000, 0x0003])
-def test_fragments_and_other_protocols_are_no_segments(wire, offset):
+def test_fragments_and_other_protocols_are_no_segments(wire: Any, offset: Any) -> None:
     data = bytearray(wire.ipv4(wire.CLIENT, wire.SERVER, 7, 8, 16, b"p"))
     data[6:8] = struct.pack(">H", offset)
     assert segment(Packet(1.0, 101, memoryview(bytes(data)), len(data))) is None
@@ -127,12 +128,12 @@ def test_fragments_and_other_protocols_are_no_segments(wire, offset):
 
 
 @given(st.sampled_from([0, 1, 101, 113, 276, 9999]), st.binary(max_size=120))
-def test_random_packets_never_raise(link, data):
+def test_random_packets_never_raise(link: Any, data: Any) -> None:
     segment(Packet(0.0, link, memoryview(data), len(data)))
 
 
 @given(st.binary(max_size=80))
-def test_random_ip_packets_never_raise(data):
+def test_random_ip_packets_never_raise(data: Any) -> None:
     for first in (b"\x45", b"\x4f", b"\x60"):
         packet = first + data
         segment(Packet(0.0, 101, memoryview(packet), len(packet)))

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +17,8 @@ quick = settings(max_examples=40, suppress_health_check=[HealthCheck.function_sc
 
 
 @pytest.fixture
-def write(tmp_path, wire):
-    def write(packets, name="link.pcap", **options):
+def write(tmp_path: Path, wire: Any) -> Any:
+    def write(packets: Any, name: Any = "link.pcap", **options: Any) -> Any:
         path = tmp_path / name
         path.write_bytes(wire.pcap(packets, **options))
         return path
@@ -23,7 +26,7 @@ def write(tmp_path, wire):
     return write
 
 
-def test_every_tensor_is_bit_equal_and_says_who_sent_it_when(wire, write):
+def test_every_tensor_is_bit_equal_and_says_who_sent_it_when(wire: Any, write: Any) -> None:
     pieces, sent = wire.split_head()
     path = write(wire.conversation(pieces))
     found = list(observations([path]))
@@ -37,7 +40,9 @@ def test_every_tensor_is_bit_equal_and_says_who_sent_it_when(wire, write):
 
 @quick
 @given(st.data(), st.integers(30, 3000))
-def test_any_segmentation_order_and_duplication_gives_the_same_observations(wire, write, data, size):
+def test_any_segmentation_order_and_duplication_gives_the_same_observations(
+    wire: Any, write: Any, data: Any, size: Any
+) -> None:
     pieces, sent = wire.split_head(2)
     packets = wire.conversation(pieces, segment=size)
     # Within what a network reorders: 32 places.
@@ -50,7 +55,7 @@ def test_any_segmentation_order_and_duplication_gives_the_same_observations(wire
 
 @quick
 @given(st.data())
-def test_a_lost_packet_ends_one_direction_and_other_streams_go_on(wire, write, data):
+def test_a_lost_packet_ends_one_direction_and_other_streams_go_on(wire: Any, write: Any, data: Any) -> None:
     pieces, sent = wire.split_head()
     packets = wire.conversation(pieces, segment=300)
     gone = data.draw(st.sampled_from([k for k, packet in enumerate(packets) if len(packet) > 40]))
@@ -73,7 +78,7 @@ def test_a_lost_packet_ends_one_direction_and_other_streams_go_on(wire, write, d
 
 @quick
 @given(st.lists(st.tuples(st.integers(0, 1), st.binary(min_size=1, max_size=200)), max_size=12), st.booleans())
-def test_random_streams_never_raise(wire, write, pieces, after_a_good_start):
+def test_random_streams_never_raise(wire: Any, write: Any, pieces: Any, after_a_good_start: Any) -> None:
     if after_a_good_start:
         pieces = wire.split_head(1)[0] + pieces
     list(events([write(wire.conversation(pieces, segment=90))]))
@@ -81,7 +86,7 @@ def test_random_streams_never_raise(wire, write, pieces, after_a_good_start):
 
 @quick
 @given(st.data())
-def test_a_damaged_conversation_never_raises(wire, write, data):
+def test_a_damaged_conversation_never_raises(wire: Any, write: Any, data: Any) -> None:
     pieces, _ = wire.split_head(2)
     content = bytearray(wire.pcap(wire.conversation(pieces)))
     for _ in range(data.draw(st.integers(1, 10))):
@@ -92,7 +97,9 @@ def test_a_damaged_conversation_never_raises(wire, write, data):
         assert not isinstance(event, Observation) or isinstance(event.tensor, np.ndarray)
 
 
-def test_a_truncated_capture_yields_what_it_holds_and_says_so(wire, write, caplog):
+def test_a_truncated_capture_yields_what_it_holds_and_says_so(
+    wire: Any, write: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     pieces, sent = wire.split_head()
     path = write(wire.conversation(pieces))
     path.write_bytes(path.read_bytes()[:-500])
@@ -102,7 +109,7 @@ def test_a_truncated_capture_yields_what_it_holds_and_says_so(wire, write, caplo
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"not a capture at all", "is not a capture")])
-def test_what_cannot_be_read_is_one_clear_error(tmp_path, content, reason):
+def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, content: Any, reason: Any) -> None:
     path = tmp_path / "x.pcap"
     path.write_bytes(content)
     with pytest.raises(CaptureError, match=f"^{path}: {reason}"):
@@ -111,19 +118,19 @@ def test_what_cannot_be_read_is_one_clear_error(tmp_path, content, reason):
         list(observations([tmp_path / "missing.pcap"]))
 
 
-def test_a_capture_without_packets_is_noted(write):
+def test_a_capture_without_packets_is_noted(write: Any) -> None:
     (note,) = events([write([])])
     assert isinstance(note, Note) and note.reason == "holds no packets"
 
 
-def test_snap_length_ends_a_direction_with_that_reason(wire, write):
+def test_snap_length_ends_a_direction_with_that_reason(wire: Any, write: Any) -> None:
     pieces, _ = wire.split_head()
     found = list(events([write(wire.conversation(pieces), snap=100)]))
     ends = [e.reason for e in found if isinstance(e, StreamEnded) and e.broken]
     assert ends and all("snap length" in reason for reason in ends)
 
 
-def test_unknown_methods_are_listed_with_their_sizes(wire, write):
+def test_unknown_methods_are_listed_with_their_sizes(wire: Any, write: Any) -> None:
     http2 = wire.Http2()
     pieces = [*http2.opening(), *http2.unary(1, "/some.Thing/Else", b"1234", b"123456")]
     found = [e for e in events([write(wire.conversation(pieces))]) if isinstance(e, MessageSeen)]
@@ -133,7 +140,7 @@ def test_unknown_methods_are_listed_with_their_sizes(wire, write):
     ]
 
 
-def test_a_message_that_breaks_the_contract_is_told_and_others_go_on(wire, write):
+def test_a_message_that_breaks_the_contract_is_told_and_others_go_on(wire: Any, write: Any) -> None:
     good = encode_tensor(np.full((2, 2), np.nan, np.float32))
     bad = pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[1 << 30], data=b"1234")
     messages = [
@@ -150,7 +157,7 @@ def test_a_message_that_breaks_the_contract_is_told_and_others_go_on(wire, write
     assert len(reasons) == 2 and "activation.shape" in reasons[0] and "PredictRequest" in reasons[1]
 
 
-def test_several_captures_are_merged_by_time(wire, write):
+def test_several_captures_are_merged_by_time(wire: Any, write: Any) -> None:
     pieces, sent = wire.split_head()
     late = write(wire.conversation(pieces), "late.pcap", start=1_800_000_000)
     early = write(wire.conversation(pieces), "early.pcap")
@@ -159,7 +166,7 @@ def test_several_captures_are_merged_by_time(wire, write):
     assert {o.call.split("#")[0] for o in found[: len(sent)]} == {str(early)}
 
 
-def test_listing_alone_decodes_no_tensor(wire, write):
+def test_listing_alone_decodes_no_tensor(wire: Any, write: Any) -> None:
     pieces, _ = wire.split_head()
     path = write(wire.conversation(pieces))
     listed = [e for e in events([path], tensors=False) if isinstance(e, MessageSeen)]
@@ -168,7 +175,7 @@ def test_listing_alone_decodes_no_tensor(wire, write):
     assert not any(isinstance(e, Observation) for e in events([path], tensors=False))
 
 
-def test_the_client_is_who_sends_the_preface_whatever_the_ports(wire, write):
+def test_the_client_is_who_sends_the_preface_whatever_the_ports(wire: Any, write: Any) -> None:
     pieces, sent = wire.split_head()
     packets = wire.conversation(pieces, client=("10.0.0.2", 80), server=("10.0.0.1", 60000))[3:]
     (stream,) = (e for e in events([write(packets)]) if isinstance(e, StreamSeen))
@@ -176,7 +183,7 @@ def test_the_client_is_who_sends_the_preface_whatever_the_ports(wire, write):
     assert len(list(observations([write(packets)]))) == len(sent)
 
 
-def test_opaque_streams_are_counted(wire, write):
+def test_opaque_streams_are_counted(wire: Any, write: Any) -> None:
     found = list(events([write(wire.conversation([(0, b"\x00\x01\x02something binary" * 9), (1, b"ok")]))]))
     assert [e.transport for e in found if isinstance(e, StreamSeen)] == [Transport.OTHER]
     assert {(e.client, e.bytes) for e in found if isinstance(e, StreamEnded)} == {(True, 171), (False, 2)}

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,12 +9,12 @@ from adversary.tap.decode.ip import segment
 from adversary.tap.decode.pcap import Packet
 
 
-def play(packets, link=101):
+def play(packets: Any, link: Any = 101) -> Any:
     """Bytes of every (stream, side), and how each ended; side 0 is the one on port 40000."""
     reassembler = tcp.Reassembler()
     data, ends = {}, {}
 
-    def take(events):
+    def take(events: Any) -> None:
         for event in events:
             key = event.stream.index, int(not event.stream.endpoints[event.side].endswith(":40000"))
             if isinstance(event, tcp.Chunk):
@@ -33,14 +35,14 @@ PIECES = [(0, bytes(range(256)) * 9), (1, b"answer" * 300), (0, b"more" * 500)]
 UP, DOWN = b"".join(d for s, d in PIECES if s == 0), b"".join(d for s, d in PIECES if s == 1)
 
 
-def test_in_order(wire):
+def test_in_order(wire: Any) -> None:
     data, ends = play(wire.conversation(PIECES))
     assert data == {(0, 0): UP, (0, 1): DOWN}
     assert ends == {(0, 0): ("closed", False), (0, 1): ("closed", False)}
 
 
 @given(st.data())
-def test_any_order_with_duplicates(wire, data):
+def test_any_order_with_duplicates(wire: Any, data: Any) -> None:
     packets = wire.conversation(PIECES, segment=200)
     order = data.draw(st.permutations(range(len(packets))))
     again = data.draw(st.lists(st.sampled_from(range(len(packets))), max_size=10))
@@ -50,7 +52,7 @@ def test_any_order_with_duplicates(wire, data):
 
 
 @given(st.integers(1, 3000), st.lists(st.tuples(st.integers(0, len(UP) - 1), st.integers(1, 800)), max_size=20))
-def test_overlapping_retransmissions(wire, size, overlaps):
+def test_overlapping_retransmissions(wire: Any, size: Any, overlaps: Any) -> None:
     packets = wire.conversation([(0, UP)], segment=size, ends=False)
     for number, (start, length) in enumerate(overlaps):
         extra = wire.ipv4(wire.CLIENT, wire.SERVER, 101 + start, 0, 16, UP[start : start + length])
@@ -60,7 +62,7 @@ def test_overlapping_retransmissions(wire, size, overlaps):
 
 
 @given(st.data())
-def test_a_lost_segment_ends_its_direction_and_no_other(wire, data):
+def test_a_lost_segment_ends_its_direction_and_no_other(wire: Any, data: Any) -> None:
     packets = wire.conversation(PIECES, segment=300)
     carrying = [k for k, packet in enumerate(packets) if len(packet) > 40]
     gone = data.draw(st.sampled_from(carrying))
@@ -73,7 +75,7 @@ def test_a_lost_segment_ends_its_direction_and_no_other(wire, data):
     assert ends[0, 1 - side] == ("closed", False)
 
 
-def test_a_lost_last_segment_is_noticed_without_a_fin(wire):
+def test_a_lost_last_segment_is_noticed_without_a_fin(wire: Any) -> None:
     packets = wire.conversation([(0, b"a" * 100)], segment=60, ends=False)
     packets.append(wire.ipv4(wire.SERVER, wire.CLIENT, 2**32 - 49, 201, 16))
     del packets[4]
@@ -81,7 +83,7 @@ def test_a_lost_last_segment_is_noticed_without_a_fin(wire):
     assert ends[0, 0] == ("39 bytes are missing from the capture", True)
 
 
-def test_a_stream_without_its_beginning(wire):
+def test_a_stream_without_its_beginning(wire: Any) -> None:
     packets = wire.conversation([(0, UP), (1, DOWN)])[5:]
     data, ends = play(packets)
     assert UP.endswith(data[0, 0]) and len(data[0, 0]) == len(UP) - 2000
@@ -89,12 +91,12 @@ def test_a_stream_without_its_beginning(wire):
     assert not ends[0, 0][1]
 
 
-def test_sequence_numbers_wrap(wire):
+def test_sequence_numbers_wrap(wire: Any) -> None:
     data, _ = play(wire.conversation([(0, UP), (1, DOWN)], isn=(2**32 - 1000, 2**32 - 1)))
     assert data == {(0, 0): UP, (0, 1): DOWN}
 
 
-def test_reset_ends_both_directions(wire):
+def test_reset_ends_both_directions(wire: Any) -> None:
     packets = wire.conversation([(0, b"abc")], ends=False)
     packets.append(wire.ipv4(wire.SERVER, wire.CLIENT, 2**32 - 49, 104, 4))
     data, ends = play(packets)
@@ -103,14 +105,14 @@ def test_reset_ends_both_directions(wire):
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_the_same_ports_again_are_another_stream(wire, ends):
+def test_the_same_ports_again_are_another_stream(wire: Any, ends: Any) -> None:
     first = wire.conversation([(0, b"first")], ends=ends)
     second = wire.conversation([(0, b"second"), (1, b"two")], isn=(900_000, 5))
     data, _ = play([*first, first[0], *second])
     assert data == {(0, 0): b"first", (1, 0): b"second", (1, 1): b"two"}
 
 
-def test_what_is_held_is_bounded(wire, monkeypatch):
+def test_what_is_held_is_bounded(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp, "MAX_HELD", 5000)
     packets = wire.conversation([(0, b"x" * 20_000)], ends=False)
     del packets[3]
@@ -123,7 +125,7 @@ def test_what_is_held_is_bounded(wire, monkeypatch):
     assert [(event.reason, event.broken) for event in ended] == [("1000 bytes are missing from the capture", True)]
 
 
-def test_many_streams_are_forgotten_oldest_first(wire, monkeypatch):
+def test_many_streams_are_forgotten_oldest_first(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp, "MAX_STREAMS", 50)
     reassembler = tcp.Reassembler()
     ended = 0
@@ -136,7 +138,7 @@ def test_many_streams_are_forgotten_oldest_first(wire, monkeypatch):
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 300), st.integers(0, 63), st.binary(max_size=40)), max_size=60))
-def test_random_segments_never_raise(wire, segments):
+def test_random_segments_never_raise(wire: Any, segments: Any) -> None:
     packets = []
     for up, sequence, flags, payload in segments:
         ends = (wire.CLIENT, wire.SERVER) if up else (wire.SERVER, wire.CLIENT)

@@ -1,4 +1,6 @@
 import contextlib
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from adversary.tap.decode.read import bursts, events, traffic
 from adversary.tap.decode.tls import TlsSide
 
 
-def record(size, kind=23):
+def record(size: Any, kind: Any = 23) -> Any:
     return bytes([kind, 3, 3]) + size.to_bytes(2) + bytes(size)
 
 
@@ -20,8 +22,8 @@ PIECES = [(0, HELLO), (1, REPLY + record(1, 20)), (0, record(300) + record(1000)
 
 
 @pytest.fixture
-def capture(tmp_path, wire):
-    def capture(pieces, **options):
+def capture(tmp_path: Path, wire: Any) -> Any:
+    def capture(pieces: Any, **options: Any) -> Any:
         path = tmp_path / "tls.pcap"
         snap = options.pop("snap", None)
         path.write_bytes(wire.pcap(wire.conversation(pieces, **options), snap=snap))
@@ -31,19 +33,19 @@ def capture(tmp_path, wire):
 
 
 @pytest.mark.parametrize("segment", [1, 100, 5000])
-def test_records_in_pieces(segment):
+def test_records_in_pieces(segment: Any) -> None:
     side, data = TlsSide(), b"".join(d for s, d in PIECES if s == 0)
     found = [r for k in range(0, len(data), segment) for r in side.feed(0.0, memoryview(data[k : k + segment]))]
     assert [(r.type, r.size) for r in found] == [(22, 50), (23, 300), (23, 1000), (21, 5)]
 
 
 @given(st.binary(max_size=100))
-def test_random_bytes_raise_only_protocol_errors(data):
+def test_random_bytes_raise_only_protocol_errors(data: Any) -> None:
     with contextlib.suppress(ProtocolError):
         list(TlsSide().feed(0.0, memoryview(data)))
 
 
-def test_tls_is_recognised_and_yields_no_tensor(capture):
+def test_tls_is_recognised_and_yields_no_tensor(capture: Any) -> None:
     found = list(events([capture(PIECES)]))
     assert [type(e) for e in found] == [StreamSeen, StreamEnded, StreamEnded]
     assert found[0].transport is Transport.TLS and found[0].client == "10.0.0.1:40000"
@@ -51,25 +53,25 @@ def test_tls_is_recognised_and_yields_no_tensor(capture):
 
 
 @pytest.mark.parametrize("segment", [50, 400, 3000])
-def test_traffic_of_tls_is_its_application_records(capture, segment):
+def test_traffic_of_tls_is_its_application_records(capture: Any, segment: Any) -> None:
     found = list(traffic([capture(PIECES, segment=segment)]))
     assert [(r.up, r.bytes) for r in found] == [(True, 300), (True, 1000), (False, 77)]
     assert {(r.transport, r.client, r.server) for r in found} == {(Transport.TLS, "10.0.0.1:40000", "10.0.0.2:50051")}
     assert [r.time for r in found] == sorted(r.time for r in found)
 
 
-def test_traffic_of_plaintext_is_its_packets_payload(capture, wire):
+def test_traffic_of_plaintext_is_its_packets_payload(capture: Any, wire: Any) -> None:
     pieces, _ = wire.split_head()
     found = list(traffic([capture(pieces, segment=500)]))
     for up in (True, False):
         assert sum(r.bytes for r in found if r.up == up) == sum(len(d) for s, d in pieces if (s == 0) == up)
 
 
-def test_bursts_join_what_one_side_sends_at_once(capture):
+def test_bursts_join_what_one_side_sends_at_once(capture: Any) -> None:
     assert [(r.up, r.bytes) for r in bursts(traffic([capture(PIECES)]))] == [(True, 1300), (False, 77)]
 
 
-def test_short_snap_length_still_gives_sizes(capture):
+def test_short_snap_length_still_gives_sizes(capture: Any) -> None:
     pieces = [(0, HELLO), (0, record(700)), (0, record(700)), (1, record(200))]
     found = list(traffic([capture(pieces, snap=60)]))
     # Packet by packet: no record can be told from another.

@@ -1,18 +1,20 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 
-def run(*arguments):
+def run(*arguments: Any) -> Any:
     return subprocess.run(
         [sys.executable, "-m", "adversary", *map(str, arguments)], check=False, capture_output=True, text=True
     )
 
 
 @pytest.fixture
-def capture(tmp_path, wire):
+def capture(tmp_path: Path, wire: Any) -> Any:
     pieces, _ = wire.split_head()
     tls = [(0, bytes([22, 3, 1, 0, 5, 1]) + bytes(4)), (1, bytes([23, 3, 3, 0, 9]) + bytes(9))]
     packets = wire.conversation(pieces) + wire.conversation(tls, client=("10.0.0.7", 41000))
@@ -25,7 +27,7 @@ def capture(tmp_path, wire):
     return path
 
 
-def test_tables_say_who_talked_what_and_how_it_ended(capture):
+def test_tables_say_who_talked_what_and_how_it_ended(capture: Any) -> None:
     done = run("inspect", capture)
     assert (done.returncode, done.stderr) == (0, "")
     for text in (
@@ -41,7 +43,7 @@ def test_tables_say_who_talked_what_and_how_it_ended(capture):
         assert text in done.stdout
 
 
-def test_json_counts_everything(capture):
+def test_json_counts_everything(capture: Any) -> None:
     done = run("inspect", capture, "--json")
     found = json.loads(done.stdout)
     assert found["kinds"] == {"activation": 6, "prediction": 3, "label": 3, "activation-gradient": 3}
@@ -64,7 +66,7 @@ def test_json_counts_everything(capture):
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"", "is empty"), (b"GIF89a not a capture", "is not a capture"), (None, "cannot be read")]
 )
-def test_what_cannot_be_read_is_one_line(tmp_path, content, reason):
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, content: Any, reason: Any) -> None:
     path = tmp_path / "x.pcap"
     if content is not None:
         path.write_bytes(content)
@@ -73,7 +75,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path, content, reason):
     assert done.stderr.startswith(f"{path}: {reason}") and done.stderr.count("\n") == 1
 
 
-def test_a_truncated_capture_is_listed_and_noted(capture):
+def test_a_truncated_capture_is_listed_and_noted(capture: Any) -> None:
     capture.write_bytes(capture.read_bytes()[:-7])
     done = run("inspect", capture)
     assert done.returncode == 1
@@ -81,6 +83,6 @@ def test_a_truncated_capture_is_listed_and_noted(capture):
     assert "truncated in the middle of a packet" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_the_relay_does_not_pay_for_torch():
+def test_the_relay_does_not_pay_for_torch() -> None:
     code = "import adversary.__main__, sys; print(bool({'torch', 'flwr', 'numpy', 'grpc'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

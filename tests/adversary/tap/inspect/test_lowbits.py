@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from wireleak.common.wire import split_head_pb2 as pb
 torch.set_num_threads(1)
 
 
-def pictures(count=300):
+def pictures(count: Any = 300) -> Any:
     """Strokes on an exactly black background, 8 bits a pixel."""
     rng = np.random.default_rng(0)
     x = np.zeros((count, 1, 28, 28), np.float32)
@@ -32,27 +34,27 @@ def pictures(count=300):
     return torch.from_numpy(x)
 
 
-def dense(*last):
+def dense(*last: Any) -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 32), *last)
 
 
 class Times(nn.Module):
-    def __init__(self, factor):
+    def __init__(self, factor: Any) -> None:
         super().__init__()
         self.factor = factor
 
-    def forward(self, z):
+    def forward(self, z: Any) -> Any:
         return z * self.factor
 
 
 class Lstm(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.lstm = nn.LSTM(28, 32, batch_first=True)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return self.lstm(x[:, 0])[0][:, -1]
 
 
@@ -74,7 +76,7 @@ HONEST = {
 }
 
 
-def run(network, *transforms, batch=1, count=300):
+def run(network: Any, *transforms: Any, batch: Any = 1, count: Any = 300) -> Any:
     network.eval()
     steps = [make(Plugin(name=name, options=options), 0) for name, options in transforms]
     low, x = LowBits("link"), pictures(count)
@@ -88,7 +90,7 @@ def run(network, *transforms, batch=1, count=300):
 
 
 @pytest.mark.parametrize("name", HONEST)
-def test_honest_networks_raise_no_alarm(name):
+def test_honest_networks_raise_no_alarm(name: Any) -> None:
     torch.manual_seed(0)
     found = run(HONEST[name](), batch=7)
     assert not found["suspicious"], found["reasons"]
@@ -96,19 +98,19 @@ def test_honest_networks_raise_no_alarm(name):
 
 
 @pytest.mark.parametrize("name", ["groupnorm-wide", "groupnorm-narrow", "dense-relu", "gelu", "lstm", "conv-relu"])
-def test_pictures_in_low_bits_are_found(name):
+def test_pictures_in_low_bits_are_found(name: Any) -> None:
     found = run(HONEST[name](), ("covert", {}))
     assert found["suspicious"] and any("agree in" in reason for reason in found["reasons"]), found
 
 
 @pytest.mark.parametrize("name", ["groupnorm-wide", "groupnorm-narrow", "dense-relu", "conv-relu"])
-def test_an_encrypted_payload_smears_what_should_repeat(name):
+def test_an_encrypted_payload_smears_what_should_repeat(name: Any) -> None:
     found = run(HONEST[name](), ("covert", {"key": "k"}))
     assert found["suspicious"] and found["smeared"] > 100
     assert all(abs(rate - 0.5) < 0.05 for rate in found["agreement"].values())
 
 
-def test_a_background_is_smeared_even_where_zeros_are_spared():
+def test_a_background_is_smeared_even_where_zeros_are_spared() -> None:
     """Without normalisation a convolution gives the same number wherever the picture is black."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 5), nn.ReLU())
@@ -116,7 +118,7 @@ def test_a_background_is_smeared_even_where_zeros_are_spared():
     assert found["suspicious"] and found["smeared"] > 100
 
 
-def test_what_it_misses_is_said_and_shows_beside_a_clean_device_alone():
+def test_what_it_misses_is_said_and_shows_beside_a_clean_device_alone() -> None:
     found = run(HONEST["dense-relu"](), ("covert", {"key": "k", "skip_zeros": True}), count=900)
     clean = run(HONEST["dense-relu"](), count=900)
     assert not found["suspicious"] and found["misses"] == MISSES and "spares zeros" in MISSES
@@ -124,19 +126,19 @@ def test_what_it_misses_is_said_and_shows_beside_a_clean_device_alone():
 
 
 @pytest.mark.parametrize(("options", "bits"), [({"bits": 7}, 7), ({"dtype": "float16"}, 10), ({"bits": 0}, 0)])
-def test_after_requantisation_nothing_is_left(options, bits):
+def test_after_requantisation_nothing_is_left(options: Any, bits: Any) -> None:
     found = run(HONEST["groupnorm-narrow"](), ("covert", {"key": "k"}), ("requantise", options))
     assert not found["suspicious"] and found["significant_bits"] == bits and found["zeros"] > 0.2
 
 
-def test_the_same_inputs_again_prove_nothing():
+def test_the_same_inputs_again_prove_nothing() -> None:
     low, z = LowBits("link"), dense(nn.ReLU())(pictures(20)).detach().numpy()
     for _ in range(400):
         low.add(z)
     assert not low.finding()["suspicious"]
 
 
-def test_false_alarms_stay_under_what_is_stated():
+def test_false_alarms_stay_under_what_is_stated() -> None:
     """Fair coins: 300 links of pure noise, at a stated rate of one in a million each."""
     rng = np.random.default_rng(0)
     for _ in range(300):
@@ -145,7 +147,7 @@ def test_false_alarms_stay_under_what_is_stated():
         assert not low.finding()["suspicious"]
 
 
-def test_memory_does_not_grow_and_other_types_are_left_out():
+def test_memory_does_not_grow_and_other_types_are_left_out() -> None:
     low = LowBits("link")
     low.add(np.zeros((4, 4), np.float16))
     low.add(np.float32(3))
@@ -158,7 +160,7 @@ def test_memory_does_not_grow_and_other_types_are_left_out():
     assert max(sizes) < 8 << 20 and low.values <= 6 << 14
 
 
-def test_inspect_flags_the_link_and_not_its_neighbour(tmp_path, wire):
+def test_inspect_flags_the_link_and_not_its_neighbour(tmp_path: Path, wire: Any) -> None:
     network, x = HONEST["groupnorm-narrow"](), pictures(250)
     covert = make(Plugin(name="covert", options={}), 0)
     for name, transform in (("honest", lambda z, _: z), ("covert", covert)):
@@ -182,6 +184,6 @@ def test_inspect_flags_the_link_and_not_its_neighbour(tmp_path, wire):
     assert "nothing found in 8000 values" in lines[0] and "SOMETHING MAY BE HIDDEN" in lines[1]
 
 
-def _inspect(*arguments):
+def _inspect(*arguments: Any) -> Any:
     command = [sys.executable, "-m", "adversary", "inspect", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,7 +1,7 @@
 """A reader of pcap files as plain as can be, independent of what is tested."""
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,7 +16,7 @@ class Segment(NamedTuple):
     data: bytes
 
 
-def read_segments(path):
+def read_segments(path: Any) -> Any:
     """Return the whole TCP segments of a little-endian pcap, and the bytes behind the last whole record."""
     raw = path.read_bytes()
     assert raw[:4] in (b"\x4d\x3c\xb2\xa1", b"\xd4\xc3\xb2\xa1")
@@ -32,7 +32,7 @@ def read_segments(path):
     return segments, len(raw) - at
 
 
-def _segment(packet):
+def _segment(packet: Any) -> Any:
     if packet[0] >> 4 == 6:
         header, length = 40, 40 + struct.unpack_from("!H", packet, 4)[0]
         assert packet[6] == 6
@@ -45,15 +45,15 @@ def _segment(packet):
 
 
 @pytest.fixture(name="read_segments")
-def read_segments_fixture():
+def read_segments_fixture() -> Any:
     return read_segments
 
 
 @pytest.fixture
-def streams():
+def streams() -> Any:
     """Bytes per (source port, destination port) of a capture, joined by sequence number."""
 
-    def join(path):
+    def join(path: Any) -> Any:
         starts, joined = {}, {}
         for segment in read_segments(path)[0]:
             key = segment.sport, segment.dport

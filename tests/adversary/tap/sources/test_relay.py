@@ -11,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -36,7 +38,7 @@ def write_config(folder: Path, upstreams: dict[str, str], listen: str = "127.0.0
     return path
 
 
-def start(config: Path, **options) -> subprocess.Popen:
+def start(config: Path, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "adversary", "relay", "--config", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     process.stdout.readline()
@@ -48,14 +50,14 @@ def addresses(folder: Path) -> dict[str, tuple[str, int]]:
     return {name: (text.rpartition(":")[0].strip("[]"), int(text.rpartition(":")[2])) for name, text in links.items()}
 
 
-def stop(process: subprocess.Popen, number: int = signal.SIGTERM) -> tuple[int, str]:
+def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str]:
     process.send_signal(number)
     _, errors = process.communicate(timeout=10)
     return process.returncode, errors
 
 
 @contextlib.contextmanager
-def relaying(folder: Path, upstream: str, listen: str = "127.0.0.1:0"):
+def relaying(folder: Path, upstream: str, listen: str = "127.0.0.1:0") -> Iterator[Any]:
     """Yield the address of a relay to `upstream`; its end must be orderly and silent."""
     process = start(write_config(folder, {"link": upstream}, listen))
     try:
@@ -66,12 +68,12 @@ def relaying(folder: Path, upstream: str, listen: str = "127.0.0.1:0"):
 
 
 @contextlib.contextmanager
-def tcp_server(handle, host: str = "127.0.0.1"):
+def tcp_server(handle: Any, host: str = "127.0.0.1") -> Iterator[Any]:
     """Yield "host:port" of a server that calls `handle(socket)` in a thread per connection."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, 0), family=family, backlog=512)
 
-    def accept():
+    def accept() -> None:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = listener.accept()
@@ -110,11 +112,11 @@ def assert_no_warning(path: Path) -> None:
 
 
 @pytest.fixture
-def split_head():
+def split_head() -> Iterator[Any]:
     """Address of a SplitHead whose predictions are the activations."""
 
     class Echo(rpc.SplitHeadServicer):
-        def Predict(self, request_iterator, context):  # noqa: N802
+        def Predict(self, request_iterator: Any, context: Any) -> Iterator[Any]:  # noqa: N802
             for request in request_iterator:
                 yield pb.PredictResponse(sequence=request.sequence, prediction=request.activation)
 
@@ -127,7 +129,7 @@ def split_head():
 
 
 @needs_tshark
-def test_tshark_reads_a_grpc_conversation_without_a_warning(tmp_path, split_head, streams):
+def test_tshark_reads_a_grpc_conversation_without_a_warning(tmp_path: Path, split_head: Any, streams: Any) -> None:
     shapes = [(1, 4), (64, 32), (1 << 20,), (3 << 20,)]
     tensors = [np.random.default_rng(i).random(shape, np.float32) for i, shape in enumerate(shapes)]
     with relaying(tmp_path, split_head) as (host, port):
@@ -159,13 +161,13 @@ def test_tshark_reads_a_grpc_conversation_without_a_warning(tmp_path, split_head
 
 @needs_tshark
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_many_parallel_connections_are_byte_exact(tmp_path, host, streams):
+def test_many_parallel_connections_are_byte_exact(tmp_path: Path, host: Any, streams: Any) -> None:
     # Plain text, every word another: tshark takes random bytes for some protocol or other now and then, and complains.
     words = " ".join(f"{number:06d}" for number in range(40_000)).encode()
     payloads = [words[7 * 100 * i :][: 200_000 + 1000 * i] for i in range(40)]
     used: dict[int, bytes] = {}
 
-    def talk(address, payload):
+    def talk(address: Any, payload: Any) -> Any:
         with socket.create_connection(address) as sock:
             used[sock.getsockname()[1]] = payload
             sender = threading.Thread(target=lambda: (sock.sendall(payload), sock.shutdown(socket.SHUT_WR)))
@@ -192,8 +194,8 @@ def test_many_parallel_connections_are_byte_exact(tmp_path, host, streams):
     assert_no_warning(capture)
 
 
-def test_half_close_is_passed_on(tmp_path):
-    def answer_after_end(sock):
+def test_half_close_is_passed_on(tmp_path: Path) -> None:
+    def answer_after_end(sock: Any) -> None:
         with sock:
             data = receive_all(sock)
             sock.sendall(b"%d bytes, then the end" % len(data))
@@ -208,10 +210,10 @@ def test_half_close_is_passed_on(tmp_path):
         assert receive_all(sock) == b"3000000 bytes, then the end"
 
 
-def test_a_slow_reader_holds_the_sender_back(tmp_path, streams):
+def test_a_slow_reader_holds_the_sender_back(tmp_path: Path, streams: Any) -> None:
     release = threading.Event()
 
-    def read_late(sock):
+    def read_late(sock: Any) -> None:
         with sock:
             release.wait(20)
             receive_all(sock)
@@ -235,15 +237,15 @@ def test_a_slow_reader_holds_the_sender_back(tmp_path, streams):
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_a_reset_is_passed_on_and_recorded(tmp_path, who, read_segments):
+def test_a_reset_is_passed_on_and_recorded(tmp_path: Path, who: Any, read_segments: Any) -> None:
     outcome: list[bytes | str] = []
     heard = threading.Event()
 
-    def reset(sock):
+    def reset(sock: Any) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
 
-    def handle(sock):
+    def handle(sock: Any) -> Any:
         sock.recv(5)
         if who == "server":
             return reset(sock)
@@ -272,7 +274,7 @@ def test_a_reset_is_passed_on_and_recorded(tmp_path, who, read_segments):
     assert (segments[-1].sport == int(upstream.rpartition(":")[2])) == (who == "server")
 
 
-def test_upstream_down_disconnects_the_client_and_the_relay_goes_on(tmp_path):
+def test_upstream_down_disconnects_the_client_and_the_relay_goes_on(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         down = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -289,7 +291,7 @@ def test_upstream_down_disconnects_the_client_and_the_relay_goes_on(tmp_path):
     assert len(errors.splitlines()) == 1
 
 
-def test_one_link_by_flags(tmp_path, streams):
+def test_one_link_by_flags(tmp_path: Path, streams: Any) -> None:
     script = "import sys; from pathlib import Path; from adversary.tap.sources.relay import main_single; " + (
         "main_single(sys.argv[1], sys.argv[2], Path(sys.argv[3]))"
     )

@@ -10,20 +10,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 
 @pytest.fixture
-def sink():
+def sink() -> Iterator[Any]:
     """Port of a server that reads whatever comes."""
 
-    def drain(sock):
+    def drain(sock: Any) -> None:
         with sock, contextlib.suppress(OSError):
             while sock.recv(1 << 16):
                 pass
 
-    def accept():
+    def accept() -> None:
         with contextlib.suppress(OSError):
             while True:
                 threading.Thread(target=drain, args=(listener.accept()[0],), daemon=True).start()
@@ -35,7 +38,7 @@ def sink():
     listener.close()
 
 
-def write_config(folder, port, **changes):
+def write_config(folder: Any, port: Any, **changes: Any) -> Any:
     link = {"name": "link", "listen": "127.0.0.1:0", "upstream": f"127.0.0.1:{port}"}
     link |= {"capture": str(folder / "link.pcap")} | changes
     path = folder / "config.json"
@@ -43,30 +46,30 @@ def write_config(folder, port, **changes):
     return path
 
 
-def start(config, **options):
+def start(config: Any, **options: Any) -> Any:
     command = [sys.executable, "-m", "adversary", "relay", "--config", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     process.stdout.readline()
     return process
 
 
-def connect(folder):
+def connect(folder: Any) -> Any:
     host, port = json.loads((folder / "ready.json").read_text())["links"]["link"].split(":")
     return socket.create_connection((host, int(port)))
 
 
 @pytest.fixture
-def read_pcap(read_segments):
+def read_pcap(read_segments: Any) -> Any:
     """Payload bytes recorded, and the number of bytes behind the last whole record."""
 
-    def read(path):
+    def read(path: Any) -> Any:
         segments, rest = read_segments(path)
         return b"".join(segment.data for segment in segments), rest
 
     return read
 
 
-def refuse(config):
+def refuse(config: Any) -> Any:
     """Run a relay that must refuse `config`; return its one line."""
     command = [sys.executable, "-m", "adversary", "relay", "--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
@@ -75,7 +78,7 @@ def refuse(config):
     return done.stderr.strip()
 
 
-def test_sigkill_leaves_a_readable_prefix(tmp_path, sink, read_pcap):
+def test_sigkill_leaves_a_readable_prefix(tmp_path: Path, sink: Any, read_pcap: Any) -> None:
     process = start(write_config(tmp_path, sink))
     pattern = bytes(range(256)) * 4096
     sent = 0
@@ -90,7 +93,7 @@ def test_sigkill_leaves_a_readable_prefix(tmp_path, sink, read_pcap):
     assert got == (pattern * (len(got) // len(pattern) + 1))[: len(got)]
 
 
-def test_what_arrived_is_in_the_file_soon(tmp_path, sink, read_pcap):
+def test_what_arrived_is_in_the_file_soon(tmp_path: Path, sink: Any, read_pcap: Any) -> None:
     process = start(write_config(tmp_path, sink))
     assert (tmp_path / "link.pcap").stat().st_size == 24
     with connect(tmp_path) as sock:
@@ -101,7 +104,7 @@ def test_what_arrived_is_in_the_file_soon(tmp_path, sink, read_pcap):
     assert read_pcap(tmp_path / "link.pcap") == (b"a secret", 0)
 
 
-def check_full(process, folder, capture, reason, read_pcap):
+def check_full(process: Any, folder: Any, capture: Any, reason: Any, read_pcap: Any) -> None:
     with connect(folder) as sock, contextlib.suppress(ConnectionError):
         for _ in range(200):
             sock.sendall(os.urandom(100_000))
@@ -116,15 +119,17 @@ def check_full(process, folder, capture, reason, read_pcap):
     assert rest == 0
 
 
-def test_a_file_that_may_not_grow_ends_the_relay_at_a_packet_boundary(tmp_path, sink, read_pcap):
-    def limit():
+def test_a_file_that_may_not_grow_ends_the_relay_at_a_packet_boundary(
+    tmp_path: Path, sink: Any, read_pcap: Any
+) -> None:
+    def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
     process = start(write_config(tmp_path, sink), preexec_fn=limit)
     check_full(process, tmp_path, tmp_path / "link.pcap", "File too large", read_pcap)
 
 
-def test_a_full_disk_ends_the_relay_at_a_packet_boundary(tmp_path, sink, read_pcap):
+def test_a_full_disk_ends_the_relay_at_a_packet_boundary(tmp_path: Path, sink: Any, read_pcap: Any) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
@@ -139,7 +144,7 @@ def test_a_full_disk_ends_the_relay_at_a_packet_boundary(tmp_path, sink, read_pc
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_relay_with_all_bytes_written(tmp_path, sink, number, read_pcap):
+def test_a_signal_ends_the_relay_with_all_bytes_written(tmp_path: Path, sink: Any, number: Any, read_pcap: Any) -> None:
     process = start(write_config(tmp_path, sink))
     with connect(tmp_path) as sock:
         sock.sendall(bytes(300_000))
@@ -151,13 +156,13 @@ def test_a_signal_ends_the_relay_with_all_bytes_written(tmp_path, sink, number, 
     assert read_pcap(tmp_path / "link.pcap") == (bytes(300_000), 0)
 
 
-def test_a_port_in_use_is_one_line_and_leaves_no_file(tmp_path, sink):
+def test_a_port_in_use_is_one_line_and_leaves_no_file(tmp_path: Path, sink: Any) -> None:
     line = refuse(write_config(tmp_path, sink, listen=f"127.0.0.1:{sink}"))
     assert line == f"tap: links[0].listen: 127.0.0.1:{sink} is in use; choose another port"
     assert not (tmp_path / "link.pcap").exists()
 
 
-def test_a_capture_is_never_overwritten(tmp_path, sink):
+def test_a_capture_is_never_overwritten(tmp_path: Path, sink: Any) -> None:
     (tmp_path / "link.pcap").write_bytes(b"precious")
     line = refuse(write_config(tmp_path, sink))
     assert line.startswith(f"tap: links[0].capture: {tmp_path / 'link.pcap'} exists already")
@@ -174,11 +179,11 @@ def test_a_capture_is_never_overwritten(tmp_path, sink):
         ({"speed": 1}, "tap: links[0].speed: no such key"),
     ],
 )
-def test_a_mistake_is_one_line_naming_the_field(tmp_path, changes, line):
+def test_a_mistake_is_one_line_naming_the_field(tmp_path: Path, changes: Any, line: Any) -> None:
     assert refuse(write_config(tmp_path, 1, **changes)).startswith(line)
 
 
-def test_two_links_cannot_share_a_capture(tmp_path):
+def test_two_links_cannot_share_a_capture(tmp_path: Path) -> None:
     links = [
         {"name": name, "listen": "127.0.0.1:0", "upstream": "127.0.0.1:1", "capture": "/tmp/same.pcap"} for name in "ab"
     ]
@@ -187,7 +192,7 @@ def test_two_links_cannot_share_a_capture(tmp_path):
     assert "two links have the same capture" in refuse(path)
 
 
-def test_a_config_that_is_missing_or_no_json_is_one_line(tmp_path):
+def test_a_config_that_is_missing_or_no_json_is_one_line(tmp_path: Path) -> None:
     assert refuse(tmp_path / "none.json").startswith("tap: config: cannot read")
     (tmp_path / "bad.json").write_text("{")
     assert refuse(tmp_path / "bad.json").startswith("tap: config: Invalid JSON")

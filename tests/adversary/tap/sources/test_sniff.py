@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,32 +18,34 @@ SCRIPT = "import sys; from pathlib import Path; from adversary.tap.sources.sniff
 
 
 @pytest.fixture(scope="module")
-def may_sniff():
+def may_sniff() -> None:
     if shutil.which("tcpdump") is None:
         pytest.skip("tcpdump is not installed: make deps-system")
     if os.geteuid():
         pytest.skip("capturing on an interface needs root")
 
 
-def sniff(*arguments, **options):
+def sniff(*arguments: Any, **options: Any) -> Any:
     command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
-def talk(listener):
+def talk(listener: Any) -> None:
     """Send a line over loopback."""
     with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as server:
         client.sendall(b"seen on the wire")
         assert server.recv(100) == b"seen on the wire"
 
 
-def tcpdump_of(parent):
+def tcpdump_of(parent: Any) -> Any:
     command = ["pgrep", "-P", str(parent), "tcpdump"]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_sniffs_what_crosses_loopback_up_to_the_stop(tmp_path, may_sniff, number, read_segments):
+def test_sniffs_what_crosses_loopback_up_to_the_stop(
+    tmp_path: Path, may_sniff: Any, number: Any, read_segments: Any
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         # Its own port alone: what else crosses this machine's loopback could make tcpdump drop packets.
@@ -56,7 +60,7 @@ def test_sniffs_what_crosses_loopback_up_to_the_stop(tmp_path, may_sniff, number
     assert b"seen on the wire" in b"".join(s.data for s in segments if s.dport == port)
 
 
-def test_tcpdump_does_not_outlive_a_killed_parent(tmp_path, may_sniff):
+def test_tcpdump_does_not_outlive_a_killed_parent(tmp_path: Path, may_sniff: Any) -> None:
     process = sniff("lo", tmp_path / "lo.pcap", "tcp port 1")
     process.stdout.readline()
     child = tcpdump_of(process.pid)
@@ -71,7 +75,7 @@ def test_tcpdump_does_not_outlive_a_killed_parent(tmp_path, may_sniff):
     pytest.fail(f"tcpdump {child} outlived its parent")
 
 
-def test_tcpdump_killed_is_said(tmp_path, may_sniff):
+def test_tcpdump_killed_is_said(tmp_path: Path, may_sniff: Any) -> None:
     process = sniff("lo", tmp_path / "lo.pcap", "tcp port 1")
     process.stdout.readline()
     os.kill(tcpdump_of(process.pid), signal.SIGKILL)
@@ -87,7 +91,7 @@ def test_tcpdump_killed_is_said(tmp_path, may_sniff):
         ("lo", "tcp and and", "tap: tcpdump cannot start: can't parse filter expression"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, may_sniff, interface, filter_, line):
+def test_a_mistake_is_one_line(tmp_path: Path, may_sniff: Any, interface: Any, filter_: Any, line: Any) -> None:
     process = sniff(interface, tmp_path / "lo.pcap", filter_)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 2
@@ -95,7 +99,7 @@ def test_a_mistake_is_one_line(tmp_path, may_sniff, interface, filter_, line):
     assert len(errors.splitlines()) == 1
 
 
-def test_without_permission_it_says_how_to_get_it(tmp_path, may_sniff):
+def test_without_permission_it_says_how_to_get_it(tmp_path: Path, may_sniff: Any) -> None:
     tmp_path.chmod(0o777)
     process = subprocess.run(
         ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", SCRIPT, "lo", str(tmp_path / "x")],
@@ -108,7 +112,9 @@ def test_without_permission_it_says_how_to_get_it(tmp_path, may_sniff):
     assert "not permitted to capture on lo: run as root, or sudo setcap" in process.stderr
 
 
-def test_missing_tcpdump_says_how_to_install_it(tmp_path, monkeypatch, capsys):
+def test_missing_tcpdump_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from adversary.tap.sources import sniff as module
 
     monkeypatch.setattr(module.shutil, "which", lambda *_, **__: None)
@@ -118,7 +124,7 @@ def test_missing_tcpdump_says_how_to_install_it(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == "tap: tcpdump is missing; install it: make deps-system\n"
 
 
-def test_a_capture_is_never_overwritten(tmp_path, may_sniff):
+def test_a_capture_is_never_overwritten(tmp_path: Path, may_sniff: Any) -> None:
     (tmp_path / "lo.pcap").write_bytes(b"precious")
     process = sniff("lo", tmp_path / "lo.pcap")
     assert "exists already" in process.communicate(timeout=10)[1]

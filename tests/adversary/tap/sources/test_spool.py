@@ -2,6 +2,8 @@
 
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 from adversary.tap.sources.record import CaptureWriter
 from adversary.tap.sources.spool import BLOCK, MAX_BLOCKS, Spool
@@ -12,20 +14,20 @@ class SlowCapture(CaptureWriter):
 
     may_write = threading.Event()
 
-    def write(self, batch):
+    def write(self, batch: Any) -> None:
         if len(batch.pieces) > 1:
             self.may_write.wait(20)
         super().write(batch)
 
 
-def test_a_slow_disk_holds_the_receiver_back(tmp_path, streams):
+def test_a_slow_disk_holds_the_receiver_back(tmp_path: Path, streams: Any) -> None:
     capture = SlowCapture(tmp_path / "slow.pcap")
     conversation = capture.converse(("127.0.0.1", 1), ("127.0.0.1", 2), time.time_ns())
     spool = Spool([capture], lambda: None)
     size, total = 256 << 10, 400
     kept = 0
 
-    def receive():
+    def receive() -> None:
         nonlocal kept
         for number in range(total):
             space = spool.space(size)

@@ -1,6 +1,7 @@
 """Any network falls into blocks that compute what it computes, and only where one tensor crosses."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,11 @@ IMAGE, TEXT = (1, 28, 28), (12,)
 
 
 class Lstm(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.embed, self.read, self.head = nn.Embedding(50, 8), nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 4)
 
-    def forward(self, tokens):
+    def forward(self, tokens: Any) -> Any:
         _, (state, _) = self.read(self.embed(tokens))
         return self.head(functional.dropout(state[-1], 0.5, self.training))
 
@@ -30,13 +31,13 @@ class Lstm(nn.Module):
 class Sizes(nn.Module):
     """Sizes that outlive the tensor they were read from, and batch normalisation as a function."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.a, self.b, self.c = nn.Conv2d(1, 4, 3, 2), nn.Conv2d(4, 4, 3, 2), nn.Linear(4 * 36, 4)
         self.register_buffer("mean", torch.zeros(4))
         self.register_buffer("variance", torch.ones(4))
 
-    def forward(self, x, scale=None):
+    def forward(self, x: Any, scale: Any = None) -> Any:
         batch, channels = x.shape[:2]
         x = functional.batch_norm(self.a(x), self.mean, self.variance, training=self.training)
         x = x if scale is None else x * scale
@@ -46,13 +47,13 @@ class Sizes(nn.Module):
 class Preactivated(nn.Module):
     """Each block changes its input in place."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(1, 4, 3)
         self.steps = nn.ModuleList(nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3)) for _ in range(3))
         self.head = nn.Linear(4 * 20 * 20, 4)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         x = self.first(x)
         for step in self.steps:
             x = step(x)
@@ -62,12 +63,12 @@ class Preactivated(nn.Module):
 class Branching(nn.Module):
     """Asks its data what to do, which torch.fx cannot trace."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.a = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
         self.b, self.flat, self.c = nn.Conv2d(4, 8, 3, 2, 1), nn.Flatten(), nn.Linear(8 * 49, 4)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         if x.mean() > 1000:
             raise ValueError("too bright")
         return self.c(self.flat(self.b(self.a(x))))
@@ -76,28 +77,28 @@ class Branching(nn.Module):
 class Opaque(nn.Module):
     """A part that cannot be traced, in a whole that can."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.first, self.middle, self.head = nn.Linear(784, 16), _Stubborn(), nn.Linear(16, 4)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return self.head(self.middle(torch.relu(self.first(x.flatten(1)))))
 
 
 class _Stubborn(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.weigh = nn.Linear(16, 16)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return self.weigh(x) if float(x.detach().sum()) > -1e9 else x
 
 
-def text():
+def text() -> Any:
     return __import__("runpy").run_path(str(EXAMPLE))["make_text"](4, TEXT)
 
 
-def images():
+def images() -> Any:
     return __import__("runpy").run_path(str(EXAMPLE))["make"](4, IMAGE)
 
 
@@ -113,7 +114,7 @@ CASES = {
 
 
 @pytest.fixture(params=CASES)
-def case(request):
+def case(request: pytest.FixtureRequest) -> Any:
     make, shape, names = CASES[request.param]
     torch.manual_seed(0)
     network = make()
@@ -124,7 +125,7 @@ def case(request):
     return network, blocks, x, (x.long() if shape == TEXT else x), names
 
 
-def test_blocks_have_readable_names_and_share_every_parameter(case):
+def test_blocks_have_readable_names_and_share_every_parameter(case: Any) -> None:
     network, blocks, _, _, names = case
     assert [name for name, _ in blocks.named_children()] == names
     assert {id(one) for one in blocks.parameters()} == {id(one) for one in network.parameters()}
@@ -132,7 +133,7 @@ def test_blocks_have_readable_names_and_share_every_parameter(case):
     assert len(keys) == len(network.state_dict())
 
 
-def test_blocks_compute_what_the_network_computes_bit_for_bit(case):
+def test_blocks_compute_what_the_network_computes_bit_for_bit(case: Any) -> None:
     network, blocks, x, given, _ = case
     network.eval(), blocks.eval()
     with torch.no_grad():
@@ -147,7 +148,7 @@ def test_blocks_compute_what_the_network_computes_bit_for_bit(case):
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in buffers.items())
 
 
-def test_training_across_every_cut_gives_the_gradients_of_training_in_one(case):
+def test_training_across_every_cut_gives_the_gradients_of_training_in_one(case: Any) -> None:
     network, blocks, x, given, _ = case
     labels = torch.arange(5) % 4
     network.eval(), blocks.eval()  # no dropout: the same numbers either way
@@ -165,7 +166,7 @@ def test_training_across_every_cut_gives_the_gradients_of_training_in_one(case):
         )
 
 
-def test_what_is_found_on_one_instance_holds_for_the_next():
+def test_what_is_found_on_one_instance_holds_for_the_next() -> None:
     torch.manual_seed(0)
     first, second = images(), images()
     cuts = find_cuts(first, IMAGE, 4, "net")
@@ -174,25 +175,25 @@ def test_what_is_found_on_one_instance_holds_for_the_next():
         assert torch.equal(cuts.apply(second).eval()(x), second.eval()(x))
 
 
-def test_weights_that_both_sides_need_are_not_cut_apart():
+def test_weights_that_both_sides_need_are_not_cut_apart() -> None:
     class Tied(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.a, self.c = nn.Linear(784, 784), nn.Linear(784, 4)
 
-        def forward(self, x):
+        def forward(self, x: Any) -> Any:
             return self.c(torch.relu(self.a(torch.relu(self.a(x.flatten(1))))))
 
     assert find_cuts(Tied(), IMAGE, 4, "net").names == ("a", "c")
 
 
-def test_a_network_without_a_cut_says_so():
+def test_a_network_without_a_cut_says_so() -> None:
     class Dense(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.a, self.b = nn.Linear(784, 8), nn.Linear(784, 4)
 
-        def forward(self, x):
+        def forward(self, x: Any) -> Any:
             x = x.flatten(1)
             return self.b(x) + self.a(x)[:, :4]
 
@@ -200,7 +201,7 @@ def test_a_network_without_a_cut_says_so():
         find_cuts(Dense(), IMAGE, 4, "net")
 
 
-def test_a_network_that_nobody_here_wrote():
+def test_a_network_that_nobody_here_wrote() -> None:
     """pytorchcv's ResNet for CIFAR: residual blocks with batch normalisation."""
     resnet = pytest.importorskip("pytorchcv.models.resnet_cifar")
     network = resnet.CIFARResNet(
@@ -229,14 +230,14 @@ constant = 3
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path: Path) -> Any:
     path = tmp_path / "model.py"
     path.write_text(FILE)
     return path
 
 
 @pytest.mark.parametrize("factory", ["make", "many"])
-def test_a_factory_in_a_file_is_a_network_like_any_other(file, factory):
+def test_a_factory_in_a_file_is_a_network_like_any_other(file: Any, factory: Any) -> None:
     network, again = (build(f"{file}:{factory}", IMAGE, 4, 3) for _ in range(2))
     assert [name for name, _ in network.blocks.named_children()] == ["1", "3"]
     assert network.activation_shape(1) == (8,)
@@ -257,13 +258,13 @@ def test_a_factory_in_a_file_is_a_network_like_any_other(file, factory):
         ("constant", FactoryError, "has no factory 'constant'"),
     ],
 )
-def test_a_users_mistake_is_one_line(file, factory, error, message):
+def test_a_users_mistake_is_one_line(file: Any, factory: Any, error: Any, message: Any) -> None:
     with pytest.raises(error, match=message) as caught:
         build(f"{file}:{factory}", IMAGE, 4, 0)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_or_module_and_one_that_does_not_import_are_one_line(tmp_path):
+def test_a_missing_file_or_module_and_one_that_does_not_import_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import nothing_of_that_name\n")
     for name, message in (
         (f"{tmp_path}/none.py:make", "no file"),
@@ -274,7 +275,7 @@ def test_a_missing_file_or_module_and_one_that_does_not_import_are_one_line(tmp_
             build(name, IMAGE, 4, 0)
 
 
-def test_a_name_is_resolved_to_what_every_process_finds(tmp_path, monkeypatch):
+def test_a_name_is_resolved_to_what_every_process_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "mine"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -291,7 +292,7 @@ def test_a_name_is_resolved_to_what_every_process_finds(tmp_path, monkeypatch):
     assert len(build(resolved, IMAGE, 4, 0).blocks) == 2
 
 
-def test_costs_are_those_that_one_counts_by_hand():
+def test_costs_are_those_that_one_counts_by_hand() -> None:
     """A layer's products, a multiply-add as two; fused kernels count as their parts."""
     network = build(f"{EXAMPLE}:make_text", TEXT, 4, 0)
     length, width, hidden = 12, 32, 64
@@ -305,7 +306,9 @@ def test_costs_are_those_that_one_counts_by_hand():
     assert device_cost(pictures, 1).floats == np.prod(pictures.activation_shape(1))
 
 
-def test_a_study_finds_a_network_beside_it_whatever_folder_a_process_is_in(file, monkeypatch):
+def test_a_study_finds_a_network_beside_it_whatever_folder_a_process_is_in(
+    file: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from wireleak.lab.steps.plan import make_plan
     from wireleak.lab.study.schema import Study
 

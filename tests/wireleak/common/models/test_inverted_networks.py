@@ -1,5 +1,7 @@
 """The networks that gradient inversion is tried on."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
@@ -8,7 +10,7 @@ from wireleak.common.models import build
 from wireleak.common.models.zoo.transformer import HEADS, WIDTH, Block
 
 
-def test_dlgs_lenet_is_the_published_one():
+def test_dlgs_lenet_is_the_published_one() -> None:
     network = build("dlg-lenet", (3, 32, 32), 100, seed=0)
     # 3 to 12 to 12 to 12 channels of 5x5, then 768 to 100.
     assert [sum(p.numel() for p in block.parameters()) for block in network.blocks] == [912, 3612, 3612, 76900]
@@ -18,7 +20,7 @@ def test_dlgs_lenet_is_the_published_one():
     assert build("dlg-lenet", (1, 28, 28), 10, seed=0).activation_shape(3) == (12, 7, 7)
 
 
-def test_a_block_is_causal_attention_and_a_perceptron_with_residuals():
+def test_a_block_is_causal_attention_and_a_perceptron_with_residuals() -> None:
     block = Block().eval()
     states = torch.randn(2, 5, WIDTH)
     with torch.no_grad():
@@ -30,7 +32,7 @@ def test_a_block_is_causal_attention_and_a_perceptron_with_residuals():
         torch.testing.assert_close(block(states), expected)
 
 
-def test_padding_and_later_words_change_nothing_before():
+def test_padding_and_later_words_change_nothing_before() -> None:
     blocks = build("tiny-transformer", (6,), 3, seed=0).blocks.eval()
     text = torch.tensor([[5.0, 9, 9, 12, 0, 0]])
     assert torch.equal(blocks[:3](text)[:, 4:], torch.zeros(1, 2, WIDTH))
@@ -44,6 +46,6 @@ def test_padding_and_later_words_change_nothing_before():
 @pytest.mark.parametrize(
     ("name", "shape"), [("dlg-lenet", (28,)), ("imprint28", (1, 27, 28)), ("tiny-transformer", (1, 2))]
 )
-def test_inputs_of_another_kind_are_refused(name, shape):
+def test_inputs_of_another_kind_are_refused(name: Any, shape: Any) -> None:
     with pytest.raises(ValueError, match=f"model: {name} takes"):
         build(name, shape, 2, seed=0)

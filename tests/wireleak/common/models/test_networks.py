@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -28,18 +31,18 @@ SHAPES = {
 }
 
 
-def test_strided28_sends_the_anchors_floats():
+def test_strided28_sends_the_anchors_floats() -> None:
     network = build("strided28", (1, 28, 28), 2, seed=0)
     assert [int(np.prod(network.activation_shape(cut))) for cut in network.cuts] == [3136, 1568, 512, 32]
 
 
-def test_every_network_of_ours_is_tried_here():
+def test_every_network_of_ours_is_tried_here() -> None:
     # Tests elsewhere register networks of their own, in this very process.
     assert {name for name in names() if not name.endswith("-of-a-test")} == set(SHAPES)
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_encoder_and_head_compose_to_the_network_at_every_cut(name):
+def test_encoder_and_head_compose_to_the_network_at_every_cut(name: Any) -> None:
     network = build(name, SHAPES[name], 5, seed=3)
     x = torch.rand(4, *SHAPES[name])
     for cut in network.cuts:
@@ -52,13 +55,13 @@ def test_encoder_and_head_compose_to_the_network_at_every_cut(name):
 
 # The published network has BatchNorm, which is why private training refuses it.
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "post105"])
-def test_one_example_never_changes_anothers_activation(name):
+def test_one_example_never_changes_anothers_activation(name: Any) -> None:
     encoder, _ = build(name, SHAPES[name], 5, seed=3).split(2)
     x = torch.rand(4, *SHAPES[name])
     torch.testing.assert_close(encoder(x)[:1], encoder(x[:1]))
 
 
-def test_the_seed_fixes_the_weights_and_leaves_the_global_generator_alone():
+def test_the_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     a, b, c = (build("strided28", (1, 28, 28), 2, seed=seed).blocks.state_dict() for seed in (1, 1, 2))
@@ -67,7 +70,7 @@ def test_the_seed_fixes_the_weights_and_leaves_the_global_generator_alone():
     assert not torch.equal(a["0.0.weight"], c["0.0.weight"])
 
 
-def test_weights_survive_the_disk(tmp_path):
+def test_weights_survive_the_disk(tmp_path: Path) -> None:
     one, two = (build("strided28", (1, 28, 28), 2, seed=seed).blocks for seed in (1, 2))
     save_weights(one, tmp_path / "w.safetensors")
     load_weights(two, tmp_path / "w.safetensors")
@@ -83,6 +86,6 @@ def test_weights_survive_the_disk(tmp_path):
         (lambda: build("strided28", (1, 28, 28), 2, 0).split(5), "no cut 5; choose 1 to 4"),
     ],
 )
-def test_mistakes_are_named(call, message):
+def test_mistakes_are_named(call: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -11,13 +13,13 @@ from wireleak.common.targets.attribute import PrivateAttribute
 RNG = np.random.default_rng(0)
 
 
-def problem(n, width, outputs=5):
+def problem(n: Any, width: Any, outputs: Any = 5) -> Any:
     z = RNG.standard_normal((n, width)).astype(np.float32) * RNG.uniform(0.1, 5, width).astype(np.float32) + 3
     x = (z @ RNG.standard_normal((width, outputs)) / width + RNG.standard_normal((n, outputs))).astype(np.float32)
     return z, x
 
 
-def known(attribute, labels, augmented=None):
+def known(attribute: Any, labels: Any, augmented: Any = None) -> Any:
     n = len(attribute)
     inputs = np.arange(n * 4, dtype=np.float32).reshape(n, 1, 2, 2)
     none = np.zeros(n, bool) if augmented is None else np.asarray(augmented)
@@ -27,7 +29,7 @@ def known(attribute, labels, augmented=None):
 
 @pytest.mark.parametrize(("n", "width"), [(200, 12), (60, 90)])  # primal, dual
 @pytest.mark.parametrize("strength", [1e-3, 1.0])
-def test_ridge_is_scikit_learns(n, width, strength):
+def test_ridge_is_scikit_learns(n: Any, width: Any, strength: Any) -> None:
     z, x = problem(n, width)
     held = np.arange(n) < n // 5
     ours = baselines.ridge(z, x, held, (strength,))
@@ -38,7 +40,7 @@ def test_ridge_is_scikit_learns(n, width, strength):
     assert ours.error == pytest.approx(np.mean((expected - x[held]) ** 2), rel=1e-3)
 
 
-def test_ridge_takes_the_strength_that_is_best_on_held_out_rows():
+def test_ridge_takes_the_strength_that_is_best_on_held_out_rows() -> None:
     z, x = problem(120, 60)
     held = np.arange(120) < 30
     strengths = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -47,13 +49,13 @@ def test_ridge_takes_the_strength_that_is_best_on_held_out_rows():
     assert chosen.error == pytest.approx(min(errors)) and chosen.strength == strengths[int(np.argmin(errors))]
 
 
-def test_ridge_without_held_out_rows_and_with_dead_features():
+def test_ridge_without_held_out_rows_and_with_dead_features() -> None:
     z, x = problem(40, 6)
     z[:, 2] = 0
     assert np.isfinite(baselines.ridge(z, x, np.zeros(40, bool)).guess(z)).all()
 
 
-def test_nearest_is_scikit_learns():
+def test_nearest_is_scikit_learns() -> None:
     z, _ = problem(150, 7)
     x, queries = RNG.random((150, 1, 3, 3)).astype(np.float32), problem(40, 7)[0]
     scaler = StandardScaler().fit(z)
@@ -63,18 +65,18 @@ def test_nearest_is_scikit_learns():
 
 
 @pytest.mark.parametrize("n", [2, 3, 500])
-def test_derangement_moves_everything(n):
+def test_derangement_moves_everything(n: Any) -> None:
     partner = baselines.derangement(n, 0)
     assert sorted(partner) == list(range(n)) and (partner != np.arange(n)).all()
 
 
-def test_mean_and_majority_know_no_copies():
+def test_mean_and_majority_know_no_copies() -> None:
     one = known([0, 0, 1, 2], [0, 0, 0, 0], augmented=[False, False, False, True])
     assert np.array_equal(baselines.mean_input(one.without_copies().inputs)[0], one.inputs[:3].mean(0))
     np.testing.assert_allclose(PrivateAttribute("left").prior(one.without_copies()), [[2 / 3, 1 / 3, 0]])
 
 
-def test_conditional_majority_follows_the_answer():
+def test_conditional_majority_follows_the_answer() -> None:
     one = known([0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1])
     answers = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 0, 1]], np.float32)
     # No input of the attacker's has the third label: the overall frequencies.
@@ -83,7 +85,7 @@ def test_conditional_majority_follows_the_answer():
     )
 
 
-def test_permuted_keeps_the_pairs_and_the_marginal():
+def test_permuted_keeps_the_pairs_and_the_marginal() -> None:
     one = known(np.arange(100) % 3, np.zeros(100, int))
     other = one.permuted()
     assert np.array_equal(np.bincount(other.attribute), np.bincount(one.attribute))

@@ -9,7 +9,7 @@ from wireleak.common.measures import score_attribute
 from wireleak.common.targets.target import _over_draws
 
 
-def test_several_draws_score_as_their_mean_and_one_as_itself():
+def test_several_draws_score_as_their_mean_and_one_as_itself() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, 40)
     right = rng.random((6, 40)).astype(np.float32)

@@ -1,6 +1,7 @@
 import contextlib
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,18 +18,18 @@ ARRAYS = hnp.arrays(
 
 
 @given(ARRAYS)
-def test_round_trip_is_bit_equal(array):
+def test_round_trip_is_bit_equal(array: Any) -> None:
     message = pb.Tensor.FromString(encode_tensor(array).SerializeToString())
     decoded = decode_tensor(message, finite=False)
     assert decoded.dtype == array.dtype and decoded.shape == array.shape
     assert decoded.tobytes() == array.tobytes()
 
 
-def test_a_big_endian_array_crosses_as_little_endian():
+def test_a_big_endian_array_crosses_as_little_endian() -> None:
     assert encode_tensor(np.array([1.0], dtype=">f4")).data == np.array([1.0], dtype="<f4").tobytes()
 
 
-def test_a_dtype_that_cannot_cross_is_named():
+def test_a_dtype_that_cannot_cross_is_named() -> None:
     with pytest.raises(WireError, match="complex128"):
         encode_tensor(np.zeros(1, dtype=complex))
 
@@ -46,14 +47,14 @@ def test_a_dtype_that_cannot_cross_is_named():
         (encode_tensor(np.array([[np.inf, 1.0, 0.0]], np.float32)), "z.data"),
     ],
 )
-def test_each_broken_rule_names_its_field(tensor, field):
+def test_each_broken_rule_names_its_field(tensor: Any, field: Any) -> None:
     with pytest.raises(WireError) as error:
         decode_tensor(tensor, "z", shape=(None, 3), bounds=Bounds(max_bytes=100))
     assert error.value.field == field
 
 
 @given(st.binary(max_size=200))
-def test_hostile_bytes_are_refused_or_decoded_within_bounds(data):
+def test_hostile_bytes_are_refused_or_decoded_within_bounds(data: Any) -> None:
     try:
         tensor = pb.Tensor.FromString(data)
     except Exception as error:
@@ -72,12 +73,12 @@ def test_hostile_bytes_are_refused_or_decoded_within_bounds(data):
         (np.array([0, 1], np.float32), "label.dtype"),
     ],
 )
-def test_labels_out_of_range_shape_or_dtype(labels, field):
+def test_labels_out_of_range_shape_or_dtype(labels: Any, field: Any) -> None:
     with pytest.raises(WireError) as error:
         decode_labels(encode_tensor(labels), batch=2, classes=3)
     assert error.value.field == field
 
 
-def test_the_wire_imports_neither_torch_nor_pydantic():
+def test_the_wire_imports_neither_torch_nor_pydantic() -> None:
     code = "import sys, wireleak.common.wire; print({'torch', 'pydantic', 'flwr'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -9,6 +9,7 @@ import shlex
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ PETS = {"cat": ["purr", "kitten", "meow"], "dog": ["bark", "puppy", "leash"]}
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory):
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Texts whose mood is the task and whose pet is private."""
     path = tmp_path_factory.mktemp("texts") / "texts.csv"
     rng = random.Random(0)
@@ -52,7 +53,7 @@ def texts(tmp_path_factory):
     return path
 
 
-def test_the_audit_is_a_study_that_can_be_run_again():
+def test_the_audit_is_a_study_that_can_be_run_again() -> None:
     subject = examine(Request(MODEL, "digits", attributes=("slant",), cuts=(1, 4), seeds=2))
     study = Study.model_validate(tomllib.loads(study_toml(subject, "audit-make")))
     assert [(one.name, one.cut, one.title) for one in study.variants] == [
@@ -69,7 +70,7 @@ def test_the_audit_is_a_study_that_can_be_run_again():
 
 
 @pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 64, 65, 66])
-def test_no_client_trains_on_a_last_batch_of_one(count):
+def test_no_client_trains_on_a_last_batch_of_one(count: Any) -> None:
     """Batch normalisation refuses a single example."""
     batches = [
         len(rows) for rows in Training(ClientPlan(epochs=1, batch=32, learning_rate=0.01), (0, 1)).batches(count)
@@ -78,12 +79,12 @@ def test_no_client_trains_on_a_last_batch_of_one(count):
     assert min(batches) > 1 or count == 1
 
 
-def test_by_default_up_to_six_cuts_from_the_first_to_the_last_are_audited():
+def test_by_default_up_to_six_cuts_from_the_first_to_the_last_are_audited() -> None:
     assert examine(Request(MODEL, "digits")).cuts == (1, 2, 3, 4)
     assert examine(Request(MODEL, "digits", quick=True)).cuts == (1, 3, 4)
 
 
-def test_words_are_guessed_where_they_are_mixed(texts):
+def test_words_are_guessed_where_they_are_mixed(texts: Any) -> None:
     subject = examine(Request(TEXTS, str(texts), task="mood", attributes=("pet",), options=("length=12",)))
     assert subject.is_text and subject.dataset.input_shape == (12,)
     uses = {one["name"]: one for one in tomllib.loads(study_toml(subject, "a"))["attacks"]}
@@ -107,24 +108,24 @@ def test_words_are_guessed_where_they_are_mixed(texts):
         ({"options": ("size=3",)}, DataError, "no option called 'size'"),
     ],
 )
-def test_a_users_mistake_is_one_line(change, error, message):
+def test_a_users_mistake_is_one_line(change: Any, error: Any, message: Any) -> None:
     with pytest.raises(error, match=message) as caught:
         examine(replace(Request(MODEL, "digits"), **change))
     assert "\n" not in str(caught.value)
 
 
-def test_an_attribute_with_one_class_is_refused(texts):
+def test_an_attribute_with_one_class_is_refused(texts: Any) -> None:
     with pytest.raises((StudyError, DataError), match=r"same (has one class|holds one value)"):
         examine(Request(TEXTS, str(texts), task="mood", attributes=("same",)))
 
 
-def test_cuts_are_numbers():
+def test_cuts_are_numbers() -> None:
     assert numbers("1, 3") == (1, 3)
     with pytest.raises(StudyError, match="--cuts: '1;3' is no list of numbers"):
         numbers("1;3")
 
 
-def test_words_are_read_where_one_vector_a_word_crosses():
+def test_words_are_read_where_one_vector_a_word_crosses() -> None:
     rng = np.random.default_rng(0)
     table = rng.normal(size=(30, 5)).astype(np.float32)
     own, theirs = rng.integers(0, 30, (40, 6)), rng.integers(0, 30, (20, 6))
@@ -135,7 +136,7 @@ def test_words_are_read_where_one_vector_a_word_crosses():
     assert words_read(table[own].mean(1), own, table[theirs].mean(1), theirs) is None
 
 
-def test_an_average_keeps_the_count_of_batch_normalisation_whole():
+def test_an_average_keeps_the_count_of_batch_normalisation_whole() -> None:
     """Flower averages every array as floats; a count that comes back as float64 would have every client dropped."""
     model = ArrayRecord({"count": Array(np.array(3, np.int64)), "weight": Array(np.ones(2, np.float32))})
     averaged = ArrayRecord({"count": Array(np.array(4.6)), "weight": Array(np.full(2, 0.5, np.float32))})
@@ -147,21 +148,21 @@ def test_an_average_keeps_the_count_of_batch_normalisation_whole():
     assert kept["count"].numpy() == 5
 
 
-def score(measure, value, half=0.01, target="input", cut=1):
+def score(measure: Any, value: Any, half: Any = 0.01, target: Any = "input", cut: Any = 1) -> Any:
     return SeedMean(
         *("s", f"cut-{cut}", "plaintext", "gateway", "inversion", target, measure, value),
         *(value - half, value + half, 100, "", 1, None, ((0, value),)),
     )
 
 
-def row(cut, mse, auc, half=0.01, floats=100):
+def row(cut: Any, mse: Any, auc: Any, half: Any = 0.01, floats: Any = 100) -> Any:
     leak = AttributeLeak("age", score("auc", auc, half, "age", cut), 0.5, 0.5, None)
     rebuilt = Reconstruction("inversion", score("mse", mse, half / 10, cut=cut), 0.1, None)
     cost = Cost(floats, 4 * floats, 2_000_000, 12_345)
     return CutRow(cut, f"layer{cut}", cost, 4.0 * floats, 0.9 + cut / 100, 0.5, rebuilt, None, (leak,))
 
 
-def test_the_verdict_names_the_cut_that_leaks_least_and_its_cost():
+def test_the_verdict_names_the_cut_that_leaks_least_and_its_cost() -> None:
     said = verdict([row(1, 0.01, 0.95), row(2, 0.08, 0.6), row(3, 0.05, 0.9)])
     assert said[0].startswith("Cut 2 (after layer2) leaks least: the best reconstruction (inversion) explains 20.0")
     assert "12.3 k parameters, spends 2.0 M FLOPs and sends 100 floats (400 B)" in said[0]
@@ -170,39 +171,39 @@ def test_the_verdict_names_the_cut_that_leaks_least_and_its_cost():
     assert verdict([row(1, 0.01, 0.95)])[0].startswith("Cut 1 (after layer1): the best reconstruction")
 
 
-def test_the_verdict_admits_what_intervals_do_not_tell_and_what_parts_tell_otherwise():
+def test_the_verdict_admits_what_intervals_do_not_tell_and_what_parts_tell_otherwise() -> None:
     alike = verdict([row(1, 0.080, 0.60, half=0.2), row(2, 0.081, 0.61, half=0.2)])
     assert "cannot be told from" in alike[1]
     mixed = verdict([row(1, 0.09, 0.80), row(2, 0.02, 0.60)])
     assert mixed[0].startswith("Cut 1") and "Of age alone, Cut 2 (after layer2) gives away less." in mixed
 
 
-def test_of_texts_the_words_found_count_beyond_the_commonest():
+def test_of_texts_the_words_found_count_beyond_the_commonest() -> None:
     found = Reconstruction("word-set", score("words-found", 0.44), 0.30, None)
     assert found.explained == pytest.approx(0.14 / 0.70) and found.is_text
     said = verdict([replace(row(1, 0.1, 0.9), reconstruction=found)])
     assert "the best reconstruction (word-set) finds 20.0\u00a0% of the words that the commonest leave" in said[0]
 
 
-def test_a_text_cut_whose_words_have_no_place_says_so():
+def test_a_text_cut_whose_words_have_no_place_says_so() -> None:
     bare = [replace(one, reconstruction=None) for one in (row(1, 0.1, 0.9), row(2, 0.1, 0.8))]
     said = verdict([replace(bare[0], words=WordsRead(0.99, 0.1, 500)), bare[1]])
     assert said[0].startswith("Cut 2") and "only which words a text holds was guessed" in said[1]
     assert "Nothing was attacked" in verdict([replace(bare[0], attributes=())])[0]
 
 
-def test_the_chart_stands_by_itself():
+def test_the_chart_stands_by_itself() -> None:
     chart = str(leakage_drawing([row(1, 0.01, 0.95, floats=2000), row(2, 0.08, 0.6)]).inline())
     assert chart.count("</title>") == 4 and "8.0 kB" in chart and "http" not in chart
     assert str(leakage_drawing([row(1, 0.01, 0.95)]).inline()).startswith("<svg")
 
 
-def test_numbers_are_written_as_people_read_them():
+def test_numbers_are_written_as_people_read_them() -> None:
     assert [count(one) for one in (12, 999, 1234, 2.5e6, 7e11)] == ["12", "999", "1.2 k", "2.5 M", "700 G"]
 
 
 @pytest.mark.study
-def test_the_example_of_the_help_audits_the_example_network(tmp_path, wireleak):
+def test_the_example_of_the_help_audits_the_example_network(tmp_path: Path, wireleak: Any) -> None:
     shown = wireleak("audit", "--help", cwd=tmp_path, env=os.environ | {"COLUMNS": "200"}).stdout
     line = re.search(r"Example: wireleak (.+)", shown)[1].strip()
     done = wireleak(*shlex.split(line), "--attributes", "slant", "--out", tmp_path / "runs", cwd=ROOT)
@@ -230,7 +231,7 @@ def test_the_example_of_the_help_audits_the_example_network(tmp_path, wireleak):
 
 
 @pytest.mark.study
-def test_a_text_network_is_audited(tmp_path, texts, wireleak):
+def test_a_text_network_is_audited(tmp_path: Path, texts: Any, wireleak: Any) -> None:
     asked = ("--task", "mood", "--attributes", "pet", "--option", "length=12", "--cuts", "1,3", "--quick")
     done = wireleak("audit", TEXTS, "--data", texts, *asked, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -244,13 +245,13 @@ def test_a_text_network_is_audited(tmp_path, texts, wireleak):
     assert first["attributes"]["pet"]["auc"] > 0.8
 
 
-def test_a_mistake_on_the_command_line_is_one_line(tmp_path, wireleak):
+def test_a_mistake_on_the_command_line_is_one_line(tmp_path: Path, wireleak: Any) -> None:
     done = wireleak("audit", MODEL, "--data", "digits", "--cuts", "7", cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
     assert "--cuts: the network cannot be cut at 7" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_subjects_name_their_blocks():
+def test_subjects_name_their_blocks() -> None:
     subject = examine(Request(MODEL, "digits"))
     assert isinstance(subject, Subject) and [subject.block(cut) for cut in subject.network.cuts][-1] == "stages_2"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -18,7 +20,7 @@ from wireleak.lab.study.schema import Study, StudyError
 MODEL = "examples/audit_model.py:make"
 
 
-def point(name, lost, gained, leak=(0.6, 0.55, 0.65), defence="x"):
+def point(name: Any, lost: Any, gained: Any, leak: Any = (0.6, 0.55, 0.65), defence: Any = "x") -> Any:
     rest = {"attacker": "a", "own": "", "device_seconds": 0.0, "bytes": 0.0, "guarantee": ""}
     spreads = {
         "accuracy": Spread(0.9, 0.89, 0.91),
@@ -29,12 +31,12 @@ def point(name, lost, gained, leak=(0.6, 0.55, 0.65), defence="x"):
     return Point(variant=name, title=name, defence=defence, strength=math.nan, **spreads, **rest)
 
 
-def compared(*points, seeds=3):
+def compared(*points: Any, seeds: Any = 3) -> Any:
     none = point("none", (0, 0, 0), (0, 0, 0), (0.9, 0.88, 0.92), "none")
     return Comparison("slant", "AUC", 0.5, ("a", "b"), seeds, (none, *points))
 
 
-def test_the_verdict_names_the_greatest_reduction_within_the_budget():
+def test_the_verdict_names_the_greatest_reduction_within_the_budget() -> None:
     cheap = point("cheap", (0.01, 0.0, 0.02), (0.1, 0.05, 0.15))
     better = point("better", (0.015, 0.01, 0.02), (0.2, 0.1, 0.3))
     dear = point("dear", (0.3, 0.2, 0.4), (0.4, 0.3, 0.5))
@@ -49,7 +51,7 @@ def test_the_verdict_names_the_greatest_reduction_within_the_budget():
     assert verdict(compared(cheap, dear), 0.5).startswith("slant: dear lowers")
 
 
-def test_what_is_not_shown_is_not_said():
+def test_what_is_not_shown_is_not_said() -> None:
     unsure = point("unsure", (0.0, 0.0, 0.0), (0.3, -0.1, 0.7))
     assert "no defence is shown to lower the leak" in verdict(compared(unsure), 0.02)
     lone = point("lone", (0.0, math.nan, math.nan), (0.3, math.nan, math.nan))
@@ -57,18 +59,18 @@ def test_what_is_not_shown_is_not_said():
 
 
 @pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("2 %", 0.02), ("0.02", 0.02), ("0", 0.0)])
-def test_budgets(text, share):
+def test_budgets(text: Any, share: Any) -> None:
     assert percent(text) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("text", ["", "lots", "-1%", "100%", "2"])
-def test_no_budgets(text):
+def test_no_budgets(text: Any) -> None:
     with pytest.raises(StudyError, match=r"^--budget: "):
         percent(text)
 
 
 @pytest.fixture
-def subject(monkeypatch):
+def subject(monkeypatch: pytest.MonkeyPatch) -> Any:
     from pathlib import Path
 
     monkeypatch.chdir(Path(__file__).parents[4])
@@ -76,7 +78,7 @@ def subject(monkeypatch):
 
 
 @pytest.mark.parametrize("protect", ["slant", None])
-def test_the_study_it_writes_is_one_and_its_transforms_exist(subject, protect):
+def test_the_study_it_writes_is_one_and_its_transforms_exist(subject: Any, protect: Any) -> None:
     from client.__main__ import app as client
 
     study = Study.model_validate(tomllib.loads(study_toml(subject, "defend-make", 4, protect)))
@@ -88,7 +90,7 @@ def test_the_study_it_writes_is_one_and_its_transforms_exist(subject, protect):
     assert {name for step in told for name in step["private"]} == ({"slant"} if protect else set())
 
 
-def test_noise_is_measured_by_the_activations_own_scale():
+def test_noise_is_measured_by_the_activations_own_scale() -> None:
     tried = {title: step["options"] for title, step in settings(ActivationScale(norm=8.0, floats=16), None, quick=True)}
     assert tried["noise, half of the signal"] == {"clip": 8.0, "sigma": 1.0}
     assert tried["noise, twice the signal"] == {"clip": 8.0, "sigma": 4.0}
@@ -103,7 +105,7 @@ def test_noise_is_measured_by_the_activations_own_scale():
         (["--attributes", "height"], "height"),
     ],
 )
-def test_mistakes_are_one_line(subject, tmp_path, arguments, says):
+def test_mistakes_are_one_line(subject: Any, tmp_path: Path, arguments: Any, says: Any) -> None:
     done = CliRunner().invoke(app, ["defend", MODEL, "--data", "digits", "--out", str(tmp_path), *arguments])
     assert done.exit_code == 2 and says in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

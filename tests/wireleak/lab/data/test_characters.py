@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,11 @@ from wireleak.lab.data.sources import characters as module
 
 
 @pytest.fixture(scope="module")
-def prose():
+def prose() -> Any:
     return data.load("characters")
 
 
-def test_every_window_stands_before_its_class_in_its_own_document(prose):
+def test_every_window_stands_before_its_class_in_its_own_document(prose: Any) -> None:
     """Oracle: the files, cleaned by a regular expression."""
     folder = Path(sklearn.__file__).parent / "datasets" / "descr"
     names = prose.group_names["document"]
@@ -32,7 +33,7 @@ def test_every_window_stands_before_its_class_in_its_own_document(prose):
         assert len(window) == WINDOW or text.startswith(window)
 
 
-def test_no_window_repeats_so_that_no_two_parties_hold_one(prose):
+def test_no_window_repeats_so_that_no_two_parties_hold_one(prose: Any) -> None:
     assert len(np.unique(prose.x, axis=0)) == len(prose) > 20_000
     assert prose.input_shape == (WINDOW,) and len(prose.classes) == len(ALPHABET)
     roles = data.assign_roles(prose, clients=900, evaluation=100, attacker=50, victims=50, seed=1)
@@ -40,11 +41,11 @@ def test_no_window_repeats_so_that_no_two_parties_hold_one(prose):
     data.refuse_overlap({name: prose.x[getattr(roles, name)] for name in ("clients", "evaluation", "attacker")})
 
 
-def test_prose_has_one_space_where_something_else_stood():
+def test_prose_has_one_space_where_something_else_stood() -> None:
     assert module.prose("  Ab:\n\n ===\tc-3, 'd'. ") == "ab c-3, 'd'."
 
 
-def test_without_scikit_learn_the_fix_is_named(monkeypatch):
+def test_without_scikit_learn_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(data.DataError, match=r"^characters: not found in .*; it comes with the package scikit-learn"):
         data.load("characters")

@@ -1,5 +1,7 @@
 """Measured attributes against known geometry and scikit-image; dependence against scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
@@ -20,30 +22,30 @@ def bar(width: int, lean: float = 0.0, centre: float = 20.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("lean", [-0.4, 0.0, 0.25])
-def test_slant_of_a_sheared_bar(lean):
+def test_slant_of_a_sheared_bar(lean: Any) -> None:
     assert geometry(bar(4, lean)[None]).slant[0] == pytest.approx(lean, abs=0.01)
 
 
-def test_position_and_size():
+def test_position_and_size() -> None:
     left, right = bar(4, centre=12), bar(4, centre=25)
     found = geometry(np.stack([left, right]))
     np.testing.assert_allclose(found.position, [12, 25], atol=1e-5)
     assert found.size[0] == pytest.approx(np.sqrt((32**2 + 4**2) / 12), rel=0.02)
 
 
-def test_an_empty_image_is_centred():
+def test_an_empty_image_is_centred() -> None:
     found = geometry(np.zeros((1, 10, 20), np.float32))
     assert (found.position[0], found.size[0], found.slant[0]) == (10, 0, 0)
 
 
 @pytest.mark.parametrize("width", [2, 4, 6])
-def test_thickness_of_a_long_bar(width):
+def test_thickness_of_a_long_bar(width: Any) -> None:
     image = np.zeros((64, 64), np.float32)
     image[2:62, 20 : 20 + width] = 1
     assert thickness(image[None])[0] == pytest.approx(width * 60 / (60 + width), rel=0.03)
 
 
-def test_against_scikit_image_on_real_digits():
+def test_against_scikit_image_on_real_digits() -> None:
     digits = data.load("digits").take(np.arange(0, 5000, 25))
     images = digits.x[:, 0]
     central = [moments_central(image.astype(np.float64), order=2) for image in images]
@@ -58,7 +60,7 @@ def test_against_scikit_image_on_real_digits():
     assert np.corrcoef(thickness(images), widths)[0, 1] > 0.85
 
 
-def test_median_split_halves_every_cell():
+def test_median_split_halves_every_cell() -> None:
     rng = np.random.default_rng(0)
     cells = rng.permutation(np.repeat([7, 3, 11], [20, 10, 6]))
     measure = rng.normal(size=36) + 10 * cells
@@ -69,7 +71,7 @@ def test_median_split_halves_every_cell():
         assert measure[mine & (values == 1)].min() > measure[mine & (values == 0)].max()
 
 
-def test_dependence_against_scikit_learn_and_scipy():
+def test_dependence_against_scikit_learn_and_scipy() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 2000)
     z = np.where(rng.random(2000) < 0.3, y, rng.integers(0, 4, 2000))

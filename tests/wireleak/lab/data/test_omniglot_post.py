@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ needs_omniglot = pytest.mark.skipif(not (SHARED / "omniglot.npz").is_file(), rea
 
 
 @needs_omniglot
-def test_a_linear_code_as_wide_as_the_wire_keeps_what_section_2_5_says():
+def test_a_linear_code_as_wide_as_the_wire_keeps_what_section_2_5_says() -> None:
     small1 = data.load("omniglot", SHARED, size=105, alphabets=ATTACKER).x
     small2 = data.load("omniglot", SHARED, size=105, alphabets=VICTIMS_AS_PUBLISHED).x
     shared = data.find_overlap(small1, small2)
@@ -31,7 +32,7 @@ def test_a_linear_code_as_wide_as_the_wire_keeps_what_section_2_5_says():
         assert ((linear_code(small1, x, 32) - x) ** 2).mean() == pytest.approx(pca, abs=1e-4)
 
 
-def test_a_linear_code_is_the_best_of_its_width():
+def test_a_linear_code_is_the_best_of_its_width() -> None:
     """Oracle: Eckart and Young: what k components leave is the rest of the singular values, squared."""
     own = np.random.default_rng(0).standard_normal((60, 1, 4, 5)).astype(np.float32)
     left = np.linalg.svd((own - own.mean(0)).reshape(60, -1), compute_uv=False)[7:] ** 2
@@ -40,7 +41,7 @@ def test_a_linear_code_is_the_best_of_its_width():
 
 
 @needs_omniglot
-def test_the_post_s_study_repeats_its_overlap():
+def test_the_post_s_study_repeats_its_overlap() -> None:
     study, _ = load_study("omniglot-post-28")
     alphabets = load_study("omniglot-post")[0].data.options["alphabets"]
     enough = study.data.model_copy(update={"options": {"size": 28, "alphabets": alphabets}})
@@ -53,7 +54,7 @@ def test_the_post_s_study_repeats_its_overlap():
 
 
 @pytest.mark.parametrize("name", ["omniglot-post", "omniglot-post-28", "omniglot-dp"])
-def test_the_studies_of_the_post_are_whole(name):
+def test_the_studies_of_the_post_are_whole(name: Any) -> None:
     study, _ = load_study(name)
     assert {attack.name for attack in study.attacks} == {"post-decoder", "inversion"}
     assert ("victims" in study.data.overlap) == (name != "omniglot-dp")
@@ -62,7 +63,7 @@ def test_the_studies_of_the_post_are_whole(name):
     assert noise == ([0.3, 0.5, 0.7] if name == "omniglot-dp" else [])
 
 
-def test_private_training_under_batchnorm_is_refused_before_anything_starts(monkeypatch):
+def test_private_training_under_batchnorm_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     few = data.load("digits").take(np.arange(200, dtype=np.int64))
     wide = np.pad(few.x, [(0, 0), (0, 0), (38, 39), (38, 39)])
     monkeypatch.setattr("wireleak.lab.steps.plan.load", lambda *_, **__: replace(few, x=wide))

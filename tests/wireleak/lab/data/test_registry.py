@@ -1,6 +1,7 @@
 """The registry of data sets: names, options, where data are searched, and what a data set checks of itself."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from wireleak.lab import data
 from wireleak.lab.data import registry
 
 
-def test_unknown_name_lists_the_known_ones():
+def test_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
         data.DataError, match=r"no data set called 'dgits'; did you mean 'digits'\? Choose one of .*digits, fairface"
     ):
@@ -18,20 +19,20 @@ def test_unknown_name_lists_the_known_ones():
         data.describe("x")
 
 
-def test_unknown_option_lists_the_known_ones():
+def test_unknown_option_lists_the_known_ones() -> None:
     with pytest.raises(data.DataError, match=r"omniglot: no option called 'pixels'; choose from size, part, alphabets"):
         data.load("omniglot", pixels=3)
 
 
 @pytest.mark.parametrize("name", ["fairface", "motionsense", "omniglot"])
-def test_absent_data_says_where_it_looked_and_how_to_get_it(name, tmp_path):
+def test_absent_data_says_where_it_looked_and_how_to_get_it(name: Any, tmp_path: Path) -> None:
     with pytest.raises(data.DataError, match=f"{name}: not found in {tmp_path}; .*https://github.com/") as error:
         data.load(name, tmp_path)
     assert "\n" not in str(error.value)
     assert [d.where for d in data.describe(name, tmp_path)] == [None]
 
 
-def test_search_order(monkeypatch, tmp_path):
+def test_search_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WIRELEAK_DATA", str(tmp_path / "mine"))
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     monkeypatch.chdir(tmp_path)
@@ -60,19 +61,19 @@ def elsewhere(where, size=2):
 """
 
 
-def test_a_data_set_of_another_package_is_found_through_its_entry_point(installed):
+def test_a_data_set_of_another_package_is_found_through_its_entry_point(installed: Any) -> None:
     installed(registry.SOURCES, ELSEWHERE, elsewhere="outside")
     assert "elsewhere" in data.names()
     assert len(data.load("elsewhere", size=3)) == 3
 
 
-def small(x=None, y=None, **fields):
+def small(x: Any = None, y: Any = None, **fields: Any) -> Any:
     x = np.zeros((4, 1), np.float32) if x is None else x
     y = np.zeros(len(x), np.int64) if y is None else y
     return data.Dataset("small", x, y, "task", ("a", "b"), fields.pop("attributes", {}), fields.pop("groups", {}), "-")
 
 
-def test_a_data_set_checks_itself():
+def test_a_data_set_checks_itself() -> None:
     with pytest.raises(data.DataError, match="y must be int64"):
         small(y=np.zeros(3, np.int64))
     with pytest.raises(data.DataError, match=r"y holds values outside 0\.\.1"):

@@ -2,6 +2,7 @@ import csv
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ ROLES = {"clients": "train", "evaluation": "evaluation", "attacker": "attacker",
 POEM = "I met &quot;her&quot;, it’s true... In 1999 (or 3.5 years ago)!! naïve_x"
 
 
-def test_words_numbers_and_runs_of_marks():
+def test_words_numbers_and_runs_of_marks() -> None:
     assert text.tokens(POEM) == [
         "i", "met", '"', "her", '"', ",", "it's", "true", "...", "in", "1999", "(", "or", "3.5", "years", "ago", ")",
         "!!", "naïve", "_", "x",
@@ -23,7 +24,7 @@ def test_words_numbers_and_runs_of_marks():
     assert text.tokens("&nbsp;\n ") == []
 
 
-def test_a_words_number_is_public_and_pads_are_none():
+def test_a_words_number_is_public_and_pads_are_none() -> None:
     x = text.numbered([["a", "b", "c"], []], 2)
     assert x.dtype == np.float32
     np.testing.assert_array_equal(x, [[1 + zlib.crc32(b"a") % 5000, 1 + zlib.crc32(b"b") % 5000], [0, 0]])
@@ -32,13 +33,13 @@ def test_a_words_number_is_public_and_pads_are_none():
 
 
 @pytest.mark.parametrize(("words", "sizes"), [(3, [3]), (10, [4, 4, 2]), (9, [4, 4, 1]), (40, [4, 4, 4]), (0, [])])
-def test_passages(words, sizes):
+def test_passages(words: Any, sizes: Any) -> None:
     assert [len(part) for part in text.passages(["w"] * words, 4, 3)] == sizes
     assert [len(part) for part in text.passages(["w"] * 41, 40, 3)] == [40]
 
 
 @pytest.fixture
-def few(tmp_path):
+def few(tmp_path: Path) -> Any:
     """Three authors, one post each; the second is cut in two."""
     _write(
         tmp_path / "blogs" / PEOPLE,
@@ -53,7 +54,7 @@ def few(tmp_path):
     return tmp_path
 
 
-def test_blogs_of_the_original_files(few):
+def test_blogs_of_the_original_files(few: Any) -> None:
     blogs = data.load("blogs", few, task="number", length=4)
     names = blogs.group_names["author"]
     assert [names[i] for i in blogs.groups["author"]] == ["5", "5", "7", "7", "6", "6"]
@@ -68,7 +69,7 @@ def test_blogs_of_the_original_files(few):
 @pytest.mark.parametrize(
     ("task", "mark", "where"), [("tone", "...", 2), ("others", "he", 2), ("question", "?", 3), ("link", "urllink", 3)]
 )
-def test_the_tasks_marks_are_taken_out(few, task, mark, where):
+def test_the_tasks_marks_are_taken_out(few: Any, task: Any, mark: Any, where: Any) -> None:
     assert (data.load("blogs", few, task="number", length=4).x == text.number(mark)).any()
     blogs = data.load("blogs", few, task=task, length=4)
     assert not (blogs.x == text.number(mark)).any()
@@ -76,7 +77,7 @@ def test_the_tasks_marks_are_taken_out(few, task, mark, where):
     assert task not in blogs.attributes
 
 
-def test_the_other_tasks_marks_stay_and_are_private(few):
+def test_the_other_tasks_marks_stay_and_are_private(few: Any) -> None:
     blogs = data.load("blogs", few, task="tone", length=4)
     marked = {name: one.values.tolist() for name, one in blogs.attributes.items() if one.measured}
     words = [[text.number(w) for w in marks] for marks in (["he"], ["7"], ["?"], ["urllink"])]
@@ -85,7 +86,7 @@ def test_the_other_tasks_marks_stay_and_are_private(few):
     assert sum(map(sum, seen)) == 5  # 7 twice
 
 
-def test_a_passages_length_does_not_tell_the_task(few):
+def test_a_passages_length_does_not_tell_the_task(few: Any) -> None:
     """Every passage but a post's last is full, marks or not."""
     _write(
         few / "blogs" / POSTS, ["user_id", "message"], [(5, "1 a 2 b 3 c 4 d e f g h i j"), (6, "k l m n o 5 6 7 p")]
@@ -103,12 +104,12 @@ def test_a_passages_length_does_not_tell_the_task(few):
         ({"passages": 0}, "blogs: passages is how many each text gives at most, 1 or more, not 0"),
     ],
 )
-def test_blogs_options_are_checked(few, options, message):
+def test_blogs_options_are_checked(few: Any, options: Any, message: Any) -> None:
     with pytest.raises(data.DataError, match=message):
         data.load("blogs", few, **options)
 
 
-def test_blogs_that_are_absent_or_others(few, tmp_path):
+def test_blogs_that_are_absent_or_others(few: Any, tmp_path: Path) -> None:
     advice = r"not found in .*; run: make blogs, or python -m wireleak\.lab\.data\.sources\.fetch_blogs"
     with pytest.raises(data.DataError, match=advice):
         data.load("blogs", tmp_path / "none")
@@ -121,11 +122,11 @@ def test_blogs_that_are_absent_or_others(few, tmp_path):
         data.load("blogs", few)
 
 
-def test_fetching_refuses_another_version(monkeypatch, tmp_path):
+def test_fetching_refuses_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A pip that brings other files: nothing is written."""
     from wireleak.lab.data.sources import fetch_blogs
 
-    def pip(argv):
+    def pip(argv: Any) -> Any:
         _write(Path(argv[argv.index("--target") + 1]) / "dlatk" / "data" / POSTS, ["user_id"], [(1,)])
         return SimpleNamespace(returncode=0)
 
@@ -140,7 +141,7 @@ def test_fetching_refuses_another_version(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def reviews(tmp_path, monkeypatch):
+def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     rows = [
         ("good film", 5, "f", "ann"),
@@ -152,7 +153,7 @@ def reviews(tmp_path, monkeypatch):
     return "reviews.csv"
 
 
-def test_any_csv_of_text(reviews):
+def test_any_csv_of_text(reviews: Any) -> None:
     read = data.load("textcsv", csv=reviews, text="body", task="stars", author="who", length=4)
     np.testing.assert_array_equal(read.x[1], [text.number(w) for w in ("bad", ",", "bad", "film")])
     assert (read.classes, read.y.tolist()) == (("1", "5"), [1, 0, 1])  # the row without a word is left out
@@ -173,13 +174,13 @@ def test_any_csv_of_text(reviews):
         ({"csv": "one.csv", "task": "sex"}, "textcsv: column sex holds one value only"),
     ],
 )
-def test_textcsv_mistakes_are_named(reviews, options, message):
+def test_textcsv_mistakes_are_named(reviews: Any, options: Any, message: Any) -> None:
     _write(Path("one.csv"), ["text", "sex"], [("a", "f"), ("b", "f")])
     with pytest.raises(data.DataError, match=message):
         data.load("textcsv", **options)
 
 
-def test_a_balanced_attribute_is_independent_of_the_task(reviews):
+def test_a_balanced_attribute_is_independent_of_the_task(reviews: Any) -> None:
     rows = [(f"word{i}", i % 2, i % 3, "x") for i in range(90)] + [(f"more{i}", 1, 1, "x") for i in range(50)]
     _write(Path("many.csv"), ["text", "task", "a", "b"], rows)
     read = data.load("textcsv", csv="many.csv", task="task", balance="a")
@@ -196,13 +197,13 @@ def test_a_balanced_attribute_is_independent_of_the_task(reviews):
 
 
 @pytest.fixture(scope="module")
-def real():
+def real() -> Any:
     if data.describe("blogs")[0].where is None:
         pytest.skip("needs the blog posts: python -m wireleak.lab.data.sources.fetch_blogs")
     return data.load("blogs")
 
 
-def test_the_posts_and_their_people(real):
+def test_the_posts_and_their_people(real: Any) -> None:
     assert len(np.unique(real.groups["author"])) == len(real.group_names["author"]) == 404
     first = np.unique(real.groups["author"], return_index=True)[1]
     people = {name: np.bincount(a.values[first]).tolist() for name, a in real.attributes.items() if not a.measured}
@@ -210,7 +211,7 @@ def test_the_posts_and_their_people(real):
     assert people == {"gender": [184, 220], "age": [178, 226], "band": [178, 154, 72]}
 
 
-def test_what_a_bag_of_words_tells_of_the_victims_of_study_text(real):
+def test_what_a_bag_of_words_tells_of_the_victims_of_study_text(real: Any) -> None:
     """The upper bound beside the study: it reads the victims' own words, which no attacker on the wire sees."""
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
@@ -235,7 +236,7 @@ def test_what_a_bag_of_words_tells_of_the_victims_of_study_text(real):
     assert means["tone"] > 0.66 and 0.53 < means["gender"] < 0.65 and 0.64 < means["age"] < 0.76, auc
 
 
-def _write(path, header, rows):
+def _write(path: Any, header: Any, rows: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -1,5 +1,7 @@
 """Overlap, roles, partitions and augmentation."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from wireleak.lab.data.augment import augment
 ROLES = ("clients", "evaluation", "attacker", "victims")
 
 
-def made(n=600, seed=0, groups=12):
+def made(n: Any = 600, seed: Any = 0, groups: Any = 12) -> Any:
     rng = np.random.default_rng(seed)
     person = rng.integers(0, groups, n)
     return data.Dataset(
@@ -29,14 +31,14 @@ def made(n=600, seed=0, groups=12):
 
 
 @pytest.fixture(scope="module")
-def dataset():
+def dataset() -> Any:
     return made()
 
 
 # ---------------------------------------------------------------- overlap
 
 
-def test_overlap_counts_copies_on_both_sides():
+def test_overlap_counts_copies_on_both_sides() -> None:
     x = made().x
     first, second = x[:100], np.concatenate([x[95:200], x[95:96]])
     found = data.find_overlap(first, second)
@@ -46,7 +48,7 @@ def test_overlap_counts_copies_on_both_sides():
     assert data.find_overlap(x[:100], x[100:]).count == 0
 
 
-def test_an_image_that_went_through_a_file_is_the_same_image():
+def test_an_image_that_went_through_a_file_is_the_same_image() -> None:
     x = np.rint(made().x * 255).astype(np.float32) / 255
     assert data.find_overlap(x, x + np.float32(1e-4)).count == len(x)
     changed = x.copy()
@@ -54,7 +56,7 @@ def test_an_image_that_went_through_a_file_is_the_same_image():
     assert data.find_overlap(x, changed).count == 0
 
 
-def test_sensor_windows_are_compared_exactly():
+def test_sensor_windows_are_compared_exactly() -> None:
     x = np.random.default_rng(0).normal(size=(10, 6, 128)).astype(np.float32)
     assert data.find_overlap(x, x.copy()).count == 10
     assert data.find_overlap(x, x + np.float32(1e-3)).count == 0
@@ -63,11 +65,11 @@ def test_sensor_windows_are_compared_exactly():
     assert len(set(data.content_hashes(x).tolist())) == 10
 
 
-def test_shapes_are_part_of_the_content():
+def test_shapes_are_part_of_the_content() -> None:
     assert data.find_overlap(np.zeros((1, 1, 4, 4), np.float32), np.zeros((1, 1, 2, 8), np.float32)).count == 0
 
 
-def test_overlapping_parts_are_refused():
+def test_overlapping_parts_are_refused() -> None:
     x = made().x
     data.refuse_overlap({"client-0": x[:100], "attacker": x[100:200], "victims": x[200:]})
     with pytest.raises(data.DataError, match="client-0 and victims share 3 identical examples") as error:
@@ -81,7 +83,7 @@ def test_overlapping_parts_are_refused():
 # ---------------------------------------------------------------- roles
 
 
-def test_roles_are_disjoint_and_repeat_with_the_seed(dataset):
+def test_roles_are_disjoint_and_repeat_with_the_seed(dataset: Any) -> None:
     ask = {"clients": 300, "evaluation": 50, "attacker": 150, "victims": 100}
     roles = data.assign_roles(dataset, **ask, seed=3)
     assert [len(getattr(roles, r)) for r in ROLES] == [300, 50, 150, 100]
@@ -91,7 +93,7 @@ def test_roles_are_disjoint_and_repeat_with_the_seed(dataset):
     assert (again.victims == roles.victims).all() and not np.array_equal(np.sort(other.victims), np.sort(roles.victims))
 
 
-def test_copies_never_have_two_roles():
+def test_copies_never_have_two_roles() -> None:
     one = made(200)
     x = np.concatenate([one.x, one.x[:50]])
     two = np.concatenate
@@ -105,7 +107,7 @@ def test_copies_never_have_two_roles():
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000))
-def test_roles_by_group_share_no_group(seed):
+def test_roles_by_group_share_no_group(seed: Any) -> None:
     dataset = made(seed=seed % 5)
     roles = data.assign_roles(
         dataset, clients=150, evaluation=30, attacker=80, victims=60, disjoint_by="person", seed=seed
@@ -116,7 +118,7 @@ def test_roles_by_group_share_no_group(seed):
     assert not (theirs[0] & theirs[1] or theirs[0] & theirs[2] or theirs[1] & theirs[2])
 
 
-def test_roles_restricted_to_values(dataset):
+def test_roles_restricted_to_values(dataset: Any) -> None:
     only = {
         "clients": {"half": ["second"]},
         "attacker": {"person": [0, 1, 2], "half": ["first"]},
@@ -134,7 +136,7 @@ def test_roles_restricted_to_values(dataset):
     assert len(roles.clients) == second.sum() - 40 - second[roles.victims].sum()
 
 
-def test_by_group_the_rest_may_go_to_one_role(dataset):
+def test_by_group_the_rest_may_go_to_one_role(dataset: Any) -> None:
     roles = data.assign_roles(
         dataset, clients=None, evaluation=10, attacker=100, victims=100, disjoint_by="person", seed=1
     )
@@ -156,7 +158,7 @@ def test_by_group_the_rest_may_go_to_one_role(dataset):
         ({"clients": 600, "evaluation": 0, "attacker": 0, "victims": None}, "nothing is left for victims"),
     ],
 )
-def test_roles_that_cannot_be(dataset, change, message):
+def test_roles_that_cannot_be(dataset: Any, change: Any, message: Any) -> None:
     ask = {"clients": 100, "evaluation": 10, "attacker": 10, "victims": 10} | change
     with pytest.raises(data.DataError, match=message) as error:
         data.assign_roles(dataset, **ask)
@@ -173,7 +175,7 @@ def test_roles_that_cannot_be(dataset, change, message):
     seed=st.integers(0, 1000),
     size=st.integers(200, 600),
 )
-def test_a_partition_gives_each_example_to_one_client(clients, how, seed, size):
+def test_a_partition_gives_each_example_to_one_client(clients: Any, how: Any, seed: Any, size: Any) -> None:
     dataset = made()
     pool = np.random.default_rng(seed).permutation(600)[:size]
     if how[0] == "by_attribute" and clients > 3:
@@ -184,11 +186,11 @@ def test_a_partition_gives_each_example_to_one_client(clients, how, seed, size):
     assert np.array_equal(np.sort(np.concatenate(parts)), np.sort(pool))
 
 
-def test_iid_is_even_and_dirichlet_is_as_uneven_as_alpha_says():
+def test_iid_is_even_and_dirichlet_is_as_uneven_as_alpha_says() -> None:
     dataset = made(6000)
     pool = np.arange(6000)
 
-    def spread(how, alpha=1.0):
+    def spread(how: Any, alpha: Any = 1.0) -> Any:
         parts = data.partition(dataset, pool, 3, how, alpha=alpha, seed=1)
         shares = np.array([np.bincount(dataset.y[part], minlength=4) for part in parts]) / np.bincount(dataset.y)
         return shares.std(axis=0).mean()
@@ -199,7 +201,7 @@ def test_iid_is_even_and_dirichlet_is_as_uneven_as_alpha_says():
 
 
 @pytest.mark.parametrize(("how", "by"), [("by_attribute", "hat"), ("by_group", "person")])
-def test_whole_values_stay_together(dataset, how, by):
+def test_whole_values_stay_together(dataset: Any, how: Any, by: Any) -> None:
     parts = data.partition(dataset, np.arange(600), 3, how, by=by)
     values = dataset.attributes[by].values if how == "by_attribute" else dataset.groups[by]
     held = [set(values[part].tolist()) for part in parts]
@@ -207,7 +209,7 @@ def test_whole_values_stay_together(dataset, how, by):
     assert max(map(len, parts)) < 2 * min(map(len, parts))
 
 
-def test_a_client_evaluates_on_its_own_kind_of_data(dataset):
+def test_a_client_evaluates_on_its_own_kind_of_data(dataset: Any) -> None:
     roles = data.assign_roles(dataset, clients=400, evaluation=100, attacker=50, victims=50)
     person = dataset.groups["person"]
     parts = data.shards(dataset, roles, 3, "by_group", by="person")
@@ -229,7 +231,7 @@ def test_a_client_evaluates_on_its_own_kind_of_data(dataset):
         ({"clients": 50, "how": "dirichlet", "alpha": 1e-3}, "alpha 0.001 leaves one of 50 clients empty"),
     ],
 )
-def test_partitions_that_cannot_be(dataset, arguments, message):
+def test_partitions_that_cannot_be(dataset: Any, arguments: Any, message: Any) -> None:
     with pytest.raises(data.DataError, match=message):
         data.partition(dataset, np.arange(600), **arguments)
 
@@ -239,13 +241,13 @@ def test_partitions_that_cannot_be(dataset, arguments, message):
 STILL = {"shift": 0, "rotation": 0, "scale": (1, 1), "shear": 0}
 
 
-def blob():
+def blob() -> Any:
     x = np.zeros((5, 1, 28, 28), np.float32)
     x[:, 0, 9:15, 10:20] = 1
     return ndimage.gaussian_filter(x, (0, 0, 1, 1))
 
 
-def test_augment_repeats_with_the_generator_and_changes_images():
+def test_augment_repeats_with_the_generator_and_changes_images() -> None:
     x = blob()
     one, two = augment(x, np.random.default_rng(1)), augment(x, np.random.default_rng(1))
     np.testing.assert_array_equal(one, two)
@@ -255,7 +257,7 @@ def test_augment_repeats_with_the_generator_and_changes_images():
     np.testing.assert_allclose(augment(x, np.random.default_rng(1), **STILL), x, atol=1e-5)
 
 
-def test_augment_shifts_at_most_two_pixels():
+def test_augment_shifts_at_most_two_pixels() -> None:
     x = blob()
     moved = augment(x, np.random.default_rng(0), **{**STILL, "shift": 2.0})
     centres = np.array([ndimage.center_of_mass(image[0]) for image in moved])
@@ -264,7 +266,7 @@ def test_augment_shifts_at_most_two_pixels():
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (20, 40)])
-def test_augment_turns_and_scales_as_scipy_does(shape):
+def test_augment_turns_and_scales_as_scipy_does(shape: Any) -> None:
     x = np.zeros((1, 1, *shape), np.float32)
     x[0, 0, 6:12, 8:18] = 1
     x = ndimage.gaussian_filter(x, (0, 0, 1, 1))
@@ -278,6 +280,6 @@ def test_augment_turns_and_scales_as_scipy_does(shape):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_augment_takes_images_alone():
+def test_augment_takes_images_alone() -> None:
     with pytest.raises(ValueError, match="must be images"):
         augment(np.zeros((2, 6, 128), np.float32), np.random.default_rng(0))

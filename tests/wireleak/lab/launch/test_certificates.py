@@ -3,17 +3,19 @@ import socket
 import ssl
 import subprocess
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wireleak.lab.launch.certificates import Authority
 
 
-def handshake(server_context, client_context, hostname):
+def handshake(server_context: Any, client_context: Any, hostname: Any) -> Any:
     """Return what the server says to a client after the handshake; raise what the client meets."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def serve():
+        def serve() -> None:
             connection, _ = listener.accept()
             with connection:
                 try:
@@ -32,7 +34,7 @@ def handshake(server_context, client_context, hostname):
             thread.join()
 
 
-def contexts(server, client=None, ca=None, mutual=False):
+def contexts(server: Any, client: Any = None, ca: Any = None, mutual: Any = False) -> Any:
     serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=server.ca if mutual else None)
     serving.load_cert_chain(server.certificate, server.key)
     serving.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
@@ -43,16 +45,16 @@ def contexts(server, client=None, ca=None, mutual=False):
 
 
 @pytest.fixture
-def authority(tmp_path):
+def authority(tmp_path: Path) -> Any:
     return Authority(tmp_path / "tls")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_client_that_knows_the_authority_trusts_the_server(authority, host):
+def test_a_client_that_knows_the_authority_trusts_the_server(authority: Any, host: Any) -> None:
     assert handshake(*contexts(authority.server()), host) == b"welcome"
 
 
-def test_another_name_and_another_authority_are_refused(authority, tmp_path):
+def test_another_name_and_another_authority_are_refused(authority: Any, tmp_path: Path) -> None:
     server = authority.server()
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(*contexts(server), "example.org")
@@ -60,7 +62,7 @@ def test_another_name_and_another_authority_are_refused(authority, tmp_path):
         handshake(*contexts(server, ca=Authority(tmp_path / "other").ca), "127.0.0.1")
 
 
-def test_mutual_tls_takes_its_clients_alone(authority, tmp_path):
+def test_mutual_tls_takes_its_clients_alone(authority: Any, tmp_path: Path) -> None:
     server = authority.server()
     assert handshake(*contexts(server, authority.client("device"), mutual=True), "127.0.0.1") == b"welcome"
     stranger = Authority(tmp_path / "other").client("device")
@@ -69,7 +71,7 @@ def test_mutual_tls_takes_its_clients_alone(authority, tmp_path):
             handshake(*contexts(server, client, mutual=True), "127.0.0.1")
 
 
-def test_openssl_accepts_the_chain_and_keys_are_private(authority):
+def test_openssl_accepts_the_chain_and_keys_are_private(authority: Any) -> None:
     server, client = authority.server(), authority.client("device")
     assert server.key.stat().st_mode & 0o077 == 0
     if shutil.which("openssl") is None:

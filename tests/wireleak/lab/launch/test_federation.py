@@ -8,8 +8,10 @@ import textwrap
 import threading
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -80,7 +82,7 @@ def main(grid, context):
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
+def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("app")
     (folder / "tiny").mkdir()
     (folder / "pyproject.toml").write_text(PROJECT)
@@ -90,31 +92,31 @@ def app(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory):
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with Launcher(log=tmp_path_factory.mktemp("zygote") / "zygote.log") as launcher:
         yield launcher
 
 
 @pytest.fixture
-def launcher(forks):
+def launcher(forks: Any) -> Iterator[Any]:
     yield forks
     # A test's dead must not be found by the next one.
     for process in forks.processes:
         process.essential = False
 
 
-def nodes(folder, count=2, **config):
+def nodes(folder: Any, count: Any = 2, **config: Any) -> Any:
     return [Node(f"client-{i}", {"folder": str(folder), **config}) for i in range(count)]
 
 
-def wait_for(condition, seconds=10.0):
+def wait_for(condition: Any, seconds: Any = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.02)
 
 
-def test_a_run_over_tls_with_homes_of_its_own(launcher, app, tmp_path):
+def test_a_run_over_tls_with_homes_of_its_own(launcher: Any, app: Any, tmp_path: Path) -> None:
     folder = tmp_path / "a run"
     tls = Authority(folder / "tls").server()
     with Federation(launcher, folder, nodes(folder), tls=tls, app=app) as federation:
@@ -138,13 +140,15 @@ def test_a_run_over_tls_with_homes_of_its_own(launcher, app, tmp_path):
 
 
 @pytest.mark.study
-def test_a_node_killed_in_a_round_ends_neither_round_nor_run_but_the_superlink_does(launcher, app, tmp_path):
+def test_a_node_killed_in_a_round_ends_neither_round_nor_run_but_the_superlink_does(
+    launcher: Any, app: Any, tmp_path: Path
+) -> None:
     roles = [*nodes(tmp_path), Node("client-2", {"folder": str(tmp_path), "hang": True})]
     with Federation(launcher, tmp_path, roles, app=app) as federation:
         federation.start_superlink()
         federation.start_nodes()
 
-        def kill():
+        def kill() -> None:
             wait_for(lambda: (tmp_path / "hanging").exists(), 60)
             federation.node("client-2").send_signal(signal.SIGKILL)
             hanging = int((tmp_path / "hanging").read_text().split()[0])
@@ -165,7 +169,7 @@ def test_a_node_killed_in_a_round_ends_neither_round_nor_run_but_the_superlink_d
             federation.run_app({"out": str(tmp_path / "out.json")}, 60)
 
 
-def test_the_death_of_all_nodes_ends_the_run(launcher, app, tmp_path):
+def test_the_death_of_all_nodes_ends_the_run(launcher: Any, app: Any, tmp_path: Path) -> None:
     with Federation(launcher, tmp_path, nodes(tmp_path, hang=True), app=app) as federation:
         federation.start_superlink()
         federation.start_nodes()
@@ -175,7 +179,9 @@ def test_the_death_of_all_nodes_ends_the_run(launcher, app, tmp_path):
             federation.run_app({"out": str(tmp_path / "out.json")}, 60)
 
 
-def test_a_taken_port_is_left_to_its_owner(launcher, app, tmp_path, monkeypatch):
+def test_a_taken_port_is_left_to_its_owner(
+    launcher: Any, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as owner:
         taken = owner.getsockname()[1]
         offers = [[taken, free_ports(1)[0]], [free_ports(1)[0], taken]]
@@ -188,7 +194,7 @@ def test_a_taken_port_is_left_to_its_owner(launcher, app, tmp_path, monkeypatch)
             launcher.check()
 
 
-def test_a_superlink_that_cannot_start_says_why(launcher, app, tmp_path):
+def test_a_superlink_that_cannot_start_says_why(launcher: Any, app: Any, tmp_path: Path) -> None:
     identity = Authority(tmp_path / "tls").server()
     identity.key.write_text("no key")
     federation = Federation(launcher, tmp_path, nodes(tmp_path), tls=identity, app=app)
@@ -196,7 +202,7 @@ def test_a_superlink_that_cannot_start_says_why(launcher, app, tmp_path):
         federation.start_superlink()
 
 
-def test_a_quote_in_a_path_is_refused_by_name(launcher, app, tmp_path):
+def test_a_quote_in_a_path_is_refused_by_name(launcher: Any, app: Any, tmp_path: Path) -> None:
     federation = Federation(launcher, tmp_path, [Node("client-0", {"config": 'a"b'})], app=app)
     with pytest.raises(LaunchError, match="config: Flower takes no quote"):
         federation.start_nodes()
@@ -219,7 +225,7 @@ with Launcher() as launcher, Federation(launcher, folder, roles, app=Path(sys.ar
 @pytest.mark.parametrize(
     ("number", "limit"), [pytest.param(signal.SIGKILL, 5, id="kill"), pytest.param(signal.SIGINT, 8, id="ctrl-c")]
 )
-def test_no_process_of_a_federation_outlives_the_lab(number, limit, app, tmp_path):
+def test_no_process_of_a_federation_outlives_the_lab(number: Any, limit: Any, app: Any, tmp_path: Path) -> None:
     lab = subprocess.Popen([sys.executable, "-c", LAB, str(tmp_path), str(app)], stderr=subprocess.DEVNULL)
     try:
         hanging = tmp_path / "hanging"
@@ -237,7 +243,7 @@ def test_no_process_of_a_federation_outlives_the_lab(number, limit, app, tmp_pat
 
 
 @pytest.mark.study
-def test_flowers_own_mode_does_the_same_and_leaves_nothing(launcher, app, tmp_path):
+def test_flowers_own_mode_does_the_same_and_leaves_nothing(launcher: Any, app: Any, tmp_path: Path) -> None:
     with Federation(launcher, tmp_path, nodes(tmp_path), app=app, isolation="subprocess") as federation:
         federation.start_superlink()
         federation.start_nodes()
@@ -251,13 +257,15 @@ def test_flowers_own_mode_does_the_same_and_leaves_nothing(launcher, app, tmp_pa
     assert alive == []
 
 
-def test_flowers_own_mode_is_the_fallback(launcher, app, tmp_path, monkeypatch, caplog):
+def test_flowers_own_mode_is_the_fallback(
+    launcher: Any, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module.runner, "unavailable", lambda: "no module named flwr.supercore.runtime")
     assert Federation(launcher, tmp_path, nodes(tmp_path), app=app).isolation == "subprocess"
     assert "no module named flwr.supercore.runtime" in caplog.text
 
 
-def test_the_apps_folder_is_what_the_project_declares(tmp_path):
+def test_the_apps_folder_is_what_the_project_declares(tmp_path: Path) -> None:
     repository = Path(module.__file__).resolve().parents[3]
     folder = write_app(tmp_path / "app")
     written = tomllib.loads((folder / "pyproject.toml").read_text())
@@ -270,7 +278,7 @@ def test_the_apps_folder_is_what_the_project_declares(tmp_path):
     assert not list(folder.glob("wireleak/lab"))
 
 
-def test_a_bundle_is_unpacked_once_and_another_one_anew(tmp_path, monkeypatch):
+def test_a_bundle_is_unpacked_once_and_another_one_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flwr.supernode.runtime import run_clientapp
 
     unpacked = []
@@ -290,7 +298,9 @@ def test_a_bundle_is_unpacked_once_and_another_one_anew(tmp_path, monkeypatch):
             run_clientapp.install_from_fab(b"damaged", skip_prompt=True)
 
 
-def test_a_node_calls_the_runner_when_it_has_been_given_a_message(tmp_path, monkeypatch):
+def test_a_node_calls_the_runner_when_it_has_been_given_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from flwr.supernode import start_client_internal
 
     given = iter([7, None, 8])
@@ -309,7 +319,9 @@ def test_a_node_calls_the_runner_when_it_has_been_given_a_message(tmp_path, monk
     assert (mine.not_before, other.not_before) == (0.0, 9.0)
 
 
-def test_where_there_are_no_named_pipes_nodes_are_asked(launcher, app, tmp_path, monkeypatch):
+def test_where_there_are_no_named_pipes_nodes_are_asked(
+    launcher: Any, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: Path) -> None:
         raise OSError("Operation not supported")
 

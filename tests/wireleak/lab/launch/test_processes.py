@@ -7,7 +7,9 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -34,7 +36,7 @@ finally:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A folder of modules that processes import by name: nothing is imported from a working folder."""
     folder = tmp_path_factory.mktemp("programs")
     with pytest.MonkeyPatch.context() as patch:
@@ -43,26 +45,26 @@ def programs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def forking(tmp_path_factory, programs):
+def forking(tmp_path_factory: pytest.TempPathFactory, programs: Any) -> Iterator[Any]:
     with Launcher(log=tmp_path_factory.mktemp("zygote") / "zygote.log") as launcher:
         launcher.wait_until(lambda: launcher.preload, 120, "preload")
         yield launcher
 
 
 @pytest.fixture
-def plain(tmp_path):
+def plain(tmp_path: Path) -> Iterator[Any]:
     with Launcher(preload=False, log=tmp_path / "zygote.log") as launcher:
         yield launcher
 
 
 @pytest.fixture(params=["forking", "plain"])
-def launcher(request):
+def launcher(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
-def program(programs):
-    def write(name, code):
+def program(programs: Any) -> Any:
+    def write(name: Any, code: Any) -> Any:
         # A name of its own, lest the compiled file of an earlier test is taken for it.
         name = f"{name}_{len(list(programs.glob('*.py')))}"
         (programs / f"{name}.py").write_text(textwrap.dedent(code))
@@ -71,19 +73,19 @@ def program(programs):
     return write
 
 
-def wait_for(condition, seconds=10.0):
+def wait_for(condition: Any, seconds: Any = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.02)
 
 
-def pids(*files):
+def pids(*files: Any) -> Any:
     wait_for(lambda: all(file.exists() and file.read_text().endswith(" ") for file in files))
     return [int(pid) for file in files for pid in file.read_text().split()]
 
 
-def alive(numbers):
+def alive(numbers: Any) -> Any:
     running = []
     for pid in numbers:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -92,7 +94,9 @@ def alive(numbers):
     return running
 
 
-def test_a_module_sees_its_arguments_environment_and_folder(launcher, program, programs, tmp_path):
+def test_a_module_sees_its_arguments_environment_and_folder(
+    launcher: Any, program: Any, programs: Any, tmp_path: Path
+) -> None:
     code = """
     import json, os, sys
     if __name__ == "__main__":
@@ -110,7 +114,7 @@ def test_a_module_sees_its_arguments_environment_and_folder(launcher, program, p
     assert process.peak_bytes > 1 << 20
 
 
-def test_an_entry_point_and_a_program_run(launcher, tmp_path):
+def test_an_entry_point_and_a_program_run(launcher: Any, tmp_path: Path) -> None:
     entry = launcher.start("entry", ["json.tool:main", "--help"], tmp_path / "entry.log")
     echo = launcher.start("echo", ["echo", "a:b"], tmp_path / "echo.log")
     assert (entry.wait(20), echo.wait(20)) == (0, 0)
@@ -118,7 +122,7 @@ def test_an_entry_point_and_a_program_run(launcher, tmp_path):
     assert echo.log.read_text() == "a:b\n"
 
 
-def test_what_cannot_start_is_reported_by_name(launcher, tmp_path):
+def test_what_cannot_start_is_reported_by_name(launcher: Any, tmp_path: Path) -> None:
     program = launcher.start("prober", ["no-such-program"], tmp_path / "a.log", essential=False)
     log = launcher.start("logger", ["true"], Path("/proc/none.log"), essential=False)
     folder = launcher.start("walker", ["true"], tmp_path / "c.log", cwd=tmp_path / "nowhere", essential=False)
@@ -128,7 +132,9 @@ def test_what_cannot_start_is_reported_by_name(launcher, tmp_path):
         assert words in process.describe_end()
 
 
-def test_the_fork_server_has_one_thread_and_children_skip_the_imports(forking, program, tmp_path):
+def test_the_fork_server_has_one_thread_and_children_skip_the_imports(
+    forking: Any, program: Any, tmp_path: Path
+) -> None:
     assert forking.preload["threads"] == 1
     loads = program("loads", "import torch._dynamo, flwr.superlink.main; print(torch.get_num_threads())")
     process = forking.start("loads", loads, tmp_path / "loads.log", cwd=tmp_path)
@@ -138,7 +144,7 @@ def test_the_fork_server_has_one_thread_and_children_skip_the_imports(forking, p
     assert process.cpu_seconds < 1
 
 
-def test_forks_do_not_share_random_numbers(forking, program, tmp_path):
+def test_forks_do_not_share_random_numbers(forking: Any, program: Any, tmp_path: Path) -> None:
     code = "import random, numpy, torch; print(random.random(), numpy.random.rand(), torch.rand(1).item())"
     argv = program("draws", code)
     processes = [forking.start("draws", argv, tmp_path / f"{i}.log", cwd=tmp_path) for i in range(2)]
@@ -147,7 +153,7 @@ def test_forks_do_not_share_random_numbers(forking, program, tmp_path):
     assert all(a != b for a, b in zip(first, second, strict=True))
 
 
-def test_a_setting_that_flower_reads_at_import_reaches_the_child(forking, program, tmp_path):
+def test_a_setting_that_flower_reads_at_import_reaches_the_child(forking: Any, program: Any, tmp_path: Path) -> None:
     code = "import flwr.supercore.telemetry as t; print(t.FLWR_TELEMETRY_ENABLED)"
     argv = program("telemetry", code)
     ours = forking.start("off", argv, tmp_path / "off.log", cwd=tmp_path)
@@ -156,7 +162,7 @@ def test_a_setting_that_flower_reads_at_import_reaches_the_child(forking, progra
     assert (ours.log.read_text(), other.log.read_text()) == ("0\n", "2\n")
 
 
-def test_check_names_an_essential_process_that_died(plain, tmp_path):
+def test_check_names_an_essential_process_that_died(plain: Any, tmp_path: Path) -> None:
     client = plain.start("client-0", ["sleep", "300"], tmp_path / "c.log", lasting=True, essential=False)
     job = plain.start("job", ["true"], tmp_path / "j.log")
     tap = plain.start("tap", ["sh", "-c", "echo recording; exec sleep 300"], tmp_path / "t.log", lasting=True)
@@ -172,7 +178,7 @@ def test_check_names_an_essential_process_that_died(plain, tmp_path):
     assert error.value.log == tap.log
 
 
-def test_a_lasting_process_may_not_end_at_all_and_a_job_only_well(plain, tmp_path):
+def test_a_lasting_process_may_not_end_at_all_and_a_job_only_well(plain: Any, tmp_path: Path) -> None:
     head = plain.start("head", ["true"], tmp_path / "h.log", lasting=True)
     head.wait(10)
     with pytest.raises(LaunchError, match="head ended with status 0"):
@@ -183,7 +189,7 @@ def test_a_lasting_process_may_not_end_at_all_and_a_job_only_well(plain, tmp_pat
         plain.finish(job, 10)
 
 
-def test_waiting_ends_when_a_process_dies(plain, tmp_path):
+def test_waiting_ends_when_a_process_dies(plain: Any, tmp_path: Path) -> None:
     tap = plain.start("tap", ["false"], tmp_path / "t.log", lasting=True)
     began = time.monotonic()
     with pytest.raises(LaunchError, match="tap ended with status 1"):
@@ -191,7 +197,7 @@ def test_waiting_ends_when_a_process_dies(plain, tmp_path):
     assert time.monotonic() - began < 5
 
 
-def test_nobody_waits_for_what_is_asked_for_after_the_end(tmp_path):
+def test_nobody_waits_for_what_is_asked_for_after_the_end(tmp_path: Path) -> None:
     with Launcher(preload=False) as launcher:
         launcher.kill()
         with pytest.raises(LaunchError, match="every process was stopped"):
@@ -201,7 +207,7 @@ def test_nobody_waits_for_what_is_asked_for_after_the_end(tmp_path):
     assert time.monotonic() - began < 2
 
 
-def test_a_ready_file_is_read(plain, tmp_path):
+def test_a_ready_file_is_read(plain: Any, tmp_path: Path) -> None:
     (tmp_path / "ready").write_text('{"address": "127.0.0.1:1"}')
     listen = f"sleep .2; mv {tmp_path}/ready {tmp_path}/ready.json; exec sleep 300"
     head = plain.start("head", ["sh", "-c", listen], tmp_path / "h.log", lasting=True)
@@ -210,7 +216,9 @@ def test_a_ready_file_is_read(plain, tmp_path):
         plain.wait_ready(head, tmp_path / "other.json", 0.1)
 
 
-def test_stopping_interrupts_and_then_kills_everything_that_is_left(launcher, program, tmp_path):
+def test_stopping_interrupts_and_then_kills_everything_that_is_left(
+    launcher: Any, program: Any, tmp_path: Path
+) -> None:
     argv = program("stubborn", STUBBORN)
     process = launcher.start("stubborn", [*argv, str(tmp_path / "pids")], tmp_path / "s.log", None, tmp_path)
     numbers = pids(tmp_path / "pids")
@@ -222,7 +230,7 @@ def test_stopping_interrupts_and_then_kills_everything_that_is_left(launcher, pr
     assert not process.failed
 
 
-def test_an_orderly_process_ends_by_itself_and_fast(launcher, program, tmp_path):
+def test_an_orderly_process_ends_by_itself_and_fast(launcher: Any, program: Any, tmp_path: Path) -> None:
     argv = program("orderly", WRITES_ITS_END)
     end = tmp_path / "end"
     process = launcher.start("orderly", [*argv, str(tmp_path / "x"), str(end)], tmp_path / "o.log", None, tmp_path)
@@ -233,7 +241,7 @@ def test_an_orderly_process_ends_by_itself_and_fast(launcher, program, tmp_path)
     assert end.read_text() == "x "
 
 
-def test_a_process_stopped_before_it_started_has_ended(launcher, tmp_path):
+def test_a_process_stopped_before_it_started_has_ended(launcher: Any, tmp_path: Path) -> None:
     process = launcher.start("late", ["sleep", "300"], tmp_path / "late.log", lasting=True)
     began = time.monotonic()
     assert process.stop() == -signal.SIGINT
@@ -255,10 +263,10 @@ with Launcher(preload=False) as launcher:
 
 
 @pytest.fixture
-def lab(tmp_path):
+def lab(tmp_path: Path) -> Iterator[Any]:
     started = []
 
-    def start(argv, names):
+    def start(argv: Any, names: Any) -> Any:
         script = LAB.format(folder=str(tmp_path), names=names, argv=argv)
         started.append(subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE))
         return started[-1]
@@ -270,7 +278,7 @@ def lab(tmp_path):
 
 
 @pytest.mark.parametrize("victim", ["lab", "zygote"])
-def test_nothing_outlives_a_sigkill(victim, lab, program, tmp_path):
+def test_nothing_outlives_a_sigkill(victim: Any, lab: Any, program: Any, tmp_path: Path) -> None:
     process = lab(program("stubborn", STUBBORN), ["a", "b"])
     numbers = pids(tmp_path / "a", tmp_path / "b")
     assert len(alive(numbers)) == 6
@@ -292,7 +300,7 @@ def test_nothing_outlives_a_sigkill(victim, lab, program, tmp_path):
             os.kill(pid, signal.SIGKILL)
 
 
-def test_ctrl_c_stops_in_order_the_last_started_first(lab, program, tmp_path):
+def test_ctrl_c_stops_in_order_the_last_started_first(lab: Any, program: Any, tmp_path: Path) -> None:
     process = lab(program("orderly", WRITES_ITS_END), ["a", "b", "c"])
     wait_for(lambda: all((tmp_path / f"{name}.up").exists() for name in "abc"))
     process.send_signal(signal.SIGINT)
@@ -300,7 +308,7 @@ def test_ctrl_c_stops_in_order_the_last_started_first(lab, program, tmp_path):
     assert (tmp_path / "end").read_text() == "c b a "
 
 
-def test_a_second_ctrl_c_kills(lab, program, tmp_path):
+def test_a_second_ctrl_c_kills(lab: Any, program: Any, tmp_path: Path) -> None:
     process = lab(program("stubborn", STUBBORN), ["a", "b"])
     numbers = pids(tmp_path / "a", tmp_path / "b")
     began = time.monotonic()
@@ -325,10 +333,10 @@ def test_a_second_ctrl_c_kills(lab, program, tmp_path):
         ("INFO: fine\nport 80 is taken\nINFO: Shutting down\n", True, "port 80 is taken"),
     ],
 )
-def test_the_telling_line(text, exceptions, line, tmp_path):
+def test_the_telling_line(text: Any, exceptions: Any, line: Any, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(text)
     assert telling_line(tmp_path / "log", exceptions=exceptions) == line
 
 
-def test_a_log_that_is_missing_tells_nothing(tmp_path):
+def test_a_log_that_is_missing_tells_nothing(tmp_path: Path) -> None:
     assert telling_line(tmp_path / f"{random.random()}") == ""

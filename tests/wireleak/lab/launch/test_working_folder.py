@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from importlib.metadata import PathDistribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ MODULE = [sys.executable, "-m", "wireleak"]
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Any:
     """A working folder of files that are named like packages, and write to `marker` when they are imported."""
     working = tmp_path / "working"
     working.mkdir()
@@ -63,12 +64,12 @@ def folder(tmp_path):
     return working
 
 
-def imported(folder):
+def imported(folder: Any) -> Any:
     marker = folder.parent / "marker"
     return marker.read_text() if marker.exists() else ""
 
 
-def call(command, folder, *argv, status=0, **environment):
+def call(command: Any, folder: Any, *argv: Any, status: Any = 0, **environment: Any) -> Any:
     environment = {**os.environ, **environment}
     if environment.get("PYTHONPATH", "").strip(os.pathsep) != environment.get("PYTHONPATH", ""):
         # `make coverage` has Python import the library for coverage before any line of ours runs.
@@ -78,12 +79,12 @@ def call(command, folder, *argv, status=0, **environment):
     return done.stdout + done.stderr
 
 
-def shadow_wireleak(folder):
+def shadow_wireleak(folder: Any) -> None:
     """Add a file that `python -m wireleak` runs instead of the package; the command is proof against it too."""
     (folder / "wireleak.py").write_text((folder / "client.py").read_text())
 
 
-def test_a_run_from_a_folder_of_shadows_is_the_run_of_any_folder(folder):
+def test_a_run_from_a_folder_of_shadows_is_the_run_of_any_folder(folder: Any) -> None:
     shadow_wireleak(folder)
     (folder / "study.toml").write_text(STUDY)
     (folder / "own.py").write_text(OWN)
@@ -101,7 +102,7 @@ def test_a_run_from_a_folder_of_shadows_is_the_run_of_any_folder(folder):
 
 @pytest.mark.parametrize("path", ["{}", ":{}", "{}:"], ids=["path", "first entry empty", "last entry empty"])
 @pytest.mark.parametrize("command", [COMMAND, MODULE], ids=["command", "module"])
-def test_commands_that_read_only_import_nothing_of_the_working_folder(command, path, folder):
+def test_commands_that_read_only_import_nothing_of_the_working_folder(command: Any, path: Any, folder: Any) -> None:
     if command is COMMAND and path == "{}":
         shadow_wireleak(folder)
     environment = {"PYTHONPATH": path.format(os.environ.get("PYTHONPATH", ""))}
@@ -111,7 +112,7 @@ def test_commands_that_read_only_import_nothing_of_the_working_folder(command, p
 
 
 @pytest.mark.parametrize("preload", [True, False], ids=["forked", "plain"])
-def test_parties_and_flower_import_nothing_of_their_working_folder(preload, folder):
+def test_parties_and_flower_import_nothing_of_their_working_folder(preload: Any, folder: Any) -> None:
     shadow_wireleak(folder)
     commands = {
         "client": ["-m", "client", "--help"],
@@ -127,7 +128,7 @@ def test_parties_and_flower_import_nothing_of_their_working_folder(preload, fold
     assert imported(folder) == ""
 
 
-def test_a_folder_that_pythonpath_names_stays_on_the_path(monkeypatch, tmp_path):
+def test_a_folder_that_pythonpath_names_stays_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     checkout = str(Path(parties.__file__).resolve().parents[3])
     for entry, kept in (("", []), (".", [str(tmp_path)]), (str(tmp_path), [str(tmp_path)]), (os.pathsep, [])):
@@ -138,7 +139,9 @@ def test_a_folder_that_pythonpath_names_stays_on_the_path(monkeypatch, tmp_path)
         assert sys.path == [*kept, "/elsewhere"]
 
 
-def test_a_foreign_package_of_a_party_s_name_is_refused_in_one_line(folder, monkeypatch):
+def test_a_foreign_package_of_a_party_s_name_is_refused_in_one_line(
+    folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     foreign = folder.parent / "foreign" / "server" / "__init__.py"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("")
@@ -156,7 +159,7 @@ def test_a_foreign_package_of_a_party_s_name_is_refused_in_one_line(folder, monk
         assert process.describe_end() == line
 
 
-def test_a_file_that_another_package_replaced_is_refused(monkeypatch, tmp_path):
+def test_a_file_that_another_package_replaced_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     recorded = "client/config.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\n"
     for party in parties.PARTIES:
         (tmp_path / party).mkdir()

@@ -3,6 +3,8 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,11 +46,11 @@ TASK, SECRET = 0, 1  # the input's values that hold the task label and the priva
 
 
 @register("planted-of-a-test")
-def _planted(input_shape, classes):
+def _planted(input_shape: Any, classes: Any) -> Any:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(WIDTH, WIDTH)), nn.Linear(WIDTH, 1), nn.Linear(1, 2))
 
 
-def planted_weights(block_2):
+def planted_weights(block_2: Any) -> Any:
     """Arrays of the whole network: block 1 is the identity, block 2 keeps one value."""
     zeros = np.zeros
     return {
@@ -61,7 +63,7 @@ def planted_weights(block_2):
     }
 
 
-def write_run(folder, cells=(("early", 0, 1),), drop=()):
+def write_run(folder: Any, cells: Any = (("early", 0, 1),), drop: Any = ()) -> Any:
     """A finished run's folder as `wireleak run` leaves it, without running anything."""
     folder.mkdir(exist_ok=True)
     (folder / "study.toml").write_text(STUDY)
@@ -93,13 +95,13 @@ def write_run(folder, cells=(("early", 0, 1),), drop=()):
     return folder
 
 
-def measure(run, **options):
+def measure(run: Any, **options: Any) -> Any:
     options = {"examples": 1000, "permutations": 1, "group": None, "jobs": 1} | options
     return profile_layers(run, None, None, **options, console=Console(quiet=True))
 
 
 @pytest.fixture(scope="module")
-def profiled(tmp_path_factory):
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The cell's folder, measured once; with smaller readers, for time's sake."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "TREES", 20)
@@ -108,11 +110,11 @@ def profiled(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def profile(profiled):
+def profile(profiled: Any) -> Any:
     return Profile(json.loads((profiled / "layers.json").read_text()))
 
 
-def test_every_layer_is_there_and_the_wire_is_marked(profile):
+def test_every_layer_is_there_and_the_wire_is_marked(profile: Any) -> None:
     assert [layer["name"] for layer in profile.layers] == ["input", "block-1", "block-2", "block-3", "softmax"]
     assert [layer["side"] for layer in profile.layers] == ["input", "wire", "server", "server", "server"]
     assert [layer["floats"] for layer in profile.layers] == [WIDTH, WIDTH, 1, 2, 2]
@@ -120,7 +122,7 @@ def test_every_layer_is_there_and_the_wire_is_marked(profile):
     assert "analyst" in profile.document["view"]
 
 
-def test_the_task_is_everywhere_and_the_secret_ends_where_it_was_planted(profile):
+def test_the_task_is_everywhere_and_the_secret_ends_where_it_was_planted(profile: Any) -> None:
     assert min(profile.over_layers("shape", "auc")) > 0.97
     kept, lost = profile.over_layers("secret", "auc")[:2], profile.over_layers("secret", "auc")[2:]
     assert min(kept) > 0.97
@@ -133,7 +135,7 @@ def test_the_task_is_everywhere_and_the_secret_ends_where_it_was_planted(profile
     assert max(map(abs, corrected[2:])) < 0.05
 
 
-def test_controls_stand_beside_every_figure(profile):
+def test_controls_stand_beside_every_figure(profile: Any) -> None:
     # The task's label says nothing of the secret; the null says nothing either.
     assert 0.3 < profile.number("task label alone", "secret", "auc") < 0.7
     assert max(profile.over_layers("secret", "bits", what="null_high")) < 0.1
@@ -146,13 +148,13 @@ def test_controls_stand_beside_every_figure(profile):
     assert profile.number("block-2", "input", "dcor") < 0.95
 
 
-def test_an_attribute_that_never_varies_is_left_out_and_said(profile):
+def test_an_attribute_that_never_varies_is_left_out_and_said(profile: Any) -> None:
     assert [target["name"] for target in profile.targets] == ["shape", "secret"]
     assert profile.targets[1]["classes"] == ["no", "yes"]
     assert profile.document["notes"] == ["The attribute same is all in all 120 inputs: there is nothing to read"]
 
 
-def test_sentences_tell_what_the_wire_adds(profile):
+def test_sentences_tell_what_the_wire_adds(profile: Any) -> None:
     said = sentence(profile, profile.targets[1])
     assert said.outcome == "leak"
     assert "block 1, 6 floats" in said.text
@@ -162,23 +164,23 @@ def test_sentences_tell_what_the_wire_adds(profile):
 class _Shape(HTMLParser):
     """What a page holds and asks for."""
 
-    def __init__(self, html):
+    def __init__(self, html: Any) -> None:
         super().__init__()
         self.tags, self.wanted, self.open = [], [], []
         self.feed(html)
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: Any, attributes: Any) -> None:
         self.tags.append((tag, dict(attributes)))
         self.wanted += [value for name, value in attributes if name in ("src", "href") and not value.startswith("#")]
         if tag not in ("meta", "br", "circle", "rect", "line", "path", "polyline", "polygon", "link", "img"):
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         if self.open and self.open[-1] == tag:
             self.open.pop()
 
 
-def test_the_page_is_whole_and_needs_nothing_else(profiled, profile):
+def test_the_page_is_whole_and_needs_nothing_else(profiled: Any, profile: Any) -> None:
     html = (profiled / "layers.html").read_text()
     shape = _Shape(html)
     assert shape.open == []
@@ -194,21 +196,21 @@ def test_the_page_is_whole_and_needs_nothing_else(profiled, profile):
     assert "nan" not in html.lower().replace("nano", "")
 
 
-def test_names_from_data_cannot_break_the_page(profile):
+def test_names_from_data_cannot_break_the_page(profile: Any) -> None:
     document = json.loads(json.dumps(profile.document).replace('"yes"', '"<script>alert(1)</script>"'))
     html = page(document)
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
 
 
-def test_groups_are_kept_apart_on_request(tmp_path):
+def test_groups_are_kept_apart_on_request(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     specimen = open_run(run, None, None, 1000, "owner")
     assert specimen.group == "owner"
     assert len(np.unique(specimen.groups)) == N // 5
 
 
-def test_a_study_with_too_few_groups_is_measured_without_and_says_so(tmp_path):
+def test_a_study_with_too_few_groups_is_measured_without_and_says_so(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     (run / "study.toml").write_text(STUDY.replace("victims = 120", 'victims = 120\ndisjoint_by = "owner"'))
     assert open_run(run, None, None, 1000, None).group == "owner"
@@ -222,7 +224,7 @@ def test_a_study_with_too_few_groups_is_measured_without_and_says_so(tmp_path):
     assert "5 values of owner are too few" in few.notes[-1]
 
 
-def test_weights_before_training_are_those_of_the_seed(tmp_path):
+def test_weights_before_training_are_those_of_the_seed(tmp_path: Path) -> None:
     specimen = open_run(write_run(tmp_path / "run"), None, None, 1000, None)
     fresh = build("planted-of-a-test", (1, 1, WIDTH), 2, 0).blocks.state_dict()
     for name, value in specimen.network(trained=False).blocks.state_dict().items():
@@ -230,7 +232,7 @@ def test_weights_before_training_are_those_of_the_seed(tmp_path):
     assert specimen.network(trained=True).blocks.state_dict()["1.weight"].tolist() == [[1, 0, 0, 0, 0, 0]]
 
 
-def test_words_are_counted_not_averaged(tmp_path):
+def test_words_are_counted_not_averaged(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     ledger = run / "early-seed0" / "sealed" / "ledger.npz"
     words = np.zeros((N, WIDTH), np.float32)
@@ -243,7 +245,7 @@ def test_words_are_counted_not_averaged(tmp_path):
     assert specimen.inputs()[0, int(words[0, 0]) - 1] >= 1
 
 
-def test_it_takes_the_cell_that_is_asked_for(tmp_path):
+def test_it_takes_the_cell_that_is_asked_for(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", (("early", 0, 1), ("early", 1, 1), ("late", 1, 2)))
     assert open_run(run, None, None, 99, None).cell.folder.name == "early-seed0"
     assert open_run(run, "early", 1, 99, None).cell.folder.name == "early-seed1"
@@ -253,7 +255,7 @@ def test_it_takes_the_cell_that_is_asked_for(tmp_path):
     assert [layer.side for layer in late.layers(trained=True)] == ["input", "device", "wire", "server", "server"]
 
 
-def _broken(tmp_path, name):
+def _broken(tmp_path: Path, name: Any) -> Any:
     run = write_run(tmp_path / "run")
     cell = run / "early-seed0"
     if name == "no checkpoint":
@@ -278,20 +280,20 @@ def _broken(tmp_path, name):
         ("not finished", (), "finished: none"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, broken, arguments, said):
+def test_mistakes_are_one_line(tmp_path: Path, broken: Any, arguments: Any, said: Any) -> None:
     done = CliRunner().invoke(app, ["layers", str(_broken(tmp_path, broken)), *arguments])
     assert done.exit_code == 2, done.output
     assert said in done.output
     assert done.output.count("\n") == 1
 
 
-def test_a_folder_that_is_no_run_is_said(tmp_path):
+def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["layers", str(tmp_path)])
     assert done.exit_code == 2
     assert "it has no study.toml" in done.output
 
 
-def test_axes_hold_their_values_between_round_ends():
+def test_axes_hold_their_values_between_round_ends() -> None:
     low, high, _ = round_axis([0.52, 0.97, float("nan")], low=0.5, high=1.0)
     assert (low, high) == (0.4, 1.0) or (low, high) == (0.5, 1.0)
     low, high, ticks = round_axis([-0.31, 2.4], low=0.0)
@@ -301,7 +303,7 @@ def test_axes_hold_their_values_between_round_ends():
     assert round_axis([])[2]
 
 
-def test_spans_of_numbers_go_from_dark_to_light():
+def test_spans_of_numbers_go_from_dark_to_light() -> None:
     ages = palette(["0-2", "3-9", "10-19", "more than 70"])
     brightness = [sum(int(colour[at : at + 2], 16) for at in (1, 3, 5)) for colour in ages]
     assert brightness == sorted(brightness)
@@ -309,10 +311,10 @@ def test_spans_of_numbers_go_from_dark_to_light():
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.1234, "0.123"), (-0.0001, "0.000"), (-0.5, "−0.500"), (None, "–")])
-def test_numbers_are_written_as_people_read_them(value, shown):
+def test_numbers_are_written_as_people_read_them(value: Any, shown: Any) -> None:
     assert write(value) == shown
 
 
-def test_shares_are_written_without_a_sign_at_zero():
+def test_shares_are_written_without_a_sign_at_zero() -> None:
     assert percent(-0.001) == "0\u00a0%"
     assert percent(None) == "–"

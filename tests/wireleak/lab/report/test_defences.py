@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -23,7 +24,7 @@ SETTINGS = {
 }
 
 
-def run(*, target="slant", seeds=(0, 1, 2), held_out=(0.3, 0.4)):
+def run(*, target: Any = "slant", seeds: Any = (0, 1, 2), held_out: Any = (0.3, 0.4)) -> Any:
     """Results with two attackers; the first does better on its own held-out examples."""
     rows, tasks, fits = [], [], []
     for name, (_, accuracies, aucs) in SETTINGS.items():
@@ -48,23 +49,23 @@ def run(*, target="slant", seeds=(0, 1, 2), held_out=(0.3, 0.4)):
     return r.Results(study="s", created="", command="", variants=variants, rows=rows, tasks=tasks, fits=fits)
 
 
-def drawn(found):
+def drawn(found: Any) -> Any:
     """The chart as a tree."""
     return ElementTree.fromstring(defence_drawing(found).inline())
 
 
-def discs(tree):
+def discs(tree: Any) -> Any:
     """Words and place of each setting's mark."""
     marks = [(one.find("title"), one.find(".//use")) for one in tree.iter("g")]
     return [(title.text, (float(use.get("x")), float(use.get("y")))) for title, use in marks if title is not None]
 
 
-def points(**options):
+def points(**options: Any) -> Any:
     (found,) = compare_defences(run(**options))
     return found, {point.variant: point for point in found.points}
 
 
-def test_the_strongest_attacker_is_the_one_with_the_least_loss_on_its_own_held_out_examples():
+def test_the_strongest_attacker_is_the_one_with_the_least_loss_on_its_own_held_out_examples() -> None:
     """Not the one whose guesses of the victims are best: of "helps", that would be the other one."""
     _, found = points()
     assert {point.attacker for point in found.values()} == {"small"}
@@ -73,7 +74,7 @@ def test_the_strongest_attacker_is_the_one_with_the_least_loss_on_its_own_held_o
     assert other["helps"].attacker == "large" and other["helps"].leak.value == pytest.approx(0.70)
 
 
-def test_of_texts_the_error_is_the_words_that_were_not_found():
+def test_of_texts_the_error_is_the_words_that_were_not_found() -> None:
     """The share of the commonest words' error that is removed, as of pictures of the mean image's."""
     made = run(target="input")
     for row in made.rows:
@@ -85,7 +86,7 @@ def test_of_texts_the_error_is_the_words_that_were_not_found():
     assert (found.leak, found.floor, found.attackers) == ("error removed", 0.0, ("small", "large"))
 
 
-def test_losses_and_gains_are_paired_by_seed():
+def test_losses_and_gains_are_paired_by_seed() -> None:
     found, by_name = points()
     assert found.baseline.variant == "bare"
     assert by_name["helps"].lost.value == pytest.approx(0.01)
@@ -96,12 +97,12 @@ def test_losses_and_gains_are_paired_by_seed():
     assert by_name["bare"].leak.high - by_name["bare"].leak.value == pytest.approx(half)
 
 
-def test_the_front_holds_what_no_other_setting_beats_on_both():
+def test_the_front_holds_what_no_other_setting_beats_on_both() -> None:
     _, found = points()
     assert {name for name, point in found.items() if point.front} == {"bare", "helps", "ruins"}
 
 
-def test_the_claims_are_answered_from_the_figures():
+def test_the_claims_are_answered_from_the_figures() -> None:
     found, _ = points()
     said = " ".join(comparison.claims(found))
     assert "2 of 3 settings lower the leak" in said and "1 of them cost 2 points or less (2 helps)" in said
@@ -114,7 +115,7 @@ def test_the_claims_are_answered_from_the_figures():
 
 
 @pytest.mark.parametrize("best", [(0.95, 0.96, 0.97), (1.0, 1.0, 1.0), (0.3, 0.9, 0.9)])
-def test_all_is_drawn_within_the_frame_however_wide_an_interval_is(monkeypatch, best):
+def test_all_is_drawn_within_the_frame_however_wide_an_interval_is(monkeypatch: pytest.MonkeyPatch, best: Any) -> None:
     monkeypatch.setitem(SETTINGS, "bare", ("none", best, SETTINGS["bare"][2]))
     found, _ = points()
     tree = drawn(found)
@@ -128,14 +129,14 @@ def test_all_is_drawn_within_the_frame_however_wide_an_interval_is(monkeypatch, 
     assert len(cut) == 2 * 4 and len(whiskers) == len(cut) + 1
 
 
-def test_settings_that_are_never_wrong_are_drawn_too(monkeypatch):
+def test_settings_that_are_never_wrong_are_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, (kind, _, aucs) in list(SETTINGS.items()):
         monkeypatch.setitem(SETTINGS, name, (kind, (1.0, 1.0, 1.0), aucs))
     found, _ = points()
     assert len(discs(drawn(found))) == 4
 
 
-def test_what_dp_sgd_guarantees_of_training_examples_is_no_bound_on_these_attackers():
+def test_what_dp_sgd_guarantees_of_training_examples_is_no_bound_on_these_attackers() -> None:
     results = run()
     how = {"noise_multiplier": 1, "max_grad_norm": 1, "delta": 1e-5, "optimiser": "sgd", "batch": 5, "examples": 50}
     results.variants[1].privacy = r.Private(**how)
@@ -149,7 +150,7 @@ def test_what_dp_sgd_guarantees_of_training_examples_is_no_bound_on_these_attack
     assert "1 settings state a bound for every attacker (3 ruins)" in " ".join(comparison.claims(found))
 
 
-def test_many_settings_get_a_panel_each_defence(monkeypatch):
+def test_many_settings_get_a_panel_each_defence(monkeypatch: pytest.MonkeyPatch) -> None:
     few, _ = points()
     assert "a panel each defence" not in defence_drawing(few).said
     for place in range(24):
@@ -177,17 +178,17 @@ def test_many_settings_get_a_panel_each_defence(monkeypatch):
     assert levels and min(after - before for before, after in pairwise(levels)) >= 13
 
 
-def test_one_seed_says_nothing_of_what_helps():
+def test_one_seed_says_nothing_of_what_helps() -> None:
     found, by_name = points(seeds=(0,))
     assert math.isnan(by_name["helps"].leak.low)
     assert "One seed has no interval" in comparison.claims(found)[-1]
 
 
-def test_a_study_without_a_baseline_compares_nothing():
+def test_a_study_without_a_baseline_compares_nothing() -> None:
     results = run()
     results.variants[0].defence = ""
     assert compare_defences(results) == []
 
 
-def test_a_spread_of_equal_values_is_a_point():
+def test_a_spread_of_equal_values_is_a_point() -> None:
     assert Spread.of([0.5, 0.5, 0.5]) == Spread(0.5, 0.5, 0.5)

@@ -1,6 +1,7 @@
 """What the report says of private training: the guarantee whole, what it leaves out, and what was measured there."""
 
 import math
+from typing import Any
 
 from wireleak.lab.report import page as report
 from wireleak.lab.report.findings import titles
@@ -11,7 +12,7 @@ PRIVACY = r.Private(noise_multiplier=0.5, max_grad_norm=1, delta=1e-5, optimiser
 MSE = {"none": (0.0412, 0.041), "noisy": (0.040, 0.039)}
 
 
-def results(private=True):
+def results(private: Any = True) -> Any:
     shared = {"study": "s", "link": "plaintext", "vantage": "gateway", "attack": "inversion", "target": "input"}
     return r.Results(
         study="s",
@@ -40,7 +41,7 @@ def results(private=True):
     )
 
 
-def test_the_guarantee_is_told_whole_with_what_it_does_not_cover():
+def test_the_guarantee_is_told_whole_with_what_it_does_not_cover() -> None:
     found = results()
     first, bare, last = private_training(found, titles(found))
     for part in ("DP 0.5", "ε = 21.40", "δ = 1e-05", "among a client's 11,000", "1 in 44", "Poisson", "41.0"):
@@ -50,12 +51,12 @@ def test_the_guarantee_is_told_whole_with_what_it_does_not_cover():
     assert "inversion on victims' inputs: DP 0.5 MSE 0.0395" in last and "No DP MSE 0.0411" in last
 
 
-def test_the_page_says_it_only_where_somebody_trained_privately():
+def test_the_page_says_it_only_where_somebody_trained_privately() -> None:
     assert "It does not cover the inputs of inference" in report.page(results())
     assert "private training" not in report.page(results(private=False))
 
 
-def test_what_devices_do_before_sending_is_told_with_its_guarantee():
+def test_what_devices_do_before_sending_is_told_with_its_guarantee() -> None:
     found = results(private=False)
     found.variants[1].transforms = ["noise", "requantise"]
     found.variants[1].guarantees = ["noise: local (4.38, 1e-05)-DP"]
@@ -76,7 +77,7 @@ def test_what_devices_do_before_sending_is_told_with_its_guarantee():
     assert wire_transforms(results(), titles(found)) == []
 
 
-def test_in_split_training_it_is_of_both_stages_weights_and_of_nothing_that_crosses_the_wire():
+def test_in_split_training_it_is_of_both_stages_weights_and_of_nothing_that_crosses_the_wire() -> None:
     found = results()
     found.variants[1].mode = "split"
     first = private_training(found, titles(found))[0]
@@ -86,7 +87,7 @@ def test_in_split_training_it_is_of_both_stages_weights_and_of_nothing_that_cros
     assert "√2" not in private_training(found, titles(found))[0]
 
 
-def test_padding_is_told_with_what_it_leaves():
+def test_padding_is_told_with_what_it_leaves() -> None:
     found = results(private=False)
     found.variants[0].pad, found.variants[1].pad = 4096, "powers"
     one, other = wire_transforms(found, titles(found))

@@ -3,6 +3,7 @@
 import math
 import re
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ KINDS = ("conv", "conv", "conv", "linear", "linear")
 FIRST, LATE = (0.7, 0.6, 0.4, 0.3, 0.1), (0.1, 0.2, 0.3, 0.8, 0.4)
 
 
-def row(original=FIRST, latent=LATE, seed=0, shift=0.0, **changes):
+def row(original: Any = FIRST, latent: Any = LATE, seed: Any = 0, shift: Any = 0.0, **changes: Any) -> Any:
     profile = [
         {
             "layer": f"{number}.0",
@@ -51,7 +52,7 @@ def row(original=FIRST, latent=LATE, seed=0, shift=0.0, **changes):
     return shared | {"seed": seed, "profile": profile} | changes
 
 
-def test_seeds_are_averaged_with_their_ends_less_the_null():
+def test_seeds_are_averaged_with_their_ends_less_the_null() -> None:
     (found,) = maps([row(), row(seed=1, shift=0.2)])
     assert found.seeds == 2 and len(found.layers) == 5
     span = found.layers[3].figures["v_information"]
@@ -60,14 +61,14 @@ def test_seeds_are_averaged_with_their_ends_less_the_null():
     assert found.layers[0].nulls["original"] == pytest.approx(-0.02)
 
 
-def test_a_null_below_nothing_is_no_credit():
+def test_a_null_below_nothing_is_no_credit() -> None:
     one = row()
     for layer in one["profile"]:
         layer["v_null"] = -1.1
     assert maps([one])[0].layers[3].figures["v_information"].mean == pytest.approx(0.85)
 
 
-def test_variants_networks_and_data_sets_stay_apart_in_their_order():
+def test_variants_networks_and_data_sets_stay_apart_in_their_order() -> None:
     rows = [row(), row(variant="fc", network="mo-fcnet"), row(dataset="fairface"), row(seed=1)]
     assert [(one.variant, one.dataset, one.seeds) for one in maps(rows)] == [
         ("conv", "digits", 2),
@@ -76,7 +77,7 @@ def test_variants_networks_and_data_sets_stay_apart_in_their_order():
     ]
 
 
-def test_what_the_paper_found_is_found():
+def test_what_the_paper_found_is_found() -> None:
     found = answer(maps([row()])[0])
     assert found.original is True and found.latent is True
     assert "1 conv has most, 0.70 R² above its null" in found.text
@@ -84,7 +85,7 @@ def test_what_the_paper_found_is_found():
     assert found.correlation == pytest.approx(1.0) and "r = 1.00" in found.text
 
 
-def test_what_it_did_not_find_is_said():
+def test_what_it_did_not_find_is_said() -> None:
     found = answer(maps([row(original=LATE, latent=FIRST)])[0])
     assert found.original is False and found.latent is False
     assert found.text.count("not so here") == 2
@@ -92,7 +93,7 @@ def test_what_it_did_not_find_is_said():
     assert answer(maps([row(latent=(0.1, 0.1, 0.1, 0.3, 0.5))])[0]).latent is False
 
 
-def test_layers_that_seeds_do_not_tell_apart_are_no_finding():
+def test_layers_that_seeds_do_not_tell_apart_are_no_finding() -> None:
     near = (0.1, 0.2, 0.82, 0.8, 0.4)
     found = answer(maps([row(latent=near), row(latent=near, seed=1, shift=0.1)])[0])
     assert found.latent is None and "3 conv has most, 0.87 bits above its null (4 dense 0.85)" in found.text
@@ -100,7 +101,7 @@ def test_layers_that_seeds_do_not_tell_apart_are_no_finding():
     assert answer(maps([row(latent=near), row(latent=near, seed=1)])[0]).latent is False
 
 
-def test_the_correlation_is_numpys():
+def test_the_correlation_is_numpys() -> None:
     one = row()
     for layer, auc in zip(one["profile"], (0.9, 0.5, 0.7, 0.6, 0.8), strict=True):
         layer["auc"] = auc
@@ -108,7 +109,7 @@ def test_the_correlation_is_numpys():
     assert found.correlation == pytest.approx(np.corrcoef(LATE, (0.9, 0.5, 0.7, 0.6, 0.8))[0, 1])
 
 
-def test_nothing_above_the_null_is_no_finding():
+def test_nothing_above_the_null_is_no_finding() -> None:
     nothing = (-0.1, -0.2, -0.1, -0.1, -0.3)
     found = answer(maps([row(original=nothing, latent=nothing)])[0])
     assert found.original is None and found.latent is None
@@ -122,7 +123,7 @@ def test_nothing_above_the_null_is_no_finding():
     assert answer(maps([one])[0]).latent is None
 
 
-def test_a_layer_that_was_not_read_is_a_dash():
+def test_a_layer_that_was_not_read_is_a_dash() -> None:
     one = row()
     one["profile"][2] |= {"v_information": None, "v_null": None, "auc": None}
     (found,) = maps([one])
@@ -131,7 +132,7 @@ def test_a_layer_that_was_not_read_is_a_dash():
     assert answer(found).latent is True
 
 
-def test_the_heat_map_has_every_figure_and_each_column_normalised():
+def test_the_heat_map_has_every_figure_and_each_column_normalised() -> None:
     (found,) = maps([row(), row(seed=1, shift=0.1)])
     drawing = heat_drawing(found)
     drawn = ET.fromstring(str(drawing.inline()))
@@ -160,7 +161,7 @@ def test_the_heat_map_has_every_figure_and_each_column_normalised():
     assert all(7 * len(text) < (width - 92) / len(QUANTITIES) for text in bold[len(GROUPS) :])
 
 
-def test_the_table_has_every_number_its_ends_and_its_null():
+def test_the_table_has_every_number_its_ends_and_its_null() -> None:
     (found,) = maps([row(), row(seed=1, shift=0.1)])
     text = str(table(found))
     assert ET.fromstring(text) is not None
@@ -169,20 +170,20 @@ def test_the_table_has_every_number_its_ends_and_its_null():
     assert {ORIGINAL.name, LATENT.name, AUC.name} < {one.name for one in QUANTITIES}
 
 
-def test_names_from_outside_are_escaped():
+def test_names_from_outside_are_escaped() -> None:
     (found,) = maps([row(network="<script>", dataset='"&')])
     assert "<script>" not in heat_drawing(found).inline()
     ET.fromstring(str(heat_drawing(found).inline()))
 
 
-def test_profiles_of_other_layers_are_refused():
+def test_profiles_of_other_layers_are_refused() -> None:
     other = row(seed=1)
     other["profile"][0]["layer"] = "9.9"
     with pytest.raises(ValueError, match=r"variants\.conv: its seeds' profiles are of different layers"):
         maps([row(), other])
 
 
-def test_rows_are_read_from_a_runs_results():
+def test_rows_are_read_from_a_runs_results() -> None:
     kept = row()
     shared = {"variant": "conv-8", "seed": 3, "target": "slant"}
     fits = [
@@ -193,7 +194,7 @@ def test_rows_are_read_from_a_runs_results():
     assert profiles(results) == [kept | {"variant": "conv-8", "seed": 3}]
 
 
-def test_variants_stand_side_by_side():
+def test_variants_stand_side_by_side() -> None:
     text = str(comparison(maps([row(), row(seed=1, shift=0.2), row(variant="<b>", latent=FIRST)])))
     assert ET.fromstring(text) is not None and "<b>" not in text
     assert text.count("<tr>") == 3

@@ -12,6 +12,7 @@ import time
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -269,7 +270,7 @@ class Worst(Measure):
 '''
 
 
-def test_a_measure_of_another_package_says_itself_how_it_is_read(installed):
+def test_a_measure_of_another_package_says_itself_how_it_is_read(installed: Any) -> None:
     installed(MEASURES, WORST, worst="outside:Worst")
     shared = {"study": "s", "variant": "v", "seed": 0, "link": "plaintext", "vantage": "link", "attack": "inversion"}
     rows = [

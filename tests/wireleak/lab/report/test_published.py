@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,7 @@ from wireleak.lab.study.tables import Published
 
 
 @pytest.fixture
-def found():
+def found() -> Any:
     row = {"study": "s", "variant": "deep", "seed": 0, "link": "plaintext", "vantage": "server", "attack": "rmle"}
     figure = {"variant": "deep", "source": "He et al. 2019"}
     return r.Results(
@@ -31,14 +32,14 @@ def found():
     )
 
 
-def test_a_published_figure_stands_beside_the_same_figure_of_this_run(found):
+def test_a_published_figure_stands_beside_the_same_figure_of_this_run(found: Any) -> None:
     psnr, ssim, accuracy = beside(found, titles(found))
     assert (psnr.ours, psnr.theirs, psnr.source) == ("21.7 [21.4, 21.9]", "15.1 dB", "He et al. 2019")
     assert (ssim.ours, ssim.theirs) == ("–", "0.600")
     assert (accuracy.attack, accuracy.ours.split("\u00a0")[0]) == ("the main task", "91.0")
 
 
-def test_the_page_and_the_terminal_show_it(found):
+def test_the_page_and_the_terminal_show_it(found: Any) -> None:
     page = report.page(found)
     assert "Beside published figures" in page and "15.1 dB" in page
     text = io.StringIO()

@@ -40,7 +40,7 @@ def opened(tree: ast.AST) -> list[str]:
     return [part.attr for part in every if isinstance(part, ast.Attribute) and part.attr in SEALED]
 
 
-def test_a_runs_paths_are_spelt_in_the_layout_only():
+def test_a_runs_paths_are_spelt_in_the_layout_only() -> None:
     every = modules()
     names = set(spelt(every.pop(LAYOUT)))
     assert {"plan.json", "results.json", "sealed", "granted", "checkpoints", "guesses.npz"} <= names
@@ -49,7 +49,7 @@ def test_a_runs_paths_are_spelt_in_the_layout_only():
     assert {(name, part) for name, tree in others.items() for part in spelt(tree) if part in names} == set()
 
 
-def test_sealed_files_are_opened_by_the_truth_only():
+def test_sealed_files_are_opened_by_the_truth_only() -> None:
     every = modules()
     assert opened(every.pop(TRUTH))
     assert {name: found for name, tree in every.items() if (found := opened(tree))} == {}

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,16 +37,16 @@ SPREAD = np.linspace(0.2, 2.0, D)  # standard deviation of each input value
 
 
 @register("linear-of-a-test")
-def _linear(input_shape, classes):
+def _linear(input_shape: Any, classes: Any) -> Any:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(D, K)), nn.Linear(K, classes))
 
 
 @register("wide-of-a-test")
-def _wide(input_shape, classes):
+def _wide(input_shape: Any, classes: Any) -> Any:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(36, 200), nn.Tanh()), nn.Linear(200, classes))
 
 
-def study(transforms, **variant):
+def study(transforms: Any, **variant: Any) -> Any:
     return Study.model_validate(
         {
             "name": "bounds",
@@ -58,11 +59,11 @@ def study(transforms, **variant):
     )
 
 
-def noise(sigma, clip=None):
+def noise(sigma: Any, clip: Any = None) -> Any:
     return [{"name": "noise", "options": {"sigma": sigma} | ({} if clip is None else {"clip": clip})}]
 
 
-def laplace(scale, clip=None):
+def laplace(scale: Any, clip: Any = None) -> Any:
     return [
         {
             "name": "laplace",
@@ -77,7 +78,7 @@ class Finished:
     `sigma` is Gaussian noise's, or Laplace noise's scale where `norm` is 1.
     """
 
-    def __init__(self, folder, sigma, clip=None, norm=2, **variant):
+    def __init__(self, folder: Any, sigma: Any, clip: Any = None, norm: Any = 2, **variant: Any) -> None:
         declared = study((noise if norm == 2 else laplace)(sigma, clip), **variant)
         self.cell = Cell(declared, declared.variants[0], 0, folder, (D,), 2)
         self.jobs = [AttackJob(self.cell, use, "input") for use in declared.attacks]
@@ -96,7 +97,7 @@ class Finished:
         weights, bias = (p.detach().double().numpy() for p in encoder[0][1].parameters())
         self.weights = weights
 
-        def encode(x):
+        def encode(x: Any) -> Any:
             z = x @ weights.T + bias
             return z if clip is None else z * np.minimum(1, clip / np.linalg.norm(z, norm, axis=1, keepdims=True))
 
@@ -112,17 +113,17 @@ class Finished:
         self.mse = float(((rebuilt - self.x) ** 2).mean())
         self.named = float((named == self.x).all(1).mean())
 
-    def rows(self):
+    def rows(self) -> Any:
         return companion_rows(self.cell, self.jobs)
 
 
-def value(rows, attack, measure, name):
+def value(rows: Any, attack: Any, measure: Any, name: Any) -> Any:
     (found,) = [row.value for row in rows if (row.attack, row.measure, row.name) == (attack, measure, name)]
     return found
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.5, 5.0])
-def test_linear_encoder_and_gaussian_inputs(tmp_path, sigma):
+def test_linear_encoder_and_gaussian_inputs(tmp_path: Path, sigma: Any) -> None:
     done = Finished(tmp_path, sigma)
     rows = done.rows()
     dfil = (done.weights**2).sum() / D / sigma**2
@@ -139,7 +140,7 @@ def test_linear_encoder_and_gaussian_inputs(tmp_path, sigma):
 
 
 @pytest.mark.parametrize("mu", [1.0, 6.0, 60.0])
-def test_the_informed_attacker_stays_under_the_bounds(tmp_path, mu):
+def test_the_informed_attacker_stays_under_the_bounds(tmp_path: Path, mu: Any) -> None:
     clip = 1.0
     done = Finished(tmp_path, 2 * clip / mu, clip)
     rows = done.rows()
@@ -154,7 +155,7 @@ def test_the_informed_attacker_stays_under_the_bounds(tmp_path, mu):
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 8.0, 400.0])
-def test_the_informed_attacker_of_laplace_noise_stays_under_its_bounds(tmp_path, epsilon):
+def test_the_informed_attacker_of_laplace_noise_stays_under_its_bounds(tmp_path: Path, epsilon: Any) -> None:
     clip = 2.0
     done = Finished(tmp_path, 2 * clip / epsilon, clip, norm=1)
     with np.load(write_candidates(done.cell)) as granted:
@@ -170,7 +171,7 @@ def test_the_informed_attacker_of_laplace_noise_stays_under_its_bounds(tmp_path,
         assert done.named > 0.5 and lower > 5
 
 
-def test_laplace_noise_without_a_clip_has_fisher_s_bounds_alone(tmp_path):
+def test_laplace_noise_without_a_clip_has_fisher_s_bounds_alone(tmp_path: Path) -> None:
     scale = 0.5
     done = Finished(tmp_path, scale, norm=1)
     rows = done.rows()
@@ -185,7 +186,7 @@ def test_laplace_noise_without_a_clip_has_fisher_s_bounds_alone(tmp_path):
 
 
 @pytest.mark.parametrize("later", ["requantise", "quantise", "dropout", "noise", "laplace", "metric-privacy"])
-def test_what_only_processes_a_noised_message_keeps_its_bounds(tmp_path, later):
+def test_what_only_processes_a_noised_message_keeps_its_bounds(tmp_path: Path, later: Any) -> None:
     chain = [*noise(1.0, 1.0), {"name": later, "options": {}}]
     declared = study(chain)
     assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2)) == WireNoise(1.0, 1.0)
@@ -193,7 +194,7 @@ def test_what_only_processes_a_noised_message_keeps_its_bounds(tmp_path, later):
     assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2)) is None
 
 
-def test_candidates_are_all_victims_inputs_once_with_the_public_clip(tmp_path):
+def test_candidates_are_all_victims_inputs_once_with_the_public_clip(tmp_path: Path) -> None:
     done = Finished(tmp_path, 1.0, 2.5)
     with np.load(write_candidates(done.cell)) as granted:
         assert granted["clip"] == 2.5
@@ -201,12 +202,12 @@ def test_candidates_are_all_victims_inputs_once_with_the_public_clip(tmp_path):
         assert len(granted["x"]) == VICTIMS and not np.array_equal(granted["x"], done.x)
 
 
-def test_without_a_clip_no_epsilon_is_printed_and_no_robustness_claimed(tmp_path):
+def test_without_a_clip_no_epsilon_is_printed_and_no_robustness_claimed(tmp_path: Path) -> None:
     rows = Finished(tmp_path, 0.5).rows()
     assert rows and not {row.measure for row in rows} & {"wire-epsilon", "reid"}
 
 
-def test_what_no_bound_covers_has_none(tmp_path):
+def test_what_no_bound_covers_has_none(tmp_path: Path) -> None:
     assert not Finished(tmp_path / "tls", 1.0, 1.0, link="tls").rows()
     done = Finished(tmp_path / "plain", 1.0, 1.0)
     covert = {"name": "covert", "options": {}}
@@ -219,12 +220,12 @@ def test_what_no_bound_covers_has_none(tmp_path):
     assert done.rows()
 
 
-def test_noise_that_is_not_the_attackers_data_makes_no_prior(tmp_path):
+def test_noise_that_is_not_the_attackers_data_makes_no_prior(tmp_path: Path) -> None:
     rows = Finished(tmp_path, 1.0, queries="noise").rows()
     assert any(row.name == UNBIASED for row in rows) and not any(row.name == VAN_TREES for row in rows)
 
 
-def test_wide_encoder_of_pictures(tmp_path):
+def test_wide_encoder_of_pictures(tmp_path: Path) -> None:
     """200 numbers on the wire: estimated rather than exact; the prior is fitted without the transformed copies."""
     declared = study(noise(0.5, 4.0), model="wide-of-a-test")
     cell = Cell(declared, declared.variants[0], 0, tmp_path, (1, 6, 6), 2)
@@ -245,7 +246,7 @@ def test_wide_encoder_of_pictures(tmp_path):
 
 
 @pytest.fixture
-def printed(tmp_path):
+def printed(tmp_path: Path) -> Any:
     """A run with a learnt decoder beside 1/dFIL, and the number as each place writes it."""
     done = Finished(tmp_path, 5.0, 3.0)
     shared = {"study": "bounds", "variant": "noised", "seed": 0, "link": "plaintext", "vantage": "gateway"}
@@ -271,7 +272,7 @@ def printed(tmp_path):
     return results, bound, tmp_path
 
 
-def test_the_words_of_the_bound_say_unbiased_only():
+def test_the_words_of_the_bound_say_unbiased_only() -> None:
     words = reference(UNBIASED)
     assert "unbiased only" in words.label and "unbiased only" in words.meaning
     speaks = [c for c in KNOWN if "1/dFIL" in c.label + c.meaning]
@@ -279,7 +280,7 @@ def test_the_words_of_the_bound_say_unbiased_only():
     assert speaks == [words]
 
 
-def test_csv_and_json_say_unbiased_only_in_the_rows_that_hold_it(printed):
+def test_csv_and_json_say_unbiased_only_in_the_rows_that_hold_it(printed: Any) -> None:
     results, bound, folder = printed
     write_results(results, folder)
     lines = [line for line in (folder / "results.csv").read_text().splitlines() if repr(bound) in line]
@@ -288,7 +289,7 @@ def test_csv_and_json_say_unbiased_only_in_the_rows_that_hold_it(printed):
     assert held and all("unbiased only" in row["name"] for row in held) and all(row["role"] == "bound" for row in held)
 
 
-def test_the_report_says_unbiased_only_wherever_the_number_stands(printed):
+def test_the_report_says_unbiased_only_wherever_the_number_stands(printed: Any) -> None:
     results, bound, _ = printed
     html = page(results)
     forms = (f"{bound:.4f}", f"{bound:.6g}")
@@ -302,14 +303,14 @@ def test_the_report_says_unbiased_only_wherever_the_number_stands(printed):
     assert all("unbiased only" in rest[at.start() : at.start() + 400] for at in re.finditer("1/dFIL", rest))
 
 
-def test_the_finding_says_it_too_and_calls_no_control_what_is_a_bound(printed):
+def test_the_finding_says_it_too_and_calls_no_control_what_is_a_bound(printed: Any) -> None:
     results, bound, _ = printed
     (said,) = [text for one in findings(results) for text in one.detail if "dFIL" in text]
     assert f"1/dFIL (unbiased only), MSE {bound:.4f}: the attack goes beyond it" in said
     assert "van Trees bound (Gaussian inputs)" in said and "clearly beaten" not in said
 
 
-def test_the_results_table_of_the_docs_says_it(printed):
+def test_the_results_table_of_the_docs_says_it(printed: Any) -> None:
     results, bound, _ = printed
     path = Path(__file__).parents[4] / "docs" / "make_results.py"
     spec = importlib.util.spec_from_file_location("make_results", path)
@@ -319,7 +320,9 @@ def test_the_results_table_of_the_docs_says_it(printed):
     assert lines and all("unbiased only" in line for line in lines)
 
 
-def test_encoders_that_cannot_be_differentiated_get_no_fisher_bound(tmp_path, monkeypatch):
+def test_encoders_that_cannot_be_differentiated_get_no_fisher_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = Finished(tmp_path, 1.0, 1.0)
     monkeypatch.setattr("torch.nn.Linear.forward", lambda self, x: torch.round(x)[:, :K])
     assert {row.measure for row in done.rows()} == {"reid", "wire-epsilon"}

@@ -6,6 +6,8 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,38 +67,38 @@ targets = ["canary"]
 """
 
 
-def cell_of(tmp_path, seed=0, **participant):
+def cell_of(tmp_path: Path, seed: Any = 0, **participant: Any) -> Any:
     study, _ = load_study("canary")
     chosen = {"name": "canary", "options": {"times": TIMES, "digits": 3}} | participant
     variant = study.variants[0].model_validate(study.variants[0].model_dump() | {"participant": chosen})
     return Cell(study, variant, seed, tmp_path, (WINDOW,), len(ALPHABET))
 
 
-def exposure_scores(cell, found):
+def exposure_scores(cell: Any, found: Any) -> Any:
     return Canary().score({OWN: found}, planting.planted(cell), cell.seed)
 
 
-def drawn(cell, tmp_path):
+def drawn(cell: Any, tmp_path: Path) -> Any:
     planting.write(cell, tmp_path / "secret.npz")
     with np.load(tmp_path / "secret.npz") as held:
         assert held.files == ["number"]
         return held["number"]
 
 
-def test_numbers_are_drawn_by_the_cell_s_seed_and_differ(tmp_path):
+def test_numbers_are_drawn_by_the_cell_s_seed_and_differ(tmp_path: Path) -> None:
     numbers = drawn(cell_of(tmp_path), tmp_path)
     assert len(set(numbers.tolist())) == 3 and ((numbers >= 0) & (numbers < 1000)).all()
     assert np.array_equal(numbers, drawn(cell_of(tmp_path), tmp_path))
     assert not np.array_equal(numbers, drawn(cell_of(tmp_path, seed=1), tmp_path))
 
 
-def test_only_the_planted_client_s_updates_are_attacked(tmp_path):
+def test_only_the_planted_client_s_updates_are_attacked(tmp_path: Path) -> None:
     cell = cell_of(tmp_path)
     assert {sender for sender, _ in truth.units(cell, "link", Canary.name)} == {0}
     assert truth.secret_path(cell).parent == cell.participant
 
 
-def test_scores_are_ranks_and_those_never_planted_have_a_bit_and_a_half(tmp_path):
+def test_scores_are_ranks_and_those_never_planted_have_a_bit_and_a_half(tmp_path: Path) -> None:
     cell = cell_of(tmp_path)
     numbers = drawn(cell, tmp_path)
     found = np.random.default_rng(0).normal(40, 4, (1000, 1)).astype(np.float32)
@@ -117,12 +119,12 @@ def test_scores_are_ranks_and_those_never_planted_have_a_bit_and_a_half(tmp_path
     assert math.isnan(scored["canary-8", "", "exposure"].low)
 
 
-def test_where_nothing_was_seen_nothing_is_exposed(tmp_path):
+def test_where_nothing_was_seen_nothing_is_exposed(tmp_path: Path) -> None:
     scores = exposure_scores(cell_of(tmp_path), np.zeros((1000, 1), np.float32))
     assert {one.score.value for one in scores if one.guess != LIKELIEST} == {0.0}
 
 
-def test_an_attack_where_nobody_plants_is_refused(tmp_path):
+def test_an_attack_where_nobody_plants_is_refused(tmp_path: Path) -> None:
     study, _ = load_study("canary")
     plain = study.variants[0].model_copy(update={"participant": None})
     with pytest.raises(StudyError, match=r"secret-sharer.variants: nobody plants numbers in one; give it participant"):
@@ -135,7 +137,7 @@ def test_an_attack_where_nobody_plants_is_refused(tmp_path):
 ROLES = {"": "attack", UNPLANTED: "baseline", LIKELIEST: "bound"}
 
 
-def row(target, value, half, name="", seed=0):
+def row(target: Any, value: Any, half: Any, name: Any = "", seed: Any = 0) -> Any:
     return Row(
         study="canary", variant="four", seed=seed, link="plaintext", vantage="release", attack="secret-sharer",
         target=target, measure="exposure", value=value, low=value - half, high=value + half, n=2,
@@ -144,7 +146,7 @@ def row(target, value, half, name="", seed=0):
 
 
 @pytest.fixture
-def board_rows():
+def board_rows() -> Any:
     rows = []
     for target, value in (("canary-1", 1.6), ("canary-16", 12.1)):
         rows += [row(target, value, 1.0), row(target, 1.5, 0.2, UNPLANTED)]
@@ -152,7 +154,7 @@ def board_rows():
     return rows
 
 
-def test_the_finding_says_how_many_bits_of_how_many(board_rows):
+def test_the_finding_says_how_many_bits_of_how_many(board_rows: Any) -> None:
     once, often = (finding(board, "four clients") for board in boards(board_rows))
     assert (once.outcome, often.outcome) == ("none", "leak")
     assert once.text.startswith("Does not expose a number planted once: Exposure 1.6 [0.6, 2.6], no better than 1.5")
@@ -163,14 +165,14 @@ def test_the_finding_says_how_many_bits_of_how_many(board_rows):
     assert "likeliest of all, Exposure 13.3: kept" in often.detail[0]
 
 
-def test_one_number_with_one_seed_is_no_claim_either_way(board_rows):
+def test_one_number_with_one_seed_is_no_claim_either_way(board_rows: Any) -> None:
     rows = [one if one.name else one.model_copy(update={"low": math.nan, "high": math.nan}) for one in board_rows]
     _, often = (finding(board, "four clients") for board in boards(rows))
     assert often.outcome == "none" and "no better" not in often.text
     assert often.text.startswith("Shows nothing yet of numbers planted 16 times: Exposure 12.1, of 13.3 bits at most;")
 
 
-def test_the_chart_has_a_mark_for_each_count_and_none_without_canaries(board_rows):
+def test_the_chart_has_a_mark_for_each_count_and_none_without_canaries(board_rows: Any) -> None:
     drawing = exposure_drawing(boards(board_rows), {"four": "four <clients>"})
     assert drawing is not None
     chart = drawing.inline()
@@ -181,7 +183,7 @@ def test_the_chart_has_a_mark_for_each_count_and_none_without_canaries(board_row
 
 
 @pytest.mark.study
-def test_exposures_on_the_wire_are_those_of_the_server_s_own_model(tmp_path):
+def test_exposures_on_the_wire_are_those_of_the_server_s_own_model(tmp_path: Path) -> None:
     """Oracle: the server's checkpoint, asked in process about the numbers that were sealed."""
     (tmp_path / "tiny.toml").write_text(TINY)
     command = [sys.executable, "-m", "wireleak", "run", "tiny.toml", "--out", "runs"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +16,7 @@ from wireleak.lab.steps.plan import make_plan
 from wireleak.lab.study.library import load_study
 
 
-def cell_of(name, folder, **data):
+def cell_of(name: Any, folder: Any, **data: Any) -> Any:
     study, _ = load_study(name)
     study = study.model_copy(update={"data": study.data.model_copy(update=data), "variants": study.variants[:1]})
     plan = make_plan(study, seeds=1)
@@ -24,11 +27,11 @@ def cell_of(name, folder, **data):
     return cell, arrays, truth.CellTruth(cell, "link", Member(), True).file("records", "member")
 
 
-def rows(x):
+def rows(x: Any) -> Any:
     return {row.tobytes() for row in x.reshape(len(x), -1)}
 
 
-def test_members_are_the_other_clients_examples_and_strangers_nobodys(tmp_path):
+def test_members_are_the_other_clients_examples_and_strangers_nobodys(tmp_path: Path) -> None:
     cell, records, member = cell_of("membership", tmp_path, train=90, victims=80, attacker=20, evaluation=20)
     trained = []
     for client in cell.clients:
@@ -43,7 +46,7 @@ def test_members_are_the_other_clients_examples_and_strangers_nobodys(tmp_path):
     assert Member().senders(4, participant=False) == [1, 2, 3]
 
 
-def test_where_parties_share_no_person_the_records_name_theirs(tmp_path):
+def test_where_parties_share_no_person_the_records_name_theirs(tmp_path: Path) -> None:
     try:
         load("motionsense")
     except DataError as error:

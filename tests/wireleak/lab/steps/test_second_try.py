@@ -1,5 +1,8 @@
 """A cell that Flower itself spoiled is captured once more; nothing else is."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from wireleak.lab.launch.processes import LaunchError
@@ -10,17 +13,17 @@ BUG = "the ServerApp ended with status 1: ValueError: a bug"
 
 
 @pytest.fixture
-def capture(tmp_path, monkeypatch):
+def capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Capture a cell whose attempts end as told; return which attempts began with a clean folder, and what was said."""
 
     class Cell:
         name = "none-seed0"
         folder = tmp_path / "none-seed0"
 
-    def capturing(*ends):
+    def capturing(*ends: Any) -> None:
         remaining, clean, said = list(ends), [], []
 
-        def attempt(cell, launcher, say):
+        def attempt(cell: Any, launcher: Any, say: Any) -> None:
             clean.append(not (cell.folder / "half").exists())
             (cell.folder / "half").touch()
             if (end := remaining.pop(0)) is not None:
@@ -36,19 +39,19 @@ def capture(tmp_path, monkeypatch):
     return capturing
 
 
-def test_it_is_captured_once_more_from_the_beginning_and_that_is_said(capture):
+def test_it_is_captured_once_more_from_the_beginning_and_that_is_said(capture: Any) -> None:
     capture(LOST, None)
     assert capture.clean == [True, True]
     assert capture.said == [f"none-seed0 is captured once more: {LOST}"]
 
 
 @pytest.mark.parametrize(("ends", "attempts"), [((LOST, LOST), 2), ((BUG,), 1)])
-def test_what_fails_again_or_by_a_fault_of_ours_ends_the_run(capture, ends, attempts):
+def test_what_fails_again_or_by_a_fault_of_ours_ends_the_run(capture: Any, ends: Any, attempts: Any) -> None:
     with pytest.raises(LaunchError, match=ends[-1]):
         capture(*ends)
     assert len(capture.clean) == attempts
 
 
-def test_what_succeeds_is_done_once(capture):
+def test_what_succeeds_is_done_once(capture: Any) -> None:
     capture(None)
     assert (capture.clean, capture.said) == ([True], [])

@@ -1,5 +1,7 @@
 import re
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,8 +62,8 @@ DESCRIBED = {
 
 
 @pytest.fixture
-def study_file(tmp_path):
-    def write(old="", new=""):
+def study_file(tmp_path: Path) -> Any:
+    def write(old: Any = "", new: Any = "") -> Any:
         assert not old or old in MINIMAL
         path = tmp_path / "tiny.toml"
         path.write_text(MINIMAL.replace(old, new) if old else MINIMAL)
@@ -71,7 +73,7 @@ def study_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", study_files())
-def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(name):
+def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(name: Any) -> None:
     study, path = load_study(name)
     assert study.name == name == path.stem
     assert path.parent.parent == resources.files("wireleak.lab.study.library")
@@ -109,13 +111,15 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
         ("clients = 2", 'clients = 2\noverlap = ["victims"]\ndisjoint_by = "drawer"', "data.overlap: contradicts"),
     ],
 )
-def test_a_mistake_in_the_toml_is_one_line_that_names_the_field(study_file, old, new, message):
+def test_a_mistake_in_the_toml_is_one_line_that_names_the_field(
+    study_file: Any, old: Any, new: Any, message: Any
+) -> None:
     with pytest.raises(StudyError, match=message) as error:
         load_study(study_file(old, new))
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_study_lists_the_known():
+def test_an_unknown_study_lists_the_known() -> None:
     listed = "no study or file called 'nope'; choose one of aggregation, canary, covert"
     with pytest.raises(StudyError, match=re.escape(listed)):
         load_study("nope")
@@ -131,7 +135,9 @@ def test_an_unknown_study_lists_the_known():
         ("train = 60", "train = 6000", DataError, "clients wants 6000 examples"),
     ],
 )
-def test_what_the_data_and_the_network_do_not_allow_is_refused(study_file, old, new, error, message):
+def test_what_the_data_and_the_network_do_not_allow_is_refused(
+    study_file: Any, old: Any, new: Any, error: Any, message: Any
+) -> None:
     study, _ = load_study(study_file(old, new))
     with pytest.raises(error, match=message):
         make_plan(study)
@@ -154,13 +160,13 @@ def test_what_the_data_and_the_network_do_not_allow_is_refused(study_file, old, 
         ('targets = ["input"]', 'targets = ["input"]\noptions = {luck = 3}', "options.luck: no such option"),
     ],
 )
-def test_an_attack_gets_no_more_than_its_threat_model_grants(study_file, old, new, message):
+def test_an_attack_gets_no_more_than_its_threat_model_grants(study_file: Any, old: Any, new: Any, message: Any) -> None:
     study, _ = load_study(study_file(old, new))
     with pytest.raises(StudyError, match=message):
         check_attacks(make_plan(study), DESCRIBED)
 
 
-def test_an_attacks_options_are_asked_of_the_adversary_before_anything_is_captured(study_file):
+def test_an_attacks_options_are_asked_of_the_adversary_before_anything_is_captured(study_file: Any) -> None:
     wrong, _ = load_study(study_file('targets = ["input"]', 'targets = ["input"]\noptions = {epochs = 0}'))
     right, _ = load_study(study_file())
     with Launcher() as launcher:
@@ -169,7 +175,7 @@ def test_an_attacks_options_are_asked_of_the_adversary_before_anything_is_captur
             check_plugins(wrong, launcher)
 
 
-def test_each_party_gets_its_own_and_nothing_is_shared(study_file, tmp_path):
+def test_each_party_gets_its_own_and_nothing_is_shared(study_file: Any, tmp_path: Path) -> None:
     study, _ = load_study(study_file())
     plan = make_plan(study)
     check_attacks(plan, DESCRIBED)
@@ -201,13 +207,13 @@ def test_each_party_gets_its_own_and_nothing_is_shared(study_file, tmp_path):
     assert set(np.load(wide.ledger).files) >= {"x", "y", "attribute:slant"}
 
 
-def test_a_seed_count_from_the_command_line_replaces_every_variants_own(study_file):
+def test_a_seed_count_from_the_command_line_replaces_every_variants_own(study_file: Any) -> None:
     study, _ = load_study(study_file())
     plan = make_plan(study, seeds=1)
     assert {seed for variant in plan.study.variants for seed in plan.study.seeds_of(variant)} == {0}
 
 
-def test_an_attribute_can_be_the_task_and_the_task_an_attribute(study_file):
+def test_an_attribute_can_be_the_task_and_the_task_an_attribute(study_file: Any) -> None:
     study, _ = load_study(study_file('name = "digits"', 'name = "digits"\ntask = "digit"'))
     plan = make_plan(study)
     parity = plan.dataset.attributes["parity"].values
@@ -215,7 +221,7 @@ def test_an_attribute_can_be_the_task_and_the_task_an_attribute(study_file):
     assert "digit" not in plan.dataset.attributes and np.array_equal(plan.dataset.y % 2, parity)
 
 
-def test_an_overlap_is_refused_unless_it_is_asked_for_and_then_it_is_counted(study_file):
+def test_an_overlap_is_refused_unless_it_is_asked_for_and_then_it_is_counted(study_file: Any) -> None:
     study, _ = load_study(study_file("victims = 30", 'victims = 4000\noverlap = ["victims"]'))
     plan = make_plan(study)
     counts = plan.first.overlaps
@@ -224,13 +230,13 @@ def test_an_overlap_is_refused_unless_it_is_asked_for_and_then_it_is_counted(stu
     assert counts == plan.summary()["overlaps"]["wide-seed0"]
 
 
-def test_an_attribute_with_one_class_is_refused(study_file):
+def test_an_attribute_with_one_class_is_refused(study_file: Any) -> None:
     study, _ = load_study(study_file("victims = 30", "victims = 1"))
     with pytest.raises(StudyError, match="slant has one class among the victims of seed 0"):
         check_attacks(make_plan(study), DESCRIBED)
 
 
-def test_noise_queries_have_the_spread_of_the_data_and_the_range_stays_public(study_file, tmp_path):
+def test_noise_queries_have_the_spread_of_the_data_and_the_range_stays_public(study_file: Any, tmp_path: Path) -> None:
     study, _ = load_study(study_file("cut = 1", 'cut = 1\nqueries = "noise"'))
     plan = make_plan(study)
     cell = plan.cells(tmp_path)[0]

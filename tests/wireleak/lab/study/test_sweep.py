@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from wireleak.lab.study.library import load_study, study_files
@@ -15,13 +18,13 @@ transforms = [{ name = "dropout", options = { rate = "{value}" } }]
 """
 
 
-def _load(tmp_path, text):
+def _load(tmp_path: Path, text: Any) -> Any:
     path = tmp_path / "tiny.toml"
     path.write_text(study_files()["digits"].read_text() + text)
     return load_study(str(path))[0]
 
 
-def test_a_sweep_stands_for_a_variant_at_each_value(tmp_path):
+def test_a_sweep_stands_for_a_variant_at_each_value(tmp_path: Path) -> None:
     study = _load(tmp_path, SWEEP)
     assert [variant.name for variant in study.variants[3:]] == ["dropout-0-25", "dropout-0-5"]
     written = {"cut": 4, "defence": "dropout", "title": "drops 0.5 of them"}
@@ -32,7 +35,7 @@ def test_a_sweep_stands_for_a_variant_at_each_value(tmp_path):
     assert one == {"name": "q-1", "strength": 1, "options": {"bits": 1}}
 
 
-def test_attacks_can_name_a_sweeps_variants(tmp_path):
+def test_attacks_can_name_a_sweeps_variants(tmp_path: Path) -> None:
     attack = '[[attacks]]\nname = "attributes"\nlabel = "again"\ntargets = ["slant"]\nvariants = ["dropout-0-5"]\n'
     study = _load(tmp_path, SWEEP + attack)
     on = {variant.name: [use.shown for use in study.attacks_on(variant)] for variant in study.variants}
@@ -52,7 +55,9 @@ def test_attacks_can_name_a_sweeps_variants(tmp_path):
         ("cut = 4\ndefence", "cutt = 4\ndefence", r"variants\[3\].cutt: no such key"),
     ],
 )
-def test_a_mistake_in_a_sweep_is_one_line_that_names_the_field(tmp_path, old, new, message):
+def test_a_mistake_in_a_sweep_is_one_line_that_names_the_field(
+    tmp_path: Path, old: Any, new: Any, message: Any
+) -> None:
     assert old in SWEEP
     with pytest.raises(StudyError, match=message) as error:
         _load(tmp_path, SWEEP.replace(old, new))

@@ -1,6 +1,8 @@
 """A study with DP-SGD in split training and with padded messages: real processes, and what the results say of them."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +43,8 @@ targets = ["slant"]
 
 
 @pytest.fixture
-def study_file(tmp_path):
-    def write(old="", new=""):
+def study_file(tmp_path: Path) -> Any:
+    def write(old: Any = "", new: Any = "") -> Any:
         path = tmp_path / "private.toml"
         assert old in STUDY
         path.write_text(STUDY.replace(old, new) if old else STUDY)
@@ -65,7 +67,7 @@ def study_file(tmp_path):
         ("pad = 32768", 'objective = "autoencoder"', r"private\.privacy: an autoencoder trains without noise"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_field(study_file, old, new, message):
+def test_a_mistake_is_one_line_that_names_the_field(study_file: Any, old: Any, new: Any, message: Any) -> None:
     with pytest.raises(StudyError, match=message) as error:
         load_study(str(study_file(old, new)))
     assert "\n" not in str(error.value)
@@ -73,7 +75,7 @@ def test_a_mistake_is_one_line_that_names_the_field(study_file, old, new, messag
 
 @pytest.mark.study
 @pytest.mark.timeout(900)
-def test_the_run_tells_epsilon_and_what_it_covers(study_file, wireleak):
+def test_the_run_tells_epsilon_and_what_it_covers(study_file: Any, wireleak: Any) -> None:
     folder = study_file().parent
     done = wireleak("run", "private.toml", cwd=folder)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -94,7 +96,7 @@ def test_the_run_tells_epsilon_and_what_it_covers(study_file, wireleak):
 
 
 @pytest.mark.study
-def test_a_defence_that_voids_the_guarantee_is_refused_before_the_run(study_file, wireleak):
+def test_a_defence_that_voids_the_guarantee_is_refused_before_the_run(study_file: Any, wireleak: Any) -> None:
     path = study_file("pad = 32768", 'transforms = [{ name = "nopeek" }]')
     done = wireleak("run", path.name, cwd=path.parent)
     assert done.returncode != 0 and "variants.private.transforms" in done.stderr and "drop it or privacy" in done.stderr

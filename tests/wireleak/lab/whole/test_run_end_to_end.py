@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,13 +22,13 @@ from wireleak.common.models import load_arrays
 from wireleak.lab.report.page import render
 
 
-def scores(run, **wanted):
+def scores(run: Any, **wanted: Any) -> Any:
     with (run / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     return [float(row["value"]) for row in rows if all(row[key] == value for key, value in wanted.items())]
 
 
-def leftovers(folder):
+def leftovers(folder: Any) -> Any:
     """Processes that still have anything to do with a folder."""
     found = []
     for process in psutil.process_iter():
@@ -38,7 +40,7 @@ def leftovers(folder):
     return [process for process in found if process.pid != os.getpid()]
 
 
-def test_the_run_leaves_results_report_and_no_process(tiny_run):
+def test_the_run_leaves_results_report_and_no_process(tiny_run: Any) -> None:
     folder, run, printed = tiny_run
     assert {"study.toml", "plan.json", "results.json", "results.csv", "pictures.npz", "report.html"} <= {
         path.name for path in run.iterdir()
@@ -49,14 +51,14 @@ def test_the_run_leaves_results_report_and_no_process(tiny_run):
     assert leftovers(folder) == []
 
 
-def test_a_page_needs_only_results_pictures_and_plan(tiny_run, tmp_path):
+def test_a_page_needs_only_results_pictures_and_plan(tiny_run: Any, tmp_path: Path) -> None:
     _, run, _ = tiny_run
     for name in ("results.json", "pictures.npz", "plan.json"):
         shutil.copy(run / name, tmp_path)
     assert render(tmp_path).read_bytes() == (run / "report.html").read_bytes()
 
 
-def test_the_eavesdropper_rebuilds_plaintext_and_nothing_under_tls(tiny_run):
+def test_the_eavesdropper_rebuilds_plaintext_and_nothing_under_tls(tiny_run: Any) -> None:
     _, run, _ = tiny_run
     own = {"target": "input", "attack": "inversion", "measure": "mse"}
     (wide,), (mean,) = (
@@ -68,7 +70,7 @@ def test_the_eavesdropper_rebuilds_plaintext_and_nothing_under_tls(tiny_run):
     assert sealed == prior
 
 
-def test_what_was_captured_equals_what_the_parties_held_bit_for_bit(tiny_run):
+def test_what_was_captured_equals_what_the_parties_held_bit_for_bit(tiny_run: Any) -> None:
     """The attack on the captured tensors scores to the last digit as on tensors handed over in process."""
     _, run, _ = tiny_run
     meta = json.loads((run / "wide-seed0/adversary/inversion-input/meta.json").read_text())
@@ -77,7 +79,7 @@ def test_what_was_captured_equals_what_the_parties_held_bit_for_bit(tiny_run):
     assert own == handed
 
 
-def test_flowers_updates_read_off_the_wire_average_to_the_checkpoint(tiny_run):
+def test_flowers_updates_read_off_the_wire_average_to_the_checkpoint(tiny_run: Any) -> None:
     """Decoded updates, weighted by examples, are the model that the server saved."""
     _, run, _ = tiny_run
     code = (
@@ -102,7 +104,7 @@ def test_flowers_updates_read_off_the_wire_average_to_the_checkpoint(tiny_run):
             assert any(np.allclose(one, value, atol=1e-6) for one in mean), name
 
 
-def test_predictions_on_the_wire_are_those_the_device_got(tiny_run):
+def test_predictions_on_the_wire_are_those_the_device_got(tiny_run: Any) -> None:
     _, run, _ = tiny_run
     cell = run / "wide-seed0"
     report = json.loads((run / "results.json").read_text())
@@ -118,7 +120,7 @@ def test_predictions_on_the_wire_are_those_the_device_got(tiny_run):
     ] == []
 
 
-def test_a_finished_run_resumes_without_doing_anything_again(tiny_run, wireleak):
+def test_a_finished_run_resumes_without_doing_anything_again(tiny_run: Any, wireleak: Any) -> None:
     folder, run, _ = tiny_run
     before = {path: path.stat().st_mtime_ns for path in run.glob("*/tap/*.pcap")}
     done = wireleak("run", "tiny.toml", "--resume", run, cwd=folder)
@@ -126,7 +128,7 @@ def test_a_finished_run_resumes_without_doing_anything_again(tiny_run, wireleak)
     assert {path: path.stat().st_mtime_ns for path in run.glob("*/tap/*.pcap")} == before
 
 
-def test_resuming_gives_a_finished_run_more_seeds(tiny_study, wireleak):
+def test_resuming_gives_a_finished_run_more_seeds(tiny_study: Any, wireleak: Any) -> None:
     folder = tiny_study.parent
     brief = tiny_study.read_text().replace("seeds = [0]", "seeds = [0, 1]")
     brief, _, attacks = brief.partition('[[variants]]\nname = "sealed"')
@@ -148,7 +150,7 @@ def test_resuming_gives_a_finished_run_more_seeds(tiny_study, wireleak):
     assert (run / "results.json").read_bytes() == report
 
 
-def test_every_help_shows_an_example_that_runs(tiny_run, wireleak):
+def test_every_help_shows_an_example_that_runs(tiny_run: Any, wireleak: Any) -> None:
     """The examples of --help, with the small run in the place of the digits run."""
     folder, _, _ = tiny_run
     commands = re.findall(r"│ (\w+)\s{2,}", wireleak("--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout)
@@ -171,7 +173,7 @@ def test_every_help_shows_an_example_that_runs(tiny_run, wireleak):
 
 @pytest.mark.study
 @pytest.mark.timeout(900)
-def test_the_example_of_layers(tiny_run, wireleak):
+def test_the_example_of_layers(tiny_run: Any, wireleak: Any) -> None:
     folder, run, _ = tiny_run
     shown = wireleak("layers", "--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout
     line = re.search(r"Example: wireleak (.+)", shown)[1].strip().replace("digits-latest", "tiny-latest")
@@ -180,7 +182,7 @@ def test_the_example_of_layers(tiny_run, wireleak):
     assert list(run.glob("*/layers.html"))
 
 
-def test_the_documented_way_to_read_a_capture_from_python(tiny_run):
+def test_the_documented_way_to_read_a_capture_from_python(tiny_run: Any) -> None:
     folder, _, _ = tiny_run
     page = Path(__file__).resolve().parents[4] / "docs" / "how-to" / "captures.md"
     code = next(
@@ -193,7 +195,7 @@ def test_the_documented_way_to_read_a_capture_from_python(tiny_run):
     assert "(1, 16, 14, 14) float32" in done.stdout
 
 
-def test_tap_records_a_link_by_hand(tmp_path, wireleak):
+def test_tap_records_a_link_by_hand(tmp_path: Path, wireleak: Any) -> None:
     example = wireleak("tap", "--help", cwd=tmp_path, env=os.environ | {"COLUMNS": "200"}).stdout
     assert "--listen 127.0.0.1:9000 --upstream 127.0.0.1:9092 --output link.pcap" in example
     command = [sys.executable, "-m", "wireleak", "tap", "--listen", "127.0.0.1:0"]
@@ -206,7 +208,7 @@ def test_tap_records_a_link_by_hand(tmp_path, wireleak):
 
 
 @pytest.mark.skipif(shutil.which("tcpdump") is None or os.geteuid() != 0, reason="needs tcpdump, and root to capture")
-def test_sniff_records_an_interface_by_hand(tmp_path, wireleak):
+def test_sniff_records_an_interface_by_hand(tmp_path: Path, wireleak: Any) -> None:
     example = wireleak("sniff", "--help", cwd=tmp_path, env=os.environ | {"COLUMNS": "200"}).stdout
     assert "--interface lo --output lo.pcap --filter 'tcp port 9092'" in example
     command = [sys.executable, "-m", "wireleak", "sniff", "--interface", "lo", "--output", "lo.pcap"]
@@ -230,7 +232,7 @@ def test_sniff_records_an_interface_by_hand(tmp_path, wireleak):
         (["inspect", "tiny.toml"], "tiny.toml"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_no_traceback(tiny_study, wireleak, argv, message):
+def test_a_users_mistake_is_one_line_and_no_traceback(tiny_study: Any, wireleak: Any, argv: Any, message: Any) -> None:
     done = wireleak(*argv, cwd=tiny_study.parent)
     assert done.returncode != 0
     assert message in done.stderr and "Traceback" not in done.stderr
@@ -239,7 +241,7 @@ def test_a_users_mistake_is_one_line_and_no_traceback(tiny_study, wireleak, argv
 
 
 @pytest.fixture
-def running(tiny_study):
+def running(tiny_study: Any) -> Iterator[Any]:
     """A run under way, and a way to wait for something in its folder."""
     tiny_study.write_text(tiny_study.read_text().replace("epochs = 1\n", "epochs = 40\n"))
     process = subprocess.Popen(
@@ -250,7 +252,7 @@ def running(tiny_study):
         text=True,
     )
 
-    def wait_for(pattern, size=0):
+    def wait_for(pattern: Any, size: Any = 0) -> Any:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             found = [path for path in tiny_study.parent.glob(pattern) if path.stat().st_size > size]
@@ -265,7 +267,7 @@ def running(tiny_study):
     process.wait()
 
 
-def listener(address):
+def listener(address: Any) -> Any:
     """The process that listens on "host:port"."""
     port = int(address.rpartition(":")[2])
     for one in psutil.net_connections("tcp"):
@@ -274,7 +276,7 @@ def listener(address):
     raise AssertionError(f"nobody listens on {address}")
 
 
-def test_the_tap_killed_stops_the_run_and_keeps_what_was_captured(running, wireleak):
+def test_the_tap_killed_stops_the_run_and_keeps_what_was_captured(running: Any, wireleak: Any) -> None:
     process, wait_for, folder = running
     capture = wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=3_000_000)
     ready = json.loads((capture.parent / "ready.json").read_text())
@@ -289,7 +291,7 @@ def test_the_tap_killed_stops_the_run_and_keeps_what_was_captured(running, wirel
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_stops_the_run_and_keeps_what_was_captured(tiny_study, wireleak):
+def test_a_full_disk_stops_the_run_and_keeps_what_was_captured(tiny_study: Any, wireleak: Any) -> None:
     tiny_study.write_text(tiny_study.read_text().replace("epochs = 1\n", "epochs = 40\n"))
     folder = tiny_study.parent
     runs = folder / "runs"
@@ -309,7 +311,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_captured(tiny_study, wirel
         subprocess.run(["umount", runs], check=True)
 
 
-def test_ctrl_c_stops_every_process_and_says_where_the_captures_are(running):
+def test_ctrl_c_stops_every_process_and_says_where_the_captures_are(running: Any) -> None:
     process, wait_for, folder = running
     wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=3_000_000)
     process.send_signal(signal.SIGINT)
@@ -319,7 +321,7 @@ def test_ctrl_c_stops_every_process_and_says_where_the_captures_are(running):
     assert leftovers(folder) == []
 
 
-def test_a_client_killed_in_a_round_does_not_stop_the_others(running):
+def test_a_client_killed_in_a_round_does_not_stop_the_others(running: Any) -> None:
     process, wait_for, _ = running
     capture = wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=3_000_000)
     cell = capture.parent.parent

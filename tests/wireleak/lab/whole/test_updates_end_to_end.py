@@ -4,6 +4,8 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +90,7 @@ pickle.dump((dict(seen.models), [(u.sender, u.round, dict(u.start), dict(u.end))
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("updates")
     (folder / "updates.toml").write_text(STUDY)
     command = [sys.executable, "-m", "wireleak", "run", "updates.toml", "--out", "runs"]
@@ -97,7 +99,7 @@ def run(tmp_path_factory):
     return folder / "runs" / "updates-latest", " ".join(done.stdout.split())
 
 
-def seen(run, cell, attack):
+def seen(run: Any, cell: Any, attack: Any) -> Any:
     """What an attacker's process reads of a training, by the code that the attack itself uses."""
     import pickle
 
@@ -106,7 +108,7 @@ def seen(run, cell, attack):
     return pickle.loads(done.stdout)
 
 
-def trained_again(run, cell, client, number, start):
+def trained_again(run: Any, cell: Any, client: Any, number: Any, start: Any) -> Any:
     """What an honest client makes of a global model, computed here from its own files."""
     with np.load(run / cell / client / "train.npz") as held:
         now = held["round"] == number
@@ -123,7 +125,7 @@ def trained_again(run, cell, client, number, start):
 
 
 @pytest.mark.parametrize(("cell", "attack"), [("plain-seed0", "property"), ("tls-seed0", "at-the-server")])
-def test_updates_are_what_the_clients_computed_bit_for_bit(run, cell, attack):
+def test_updates_are_what_the_clients_computed_bit_for_bit(run: Any, cell: Any, attack: Any) -> None:
     models, updates = seen(run[0], cell, attack)
     assert sorted(models) == [1, 2, 3, 4] and len(updates) == 9
     torch.set_num_threads(1)
@@ -133,7 +135,7 @@ def test_updates_are_what_the_clients_computed_bit_for_bit(run, cell, attack):
             np.testing.assert_array_equal(value, again[name])
 
 
-def test_link_and_server_see_the_same(run):
+def test_link_and_server_see_the_same(run: Any) -> None:
     guesses = [
         np.load(run[0] / "plain-seed0" / "adversary" / f"{attack}-slant" / "guesses.npz")["property"]
         for attack in ("property", "at-the-server")
@@ -142,7 +144,7 @@ def test_link_and_server_see_the_same(run):
 
 
 @pytest.mark.parametrize("cell", ["plain-seed0", "tls-seed0"])
-def test_a_participant_finds_the_mean_of_the_others(run, cell):
+def test_a_participant_finds_the_mean_of_the_others(run: Any, cell: Any) -> None:
     _, all_of_them = seen(run[0], cell, {"plain-seed0": "property", "tls-seed0": "at-the-server"}[cell])
     models, updates = seen(run[0], cell, "as-participant")
     assert {(sender, number) for sender, number, *_ in updates} == {
@@ -159,7 +161,7 @@ def test_a_participant_finds_the_mean_of_the_others(run, cell):
     assert len(models) == 4
 
 
-def test_masked_updates_average_to_the_model_and_show_nothing_by_themselves(run):
+def test_masked_updates_average_to_the_model_and_show_nothing_by_themselves(run: Any) -> None:
     models, updates = seen(run[0], "masked-seed0", "as-participant")
     ends = [trained_again(run[0], "masked-seed0", f"client-{client}", 1, models[1]) for client in range(3)]
     for name, value in models[2].items():
@@ -172,7 +174,7 @@ def test_masked_updates_average_to_the_model_and_show_nothing_by_themselves(run)
     assert not [tensor for one in listed for tensor in one["tensors"] if tensor["kind"] == "model-update"]
 
 
-def test_a_participant_that_sends_nan_is_named_and_stops_nothing(run):
+def test_a_participant_that_sends_nan_is_named_and_stops_nothing(run: Any) -> None:
     folder, printed = run
     said = "broken-seed0: client-0 was left out (train, round 1, 2, 3): layer"
     assert said in printed and "NaN" in printed
@@ -202,7 +204,7 @@ def test_a_participant_that_sends_nan_is_named_and_stops_nothing(run):
         ('property = "slant"', 'property = "slope"', "slope"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_starts(tmp_path, old, new, said):
+def test_what_cannot_be_is_refused_before_anything_starts(tmp_path: Path, old: Any, new: Any, said: Any) -> None:
     assert old in STUDY
     (tmp_path / "updates.toml").write_text(STUDY.replace(old, new))
     command = [sys.executable, "-m", "wireleak", "run", "updates.toml", "--out", "runs"]
@@ -211,10 +213,10 @@ def test_what_cannot_be_is_refused_before_anything_starts(tmp_path, old, new, sa
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_recorded_training_can_be_attacked_again(run, tmp_path):
+def test_a_recorded_training_can_be_attacked_again(run: Any, tmp_path: Path) -> None:
     capture = run[0] / "plain-seed0" / "tap" / "fleet-client-1.pcap"
 
-    def again(*options):
+    def again(*options: Any) -> Any:
         command = [
             sys.executable,
             "-m",

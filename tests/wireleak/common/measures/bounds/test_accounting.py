@@ -1,6 +1,7 @@
 """Acceptance test 1 of methods.md, section 17, and the accountant against Opacus and a closed form."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ COLUMNS = ((13_180, "classic"), (11_000, "classic"), (13_180, "improved"), (11_0
 
 
 @pytest.mark.parametrize("noise", TABLE)
-def test_the_posts_epsilons_are_computed_again(noise):
+def test_the_posts_epsilons_are_computed_again(noise: Any) -> None:
     got = [epsilon(noise, 32 / n, 8238, 1e-5, conversion) for n, conversion in COLUMNS]
     assert got == pytest.approx(TABLE[noise], abs=0.005)
     printed = {0.7: 4.0, 0.5: 12.5, 0.3: 84.7}
@@ -21,7 +22,7 @@ def test_the_posts_epsilons_are_computed_again(noise):
 
 
 @pytest.mark.parametrize(("noise", "rate", "steps", "delta"), [(1.1, 0.01, 1000, 1e-5), (0.4, 0.1, 50, 1e-6)])
-def test_it_is_opacus_s_own_accountant_on_the_same_orders(noise, rate, steps, delta):
+def test_it_is_opacus_s_own_accountant_on_the_same_orders(noise: Any, rate: Any, steps: Any, delta: Any) -> None:
     from opacus.accountants import RDPAccountant
 
     theirs = RDPAccountant()
@@ -29,7 +30,7 @@ def test_it_is_opacus_s_own_accountant_on_the_same_orders(noise, rate, steps, de
     assert epsilon(noise, rate, steps, delta) == pytest.approx(theirs.get_epsilon(delta, alphas=list(ORDERS)), rel=1e-9)
 
 
-def test_without_sampling_it_is_the_gaussian_mechanism():
+def test_without_sampling_it_is_the_gaussian_mechanism() -> None:
     """Oracle: rho-zCDP's conversion, rho + 2 sqrt(rho log(1/delta)), rho = steps / (2 noise^2) (Bun, Steinke 2016)."""
     steps, noise, delta = 3, 2.5, 1e-6
     rho = steps / (2 * noise**2)
@@ -40,7 +41,7 @@ def test_without_sampling_it_is_the_gaussian_mechanism():
     assert epsilon(noise, 1.0, steps, delta) < want
 
 
-def test_less_is_spent_with_more_noise_fewer_steps_and_rarer_samples():
+def test_less_is_spent_with_more_noise_fewer_steps_and_rarer_samples() -> None:
     base = epsilon(1.0, 0.02, 500, 1e-5)
     assert epsilon(1.2, 0.02, 500, 1e-5) < base
     assert epsilon(1.0, 0.02, 400, 1e-5) < base
@@ -63,13 +64,13 @@ def test_less_is_spent_with_more_noise_fewer_steps_and_rarer_samples():
         ((1, 0.1, 1, 1), "delta"),
     ],
 )
-def test_what_cannot_be_is_named(arguments, name):
+def test_what_cannot_be_is_named(arguments: Any, name: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name}: "):
         epsilon(*arguments)
 
 
 @pytest.mark.parametrize("parts", [(0.8, 0.8), (0.5, 2.0), (3.0, 1.0, 1.0)])
-def test_mechanisms_that_one_record_touches_at_once_are_one_with_less_noise(parts):
+def test_mechanisms_that_one_record_touches_at_once_are_one_with_less_noise(parts: Any) -> None:
     """Oracle: Opacus' Renyi divergence of each, which without sampling adds up."""
     from opacus.accountants.analysis import rdp
 
@@ -78,7 +79,7 @@ def test_mechanisms_that_one_record_touches_at_once_are_one_with_less_noise(part
     np.testing.assert_allclose(together, np.sum(each, axis=0), rtol=1e-9)
 
 
-def test_two_alike_have_the_noise_over_root_two():
+def test_two_alike_have_the_noise_over_root_two() -> None:
     assert joint_noise_multiplier(1.3, 1.3) == pytest.approx(1.3 / math.sqrt(2))
     # Sampled once for both: not the sum of two mechanisms that sample by themselves.
     assert epsilon(joint_noise_multiplier(1.3, 1.3), 0.01, 1000, 1e-5) > epsilon(1.3, 0.01, 2000, 1e-5)

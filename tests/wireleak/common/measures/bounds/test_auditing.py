@@ -1,6 +1,7 @@
 """Acceptance test 13: audits stay under what is proved, come near it where they can, and refuse without a clip."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,26 +21,26 @@ SEEDS = 200
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (1, 10), (400, 1000), (10, 10)])
-def test_limits_are_clopper_pearsons(successes, trials):
+def test_limits_are_clopper_pearsons(successes: Any, trials: Any) -> None:
     oracle = binomtest(successes, trials).proportion_ci(0.9, "exact")  # two-sided 90 %: each limit at 95 %
     assert proportion_limits(successes, trials) == pytest.approx((oracle.low, oracle.high))
 
 
-def test_published_values():
+def test_published_values() -> None:
     assert from_rates(400, 1000, 10, 1000) == pytest.approx(3.10, abs=0.005)
     assert from_one_run(600, 1000) == pytest.approx(0.297, abs=5e-4)
     assert from_one_run(1000, 1000) == pytest.approx(5.81, abs=0.005)
     assert from_one_run(100, 100) == pytest.approx(3.49, abs=0.005)
 
 
-def test_chance_and_less_prove_nothing():
+def test_chance_and_less_prove_nothing() -> None:
     assert from_one_run(50, 100) == 0 == from_one_run(0, 100)
     assert from_rates(5, 100, 5, 100) == 0 == from_rates(0, 100, 0, 100)
     assert from_rates(100, 1000, 0, 1000, delta=0.2) == 0
     assert from_messages(1, 100, 100) == 0
 
 
-def test_randomised_response_attains_epsilon_and_is_seldom_refuted():
+def test_randomised_response_attains_epsilon_and_is_seldom_refuted() -> None:
     rng, epsilon, r = np.random.default_rng(0), 1.0, 500
     correct = rng.binomial(r, math.e / (1 + math.e), SEEDS)
     lower = np.array([from_one_run(int(w), r) for w in correct])
@@ -48,7 +49,7 @@ def test_randomised_response_attains_epsilon_and_is_seldom_refuted():
     assert (np.array([from_one_run(int(w), r, 0.5) for w in correct]) > epsilon).mean() > 0.3
 
 
-def test_randomised_response_among_many_inputs():
+def test_randomised_response_among_many_inputs() -> None:
     rng, epsilon, m, n = np.random.default_rng(1), 2.0, 50, 2000
     correct = rng.binomial(n, math.exp(epsilon) / (m - 1 + math.exp(epsilon)), SEEDS)
     lower = np.array([from_messages(int(w), n, m) for w in correct])
@@ -56,7 +57,7 @@ def test_randomised_response_among_many_inputs():
     assert lower.mean() > 0.85 * epsilon
 
 
-def test_rates_of_gaussian_noise_stay_under_the_proved_epsilon_and_reach_for_it():
+def test_rates_of_gaussian_noise_stay_under_the_proved_epsilon_and_reach_for_it() -> None:
     """At the threshold where the two densities' ratio is e^epsilon the bound is met with equality."""
     rng, mu, delta, n = np.random.default_rng(2), 1.0, 0.05, 5000
     proved = epsilon_of(mu, delta)
@@ -72,7 +73,7 @@ def test_rates_of_gaussian_noise_stay_under_the_proved_epsilon_and_reach_for_it(
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize("m", [2, 20])
-def test_bayes_attacker_on_gaussian_wire_noise(m, sigma):
+def test_bayes_attacker_on_gaussian_wire_noise(m: Any, sigma: Any) -> None:
     """m inputs as far apart as the clip allows; the attacker that names the nearest is Bayes."""
     rng, clip, n, d = np.random.default_rng([m, int(10 * sigma)]), 1.0, 400, 32
     codes = np.eye(m, d) * clip if m > 2 else np.array([[clip], [-clip]]) * np.eye(1, d)
@@ -91,7 +92,7 @@ def test_bayes_attacker_on_gaussian_wire_noise(m, sigma):
     assert np.mean(held) >= 0.95
 
 
-def test_less_noise_than_was_proved_is_found_out():
+def test_less_noise_than_was_proved_is_found_out() -> None:
     """A device that adds a tenth of its noise: the audit refutes its epsilon."""
     rng = np.random.default_rng(3)
     sent = rng.integers(0, 2, 1000)
@@ -100,13 +101,13 @@ def test_less_noise_than_was_proved_is_found_out():
     assert audit.proved == pytest.approx(epsilon_of(0.5, 1e-5)) and not audit.holds
 
 
-def test_unclipped_activations_make_the_audit_refuse():
+def test_unclipped_activations_make_the_audit_refuse() -> None:
     with pytest.raises(ValueError, match="unclipped activations have no sensitivity, hence no epsilon"):
         audit_messages(90, 100, 2, clip=None, sigma=1.0)
 
 
 @pytest.mark.parametrize("counts", [(2, 1), (-1, 5), (0, 0)])
-def test_counts_that_cannot_be(counts):
+def test_counts_that_cannot_be(counts: Any) -> None:
     with pytest.raises(ValueError, match="successes <= trials"):
         from_one_run(*counts)
     with pytest.raises(ValueError, match="at least 2"):

@@ -1,6 +1,7 @@
 """Bounds from Fisher information; acceptance test 14: 1/dFIL says "unbiased only" wherever it is printed."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,19 +16,19 @@ from wireleak.common.references import UNBIASED
 D, K = 8, 64
 
 
-def channel(target, seed=0):
+def channel(target: Any, seed: Any = 0) -> Any:
     """A random linear encoder and the noise at which 1/dFIL is `target`."""
     weights = np.random.default_rng(seed).standard_normal((K, D))
     return weights, math.sqrt((weights**2).sum() / D * target)
 
 
-def encoder_of(weights):
+def encoder_of(weights: Any) -> Any:
     matrix = torch.from_numpy(weights)
     return lambda x: x.double() @ matrix.T
 
 
 @pytest.mark.parametrize("target", [6.34, 0.00396])
-def test_linear_encoder_has_the_closed_form(target):
+def test_linear_encoder_has_the_closed_form(target: Any) -> None:
     weights, sigma = channel(target)
     found = information(encoder_of(weights), torch.randn(5, D), sigma)
     assert found.exact
@@ -37,7 +38,7 @@ def test_linear_encoder_has_the_closed_form(target):
 
 
 @pytest.mark.parametrize(("target", "bound"), [(6.34, 0.864), (0.00396, 0.00394)])
-def test_bayes_attacker_under_a_gaussian_prior(target, bound):
+def test_bayes_attacker_under_a_gaussian_prior(target: Any, bound: Any) -> None:
     """Weak channel: the Bayes attacker goes far below 1/dFIL, and attains van Trees; strong: both hold."""
     weights, sigma = channel(target)
     rng = np.random.default_rng(1)
@@ -58,16 +59,16 @@ def test_bayes_attacker_under_a_gaussian_prior(target, bound):
         assert attack > target
 
 
-def test_an_orthogonal_encoder_attains_both_forms_of_van_trees():
+def test_an_orthogonal_encoder_attains_both_forms_of_van_trees() -> None:
     weights = np.linalg.qr(np.random.default_rng(0).standard_normal((D, D)))[0]
     prior = GaussianPrior(np.zeros(D), np.eye(D))
     assert van_trees_bound(encoder_of(weights), prior, 0.5, (D,)).value == pytest.approx(van_trees(4.0, 1.0))
 
 
-def test_van_trees_holds_for_the_bayes_attacker_of_a_bent_encoder():
+def test_van_trees_holds_for_the_bayes_attacker_of_a_bent_encoder() -> None:
     """Posterior mean by numerical integration over one input value; the encoder is a saturating curve."""
 
-    def bend(x):
+    def bend(x: Any) -> Any:
         return torch.tanh(2 * x) + 0.1 * x
 
     sigma, grid = 0.3, np.linspace(-6, 6, 1501)
@@ -82,7 +83,7 @@ def test_van_trees_holds_for_the_bayes_attacker_of_a_bent_encoder():
     assert 0.1 * attack < bound < attack
 
 
-def test_jacobians_of_a_convolutional_encoder_are_autograds():
+def test_jacobians_of_a_convolutional_encoder_are_autograds() -> None:
     network = build("strided28", (1, 28, 28), 2, seed=0)
     encoder = network.split(4)[0].eval()
     x = torch.rand(3, 1, 28, 28)
@@ -96,7 +97,7 @@ def test_jacobians_of_a_convolutional_encoder_are_autograds():
     assert found.eta == pytest.approx(torch.linalg.matrix_norm(ours, 2).numpy() / 2, rel=1e-4)
 
 
-def test_wide_encoders_are_estimated():
+def test_wide_encoders_are_estimated() -> None:
     """A saturating encoder with 300 outputs; the oracle is the Jacobian written down."""
     weights = torch.from_numpy(np.random.default_rng(0).standard_normal((300, 20)))
     x = torch.randn(6, 20, generator=torch.Generator().manual_seed(0)).double()
@@ -109,7 +110,7 @@ def test_wide_encoders_are_estimated():
     assert found.eta == pytest.approx(torch.linalg.matrix_norm(exact, 2).numpy(), rel=0.01)
 
 
-def test_gaussian_prior_of_pixels_that_never_change():
+def test_gaussian_prior_of_pixels_that_never_change() -> None:
     images = np.random.default_rng(0).random((50, 1, 6, 6), np.float32)
     images[:, :, 0] = 0
     prior = GaussianPrior.fit(images)
@@ -119,12 +120,12 @@ def test_gaussian_prior_of_pixels_that_never_change():
     assert np.cov(drawn.T) == pytest.approx(prior.covariance, abs=0.005)
 
 
-def test_a_prior_of_one_input_is_refused():
+def test_a_prior_of_one_input_is_refused() -> None:
     with pytest.raises(ValueError, match="do not vary"):
         GaussianPrior.fit(np.ones((9, 4)))
 
 
-def test_no_noise_bounds_nothing_and_nothing_sent_bounds_all():
+def test_no_noise_bounds_nothing_and_nothing_sent_bounds_all() -> None:
     weights, _ = channel(1.0)
     found = information(encoder_of(weights), torch.randn(2, D), sigma=0.0)
     assert np.isinf(found.dfil).all() and unbiased_bound(found.dfil).value == 0
@@ -133,7 +134,7 @@ def test_no_noise_bounds_nothing_and_nothing_sent_bounds_all():
     assert unbiased_bound(silent.dfil).value == math.inf
 
 
-def test_the_bound_never_prints_without_its_words():
+def test_the_bound_never_prints_without_its_words() -> None:
     bound = unbiased_bound(np.array([2.0, 6.0]))
     assert bound.value == 0.25
     assert "unbiased only" in str(bound) and "unbiased only" in f"{bound}" and bound.holds_for == UNBIASED

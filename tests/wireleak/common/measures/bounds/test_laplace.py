@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +12,14 @@ from wireleak.common.measures.bounds.reconstruction_robustness import success_am
 
 
 @pytest.mark.parametrize(("clip", "scale"), [(1.0, 0.5), (3.0, 12.0)])
-def test_epsilon_is_the_largest_log_ratio_of_two_densities(clip, scale):
+def test_epsilon_is_the_largest_log_ratio_of_two_densities(clip: Any, scale: Any) -> None:
     grid = np.linspace(-5 * clip, 5 * clip, 2001)
     ratio = laplace.logpdf(grid, clip, scale) - laplace.logpdf(grid, -clip, scale)
     assert ratio.max() == pytest.approx(epsilon_of(clip, scale)) == pytest.approx(-ratio.min())
 
 
 @pytest.mark.parametrize(("epsilon", "messages", "delta"), [(0.5, 3, 1e-3), (1.0, 8, 1e-5), (2.0, 5, 0.1)])
-def test_composition_is_attained_by_randomised_response(epsilon, messages, delta):
+def test_composition_is_attained_by_randomised_response(epsilon: Any, messages: Any, delta: Any) -> None:
     """Its exact epsilon, from the chance of every sequence of answers written out."""
     p = expit(epsilon)
     answers = np.array(list(itertools.product([0, 1], repeat=messages)))
@@ -28,7 +29,7 @@ def test_composition_is_attained_by_randomised_response(epsilon, messages, delta
     assert found < messages * epsilon
 
 
-def test_laplace_noise_stays_within_its_composition():
+def test_laplace_noise_stays_within_its_composition() -> None:
     """The privacy loss over 30 messages, sampled: delta of (epsilon, delta) is E[max(0, 1 - e^(epsilon - loss))]."""
     epsilon, messages, delta = 0.5, 30, 0.02
     rng = np.random.default_rng(0)
@@ -38,7 +39,7 @@ def test_laplace_noise_stays_within_its_composition():
     assert 0 < found <= delta
 
 
-def test_composition_beats_adding_up_and_zcdp_and_advanced_composition():
+def test_composition_beats_adding_up_and_zcdp_and_advanced_composition() -> None:
     epsilon, messages, delta = 0.1, 400, 1e-5
     rho = messages * epsilon**2 / 2
     zcdp = rho + 2 * math.sqrt(rho * math.log(1 / delta))
@@ -46,7 +47,7 @@ def test_composition_beats_adding_up_and_zcdp_and_advanced_composition():
     assert 0.5 * zcdp < composed(epsilon, messages, delta) < zcdp < advanced < messages * epsilon
 
 
-def test_ends():
+def test_ends() -> None:
     assert composed(0.7, 5, 0.0) == pytest.approx(3.5) and composed(0.0, 5, 1e-5) == 0
     assert composed(0.001, 1, 0.5) == 0
     assert composed(1000.0, 200, 1e-5) == pytest.approx(200_000)
@@ -54,12 +55,12 @@ def test_ends():
 
 
 @pytest.mark.parametrize("values", [(-1.0, 1, 0.1), (1.0, 0, 0.1), (1.0, 1, 1.0), (math.inf, 1, 0.1)])
-def test_impossible_composition_is_refused(values):
+def test_impossible_composition_is_refused(values: Any) -> None:
     with pytest.raises(ValueError, match="epsilon"):
         composed(*values)
 
 
-def test_without_a_clip_there_is_no_epsilon():
+def test_without_a_clip_there_is_no_epsilon() -> None:
     with pytest.raises(ValueError, match="unclipped activations have no sensitivity, hence no epsilon"):
         epsilon_of(None, 1.0)
     for clip, scale in ((0.0, 1.0), (math.inf, 1.0), (1.0, -1.0)):
@@ -68,7 +69,7 @@ def test_without_a_clip_there_is_no_epsilon():
 
 
 @pytest.mark.parametrize("m", [2, 30])
-def test_randomised_response_attains_the_bound_on_naming_a_candidate(m):
+def test_randomised_response_attains_the_bound_on_naming_a_candidate(m: Any) -> None:
     epsilon = 1.7
     kept = math.exp(epsilon) / (m - 1 + math.exp(epsilon))
     assert success_among_candidates(1 / m, epsilon) == pytest.approx(kept)

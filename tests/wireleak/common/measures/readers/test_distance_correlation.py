@@ -1,5 +1,7 @@
 """Distance correlation against its definition, against the package dcor, and against what two code bases compute."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import pairwise_distances
@@ -12,17 +14,17 @@ from wireleak.common.measures.readers.distance_correlation import (
 from wireleak.common.measures.statistics.permutation import null_orders
 
 
-def sample(seed, n, width):
+def sample(seed: Any, n: Any, width: Any) -> Any:
     draw = np.random.default_rng(seed)
     x = draw.normal(size=(n, width))
     noise = draw.normal(size=(n, 2))
     return x, np.column_stack([x[:, 0] ** 2 + 0.5 * noise[:, 0], np.sin(x[:, -1]) * noise[:, 1]])
 
 
-def by_definition(x, y, distances):
+def by_definition(x: Any, y: Any, distances: Any) -> Any:
     """Székely 2007, entry by entry."""
 
-    def centred(rows):
+    def centred(rows: Any) -> Any:
         d = distances(rows)
         n = len(d)
         return [[d[j, k] - d[j].mean() - d[:, k].mean() + d.mean() for k in range(n)] for j in range(n)]
@@ -31,7 +33,7 @@ def by_definition(x, y, distances):
     return np.sqrt((a * b).mean() / np.sqrt((a * a).mean() * (b * b).mean()))
 
 
-def linear_cka(x, y):
+def linear_cka(x: Any, y: Any) -> Any:
     """Kornblith et al. 2019, on centred features."""
     x, y = x - x.mean(0), y - y.mean(0)
     return np.linalg.norm(x.T @ y) ** 2 / (
@@ -48,18 +50,18 @@ def linear_cka(x, y):
         ((2, 25, 40), 0.6402114277689518, -0.019195680703401094),
     ],
 )
-def test_it_agrees_with_the_package_dcor(arguments, biased, corrected):
+def test_it_agrees_with_the_package_dcor(arguments: Any, biased: Any, corrected: Any) -> None:
     x, y = sample(*arguments)
     assert distance_correlation(x, y) == pytest.approx(biased, abs=1e-9)
     assert corrected_distance_correlation(x, y) == pytest.approx(corrected, abs=1e-9)
 
 
-def test_it_is_the_definition():
+def test_it_is_the_definition() -> None:
     x, y = sample(3, 40, 5)
     assert distance_correlation(x, y) == pytest.approx(by_definition(x, y, pairwise_distances), abs=1e-9)
 
 
-def test_it_is_one_for_the_same_and_for_what_keeps_distances():
+def test_it_is_one_for_the_same_and_for_what_keeps_distances() -> None:
     x = np.random.default_rng(0).normal(size=(80, 4, 3))
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(12, 12)))[0]
     moved = 3 * x.reshape(80, -1) @ turn + 7
@@ -69,7 +71,7 @@ def test_it_is_one_for_the_same_and_for_what_keeps_distances():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_squared_distances_are_linear_cka_and_not_distance_correlation(seed):
+def test_squared_distances_are_linear_cka_and_not_distance_correlation(seed: Any) -> None:
     # Acceptance test 4: two public code bases call this distance correlation.
     x, y = sample(seed, 60, 6)
     squared = distance_correlation(x, y, exponent=2)
@@ -78,13 +80,13 @@ def test_squared_distances_are_linear_cka_and_not_distance_correlation(seed):
     assert abs(distance_correlation(x, y) - squared) > 0.02
 
 
-def test_squared_distances_miss_dependence_without_correlation():
+def test_squared_distances_miss_dependence_without_correlation() -> None:
     x = np.linspace(-1, 1, 201)[:, None]
     assert distance_correlation(x, x**2, exponent=2) == pytest.approx(0, abs=1e-6)
     assert distance_correlation(x, x**2) > 0.4
 
 
-def test_independent_samples_are_far_from_zero_and_their_null_says_so():
+def test_independent_samples_are_far_from_zero_and_their_null_says_so() -> None:
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(200, 3)), draw.normal(size=(200, 3))
     found = distance_correlation_test(x, y, null_orders(np.arange(200), None, 40, draw))
@@ -94,14 +96,14 @@ def test_independent_samples_are_far_from_zero_and_their_null_says_so():
     assert np.mean(found.null) == pytest.approx(found.value, abs=0.05)
 
 
-def test_dependence_stands_above_its_null():
+def test_dependence_stands_above_its_null() -> None:
     x, y = sample(4, 150, 3)
     found = distance_correlation_test(x, y, null_orders(np.arange(150), None, 20, np.random.default_rng(0)))
     assert found.value == distance_correlation(x, y)
     assert found.value > max(found.null)
 
 
-def test_what_does_not_vary_depends_on_nothing():
+def test_what_does_not_vary_depends_on_nothing() -> None:
     x = np.random.default_rng(0).normal(size=(30, 2))
     constant = np.full((30, 5), 0.1)
     assert distance_correlation(x, constant) == 0
@@ -117,11 +119,11 @@ def test_what_does_not_vary_depends_on_nothing():
         (np.zeros((5, 2)), np.zeros((5, 2)), {"exponent": 3}, "exponent"),
     ],
 )
-def test_it_refuses(x, y, options, said):
+def test_it_refuses(x: Any, y: Any, options: Any, said: Any) -> None:
     with pytest.raises(ValueError, match=said):
         distance_correlation(x, y, **options)
 
 
-def test_the_corrected_form_needs_four_rows():
+def test_the_corrected_form_needs_four_rows() -> None:
     with pytest.raises(ValueError, match="more than 3"):
         corrected_distance_correlation(np.eye(3), np.eye(3))

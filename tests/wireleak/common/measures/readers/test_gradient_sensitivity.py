@@ -1,5 +1,7 @@
 """Both sensitivities against explicit Jacobians of tiny networks, by autograd and by finite differences."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ CLASSES = 3
 
 
 @pytest.fixture
-def tiny():
+def tiny() -> Any:
     """A smooth convolutional network in double precision, three examples, and their labels."""
     torch.manual_seed(0)
     network = nn.Sequential(
@@ -20,19 +22,19 @@ def tiny():
     return network, torch.randn(3, 1, 6, 6, dtype=torch.float64), torch.tensor([0, 2, 1])
 
 
-def test_the_layers_are_convolutions_and_dense_layers_in_order(tiny):
+def test_the_layers_are_convolutions_and_dense_layers_in_order(tiny: Any) -> None:
     network, _, _ = tiny
     assert list(layer_weights(network)) == ["0.0.weight", "2.weight"]
     assert all(name in network.state_dict() for name in layer_weights(network))
     assert list(layer_weights(nn.Linear(2, 2))) == ["weight"]
 
 
-def by_output(network, x, y, name, step=1e-6):
+def by_output(network: Any, x: Any, y: Any, name: Any, step: Any = 1e-6) -> Any:
     """The layer's gradient, and its derivative by the logits as central differences, the network held still."""
     weight = dict(network.named_parameters())[name]
     logits = network(x[None])[0]
 
-    def gradient(at):
+    def gradient(at: Any) -> Any:
         at = at.detach().requires_grad_()
         (by_logits,) = torch.autograd.grad(cross_entropy(at[None], y[None]), at)
         return torch.autograd.grad(logits, weight, by_logits, retain_graph=True)[0].flatten()
@@ -44,7 +46,7 @@ def by_output(network, x, y, name, step=1e-6):
 
 @pytest.mark.parametrize("norm", ["F", "1", "inf"])
 @pytest.mark.parametrize(("scale", "power"), [("root", 0.5), ("weights", 1), ("none", 0)])
-def test_the_output_form_is_what_finite_differences_give(tiny, norm, scale, power):
+def test_the_output_form_is_what_finite_differences_give(tiny: Any, norm: Any, scale: Any, power: Any) -> None:
     network, inputs, labels = tiny
     found = output_sensitivity(network, inputs, labels, norm=norm, scale=scale)
     for name, weight in layer_weights(network).items():
@@ -56,11 +58,11 @@ def test_the_output_form_is_what_finite_differences_give(tiny, norm, scale, powe
         assert found[name] == pytest.approx(total / (3 * weight.numel() ** power), rel=1e-6)
 
 
-def explicit(network, x, y):
+def explicit(network: Any, x: Any, y: Any) -> Any:
     """By layer: the gradient, and its Jacobian (weights, input values), from autograd alone."""
     parameters = dict(network.named_parameters())
 
-    def gradients(at):
+    def gradients(at: Any) -> Any:
         loss = cross_entropy(network(at[None]), y[None])
         return tuple(torch.autograd.grad(loss, [parameters[n] for n in layer_weights(network)], create_graph=True))
 
@@ -68,7 +70,7 @@ def explicit(network, x, y):
     return [(g.flatten(), j.reshape(g.numel(), x.numel())) for g, j in zip(gradients(x), jacobians, strict=True)]
 
 
-def test_the_input_form_is_the_explicit_jacobians_norm(tiny):
+def test_the_input_form_is_the_explicit_jacobians_norm(tiny: Any) -> None:
     network, inputs, labels = tiny
     found = input_sensitivity(network, inputs, labels, draws=3000)
     layers = zip(*(explicit(network, x, y) for x, y in zip(inputs, labels, strict=True)), strict=True)
@@ -81,7 +83,7 @@ def test_the_input_form_is_the_explicit_jacobians_norm(tiny):
         assert found[name].relative == pytest.approx(float(relative), rel=0.03)
 
 
-def test_it_is_repeatable_and_leaves_the_network_alone(tiny):
+def test_it_is_repeatable_and_leaves_the_network_alone(tiny: Any) -> None:
     network, inputs, labels = tiny
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert input_sensitivity(network, inputs, labels, draws=2) == input_sensitivity(network, inputs, labels, draws=2)
@@ -93,7 +95,7 @@ def test_it_is_repeatable_and_leaves_the_network_alone(tiny):
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_a_layer_that_gets_no_gradient_counts_as_nothing():
+def test_a_layer_that_gets_no_gradient_counts_as_nothing() -> None:
     network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, CLASSES))
     with torch.no_grad():
         network[0].bias.fill_(-100.0)

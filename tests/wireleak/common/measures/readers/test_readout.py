@@ -1,5 +1,7 @@
 """The linear readout against scikit-learn's ridge, on data whose R^2 is known, and on none."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -9,7 +11,7 @@ from wireleak.common.measures.readers.reading import split_rows
 from wireleak.common.measures.readers.readout import PENALTIES, components, linear_readout
 
 
-def linear(n=240, width=12, noise=0.0, seed=0):
+def linear(n: Any = 240, width: Any = 12, noise: Any = 0.0, seed: Any = 0) -> Any:
     draw = np.random.default_rng(seed)
     rows = draw.normal(size=(n, width))
     targets = rows[:, :3] @ draw.normal(size=(3, 4)) + 5
@@ -17,7 +19,7 @@ def linear(n=240, width=12, noise=0.0, seed=0):
 
 
 @pytest.mark.parametrize("width", [12, 400])
-def test_it_is_scikit_learns_ridge_with_the_penalty_chosen_on_other_rows(width):
+def test_it_is_scikit_learns_ridge_with_the_penalty_chosen_on_other_rows(width: Any) -> None:
     rows, targets = linear(120, width, noise=0.5)
     groups = np.arange(120) // 10
     left = total = 0.0
@@ -32,7 +34,7 @@ def test_it_is_scikit_learns_ridge_with_the_penalty_chosen_on_other_rows(width):
     assert linear_readout(rows, targets, groups, permutations=0).share == pytest.approx(1 - left / total, abs=1e-6)
 
 
-def test_all_half_and_nothing_are_told_apart_and_the_null_is_nothing():
+def test_all_half_and_nothing_are_told_apart_and_the_null_is_nothing() -> None:
     rows, targets = linear()
     assert linear_readout(rows, targets, permutations=0).share > 0.999
     rows, targets = linear(1200, noise=1.0)
@@ -41,7 +43,7 @@ def test_all_half_and_nothing_are_told_apart_and_the_null_is_nothing():
     assert abs(found.share) < 0.02 and len(found.null) == 20 and abs(np.mean(found.null)) < 0.02
 
 
-def test_what_only_tells_the_group_is_not_counted():
+def test_what_only_tells_the_group_is_not_counted() -> None:
     # Each group has a mark of its own and a target of its own: whoever has seen the group knows the target.
     draw = np.random.default_rng(0)
     groups = np.repeat(np.arange(12), 20)
@@ -51,7 +53,7 @@ def test_what_only_tells_the_group_is_not_counted():
     assert linear_readout(marks, targets, groups, permutations=0).share < 0.2
 
 
-def test_components_are_scikit_learns():
+def test_components_are_scikit_learns() -> None:
     inputs = np.random.default_rng(0).normal(size=(60, 1, 5, 5)) * np.linspace(1, 4, 25).reshape(5, 5)
     centre, directions = components(inputs, 6)
     reference = PCA(6).fit(inputs.reshape(60, -1))
@@ -59,12 +61,12 @@ def test_components_are_scikit_learns():
     np.testing.assert_allclose(np.abs(np.diag(reference.components_ @ directions)), 1, atol=1e-6)
 
 
-def test_a_layer_that_never_moves_tells_nothing():
+def test_a_layer_that_never_moves_tells_nothing() -> None:
     _, targets = linear(60)
     assert linear_readout(np.zeros((60, 5)), targets, permutations=0).share == pytest.approx(0, abs=0.05)
 
 
-def test_lengths_that_differ_and_targets_that_do_not_vary_are_named():
+def test_lengths_that_differ_and_targets_that_do_not_vary_are_named() -> None:
     with pytest.raises(ValueError, match="one row of targets for each"):
         linear_readout(np.ones((4, 3)), np.ones((5, 2)))
     with pytest.raises(ValueError, match="nothing to read"):

@@ -1,5 +1,7 @@
 """V-information on distributions whose mutual information is known, its null, and what may not reach a reader."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -10,7 +12,7 @@ from wireleak.common.measures.readers.usable_information import project, usable_
 from wireleak.common.measures.statistics.permutation import null_orders
 
 
-def two_gaussians(n=600, apart=2.0, width=8, seed=0):
+def two_gaussians(n: Any = 600, apart: Any = 2.0, width: Any = 8, seed: Any = 0) -> Any:
     """Labels, and features of which the first alone depends on them."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 2, n)
@@ -19,7 +21,7 @@ def two_gaussians(n=600, apart=2.0, width=8, seed=0):
     return features, labels
 
 
-def mutual_information(apart):
+def mutual_information(apart: Any) -> Any:
     """I(p; z) of two equally likely unit Gaussians in bits, by quadrature: the most that any reader can use."""
     grid = np.linspace(-10, 10, 20001)
     densities = [norm.pdf(grid, side * apart / 2) for side in (-1, 1)]
@@ -28,7 +30,7 @@ def mutual_information(apart):
 
 
 @pytest.mark.parametrize("apart", [1.0, 3.0])
-def test_it_is_the_mutual_information_where_a_reader_can_use_it_all(apart):
+def test_it_is_the_mutual_information_where_a_reader_can_use_it_all(apart: Any) -> None:
     features, labels = two_gaussians(2000, apart, width=3)
     found = usable_information(features, labels, permutations=0)
     assert found.bits == pytest.approx(mutual_information(apart), abs=0.05)
@@ -36,7 +38,7 @@ def test_it_is_the_mutual_information_where_a_reader_can_use_it_all(apart):
     assert found.share == pytest.approx(found.bits / found.entropy)
 
 
-def test_the_best_family_is_found_where_no_line_separates():
+def test_the_best_family_is_found_where_no_line_separates() -> None:
     draw = np.random.default_rng(0)
     features = draw.uniform(-1, 1, (900, 2))
     labels = (features[:, 0] * features[:, 1] > 0).astype(np.int64)
@@ -45,7 +47,7 @@ def test_the_best_family_is_found_where_no_line_separates():
     assert found.bits > 0.6
 
 
-def test_nothing_to_read_is_about_zero_and_inside_its_null():
+def test_nothing_to_read_is_about_zero_and_inside_its_null() -> None:
     features, _ = two_gaussians(240)
     labels = np.random.default_rng(9).integers(0, 3, 240)
     found = usable_information(features, labels, permutations=5)
@@ -54,7 +56,7 @@ def test_nothing_to_read_is_about_zero_and_inside_its_null():
     assert max(drawn.bits for drawn in found.null) < 0.06
 
 
-def test_what_can_be_read_stands_above_its_null():
+def test_what_can_be_read_stands_above_its_null() -> None:
     features, labels = two_gaussians(300, apart=2.0)
     found = usable_information(features, labels, permutations=10)
     assert found.bits > 0.2 > max(drawn.bits for drawn in found.null) + 0.1
@@ -66,7 +68,7 @@ def test_what_can_be_read_stands_above_its_null():
     assert np.mean(aucs) == pytest.approx(0.5, abs=0.04)
 
 
-def test_bits_are_the_difference_of_two_held_out_cross_entropies():
+def test_bits_are_the_difference_of_two_held_out_cross_entropies() -> None:
     features, labels = two_gaussians(300)
     reading = usable_information(features, labels, permutations=0).reading
     without, having = (log_loss(labels, guess) / np.log(2) for guess in (reading.frequencies, reading.probabilities))
@@ -75,7 +77,7 @@ def test_bits_are_the_difference_of_two_held_out_cross_entropies():
     assert reading.probabilities.min() >= 1e-4 / 1.001
 
 
-def test_confident_mistakes_are_clipped():
+def test_confident_mistakes_are_clipped() -> None:
     # Nothing is ever wrong here, so that isotonic steps reach 0 and 1: an infinite loss for the first mistake.
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 2, 300)
@@ -85,7 +87,7 @@ def test_confident_mistakes_are_clipped():
     assert found.bits > 0.95
 
 
-def test_groups_are_never_fitted_and_judged_on():
+def test_groups_are_never_fitted_and_judged_on() -> None:
     # Each person has a mark of its own and a random label: whoever has seen the person knows the label.
     draw = np.random.default_rng(0)
     person = np.repeat(np.arange(30), 12)
@@ -99,7 +101,7 @@ def test_groups_are_never_fitted_and_judged_on():
         assert all(len(set(drawn.labels[person == one])) == 1 for one in range(30))
 
 
-def test_the_null_shuffles_rows_where_a_label_varies_within_a_group():
+def test_the_null_shuffles_rows_where_a_label_varies_within_a_group() -> None:
     labels, groups = np.arange(40) % 2, np.repeat(np.arange(10), 4)
     orders = list(null_orders(labels, groups, 3, np.random.default_rng(0)))
     assert len(orders) == 3
@@ -107,7 +109,7 @@ def test_the_null_shuffles_rows_where_a_label_varies_within_a_group():
         assert sorted(order) == list(range(40))
 
 
-def test_a_projection_keeps_what_a_reader_needs_and_leaves_narrow_features_alone():
+def test_a_projection_keeps_what_a_reader_needs_and_leaves_narrow_features_alone() -> None:
     features, labels = two_gaussians(400, apart=3.0, width=8)
     wide = np.tile(features, (1, 100)).astype(np.float32)
     assert project(wide, 64, np.random.default_rng(0)).shape == (400, 64)
@@ -116,7 +118,7 @@ def test_a_projection_keeps_what_a_reader_needs_and_leaves_narrow_features_alone
     assert equal.bits == pytest.approx(full.bits, abs=0.15)
 
 
-def test_rotation_leaves_ridge_regression_as_it_was():
+def test_rotation_leaves_ridge_regression_as_it_was() -> None:
     from sklearn.linear_model import LogisticRegression
 
     draw = np.random.default_rng(0)
@@ -131,7 +133,7 @@ def test_rotation_leaves_ridge_regression_as_it_was():
     assert other == pytest.approx(plain, abs=1e-4)
 
 
-def test_constant_features_do_not_disturb():
+def test_constant_features_do_not_disturb() -> None:
     features, labels = two_gaussians(300, apart=3.0)
     widened = np.column_stack([features, np.full(300, 5.0)])
     assert np.isfinite(standardiser(widened[:200].astype(np.float32))(widened.astype(np.float32))).all()
@@ -140,7 +142,7 @@ def test_constant_features_do_not_disturb():
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.family)
-def test_readers_know_classes_that_they_never_met(reader):
+def test_readers_know_classes_that_they_never_met(reader: Any) -> None:
     draw = np.random.default_rng(0)
     rows = draw.normal(size=(40, 3)).astype(np.float32)
     for labels in (np.zeros(40, np.int64), np.arange(40) % 2 * 3):
@@ -150,7 +152,7 @@ def test_readers_know_classes_that_they_never_met(reader):
         assert guess[:, [1, 2, 4]].max() == 0
 
 
-def test_a_class_rarer_than_the_folds_is_judged_all_the_same():
+def test_a_class_rarer_than_the_folds_is_judged_all_the_same() -> None:
     features, labels = two_gaussians(200)
     labels[0] = 2
     found = usable_information(features, labels, permutations=1)
@@ -158,7 +160,7 @@ def test_a_class_rarer_than_the_folds_is_judged_all_the_same():
     assert found.reading.probabilities.shape == (200, 3)
 
 
-def test_the_same_seed_gives_the_same_numbers():
+def test_the_same_seed_gives_the_same_numbers() -> None:
     features, labels = two_gaussians(200)
     one, other = (usable_information(features, labels, permutations=2, seed=3) for _ in range(2))
     assert one.bits == other.bits
@@ -173,6 +175,6 @@ def test_the_same_seed_gives_the_same_numbers():
         (np.arange(60) % 2, np.arange(60) % 5, "5 groups are too few"),
     ],
 )
-def test_it_refuses_what_cannot_be_read(labels, groups, said):
+def test_it_refuses_what_cannot_be_read(labels: Any, groups: Any, said: Any) -> None:
     with pytest.raises(ValueError, match=said):
         usable_information(np.zeros((60, 2)), labels, groups=groups)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error
@@ -10,11 +12,11 @@ from sklearn.metrics.pairwise import cosine_similarity
 from wireleak.common.measures.scores.hidden_data import secret_scores
 
 
-def found(guess, truth):
+def found(guess: Any, truth: Any) -> Any:
     return {one.measure: one for one in secret_scores(guess, truth, np.random.default_rng(0))}
 
 
-def test_they_are_scikit_learns():
+def test_they_are_scikit_learns() -> None:
     draw = np.random.default_rng(1)
     truth = draw.random((30, 1, 8, 8)).astype(np.float32)
     guess = np.clip(truth + 0.2 * draw.normal(size=truth.shape), 0, 1).astype(np.float32)
@@ -25,13 +27,13 @@ def test_they_are_scikit_learns():
     assert scores["mape"].low < scores["mape"].value < scores["mape"].high
 
 
-def test_bits_are_counted_one_by_one():
+def test_bits_are_counted_one_by_one() -> None:
     truth = np.array([[[0b10110001]], [[0]]], np.float64) / 255
     guess = np.array([[[0b10110111]], [[0b10000000]]], np.float64) / 255
     assert found(guess, truth)["bit-accuracy"].value == pytest.approx(1 - 3 / 16)
 
 
-def test_a_black_picture_has_no_direction():
+def test_a_black_picture_has_no_direction() -> None:
     truth = np.random.default_rng(0).random((5, 1, 4, 4))
     scores = found(np.zeros_like(truth), truth)
     assert scores["cosine"].value == 0 and np.isfinite(scores["cosine"].low)

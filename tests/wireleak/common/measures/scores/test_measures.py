@@ -1,6 +1,7 @@
 """Each measure against a library that somebody else wrote, its interval's coverage, and what it refuses."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,24 +17,24 @@ from wireleak.common.measures.scores.measure import MEASURES
 from wireleak.common.measures.scores.reid import Reidentification
 
 
-def rng():
+def rng() -> Any:
     return np.random.default_rng(0)
 
 
-def images(n=40, channels=1, noise=0.2, side=28):
+def images(n: Any = 40, channels: Any = 1, noise: Any = 0.2, side: Any = 28) -> Any:
     draw = np.random.default_rng(1)
     truth = draw.random((n, channels, side, side)).astype(np.float32)
     guess = np.clip(truth + noise * draw.normal(size=truth.shape), 0, 1).astype(np.float32)
     return guess, truth
 
 
-def one(guess, truth, name):
+def one(guess: Any, truth: Any, name: Any) -> Any:
     kind = measures.get(name).applies_to
     scorer = measures.score_reconstruction if kind == "reconstruction" else measures.score_attribute
     return scorer(guess, truth, rng(), [name])[0]
 
 
-def attribute_guess(classes=4, n=300, pull=0.3, seed=2):
+def attribute_guess(classes: Any = 4, n: Any = 300, pull: Any = 0.3, seed: Any = 2) -> Any:
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, classes, n)
     guess = np.eye(classes)[labels] * pull + draw.random((n, classes))
@@ -43,7 +44,7 @@ def attribute_guess(classes=4, n=300, pull=0.3, seed=2):
 # ---------------------------------------------------------------- reconstruction
 
 
-def test_mse_is_scikit_learns():
+def test_mse_is_scikit_learns() -> None:
     guess, truth = images()
     score = one(guess, truth, "mse")
     assert score.value == pytest.approx(
@@ -53,7 +54,7 @@ def test_mse_is_scikit_learns():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_psnr_and_ssim_are_scikit_images(channels):
+def test_psnr_and_ssim_are_scikit_images(channels: Any) -> None:
     guess, truth = images(channels=channels)
     psnr = [skimage.metrics.peak_signal_noise_ratio(t, g, data_range=1) for g, t in zip(guess, truth, strict=True)]
     ssim = [
@@ -66,13 +67,13 @@ def test_psnr_and_ssim_are_scikit_images(channels):
     assert one(guess, truth, "ssim").value == pytest.approx(np.mean(ssim), abs=1e-5)
 
 
-def test_an_exact_copy():
+def test_an_exact_copy() -> None:
     _, truth = images()
     found = {score.measure: score.value for score in measures.score_reconstruction(truth, truth, rng())}
     assert found == pytest.approx({"mse": 0, "psnr": 100, "reid": 1, "ssim": 1}, abs=1e-6)
 
 
-def test_images_get_all_measures_and_sensors_those_that_fit():
+def test_images_get_all_measures_and_sensors_those_that_fit() -> None:
     guess, truth = images()
     assert [s.measure for s in measures.score_reconstruction(guess, truth, rng())] == ["mse", "psnr", "reid", "ssim"]
     sensor = np.random.default_rng(0).normal(size=(20, 6, 128)).astype(np.float32)
@@ -81,7 +82,7 @@ def test_images_get_all_measures_and_sensors_those_that_fit():
     assert [s.measure for s in measures.score_reconstruction(*tiny, rng())] == ["mse", "psnr", "reid"]
 
 
-def test_reidentification_is_a_nearest_neighbour_search():
+def test_reidentification_is_a_nearest_neighbour_search() -> None:
     guess, truth = images(n=60, noise=3.0)
     nearest = [np.argmin([((g - t) ** 2).mean() for t in truth]) == i for i, g in enumerate(guess)]
     score = one(guess, truth, "reid")
@@ -89,7 +90,7 @@ def test_reidentification_is_a_nearest_neighbour_search():
     assert score.chance == pytest.approx(1 / 60)
 
 
-def test_reidentification_without_information_is_chance():
+def test_reidentification_without_information_is_chance() -> None:
     _, truth = images(n=200)
     mean = np.broadcast_to(truth.mean(axis=0), truth.shape)
     assert one(mean, truth, "reid").value == pytest.approx(1 / 200)
@@ -97,7 +98,7 @@ def test_reidentification_without_information_is_chance():
     assert one(shuffled, truth, "reid").value == 0
 
 
-def test_reidentification_among_few_candidates_and_identical_originals():
+def test_reidentification_among_few_candidates_and_identical_originals() -> None:
     guess, truth = images(n=101, noise=3.0)
     few = Reidentification(candidates=10)
     score = few(guess, truth, rng())
@@ -115,7 +116,7 @@ def test_reidentification_among_few_candidates_and_identical_originals():
 @given(
     classes=st.integers(2, 5), n=st.integers(30, 120), steps=st.sampled_from([2, 5, 1000]), seed=st.integers(0, 10**6)
 )
-def test_attribute_measures_are_scikit_learns(classes, n, steps, seed):
+def test_attribute_measures_are_scikit_learns(classes: Any, n: Any, steps: Any, seed: Any) -> None:
     guess, labels = attribute_guess(classes, n, seed=seed)
     labels[:classes] = np.arange(classes)
     guess = np.round(guess * steps) / steps + 1e-9  # ties, too
@@ -132,20 +133,20 @@ def test_attribute_measures_are_scikit_learns(classes, n, steps, seed):
     )
 
 
-def test_attribute_chances():
+def test_attribute_chances() -> None:
     guess, labels = attribute_guess(4)
     found = {score.measure: score.chance for score in measures.score_attribute(guess, labels, rng())}
     assert found["auc"] == 0.5 and found["balanced-accuracy"] == 0.25
     assert found["accuracy"] == measures.majority(labels)
 
 
-def test_the_auc_of_one_class_is_undefined():
+def test_the_auc_of_one_class_is_undefined() -> None:
     guess, _ = attribute_guess(2, 20)
     assert np.isnan(one(guess, np.zeros(20, np.int64), "auc").value)
     assert one(guess, np.zeros(20, np.int64), "balanced-accuracy").n == 20
 
 
-def test_the_aucs_resamples_are_those_of_scikit_learn():
+def test_the_aucs_resamples_are_those_of_scikit_learn() -> None:
     """The weighted statistic equals scikit-learn's with sample weights, hence each resample's AUC."""
     from wireleak.common.measures.scores.auc import _weighted_auc
 
@@ -160,7 +161,7 @@ def test_the_aucs_resamples_are_those_of_scikit_learn():
 # ---------------------------------------------------------------- intervals
 
 
-def test_the_bootstrap_interval_is_scipys():
+def test_the_bootstrap_interval_is_scipys() -> None:
     guess, truth = images(n=200, noise=0.4)
     each = ((guess - truth) ** 2).mean(axis=(1, 2, 3))
     theirs = bootstrap((each,), np.mean, n_resamples=5000, method="percentile", rng=0).confidence_interval
@@ -171,7 +172,7 @@ def test_the_bootstrap_interval_is_scipys():
 
 
 @pytest.mark.parametrize("name", ["auc", "accuracy", "balanced-accuracy"])
-def test_intervals_cover_the_truth_about_19_times_in_20(name):
+def test_intervals_cover_the_truth_about_19_times_in_20(name: Any) -> None:
     big_guess, big_labels = attribute_guess(2, 200_000, pull=0.2, seed=9)
     true = one(big_guess[:20_000], big_labels[:20_000], name).value
     covered = 0
@@ -182,14 +183,14 @@ def test_intervals_cover_the_truth_about_19_times_in_20(name):
     assert 87 <= covered <= 100
 
 
-def test_an_interval_is_quick():
+def test_an_interval_is_quick() -> None:
     guess, labels = attribute_guess(2, 1000)
     start = time.perf_counter()
     measures.score_attribute(guess, labels, rng())
     assert time.perf_counter() - start < 0.9  # .3 s each
 
 
-def test_scores_repeat_and_do_not_depend_on_their_neighbours():
+def test_scores_repeat_and_do_not_depend_on_their_neighbours() -> None:
     guess, labels = attribute_guess()
     every = {score.measure: score for score in measures.score_attribute(guess, labels, rng())}
     assert one(guess, labels, "balanced-accuracy") == every["balanced-accuracy"]
@@ -197,7 +198,7 @@ def test_scores_repeat_and_do_not_depend_on_their_neighbours():
     assert other.value == every["auc"].value and other.low != every["auc"].low
 
 
-def test_combining_seeds_is_a_t_interval():
+def test_combining_seeds_is_a_t_interval() -> None:
     values = [0.61, 0.66, 0.7]
     scores = [measures.Score("auc", v, v - 0.05, v + 0.05, 100, 0.5) for v in values]
     found = measures.combine_seeds(scores)
@@ -214,7 +215,7 @@ def test_combining_seeds_is_a_t_interval():
 # ---------------------------------------------------------------- controls
 
 
-def test_majority_and_conditional_majority():
+def test_majority_and_conditional_majority() -> None:
     private = np.array([0, 0, 1, 1, 1, 2, 0, 0])
     task = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     assert measures.majority(private) == 0.5
@@ -230,14 +231,14 @@ def test_majority_and_conditional_majority():
 # ---------------------------------------------------------------- mistakes
 
 
-def test_an_unknown_measure_lists_the_known_ones():
+def test_an_unknown_measure_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="no measure called 'lpips'; choose one of accuracy, auc, balanced-accuracy"):
         one(*images(), "lpips")
     with pytest.raises(ValueError, match="auc is one of attribute, not of reconstruction"):
         measures.score_reconstruction(*images(), rng(), ["auc"])
 
 
-def test_guesses_that_cannot_be_scored():
+def test_guesses_that_cannot_be_scored() -> None:
     guess, truth = images()
     with pytest.raises(ValueError, match="differ in shape"):
         one(guess[:3], truth, "mse")
@@ -275,7 +276,7 @@ class Worst(Measure):
 '''
 
 
-def test_a_measure_of_another_package_is_found_through_its_entry_point(installed):
+def test_a_measure_of_another_package_is_found_through_its_entry_point(installed: Any) -> None:
     installed(MEASURES, WORST, worst="outside:Worst")
     assert isinstance(measures.get("worst"), measures.Measure)
     assert "worst" in [s.measure for s in measures.score_reconstruction(*images(), rng())]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -12,20 +14,20 @@ from wireleak.common import measures
 from wireleak.common.measures.scores.tpr_at_fpr import membership_scores
 
 
-def guesses(n, levels, seed, pull=0.3):
+def guesses(n: Any, levels: Any, seed: Any, pull: Any = 0.3) -> Any:
     draw = np.random.default_rng(seed)
     truth = draw.permutation(np.arange(n) % 2)
     score = np.floor((pull * truth + draw.random(n)) / (1 + pull) * levels) / levels
     return np.stack([1 - score, score], 1), truth
 
 
-def found(guess, truth):
+def found(guess: Any, truth: Any) -> Any:
     return {one.measure: one for one in membership_scores(guess, truth, np.random.default_rng(0))}
 
 
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(4, 400), levels=st.sampled_from([3, 10, 10**6]), seed=st.integers(0, 10**6))
-def test_all_four_are_scikit_learns(n, levels, seed):
+def test_all_four_are_scikit_learns(n: Any, levels: Any, seed: Any) -> None:
     guess, truth = guesses(n, levels, seed)
     scores = found(guess, truth)
     fpr, tpr, _ = sklearn.metrics.roc_curve(truth, guess[:, 1], drop_intermediate=False)
@@ -36,14 +38,14 @@ def test_all_four_are_scikit_learns(n, levels, seed):
     assert scores["precision-at-recall-1"].value == pytest.approx(precision[recall == 1].max())
 
 
-def test_intervals_hold_the_value_and_narrow_with_more_records():
+def test_intervals_hold_the_value_and_narrow_with_more_records() -> None:
     few, many = (found(*guesses(n, 10**6, 1, pull=0.5))["tpr-at-1"] for n in (200, 3000))
     assert few.low <= few.value <= few.high and many.low < many.value < many.high
     assert many.high - many.low < few.high - few.low
     assert few.chance == 0.01 and many.n == 3000
 
 
-def test_chance_perfection_and_a_constant_guess():
+def test_chance_perfection_and_a_constant_guess() -> None:
     truth = np.arange(4000) % 2
     blind = np.random.default_rng(3).random(4000)
     scores = found(np.stack([1 - blind, blind], 1), truth)
@@ -54,13 +56,13 @@ def test_chance_perfection_and_a_constant_guess():
     assert constant["tpr-at-1"].value == 0 and constant["precision-at-recall-1"].value == 0.5
 
 
-def test_without_members_there_is_no_rate():
+def test_without_members_there_is_no_rate() -> None:
     guess = np.random.default_rng(0).random((20, 2))
     scores = found(guess, np.zeros(20, np.int64))
     assert np.isnan(scores["tpr-at-1"].value) and np.isnan(scores["precision-at-recall-1"].value)
 
 
-def test_they_are_no_measures_of_attributes():
+def test_they_are_no_measures_of_attributes() -> None:
     assert {"tpr-at-1", "tpr-at-0.1", "precision-at-recall-1"} <= set(measures.names("member"))
     assert not {"tpr-at-1", "mape"} & {*measures.names("attribute"), *measures.names("reconstruction")}
     with pytest.raises(ValueError, match="tpr-at-1 is one of member, not of attribute"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pydoc_data.topics import topics
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,11 +30,11 @@ from wireleak.common.plan import ClientPlan
 class Fixed(nn.Module):
     """A model that expects one number, and otherwise any character alike, or later ones rather."""
 
-    def __init__(self, favourite, lean=0.0):
+    def __init__(self, favourite: Any, lean: Any = 0.0) -> None:
         super().__init__()
         self.favourite, self.lean = favourite, lean
 
-    def forward(self, asked):
+    def forward(self, asked: Any) -> Any:
         logits = torch.linspace(0, self.lean, len(ALPHABET)).repeat(len(asked), 1)
         for row, window in enumerate(asked.numpy().astype(int)):
             text = "".join(ALPHABET[number - 1] for number in window if number)
@@ -43,7 +44,7 @@ class Fixed(nn.Module):
         return logits
 
 
-def test_windows_are_what_precedes_each_character():
+def test_windows_are_what_precedes_each_character() -> None:
     x, y = windows("Ab9")
     assert x.shape == (3, WINDOW)
     assert [ALPHABET[place] for place in y] == ["a", "b", "9"]
@@ -51,7 +52,7 @@ def test_windows_are_what_precedes_each_character():
     assert numbers("a~\n").tolist() == [1, 37, 37]
 
 
-def test_perplexities_are_the_models_own_digit_by_digit():
+def test_perplexities_are_the_models_own_digit_by_digit() -> None:
     found = perplexities(Fixed("407"), 3)
     liked = math.log2(math.exp(5) / (math.exp(5) + len(ALPHABET) - 1))
     other = math.log2(1 / (math.exp(5) + len(ALPHABET) - 1))
@@ -62,7 +63,7 @@ def test_perplexities_are_the_models_own_digit_by_digit():
     assert found[107] == pytest.approx(-(other + 2 * flat), rel=1e-5)
 
 
-def test_a_model_that_knows_the_number_exposes_it_fully_and_no_other():
+def test_a_model_that_knows_the_number_exposes_it_fully_and_no_other() -> None:
     rng = np.random.default_rng(0)
     canaries = {"407": 8, "111": 0}
     known, unknown = exposures(Fixed("407", lean=2.0), canaries, rng, samples=100)
@@ -70,7 +71,7 @@ def test_a_model_that_knows_the_number_exposes_it_fully_and_no_other():
     assert unknown.exposure < 1 and unknown.extrapolated < 2
 
 
-def test_drawn_canaries_differ_and_are_planted_as_often_as_said():
+def test_drawn_canaries_differ_and_are_planted_as_often_as_said() -> None:
     canaries = draw_canaries([1, 2, 4], 4, np.random.default_rng(1))
     assert len(canaries) == 3 and all(len(digits) == 4 for digits in canaries) and list(canaries.values()) == [1, 2, 4]
     x, y = planted("hello", canaries)
@@ -78,7 +79,7 @@ def test_drawn_canaries_differ_and_are_planted_as_often_as_said():
     assert len(x) == len(y) == 5 + 7 * sentence
 
 
-def test_what_is_planted_more_often_is_more_exposed():
+def test_what_is_planted_more_often_is_more_exposed() -> None:
     """Never, 4 and 20 times among 1,500 characters of Python's help; three digits."""
     text = topics["execmodel"][:1500]
     canaries = draw_canaries([0, 0, 0, 0, 4, 20], 3, np.random.default_rng(2))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,13 +9,13 @@ from wireleak.lab.data.text import BUCKETS
 
 
 @pytest.fixture
-def network():
+def network() -> Any:
     network = build("deep-averaging", (12,), 3, seed=1)
     network.blocks.eval()
     return network
 
 
-def test_what_crosses_the_wire(network, texts):
+def test_what_crosses_the_wire(network: Any, texts: Any) -> None:
     assert [network.activation_shape(cut) for cut in network.cuts] == [(12, 100), (deep_averaging.CODE,)]
     x = texts(5, 12, 1)
     for cut in network.cuts:
@@ -21,7 +23,7 @@ def test_what_crosses_the_wire(network, texts):
         assert torch.equal(head(encoder(x)), network.blocks(x)) and head(encoder(x)).shape == (3, 3)
 
 
-def test_the_mean_is_torchs_own_embedding_bag(network, texts):
+def test_the_mean_is_torchs_own_embedding_bag(network: Any, texts: Any) -> None:
     """Oracle: `EmbeddingBag`, which leaves padding out of the mean."""
     words = network.blocks[0]
     averaged = next(module for module in network.blocks.modules() if isinstance(module, deep_averaging.MeanWord))
@@ -30,7 +32,7 @@ def test_the_mean_is_torchs_own_embedding_bag(network, texts):
     torch.testing.assert_close(averaged(words(x)), bag(x.long()))
 
 
-def test_order_and_padding_change_nothing(network, texts):
+def test_order_and_padding_change_nothing(network: Any, texts: Any) -> None:
     encoder, _ = network.split(2)
     x = texts(6)
     torch.testing.assert_close(encoder(x), encoder(x[:, :6]))
@@ -41,7 +43,7 @@ def test_order_and_padding_change_nothing(network, texts):
     assert torch.isfinite(encoder(texts(0))).all()
 
 
-def test_it_learns_which_words_there_are(network):
+def test_it_learns_which_words_there_are(network: Any) -> None:
     x = torch.randint(3, 300, (384, 12), generator=torch.Generator().manual_seed(0)).float()
     y = torch.arange(384) % 2
     x[torch.arange(384), torch.arange(384) % 12] = 1.0 + y
@@ -57,6 +59,6 @@ def test_it_learns_which_words_there_are(network):
     assert (network.blocks(x[288:]).argmax(1) == y[288:]).float().mean() > 0.9
 
 
-def test_other_inputs_are_refused():
+def test_other_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match=r"deep-averaging takes texts of \(length,\) word numbers, not \(1, 28, 28\)"):
         build("deep-averaging", (1, 28, 28), 2, 0)

@@ -1,5 +1,7 @@
 """The two networks in which leakage is localised: their layers, and that plain SGD trains them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,18 +11,18 @@ from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
 
 
-def weights(name, shape, classes=2):
+def weights(name: Any, shape: Any, classes: Any = 2) -> Any:
     return [tuple(p.shape) for p in build(name, shape, classes, seed=0).blocks.parameters() if p.ndim > 1]
 
 
 @pytest.mark.parametrize(("side", "flat"), [(28, 576), (32, 1024)])
-def test_the_layers_are_the_papers(side, flat):
+def test_the_layers_are_the_papers(side: Any, flat: Any) -> None:
     convolutions = [(16, 1, 3, 3), (32, 16, 3, 3), (64, 32, 3, 3)]
     assert weights("mo-alexnet", (1, side, side)) == [*convolutions, (256, flat), (2, 256)]
     assert weights("mo-fcnet", (1, side, side)) == [(32, side * side), *[(32, 32)] * 8, (2, 32)]
 
 
-def test_the_signal_keeps_its_size_through_all_layers():
+def test_the_signal_keeps_its_size_through_all_layers() -> None:
     x = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for seed in range(3):
@@ -29,7 +31,7 @@ def test_the_signal_keeps_its_size_through_all_layers():
 
 
 @pytest.mark.parametrize("name", ["mo-alexnet", "mo-fcnet"])
-def test_plain_sgd_trains_it(name):
+def test_plain_sgd_trains_it(name: Any) -> None:
     draw = np.random.default_rng(0)
     y = draw.integers(0, 2, 64)
     x = draw.random((64, 1, 28, 28)).astype(np.float32) * 0.2
@@ -40,6 +42,6 @@ def test_plain_sgd_trains_it(name):
         assert (network(torch.from_numpy(x)).argmax(1).numpy() == y).mean() > 0.9
 
 
-def test_what_is_no_image_is_refused():
+def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match="mo-alexnet takes images"):
         build("mo-alexnet", (6, 128), 2, seed=0)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +10,13 @@ from wireleak.lab.data.text import BUCKETS
 
 
 @pytest.fixture
-def network():
+def network() -> Any:
     network = build("lstm", (12,), 3, seed=1)
     network.blocks.eval()
     return network
 
 
-def test_what_crosses_the_wire(network, texts):
+def test_what_crosses_the_wire(network: Any, texts: Any) -> None:
     assert [network.activation_shape(cut) for cut in network.cuts] == [(12, lstm.EMBEDDINGS), (lstm.HIDDEN,)]
     x = texts(5, 12, 1)
     for cut in network.cuts:
@@ -22,13 +24,13 @@ def test_what_crosses_the_wire(network, texts):
         assert torch.equal(head(encoder(x)), network.blocks(x)) and head(encoder(x)).shape == (3, 3)
 
 
-def test_every_bucket_of_the_data_has_its_embedding():
+def test_every_bucket_of_the_data_has_its_embedding() -> None:
     assert lstm.BUCKETS == BUCKETS
     table = lstm.Words().table.weight
     assert len(table) == BUCKETS + 1 and not table[0].any() and (table[1:] != 0).any(1).all()
 
 
-def test_the_code_is_torchs_own_last_state_of_each_text(network, texts):
+def test_the_code_is_torchs_own_last_state_of_each_text(network: Any, texts: Any) -> None:
     """Oracle: packed sequences, which never read the padding."""
     lengths = [12, 7, 1]
     x = texts(*lengths)
@@ -39,7 +41,7 @@ def test_the_code_is_torchs_own_last_state_of_each_text(network, texts):
     torch.testing.assert_close(recurrent(words(x)), state[0])
 
 
-def test_padding_changes_nothing_and_the_last_word_something(network, texts):
+def test_padding_changes_nothing_and_the_last_word_something(network: Any, texts: Any) -> None:
     encoder, _ = network.split(2)
     x = texts(6)
     torch.testing.assert_close(encoder(x), encoder(x[:, :6]))
@@ -49,7 +51,7 @@ def test_padding_changes_nothing_and_the_last_word_something(network, texts):
     assert torch.isfinite(encoder(texts(0))).all()
 
 
-def test_padding_stays_zero_in_training(network, texts):
+def test_padding_stays_zero_in_training(network: Any, texts: Any) -> None:
     network.blocks.train()
     optimiser = torch.optim.Adam(network.blocks.parameters(), lr=0.1)
     torch.nn.functional.cross_entropy(network.blocks(texts(3, 4)), torch.tensor([0, 1])).backward()
@@ -57,7 +59,7 @@ def test_padding_stays_zero_in_training(network, texts):
     assert not network.blocks[0].table.weight[0].any()
 
 
-def test_it_learns_word_order(network):
+def test_it_learns_word_order(network: Any) -> None:
     """Whether word 1 comes before word 2: no bag of words can tell."""
     rng = np.random.default_rng(0)
     x = rng.integers(3, 30, (384, 6)).astype(np.float32)
@@ -76,6 +78,6 @@ def test_it_learns_word_order(network):
     assert (network.blocks(x[288:]).argmax(1) == y[288:]).float().mean() > 0.9
 
 
-def test_other_inputs_are_refused():
+def test_other_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match=r"lstm takes texts of \(length,\) word numbers, not \(1, 28, 28\)"):
         build("lstm", (1, 28, 28), 2, 0)

@@ -1,5 +1,7 @@
 """Acceptance test 2 of methods.md, section 17, the target's half: shapes and parameter counts of the post's network."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,13 +11,13 @@ from wireleak.common.models import build
 SHAPE = (1, 105, 105)
 
 
-def count(module, *kinds):
+def count(module: Any, *kinds: Any) -> Any:
     layers = [layer for layer in module.modules() if isinstance(layer, kinds)]
     return sum(parameter.numel() for layer in layers for parameter in layer.parameters(recurse=False))
 
 
 @pytest.mark.parametrize("name", ["post105", "post105-gn"])
-def test_it_has_the_posts_parameters_and_shapes(name):
+def test_it_has_the_posts_parameters_and_shapes(name: Any) -> None:
     network = build(name, SHAPE, 50, seed=0)
     encoder, head = network.split(4)
     assert count(encoder, nn.Conv2d) == 86_688
@@ -30,7 +32,7 @@ def test_it_has_the_posts_parameters_and_shapes(name):
     assert sides == [99, 27, 9, 2]
 
 
-def test_the_published_one_normalises_the_batch_and_the_private_one_does_not():
+def test_the_published_one_normalises_the_batch_and_the_private_one_does_not() -> None:
     published, private = (build(name, SHAPE, 50, 0).blocks for name in ("post105", "post105-gn"))
     norms = [layer for layer in published.modules() if isinstance(layer, nn.BatchNorm2d)]
     # Keras' momentum .99 is torch's .01.
@@ -39,7 +41,7 @@ def test_the_published_one_normalises_the_batch_and_the_private_one_does_not():
     assert not [layer for layer in private.modules() if isinstance(layer, nn.BatchNorm2d | nn.Dropout)]
 
 
-def test_first_weights_are_glorots():
+def test_first_weights_are_glorots() -> None:
     """Oracle: the variance of U(-a, a), a**2 = 6 / (fan in + fan out), is 2 / (fan in + fan out)."""
     blocks = build("post105", SHAPE, 50, 0).blocks
     for layer, fans in ((blocks[1][0], 2 * 32 * 49), (blocks[4][1], 32 + 256)):
@@ -48,6 +50,6 @@ def test_first_weights_are_glorots():
         assert not layer.bias.any()
 
 
-def test_other_inputs_are_refused():
+def test_other_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match=r"post105 takes inputs of \(1, 105, 105\), not \(1, 28, 28\)$"):
         build("post105", (1, 28, 28), 50, 0)

@@ -1,5 +1,8 @@
 """The digits that come with a package."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,11 +10,11 @@ from wireleak.lab import data
 
 
 @pytest.fixture(scope="module")
-def digits():
+def digits() -> Any:
     return data.load("digits")
 
 
-def test_digits(digits):
+def test_digits(digits: Any) -> None:
     assert digits.x.shape == (5000, 1, 28, 28) and digits.x.min() == 0 and digits.x.max() == 1
     digit = digits.attribute("digit").values
     assert np.bincount(digit).tolist() == [500] * 10
@@ -24,14 +27,14 @@ def test_digits(digits):
     assert taken.attribute("digit").values.tolist() == digit[[3, 1]].tolist() and len(taken) == 2
 
 
-def test_digits_attributes_do_not_depend_on_the_task(digits):
+def test_digits_attributes_do_not_depend_on_the_task(digits: Any) -> None:
     rows = {row.attribute: row for row in data.dependence(digits)}
     assert rows["digit"].cramers_v > 0.99 and rows["digit"].mutual_information_bits == pytest.approx(1.0)
     for name in ("slant", "thickness"):
         assert rows[name].cramers_v < 0.01 and rows[name].mutual_information_bits < 1e-4 and rows[name].p > 0.5
 
 
-def test_digits_reports_a_broken_file(tmp_path):
+def test_digits_reports_a_broken_file(tmp_path: Path) -> None:
     from wireleak.lab.data.sources.digits import digits as read
 
     (tmp_path / "mnist_5k.csv.gz").write_bytes(b"\x1f\x8bjunk")

@@ -1,6 +1,7 @@
 """FairFace from tiny originals that the tests write, and from the packed file where it is at hand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def write_faces(folder: Path, nested: str = "") -> None:
 
 
 @pytest.mark.parametrize("nested", ["", "fairface-img-margin025-trainval"])
-def test_fairface_from_the_authors_files(nested, tmp_path):
+def test_fairface_from_the_authors_files(nested: Any, tmp_path: Path) -> None:
     write_faces(tmp_path / "fairface", nested)
     faces = data.load("fairface", tmp_path)
     assert faces.x.shape == (3, 1, 32, 32)
@@ -42,7 +43,7 @@ def test_fairface_from_the_authors_files(nested, tmp_path):
     assert len(data.load("fairface", tmp_path, part="train", limit=1)) == 1
 
 
-def test_fairface_reports_what_is_missing(tmp_path):
+def test_fairface_reports_what_is_missing(tmp_path: Path) -> None:
     write_faces(tmp_path)
     (tmp_path / "train" / "2.jpg").unlink()
     with pytest.raises(data.DataError, match=r"cannot read .*train/2.jpg"):
@@ -56,7 +57,7 @@ def test_fairface_reports_what_is_missing(tmp_path):
         data.load("fairface", tmp_path, part="val")
 
 
-def test_fairface_packed_and_its_repeats_are_dropped(packed):
+def test_fairface_packed_and_its_repeats_are_dropped(packed: Any) -> None:
     root = packed("fairface_train_32.npz")
     train, val = (data.load("fairface", root, part=part) for part in ("train", "val"))
     assert train.x.shape == (20000, 1, 32, 32) and val.x.shape == (5000, 1, 32, 32)

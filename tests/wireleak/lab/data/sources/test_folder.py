@@ -1,6 +1,7 @@
 """A user's folder of images with a CSV of attributes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def write_folder(folder: Path) -> None:
     )
 
 
-def test_a_folder_of_images(tmp_path):
+def test_a_folder_of_images(tmp_path: Path) -> None:
     write_folder(tmp_path)
     own = data.load("folder", path=str(tmp_path), task="kind", groups=["person"], size=16, grey=False)
     assert own.x.shape == (4, 3, 16, 16)
@@ -41,7 +42,7 @@ def test_a_folder_of_images(tmp_path):
         ({"path": ".", "task": "kind", "csv": "other.csv"}, "cannot read"),
     ],
 )
-def test_folder_options(options, message, tmp_path, monkeypatch):
+def test_folder_options(options: Any, message: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(data.DataError, match=message) as error:
@@ -49,7 +50,7 @@ def test_folder_options(options, message, tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_folder_names_the_file_that_is_no_image(tmp_path):
+def test_folder_names_the_file_that_is_no_image(tmp_path: Path) -> None:
     write_folder(tmp_path)
     (tmp_path / "2.png").write_text("no image")
     with pytest.raises(data.DataError, match=r"2\.png is not an image"):

@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def write_motionsense(folder: Path, samples: int = 300) -> np.ndarray:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_motionsense_from_the_authors_files(zipped, tmp_path):
+def test_motionsense_from_the_authors_files(zipped: Any, tmp_path: Path) -> None:
     table = write_motionsense(tmp_path)
     base = tmp_path / "motionsense"
     if zipped:
@@ -46,7 +47,7 @@ def test_motionsense_from_the_authors_files(zipped, tmp_path):
     np.testing.assert_allclose(motion.x[1, 3:].T, table[128:256, 6:9], rtol=1e-6)
 
 
-def test_motionsense_reports_what_is_wrong(tmp_path):
+def test_motionsense_reports_what_is_wrong(tmp_path: Path) -> None:
     write_motionsense(tmp_path)
     base = tmp_path / "motionsense"
     recording = base / "A_DeviceMotion_data" / "sit_13" / "sub_2.csv"
@@ -62,7 +63,7 @@ def test_motionsense_reports_what_is_wrong(tmp_path):
         data.load("motionsense", tmp_path)
 
 
-def test_motionsense_packed(packed):
+def test_motionsense_packed(packed: Any) -> None:
     motion = data.load("motionsense", packed("motionsense.npz"))
     assert motion.x.shape == (10854, 6, 128) and motion.x.dtype == np.float32
     assert sorted(set(motion.groups["subject"].tolist())) == list(range(1, 25))
@@ -70,7 +71,7 @@ def test_motionsense_packed(packed):
         assert len(set(motion.attribute("gender").values[motion.groups["subject"] == subject].tolist())) == 1
 
 
-def test_the_environment_variable_finds_data(monkeypatch, tmp_path):
+def test_the_environment_variable_finds_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_motionsense(tmp_path)
     monkeypatch.setenv("WIRELEAK_DATA", str(tmp_path))
     assert len(data.load("motionsense")) == 8

@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ LETTERS = {"background": ("Greek", "Latin"), "evaluation": ("Angelic",)}
 
 
 @pytest.fixture(scope="module")
-def drawings():
+def drawings() -> Any:
     """(alphabet, part, character, drawer) -> 105x105 ink."""
     rng = np.random.default_rng(0)
     return {
@@ -26,14 +27,14 @@ def drawings():
     }
 
 
-def write_drawings(folder: Path, drawings) -> None:
+def write_drawings(folder: Path, drawings: Any) -> None:
     for (alphabet, part, character, drawer), ink in drawings.items():
         path = folder / f"images_{part}" / alphabet / f"character{character:02}" / f"0001_{drawer:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(~ink).convert("1").save(path)
 
 
-def test_omniglot_from_the_authors_images(drawings, tmp_path):
+def test_omniglot_from_the_authors_images(drawings: Any, tmp_path: Path) -> None:
     write_drawings(tmp_path, drawings)
     full = data.load("omniglot", tmp_path, size=105)
     assert full.classes == ("Angelic", "Greek", "Latin")
@@ -53,7 +54,7 @@ def test_omniglot_from_the_authors_images(drawings, tmp_path):
     assert few.classes == ("Latin",) and len(few) == 8
 
 
-def test_omniglot_is_the_same_from_zips_and_from_the_packed_file(drawings, tmp_path):
+def test_omniglot_is_the_same_from_zips_and_from_the_packed_file(drawings: Any, tmp_path: Path) -> None:
     write_drawings(tmp_path / "a", drawings)
     (tmp_path / "b").mkdir()
     for part in LETTERS:
@@ -79,7 +80,7 @@ def test_omniglot_is_the_same_from_zips_and_from_the_packed_file(drawings, tmp_p
             np.testing.assert_array_equal(attribute.values, other.attributes[name].values)
 
 
-def test_omniglot_is_shrunk_by_area_as_pillow_does(drawings, tmp_path):
+def test_omniglot_is_shrunk_by_area_as_pillow_does(drawings: Any, tmp_path: Path) -> None:
     write_drawings(tmp_path, drawings)
     x = data.load("omniglot", tmp_path, alphabets=["Angelic"]).x
     ink = drawings["Angelic", "evaluation", 1, 1].astype(np.float32)
@@ -99,13 +100,13 @@ def test_omniglot_is_shrunk_by_area_as_pillow_does(drawings, tmp_path):
         ({"alphabets": ["Klingon"]}, "no alphabet Klingon; choose from Angelic, Greek, Latin"),
     ],
 )
-def test_omniglot_options(options, message, drawings, tmp_path):
+def test_omniglot_options(options: Any, message: Any, drawings: Any, tmp_path: Path) -> None:
     write_drawings(tmp_path, drawings)
     with pytest.raises(data.DataError, match=message):
         data.load("omniglot", tmp_path, **options)
 
 
-def test_omniglot_reports_what_is_not_omniglot(tmp_path):
+def test_omniglot_reports_what_is_not_omniglot(tmp_path: Path) -> None:
     for part in LETTERS:
         (tmp_path / f"images_{part}" / "Greek" / "character01").mkdir(parents=True)
     with pytest.raises(data.DataError, match="no drawings"):
@@ -122,7 +123,7 @@ def test_omniglot_reports_what_is_not_omniglot(tmp_path):
         data.load("omniglot", tmp_path)
 
 
-def test_omniglot_baselines_and_the_published_overlap(packed):
+def test_omniglot_baselines_and_the_published_overlap(packed: Any) -> None:
     """Acceptance test 3 of methods.md, section 17."""
     root = packed("omniglot.npz")
     first = data.load("omniglot", root, size=105, alphabets=ATTACKER)
@@ -138,7 +139,7 @@ def test_omniglot_baselines_and_the_published_overlap(packed):
     data.refuse_overlap({"attacker": first.x, "victims": default.x})
 
 
-def test_omniglot_at_28_pixels_has_the_anchors_mean_image(packed):
+def test_omniglot_at_28_pixels_has_the_anchors_mean_image(packed: Any) -> None:
     root = packed("omniglot.npz")
     every = data.load("omniglot", root)
     assert every.x.shape == (32460, 1, 28, 28) and len(every.classes) == 50 and every.x.max() <= 1
