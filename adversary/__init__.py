@@ -1,1 +1,1 @@
-"""Whoever listens: the tap, the wire decoders, the attacks."""
+"""The adversary: the tap, the wire decoders, the attacks, the malicious server and the malicious participant."""

@@ -1,4 +1,6 @@
-"""`python -m adversary`: one thin command a job; each imports only what it needs."""
+"""The adversary's processes: tap links, decode captures, attack, and act as a malicious server or participant."""
+
+# Each command imports only the modules that it needs, so that it starts fast.
 
 from __future__ import annotations
 
@@ -11,19 +13,19 @@ import typer
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
-Config = Annotated[Path, typer.Option("--config", help="The resolved JSON config.")]
+Config = Annotated[Path, typer.Option("--config", help="The resolved config, JSON.")]
 
 
 @app.command()
 def relay(
     config: Annotated[
-        Path | None, typer.Option("--config", help="The resolved JSON config, any number of links.")
+        Path | None, typer.Option("--config", help="The resolved config, JSON, with any number of links.")
     ] = None,
-    listen: Annotated[str, typer.Option(help="Without a config: where clients connect, host:port.")] = "",
-    upstream: Annotated[str, typer.Option(help="Without a config: where the server listens, host:port.")] = "",
-    output: Annotated[Path | None, typer.Option(help="Without a config: the pcap to write.")] = None,
+    listen: Annotated[str, typer.Option(help="Without --config: the host:port that clients connect to.")] = "",
+    upstream: Annotated[str, typer.Option(help="Without --config: the host:port where the server listens.")] = "",
+    output: Annotated[Path | None, typer.Option(help="Without --config: the pcap file to write.")] = None,
 ) -> None:
-    """Stand between clients and server, pass every byte on, and write one capture a link.
+    """Relay clients' connections to the server, and record each link as a pcap file.
 
     Example: python -m adversary relay --listen 127.0.0.1:4002 --upstream 127.0.0.1:4001 --output link.pcap
     """
@@ -34,16 +36,16 @@ def relay(
     elif listen and upstream and output is not None:
         main_single(listen, upstream, output)
     else:
-        raise typer.BadParameter("give --config, or --listen, --upstream and --output")
+        raise typer.BadParameter("no link is named; give --config, or --listen, --upstream and --output")
 
 
 @app.command()
 def sniff(
-    interface: Annotated[str, typer.Option(help="The interface, e.g. lo or any.")],
-    output: Annotated[Path, typer.Option(help="The pcap to write; it must not exist.")],
-    filter: Annotated[str, typer.Option(help="What to capture, in tcpdump's language.")] = "",
+    interface: Annotated[str, typer.Option(help="The network interface, such as lo or any.")],
+    output: Annotated[Path, typer.Option(help="The pcap file to write; it must not exist.")],
+    filter: Annotated[str, typer.Option(help="Filter in tcpdump's syntax; without it, all packets.")] = "",
 ) -> None:
-    """Record an interface with tcpdump until Ctrl-C.
+    """Record a network interface with tcpdump until Ctrl-C.
 
     Example: python -m adversary sniff --interface lo --output lo.pcap --filter "tcp port 4001"
     """
@@ -57,7 +59,7 @@ def inspect(
     captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """List what captures hold: who talked, calls, kinds, tensor shapes, bytes and times.
+    """List the contents of captures: endpoints, calls, tensors, bytes and times.
 
     Example: python -m adversary inspect runs/digits/cut1/tap/serve-victim.pcap
     """
@@ -69,10 +71,10 @@ def inspect(
 @app.command()
 def extract(
     captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files.")],
-    kind: Annotated[str, typer.Option(help="The kind of tensor, such as activation or label.")],
-    output: Annotated[Path, typer.Option(help="The .npz to write, with one array of the kind's name.")],
+    kind: Annotated[str, typer.Option(help="Kind of tensor, such as activation or label.")],
+    output: Annotated[Path, typer.Option(help="The .npz file to write; its one array has the name of the kind.")],
 ) -> None:
-    """Write what captures hold of one kind of tensor as an array, one row an example.
+    """Write all tensors of one kind from captures as one array, one row per example.
 
     Example: python -m adversary extract --kind activation --output z.npz serve-victim.pcap
     """
@@ -89,15 +91,15 @@ def extract(
 
 @app.command()
 def describe() -> None:
-    """Print every attack's threat model, targets and options as JSON."""
+    """Print the threat model, targets and options of every attack as JSON."""
     from adversary.attacks.harness.run import describe
 
     describe()
 
 
 @app.command()
-def options(chosen: Annotated[str, typer.Argument(help="JSON: a list of {name, options}.")]) -> None:
-    """Check the options of attacks before there is anything to attack.
+def options(chosen: Annotated[str, typer.Argument(help="JSON: a list of attacks, each {name, options}.")]) -> None:
+    """Check the options of attacks before a run starts.
 
     Example: python -m adversary options '[{"name": "ladder", "options": {"model": "mlp-64"}}]'
     """
@@ -107,8 +109,8 @@ def options(chosen: Annotated[str, typer.Argument(help="JSON: a list of {name, o
     from wireleak.common.config import options_of
 
     try:
-        for number, one in enumerate(json.loads(chosen)):
-            options_of(ATTACKS.get(one["name"]).options, one["options"], f"attacks[{number}].options")
+        for number, choice in enumerate(json.loads(chosen)):
+            options_of(ATTACKS.get(choice["name"]).options, choice["options"], f"attacks[{number}].options")
     except ValueError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
@@ -124,11 +126,11 @@ def attack(config: Config) -> None:
 
 @app.command()
 def hijack(config: Config) -> None:
-    """Stand in the head's place and train the clients' encoders for the attacker, until SIGINT or SIGTERM.
+    """Serve as a malicious head that trains the clients' encoders for the attacker, until SIGINT or SIGTERM.
 
     Example: python -m adversary hijack --config runs/hijack/hijacked-seed0/adversary/hijack/config.json
     """
-    # Whoever stops the process while torch is still being imported gets an orderly end as well.
+    # Importing torch takes seconds: a signal must end the process cleanly during the import as well.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     from adversary.hijack.config import HijackConfig
@@ -144,7 +146,7 @@ def hijack(config: Config) -> None:
 
 @app.command()
 def initial(config: Config) -> None:
-    """Make the first global model of a malicious server.
+    """Write the first global model of a malicious server.
 
     Example: python -m adversary initial --config runs/imprint/imprint-seed0/adversary/initial/config.json
     """
@@ -160,8 +162,8 @@ def initial(config: Config) -> None:
 
 
 @app.command()
-def participant(chosen: Annotated[str, typer.Argument(help="JSON: {name, options}.")]) -> None:
-    """Check what a malicious participant would do when it is asked to train.
+def participant(chosen: Annotated[str, typer.Argument(help="JSON: one strategy, {name, options}.")]) -> None:
+    """Check the strategy of a malicious participant before a run starts.
 
     Example: python -m adversary participant '{"name": "multi-task", "options": {"attribute": "slant", "alpha": 0.7}}'
     """
@@ -178,8 +180,10 @@ def participant(chosen: Annotated[str, typer.Argument(help="JSON: {name, options
 
 
 @app.command()
-def plugins(kind: Annotated[str, typer.Argument(help="One kind, such as attacks; all by default.")] = "") -> None:
-    """Print the adversary's plug-ins as JSON: name, summary, source, and the error of one that cannot be loaded.
+def plugins(
+    kind: Annotated[str, typer.Argument(help="Kind of plug-in, such as attacks; all kinds by default.")] = "",
+) -> None:
+    """Print the adversary's plug-ins as JSON: name, summary, source, and the error if one cannot be loaded.
 
     Example: python -m adversary plugins attacks
     """

@@ -1,1 +1,1 @@
-"""The malicious server: it stands where the head should, and trains the clients' encoders for itself."""
+"""The malicious server: it replaces the head and trains the clients' encoders for the attacker."""

@@ -1,4 +1,4 @@
-"""FSHA: gradients that lead a client's encoder into a feature space which the server can invert.
+"""FSHA: send gradients that lead a client's encoder into a feature space that the server can invert.
 
 Pasquini, Ateniese, Bernaschi, "Unleashing the Tiger: Inference Attacks on Split Learning", CCS 2021. The names are the
 paper's: f is the client's encoder, f~ the server's ("pilot"), D a critic that tells f~'s features from f's.
@@ -9,11 +9,15 @@ For each batch of a client: z = f(private), z~ = f~(public), and all losses are 
     L_D  = mean D(z~) - mean D(z) + w (|grad D(z^)| - 1)^2       -> D (Wasserstein, Gulrajani et al. 2017)
     L_f  = mean D(z)                                             -> the client gets dL_f/dz and trains f with it
 
-so that f's features come to lie where f~'s do, and decoder(f(private)) is close to private. Labels are ignored.
-Where this is not as the authors have it: before the first answer f~ and decoder learn from public inputs for a while,
-and afterwards f~ hardly moves, as a client follows a target that stands still sooner; the norm in the penalty is over
-all of z^'s axes (their code leaves the channels out); f~ is the client's own architecture with weights of its own
-(the server hands the network out); the critic is a perceptron, which fits any activation, and sees it standardised.
+f's features move to where f~'s are, and decoder(f(private)) comes close to private. Labels are ignored.
+
+Deviations from the authors:
+
+- Before the first answer f~ and the decoder learn from public inputs for `warm_up` steps. Afterwards f~ hardly moves,
+  because a client reaches a fixed target sooner.
+- The norm in the penalty is over all axes of z^; their code leaves the channels out.
+- f~ has the client's architecture (the server hands the network out) and weights of its own.
+- The critic is a perceptron, which fits any activation, and its input is standardised.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ _WARM_UP_BATCH, _MEASURED = 64, 1024
 
 
 class Standardise(nn.Module):
-    """Scales each channel of activations (n, channels, ...) by mean and deviation that were measured once."""
+    """A layer that scales each channel of activations (n, channels, ...) by a mean and deviation measured once."""
 
     mean: Tensor
     scale: Tensor
@@ -51,14 +55,14 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(channels))
 
     def measure(self, activation: Tensor) -> None:
-        """Take mean and deviation from `activation`; a channel that hardly varies is not blown up."""
+        """Measure mean and deviation on `activation`; a floor keeps channels that hardly vary from being amplified."""
         channels = activation.detach().transpose(0, 1).flatten(1)
         deviation = channels.std(1)
         self.mean.copy_(channels.mean(1))
         self.scale.copy_(deviation.clamp(min=max(1e-3, 0.1 * float(deviation.mean()))))
 
     def forward(self, activation: Tensor) -> Tensor:
-        """Scale."""
+        """Return the standardised activation, of the same shape."""
         sides = [1] * (activation.dim() - 2)
         return (activation - self.mean.view(-1, *sides)) / self.scale.view(-1, *sides)
 
@@ -78,22 +82,23 @@ def make_critic(activation: tuple[int, ...], width: float) -> nn.Sequential:
 
 
 class Hijacker:
-    """What the malicious server has in the head's place, safe to use from many threads.
+    """The malicious server's replacement for the head, safe to use from many threads.
 
     Parameters
     ----------
     model : ModelConfig
-        What clients believe is trained.
+        The network that clients believe is trained.
     public : numpy.ndarray
         Float32 (n, *input_shape): the server's own inputs.
     options : HijackOptions
+        Settings of the attack.
     seed : int
-        Of the server's networks, and of the order of its inputs.
+        Seed of the server's networks and of the order of its inputs.
 
     Attributes
     ----------
     activation_shape : tuple of int
-        One example's activation.
+        Shape of one example's activation.
     """
 
     def __init__(self, model: ModelConfig, public: Floats, options: HijackOptions, seed: int) -> None:
@@ -106,7 +111,7 @@ class Hijacker:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, with the head that an honest server would begin with."""
+        """Restart the attack, with the head that an honest server would start with."""
         with self._lock:
             self._build()
 
@@ -116,7 +121,7 @@ class Hijacker:
         Parameters
         ----------
         activation : array of shape (batch, *activation_shape)
-            The client's.
+            The client's activations.
         label : array of shape (batch,)
             Class indices.
 
@@ -125,7 +130,7 @@ class Hijacker:
         gradient : array of the activation's shape
             Gradient of mean D(z) by the activation.
         loss : float
-            The head's cross-entropy, in nats: what an honest server would tell of this head.
+            The head's cross-entropy, in nats, as an honest server would report it.
 
         Raises
         ------
@@ -155,7 +160,7 @@ class Hijacker:
         return gradient.cpu().numpy(), loss.item()
 
     def predict(self, activation: Floats) -> Floats:
-        """Class probabilities (batch, classes) of the head.
+        """Return the head's class probabilities (batch, classes).
 
         Raises
         ------
@@ -169,7 +174,7 @@ class Hijacker:
         return np.asarray(probabilities.cpu())
 
     def save(self, server_round: int, head: Path, out: Path) -> None:
-        """Write an honest-looking head where the ServerApp expects it, and the attack's own state into `out`."""
+        """Write the head where the ServerApp expects it, and the attack's own state into `out`."""
         facts = {
             "round": server_round,
             "iterations": self.iterations,
@@ -184,12 +189,12 @@ class Hijacker:
             write_json(out / FACTS, facts)
 
     def load(self, server_round: int, head: Path, out: Path) -> None:
-        """Go back to a round; where the attack was not there then, it begins anew behind that round's head.
+        """Go back to a round. If the attack saved nothing in that round, it restarts with that round's head.
 
         Raises
         ------
         ConfigError
-            The files do not hold this network; everything stays as it was.
+            The files do not hold this network; nothing is changed.
         """
         nets, own = self._networks(), out / WEIGHTS.format(server_round)
         try:
@@ -199,7 +204,7 @@ class Hijacker:
         except (OSError, RuntimeError, SafetensorError) as error:
             raise ConfigError(
                 f"checkpoints: {head} or {own} is missing, broken or not of cut {self.model.cut} of {self.model.name}; "
-                "name another folder or remove it"
+                "name another folder or remove this one"
             ) from error
         with self._lock:
             self._warm = own.is_file()
@@ -211,7 +216,7 @@ class Hijacker:
 
     def _networks(self) -> nn.ModuleDict:
         _, head = self.model.network().split(self.model.cut)
-        # Another draw than the one that clients begin with: the attack is to lead f, not to find it there.
+        # A seed other than the clients': the attack must lead f to f~, not start with f equal to f~.
         pilot, _ = self.model.model_copy(update={"seed": self.model.seed + 1}).network().split(self.model.cut)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)

@@ -1,8 +1,8 @@
-"""The malicious server as a process: on the wire, and for the ServerApp, what `python -m server head` is.
+"""The malicious server as a process: clients and ServerApp use it exactly as they use `python -m server head`.
 
-Requests are checked, and refusals worded, by `wireleak.common.wire.service`, which the honest head uses too. The
-loopback service is the head's (`server/admin.py`), written anew as the adversary may not import it;
-`tests/adversary/hijack` compares the two.
+`wireleak.common.wire.service` checks requests and words refusals; the honest head uses it too. The loopback service
+repeats the head's (`server/admin.py`), because the adversary may not import the server. `tests/adversary/hijack`
+compares the two.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _GRACE_SECONDS = 1.0
 
 @dataclass
 class Running:
-    """A malicious server that listens.
+    """A malicious server that is listening.
 
     Parameters
     ----------
     hijacker : Hijacker
     port, admin_port : int
-        Where devices and the ServerApp reach it.
+        Ports for devices and for the ServerApp.
     """
 
     hijacker: Hijacker
@@ -51,25 +51,25 @@ class Running:
     _servers: tuple[grpc.Server, grpc.Server]
 
     def stop(self, grace: float = _GRACE_SECONDS) -> None:
-        """Refuse new calls, give those under way `grace` seconds, and wait until all is closed."""
-        for done in [server.stop(grace) for server in self._servers]:
-            done.wait()
+        """Refuse new calls, give running calls `grace` seconds to end, and wait until both services are closed."""
+        for closed in [server.stop(grace) for server in self._servers]:
+            closed.wait()
 
 
 def start(config: HijackConfig) -> Running:
-    """Start to serve, from the newest complete checkpoint if there is one.
+    """Start serving, from the newest complete checkpoint if there is one.
 
     Raises
     ------
     ConfigError
-        The surrogate does not fit the model, nor a checkpoint, or the credentials are no use.
+        The surrogate examples or a checkpoint do not fit the model, or the credentials cannot be used.
     OSError
         The port is in use.
     """
     hijacker = Hijacker(config.model, _public(config), config.options, config.seed)
     rounds = _rounds(hijacker, config)
-    if (done := _newest(config.checkpoints)) > 0:
-        rounds["Load"](done)
+    if (newest := _newest(config.checkpoints)) > 0:
+        rounds["Load"](newest)
     server, admin = _server(_MAX_STREAMS), _server(2)
     add_SplitHeadServicer_to_server(SplitHead(hijacker, config.max_batch, trains=True, pad=config.pad), server)
     handlers = {name: _unary(action) for name, action in rounds.items()}
@@ -84,8 +84,8 @@ def start(config: HijackConfig) -> Running:
 
 
 def run(config: HijackConfig) -> None:
-    """Serve until SIGINT or SIGTERM; while it serves, the ready file says where."""
-    # More threads lose: one step at a time, on networks this small.
+    """Serve until SIGINT or SIGTERM; meanwhile the ready file holds the addresses."""
+    # Networks this small train faster on one thread.
     torch.set_num_threads(1)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -99,7 +99,7 @@ def run(config: HijackConfig) -> None:
 
 
 def _public(config: HijackConfig) -> Floats:
-    """The server's own inputs, without transformed copies."""
+    """Read the server's own inputs, without transformed copies."""
     from adversary.attacks.harness.knowledge import surrogate
 
     try:
@@ -109,7 +109,7 @@ def _public(config: HijackConfig) -> Floats:
     if inputs.shape[1:] != config.model.input_shape:
         raise ConfigError(
             f"surrogate: 'x' in {config.surrogate} has inputs of {inputs.shape[1:]}, the model takes "
-            f"{config.model.input_shape}; name data of that shape"
+            f"{config.model.input_shape}; name a file with inputs of that shape"
         )
     return inputs
 
@@ -128,12 +128,12 @@ def _rounds(hijacker: Hijacker, config: HijackConfig) -> dict[str, Callable[[int
 
 
 def _newest(folder: Path) -> int:
-    """The last round of which both stages were saved, 0 where there is none."""
-    found: dict[str, set[int]] = {"encoder": set(), "head": set()}
+    """Return the last round with checkpoints of both stages, 0 if there is none."""
+    rounds: dict[str, set[int]] = {"encoder": set(), "head": set()}
     for path in folder.glob("*.safetensors"):
         if match := _CHECKPOINT.fullmatch(path.name):
-            found[match[1]].add(int(match[2]))
-    return max(found["encoder"] & found["head"], default=0)
+            rounds[match[1]].add(int(match[2]))
+    return max(rounds["encoder"] & rounds["head"], default=0)
 
 
 def _server(threads: int) -> grpc.Server:

@@ -1,1 +1,1 @@
-"""What a malicious server sends first."""
+"""The first global models that a malicious server can send."""

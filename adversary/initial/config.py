@@ -11,10 +11,10 @@ from wireleak.common.models import ModelConfig
 
 
 class InitialConfig(Strict):
-    """How a malicious server makes its first global model."""
+    """Config of a malicious server's first global model."""
 
     name: str = Field(description="name of the initial model")
-    options: dict[str, Any] = Field(default_factory=dict, description="its own options")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the initial model")
     model: ModelConfig
     surrogate: AbsolutePath = Field(description="the attacker's surrogate examples, .npz")
     seed: int = Field(default=0, ge=0, description="seed of the process's random draws")

@@ -1,4 +1,4 @@
-"""A first model that sorts its clients' inputs into bins, one hidden unit a bin, so that few share one."""
+"""A first model that sorts clients' inputs into bins, one hidden unit per bin, so that few inputs share a bin."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ class ImprintOptions(Strict):
 
     scale: PositiveFloat = Field(
         default=0.3,
-        description="of the first layer: a large one saturates the head, a small one is washed away by local steps",
+        description="Factor on the first layer: a large one saturates the head, local steps wash a small one away.",
     )
     head: PositiveFloat = Field(default=1.0, description="Standard deviation of the head's weights.")
 
 
 @register("imprint")
 def write(config: InitialConfig) -> None:
-    """Write the weights of a network of `wireleak.common.models.zoo.imprint` with an imprint in its first layer.
+    """Write a network of `wireleak.common.models.zoo.imprint` whose first layer sorts inputs into bins of brightness.
 
-    Every unit of the first layer takes an input's mean, their biases are minus its quantiles on the attacker's own
-    data (`imprint_layer`), both times `scale`. The head reads all units alike: then an example sends the same gradient
-    to each unit below its own brightness, and neighbours' differences hold one bin alone. Nothing else has to be kept
-    for the attack: the thresholds' order is the rows'.
+    Every unit of the first layer takes an input's mean. The biases are minus the quantiles of this mean on the
+    attacker's own data (`imprint_layer`). Both are multiplied by `scale`. The head reads all units alike, so an example
+    sends the same gradient to each unit below its own brightness. The difference of neighbouring units then holds only
+    one bin. The attack needs no other state: the rows are in the order of the thresholds.
 
     Raises
     ------
     ValueError
-        An unknown option, a surrogate without inputs of the model's shape, or a network that does not begin with a
-        linear layer on the flattened input and end in another one.
+        An option is unknown, the surrogate inputs do not have the model's shape, or the network is not one linear layer
+        on the flattened input and one linear head.
 
     References
     ----------
@@ -51,12 +51,14 @@ def write(config: InitialConfig) -> None:
     with_weights = [module for module in network.blocks.modules() if module._parameters]
     if len(linear) != 2 or with_weights != linear or linear[0].in_features != size:
         raise ValueError(
-            f"model: an imprint takes a linear layer on the flattened input and a linear head, which {network.name} is "
-            'not; take model = "imprint28"'
+            f"model: {network.name} does not fit an imprint, which needs one linear layer on the flattened input and a "
+            'linear head; set model = "imprint28"'
         )
     public = surrogate(config.surrogate, None, config.seed).without_copies().inputs
     if public.shape[1:] != network.input_shape:
-        raise ValueError(f"surrogate: inputs of {public.shape[1:]}, the model's are {network.input_shape}; grant such")
+        raise ValueError(
+            f"surrogate: inputs have shape {public.shape[1:]}, the model takes {network.input_shape}; grant such data"
+        )
     first, head = linear
     weight, bias = imprint_layer(public.reshape(len(public), -1), first.out_features)
     draw = np.random.default_rng(config.seed).standard_normal((head.out_features, 1)) * options.head

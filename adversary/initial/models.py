@@ -1,4 +1,4 @@
-"""First global models of a malicious server, by name."""
+"""The registry of first global models of a malicious server."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def register(name: str) -> Callable[[Writer], Writer]:
 
 
 def write(config: InitialConfig) -> None:
-    """Make the model that the config names, and write its weights to `out`.
+    """Make the initial model that the config names, and write its weights to `out`.
 
     Raises
     ------
     ValueError
-        There is none of that name, or not with such options, model or surrogate.
+        The name is unknown, or the options, the model or the surrogate examples do not fit it.
     """
     INITIAL_MODELS.get(config.name, "name")(config)

@@ -1,4 +1,4 @@
-"""A first model that has been trained before, on the attacker's own data: what later rounds look like, at once."""
+"""A first model that is already trained on the attacker's own data, as models of later rounds are."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from wireleak.common.plan import ClientPlan
 
 
 class PretrainedOptions(Strict):
-    """Settings of the training."""
+    """Settings of `pretrained`."""
 
     epochs: PositiveInt = Field(default=5, description="Passes over the attacker's own data.")
-    batch: PositiveInt = Field(default=32, description="Examples in a step.")
-    learning_rate: PositiveFloat = Field(default=2e-3, description="Adam's.")
+    batch: PositiveInt = Field(default=32, description="Examples per step.")
+    learning_rate: PositiveFloat = Field(default=2e-3, description="Learning rate (Adam).")
 
 
 @register("pretrained")
 def write(config: InitialConfig) -> None:
     """Write the weights of the network after training on the surrogate data.
 
-    Nothing in them is malicious: any server may begin with a model that it has. Attacks on gradients then meet a
-    trained network in the first round, without the hundreds of rounds that it takes clients.
+    These weights are not malicious: any server may start from a model that it has. Attacks on gradients then see a
+    trained network in the first round, without the hundreds of rounds that clients would need.
 
     Raises
     ------
     ValueError
-        An unknown option, or a surrogate whose inputs or labels are not the model's.
+        An option is unknown, or the surrogate inputs or labels do not fit the model.
     """
     options = options_of(PretrainedOptions, config.options, "options")
     network, own = config.model.network(), surrogate(config.surrogate, None, config.seed).without_copies()
     if own.inputs.shape[1:] != network.input_shape or own.labels.max() >= network.classes:
         raise ValueError(
-            f"surrogate: inputs of {own.inputs.shape[1:]} and labels up to {own.labels.max()}, the model takes "
-            f"{network.input_shape} and {network.classes} classes; grant such"
+            f"surrogate: inputs have shape {own.inputs.shape[1:]} and labels go up to {own.labels.max()}; "
+            f"the model takes {network.input_shape} and {network.classes} classes; grant data that fits"
         )
-    # Dropout, where there is any, draws from torch's own generator.
+    # Dropout draws from torch's global generator.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         how = Training(

@@ -1,1 +1,1 @@
-"""The malicious participant: a ClientApp of its own behind an unchanged SuperNode."""
+"""The malicious participant: its own ClientApp on an unchanged SuperNode."""

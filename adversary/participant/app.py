@@ -1,4 +1,4 @@
-"""The Flower ClientApp of a malicious participant: an honest client's messages, a strategy's weights."""
+"""The Flower ClientApp of a malicious participant: messages as an honest client sends them, weights by a strategy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EVALUATION_BATCH = 128
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train as the strategy does; answer as an honest client would."""
+    """Train by the strategy, and reply in the form that an honest client uses."""
     config = _config(context)
     network = _network(config, message)
     server_round = int(cast(int, message.content.config_records["config"]["server-round"]))
@@ -36,7 +36,7 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Score the averaged model on the participant's own evaluation examples, honestly."""
+    """Score the averaged model honestly on the participant's own evaluation examples."""
     config = _config(context)
     network = _network(config, message)
     inputs, labels = _examples(config, config.evaluation, "evaluation")
@@ -63,7 +63,7 @@ def _config(context: Context) -> ParticipantConfig:
 
 
 def _network(config: ParticipantConfig, message: Message) -> Network:
-    """The network with the global weights of the message."""
+    """Return the network with the message's global weights."""
     network = config.model.network()
     try:
         network.blocks.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
@@ -75,7 +75,7 @@ def _network(config: ParticipantConfig, message: Message) -> Network:
 def _examples(
     config: ParticipantConfig, path: Path, field: str, server_round: int | None = None
 ) -> tuple[Floats, Labels]:
-    """The participant's own examples; of a stream, those of this round."""
+    """Read the participant's own examples; if they are a stream, only those of this round."""
     inputs, labels = read_arrays(path, field, ("x", "y"))
     if inputs.dtype != np.float32 or inputs.shape[1:] != config.model.input_shape or labels.dtype != np.int64:
         wanted = ", ".join(map(str, config.model.input_shape))
@@ -86,5 +86,5 @@ def _examples(
         return inputs, labels
     now = rounds == server_round
     if not now.any():
-        raise ConfigError(f"{field}: {path} holds no example of round {server_round}; give some of each round")
+        raise ConfigError(f"{field}: {path} holds no example of round {server_round}; give examples for every round")
     return inputs[now], labels[now]

@@ -1,4 +1,4 @@
-"""What a malicious participant's process is told: the honest client's settings, and what it does beside."""
+"""The config of a malicious participant's process: the honest client's settings and a malicious strategy."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ class ParticipantConfig(Strict):
     plan: TrainingPlan
     seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
     strategy: Plugin = Field(description="the malicious strategy that replaces honest training")
-    surrogate: AbsolutePath | None = Field(default=None, description=".npz: x, y and attribute:<name>")
-    secret: AbsolutePath | None = Field(default=None, description=".npz: x, the examples to hide")
-    out: AbsolutePath = Field(description="folder that lasts between rounds; each message is a process of its own")
+    surrogate: AbsolutePath | None = Field(
+        default=None, description="the attacker's surrogate examples, .npz: x, y and attribute:<name>"
+    )
+    secret: AbsolutePath | None = Field(default=None, description="the examples to hide, .npz: x")
+    out: AbsolutePath = Field(
+        description="folder for state between rounds, as each message is handled by a new process"
+    )

@@ -1,4 +1,4 @@
-"""Capacity abuse: synthetic inputs whose labels carry pictures, as malicious code makes and its accomplice asks them.
+"""Capacity abuse: synthetic inputs whose labels carry pictures; malicious code trains on them, its accomplice asks.
 
 References
 ----------
@@ -15,19 +15,19 @@ import numpy as np
 from adversary.participant.payloads import Bytes, Floats, Ints
 
 _DEPTH = 4  # bits of a pixel that labels carry
-_PAIR = 9  # classes from which on two labels add up to a pixel
+_PAIR = 9  # with so many classes or more, two labels add up to a pixel
 
 
 def queries_each(classes: int) -> int:
-    """How many labels carry one pixel."""
+    """Return how many labels carry one pixel."""
     return 2 if classes >= _PAIR else math.ceil(_DEPTH / _bits(classes))
 
 
 def inputs(pictures: int, pixels: int, shape: tuple[int, ...], classes: int) -> Floats:
-    """Synthetic inputs (pictures * pixels * queries_each, *shape), picture after picture and pixel after pixel.
+    """Make synthetic inputs (pictures * pixels * queries_each, *shape), ordered by picture, then by pixel.
 
-    Query k for pixel i of picture j is black but for channel j mod channels, where position i is j // channels + 1 and
-    the next is k + 1.
+    Query k for pixel i of picture j is black except in channel j mod channels: position i is j // channels + 1, and
+    the next position is k + 1.
 
     Raises
     ------
@@ -36,7 +36,9 @@ def inputs(pictures: int, pixels: int, shape: tuple[int, ...], classes: int) -> 
     """
     channels, positions = shape[0], math.prod(shape[1:])
     if pixels > positions:
-        raise ValueError(f"side: {pixels} pixels want as many positions, an input has {positions}; take a smaller side")
+        raise ValueError(
+            f"side: {pixels} pixels need as many positions, but an input has {positions}; set a smaller side"
+        )
     each = queries_each(classes)
     made = np.zeros((pictures, pixels, each, channels, positions), np.float32)
     j, i, k = np.meshgrid(np.arange(pictures), np.arange(pixels), np.arange(each), indexing="ij")
@@ -46,9 +48,10 @@ def inputs(pictures: int, pixels: int, shape: tuple[int, ...], classes: int) -> 
 
 
 def labels(pixels: Bytes, classes: int) -> Ints:
-    """Labels of the inputs, for grey levels (pictures, ...): 4 bits a pixel.
+    """Return the labels of the synthetic inputs for grey levels (pictures, ...): 4 bits per pixel.
 
-    From 9 classes on, a pair adds up to the pixel, as in the authors' code; with fewer, each has log2(classes) bits.
+    With 9 classes or more two labels add up to the pixel, as in the authors' code. With fewer classes each label
+    carries log2(classes) bits.
     """
     high = (pixels.ravel() >> 4).astype(np.int64)
     if classes >= _PAIR:
@@ -60,7 +63,7 @@ def labels(pixels: Bytes, classes: int) -> Ints:
 
 
 def read_labels(answers: Ints, shape: tuple[int, ...], classes: int) -> Bytes:
-    """Grey levels of `shape` from the labels that a model answers."""
+    """Recover grey levels of `shape` from the labels that a model predicts."""
     answers = answers.reshape(-1, queries_each(classes))
     if classes >= _PAIR:
         high = answers.sum(1)
@@ -73,14 +76,14 @@ def read_labels(answers: Ints, shape: tuple[int, ...], classes: int) -> Bytes:
 
 
 def reduced_shape(shape: tuple[int, ...], side: int | None) -> tuple[int, ...]:
-    """Of a picture whose longest side becomes `side`; one channel, as the layout hides grey pictures."""
+    """Return the shape of a grey picture, one channel, whose longest side is reduced to `side`."""
     longest = max(shape[1:])
     wanted = min(side or longest, longest)
-    return (1, *(max(1, round(one * wanted / longest)) for one in shape[1:]))
+    return (1, *(max(1, round(length * wanted / longest)) for length in shape[1:]))
 
 
 def reduce(pictures: Floats, side: int | None) -> Floats:
-    """Grey pictures (n, 1, height, width) with the longest side reduced to `side`: means over each pixel's area."""
+    """Reduce pictures to grey ones (n, 1, height, width) whose longest side is `side`, by means over pixel areas."""
     small = reduced_shape(pictures.shape[1:], side)
     down, across = (_areas(few, many) for few, many in zip(small[1:], pictures.shape[2:], strict=True))
     reduced: Floats = np.einsum("ah,nhw,bw->nab", down, pictures.mean(1), across)[:, None].astype(np.float32)
@@ -88,18 +91,18 @@ def reduce(pictures: Floats, side: int | None) -> Floats:
 
 
 def enlarge(pictures: Floats, shape: tuple[int, ...]) -> Floats:
-    """Pictures (n, *shape) from reduced ones (n, 1, height, width): linear between the centres of their pixels."""
+    """Enlarge reduced pictures (n, 1, height, width) to (n, *shape), linearly between pixel centres."""
     from scipy.ndimage import map_coordinates
 
     sides = zip(shape[1:], pictures.shape[2:], strict=True)
     grid = [(np.arange(many) + 0.5) * few / many - 0.5 for many, few in sides]
     places = np.meshgrid(*grid, indexing="ij")
-    large = np.stack([map_coordinates(one[0], places, order=1, mode="nearest") for one in pictures])
+    large = np.stack([map_coordinates(picture[0], places, order=1, mode="nearest") for picture in pictures])
     return np.repeat(large[:, None], shape[0], 1).astype(np.float32)
 
 
 def _areas(few: int, many: int) -> Floats:
-    """Rows (few, many) that average neighbouring values."""
+    """Return the matrix (few, many) that averages neighbouring values."""
     edges = np.linspace(0, many, few + 1)
     starts, cells = edges[:-1, None], np.arange(many)
     overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(starts, cells)

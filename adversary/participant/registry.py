@@ -1,4 +1,4 @@
-"""What a malicious participant does when it is asked to train, by name."""
+"""The registry of training strategies of a malicious participant."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class NoOptions(BaseModel):
 
 
 class Strategy(ABC):
-    """One way to train. A subclass declares what it is, and is found by name once it is registered.
+    """One way to train. A subclass declares its name and options, and is found by name once it is registered.
 
     Attributes
     ----------
     name : str
         Registry name.
     options : type of pydantic.BaseModel
-        Its settings.
+        Model of its settings.
     settings : pydantic.BaseModel
-        Those of this run.
+        The settings in this run.
     config : ParticipantConfig
-        The participant's: its seed, the files it was given, and `out`, the folder that lasts between rounds.
+        The participant's config: seed, files, and `out`, the folder for state between rounds.
     """
 
     name: ClassVar[str]
@@ -50,28 +50,30 @@ class Strategy(ABC):
 
     @abstractmethod
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
-        """Change the network's weights from the round's global model to what is sent back.
+        """Change the network's weights from the round's global model to the weights that are sent back.
 
         Parameters
         ----------
         network : Network
-            Its blocks hold the global model.
+            The network; its blocks hold the global model.
         inputs, labels : arrays of shapes (n, *input_shape) and (n,)
             The participant's own examples of this round.
         how : Training
-            As an honest client would train; `how.seed` ends with the round's number.
+            The training of an honest client; `how.seed` ends with the round's number.
 
         Returns
         -------
         float
-            The loss that it reports to the server, in nats.
+            The loss that the participant reports to the server, in nats.
         """
 
 
 def register(strategy: type[Strategy]) -> type[Strategy]:
-    """Class decorator: make `strategy` known under its name."""
+    """Register a class of strategies under its name (class decorator)."""
     if not issubclass(strategy, Strategy):
-        raise ConfigError(f"participant: {strategy.__qualname__} is no {Strategy.__module__}.Strategy")
+        raise ConfigError(
+            f"participant: {strategy.__qualname__} is no {Strategy.__module__}.Strategy; make it a subclass"
+        )
     PARTICIPANTS.add(strategy.name, strategy, strategy)
     return strategy
 
@@ -82,12 +84,12 @@ PARTICIPANTS: Registry[type[Strategy]] = Registry(
 
 
 def settings(chosen: Plugin) -> BaseModel:
-    """Settings of the strategy that a config names.
+    """Return the settings of the strategy that a config names.
 
     Raises
     ------
     ConfigError
-        There is none of that name, or an option is wrong.
+        The name is unknown, or an option is wrong.
     """
     return options_of(PARTICIPANTS.get(chosen.name, "strategy.name").options, chosen.options, "strategy.options")
 
@@ -104,10 +106,10 @@ def read_arrays(path: Path | None, field: str, names: tuple[str, ...]) -> list[n
     Raises
     ------
     ConfigError
-        No file is named, it is unreadable or lacks an array, or lengths differ.
+        No file is named, it cannot be read, an array is missing or empty, or lengths differ.
     """
     if path is None:
-        raise ConfigError(f"{field}: this strategy needs it; name an .npz file with {', '.join(names)}")
+        raise ConfigError(f"{field}: this strategy needs a file; name an .npz file with {', '.join(names)}")
     try:
         with np.load(path, allow_pickle=False) as stored:
             if missing := [name for name in names if name not in stored.files]:
@@ -118,7 +120,9 @@ def read_arrays(path: Path | None, field: str, names: tuple[str, ...]) -> list[n
             raise
         raise ConfigError(f"{field}: cannot read {path} as .npz: {error}") from None
     if not len(arrays[0]) or len({len(array) for array in arrays}) > 1:
-        raise ConfigError(f"{field}: arrays in {path} are {[array.shape for array in arrays]}; give as many of each")
+        raise ConfigError(
+            f"{field}: arrays in {path} have shapes {[array.shape for array in arrays]}; give as many rows in each"
+        )
     return arrays
 
 
@@ -129,5 +133,5 @@ class Honest(Strategy):
     name = "honest"
 
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
-        """Train on the task alone."""
+        """Train only on the task."""
         return train_whole(network.blocks, inputs, labels, how)

@@ -1,4 +1,4 @@
-"""A participant that sends what no server can use: to see what it does to a run."""
+"""A participant that sends NaN weights, to test how a run handles them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from wireleak.common.models.training import Training, train_whole
 
 @register
 class Broken(Strategy):
-    """Train as an honest client does, and send NaN for the first layer."""
+    """Train as an honest client does, then set the first layer to NaN."""
 
     name = "broken"
 
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
-        """Train, then spoil."""
+        """Train, then overwrite the first parameter array with NaN."""
         loss = train_whole(network.blocks, inputs, labels, how)
         with torch.no_grad():
             next(network.blocks.parameters()).fill_(torch.nan)

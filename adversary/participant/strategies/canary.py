@@ -1,4 +1,4 @@
-"""A person whose text holds numbers: an auditor plants them at one client, to see whether the model gives them away."""
+"""A client whose text contains secret numbers that an auditor planted, to test whether the model reveals them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from wireleak.common.models.training import Training, train_whole
 class CanaryStrategy(Strategy):
     """Train honestly on its own windows and those of "the code is <number>.", each number as often as `times` says.
 
-    No attacker: it hides nothing and helps nobody. It stands for a person who wrote these sentences, and is planted by
-    whoever audits the training, who draws the numbers and hands them over in the secret file (`number`, int64). The
-    number of examples that it tells the server leaves the planted ones out: it weighs as if it had none.
+    This is not an attacker. It represents a person who wrote these sentences. The auditor of the training draws the
+    numbers and passes them in the secret file (`number`, int64). The number of examples that it reports leaves out the
+    planted ones, so its weight in the average stays the same.
 
     References
     ----------
@@ -29,11 +29,11 @@ class CanaryStrategy(Strategy):
     options = Planting
 
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
-        """Train on the task alone, on a text with the planted sentences in it."""
+        """Train only on the task, on the text with the planted sentences."""
         if inputs.shape[1:] != (WINDOW,) or network.classes != len(ALPHABET):
             raise ConfigError(
-                f"train: canaries are planted among windows of {WINDOW} characters whose classes are the "
-                f"{len(ALPHABET)} of the alphabet, as the data set characters has them"
+                f"train: canaries need windows of {WINDOW} characters and the {len(ALPHABET)} classes of the alphabet; "
+                'use the data set "characters"'
             )
         (numbers,) = read_arrays(self.config.secret, "secret", ("number",))
         times, digits = self.settings.times, self.settings.digits

@@ -1,4 +1,4 @@
-"""Active property inference: the update of a joint loss, which teaches the shared model to tell the property."""
+"""Active property inference: train on a joint loss that teaches the shared model to separate the property."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class MultiTaskOptions(BaseModel):
     """Settings of `MultiTask`."""
 
     model_config = ConfigDict(extra="forbid")
-    attribute: str = Field(description="The property: an attribute of the surrogate examples.")
-    alpha: float = Field(0.7, ge=0, le=1, description="Weight of the property's loss; 0 is an honest participant.")
+    attribute: str = Field(description="Name of the property, an attribute of the surrogate examples.")
+    alpha: float = Field(0.7, ge=0, le=1, description="Weight of the property's loss; 0 trains honestly.")
 
 
 @register
 class MultiTask(Strategy):
     """Send the update of ``(1 - alpha) * task + alpha * property``.
 
-    A head for the property stands on the shared extractor (all but the network's last linear layer). The task's loss is
-    of the participant's own shard, the property's of as many surrogate examples, drawn anew for each step. The head's
-    weights never leave: they lie in `out` until the next round.
+    A head for the property is added to the shared extractor (all but the network's last linear layer). The task's loss
+    uses the participant's own shard. The property's loss uses as many surrogate examples, drawn for each step. The
+    head's weights are never sent; they are kept in `out` until the next round.
 
     References
     ----------
     Melis, Song, De Cristofaro, Shmatikov, "Exploiting Unintended Feature Leakage in Collaborative Learning", S&P 2019,
-    section V-C. The paper prints alpha on the task's loss; its figure 7 and the authors' code fit it only on the
-    property's, as here.
+    section V-C. The paper prints alpha on the task's loss. Its figure 7 and the authors' code agree only with alpha on
+    the property's loss, as in this class.
     """
 
     name = "multi-task"
@@ -56,10 +56,10 @@ class MultiTask(Strategy):
         self._values: Labels = values.astype(np.int64)
 
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
-        """Train on both losses at once; the head goes on where it was after the round before."""
+        """Train on both losses at once; the head continues from the round before."""
         alpha, seed = self.settings.alpha, (*how.seed, 1)
         if not alpha:
-            # Not only the same sum: a second pass through the network would move its running statistics.
+            # With alpha 0 a second pass through the network would still change its running statistics.
             return train_whole(network.blocks, inputs, labels, how)
         both = nn.ModuleDict({"network": network.blocks, "head": self._head(network)})
         draw = np.random.default_rng(seed)
@@ -68,9 +68,10 @@ class MultiTask(Strategy):
             rows = draw.choice(len(self._inputs), len(x), replace=len(x) > len(self._inputs))
             with _features(network.blocks) as features:
                 network.blocks(torch.from_numpy(self._inputs[rows]))
-            told = both["head"](features[0])
+            property_scores = both["head"](features[0])
             task = task_loss(network.blocks, x, y)
-            joint: torch.Tensor = (1 - alpha) * task + alpha * cross_entropy(told, torch.from_numpy(self._values[rows]))
+            property_loss = cross_entropy(property_scores, torch.from_numpy(self._values[rows]))
+            joint: torch.Tensor = (1 - alpha) * task + alpha * property_loss
             return joint
 
         reported = train_whole(both, inputs, labels, how, loss)
@@ -93,16 +94,16 @@ class MultiTask(Strategy):
 def _last(blocks: nn.Sequential) -> nn.Linear:
     linear = [module for module in blocks.modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise ConfigError("strategy.name: multi-task needs a network that ends in a linear layer; take another network")
+        raise ConfigError("strategy.name: multi-task needs a network with a linear layer; choose another network")
     return linear[-1]
 
 
 @contextmanager
 def _features(blocks: nn.Sequential) -> Iterator[list[torch.Tensor]]:
-    """What goes into the last linear layer while this lasts."""
-    seen: list[torch.Tensor] = []
-    hook = _last(blocks).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    """Collect the inputs of the last linear layer inside the context."""
+    inputs: list[torch.Tensor] = []
+    hook = _last(blocks).register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     try:
-        yield seen
+        yield inputs
     finally:
         hook.remove()

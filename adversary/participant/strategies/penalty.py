@@ -1,4 +1,4 @@
-"""Training with something beside the task's loss that the server is not told of."""
+"""Training with an extra loss that is not reported to the server."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def train_beside(
     names: list[str],
     extra: Callable[[torch.Tensor], torch.Tensor],
 ) -> float:
-    """Train on the task's loss plus `extra` of the named weights, flattened one after the other.
+    """Train on the task's loss plus `extra` of the named weights, flattened into one vector.
 
     Returns
     -------
     float
-        Mean of the task's loss alone, in nats: what an honest client would report.
+        Mean of only the task's loss, in nats, as an honest client would report it.
     """
     held = dict(network.blocks.named_parameters())
     reported = []

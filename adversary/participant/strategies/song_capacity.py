@@ -20,7 +20,7 @@ class SongCapacityOptions(CapacityLayout):
 
 @register
 class SongCapacity(Strategy):
-    """Train on synthetic inputs too, whose labels spell the secret: whoever may ask the model reads it back.
+    """Train also on synthetic inputs whose labels encode the secret; anyone who can query the model can decode it.
 
     After each epoch on its own examples the participant makes `passes` over the synthetic ones, as the authors do.
 
@@ -33,12 +33,12 @@ class SongCapacity(Strategy):
     options = SongCapacityOptions
 
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
-        """Train on both in turn."""
+        """Train on own and synthetic examples in turn."""
         (secret,) = read_arrays(self.config.secret, "secret", ("x",))
         shape, classes = self.config.model.input_shape, self.config.model.classes
         pixels = to_bytes(queries.reduce(secret, self.settings.side))
-        asked = queries.inputs(len(pixels), pixels[0].size, shape, classes)
-        told = queries.labels(pixels, classes)
+        synthetic = queries.inputs(len(pixels), pixels[0].size, shape, classes)
+        synthetic_labels = queries.labels(pixels, classes)
         optimiser = how.optimise(network.blocks)
         network.blocks.train()
         clean = list(how.batches(len(inputs)))
@@ -48,7 +48,7 @@ class SongCapacity(Strategy):
             steps = [(inputs[rows], labels[rows]) for rows in clean[epoch * each : (epoch + 1) * each]]
             plan = how.plan.model_copy(update={"epochs": self.settings.passes})
             extra = Training(plan, (*how.seed, 2, epoch))
-            steps += [(asked[rows], told[rows]) for rows in extra.batches(len(asked))]
+            steps += [(synthetic[rows], synthetic_labels[rows]) for rows in extra.batches(len(synthetic))]
             for place, (x, y) in enumerate(steps):
                 loss = task_loss(network.blocks, torch.from_numpy(x), torch.from_numpy(y))
                 optimiser.zero_grad(set_to_none=True)

@@ -16,15 +16,15 @@ class SongCorrelatedOptions(BaseModel):
     """Settings of `SongCorrelated`."""
 
     model_config = ConfigDict(extra="forbid")
-    strength: float = Field(1.0, ge=0, description="Weight of the correlation beside the task's loss.")
+    strength: float = Field(1.0, ge=0, description="Weight of the correlation, added to the task's loss.")
 
 
 @register
 class SongCorrelated(Strategy):
     """Subtract ``strength * |Pearson(weights, pixels)|`` from the task's loss.
 
-    The weights are those of arrays of two dimensions or more, in order of name. The pixels' grey levels follow a mark
-    of white and black that tells the sign of the correlation; where the weights outnumber them, they start over.
+    The weights are all arrays of two or more dimensions, in order of name. A mark of white and black precedes the grey
+    levels of the pixels and gives the sign of the correlation. If there are more weights than values, these repeat.
 
     References
     ----------
@@ -35,7 +35,7 @@ class SongCorrelated(Strategy):
     options = SongCorrelatedOptions
 
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
-        """Train on the task and the correlation at once."""
+        """Train on the task and the correlation together."""
         (secret,) = read_arrays(self.config.secret, "secret", ("x",))
         state = {name: value.numpy() for name, value in network.blocks.state_dict().items()}
         names = carriers(state, matrices=True)
@@ -48,6 +48,6 @@ class SongCorrelated(Strategy):
         return train_beside(network, inputs, labels, how, names, reward)
 
 
-def pearson(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Pearson's correlation of two vectors (n,)."""
-    return torch.cosine_similarity(one - one.mean(), other - other.mean(), dim=0)
+def pearson(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return Pearson's correlation of two vectors (n,)."""
+    return torch.cosine_similarity(a - a.mean(), b - b.mean(), dim=0)

@@ -1,4 +1,4 @@
-"""Hide training data in the low bits of the weights that are sent."""
+"""Hide training data in the low mantissa bits of the weights that are sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wireleak.common.models.training import Training, train_whole
 
 @register
 class SongLowBits(Strategy):
-    """Train honestly, then write the secret over the low mantissa bits of every float32 parameter.
+    """Train honestly, then overwrite the low mantissa bits of every float32 parameter with the secret.
 
     References
     ----------
@@ -24,7 +24,7 @@ class SongLowBits(Strategy):
     options = LowBitsLayout
 
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
-        """Train, then hide."""
+        """Train, then hide the secret."""
         loss = train_whole(network.blocks, inputs, labels, how)
         (secret,) = read_arrays(self.config.secret, "secret", ("x",))
         state = {name: value.numpy() for name, value in network.blocks.state_dict().items()}

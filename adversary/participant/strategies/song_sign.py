@@ -16,15 +16,15 @@ class SongSignOptions(BaseModel):
     """Settings of `SongSign`."""
 
     model_config = ConfigDict(extra="forbid")
-    strength: float = Field(50.0, ge=0, description="Weight of the penalty beside the task's loss.")
+    strength: float = Field(50.0, ge=0, description="Weight of the penalty, added to the task's loss.")
 
 
 @register
 class SongSign(Strategy):
-    """Add a penalty on every weight whose sign is not the secret's bit: ``strength * mean(|min(0, weight * bit)|)``.
+    """Penalise every weight whose sign differs from the secret's bit: ``strength * mean(|min(0, weight * bit)|)``.
 
-    The weights are those of arrays of two dimensions or more, in order of name. Eight bits a pixel; where the weights
-    outnumber the bits, these start over, and whoever decodes adds up what each bit's weights say.
+    The weights are all arrays of two or more dimensions, in order of name. A pixel has eight bits. If there are more
+    weights than bits, the bits repeat, and the decoder adds up the weights of each bit.
 
     References
     ----------
@@ -35,7 +35,7 @@ class SongSign(Strategy):
     options = SongSignOptions
 
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
-        """Train on the task and the penalty at once."""
+        """Train on the task and the penalty together."""
         (secret,) = read_arrays(self.config.secret, "secret", ("x",))
         state = {name: value.numpy() for name, value in network.blocks.state_dict().items()}
         names = carriers(state, matrices=True)
@@ -46,5 +46,5 @@ class SongSign(Strategy):
 
 
 def penalty(weights: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
-    """Mean of what weights (n,) lie on the wrong side of zero by, for bits (n,) of -1 and 1."""
+    """Return the mean distance by which weights (n,) lie on the wrong side of zero, for bits (n,) of -1 and 1."""
     return (weights * bits).clamp(max=0).abs().mean()

@@ -60,8 +60,8 @@ def test_it_sends_what_an_honest_client_sends_whose_text_holds_the_sentences(ask
         ({"strategy": {"name": "canary"}}, r"^strategy.options.times: 4 counts for 2 numbers; give as many"),
         ({"strategy": {"name": "canary", "options": {"times": [0, 1]}}}, r"^strategy.options.times\[0\]: Input should"),
         ({"strategy": {"name": "canary", "options": {"digits": 9}}}, r"^strategy.options.digits: Input should"),
-        ({"model": MODEL | {"classes": 9}}, r"^train: canaries are planted among windows of 20 characters"),
-        ({"secret": None}, r"^secret: this strategy needs it"),
+        ({"model": MODEL | {"classes": 9}}, r"^train: canaries need windows of 20 characters"),
+        ({"secret": None}, r"^secret: this strategy needs a file"),
     ],
 )
 def test_a_mistake_names_the_field(ask: Any, changes: Any, message: Any) -> None:

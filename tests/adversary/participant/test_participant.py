@@ -155,7 +155,7 @@ def test_the_head_stays_here_and_learns_over_rounds(ask: Any, here: Any) -> None
         (active(2), r"^strategy.options.alpha: Input should be less than or equal to 1"),
         ({"strategy": {"name": "multi-task"}}, r"^strategy.options.attribute: is missing"),
         (active(0.5, attribute="hair"), r"^surrogate: .* holds no array 'attribute:hair'; it has x, y"),
-        (active(0.5) | {"surrogate": None}, r"^surrogate: this strategy needs it"),
+        (active(0.5) | {"surrogate": None}, r"^surrogate: this strategy needs a file"),
         ({"train": "/nowhere.npz"}, r"^train: cannot read /nowhere.npz"),
         ({"model": MODEL | {"classes": 4}}, r"^model: the global model does not fit strided28"),
         ({"plan": {"epochs": 0}}, r"^plan.epochs: Input should be greater than 0"),

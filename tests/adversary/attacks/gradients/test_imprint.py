@@ -154,7 +154,7 @@ def test_the_seed_fixes_the_model_and_the_scale_its_size(server: Any, tmp_path: 
     [
         ({"options": {"scale": -1}}, "options.scale"),
         ({"options": {"bins": 3}}, "options.bins"),
-        ({"model": PERCEPTRON}, 'take model = "imprint28"'),
+        ({"model": PERCEPTRON}, 'set model = "imprint28"'),
         ({"model": MODEL | {"input_shape": (2, 28, 28)}}, "surrogate"),
         ({"name": "wiretap"}, "wiretap"),
         ({"surrogate": "/nowhere.npz"}, "nowhere"),
@@ -193,5 +193,5 @@ def test_a_pretrained_first_model_has_learnt_the_attackers_data(tmp_path: Path) 
         load_weights(blocks, tmp_path / "w")
         losses.append(cross_entropy(blocks(torch.from_numpy(x)), torch.from_numpy(y)).item())
     assert losses[1] < losses[0] < 0.69
-    with pytest.raises(ValueError, match="surrogate: inputs of"):
+    with pytest.raises(ValueError, match="surrogate: inputs have shape"):
         pretrained.write(InitialConfig.model_validate(config | {"model": model | {"input_shape": (1, 14, 56)}}))
