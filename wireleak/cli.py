@@ -1,4 +1,4 @@
-"""The `wireleak` command: its groups of commands, in the order in which `--help` lists them."""
+"""The `wireleak` command: its groups of commands, in the order of `--help`."""
 
 from importlib import import_module
 

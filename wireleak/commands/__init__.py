@@ -1,1 +1,1 @@
-"""The commands of `wireleak`, a module a group; `wireleak.cli` joins them."""
+"""The commands of `wireleak`, one module for each group; `wireleak.cli` joins them."""

@@ -10,27 +10,30 @@ import typer
 
 from wireleak.commands.base import DATA_HELP, JobsOption, OutOption, app, console, one_line_errors
 
-# What `audit` and `defend` both ask of a user's own network and data.
+# Arguments and options that `audit` and `defend` share.
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODULE:FACTORY", help="what builds your network; or FILE.py:FACTORY")
+    str, typer.Argument(metavar="MODULE:FACTORY", help="function that builds your network; FILE.py:FACTORY also works")
 ]
 SourceOption = Annotated[
-    str, typer.Option("--data", help="a data set's name, a folder of images with a CSV, or a CSV of texts")
+    str, typer.Option("--data", help="name of a data set, folder of images with a CSV, or CSV of texts")
 ]
-TaskOption = Annotated[Optional[str], typer.Option("--task", help="column or attribute that the network learns")]  # noqa: UP045
+TaskOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--task", help="column or attribute that the network learns to predict"),
+]
 AttributesOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--attributes", help="private attributes, a,b (default: all)"),
+    typer.Option("--attributes", help="private attributes to attack, as a,b (default: all)"),
 ]
 DisjointOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--disjoint-by", help="group (an author, a person) of which clients, attacker and victims share no value"
+        "--disjoint-by", help="column such as author or person; clients, attacker and victims share no value of it"
     ),
 ]
 DataOptionsOption = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--option", help="the data set's option, name=value; repeatable"),
+    typer.Option("--option", help="option of the data set as name=value; repeatable"),
 ]
 RootOption = Annotated[Optional[Path], typer.Option("--root", help=DATA_HELP)]  # noqa: UP045
 
@@ -41,16 +44,18 @@ def audit(
     data: SourceOption,
     task: TaskOption = None,
     attributes: AttributesOption = None,
-    cuts: Annotated[Optional[str], typer.Option(help="cuts, 1,3 (default: up to six)")] = None,  # noqa: UP045
+    cuts: Annotated[Optional[str], typer.Option(help="cuts to audit, as 1,3 (default: up to six)")] = None,  # noqa: UP045
     out: OutOption = Path("runs"),
     seeds: Annotated[int, typer.Option(min=1, help="run with seeds 0 to N-1")] = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="fewer examples, rounds and attackers: a first look")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="use fewer examples, rounds and attackers for a first look")
+    ] = False,
     disjoint_by: DisjointOption = None,
     option: DataOptionsOption = None,
     root: RootOption = None,
     jobs: JobsOption = 2,
 ) -> None:
-    """Find where your own network can be cut, serve and attack each cut, and say which leaks least."""
+    """Train, serve and attack your own network at each cut, and report which cut leaks least."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
         from wireleak.lab.audit.audit import audit as run_audit
@@ -66,20 +71,28 @@ def audit(
 def defend(
     model: ModelArgument,
     data: SourceOption,
-    budget: Annotated[str, typer.Option(help="accuracy that may be lost, 2% or 0.02")] = "2%",
-    protect: Annotated[Optional[str], typer.Option(help="attribute to train against (default: the first)")] = None,  # noqa: UP045
+    budget: Annotated[str, typer.Option(help="accuracy that a defence may cost, as 2% or 0.02")] = "2%",
+    protect: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="private attribute that defences train against (default: the first)"),
+    ] = None,
     task: TaskOption = None,
     attributes: AttributesOption = None,
-    cut: Annotated[Optional[int], typer.Option(help="where to cut (default: fewest numbers on the wire)")] = None,  # noqa: UP045
+    cut: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="where to cut the network (default: fewest numbers on the wire)"),
+    ] = None,
     out: OutOption = Path("runs"),
-    seeds: Annotated[int, typer.Option(min=1, help="run with seeds 0 to N-1; one shows nothing")] = 3,
-    quick: Annotated[bool, typer.Option("--quick", help="fewer examples, rounds and settings: a first look")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="run with seeds 0 to N-1; one seed gives no interval")] = 3,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="use fewer examples, rounds and settings for a first look")
+    ] = False,
     disjoint_by: DisjointOption = None,
     option: DataOptionsOption = None,
     root: RootOption = None,
     jobs: JobsOption = 2,
 ) -> None:
-    """Try defences on your own network and say which lowers the leak most for at most that loss of accuracy."""
+    """Try defences on your own network and report which reduces leakage most within the accuracy budget."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
         from wireleak.lab.audit.defend import defend as run_defend

@@ -1,4 +1,4 @@
-"""What the commands share: the application, its options, and how a mistake ends."""
+"""The application, the options that commands share, and the handling of user errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 app = typer.Typer(
-    help="What an eavesdropper learns from a split or federated model, measured on the bytes that crossed the wire.",
+    help="Measure what an eavesdropper learns from a split or federated model, from bytes captured on the wire.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -23,13 +23,13 @@ console = Console()
 USER_ERROR = 2
 DATA_HELP = "folder that holds data sets (default: $WIRELEAK_DATA, then ~/.cache/wireleak/data)"
 DataOption = Annotated[Optional[Path], typer.Option("--data", help=DATA_HELP)]  # noqa: UP045
-OutOption = Annotated[Path, typer.Option("--out", help="where the run's folder is made")]
-JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="how many cells or attacks run at once")]
+OutOption = Annotated[Path, typer.Option("--out", help="folder in which the run's folder is created")]
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="number of cells, and of attacks, that run at once")]
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A user's mistake is one line on stderr and exit status 2; anything else is a bug and keeps its traceback."""
+    """Turn a user's mistake into one line on stderr and exit status 2; a bug keeps its traceback."""
     from wireleak.lab.errors import expected_errors
 
     try:
@@ -41,13 +41,13 @@ def one_line_errors() -> Iterator[None]:
 
 
 def fail(line: str, status: int = USER_ERROR) -> NoReturn:
-    """End with one line on stderr."""
+    """Print one line on stderr and exit."""
     typer.echo(f"wireleak: {' '.join(line.split())}", err=True)
     raise typer.Exit(status)
 
 
 def become_adversary(*argv: str) -> NoReturn:
-    """Replace this process by the adversary's: another trust domain, reached by command line alone."""
+    """Replace this process by the adversary's, a trust domain that is reached only by its command line."""
     from wireleak.lab.launch.parties import foreign_party
 
     if (refusal := foreign_party()) is not None:

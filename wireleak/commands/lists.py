@@ -1,4 +1,4 @@
-"""Commands that list what there is to choose from."""
+"""The command that lists data sets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from wireleak.commands.base import DataOption, app, console, one_line_errors
 
 @app.command(epilog="Example: wireleak data digits")
 def data(
-    name: Annotated[Optional[str], typer.Argument(help="one data set, in detail")] = None,  # noqa: UP045
+    name: Annotated[Optional[str], typer.Argument(help="data set to show in detail (default: list all)")] = None,  # noqa: UP045
     root: DataOption = None,
 ) -> None:
-    """List the data sets, or show one: task, private attributes, and how they depend on the task."""
+    """List data sets, or show one: its task, private attributes, and their dependence on the task."""
     with one_line_errors():
         from wireleak.lab.data.show import show_dataset, show_datasets
 

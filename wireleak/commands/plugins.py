@@ -13,7 +13,7 @@ from rich.text import Text
 
 from wireleak.commands.base import app, console, fail
 
-# The process that knows each kind: parties are asked, never imported; the lab's own are "module:REGISTRY".
+# The owner of each kind: a party, asked as a process because the lab never imports it, or "module:REGISTRY".
 _OWNERS = {
     "attacks": "adversary",
     "transforms": "client",
@@ -30,10 +30,10 @@ _OWNERS = {
 
 @app.command(epilog="Example: wireleak plugins attacks")
 def plugins(
-    kind: Annotated[str, typer.Argument(help=f"{', '.join(_OWNERS)}; all by default")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    kind: Annotated[str, typer.Argument(help=f"kind to list (default: all): {', '.join(_OWNERS)}")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """List attacks, transforms, measures and every other kind of plug-in, with their sources."""
+    """List plug-ins of every kind (attacks, transforms, measures, ...) with their sources."""
     from wireleak.common.registry import unknown
 
     kind = kind.replace("-", "_")
@@ -48,20 +48,20 @@ def plugins(
 
 
 def _listed(kind: str) -> dict[str, list[dict[str, Any]]]:
-    """Ask the lab's own registries, and meanwhile each party."""
+    """List plug-ins by kind, from the lab's registries and from each party's process."""
     from wireleak.common.registry import listing
 
     wanted = {name: owner for name, owner in _OWNERS.items() if kind in ("", name)}
     parties = {owner for owner in wanted.values() if ":" not in owner}
     asked = {party: _ask(party, "plugins", *filter(None, [kind])) for party in sorted(parties)}
     ours = listing({name: owner for name, owner in wanted.items() if ":" in owner})
-    found = {name: [vars(one) for one in plugins] for name, plugins in ours.items()}
+    by_kind = {name: [vars(plugin) for plugin in plugins] for name, plugins in ours.items()}
     for party, process in asked.items():
         answer, error = process.communicate()
         if process.returncode:
             fail(f"{party} plugins: {error.strip()[-300:]}")
-        found |= json.loads(answer)
-    return {name: found[name] for name in wanted}
+        by_kind |= json.loads(answer)
+    return {name: by_kind[name] for name in wanted}
 
 
 def _ask(party: str, *argv: str) -> subprocess.Popen[str]:

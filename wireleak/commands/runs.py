@@ -1,4 +1,4 @@
-"""Commands that make a run or read one."""
+"""Commands that make a run or read a finished one."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from wireleak.commands.base import DataOption, JobsOption, OutOption, app, conso
 
 @app.command(epilog="Example: wireleak run digits --out runs")
 def run(
-    study: Annotated[str, typer.Argument(help="a name that `wireleak studies` lists, or a .toml file")],
+    study: Annotated[str, typer.Argument(help="name that `wireleak studies` lists, or a .toml file")],
     out: OutOption = Path("runs"),
     resume: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="go on with a run's folder: interrupted, or to get more seeds"),
+        typer.Option(help="folder of a run to continue: one that was interrupted, or one that needs more seeds"),
     ] = None,
     data: DataOption = None,
-    seeds: Annotated[Optional[int], typer.Option(min=1, help="run with seeds 0 to N-1 instead")] = None,  # noqa: UP045
+    seeds: Annotated[Optional[int], typer.Option(min=1, help="run with seeds 0 to N-1 instead of the study's")] = None,  # noqa: UP045
     jobs: JobsOption = 2,
     preload: Annotated[bool, typer.Option(help="start processes by forking a preloaded interpreter")] = True,
 ) -> None:
-    """Run a study: launch, capture, attack, score, report."""
-    # A service manager's SIGTERM ends the run in order, as Ctrl-C does.
+    """Run a study: launch all parties, capture their traffic, attack it, score, and write a report."""
+    # A service manager's SIGTERM must stop all processes, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
         from wireleak.lab.steps.run import run_study
@@ -34,8 +34,8 @@ def run(
 
 
 @app.command(epilog="Example: wireleak report runs/digits-latest")
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")]) -> None:
-    """Make a run's report.html again from its results."""
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]) -> None:
+    """Write a run's report.html again from its results."""
     with one_line_errors():
         from wireleak.lab.report.page import render
 
@@ -44,9 +44,9 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's fold
 
 @app.command(epilog="Example: wireleak figures runs/digits-latest --format pdf --out paper")
 def figures(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
-    format: Annotated[str, typer.Option(help="pdf, png or svg; rows of pictures are png in any case")] = "pdf",
-    out: Annotated[Optional[Path], typer.Option(help="where the files go (default: RUN/figures)")] = None,  # noqa: UP045
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")],
+    format: Annotated[str, typer.Option(help="pdf, png or svg; rows of pictures are always png")] = "pdf",
+    out: Annotated[Optional[Path], typer.Option(help="folder for the files (default: RUN/figures)")] = None,  # noqa: UP045
     only: Annotated[Optional[str], typer.Option(metavar="NAME", help="write only the figure of this name")] = None,  # noqa: UP045
 ) -> None:
     """Write each figure of a run as a file, for a paper."""
@@ -59,18 +59,23 @@ def figures(
 
 @app.command(epilog="Example: wireleak layers runs/digits-latest --examples 500")
 def layers(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder")],
-    variant: Annotated[Optional[str], typer.Option(help="which variant (default: the first that finished)")] = None,  # noqa: UP045
-    seed: Annotated[Optional[int], typer.Option(min=0, help="which seed (default: its first)")] = None,  # noqa: UP045
-    examples: Annotated[int, typer.Option(min=1, help="at most so many of the victims' inputs")] = 1000,
-    permutations: Annotated[int, typer.Option(min=1, help="draws of each null")] = 20,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")],
+    variant: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="variant to profile (default: the first that finished)"),
+    ] = None,
+    seed: Annotated[Optional[int], typer.Option(min=0, help="seed to profile (default: the variant's first)")] = None,  # noqa: UP045
+    examples: Annotated[int, typer.Option(min=1, help="largest number of victims' inputs to use")] = 1000,
+    permutations: Annotated[int, typer.Option(min=1, help="random permutations behind each null")] = 20,
     group: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="no value of this group is both fitted and judged on (default: the study's disjoint_by)"),
+        typer.Option(
+            help="column whose values never appear in both training and test folds (default: the study's disjoint_by)"
+        ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="how many processes measure at once")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="number of processes that measure at once")] = 2,
 ) -> None:
-    """Show what each layer of a trained network knows beside its task: maps, probes, bits; the analyst's view."""
+    """Measure the private information in each layer of a trained network, with an analyst's access."""
     with one_line_errors():
         from wireleak.lab.layers.profile import profile_layers
 

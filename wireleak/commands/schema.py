@@ -12,9 +12,9 @@ from wireleak.commands.base import app, fail
 
 @app.command(epilog="Example: wireleak schema study > study.schema.json")
 def schema(
-    name: Annotated[str, typer.Argument(metavar="study|results", help="which file's schema")] = "study",
+    name: Annotated[str, typer.Argument(metavar="study|results", help="schema to print")] = "study",
 ) -> None:
-    """Print the JSON schema of a study or of a run's results.json; editors complete a study's TOML with it."""
+    """Print the JSON schema of a study or of results.json; editors use it to complete a study's TOML."""
     from wireleak.common.registry import unknown
     from wireleak.lab.run.results import Results
     from wireleak.lab.study.json_schema import DRAFT, study_schema

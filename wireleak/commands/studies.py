@@ -27,10 +27,13 @@ LINKS = {"plaintext": "", "tls": "TLS", "mtls": "mutual TLS"}
 
 @app.command(epilog="Example: wireleak studies digits")
 def studies(
-    name: Annotated[Optional[str], typer.Argument(help="one study, in full; or a .toml file")] = None,  # noqa: UP045
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="study or .toml file to show in full (default: list all)"),
+    ] = None,
     data: DataOption = None,
 ) -> None:
-    """List the studies that come with wireleak, or show one."""
+    """List the studies that come with wireleak, or show one in full."""
     with one_line_errors():
         if name is None:
             show_list(data)
@@ -39,7 +42,7 @@ def studies(
 
 
 def show_list(root: Path | None) -> None:
-    """Print one line a study: its name and its question, grouped by what can leak."""
+    """Print the name and question of each study, grouped by the kind of leak."""
     from wireleak.lab.study.library import load_study, study_files
 
     files = study_files()
@@ -56,7 +59,7 @@ def show_list(root: Path | None) -> None:
             console.print(f"{mark} {name:{width}}  {question(study)}", highlight=False, markup=False, soft_wrap=True)
         console.print()
     if absent:
-        console.print("* needs data that are not on this machine; `wireleak studies NAME` says which.", highlight=False)
+        console.print("* needs data that are not on this machine; `wireleak studies NAME` names them.", highlight=False)
     console.print("`wireleak studies NAME` shows one study in full.", highlight=False)
 
 
@@ -67,7 +70,7 @@ def question(study: Study) -> str:
 
 
 def show_study(name: str, root: Path | None) -> None:
-    """Print all that one study declares: its data, parties, attacker, variants and attacks.
+    """Print one study in full: its data, parties, attacker, variants and attacks.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def _facts(study: Study, path: Path, root: Path | None) -> Iterator[tuple[str, s
     yield (
         "examples",
         f"{data.train} to train {data.clients} client(s), {data.evaluation} for evaluation, "
-        f"{data.attacker} of the attacker's own, {data.victims} of the victims",
+        f"{data.attacker} of the attacker's own, {data.victims} from the victims",
     )
     yield "network", f"{study.model.name}, {system.mode} training, {system.rounds} round(s)"
     threat = study.threat
@@ -144,4 +147,4 @@ def _list(words: Iterable[str]) -> str:
 def _present(root: Path | None) -> dict[str, bool]:
     from wireleak.lab.data import describe
 
-    return {one.name: one.where is not None for one in describe(root=root)}
+    return {dataset.name: dataset.where is not None for dataset in describe(root=root)}

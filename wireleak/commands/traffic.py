@@ -1,4 +1,4 @@
-"""Commands that record traffic, look into it and attack it."""
+"""Commands that record, inspect and attack traffic."""
 
 from __future__ import annotations
 
@@ -16,66 +16,75 @@ def tap(
     upstream: Annotated[str, typer.Option(help="host:port of the real server")],
     output: Annotated[Path, typer.Option(help="pcap file to write")],
 ) -> None:
-    """Relay a TCP link and record what crosses it (no privileges needed); Ctrl-C ends it."""
+    """Relay a TCP link and record its traffic (needs no privileges); stop with Ctrl-C."""
     become_adversary("relay", "--listen", listen, "--upstream", upstream, "--output", str(output))
 
 
 @app.command(epilog="Example: wireleak sniff --interface lo --output lo.pcap --filter 'tcp port 9092'")
 def sniff(
-    interface: Annotated[str, typer.Option(help="network interface")],
+    interface: Annotated[str, typer.Option(help="network interface to record")],
     output: Annotated[Path, typer.Option(help="pcap file to write")],
-    filter: Annotated[str, typer.Option(help="tcpdump filter")] = "tcp",
+    filter: Annotated[str, typer.Option(help="tcpdump filter of the packets to record")] = "tcp",
 ) -> None:
-    """Record an interface with tcpdump (needs the right to capture); Ctrl-C ends it."""
+    """Record an interface with tcpdump (needs the right to capture packets); stop with Ctrl-C."""
     become_adversary("sniff", "--interface", interface, "--output", str(output), "--filter", filter)
 
 
 @app.command(epilog="Example: wireleak inspect runs/digits-latest/wide-seed0/tap/serve-victim.pcap --json")
 def inspect(
     captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files")],
-    json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Show what a capture holds: who talked, calls, kinds, tensor shapes, bytes, times."""
+    """Show the contents of captures: endpoints, calls, kinds of messages, tensor shapes, bytes, times."""
     become_adversary("inspect", *map(str, captures), *(["--json"] if json else []))
 
 
 @app.command(epilog="Example: wireleak attack runs/digits-latest/wide-seed0/tap/serve-victim.pcap --attack inversion")
 def attack(
     capture: Annotated[Path, typer.Argument(help="the victims' capture")],
-    attack: Annotated[str, typer.Option(help="attack's name")] = "inversion",
+    attack: Annotated[
+        str, typer.Option(help="name of the attack (`wireleak plugins attacks` lists all)")
+    ] = "inversion",
     target: Annotated[
-        str, typer.Option(help='"input", "label", "member", "secret", "canary", or a private attribute')
+        str,
+        typer.Option(help='target to guess: "input", "label", "member", "secret", "canary", or a private attribute'),
     ] = "input",
     device: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="capture of the attacker's own device (default: serve-attacker.pcap beside)"),
+        typer.Option(help="capture of the attacker's own device (default: serve-attacker.pcap in the same folder)"),
     ] = None,
     surrogate: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="the attacker's inputs, .npz (default: the run's granted file)"),
+        typer.Option(help="surrogate data: the attacker's inputs, .npz (default: the run's granted file)"),
     ] = None,
     encoder: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="the encoder's weights, for attacks that know them (default: the run's)"),
+        typer.Option(help="weights of the encoder, for attacks that know them (default: the run's)"),
     ] = None,
     head: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="the head's weights, for attacks that know them (default: the run's)"),
+        typer.Option(help="weights of the head, for attacks that know them (default: the run's)"),
     ] = None,
     model: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="JSON of the network's config, for attacks that know it (default: the run's)"),
+        typer.Option(help="JSON file of the network's config, for attacks that know it (default: the run's)"),
     ] = None,
-    victims: Annotated[Optional[int], typer.Option(min=1, help="how many inputs the victims sent")] = None,  # noqa: UP045
+    victims: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="number of inputs that the victims sent (default: the run's)"),
+    ] = None,
     vantage: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="where an attack on federated training sits: link, server, participant, …"),
+        typer.Option(help="vantage of an attack on federated training: link, server, participant, …"),
     ] = None,
-    option: Annotated[Optional[list[str]], typer.Option(help="the attack's option, name=value; repeatable")] = None,  # noqa: UP045
+    option: Annotated[Optional[list[str]], typer.Option(help="option of the attack as name=value; repeatable")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(min=0, help="seed of the attack's random draws")] = 0,
-    out: Annotated[Optional[Path], typer.Option(help="where guesses go (default: beside the run's attacks)")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="folder for the guesses (default: a new one next to the run's attacks)"),
+    ] = None,
 ) -> None:
-    """Attack a recorded capture, today or years later; scored where the run's ground truth is at hand."""
+    """Attack a recorded capture and score the guesses where the run's ground truth is available."""
     with one_line_errors():
         from wireleak.lab.steps.again import Given, attack_again
 

@@ -155,7 +155,8 @@ def test_every_help_shows_an_example_that_runs(tiny_run: Any, wireleak: Any) -> 
     folder, _, _ = tiny_run
     commands = re.findall(r"│ (\w+)\s{2,}", wireleak("--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout)
     assert set(commands) == {
-        *("run", "studies", "tap", "sniff", "inspect", "attack", "report", "data", "audit", "defend", "layers")
+        *("run", "studies", "tap", "sniff", "inspect", "attack", "report", "data", "audit", "defend", "layers"),
+        *("figures", "schema", "plugins"),
     }
     for command in commands:
         shown = wireleak(command, "--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout
@@ -165,7 +166,7 @@ def test_every_help_shows_an_example_that_runs(tiny_run: Any, wireleak: Any) -> 
             # run: this fixture, and the digits study; audit, defend, layers: studies of their own; tap and sniff end by
             # Ctrl-C: tests below
             continue
-        line = example[1].strip().replace("digits-latest", "tiny-latest")
+        line = example[1].partition(" > ")[0].strip().replace("digits-latest", "tiny-latest")
         done = wireleak(*line.split(), cwd=folder)
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip()
