@@ -95,7 +95,7 @@ def test_numbers_are_drawn_by_the_cell_s_seed_and_differ(tmp_path: Path) -> None
 def test_only_the_planted_client_s_updates_are_attacked(tmp_path: Path) -> None:
     cell = cell_of(tmp_path)
     assert {sender for sender, _ in truth.units(cell, "link", Canary.name)} == {0}
-    assert truth.secret_path(cell).parent == cell.participant
+    assert cell.secret.parent == cell.participant
 
 
 def test_scores_are_ranks_and_those_never_planted_have_a_bit_and_a_half(tmp_path: Path) -> None:
