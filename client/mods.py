@@ -9,15 +9,11 @@ from flwr.app import Context, Message
 from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
 from pydantic import Field, PositiveFloat
 
-from wireleak.common.config import ConfigError, Plugin, Strict, options_of
+from wireleak.common.config import ConfigError, NoOptions, Plugin, Strict, options_of
 from wireleak.common.registry import Registry
 
 Next = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, Next], Message]
-
-
-class NoOptions(Strict):
-    """Of a mod without settings."""
 
 
 class LocalDpOptions(Strict):
@@ -29,14 +25,14 @@ class LocalDpOptions(Strict):
     delta: float = Field(default=1e-5, gt=0, lt=1, description="Of each round, the chance that epsilon does not hold.")
 
 
-class Entry(NamedTuple):
+class ModEntry(NamedTuple):
     """A registered mod: its settings, and what makes it of them."""
 
     options: type[Strict]
     make: Callable[[Any], Mod]
 
 
-MODS: Registry[Entry] = Registry("mod", "wireleak.mods", error=ConfigError)
+MODS: Registry[ModEntry] = Registry("mod", "wireleak.mods", error=ConfigError)
 _Make = TypeVar("_Make", bound=Callable[[Any], Mod])
 
 
@@ -44,7 +40,7 @@ def register(name: str, options: type[Strict] = NoOptions) -> Callable[[_Make], 
     """Register a function (settings) -> mod under `name`."""
 
     def add(make: _Make) -> _Make:
-        MODS.add(name, Entry(options, make), make)
+        MODS.add(name, ModEntry(options, make), make)
         return make
 
     return add

@@ -16,16 +16,12 @@ from flwr.serverapp.strategy import (
 from flwr.serverapp.strategy.strategy import Strategy
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from wireleak.common.config import ConfigError, Plugin, Strict, options_of
+from wireleak.common.config import ConfigError, NoOptions, Plugin, Strict, options_of
 from wireleak.common.plan import SECURE
 from wireleak.common.registry import Registry
 
 # Every connected client takes part. `Rounds` waits for the first `clients`, and continues after a loss.
 _PRESENT: dict[str, Any] = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
-
-
-class NoOptions(Strict):
-    """Settings of a strategy that has none."""
 
 
 class KrumOptions(Strict):
@@ -55,7 +51,7 @@ class SecureOptions(Strict):
     threshold: float = Field(default=0.7, gt=0, le=1, description="Share of neighbours that must answer to unmask.")
 
 
-class Entry(NamedTuple):
+class StrategyEntry(NamedTuple):
     """A registered strategy.
 
     Parameters
@@ -70,7 +66,7 @@ class Entry(NamedTuple):
     make: Callable[[Any, int], Strategy]
 
 
-STRATEGIES: Registry[Entry] = Registry("strategy", "wireleak.strategies", error=ConfigError)
+STRATEGIES: Registry[StrategyEntry] = Registry("strategy", "wireleak.strategies", error=ConfigError)
 _Make = TypeVar("_Make", bound=Callable[[Any, int], Strategy])
 
 
@@ -78,7 +74,7 @@ def register(name: str, options: type[Strict] = NoOptions) -> Callable[[_Make], 
     """Register a function (settings, clients) -> Flower strategy under `name`."""
 
     def add(make: _Make) -> _Make:
-        STRATEGIES.add(name, Entry(options, make), make)
+        STRATEGIES.add(name, StrategyEntry(options, make), make)
         return make
 
     return add

@@ -8,22 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from adversary.participant.config import ParticipantConfig
-from wireleak.common.config import ConfigError, Plugin, options_of
+from wireleak.common.config import ConfigError, NoOptions, Plugin, options_of
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.registry import Registry
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-
-
-class NoOptions(BaseModel):
-    """Settings of a strategy that has none."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class Strategy(ABC):

@@ -39,6 +39,10 @@ class SecurityConfig(Security):
     key: Path | None = Field(default=None, description="PEM of this side's key")
 
 
+class NoOptions(Strict):
+    """Settings of a plug-in that has none."""
+
+
 class Plugin(Strict):
     """A plug-in by its name, with its options; whoever runs it checks both."""
 

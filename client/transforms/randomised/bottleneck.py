@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from client.transforms.randomised.drawing import Drawing
+from client.transforms.randomised.random_transform import RandomTransform
 from client.transforms.registry import Batch, Changes, register
 
 
@@ -26,7 +26,7 @@ class BottleneckOptions(BaseModel):
 
 
 @register
-class Bottleneck(Drawing):
+class Bottleneck(RandomTransform):
     """Send N(mu, sigma^2 I), mu the encoder's output, and add beta KL(N(mu, sigma^2 I) || N(0, I)) to its loss.
 
     Alemi et al.'s variational bottleneck with a fixed sigma. The mean KL, told as "kl-nats", is an upper bound on the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from client.transforms.randomised.drawing import Drawing
+from client.transforms.randomised.random_transform import RandomTransform
 from client.transforms.registry import Changes, register
 
 
@@ -18,7 +18,7 @@ class DropoutOptions(BaseModel):
 
 
 @register
-class Dropout(Drawing):
+class Dropout(RandomTransform):
     """Zero each number with a chance of `rate`, drawn anew for every message, also when the network serves.
 
     It promises nothing, whatever attacks it stops.

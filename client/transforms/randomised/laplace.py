@@ -6,7 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from client.transforms.randomised.clipping import DELTA, clipped, refusal_of
-from client.transforms.randomised.drawing import Drawing
+from client.transforms.randomised.random_transform import RandomTransform
 from client.transforms.registry import Changes, register
 
 
@@ -38,7 +38,7 @@ class LaplaceOptions(BaseModel):
 
 
 @register
-class Laplace(Drawing):
+class Laplace(RandomTransform):
     """Clip each example's activation in L1 norm, then add Laplace noise of scale b = 2 clip / epsilon.
 
     Any two inputs' clipped activations are at most 2 clip apart in L1 norm, so a message is epsilon-locally

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from client.transforms.randomised.drawing import Drawing
+from client.transforms.randomised.random_transform import RandomTransform
 from client.transforms.registry import Changes, register
 
 
@@ -19,7 +19,7 @@ class MetricPrivacyOptions(BaseModel):
 
 
 @register
-class MetricPrivacy(Drawing):
+class MetricPrivacy(RandomTransform):
     """Add noise of density exp(-epsilon ||noise||): a uniform direction, a length drawn from Gamma(d, 1/epsilon).
 
     What is sent for two activations a distance r apart has densities within e^(epsilon r) of each other: d_chi-privacy

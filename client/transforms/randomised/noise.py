@@ -6,7 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from client.transforms.randomised.clipping import DELTA, clipped, refusal_of
-from client.transforms.randomised.drawing import Drawing
+from client.transforms.randomised.random_transform import RandomTransform
 from client.transforms.registry import Changes, register
 
 
@@ -21,7 +21,7 @@ class NoiseOptions(BaseModel):
 
 
 @register
-class Noise(Drawing):
+class Noise(RandomTransform):
     """Clip each example's activation to a Euclidean norm, then add Gaussian noise.
 
     Any two inputs' clipped activations are at most 2 clip apart, so a message is mu-GDP with mu = 2 clip / sigma: local

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import beta, binomtest, gamma, kstest, laplace
 
 from client.transforms.randomised.clipping import clipped
-from client.transforms.randomised.drawing import generator
+from client.transforms.randomised.random_transform import generator
 from client.transforms.registry import guarantees, make
 from wireleak.common.config import ConfigError, Plugin
 from wireleak.common.measures.bounds.laplace import composed

@@ -1,4 +1,4 @@
-"""Drawing: random numbers of a transform, which follow from the seed and from the first batch that it sees."""
+"""Random numbers of a transform: they follow from the seed and from the first batch that it sees."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def generator(seed: int, first: torch.Tensor, stream: str = "") -> torch.Generat
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(told).digest()[:7], "little"))
 
 
-class Drawing(Transform):
-    """A transform that draws.
+class RandomTransform(Transform):
+    """A transform that adds randomness.
 
     Attributes
     ----------
