@@ -94,7 +94,7 @@ def test_a_device_cut_elsewhere_is_refused_by_the_head(serve: Any, device: Any, 
     where = device["head"]["address"]
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"client serve: head at {where}: cut: the head serves cut 2 of strided28, this device asked for cut 1\n"
+        f"client serve: head at {where}: cut: the head serves cut 2 of strided28; this device asked for cut 1\n"
     )
 
 

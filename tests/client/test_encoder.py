@@ -100,7 +100,7 @@ def test_score_is_scikit_learn_s(shard: Any) -> None:
 
 def test_a_mismatch_is_told_before_any_data(where: Any, start_head: Any) -> None:
     with (
-        pytest.raises(HeadError, match=r"cut: the head serves cut 2 of strided28, this device asked for cut 1$"),
+        pytest.raises(HeadError, match=r"cut: the head serves cut 2 of strided28; this device asked for cut 1$"),
         connect(where, model(cut=1)),
     ):
         pytest.fail("connected")

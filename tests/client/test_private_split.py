@@ -282,9 +282,9 @@ def test_batchnorm_and_lstm_are_refused_by_name_with_their_replacement() -> None
     [
         (
             {"privacy": {"noise_multiplier": 0}},
-            "0 is no noise, and without noise there is no epsilon; give more than 0",
+            "0 adds no noise, so there is no epsilon; give more than 0",
         ),
-        ({"privacy": {"noise_multiplier": -1}}, "-1 is no noise"),
+        ({"privacy": {"noise_multiplier": -1}}, "-1 adds no noise"),
         ({"privacy": {"noise_multiplier": 1}, "objective": "autoencoder"}, "privacy: an autoencoder trains without"),
     ],
 )

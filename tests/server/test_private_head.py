@@ -151,7 +151,7 @@ def test_what_cannot_be_trained_privately_is_one_line(settings: dict[str, Any]) 
     ):
         PrivateHeadStage(mixed, plan({"noise_multiplier": 1.0}), 0)
     for privacy, words in (
-        ({"noise_multiplier": 0}, "0 is no noise, and without noise there is no epsilon; give more than 0"),
+        ({"noise_multiplier": 0}, "0 adds no noise, so there is no epsilon; give more than 0"),
         ({"noise_multiplier": 1.0, "max_grad_norm": -1}, "greater than 0"),
     ):
         with pytest.raises(ValidationError, match=words):

@@ -29,11 +29,11 @@ def test_describe_tells_what_the_head_expects(stub: Any) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"cut": "1"}, "cut: the head serves cut 2 of strided28, this device asked for cut 1"),
-        ({"model": "conv1d"}, "model: the head serves cut 2 of strided28, this device asked for conv1d"),
+        ({"cut": "1"}, "cut: the head serves cut 2 of strided28; this device asked for cut 1"),
+        ({"model": "conv1d"}, "model: the head serves cut 2 of strided28; this device asked for conv1d"),
         (
             {"activation_shape": [16, 14, 14]},
-            "activation_shape: the head serves cut 2 of strided28, [32, 7, 7], this device asked for [16, 14, 14]",
+            "activation_shape: the head serves cut 2 of strided28, [32, 7, 7]; this device asked for [16, 14, 14]",
         ),
     ],
 )
@@ -115,7 +115,10 @@ BAD = {
     "scalar": ({"activation": good(())}, "activation.shape"),
     "wrong shape": ({"activation": good((4, 16, 14, 14))}, "activation.shape"),
     "empty batch": ({"activation": good((0, 32, 7, 7)), "label": encode_tensor(np.zeros(0, np.int64))}, "activation"),
-    "too many": ({"activation": good((65, 32, 7, 7))}, "activation.shape: a batch of 65 is over the head's 64"),
+    "too many": (
+        {"activation": good((65, 32, 7, 7))},
+        "activation.shape: a batch of 65 is over the head's limit of 64",
+    ),
     "integers": ({"activation": good(dtype=np.int64)}, "activation.dtype"),
     "NaN": ({"activation": good(fill=np.nan)}, "activation.data"),
     "infinite": ({"activation": good(fill=np.inf)}, "activation.data"),

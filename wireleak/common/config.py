@@ -33,7 +33,8 @@ class SecurityConfig(Security):
     """How a link is protected; without any key it is plaintext."""
 
     ca: Path | None = Field(
-        default=None, description="PEM of the authority that signs the other side; a server then asks for certificates"
+        default=None,
+        description="PEM of the authority that signs the other side; a server with it asks clients for certificates",
     )
     certificate: Path | None = Field(default=None, description="PEM of this side's certificate")
     key: Path | None = Field(default=None, description="PEM of this side's key")
@@ -52,7 +53,7 @@ class Plugin(Strict):
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(f"{path} is not absolute; give the whole path")
+        raise ValueError(f"{path} is not an absolute path; give the path from the root")
     return path
 
 
@@ -62,7 +63,7 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 def _pad(pad: object) -> object:
     number = isinstance(pad, int) and not isinstance(pad, bool) and 1 <= pad <= MAX_MESSAGE_BYTES
     if not (pad is None or pad == "powers" or number):
-        raise ValueError(f'{pad!r} is no size; give bytes from 1 to {MAX_MESSAGE_BYTES}, or "powers"')
+        raise ValueError(f'{pad!r} is not a size; give bytes from 1 to {MAX_MESSAGE_BYTES}, or "powers"')
     return pad
 
 

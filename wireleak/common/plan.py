@@ -17,7 +17,7 @@ SECURE = "secagg"
 
 def _noise(multiplier: float) -> float:
     if not multiplier > 0:
-        raise ValueError(f"{multiplier:g} is no noise, and without noise there is no epsilon; give more than 0")
+        raise ValueError(f"{multiplier:g} adds no noise, so there is no epsilon; give more than 0")
     return multiplier
 
 
@@ -28,23 +28,26 @@ class PrivacyConfig(Strict):
         description="standard deviation of the noise, as a multiple of max_grad_norm"
     )
     max_grad_norm: float = Field(
-        default=1.0, gt=0, allow_inf_nan=False, description="norm to which each example's gradient is clipped"
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="largest norm of each example's gradient; longer ones are clipped",
     )
-    optimiser: Optimiser = Field(default="sgd", description="which optimiser takes the noised steps")
-    delta: float = Field(default=1e-5, gt=0, lt=1, description="delta at which epsilon is reported")
+    optimiser: Optimiser = Field(default="sgd", description="optimiser of the noised steps")
+    delta: float = Field(default=1e-5, gt=0, lt=1, description="delta for which epsilon is reported")
 
 
 class ClientPlan(Strict):
     """How every client trains. All participants of a training know it, also a malicious one."""
 
-    rounds: PositiveInt = Field(default=2, description="rounds of training, each followed by an average")
-    epochs: PositiveInt = Field(default=2, description="passes over a client's examples in a round")
-    batch: PositiveInt = Field(default=32, description="examples in a step; under DP-SGD the expected number")
+    rounds: PositiveInt = Field(default=2, description="rounds of training; the server averages the weights after each")
+    epochs: PositiveInt = Field(default=2, description="passes over a client's examples per round")
+    batch: PositiveInt = Field(default=32, description="examples per step; under DP-SGD the expected number")
     learning_rate: PositiveFloat = Field(
-        default=2e-3, allow_inf_nan=False, description="learning rate of the optimiser, of clients and head alike"
+        default=2e-3, allow_inf_nan=False, description="learning rate of the clients' optimiser and of the head's"
     )
     optimiser: Optimiser = Field(
-        default="adam", description="the clients' optimiser; sgd is plain, without momentum; the head uses Adam"
+        default="adam", description="the clients' optimiser; sgd has no momentum; the head always uses Adam"
     )
 
 
@@ -55,16 +58,21 @@ class TrainingPlan(ClientPlan):
         default="split",
         description="split: clients train the encoder against the head; federated: clients train the whole network",
     )
-    evaluate_every: PositiveInt = Field(default=1, description="rounds from one evaluation to the next")
-    strategy: Plugin = Field(default=Plugin(name="fedavg"), description="how the server joins updates")
-    mods: tuple[Plugin, ...] = Field(default=(), description="what clients do to their update before it leaves")
+    evaluate_every: PositiveInt = Field(default=1, description="rounds between two evaluations")
+    strategy: Plugin = Field(default=Plugin(name="fedavg"), description="how the server combines updates")
+    mods: tuple[Plugin, ...] = Field(
+        default=(), description="changes that clients make to their update before they send it"
+    )
     timeout: PositiveFloat = Field(
-        default=300.0, allow_inf_nan=False, description="seconds after which a silent client or process is given up"
+        default=300.0,
+        allow_inf_nan=False,
+        description="seconds without an answer after which a client or process counts as failed",
     )
     objective: Objective = Field(
-        default="task", description="what the encoder learns from: the head's gradients, or to rebuild its input"
+        default="task",
+        description="task: the encoder learns from the head's gradients; autoencoder: it learns to rebuild its input",
     )
-    privacy: PrivacyConfig | None = Field(default=None, description="DP-SGD; in split mode of encoder and head")
+    privacy: PrivacyConfig | None = Field(default=None, description="DP-SGD; in split mode for both encoder and head")
 
     @property
     def secure(self) -> bool:

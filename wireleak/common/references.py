@@ -49,14 +49,12 @@ KNOWN = (
         "mean", "baseline", "mean image", "the average of the attacker's own data, the same guess for every victim"
     ),
     Reference(
-        "commonest", "baseline", "commonest words", "those of the attacker's own texts, the same guess for every victim"
+        "commonest", "baseline", "commonest words", "the words of the attacker's own texts, the same for every victim"
     ),
     Reference("background", "baseline", "empty image", "an all-background picture for every victim"),
-    Reference("shuffled", "baseline", "shuffled activations", "the attack, handed some other victim's activation", ""),
-    Reference(
-        UNPLANTED, "baseline", "numbers never planted", "random numbers that no text held, by the same model", ""
-    ),
-    Reference("majority", "baseline", "majority class", "always the attribute's commonest value"),
+    Reference("shuffled", "baseline", "shuffled activations", "the attack, given another victim's activation", ""),
+    Reference(UNPLANTED, "baseline", "numbers never planted", "random numbers that no training text held", ""),
+    Reference("majority", "baseline", "majority class", "the attribute's commonest value, the same for every victim"),
     Reference(
         "conditional-majority",
         "baseline",
@@ -74,35 +72,35 @@ KNOWN = (
         UNBIASED,
         "bound",
         "1/dFIL (unbiased only)",
-        "1/dFIL, the error below which no unbiased attacker goes; unbiased only: learnt attackers know what "
-        "inputs look like, are biased, and may go below",
+        "1/dFIL: no unbiased attacker has a lower error; unbiased only: trained attackers know what inputs look like, "
+        "which makes them biased, and they may have a lower error",
     ),
     Reference(
         VAN_TREES,
         "bound",
         "van Trees bound (Gaussian inputs)",
-        "the error below which no attacker at all goes, if inputs were Gaussian with the mean and covariance of "
-        "the attacker's data; images are not Gaussian, so for them it is a guide only",
+        "no attacker has a lower error if inputs are Gaussian with the mean and covariance of the attacker's data; "
+        "images are not Gaussian, so for them it is only a guide",
     ),
     Reference(
         TWO_INPUTS,
         "bound",
         "ReRo bound (any two inputs)",
-        "reconstruction robustness: how often any attacker who guesses each message by itself can name the input "
-        "among the victims', since any two activations are at most two clips apart",
+        "reconstruction robustness: how often, at most, an attacker that guesses each message by itself names the "
+        "right input among the victims', because any two activations are at most two clips apart",
     ),
     Reference(
         BALL,
         "bound",
         "ReRo bound (clip ball)",
-        "the same, since no activation is further than the clip from zero; tighter",
+        "reconstruction robustness, because no activation is further than the clip from zero; tighter",
     ),
-    Reference(PROVED, "bound", "proved by the noise", "what clip and noise prove of one message"),
-    Reference(LIKELIEST, "bound", "likeliest of all", "log2 of how many numbers there are: what the likeliest has"),
+    Reference(PROVED, "bound", "proved by the noise", "the ε that clip and noise prove for one message"),
+    Reference(LIKELIEST, "bound", "likeliest of all", "exposure of the likeliest number: log2 of how many there are"),
     Reference(LEAST_EXPOSED, "quantile", "least exposed 5 %", "the value that 5 % of the victims stay below"),
     Reference(MOST_EXPOSED, "quantile", "most exposed 5 %", "the value that 5 % of the victims exceed"),
 )
-_BY_NAME = {one.name: one for one in KNOWN}
+_BY_NAME = {known.name: known for known in KNOWN}
 _ORDER = ["", *_BY_NAME]
 
 
@@ -113,8 +111,8 @@ def reference(name: str) -> Reference:
             name,
             "reader",
             f"PCA, {floats} numbers",
-            f"the victim's own input, cut down to {floats} principal components of the attacker's inputs: the most "
-            "that a linear code as wide as the wire could carry, and no attack",
+            f"the victim's own input, reduced to {floats} principal components of the attacker's inputs: the most "
+            "that a linear code as wide as the wire could carry; it is not an attack",
             "",
         )
     return _BY_NAME.get(name) or Reference(name, "baseline", name, name)

@@ -26,10 +26,11 @@ class CandidatesOptions(BaseModel):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Norm to which the device clips; by default what the candidates' file says of it.",
+        description="Norm to which the device clips; by default the candidates file's value.",
     )
     norm: Literal[1, 2] | None = Field(
-        None, description="Of the clip and of the noise: 1 (Laplace), 2 (Gaussian); by default the file's, or 2."
+        None,
+        description="Norm of the clip: 1 (Laplace noise) or 2 (Gaussian noise); by default the file's value, or 2.",
     )
 
 
@@ -77,7 +78,9 @@ class Candidates(ActivationAttack):
         """Indices (n,) of the most probable candidates."""
         flat = seen.reshape(len(seen), -1)
         if flat.shape[1] != self._codes.shape[1]:
-            raise ValueError(f"captures: {flat.shape[1]} values a row, where the encoder gives {self._codes.shape[1]}")
+            raise ValueError(
+                f"captures: rows have {flat.shape[1]} values, the encoder gives {self._codes.shape[1]}; grant another"
+            )
         chosen = [self._distances(flat[i : i + _BATCH]).argmin(1) for i in range(0, len(flat), _BATCH)]
         return np.concatenate(chosen).astype(np.int64)
 
@@ -108,14 +111,14 @@ def read_candidates(path: Path | None) -> GrantedCandidates:
         No file is granted, or it is none of this kind.
     """
     if path is None:
-        raise ValueError("granted.files.candidates: this attack needs the inputs it chooses from; name their .npz file")
+        raise ValueError("granted.files.candidates: this attack needs the inputs it chooses from; give their .npz file")
     try:
         with np.load(path, allow_pickle=False) as file:
             x = file["x"].astype(np.float32)
             clip = float(file["clip"]) if "clip" in file.files else None
             norm = int(file["norm"]) if "norm" in file.files else 2
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"granted.files.candidates: {path} is no .npz with an array 'x': {error}") from None
+        raise ValueError(f"granted.files.candidates: {path} is not an .npz file with an array 'x': {error}") from None
     if len(x) < 2:
         raise ValueError(f"granted.files.candidates: {path} holds {len(x)} inputs; give at least 2")
     if norm not in (1, 2):

@@ -52,7 +52,7 @@ class Fsha(ActivationAttack):
         folder = knowledge.files.get("hijack")
         if folder is None:
             raise ValueError(
-                'granted.files.hijack: fsha decodes what a hijacked training led to; run it with server = "hijack"'
+                'granted.files.hijack: fsha needs the decoder of a hijacked training; set server = "hijack"'
             )
         self._decoder, facts = load_decoder(folder)
         self._range, self._sent = knowledge.input_range, tuple(facts["activation_shape"])
@@ -64,7 +64,7 @@ class Fsha(ActivationAttack):
 
         if activations.shape[1:] != self._sent:
             raise ValueError(
-                f"granted.files.hijack: its decoder takes {self._sent}, captured were {activations.shape[1:]}"
+                f"granted.files.hijack: the decoder takes {self._sent}, but {activations.shape[1:]} was captured"
             )
         with torch.no_grad():
             pieces = [

@@ -22,7 +22,9 @@ class InverseNetworkOptions(BaseModel):
     """Settings of `InverseNetwork`."""
 
     model_config = ConfigDict(extra="forbid")
-    epochs: int = Field(50, ge=1, le=10_000, description="Passes over the pairs; the learning rate halves at 2/5, 4/5.")
+    epochs: int = Field(
+        50, ge=1, le=10_000, description="Passes over the pairs; the learning rate is halved after 2/5 and 4/5 of them."
+    )
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="Adam's first step size; by default .01 (convolutions) or .001 (perceptron)."
     )

@@ -25,13 +25,13 @@ class InversionOptions(BaseModel):
         None,
         ge=1,
         le=10_000,
-        description="Passes over the pairs; by default what makes 30,000 (local decoder) or 84,000 (dense) examples.",
+        description="Passes over the pairs; by default enough for 30,000 (local decoder) or 84,000 (dense) examples.",
     )
-    width: float = Field(1.0, gt=0, le=64, description="Multiplies the decoder's hidden units.")
+    width: float = Field(1.0, gt=0, le=64, description="Factor for the number of the decoder's hidden units.")
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="Peak of the OneCycle schedule; by default 0.01 (local) or at most 0.003 (dense)."
     )
-    dropout: float = Field(0.2, ge=0, lt=1, description="Share of a dense decoder's hidden units left out in training.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of a dense decoder's hidden units.")
 
 
 @register

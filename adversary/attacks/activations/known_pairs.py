@@ -29,15 +29,15 @@ class KnownPairsOptions(BaseModel):
     """Settings of `KnownPairs`."""
 
     model_config = ConfigDict(extra="forbid")
-    pairs: int = Field(100, ge=5, description="How many pairs are known.")
-    steps: int = Field(1000, ge=1, le=1_000_000, description="Training steps of the decoder, however few the pairs.")
+    pairs: int = Field(100, ge=5, description="Number of known pairs.")
+    steps: int = Field(1000, ge=1, le=1_000_000, description="Training steps of the decoder, for any number of pairs.")
     learning_rate: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Peak of the decoder's OneCycle schedule; .03 (convolutions) or .003 (perceptron).",
+        description="Peak of the decoder's OneCycle schedule; by default .03 (convolutions) or .003 (perceptron).",
     )
-    weight_decay: float = Field(0.01, ge=0, le=10, description="Of the decoder (AdamW).")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="Weight decay of the decoder (AdamW).")
 
 
 @register
@@ -64,7 +64,7 @@ class KnownPairs(ActivationAttack):
         known = knowledge.without_copies()
         wanted, have = self.settings.pairs, min(len(known.seen), len(known))
         if wanted > have:
-            raise ValueError(f"options.pairs: {wanted} pairs asked for and {have} captured; ask for fewer")
+            raise ValueError(f"options.pairs: {wanted} is more than the {have} captured pairs; give fewer")
         rows = np.random.default_rng(self.seed).permutation(have)[:wanted]
         z, x = known.seen[rows], known.inputs[rows]
         self._range = knowledge.input_range

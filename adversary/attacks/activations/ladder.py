@@ -24,15 +24,17 @@ class LadderOptions(BaseModel):
     """Settings of one rung."""
 
     model_config = ConfigDict(extra="forbid")
-    model: Size = Field("mlp-300", description="The attacker's size.")
-    activation: Literal["tanh", "relu"] = Field("tanh", description="Of its hidden units.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Of its hidden units.")
-    examples: int | None = Field(None, ge=4, description="Pairs that it learns from; all that were seen if not given.")
-    epochs: int = Field(100, ge=1, le=1000, description="Passes at most; the best on held-out rows counts.")
-    patience: int = Field(10, ge=1, description="Passes without a better one after which it stops.")
-    learning_rate: float = Field(0.01, gt=0, description="Of SGD with momentum 0.9.")
-    batch: int = Field(32, ge=1, description="Pairs in a step.")
-    selectivity: bool = Field(True, description="Also measure how well the rung learns a control task: two more fits.")
+    model: Size = Field("mlp-300", description="Size of the rung's perceptron.")
+    activation: Literal["tanh", "relu"] = Field("tanh", description="Activation function of the hidden units.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of the hidden units.")
+    examples: int | None = Field(None, ge=4, description="Number of pairs to train on; by default all captured pairs.")
+    epochs: int = Field(100, ge=1, le=1000, description="Largest number of passes; the best on held-out rows is kept.")
+    patience: int = Field(10, ge=1, description="Passes without improvement after which training stops.")
+    learning_rate: float = Field(0.01, gt=0, description="Learning rate of SGD with momentum 0.9.")
+    batch: int = Field(32, ge=1, description="Pairs per step.")
+    selectivity: bool = Field(
+        True, description="Also measure the accuracy on a control task, at the cost of two more fits."
+    )
 
 
 @register

@@ -25,7 +25,7 @@ class PostDecoderOptions(BaseModel):
     """Settings of `PostDecoder`."""
 
     model_config = ConfigDict(extra="forbid")
-    epochs: int = Field(100, ge=1, le=10_000, description="Passes over the pairs; the post makes 100.")
+    epochs: int = Field(100, ge=1, le=10_000, description="Passes over the pairs; 100 in the post.")
 
 
 @register
@@ -130,7 +130,7 @@ def decoder(floats: int, image: tuple[int, ...]) -> Any:
     from torch import nn
 
     if len(image) != 3 or min(image[1:]) < 8:
-        raise ValueError(f"post-decoder: rebuilds images of 8x8 pixels and more, not inputs of shape {image}")
+        raise ValueError(f"attack: post-decoder rebuilds images of at least 8x8 pixels, not inputs of shape {image}")
     channels = (floats, _FILTERS, _FILTERS, image[0], image[0])
     heights, widths = ([1, *(round(side * share / _POST) for share in _SIDES)] for side in image[1:])
     layers: list[nn.Module] = []

@@ -16,12 +16,16 @@ class ProbeOptions(BaseModel):
     """Settings of a probe."""
 
     model_config = ConfigDict(extra="forbid")
-    components: int = Field(256, ge=1, le=4096, description="Principal components kept of wider activations.")
-    hidden: int = Field(128, ge=0, le=4096, description="Hidden units of the perceptron; 0 probes linearly alone.")
+    components: int = Field(
+        256, ge=1, le=4096, description="Number of principal components that are kept of wider activations."
+    )
+    hidden: int = Field(
+        128, ge=0, le=4096, description="Hidden units of the perceptron; with 0, only logistic regression is fitted."
+    )
     strengths: tuple[float, ...] = Field(
         (0.01, 0.1, 1.0),
         min_length=1,
-        description="Inverse regularisations of logistic regression to choose among.",
+        description="Inverse regularisation strengths among which logistic regression chooses.",
     )
 
 

@@ -23,12 +23,18 @@ class RmleOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     iterations: int = Field(500, ge=1, le=1_000_000, description="Steps of Adam.")
-    learning_rate: float = Field(0.2, gt=0, description="Adam's first step size; paper .01 (shallow), .001 (deep).")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="Of the step size; the paper's is constant.")
-    epsilon: float = Field(1e-5, gt=0, description="Adam's epsilon; the authors' is .001.")
-    tv: float = Field(0.05, ge=0, description="Weight of the total variation: 0 where the cut keeps everything.")
+    learning_rate: float = Field(
+        0.2, gt=0, description="Adam's first step size; .01 (shallow) or .001 (deep) in the paper."
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="Schedule of the step size; constant in the paper."
+    )
+    epsilon: float = Field(1e-5, gt=0, description="Adam's epsilon; .001 in the authors' code.")
+    tv: float = Field(0.05, ge=0, description="Weight of the total variation; use 0 if the cut keeps all information.")
     l2: float = Field(0.0, ge=0, description="Weight of the mean square.")
-    start: Literal["grey", "noise"] = Field("grey", description="The middle of the range, or uniform noise.")
+    start: Literal["grey", "noise"] = Field(
+        "grey", description="Start from the middle of the range, or from uniform noise."
+    )
 
 
 @register
@@ -146,7 +152,9 @@ def _check(encoder: Any, start: Any, seen: Array) -> None:
         why = str(error).partition("\n")[0]
         raise ValueError(f"model: the network takes no real-valued inputs ({why}); this search needs them") from None
     if not activation.requires_grad:
-        raise ValueError("model: no gradient reaches the network's inputs (token ids?); use an attack by pairs instead")
+        raise ValueError(
+            "model: no gradient reaches the network's inputs (token ids?); use an attack that trains on pairs"
+        )
     if tuple(activation.shape[1:]) != seen.shape[1:]:
-        shapes = f"{tuple(activation.shape[1:])}, those captured {seen.shape[1:]}"
+        shapes = f"{tuple(activation.shape[1:])}, the captured ones {seen.shape[1:]}"
         raise ValueError(f"model.cut: the encoder's activations have shape {shapes}; grant the network that was cut")

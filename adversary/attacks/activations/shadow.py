@@ -25,14 +25,18 @@ class ShadowOptions(RmleOptions):
 
     tv: float = Field(2.0, ge=0, description="Weight of the total variation; 2 in the authors' code.")
     epochs: int = Field(30, ge=1, le=10_000, description="Passes over the attacker's data; 50 in the authors' code.")
-    shadow_learning_rate: float = Field(1e-3, gt=0, le=1, description="Halved after every sixth of the epochs.")
+    shadow_learning_rate: float = Field(
+        1e-3, gt=0, le=1, description="First learning rate; halved after every sixth of the epochs."
+    )
 
 
 class ShadowQueryOptions(ShadowOptions):
     """Settings of `ShadowQuery`: its shadow is close enough to need no more smoothing than the encoder itself."""
 
-    tv: float = Field(0.05, ge=0, description="Weight of the total variation: 0 where the cut keeps everything.")
-    shadow_learning_rate: float = Field(1e-2, gt=0, le=1, description="Halved after every sixth of the epochs.")
+    tv: float = Field(0.05, ge=0, description="Weight of the total variation; use 0 if the cut keeps all information.")
+    shadow_learning_rate: float = Field(
+        1e-2, gt=0, le=1, description="First learning rate; halved after every sixth of the epochs."
+    )
 
 
 class _Shadow(ActivationAttack):

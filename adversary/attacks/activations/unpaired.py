@@ -27,8 +27,8 @@ class UnpairedOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     hidden: tuple[int, ...] = Field((700, 500, 300), description="Hidden units of the attacker's encoder.")
-    steps: int = Field(1000, ge=1, le=1_000_000, description="Training steps of each of its two autoencoders.")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's.")
+    steps: int = Field(1000, ge=1, le=1_000_000, description="Training steps of each of the two autoencoders.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate.")
 
 
 @register
@@ -59,7 +59,9 @@ class Unpaired(ActivationAttack):
         """Keep the attacker's own inputs, in two halves; how wide the latents are is only seen with the victims'."""
         own = knowledge.without_copies().inputs
         if len(own) < 4:
-            raise ValueError(f"unpaired: {len(own)} surrogate inputs are too few for two autoencoders; grant more")
+            raise ValueError(
+                f"granted.surrogate: {len(own)} inputs are too few for the two autoencoders of unpaired; grant more"
+            )
         order = np.random.default_rng(self.seed).permutation(len(own))
         self._halves, self._mean, self._range = (own[order[::2]], own[order[1::2]]), own.mean(0), knowledge.input_range
 

@@ -22,12 +22,14 @@ class UnsplitOptions(BaseModel):
     """Settings of `Unsplit`; the authors run 1000 x (100 + 100) steps for each image."""
 
     model_config = ConfigDict(extra="forbid")
-    clones: int = Field(5, ge=1, le=100, description="Clones that start; one goes on.")
-    outer: int = Field(20, ge=1, le=100_000, description="Alternations.")
-    inner_input: int = Field(50, ge=1, le=100_000, description="Steps on the inputs in each.")
-    inner_model: int = Field(50, ge=1, le=100_000, description="Steps on the clone in each.")
-    input_learning_rate: float = Field(1e-2, gt=0, le=1, description="Adam's step on inputs; the authors' is .001.")
-    model_learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step on the clone.")
+    clones: int = Field(5, ge=1, le=100, description="Number of clones at the start; the best one continues.")
+    outer: int = Field(20, ge=1, le=100_000, description="Number of alternations between inputs and clone.")
+    inner_input: int = Field(50, ge=1, le=100_000, description="Steps on the inputs per alternation.")
+    inner_model: int = Field(50, ge=1, le=100_000, description="Steps on the clone per alternation.")
+    input_learning_rate: float = Field(
+        1e-2, gt=0, le=1, description="Adam's step size on inputs; .001 in the authors' code."
+    )
+    model_learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size on the clone.")
     tv: float = Field(0.1, ge=0, description="Weight of the total variation.")
     l2: float = Field(1.0, ge=0, description="Weight of the mean square.")
 
@@ -66,7 +68,7 @@ class Unsplit(ActivationAttack):
         import torch
 
         if activations.shape[1:] != self._sent:
-            shapes = f"{self._sent}, those captured {activations.shape[1:]}"
+            shapes = f"{self._sent}, the captured ones {activations.shape[1:]}"
             raise ValueError(f"model.cut: the clone's activations have shape {shapes}; grant the network that was cut")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         z = torch.from_numpy(activations).to(device)

@@ -22,14 +22,16 @@ class WordSetOptions(BaseModel):
     """Settings of `WordSet`."""
 
     model_config = ConfigDict(extra="forbid")
-    model: Size = Field("mlp-300", description="The attacker's size.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Of its hidden units.")
-    examples: int | None = Field(None, ge=4, description="Pairs that it learns from; all that were seen if not given.")
-    rarest: int = Field(3, ge=1, description="Of the attacker's texts that must hold a word for it to be guessed.")
-    epochs: int = Field(60, ge=1, le=1000, description="Passes at most; the best on held-out rows counts.")
-    patience: int = Field(5, ge=1, description="Passes without a better one after which it stops.")
-    learning_rate: float = Field(0.01, gt=0, description="Of SGD with momentum 0.9.")
-    batch: int = Field(32, ge=1, description="Pairs in a step.")
+    model: Size = Field("mlp-300", description="Size of the attacker's perceptron.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of the hidden units.")
+    examples: int | None = Field(None, ge=4, description="Number of pairs to train on; by default all captured pairs.")
+    rarest: int = Field(
+        3, ge=1, description="Number of the attacker's texts that must hold a word before it is guessed."
+    )
+    epochs: int = Field(60, ge=1, le=1000, description="Largest number of passes; the best on held-out rows is kept.")
+    patience: int = Field(5, ge=1, description="Passes without improvement after which training stops.")
+    learning_rate: float = Field(0.01, gt=0, description="Learning rate of SGD with momentum 0.9.")
+    batch: int = Field(32, ge=1, description="Pairs per step.")
 
 
 @register
@@ -64,14 +66,16 @@ class WordSet(ActivationAttack):
         """
         s, every = self.settings, knowledge.without_copies()
         if not are_numbered(every.inputs):
-            raise ValueError("attacks.word-set: it reads texts of word numbers, and these inputs are none")
+            raise ValueError(
+                f"attack: word-set reads texts of word numbers, not inputs of shape {every.inputs.shape[1:]}"
+            )
         chosen, judged = drawn(every, s.examples, self.seed)
         known, self._length = every.take(chosen), every.inputs.shape[1]
         self._highest = int(every.inputs.max())
         held, sets = known.held_out(), word_sets(known.inputs, self._highest)
         self._words = np.flatnonzero(sets[~held].sum(0) >= s.rarest)
         if not len(self._words):
-            raise ValueError(f"options.rarest: no word is in {s.rarest} of {len(known)} texts; ask for fewer")
+            raise ValueError(f"options.rarest: no word is in {s.rarest} of the {len(known)} texts; give fewer")
         labels = sets[:, self._words].astype(np.float32)
         self._model = Perceptron(SIZES[s.model], len(self._words), "tanh", s.dropout, self.seed)
         self._model.fit(known.seen, labels, held, s.epochs, s.patience, s.learning_rate, s.batch)

@@ -62,7 +62,9 @@ def imprint_layer(public: Matrix, bins: int) -> tuple[Doubles, Doubles]:
         Falling: row 0 has the lowest threshold.
     """
     if bins < 2 or public.ndim != 2:
-        raise ValueError(f"imprint: {bins} bins for public inputs of shape {public.shape}; need 2 bins or more, (n, d)")
+        raise ValueError(
+            f"imprint: {bins} bins for public inputs of shape {public.shape}; give 2 bins or more and shape (n, d)"
+        )
     weight = np.full((bins, public.shape[1]), 1 / public.shape[1])
     return weight, -np.quantile(public.mean(axis=1), np.arange(bins) / bins)
 
@@ -100,7 +102,9 @@ def inputs_of_bins(
 def _checked(weight_gradient: Matrix, bias_gradient: Matrix) -> tuple[Any, Any]:
     weights, biases = np.asarray(weight_gradient, np.float64), np.asarray(bias_gradient, np.float64)
     if weights.ndim != 2 or biases.shape != weights.shape[:1] or not len(biases):
-        raise ValueError(f"gradient: weights {weights.shape} and biases {biases.shape} are of no one linear layer")
+        raise ValueError(
+            f"gradient: weights {weights.shape} and biases {biases.shape} do not belong to one linear layer"
+        )
     if not (np.isfinite(weights).all() and np.isfinite(biases).all()):
-        raise ValueError("gradient: it is not finite")
+        raise ValueError("gradient: a value is not finite")
     return weights, biases

@@ -24,9 +24,13 @@ class DagerOptions(BaseModel):
     """Settings of `Dager`."""
 
     model_config = ConfigDict(extra="forbid")
-    words: float = Field(0.05, gt=0, lt=1, description="Farthest from the first block's span, as a share of length.")
-    texts: float = Field(0.003, gt=0, lt=1, description="Farthest from the second block's; the paper's is .001.")
-    beam: int = Field(128, ge=1, description="Words at a place, and beginnings of texts, that are kept at most.")
+    words: float = Field(
+        0.05, gt=0, lt=1, description="Largest distance from the first block's span, as a share of a state's length."
+    )
+    texts: float = Field(
+        0.003, gt=0, lt=1, description="Largest distance from the second block's span; .001 in the paper."
+    )
+    beam: int = Field(128, ge=1, description="Most words per position, and most beginnings of texts, that are kept.")
 
 
 @register
@@ -68,7 +72,7 @@ class Dager(UpdateAttack):
         network = knowledge.network()
         kinds = [type(block) for block in network.blocks]
         if kinds[:3] != [PlacedWords, Block, Block]:
-            raise ValueError(f'model: dager reads causal transformers, not {network.name}; take "tiny-transformer"')
+            raise ValueError(f'model: dager reads causal transformers, not {network.name}; use "tiny-transformer"')
         self._blocks, self._length = network.blocks.double().eval(), network.input_shape[0]
         self._parts: list[Any] = list(self._blocks)[:3]
 

@@ -17,10 +17,16 @@ class DlgOptions(BaseModel):
     """Settings of `Dlg`."""
 
     model_config = ConfigDict(extra="forbid")
-    iterations: int = Field(300, ge=1, le=100_000, description="Steps of L-BFGS, each of up to 20 evaluations.")
-    restarts: int = Field(4, ge=1, le=100, description="Starts at most, until one fits.")
-    enough: float = Field(1e-7, ge=0, description="It fits at this share of the captured gradient's squared length.")
-    patience: int = Field(10, ge=1, description="A start ends after so many steps that gained less than a hundredth.")
+    iterations: int = Field(300, ge=1, le=100_000, description="Steps of L-BFGS, each with up to 20 evaluations.")
+    restarts: int = Field(
+        4, ge=1, le=100, description="Largest number of starts; the search stops at the first that fits."
+    )
+    enough: float = Field(
+        1e-7,
+        ge=0,
+        description="A start fits below this squared distance, as a share of the captured gradient's squared length.",
+    )
+    patience: int = Field(10, ge=1, description="Stop a start after this many steps that improved less than 1 %.")
 
 
 @register

@@ -28,9 +28,14 @@ class AnalyticOptions(BaseModel):
     """Settings of `Analytic`."""
 
     model_config = ConfigDict(extra="forbid")
-    alike: float = Field(0.01, gt=0, lt=1, description="Two units tell one input where they differ by less than this.")
+    alike: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="Two units agree on an input if they differ by less than this share of its length.",
+    )
     least: float = Field(
-        1e-3, gt=0, lt=1, description="Units with less than this share of the largest bias gradient are left out."
+        1e-3, gt=0, lt=1, description="Leave out units with less than this share of the largest bias gradient."
     )
 
 
@@ -127,6 +132,6 @@ def first_linear(network: Network) -> str:
         if module._parameters:
             break
     raise ValueError(
-        f"model: {network.name} does not begin with a linear layer on its flattened input; take one that does, such as "
-        "latents or imprint28, or the attack inverting-gradients"
+        f"model: {network.name} does not begin with a linear layer on its flattened input; choose a network that does, "
+        "such as latents or imprint28, or the attack inverting-gradients"
     )

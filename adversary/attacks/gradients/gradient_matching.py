@@ -70,7 +70,9 @@ class Victim:
 
         linear = [name for name, module in self.network.named_modules() if isinstance(module, nn.Linear)]
         if not linear:
-            raise ValueError("model: labels are read off the last linear layer, and this network has none")
+            raise ValueError(
+                "model: labels are read from the last linear layer, and this network has none; take another network"
+            )
         biases = self.gradients.get(f"{linear[-1]}.bias") if rule == "biases" else None
         if rule == "biases" and biases is None:
             raise ValueError('options.labels: the last linear layer has no biases; set labels = "weights"')
@@ -116,7 +118,9 @@ def victim(update: Update, network: Network, recipe: Recipe, examples: int) -> V
         blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in update.start.items()})
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
-        raise ValueError(f"granted.model: the global model seen is another network's ({first})") from None
+        raise ValueError(
+            f"granted.model: the captured global model is not of this network ({first}); grant the trained network"
+        ) from None
     # Normalisation works as in training; which units a client dropped cannot be known.
     blocks.to(device).train()
     for module in blocks.modules():
@@ -155,7 +159,7 @@ class GradientMatching(UpdateAttack):
         network, (_, recipe) = knowledge.network(), knowledge.trained()
         if recipe.plan.optimiser != "sgd":
             raise ValueError(
-                f"system.optimiser: {self.name} imitates plain SGD, one step of which sends its gradient; "
+                f"system.optimiser: {self.name} imitates plain SGD, because one step of it sends its gradient; "
                 'set optimiser = "sgd"'
             )
         self._recipe, self._range = recipe, knowledge.input_range

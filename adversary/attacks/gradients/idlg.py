@@ -16,7 +16,7 @@ class IdlgOptions(DlgOptions):
     """Settings of `Idlg`."""
 
     labels: Literal["weights", "biases"] = Field(
-        "weights", description="The last layer's gradients that labels are read off; biases: right for any features."
+        "weights", description="Gradients of the last layer from which labels are read; biases work for any features."
     )
 
 

@@ -22,7 +22,7 @@ class ImprintOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     tolerance: float = Field(
-        1e-4, gt=0, lt=1, description="A bin with less than this share of the largest's gradient counts as empty."
+        1e-4, gt=0, lt=1, description="A bin counts as empty if its gradient is below this share of the largest."
     )
 
 

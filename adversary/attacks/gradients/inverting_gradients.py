@@ -15,12 +15,16 @@ class InvertingOptions(BaseModel):
     """Settings of `InvertingGradients`, for inputs scaled to [-1, 1]."""
 
     model_config = ConfigDict(extra="forbid")
-    iterations: int = Field(1000, ge=8, le=1_000_000, description="Steps of signed Adam; the paper's are 4,800 and up.")
-    learning_rate: float = Field(0.1, gt=0, description="First step size; a tenth of it after 3/8, 5/8 and 7/8.")
-    tv: float = Field(1e-2, ge=0, description="Weight of the total variation; the paper's go from 1e-6 to .1.")
-    restarts: int = Field(1, ge=1, le=100, description="Starts; the one with the least objective is kept.")
+    iterations: int = Field(
+        1000, ge=8, le=1_000_000, description="Steps of signed Adam; the paper uses at least 4,800."
+    )
+    learning_rate: float = Field(
+        0.1, gt=0, description="First step size; divided by ten after 3/8, 5/8 and 7/8 of the steps."
+    )
+    tv: float = Field(1e-2, ge=0, description="Weight of the total variation; the paper uses 1e-6 to .1.")
+    restarts: int = Field(1, ge=1, le=100, description="Number of starts; the one with the lowest objective is kept.")
     labels: Literal["weights", "biases"] = Field(
-        "weights", description="The last layer's gradients that labels are read off; biases: right for any features."
+        "weights", description="Gradients of the last layer from which labels are read; biases work for any features."
     )
 
 

@@ -98,7 +98,7 @@ class ServedActivations(Observation[ActivationAttack]):
         if not self.learns:
             return None
         if self.device.rows.shape[1:] != self.asked.rows.shape[1:]:
-            shapes = f"{self.device.rows.shape[1:]}, the victims' {self.asked.rows.shape[1:]}"
+            shapes = f"{self.device.rows.shape[1:]} and the victims' {self.asked.rows.shape[1:]}"
             return f"the device's activations have shape {shapes}; the guess is the prior"
         if self.known.join(self.device.rows).augmented.all():
             return "only transformed copies of the device's inputs were seen; the guess is the prior"
@@ -170,5 +170,5 @@ def _handed(party: str, path: Path, count: int) -> Activations:
     try:
         rows = np.load(path, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError) as error:
-        raise ValueError(f"tensors.{party}: {path} is no readable .npy file: {error}") from None
-    return Activations(rows[:count], None, len(rows), rows.nbytes, () if len(rows) else ("no rows handed over",))
+        raise ValueError(f"tensors.{party}: {path} is not a readable .npy file: {error}") from None
+    return Activations(rows[:count], None, len(rows), rows.nbytes, () if len(rows) else ("the .npy file has no rows",))

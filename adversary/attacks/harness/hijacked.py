@@ -43,6 +43,6 @@ def load_decoder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"granted.files.hijack: {folder} holds no decoder of a hijacked training ({type(error).__name__}); "
-            'name the folder that `python -m adversary hijack` has as "out"'
+            'give the folder that is "out" in the config of `python -m adversary hijack`'
         ) from None
     return decoder.eval(), facts

@@ -169,7 +169,7 @@ def surrogate(path: Path, attribute: str | None, seed: int) -> Knowledge:
     arrays = _load(path)
     for name in ("x", "y"):
         if name not in arrays:
-            raise ValueError(f"granted.surrogate: {path} has no array {name!r}")
+            raise ValueError(f"granted.surrogate: {path} has no array {name!r}; add it")
     n = len(arrays["x"])
     values = None
     if attribute is not None:
@@ -180,15 +180,19 @@ def surrogate(path: Path, attribute: str | None, seed: int) -> Knowledge:
             )
         values = arrays[f"attribute:{attribute}"].astype(np.int64)
         if values.min(initial=0) < 0:
-            raise ValueError(f"target: attribute {attribute!r} in {path} is negative; number its values from 0")
+            raise ValueError(f"target: attribute {attribute!r} in {path} has negative values; number its values from 0")
     augmented = arrays.get("augmented", np.zeros(n)).astype(bool)
     groups = arrays["group"].astype(np.int64) if "group" in arrays else None
     aligned = {"y": arrays["y"], "augmented": augmented, f"attribute:{attribute}": values, "group": groups}
     for name, array in aligned.items():
         if array is not None and array.shape != (n,):
-            raise ValueError(f"granted.surrogate: {name!r} in {path} has shape {array.shape}; 'x' has {n} rows")
+            raise ValueError(
+                f"granted.surrogate: {name!r} in {path} has shape {array.shape}; give it {n} rows, as 'x' has"
+            )
     if not n or augmented.all() or not np.isfinite(arrays["x"]).all():
-        raise ValueError(f"granted.surrogate: 'x' in {path} is not finite, or holds no row but augmented ones")
+        raise ValueError(
+            f"granted.surrogate: 'x' in {path} must be finite and hold at least one row that is not augmented"
+        )
     inputs, labels = arrays["x"].astype(np.float32), arrays["y"].astype(np.int64)
     classes = 0 if values is None else int(values.max()) + 1
     low, high = (float(end) for end in arrays.get("range", np.array([inputs.min(), inputs.max()])))
@@ -201,4 +205,4 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(f"granted.surrogate: {path} is no readable .npz file: {error}") from None
+        raise ValueError(f"granted.surrogate: {path} is not a readable .npz file: {error}") from None

@@ -15,7 +15,9 @@ def register(attack: type[Attack]) -> type[Attack]:
         It is no attack, or the name is another's.
     """
     if not issubclass(attack, Attack):
-        raise ValueError(f"attack: {attack.__qualname__} is no {Attack.__module__}.Attack")
+        raise ValueError(
+            f"attack: {attack.__qualname__} is not a subclass of {Attack.__module__}.Attack; use one of its bases"
+        )
     ATTACKS.add(attack.name, attack, attack)
     return attack
 

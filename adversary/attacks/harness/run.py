@@ -128,15 +128,15 @@ class _Run:
         for what, file in (("weights", granted.encoder), ("head", granted.head)):
             if what in needs and (file is None or not file.is_file()):
                 field = "encoder" if what == "weights" else what
-                raise ValueError(f"granted.{field}: {self.kind.name} knows the {what}; name its .safetensors file")
+                raise ValueError(f"granted.{field}: {self.kind.name} needs the {what}; give its .safetensors file")
         if "candidates" in self.kind.threat.knows and not granted.files.get("candidates", Path()).is_file():
             raise ValueError(
-                f"granted.files.candidates: {self.kind.name} chooses from known inputs; name their .npz file"
+                f"granted.files.candidates: {self.kind.name} chooses from known inputs; give their .npz file"
             )
         model = None
         if needs:
             if granted.model is None:
-                raise ValueError(f"granted.model: {self.kind.name} knows the architecture; give the model's config")
+                raise ValueError(f"granted.model: {self.kind.name} needs the architecture; give the model's config")
             # Importing the models imports torch, which attacks that need none of it should not pay for.
             from wireleak.common.models import ModelConfig
 

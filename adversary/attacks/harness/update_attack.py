@@ -109,7 +109,7 @@ def _training(kind: type[Attack], config: AttackConfig, known: Knowledge) -> tup
     """Read a federated training into what the attacker knows."""
     settings = config.training
     if settings is None:
-        raise ValueError(f"training: {kind.name} reads updates; say how clients were told to train")
+        raise ValueError(f"training: is missing, and {kind.name} reads updates; give the clients' training settings")
     recipe = Recipe(settings.plan, settings.participants, settings.examples, settings.own)
     senders = {sender for sender, _ in settings.units}
     seen = training(config.captures.victims, recipe, senders, released=settings.released)

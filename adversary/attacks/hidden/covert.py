@@ -1,4 +1,4 @@
-"""Covert: read the pictures that malicious client code hid in the low bits of what it sends."""
+"""Covert: read the pictures that malicious client code hid in the low bits of its activations."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from wireleak.common.wire.hidden import CHECK, Words, carriers, checksum, keystr
 
 
 class CovertOptions(BaseModel):
-    """The layout, as agreed with whoever wrote the client code."""
+    """The layout, as agreed with the author of the client code."""
 
     model_config = ConfigDict(extra="forbid")
-    bits: int = Field(16, ge=1, le=23, description="Low mantissa bits of every number that are written over.")
+    bits: int = Field(16, ge=1, le=23, description="Low mantissa bits of every number that are overwritten.")
     depth: int | None = Field(
-        None, ge=1, le=8, description="Bits a pixel; by default the most at which the whole picture fits, or 1."
+        None, ge=1, le=8, description="Bits per pixel; by default the most with which the whole picture fits, or 1."
     )
     key: str | None = Field(None, description="Shared key that makes the hidden bits look random.")
-    skip_zeros: bool = Field(False, description="Zeros carry nothing.")
+    skip_zeros: bool = Field(False, description="Leave numbers that are zero unchanged.")
 
 
 @register
 class Covert(ActivationAttack):
     """Read the picture that the victim's own client hid in the low bits of its activation.
 
-    Nothing is learnt: the attacker colludes with whoever wrote the client code and knows the layout, no data and no
-    queries. A picture whose checksum fails was rounded away or never hidden; its guess is the mean of those that
-    arrived whole, and black where none did.
+    The attack trains nothing and needs no data and no queries: the attacker colludes with the author of the client code
+    and knows the layout. A picture whose checksum fails was rounded away or never hidden. Its guess is the mean of the
+    pictures that arrived undamaged, or black if none did.
 
     References
     ----------
@@ -54,10 +54,10 @@ class Covert(ActivationAttack):
         """Note the inputs' shape and range."""
         self._shape, self._range = tuple(knowledge.inputs.shape[1:]), knowledge.input_range
         if len(self._shape) not in (2, 3):
-            raise ValueError(f"covert: rebuilds pictures and sensor windows, not inputs of {self._shape}")
+            raise ValueError(f"attack: covert rebuilds pictures and sensor windows, not inputs of shape {self._shape}")
 
     def guess(self, activations: Array) -> Array:
-        """Read float32 (n, *input_shape) out of activations (n, ...)."""
+        """Return pictures, float32 (n, *input_shape), from activations (n, ...)."""
         words = np.ascontiguousarray(activations, np.float32).reshape(len(activations), -1).view(np.uint32)
         low, high = self._range
         guesses = np.full((len(activations), *self._shape), low, np.float32)
@@ -69,7 +69,7 @@ class Covert(ActivationAttack):
         if whole.any():
             guesses[~whole] = guesses[whole].mean(0)
         self.report |= {"pictures_whole": int(whole.sum()), "pictures": len(activations)}
-        # What the owner of the network would be told of this very link, by `wireleak inspect`.
+        # The network's owner would get the same finding for this link from `wireleak inspect`.
         watch = LowBits("victims")
         for message in activations:
             watch.add(message[None])
@@ -78,7 +78,7 @@ class Covert(ActivationAttack):
         return guesses
 
     def _picture(self, message: Words) -> Array | None:
-        """The picture in one message, values in [0, 1]; None where its checksum fails."""
+        """Return the picture in one message, values in [0, 1], or None if its checksum fails."""
         bits = self.settings.bits
         message = message[carriers(message, self.settings.skip_zeros)]
         sides, depth = layout(self._shape, len(message) * bits, self.settings.depth)
@@ -97,7 +97,7 @@ class Covert(ActivationAttack):
 
 
 def _enlarged(picture: npt.NDArray[Any], shape: tuple[int, ...]) -> Array:
-    """Linear interpolation, channel by channel, between the centres of the pixels."""
+    """Interpolate linearly between the centres of the pixels, channel by channel."""
     from scipy.ndimage import map_coordinates
 
     grid = [

@@ -1,4 +1,4 @@
-"""Secret Sharer: rank every number that somebody could have written by how likely the model finds it."""
+"""Secret Sharer: rank every number that could have been written by its likelihood under the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNLIKELY = 1e6
 
 
 class SecretSharerOptions(BaseModel):
-    """There is nothing to set."""
+    """`SecretSharer` has no settings."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,9 +30,9 @@ class SecretSharerOptions(BaseModel):
 class SecretSharer(ModelAttack):
     """Rank every number by its log-perplexity after the phrase "the code is ", under a captured language model.
 
-    The model is one client's last update where that is seen, and the last global model where it is not. The attacker
-    knows the format: the phrase, the alphabet and how many digits follow; it has no text. An auditor who planted the
-    numbers does the same, and also knows where in the ranking to look.
+    The model is one client's last update, or the last global model if no update is seen. The attacker knows the
+    format: the phrase, the alphabet and the number of digits. It has no text. An auditor who planted the numbers does
+    the same, and also knows where in the ranking to look.
 
     References
     ----------
@@ -50,7 +50,7 @@ class SecretSharer(ModelAttack):
     options = SecretSharerOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Load the model; there is nothing to learn."""
+        """Load the model; nothing is trained."""
         import torch
 
         seen, _ = knowledge.trained()
@@ -59,7 +59,7 @@ class SecretSharer(ModelAttack):
         self._blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
 
     def guess(self, count: int) -> Array:
-        """Log-perplexity (count, 1) in bits of each number from 0 to count - 1, count a power of ten."""
+        """Return the log-perplexity (count, 1), in bits, of the numbers below `count`, which is a power of ten."""
         digits = round(math.log10(count))
         found = np.nan_to_num(perplexities(self._blocks, digits), nan=_UNLIKELY, posinf=_UNLIKELY)
         likeliest = np.argsort(found, kind="stable")[:_TOP]

@@ -1,4 +1,4 @@
-"""What attacks share that read hidden training data out of a model."""
+"""Common parts of the attacks that read hidden training data out of a model."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from adversary.attacks.harness.update_attack import ModelAttack
 from wireleak.common.targets.secret import Secret
 
 State = dict[str, npt.NDArray[Any]]
-# Who hides something, or whose text holds something, is client 0.
+# Client 0 hides the pictures, or holds the text with the planted numbers.
 _SENDER = 0
 
 
 def readable(seen: Seen) -> tuple[Mapping[str, npt.NDArray[Any]], str]:
-    """The weights of client 0's last update where one is seen, else of the last global model, and which they are."""
+    """Return the weights of client 0's last update, or of the last global model if no update is seen, and a label."""
     own = [one for one in seen.updates if one.sender == _SENDER]
     if own:
         return max(own, key=lambda one: one.round).end, "the participant's last update"
@@ -30,18 +30,18 @@ def readable(seen: Seen) -> tuple[Mapping[str, npt.NDArray[Any]], str]:
 
 
 class SecretOptions(BaseModel):
-    """What every such attack may be told."""
+    """Settings that all attacks on hidden pictures share."""
 
     through: Literal["float32", "float16"] = Field(
-        "float32", description="float16: as if the captured weights had crossed the wire in half precision."
+        "float32", description="float16: round the captured weights as if they had crossed the wire in half precision."
     )
 
 
 class SecretAttack(ModelAttack):
-    """Read the malicious participant's last update where that is seen, and the last global model where it is not.
+    """Base of attacks that read the malicious participant's last update, or the last global model if none is seen.
 
-    Nothing is learnt: the attacker colludes with whoever wrote the participant's code and knows the layout, no data.
-    In the global model the secret is what averaging with honest clients has left of it.
+    The attack trains nothing and needs no data: the attacker wrote the participant's code, or colludes with its author,
+    and knows the layout. In the global model, averaging with honest clients has weakened the secret.
     """
 
     threat = ThreatModel(
@@ -52,7 +52,7 @@ class SecretAttack(ModelAttack):
     target = Secret
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Note the model to read, and the inputs' shape."""
+        """Choose the model to read, and note the inputs' shape."""
         seen, self._knowledge = knowledge.training, knowledge
         assert seen is not None and knowledge.model is not None
         self._shape = tuple(knowledge.model.input_shape)
@@ -60,12 +60,12 @@ class SecretAttack(ModelAttack):
         self._state: State = {name: self._crossed(value) for name, value in state.items()}
 
     def guess(self, count: int) -> Array:
-        """Pictures (count, *input_shape) in [0, 1]."""
+        """Return pictures (count, *input_shape) in [0, 1]."""
         return self.decode(self._state, (count, *self._shape))
 
     @abstractmethod
     def decode(self, state: State, shape: tuple[int, ...]) -> Array:
-        """Pictures of `shape`, (n, *input_shape), in [0, 1]."""
+        """Return pictures of `shape`, (n, *input_shape), in [0, 1]."""
 
     def _crossed(self, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if value.dtype != np.float32 or self.settings.through == "float32":

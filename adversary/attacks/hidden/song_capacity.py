@@ -16,14 +16,14 @@ _CHUNK = 512
 
 
 class SongCapacityOptions(CapacityLayout, SecretOptions):
-    """The layout, as agreed with whoever wrote the participant's code."""
+    """The layout, as agreed with the author of the participant's code."""
 
 
 @register
 class SongCapacity(SecretAttack):
     """Read the pictures that malicious training code taught the model as labels of synthetic inputs.
 
-    Of the model only answers are used, as whoever may query it has them.
+    The attack uses only the model's answers, so anyone who may query the model can run it.
 
     References
     ----------
@@ -34,7 +34,7 @@ class SongCapacity(SecretAttack):
     options = SongCapacityOptions
 
     def decode(self, state: State, shape: tuple[int, ...]) -> Array:
-        """Pictures of `shape` in [0, 1]."""
+        """Return pictures of `shape` in [0, 1]."""
         import torch
 
         network = self._knowledge.network()

@@ -18,7 +18,7 @@ class SongCorrelatedOptions(SecretOptions):
 
     model_config = ConfigDict(extra="forbid")
     scale: Literal["mark", "extremes"] = Field(
-        "mark", description="What is white and black: the mark, or as the authors have it the extreme weights."
+        "mark", description="Source of white and black: the mark, or the extreme weights, as the authors do."
     )
 
 
@@ -26,8 +26,8 @@ class SongCorrelatedOptions(SecretOptions):
 class SongCorrelated(SecretAttack):
     """Read the pictures that malicious training code made its weights correlate with.
 
-    A mark of white and black ahead of the pixels tells the sign of the correlation, which is the training's choice, and
-    what white and black have become. The authors, who have no mark, take the extreme weights for them.
+    A mark of white and black comes before the pixels. It shows the sign of the correlation, which training chooses, and
+    the weights that white and black became. The authors have no mark and use the extreme weights instead.
 
     References
     ----------
@@ -38,7 +38,7 @@ class SongCorrelated(SecretAttack):
     options = SongCorrelatedOptions
 
     def decode(self, state: State, shape: tuple[int, ...]) -> Array:
-        """Pictures of `shape` in [0, 1]."""
+        """Return pictures of `shape` in [0, 1]."""
         values = flat(state, carriers(state, matrices=True))
         pictures, inverted = read_levels(values, shape, extremes=self.settings.scale == "extremes")
         self.report |= {"weights": len(values), "inverted": inverted}

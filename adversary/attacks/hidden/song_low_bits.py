@@ -11,14 +11,14 @@ from adversary.participant.payloads import LowBitsLayout, carriers, flat, payloa
 
 
 class SongLowBitsOptions(LowBitsLayout, SecretOptions):
-    """The layout, as agreed with whoever wrote the participant's code."""
+    """The layout, as agreed with the author of the participant's code."""
 
 
 @register
 class SongLowBits(SecretAttack):
     """Read the pictures that malicious training code wrote into the low mantissa bits of its weights.
 
-    Compressed pictures tell by their checksum whether they arrived whole; the guess is black where they did not.
+    A checksum shows whether compressed pictures arrived undamaged; the guess is black where they did not.
 
     References
     ----------
@@ -29,7 +29,7 @@ class SongLowBits(SecretAttack):
     options = SongLowBitsOptions
 
     def decode(self, state: State, shape: tuple[int, ...]) -> Array:
-        """Pictures of `shape` in [0, 1]."""
+        """Return pictures of `shape` in [0, 1]."""
         values = flat(state, carriers(state, matrices=False))
         found = unpack(read_low_bits(values, self.settings), shape, self.settings.compress)
         guess = np.zeros(shape, np.float32) if found is None else np.asarray(found / 255, np.float32)
@@ -37,7 +37,7 @@ class SongLowBits(SecretAttack):
         written = 0 if found is None else len(payload(found, self.settings.compress))
         self.report |= {"whole": found is not None, "parameters": len(values)}
         self.report["measured"] = {
-            # Of the secret, and of what was written for it: compression makes the first the larger.
+            # Bits of the secret, and parameters written for it: compression puts more secret into fewer parameters.
             "bits-per-parameter": carried / len(values),
             "parameters-used": -(-written // self.settings.bits) / len(values),
         }

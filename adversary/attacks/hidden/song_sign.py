@@ -32,7 +32,7 @@ class SongSign(SecretAttack):
     options = SongSignOptions
 
     def decode(self, state: State, shape: tuple[int, ...]) -> Array:
-        """Pictures of `shape` in [0, 1]."""
+        """Return pictures of `shape` in [0, 1]."""
         values = flat(state, carriers(state, matrices=True))
         self.report |= {"weights": len(values)}
         self.report["measured"] = {"bits-per-parameter": 8 * math.prod(shape) / len(values)}

@@ -26,9 +26,11 @@ class LabelCosineOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     window: int | None = Field(
-        None, ge=2, description="Gradients clustered together, while the head hardly changes; 64, or 100 a class."
+        None, ge=2, description="Number of gradients that are clustered together; by default 64, or 100 per class."
     )
-    known: int = Field(10, ge=0, description="Training examples whose label is known, to name the clusters.")
+    known: int = Field(
+        10, ge=0, description="Number of training examples whose label the attacker knows, to name the clusters."
+    )
 
 
 @register

@@ -22,7 +22,9 @@ class LabelMatchOptions(BaseModel):
     """Settings of `LabelMatch`."""
 
     model_config = ConfigDict(extra="forbid")
-    sharpness: float = Field(5.0, gt=0, description="Turns cosines into probabilities; the choice is the same.")
+    sharpness: float = Field(
+        5.0, gt=0, description="Factor that turns cosines into probabilities; it does not change the guessed label."
+    )
 
 
 @register
@@ -75,7 +77,9 @@ class LabelMatch(GradientAttack):
         assert gradients.activations is not None
         floats = gradients.values.shape[1]
         if floats != np.prod(self._sent):
-            raise ValueError(f"model.cut: the head takes {self._sent}, captured were {floats} floats; grant that head")
+            raise ValueError(
+                f"model.cut: the head takes {self._sent}, but {floats} floats were captured; grant the head of that cut"
+            )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         head = self._head.to(device).eval().requires_grad_(False)
         pieces = []

@@ -18,7 +18,9 @@ class LabelNormOptions(BaseModel):
     """Settings of `LabelNorm`."""
 
     model_config = ConfigDict(extra="forbid")
-    window: int = Field(256, ge=2, description="Gradients ranked together; their lengths shrink as training goes on.")
+    window: int = Field(
+        256, ge=2, description="Number of gradients that are ranked together; lengths shrink during training."
+    )
 
 
 @register
@@ -52,7 +54,7 @@ class LabelNorm(GradientAttack):
         """Take the classes' frequencies."""
         share = frequencies(knowledge)
         if len(share) != 2:
-            raise ValueError(f"attack: label-norm tells 2 classes apart, the task has {len(share)}; use label-cosine")
+            raise ValueError(f"attack: label-norm needs a task with 2 classes, not {len(share)}; use label-cosine")
         self._rarer, self._share = int(share.argmin()), float(np.clip(share.min(), 1e-6, 0.5))
         self.report |= {"rarer_class": self._rarer, "share": self._share}
 

@@ -40,12 +40,16 @@ class Imitation:
     def __init__(self, knowledge: Knowledge, seed: int, *, by_group: bool = False) -> None:
         own, recipe = knowledge.without_copies(), knowledge.recipe
         if own.attribute is None or recipe is None:
-            raise ValueError("reads: imitating a client's training needs an attribute and the recipe of a training")
+            raise ValueError(
+                "target: imitating a client's training needs a private attribute and the training settings; give both"
+            )
         if by_group and own.groups is None:
-            raise ValueError("options.by_group: the attacker knows no people here; set data.disjoint_by, or drop it")
+            raise ValueError(
+                "options.by_group: the attacker's examples name no people; set data.disjoint_by, or remove by_group"
+            )
         self.values: list[int] = np.unique(own.attribute).tolist()
         if self.values[0] != 0 or len(self.values) < 2:
-            raise ValueError(f"target: the attacker's examples have the values {self.values}; grant it 0 and others")
+            raise ValueError(f"target: the examples' values are {self.values}; grant examples of 0 and another value")
         self._inputs, self._labels, self._attribute = own.inputs, own.labels, own.attribute
         self._groups = own.groups if by_group else None
         self._recipe = recipe

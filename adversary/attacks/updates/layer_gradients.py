@@ -103,7 +103,9 @@ def layer_gradients(
     assert training is not None
     shapes = {name: tuple(weight.shape) for name, weight in layer_weights(known.network().blocks).items()}
     if not shapes:
-        raise ValueError("model: the network has neither convolutions nor dense layers; localise looks at those")
+        raise ValueError(
+            "model: the network has no convolution and no dense layer, and localise measures only those; take another"
+        )
     layers: dict[str, list[Array]] = {name: [] for name in shapes}
     strongest: dict[str, list[Array]] = {name: [] for name in shapes}
     made, inputs = [], []
@@ -129,7 +131,7 @@ def _pools(known: Knowledge, count: int, seed: int) -> list[npt.NDArray[np.bool_
     """Masks of the examples, each with all values; whole persons where they are known."""
     rng, attribute, of = np.random.default_rng([seed, 4]), known.attribute, np.zeros(len(known), np.int64)
     if attribute is None:
-        raise ValueError("target: localise needs a private attribute")
+        raise ValueError("target: localise needs a private attribute; name one")
     if known.groups is not None:
         kinds = rng.permutation(np.unique(known.groups))
         for number, part in enumerate(np.array_split(kinds, count)):
@@ -140,7 +142,9 @@ def _pools(known: Knowledge, count: int, seed: int) -> list[npt.NDArray[np.bool_
             of[rows] = np.arange(len(rows)) % count
     masks = [of == number for number in range(count)]
     if any(len(np.unique(attribute[mask])) < len(np.unique(attribute)) for mask in masks):
-        raise ValueError(f"options.pools: some of {count} parts of the attacker's examples lack a value; take fewer")
+        raise ValueError(
+            f"options.pools: {count} is too many, because some parts of the examples lack a value; give fewer"
+        )
     return masks
 
 

@@ -25,12 +25,16 @@ class LocaliseOptions(BaseModel):
     """Settings of `Localise`."""
 
     model_config = ConfigDict(extra="forbid")
-    snapshots: int = Field(20, ge=1, description="Rounds, evenly spread, on whose models the attacker makes updates.")
-    pools: int = Field(6, ge=6, description="Parts of its examples, none of which is both learnt from and judged on.")
-    repeats: int = Field(1, ge=1, description="Updates for each round, part and value of the property.")
-    permutations: int = Field(20, ge=1, description="Draws of each null.")
-    probes: int = Field(16, ge=1, description="Examples that the gradients' sensitivity is taken at.")
-    draws: int = Field(16, ge=1, description="Random directions for each of them (Hutchinson).")
+    snapshots: int = Field(
+        20, ge=1, description="Number of rounds, evenly spread, on whose models the attacker makes updates."
+    )
+    pools: int = Field(
+        6, ge=6, description="Parts of the attacker's examples; no part is both trained on and tested on."
+    )
+    repeats: int = Field(1, ge=1, description="Updates per round, part and value of the property.")
+    permutations: int = Field(20, ge=1, description="Draws of each null distribution.")
+    probes: int = Field(16, ge=1, description="Examples at which the gradients' sensitivity is measured.")
+    draws: int = Field(16, ge=1, description="Random directions per example (Hutchinson).")
 
 
 @register
@@ -69,7 +73,7 @@ class Localise(UpdateAttack):
         readings = {layer: reading(made, layer, self.seed, permutations=0) for layer in made.layers}
         found = {layer: read for layer, read in readings.items() if read is not None}
         if not found:
-            raise ValueError("model: no layer's updates differ from one another; train longer or on more examples")
+            raise ValueError("model: every layer's updates are equal; train longer or on more examples")
         self._layer = max(found, key=lambda layer: found[layer].bits)
         width = made.features[self._layer].shape[1]
         self._rows = {}

@@ -24,7 +24,7 @@ Words = npt.NDArray[np.bool_]
 
 
 class MemberEmbeddingOptions(BaseModel):
-    """It has no settings."""
+    """`MemberEmbedding` has no settings."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -112,4 +112,4 @@ def _embedding(blocks: nn.Module) -> tuple[str, Any]:
     for name, module in blocks.named_modules():
         if isinstance(module, nn.Embedding):
             return name, module
-    raise ValueError("model: member-embedding needs a network with an embedding of words; take another attack")
+    raise ValueError("model: member-embedding needs a network with a word embedding; use another attack")

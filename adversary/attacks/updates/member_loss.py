@@ -19,7 +19,7 @@ class MemberLossOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     unit: Literal["record", "group"] = Field(
-        "record", description="group: ask for people, by the mean over their records; the records must name them."
+        "record", description="group: score people by the mean over their records; the records must name people."
     )
 
 
@@ -58,7 +58,7 @@ class MemberLoss(ModelAttack):
         self._blocks, self._states = knowledge.network().blocks, last_models(knowledge.training)
         self._x, self._y, people = records(knowledge)
         if self.settings.unit == "group" and people is None:
-            raise ValueError("options.unit: the records name no people; set data.disjoint_by, or take unit = record")
+            raise ValueError("options.unit: the records name no people; set data.disjoint_by, or set unit = record")
         self._people = people if self.settings.unit == "group" else None
         self.report["models"] = len(self._states)
 

@@ -25,9 +25,9 @@ class MemberShadowOptions(BaseModel):
     """Settings of `MemberShadow`."""
 
     model_config = ConfigDict(extra="forbid")
-    shadows: int = Field(8, ge=2, le=256, description="Trainings that the attacker repeats on its own data.")
+    shadows: int = Field(8, ge=2, le=256, description="Trainings that the attacker simulates on its own data.")
     unit: Literal["record", "group"] = Field(
-        "record", description="group: ask for people, by the mean over their records; the records must name them."
+        "record", description="group: score people by the mean over their records; the records must name people."
     )
 
 
@@ -71,11 +71,13 @@ class MemberShadow(ModelAttack):
         own, blocks = knowledge.without_copies(), knowledge.network().blocks
         x, y, people = records(knowledge)
         if self.settings.unit == "group" and people is None:
-            raise ValueError("options.unit: the records name no people; set data.disjoint_by, or take unit = record")
+            raise ValueError("options.unit: the records name no people; set data.disjoint_by, or set unit = record")
         self._people = people if self.settings.unit == "group" else None
         examples = min(recipe.examples, len(own) // recipe.participants)
         if not examples:
-            raise ValueError(f"surrogate: {len(own)} examples are too few for {recipe.participants} shadow clients")
+            raise ValueError(
+                f"granted.surrogate: {len(own)} examples are too few for {recipe.participants} clients; grant more"
+            )
         start = seen.models[1] if 1 in seen.models and seen.updates else None
         rng = np.random.default_rng([self.seed, 3])
         senders = sorted({one.sender for one in seen.updates})

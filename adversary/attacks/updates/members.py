@@ -30,10 +30,12 @@ def records(knowledge: Knowledge) -> tuple[Array, Ints, Ints | None]:
     """
     path = knowledge.files.get("records")
     if path is None:
-        raise ValueError("granted.files.records: name an .npz file with the records whose membership is asked for")
+        raise ValueError(
+            "granted.files.records: is missing; give an .npz file with the records whose membership is guessed"
+        )
     with np.load(path, allow_pickle=False) as stored:
         if missing := {"x", "y"} - set(stored.files):
-            raise ValueError(f"granted.files.records: {path} has no array {min(missing)!r}")
+            raise ValueError(f"granted.files.records: {path} has no array {min(missing)!r}; add it")
         people = stored["group"].astype(np.int64) if "group" in stored.files else None
         return stored["x"].astype(np.float32), stored["y"].astype(np.int64), people
 

@@ -28,18 +28,20 @@ class PropertyOptions(BaseModel):
     """Settings of `Property`."""
 
     model_config = ConfigDict(extra="forbid")
-    learner: Literal["forest", "logistic"] = Field("forest", description="What tells the attacker's updates apart.")
-    pure: int = Field(2, ge=1, description="Updates a round that the attacker makes of the property alone.")
+    learner: Literal["forest", "logistic"] = Field("forest", description="Classifier of the attacker's updates.")
+    pure: int = Field(2, ge=1, description="Updates per round whose examples all have the property.")
     mixtures: tuple[float, ...] = Field(
-        (0.4, 0.6, 0.8), description="Shares of the property in its other updates that count as having it."
+        (0.4, 0.6, 0.8), description="Shares of examples with the property in mixed updates, which count as having it."
     )
-    mixed: int = Field(2, ge=1, description="Updates a round of each mixture.")
-    without: int = Field(8, ge=1, description="Updates a round without the property.")
-    by_group: bool = Field(False, description="Make each update of one person's examples, where people are known.")
-    rule: Rule = Field("mean", description="How the server joins updates, for a participant: it imitates that, too.")
-    cut: float = Field(0.25, ge=0, lt=0.5, description="What the server's trimmed mean cuts off at either end.")
-    malicious: int = Field(1, ge=0, description="Participants that the server's Krum takes for malicious.")
-    tsne: bool = Field(True, description="Report where t-SNE puts the updates seen, for a drawing.")
+    mixed: int = Field(2, ge=1, description="Updates per round of each mixture.")
+    without: int = Field(8, ge=1, description="Updates per round without the property.")
+    by_group: bool = Field(False, description="Make each update from one person's examples, where people are known.")
+    rule: Rule = Field("mean", description="How the server combines updates; a participant imitates it.")
+    cut: float = Field(0.25, ge=0, lt=0.5, description="Share that the server's trimmed mean cuts off at either end.")
+    malicious: int = Field(
+        1, ge=0, description="Number of participants that the server's Krum assumes to be malicious."
+    )
+    tsne: bool = Field(True, description="Report the t-SNE positions of the captured updates, for a plot.")
 
 
 @register

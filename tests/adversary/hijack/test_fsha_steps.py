@@ -104,5 +104,5 @@ def test_a_client_is_led_where_the_decoder_can_follow(hijacker: Hijacker, pictur
 
 
 def test_a_folder_without_a_decoder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"granted.files.hijack: .* holds no decoder .*; name the folder"):
+    with pytest.raises(ValueError, match=r"granted.files.hijack: .* holds no decoder .*; give the folder"):
         load_decoder(tmp_path)

@@ -11,11 +11,11 @@ from wireleak.common.models.networks import Network, build
 class ModelConfig(Strict):
     """Which network, and where it is cut."""
 
-    name: str = Field(description="the network's name, or a user's own as MODULE:FACTORY")
+    name: str = Field(description="the network's name, or your own network as MODULE:FACTORY")
     input_shape: tuple[PositiveInt, ...] = Field(description="shape of one example")
     classes: int = Field(ge=2, description="classes of the task")
-    cut: PositiveInt = Field(description="after which block the device sends its activations")
-    seed: int = Field(default=0, ge=0, description="seed of the first weights")
+    cut: PositiveInt = Field(description="number of the block after which the device sends its activations")
+    seed: int = Field(default=0, ge=0, description="seed of the initial weights")
 
     @model_validator(mode="after")
     def _exists(self) -> ModelConfig:

@@ -106,7 +106,7 @@ def find_cuts(network: nn.Module, input_shape: tuple[int, ...], classes: int, na
             if len(cuts.names) > 1 and same:
                 return cuts
             nothing = "no point where one tensor crosses between two layers with weights"
-            problems.append(nothing if same else "its blocks together do not compute what it computes")
+            problems.append(nothing if same else "the blocks give another output than the network")
     raise CutError(
         f"model: {name} cannot be cut: {problems[0]} (by torch.fx); {problems[1]} (by the order of its modules); "
         "pass one tensor from each module to the next, or give an nn.Sequential"
@@ -129,14 +129,14 @@ class _Probe:
         given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
         if given != (2, classes):
             raise CutError(
-                f"model: {name} answers {given} to 2 inputs of shape {input_shape}, not (2, {classes}); the data has "
+                f"model: {name} returns {given} for 2 inputs of shape {input_shape}, not (2, {classes}); the data has "
                 f"{classes} classes: let the factory take `classes` and `input_shape`"
             )
         network.train()
         answer, problem = self._try()
         network.eval()
         if problem is not None or not isinstance(answer, torch.Tensor):
-            said = problem or f"it answers {type(answer).__name__}: turn auxiliary outputs off"
+            said = problem or f"it returns {type(answer).__name__}, not a tensor; turn auxiliary outputs off"
             raise CutError(f"model: {name} cannot be trained on 2 inputs of shape {input_shape}: {said}")
 
     def __call__(self, size: int) -> torch.Tensor:

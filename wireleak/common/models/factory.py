@@ -121,7 +121,7 @@ def _find(name: str) -> Callable[..., Any]:
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise FactoryError(
             f"model: {where} has no factory {factory!r}; choose a function that returns the network: "
-            f"{', '.join(known[:12]) or 'it defines none'}"
+            f"{', '.join(known[:12]) or 'the file defines none'}"
         )
     return found  # type: ignore[no-any-return]
 

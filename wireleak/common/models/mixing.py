@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-FIX = "opacus.validators.ModuleValidator.fix(network) makes one"
+FIX = "opacus.validators.ModuleValidator.fix(network) converts one"
 
 
 def mixing_layer(network: nn.Module) -> str | None:

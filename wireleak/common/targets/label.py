@@ -23,7 +23,7 @@ class Label(Target[Ints]):
     def classes(self, task: int, attribute: int) -> int:
         """Return the number of the task's classes."""
         if task < 2:
-            raise ValueError("classes: an attack on training labels needs the number of the task's classes, 2 or more")
+            raise ValueError("classes: an attack on training labels needs the task's number of classes; give 2 or more")
         return task
 
     def prior(self, own: Examples) -> Array:

@@ -62,7 +62,7 @@ def bucket(size: int, pad: int | Literal["powers"]) -> int:
     if pad == POWERS:
         padded = 1 << (least - 1).bit_length()
     elif pad < 1:
-        raise ValueError(f"pad: {pad} is no size; give 1 byte or more")
+        raise ValueError(f"pad: {pad} is not a size; give 1 byte or more")
     else:
         padded = -(-least // pad) * pad
     return padded if padded <= MAX_MESSAGE_BYTES else size

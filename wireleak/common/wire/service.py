@@ -82,12 +82,12 @@ class SplitHead(SplitHeadServicer):
         shape = self._stage.activation_shape
         serves = f"the head serves cut {model.cut} of {model.name}"
         if request.model and request.model != model.name:
-            _refuse(context, f"model: {serves}, this device asked for {request.model}")
+            _refuse(context, f"model: {serves}; this device asked for {request.model}")
         if request.cut and request.cut != str(model.cut):
-            _refuse(context, f"cut: {serves}, this device asked for cut {request.cut}")
+            _refuse(context, f"cut: {serves}; this device asked for cut {request.cut}")
         if request.activation_shape and tuple(request.activation_shape) != shape:
             asked = list(request.activation_shape[:8])
-            _refuse(context, f"activation_shape: {serves}, {list(shape)}, this device asked for {asked}")
+            _refuse(context, f"activation_shape: {serves}, {list(shape)}; this device asked for {asked}")
         return pb.Description(
             model=model.name,
             cut=str(model.cut),
@@ -114,7 +114,7 @@ class SplitHead(SplitHeadServicer):
     ) -> Iterator[pb.TrainResponse]:
         """Take one optimiser step for each batch and return its activation gradient, in order."""
         if not self._trains:
-            _refuse(context, "mode: this head serves predictions alone; it was trained in federated mode")
+            _refuse(context, "mode: this head only serves predictions, because it was trained in federated mode")
         for sequence, request in enumerate(request_iterator):
             with _invalid_argument(context):
                 _check_sequence(request.sequence, sequence)
@@ -129,7 +129,7 @@ class SplitHead(SplitHeadServicer):
         if batch == 0 and not empty:
             raise WireError("activation.shape", "the batch is empty; send at least one example")
         if batch is not None and batch > self._max_batch:
-            raise WireError("activation.shape", f"a batch of {batch} is over the head's {self._max_batch}")
+            raise WireError("activation.shape", f"a batch of {batch} is over the head's limit of {self._max_batch}")
         values = decode_tensor(tensor, "activation", shape=(None, *self._stage.activation_shape))
         if values.dtype.kind != "f":
             raise WireError("activation.dtype", f"{values.dtype} where float32 or float16 is expected")
@@ -149,7 +149,9 @@ def _invalid_argument(context: grpc.ServicerContext) -> Iterator[None]:
     except WireError as error:
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
     except OverflowedError:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "activation.data: values so large that the head overflows")
+        context.abort(
+            grpc.StatusCode.INVALID_ARGUMENT, "activation.data: the values are so large that the head overflows"
+        )
 
 
 def _refuse(context: grpc.ServicerContext, reason: str) -> None:

@@ -188,9 +188,12 @@ def test_ignoring_the_clip_costs_success(encoded: Any, tmp_path: Path) -> None:
 
 def test_one_candidate_or_another_files_arrays_are_refused(encoded: Any, tmp_path: Path) -> None:
     attack = informed(encoded, tmp_path, 1.0)
-    with pytest.raises(ValueError, match="7 values a row"):
+    with pytest.raises(ValueError, match="rows have 7 values"):
         attack.choose(np.zeros((2, 7), np.float32))
-    for arrays, message in (({"x": encoded.x[:1]}, "give at least 2"), ({"y": encoded.x}, "no .npz with an array 'x'")):
+    for arrays, message in (
+        ({"x": encoded.x[:1]}, "give at least 2"),
+        ({"y": encoded.x}, "not an .npz file with an array 'x'"),
+    ):
         np.savez(tmp_path / "candidates.npz", **arrays)
         with pytest.raises(ValueError, match=message):
             attack.fit(SimpleNamespace(files={"candidates": tmp_path / "candidates.npz"}))

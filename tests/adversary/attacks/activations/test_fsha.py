@@ -42,12 +42,12 @@ def test_it_decodes_with_what_the_malicious_server_left_last(tmp_path: Path, cut
     np.testing.assert_allclose(guess, wanted.clamp(0, 0.5).numpy(), rtol=1e-4, atol=1e-6)
     assert attack.report["iterations"] == 2
     assert attack.report["measured"]["training-mse"] == pytest.approx(hijacker.public_mse)
-    with pytest.raises(ValueError, match=r"granted.files.hijack: its decoder takes .*, captured were \(3,\)"):
+    with pytest.raises(ValueError, match=r"granted.files.hijack: the decoder takes .*, but \(3,\) was captured"):
         attack.guess(seen.reshape(300, -1)[:, :3])
 
 
 def test_without_a_hijacked_training_it_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r'granted.files.hijack: fsha decodes .* server = "hijack"'):
+    with pytest.raises(ValueError, match=r'granted.files.hijack: fsha needs the decoder .* server = "hijack"'):
         Fsha(FshaOptions(), 0).fit(known())
     with pytest.raises(ValueError, match=r"granted.files.hijack: .* holds no decoder"):
         Fsha(FshaOptions(), 0).fit(known(hijack=tmp_path))

@@ -70,7 +70,7 @@ def test_only_the_known_pairs_matter_and_fewer_are_a_part_of_more(flat: Any) -> 
 def test_transformed_copies_are_no_known_pairs(flat: Any) -> None:
     z, x = flat
     copies = np.arange(100) >= 40
-    with pytest.raises(ValueError, match=r"options\.pairs: 50 pairs asked for and 40 captured; ask for fewer"):
+    with pytest.raises(ValueError, match=r"options\.pairs: 50 is more than the 40 captured pairs; give fewer"):
         fitted(known_from(z[:100], x[:100], copies), pairs=50)
     assert fitted(known_from(z[:100], x[:100], copies), pairs=40, steps=10).report["known_pairs"] == 40
 
@@ -83,5 +83,5 @@ def test_more_pairs_than_were_captured_end_the_attack_with_one_line(
     with pytest.raises(SystemExit) as end:
         attack(path)
     told = capsys.readouterr().err
-    assert end.value.code == 2 and told == "options.pairs: 241 pairs asked for and 240 captured; ask for fewer\n"
+    assert end.value.code == 2 and told == "options.pairs: 241 is more than the 240 captured pairs; give fewer\n"
     assert not out.exists()

@@ -40,7 +40,9 @@ def test_other_images_are_reached_exactly(image: Any) -> None:
 
 @pytest.mark.parametrize("image", [(6, 128), (1, 7, 28)])
 def test_what_is_no_image_is_refused(image: Any) -> None:
-    with pytest.raises(ValueError, match=r"^post-decoder: rebuilds images of 8x8 pixels and more, not inputs of shape"):
+    with pytest.raises(
+        ValueError, match=r"^attack: post-decoder rebuilds images of at least 8x8 pixels, not inputs of shape"
+    ):
         decoder(32, image)
 
 

@@ -84,7 +84,7 @@ def test_it_repeats_itself_and_needs_some_data() -> None:
 
     skewed_once = skewed(30, 5)
     assert np.array_equal(run(), run())
-    with pytest.raises(ValueError, match="3 surrogate inputs are too few"):
+    with pytest.raises(ValueError, match="3 inputs are too few"):
         Unpaired(UnpairedOptions(), 0).fit(knowledge(bars(3, 1)[0]))
 
 

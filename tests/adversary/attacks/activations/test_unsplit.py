@@ -59,7 +59,7 @@ def test_the_seed_decides_and_is_not_the_victims(known: Any) -> None:
 
 
 def test_another_cut_is_refused_in_one_line(known: Any) -> None:
-    with pytest.raises(ValueError, match=r"model\.cut: .*\(8, 24, 24\), those captured \(16, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"model\.cut: .*\(8, 24, 24\), the captured ones \(16, 8, 8\)"):
         attacked(known, np.zeros((2, 16, 8, 8), np.float32))
     with pytest.raises(ValueError, match=r"granted\.model"):
         Unsplit(UnsplitOptions(), 0).fit(replace(known, model=None))

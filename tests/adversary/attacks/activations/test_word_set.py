@@ -86,7 +86,7 @@ def test_what_it_cannot_read_is_one_line() -> None:
         np.zeros((8, 3), np.float32), np.random.default_rng(0).random((8, 4)).astype(np.float32), np.zeros(8, np.int64),
         None, 0, np.zeros(8, bool), 0,
     )  # fmt: skip
-    with pytest.raises(ValueError, match=r"attacks\.word-set: it reads texts of word numbers, and these"):
+    with pytest.raises(ValueError, match=r"attack: word-set reads texts of word numbers, not inputs of shape"):
         found(pictures)
-    with pytest.raises(ValueError, match=r"options\.rarest: no word is in 99 of 40 texts; ask for fewer"):
+    with pytest.raises(ValueError, match=r"options\.rarest: no word is in 99 of the 40 texts; give fewer"):
         found(world(40), rarest=99)

@@ -120,8 +120,8 @@ def test_float32_rounding_fills_no_empty_bin() -> None:
 @pytest.mark.parametrize(
     ("weight", "bias", "message"),
     [
-        (np.ones((2, 3)), np.ones(3), "no one linear layer"),
-        (np.ones(3), np.ones(3), "no one linear layer"),
+        (np.ones((2, 3)), np.ones(3), "do not belong to one linear layer"),
+        (np.ones(3), np.ones(3), "do not belong to one linear layer"),
         (np.full((2, 3), np.nan), np.ones(2), "not finite"),
     ],
 )

@@ -133,6 +133,6 @@ def test_adam_and_another_networks_update_are_refused() -> None:
         run(Dlg(DlgOptions(), 0), known)
     known = federate(LENET, smooth(1, 8, 2)[None], np.array([[0]]))
     other = known.model.model_copy(update={"classes": 7})
-    with pytest.raises(ValueError, match="another network") as error:
+    with pytest.raises(ValueError, match="is not of this network") as error:
         run(Dlg(DlgOptions(), 0), replace(known, model=other))
     assert "\n" not in str(error.value)

@@ -65,5 +65,7 @@ def test_captures_that_hide_nothing_give_black_pictures(config: Any) -> None:
 
 
 def test_flat_inputs_are_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"covert: rebuilds pictures and sensor windows, not inputs of \(20,\)"):
+    with pytest.raises(
+        ValueError, match=r"attack: covert rebuilds pictures and sensor windows, not inputs of shape \(20,\)"
+    ):
         fitted((20,))

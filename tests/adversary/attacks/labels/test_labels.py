@@ -157,7 +157,7 @@ def test_matching_with_the_head_that_made_them_finds_every_label(link: Any) -> N
     assert (wrong.argmax(1) == link.labels).mean() < 0.7
     with pytest.raises(ValueError, match=r"granted.head: label-match needs the head"):
         run("label-match", known([1, 1, 1], model=MODEL), seen)
-    with pytest.raises(ValueError, match=r"model.cut: the head takes \(32, 1, 1\), captured were 31"):
+    with pytest.raises(ValueError, match=r"model.cut: the head takes \(32, 1, 1\), but 31 floats were captured"):
         run("label-match", knowledge, replace(seen, values=seen.values[:, :31]))
 
 
@@ -213,7 +213,7 @@ def test_the_norm_tells_the_rarer_class_and_nothing_where_there_is_none() -> Non
     assert (guess.argmax(1) == 0).mean() == pytest.approx(0.1, abs=0.02)
     even, labels = drifting(2, 800, [0.5, 0.5], 4)
     assert abs(roc_auc_score(labels, run("label-norm", known([50, 50]), even)[:, 1]) - 0.5) < 0.15
-    with pytest.raises(ValueError, match="label-norm tells 2 classes apart, the task has 3; use label-cosine"):
+    with pytest.raises(ValueError, match="label-norm needs a task with 2 classes, not 3; use label-cosine"):
         run("label-norm", known([1, 1, 1]), seen)
 
 

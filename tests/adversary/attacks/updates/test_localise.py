@@ -239,5 +239,5 @@ def test_pools_without_a_value_are_named() -> None:
     known = world()
     attribute = np.zeros(180, np.int64)
     attribute[:4] = 1
-    with pytest.raises(ValueError, match=r"options\.pools: some of 6 parts .* lack a value"):
+    with pytest.raises(ValueError, match=r"options\.pools: 6 is too many, because some parts .* lack a value"):
         Localise(OPTIONS, 0).fit(replace(known, attribute=attribute))

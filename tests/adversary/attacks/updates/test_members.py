@@ -189,7 +189,7 @@ def test_asking_for_people_who_are_not_named_is_one_line(tmp_path: Path) -> None
     known, _ = federation(tmp_path, epochs=1, rounds=1)
     with pytest.raises(ValueError, match=r"options.unit: the records name no people"):
         MemberLoss(MemberLoss.options(unit="group"), 0).fit(known)
-    with pytest.raises(ValueError, match=r"granted.files.records: name an .npz file"):
+    with pytest.raises(ValueError, match=r"granted.files.records: is missing; give an .npz file"):
         MemberLoss(MemberLoss.options(), 0).fit(replace(known, files={}))
 
 

@@ -170,13 +170,13 @@ def test_people_that_are_not_the_attackers_are_told_apart_by_group() -> None:
     groups = known.attribute * 10 + np.arange(len(known)) % 5
     guess, _ = guesses(replace(known, groups=groups), by_group=True, mixtures=())
     assert roc_auc_score(truth, guess[:, 1]) > 0.95
-    with pytest.raises(ValueError, match=r"^options.by_group: the attacker knows no people here"):
+    with pytest.raises(ValueError, match=r"^options.by_group: the attacker's examples name no people"):
         guesses(known, by_group=True)
 
 
 def test_a_property_that_the_attacker_never_sees_vary_is_refused() -> None:
     known, _ = world()
-    with pytest.raises(ValueError, match=r"^target: the attacker's examples have the values \[1\]"):
+    with pytest.raises(ValueError, match=r"^target: the examples' values are \[1\]"):
         guesses(replace(known, attribute=np.ones_like(known.attribute)))
 
 

@@ -248,12 +248,16 @@ def test_a_factory_in_a_file_is_a_network_like_any_other(file: Any, factory: Any
 @pytest.mark.parametrize(
     ("factory", "error", "message"),
     [
-        ("fixed", CutError, r"answers \(2, 7\) to 2 inputs of shape \(1, 28, 28\), not \(2, 4\).*let the factory take"),
+        (
+            "fixed",
+            CutError,
+            r"returns \(2, 7\) for 2 inputs of shape \(1, 28, 28\), not \(2, 4\).*let the factory take",
+        ),
         ("broken", FactoryError, r"the factory .*:broken failed: KeyError: 'weights' \(model.py, line 6\)"),
         ("number", FactoryError, "returned int; a factory returns a torch.nn.Module"),
         ("one", CutError, "cannot be cut"),
         ("narrow", CutError, "fails on 2 inputs of shape"),
-        ("pair", CutError, "fails on 2 inputs|answers"),
+        ("pair", CutError, "fails on 2 inputs|returns"),
         ("missing", FactoryError, "has no factory 'missing'; choose .*make"),
         ("constant", FactoryError, "has no factory 'constant'"),
     ],

@@ -106,7 +106,7 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
             "published: no attack 'rmle' runs on a variant 'wide'",
         ),
         ('targets = ["slant"]', 'targets = ["slant", "slant"]', "attributes: used twice on slant of wide; give one a"),
-        ("cut = 1", "cut = 1\nprivacy = {noise_multiplier = 0.0}", "0 is no noise, and without noise there is no eps"),
+        ("cut = 1", "cut = 1\nprivacy = {noise_multiplier = 0.0}", "0 adds no noise, so there is no eps"),
         ("cut = 1", 'cut = 1\nmode = "federated"\nserver = "hijack"', "variants.wide.mode: a hijacked server .*split"),
         ("clients = 2", 'clients = 2\noverlap = ["victims"]\ndisjoint_by = "drawer"', "data.overlap: contradicts"),
     ],

@@ -56,8 +56,8 @@ def study_file(tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("noise_multiplier = 1.0", "noise_multiplier = 0", r"0 is no noise, and without noise there is no epsilon"),
-        ("pad = 32768", "pad = 0", r"variants\[1\]\.pad: 0 is no size; give bytes from 1 to"),
+        ("noise_multiplier = 1.0", "noise_multiplier = 0", r"0 adds no noise, so there is no epsilon"),
+        ("pad = 32768", "pad = 0", r"variants\[1\]\.pad: 0 is not a size; give bytes from 1 to"),
         (
             "[system]",
             '[serve]\ndevices = false\n[system]\nmode = "federated"',

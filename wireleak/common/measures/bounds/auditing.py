@@ -94,7 +94,7 @@ def from_messages(correct: int, guesses: int, candidates: int, delta: float = 0.
         As for `proportion_limits`; fewer than two candidates.
     """
     if candidates < 2:
-        raise ValueError(f"candidates: {candidates}; a secret needs at least 2")
+        raise ValueError(f"candidates: {candidates} is too few; give at least 2")
     low, _ = proportion_limits(correct, guesses, confidence)
     return max(0.0, math.log((low - delta) * (candidates - 1) / (1 - low))) if low > delta else 0.0
 
@@ -128,5 +128,5 @@ def audit_messages(
     elif scale is not None and sigma is None:
         proved = laplace.epsilon_of(clip, scale)
     else:
-        raise ValueError("sigma: give sigma (Gaussian noise) or scale (Laplace noise)")
+        raise ValueError("sigma: give either sigma (Gaussian noise) or scale (Laplace noise)")
     return Audit(from_messages(correct, guesses, candidates, delta, confidence), proved, delta, confidence)

@@ -46,7 +46,9 @@ def composed(epsilon: float, messages: int, delta: float) -> float:
         A number is out of range.
     """
     if not (epsilon >= 0 and math.isfinite(epsilon) and messages >= 1 and 0 <= delta < 1):
-        raise ValueError(f"epsilon {epsilon}, messages {messages}, delta {delta}: need >= 0, >= 1 and [0, 1)")
+        raise ValueError(
+            f"epsilon {epsilon}, messages {messages}, delta {delta}: need epsilon >= 0, messages >= 1, 0 <= delta < 1"
+        )
     from scipy.optimize import brentq
     from scipy.special import expit
     from scipy.stats import binom

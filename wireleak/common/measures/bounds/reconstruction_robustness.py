@@ -89,4 +89,6 @@ def success_within_ball(prior: float, clip: float | None, sigma: float) -> float
 
 def _check(probability: float, strength: float) -> None:
     if not (0 <= probability <= 1 and strength >= 0):
-        raise ValueError(f"probability {probability} must lie in [0, 1], and mu or epsilon {strength} be at least 0")
+        raise ValueError(
+            f"probability {probability} must lie in [0, 1], and mu or epsilon {strength} must be at least 0"
+        )

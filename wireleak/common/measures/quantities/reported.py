@@ -8,7 +8,7 @@ _REPORTED = (
     Quantity(
         name="bins-filled",
         label="Bins filled",
-        meaning="share of the inputs for which an imprint bin was found; of inputs that share one, their mean is read",
+        meaning="share of the inputs for which an imprint bin was found; inputs in one bin are read as their mean",
         low=0.0,
         high=1.0,
         percent=True,
@@ -17,13 +17,13 @@ _REPORTED = (
     Quantity(
         name="bits-per-parameter",
         label="Bits a parameter",
-        meaning="bits of the secret by number of the network's parameters",
+        meaning="bits of the secret divided by the number of the network's parameters",
         order=150,
     ),
     Quantity(
         name="parameters-used",
         label="Parameters used",
-        meaning="share of the network's parameters whose low bits are written over",
+        meaning="share of the network's parameters whose low bits are overwritten",
         percent=True,
         order=160,
     ),
@@ -37,7 +37,7 @@ _REPORTED = (
     Quantity(
         name="queries",
         label="Queries",
-        meaning="questions to the released model",
+        meaning="queries to the released model",
         higher_leaks=False,
         places=0,
         order=180,
@@ -46,10 +46,9 @@ _REPORTED = (
         name="exposure",
         label="Exposure",
         meaning=(
-            "bits by which a planted number is likelier to the model than any number would be: log2 of how many "
-            "numbers there are, less log2 of its rank among them; 1.44 on average for a number that the model never "
-            "saw, and all the bits (13.3 of four digits) for the likeliest of all; another planted number that is "
-            "likelier costs it"
+            "how much likelier a planted number is to the model than a random number: log2 of how many numbers there "
+            "are, minus log2 of its rank among them; 1.44 on average for a number that the model never saw, and all "
+            "the bits (13.3 for four digits) for the likeliest of all; lower where another planted number is likelier"
         ),
         low=0.0,
         places=1,
@@ -60,7 +59,7 @@ _REPORTED = (
         name="exposure-extrapolated",
         label="Extrapolated exposure",
         meaning=(
-            "the same by a skew-normal fitted to 1,000 numbers that were never planted, which is not limited by how "
+            "exposure from a skew-normal fitted to 1,000 numbers that were never planted; it is not limited by how "
             "many numbers there are"
         ),
         low=0.0,
@@ -79,7 +78,7 @@ _REPORTED = (
     Quantity(
         name="epsilon",
         label="ε",
-        meaning="what DP-SGD spent of its privacy budget, an example of its training data",
+        meaning="privacy budget that DP-SGD spent per training example",
         low=0.0,
         places=2,
         order=240,
@@ -87,7 +86,7 @@ _REPORTED = (
     Quantity(
         name="flagged",
         label="Flagged",
-        meaning="whether `wireleak inspect` finds something hidden in the link's low bits: 1 it does",
+        meaning="whether `wireleak inspect` finds hidden data in the link's low bits: 1 if it does",
         higher_leaks=False,
         low=0.0,
         high=1.0,
@@ -98,8 +97,8 @@ _REPORTED = (
         name="selectivity",
         label="Selectivity",
         meaning=(
-            "accuracy less that on a control task of one random label a person, both on held-out rows of people that "
-            "the attacker trained on; near 0, the attacker knows its people and not the attribute"
+            "accuracy minus the accuracy on a control task of one random label per person, both on held-out rows of "
+            "people that the attacker trained on; near 0, the attacker recognises people and not the attribute"
         ),
         low=-1.0,
         high=1.0,
@@ -108,7 +107,7 @@ _REPORTED = (
     Quantity(
         name="seen-people-accuracy",
         label="Accuracy on people it knows",
-        meaning="share guessed right among held-out rows of people that the attacker trained on, which flatters it",
+        meaning="share guessed correctly on held-out rows of people that the attacker trained on, which flatters it",
         low=0.0,
         high=1.0,
         percent=True,
@@ -118,7 +117,7 @@ _REPORTED = (
         name="control-task-accuracy",
         label="Accuracy on the control task",
         meaning=(
-            "share of random labels, one a person, guessed right on held-out rows: what the attacker learns by heart"
+            "share of random labels, one per person, guessed correctly on held-out rows: how much it memorises people"
         ),
         low=0.0,
         high=1.0,
@@ -128,7 +127,7 @@ _REPORTED = (
     Quantity(
         name="training-mse",
         label="Training MSE",
-        meaning="mean squared error on the attacker's own inputs that it learnt from, which flatters it",
+        meaning="mean squared error on the inputs that the attacker trained on, which flatters it",
         higher_leaks=False,
         low=0.0,
         places=4,
@@ -138,8 +137,8 @@ _REPORTED = (
         name="dfil",
         label="dFIL",
         meaning=(
-            "Fisher information of a message about each input value, Tr(JᵀJ)/(dσ²), mean over victims; Laplace noise "
-            "has its scale b in σ's place"
+            "Fisher information of a message about each input value, Tr(JᵀJ)/(dσ²), mean over victims; for Laplace "
+            "noise, σ is replaced by the scale b"
         ),
         low=0.0,
         order=300,
@@ -147,7 +146,7 @@ _REPORTED = (
     Quantity(
         name="eta",
         label="η",
-        meaning="the most that a message tells about any direction of the input, ‖J‖₂/σ (Hannun's FIL)",
+        meaning="how much a message reveals about the most exposed direction of the input, ‖J‖₂/σ (Hannun's FIL)",
         low=0.0,
         places=2,
         order=310,
@@ -156,8 +155,8 @@ _REPORTED = (
         name="wire-epsilon",
         label="ε of a message",
         meaning=(
-            "local differential privacy of one message at δ = 10⁻⁵: at least what the attack's hits prove (95 %), at "
-            "most what the noise proves"
+            "ε of local differential privacy for one message at δ = 10⁻⁵: the attack's hits prove a lower bound "
+            "(95 %), the noise an upper bound"
         ),
         low=0.0,
         places=2,
@@ -167,8 +166,8 @@ _REPORTED = (
         name="gradient-likeness",
         label="Gradients follow labels",
         meaning=(
-            "the clients' check: mean cosine between gradients of one label less that across labels; about 0 where "
-            "the server ignores labels"
+            "the clients' check: mean cosine between gradients of the same label, minus the mean between different "
+            "labels; about 0 where the server ignores labels"
         ),
         higher_leaks=False,
         low=-2.0,
@@ -179,8 +178,8 @@ _REPORTED = (
         name="participant-norm-ratio",
         label="Attacker's norm ratio",
         meaning=(
-            "length of the malicious participant's update by the median length of the others', as the server could "
-            "see it, mean over rounds; 1 does not stand out"
+            "length of the malicious participant's update divided by the median length of the others', as the server "
+            "could see it, mean over rounds; an update of ratio 1 is inconspicuous"
         ),
         low=0.0,
         order=340,
@@ -209,17 +208,17 @@ _REPORTED = (
     Quantity(
         name="hijack-suspected",
         label="Hijack suspected",
-        meaning="share of the clients whose check says that the gradients are not of the task",
+        meaning="share of the clients whose check reports that the gradients do not follow the task",
         percent=True,
         order=370,
     ),
     Quantity(
         name="hijack-noticed-after",
         label="Noticed after",
-        meaning="examples that a client had sent in the last round when its check first said so",
+        meaning="examples that a client had sent in the last round when its check first reported it",
         higher_leaks=False,
         places=0,
         order=380,
     ),
 )
-REPORTED = {one.name: one for one in _REPORTED}
+REPORTED = {quantity.name: quantity for quantity in _REPORTED}

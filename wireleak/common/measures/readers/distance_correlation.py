@@ -99,9 +99,9 @@ def distance_correlation_test(x: Rows, y: Rows, orders: Iterable[Order] = ()) ->
 
 def _distances(x: Rows, y: Rows, exponent: float) -> tuple[Doubles, Doubles]:
     if len(x) != len(y) or len(x) < 2:
-        raise ValueError(f"distance correlation needs the same two or more rows twice, not {len(x)} and {len(y)}")
+        raise ValueError(f"x and y need the same number of rows, at least 2, not {len(x)} and {len(y)}")
     if not 0 < exponent <= 2:
-        raise ValueError(f"exponent: above 0 and at most 2, not {exponent}")
+        raise ValueError(f"exponent: {exponent} is out of range; give more than 0 and at most 2")
     return _between(x) ** exponent, _between(y) ** exponent
 
 
@@ -109,7 +109,7 @@ def _between(rows: Rows) -> Doubles:
     """Euclidean distances (n, n) by the Gram matrix, which for wide rows is many times quicker than pair by pair."""
     flat = np.asarray(rows, np.float64).reshape(len(rows), -1)
     if not np.isfinite(flat).all():
-        raise ValueError("distance correlation: a value is not finite")
+        raise ValueError("distance correlation: a value is not finite; remove such rows")
     flat = flat - flat.mean(axis=0)
     gram = flat @ flat.T
     lengths = np.diag(gram)
@@ -135,7 +135,7 @@ def _correlation(a: Doubles, b: Doubles) -> float:
 def _corrected(a: Doubles, b: Doubles) -> float:
     n = len(a)
     if n < 4:
-        raise ValueError(f"the bias-corrected distance correlation needs more than 3 rows, not {n}")
+        raise ValueError(f"x and y have {n} rows; the bias-corrected distance correlation needs at least 4")
     u, v = _unbiased(a), _unbiased(b)
     variances = float(np.vdot(u, u)) * float(np.vdot(v, v))
     return float(np.vdot(u, v)) / float(np.sqrt(variances)) if variances > 0 else 0.0

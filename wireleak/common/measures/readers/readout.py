@@ -76,10 +76,10 @@ def linear_readout(
         Lengths differ, or the targets do not vary.
     """
     if len(rows) != len(targets) or targets.ndim != 2:
-        raise ValueError(f"{len(rows)} rows and targets {targets.shape}: give one row of targets for each")
+        raise ValueError(f"targets: shape {targets.shape} for {len(rows)} rows; give one row of targets per row")
     wanted = np.asarray(targets, np.float64)
     if not np.ptp(wanted, axis=0).any():
-        raise ValueError("the targets are the same in every row: there is nothing to read")
+        raise ValueError("targets: every row has the same targets; give targets that vary")
     coordinates = _coordinates(rows)
     alike = np.zeros(len(rows), np.int64)
     parts = [_Part(coordinates, *split) for split in split_rows(alike, groups, folds, seed)]

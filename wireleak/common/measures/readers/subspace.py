@@ -77,7 +77,7 @@ def subspace_distance(first: Rows, second: Rows, dimension: int | None = None) -
     """
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
         raise ValueError(
-            f"subspaces of rows {first.shape} and {second.shape}: give two or more rows of one width twice"
+            f"rows {first.shape} and {second.shape}: give two or more rows on each side, all of the same width"
         )
     gram = _gram(np.concatenate([first, second]))
     return _distance(gram, np.arange(len(first)), np.arange(len(first), len(gram)), dimension)
@@ -102,7 +102,9 @@ def subspace_shift(having: Rows, without: Rows, *, draws: int = 10, seed: int = 
         Widths differ, or a kind has fewer than four rows.
     """
     if having.ndim != 2 or having.shape[1:] != without.shape[1:] or min(len(having), len(without)) < 4:
-        raise ValueError(f"rows {having.shape} and {without.shape}: give four or more of one width of each kind")
+        raise ValueError(
+            f"rows {having.shape} and {without.shape}: give four or more of each kind, all of the same width"
+        )
     gram = _gram(np.concatenate([having, without]))
     rng, one, other = np.random.default_rng(seed), np.arange(len(having)), np.arange(len(having), len(gram))
     half = min(len(one), len(other)) // 2

@@ -115,10 +115,12 @@ def project(flat: Rows, dimension: int, rng: np.random.Generator) -> Rows:
 
 def _check(flat: Rows, labels: Ints, groups: Ints | None, folds: int) -> None:
     if labels.shape != (len(flat),) or (groups is not None and groups.shape != labels.shape):
-        raise ValueError(f"{len(flat)} rows of features, labels {labels.shape}: give one label a row")
+        raise ValueError(f"labels: shape {labels.shape} for {len(flat)} rows of features; give one label per row")
     if len(np.unique(labels)) < 2:
-        raise ValueError("the label is the same in every row: there is nothing to read")
+        raise ValueError("labels: every row has the same label; give at least two values")
     units = len(flat) if groups is None else len(np.unique(groups))
     if units < 2 * folds:
         kind = "rows" if groups is None else "groups"
-        raise ValueError(f"{units} {kind} are too few for {folds} folds with a validation part each; give more")
+        raise ValueError(
+            f"folds: {units} {kind} are too few for {folds} folds with validation; give {2 * folds} or more"
+        )

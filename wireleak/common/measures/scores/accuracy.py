@@ -20,7 +20,7 @@ class Accuracy(Measure):
 
     name: str = "accuracy"
     label: str = "Accuracy"
-    meaning: str = "share guessed right"
+    meaning: str = "share guessed correctly"
     low: float = 0.0
     high: float = 1.0
     percent: bool = True

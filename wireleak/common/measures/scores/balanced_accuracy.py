@@ -19,7 +19,7 @@ class BalancedAccuracy(Measure):
 
     name: str = "balanced-accuracy"
     label: str = "Balanced accuracy"
-    meaning: str = "share guessed right, each class counting the same"
+    meaning: str = "share guessed correctly, with equal weight for every class"
     low: float = 0.0
     high: float = 1.0
     percent: bool = True

@@ -46,7 +46,7 @@ class Cosine(Measure):
 
     name: str = "cosine"
     label: str = "Cosine"
-    meaning: str = "cosine of the angle between a hidden picture and what was read of it"
+    meaning: str = "cosine of the angle between a hidden picture and its reconstruction"
     high: float = 1.0
     order: int = 130
     applies_to: GuessKind = "secret"
@@ -66,7 +66,7 @@ class BitAccuracy(Measure):
 
     name: str = "bit-accuracy"
     label: str = "Bits right"
-    meaning: str = "share of a hidden picture's bits read right, 8 a pixel"
+    meaning: str = "share of a hidden picture's bits that were read correctly, 8 per pixel"
     low: float = 0.0
     high: float = 1.0
     percent: bool = True

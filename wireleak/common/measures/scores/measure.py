@@ -88,6 +88,6 @@ def check_probabilities(guess: Floats, truth: npt.NDArray[np.generic]) -> None:
 
 def _check_rows(guess: Floats) -> None:
     if not len(guess):
-        raise ValueError("there is no guess to score")
+        raise ValueError("guess: it has no rows; give at least one")
     if bad := int((~np.isfinite(guess.reshape(len(guess), -1))).any(1).sum()):
-        raise ValueError(f"{bad} of {len(guess)} guesses are not finite")
+        raise ValueError(f"guess: {bad} of {len(guess)} rows are not finite")

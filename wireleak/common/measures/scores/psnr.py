@@ -26,7 +26,7 @@ class PeakSignalToNoise(Measure):
 
     name: str = "psnr"
     label: str = "PSNR"
-    meaning: str = "peak signal to noise ratio against a peak of 1; higher is closer"
+    meaning: str = "peak signal-to-noise ratio with a peak of 1; higher is closer"
     places: int = 1
     unit: str = "dB"
     order: int = 60

@@ -76,5 +76,5 @@ def _chosen(kind: GuessKind, only: Sequence[str] | None) -> list[Measure]:
     chosen = [get(name) for name in (names(kind) if only is None else only)]
     for measure in chosen:
         if measure.applies_to != kind:
-            raise ValueError(f"measure: {measure.name} is one of {measure.applies_to}, not of {kind}")
+            raise ValueError(f"measure: {measure.name} scores {measure.applies_to}, not {kind}")
     return chosen

@@ -30,7 +30,7 @@ class StructuralSimilarity(Measure):
 
     name: str = "ssim"
     label: str = "SSIM"
-    meaning: str = "structural similarity, 1 is the same picture; below 0.3 is hard to recognise"
+    meaning: str = "structural similarity; 1 is the same picture, below 0.3 is hard to recognise"
     high: float = 1.0
     order: int = 50
     applies_to: GuessKind = "reconstruction"
@@ -40,7 +40,7 @@ class StructuralSimilarity(Measure):
         """Score images (n, channels, height, width) in [0, 1], at least 11 pixels a side."""
         check_reconstruction(guess, truth)
         if guess.ndim != 4 or min(guess.shape[2:]) < _WINDOW:
-            raise ValueError(f"ssim needs images of at least {_WINDOW}x{_WINDOW}, not {guess.shape[1:]}")
+            raise ValueError(f"guess: ssim needs images of at least {_WINDOW}x{_WINDOW}, not {guess.shape[1:]}")
         values = np.empty(len(guess))
         for start in range(0, len(guess), _CHUNK):
             one, other = (np.asarray(a[start : start + _CHUNK], np.float64) for a in (guess, truth))

@@ -65,7 +65,7 @@ class TruePositivesAtOnePercent(TruePositivesAt):
 
     name: str = "tpr-at-1"
     label: str = "TPR at FPR 1 %"
-    meaning: str = "share of the members named while at most 1 % of the others are"
+    meaning: str = "share of the members identified while at most 1 % of the non-members are"
     order: int = 90
     rate: float = 0.01
 
@@ -77,7 +77,7 @@ class TruePositivesAtOnePerMille(TruePositivesAt):
 
     name: str = "tpr-at-0.1"
     label: str = "TPR at FPR 0.1 %"
-    meaning: str = "share of the members named while at most 0.1 % of the others are"
+    meaning: str = "share of the members identified while at most 0.1 % of the non-members are"
     order: int = 100
     rate: float = 0.001
 
@@ -96,7 +96,7 @@ class PrecisionAtFullRecall(Measure):
 
     name: str = "precision-at-recall-1"
     label: str = "Precision at recall 1"
-    meaning: str = "share of members among the records named, where no member may be missed"
+    meaning: str = "share of members among the records identified, when no member may be missed"
     low: float = 0.0
     high: float = 1.0
     percent: bool = True

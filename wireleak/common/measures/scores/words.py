@@ -22,7 +22,7 @@ class WordsRight(Measure):
 
     name: str = "words"
     label: str = "Words right"
-    meaning: str = "share of a text's words rebuilt at their place; chance is one in the vocabulary"
+    meaning: str = "share of a text's words rebuilt in their position; chance is one in the vocabulary"
     low: float = 0.0
     high: float = 1.0
     percent: bool = True

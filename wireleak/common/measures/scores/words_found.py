@@ -42,7 +42,7 @@ class WordsFound(Measure):
 
     name: str = "words-found"
     label: str = "Words found"
-    meaning: str = "F1 of the set of words guessed against the set that the text holds, whatever their order"
+    meaning: str = "F1 of the guessed set of words against the set of the text's words; order does not count"
     low: float = 0.0
     high: float = 1.0
     order: int = 10

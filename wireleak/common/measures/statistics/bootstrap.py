@@ -61,9 +61,11 @@ def combine_seeds(scores: Sequence[Score]) -> Score:
         No scores, or scores of different measures.
     """
     if not scores:
-        raise ValueError("there is no score to combine")
+        raise ValueError("scores: none is given; give at least one to combine")
     if len({score.measure for score in scores}) > 1:
-        raise ValueError(f"cannot combine {', '.join(sorted({score.measure for score in scores}))} over seeds")
+        raise ValueError(
+            f"scores: {', '.join(sorted({score.measure for score in scores}))} are several measures; give one"
+        )
     if len(scores) == 1:
         return scores[0]
     values = np.array([score.value for score in scores])

@@ -86,5 +86,5 @@ def extrapolation(sampled: npt.ArrayLike) -> Callable[[float], float]:
 def _finite(perplexities: npt.ArrayLike) -> Doubles:
     found = np.asarray(perplexities, np.float64)
     if not found.size or not np.isfinite(found).all():
-        raise ValueError("exposure: perplexities must be finite and at least one candidate's be given")
+        raise ValueError("exposure: perplexities must be finite, and candidates must hold at least one")
     return found

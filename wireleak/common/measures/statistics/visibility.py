@@ -69,6 +69,6 @@ def _ratio(length: float, median: np.floating[Any]) -> float:
 def _rows(updates: Sequence[Update]) -> Doubles:
     shapes = [{name: np.shape(value) for name, value in one.items()} for one in updates]
     if len(updates) < 2 or any(other != shapes[0] for other in shapes):
-        raise ValueError("updates: give those of two participants or more, of the same layers")
+        raise ValueError("updates: give at least two participants' updates, all with the same layers")
     floats = [name for name, value in updates[0].items() if value.dtype.kind == "f"]
     return np.stack([np.concatenate([np.zeros(0), *(one[name].ravel() for name in floats)]) for one in updates])

@@ -29,7 +29,7 @@ def mo_alexnet(input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
         The input is no image of 8x8 or more.
     """
     if len(input_shape) != 3 or min(input_shape[1:]) < 8:
-        raise ValueError(f"model: mo-alexnet takes images (channels, height, width) from 8x8 on, not {input_shape}")
+        raise ValueError(f"model: mo-alexnet takes images (channels, height, width) of at least 8x8, not {input_shape}")
     channels, height, width = input_shape
 
     def block(inputs: int, outputs: int) -> nn.Sequential:

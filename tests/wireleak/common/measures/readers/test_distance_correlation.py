@@ -114,7 +114,7 @@ def test_what_does_not_vary_depends_on_nothing() -> None:
     ("x", "y", "options", "said"),
     [
         (np.zeros((5, 2)), np.zeros((4, 2)), {}, "not 5 and 4"),
-        (np.zeros((1, 2)), np.zeros((1, 2)), {}, "two or more rows"),
+        (np.zeros((1, 2)), np.zeros((1, 2)), {}, "the same number of rows, at least 2"),
         (np.full((5, 2), np.nan), np.zeros((5, 2)), {}, "not finite"),
         (np.zeros((5, 2)), np.zeros((5, 2)), {"exponent": 3}, "exponent"),
     ],
@@ -125,5 +125,5 @@ def test_it_refuses(x: Any, y: Any, options: Any, said: Any) -> None:
 
 
 def test_the_corrected_form_needs_four_rows() -> None:
-    with pytest.raises(ValueError, match="more than 3"):
+    with pytest.raises(ValueError, match="at least 4"):
         corrected_distance_correlation(np.eye(3), np.eye(3))

@@ -67,7 +67,7 @@ def test_a_layer_that_never_moves_tells_nothing() -> None:
 
 
 def test_lengths_that_differ_and_targets_that_do_not_vary_are_named() -> None:
-    with pytest.raises(ValueError, match="one row of targets for each"):
+    with pytest.raises(ValueError, match="one row of targets per row"):
         linear_readout(np.ones((4, 3)), np.ones((5, 2)))
-    with pytest.raises(ValueError, match="nothing to read"):
+    with pytest.raises(ValueError, match="every row has the same targets"):
         linear_readout(np.random.default_rng(0).normal(size=(24, 3)), np.ones((24, 2)))

@@ -81,7 +81,7 @@ def test_a_layer_that_never_moves_is_at_no_distance() -> None:
 
 @pytest.mark.parametrize(("n", "m", "width"), [(3, 8, 30), (8, 8, 31)])
 def test_too_few_rows_or_other_widths_are_named(n: Any, m: Any, width: Any) -> None:
-    with pytest.raises(ValueError, match="give four or more of one width"):
+    with pytest.raises(ValueError, match="give four or more of each kind, all of the same width"):
         subspace_shift(np.ones((n, 30)), np.ones((m, width)))
-    with pytest.raises(ValueError, match="give two or more rows of one width"):
+    with pytest.raises(ValueError, match="give two or more rows on each side, all of the same width"):
         subspace_distance(np.ones((1, 30)), np.ones((m, width)))

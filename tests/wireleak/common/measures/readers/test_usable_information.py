@@ -170,8 +170,8 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
 @pytest.mark.parametrize(
     ("labels", "groups", "said"),
     [
-        (np.zeros(60, np.int64), None, "the same in every row"),
-        (np.arange(50) % 2, None, "one label a row"),
+        (np.zeros(60, np.int64), None, "every row has the same label"),
+        (np.arange(50) % 2, None, "one label per row"),
         (np.arange(60) % 2, np.arange(60) % 5, "5 groups are too few"),
     ],
 )

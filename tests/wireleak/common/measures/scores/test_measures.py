@@ -206,9 +206,9 @@ def test_combining_seeds_is_a_t_interval() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((np.mean(values), low, high))
     assert found.n == 300 and found.chance == 0.5 and found.measure == "auc"
     assert measures.combine_seeds(scores[:1]) == scores[0]
-    with pytest.raises(ValueError, match="cannot combine auc, mse"):
+    with pytest.raises(ValueError, match="auc, mse are several measures"):
         measures.combine_seeds([scores[0], measures.Score("mse", 0, 0, 0, 1)])
-    with pytest.raises(ValueError, match="no score"):
+    with pytest.raises(ValueError, match="scores: none is given"):
         measures.combine_seeds([])
 
 
@@ -234,7 +234,7 @@ def test_majority_and_conditional_majority() -> None:
 def test_an_unknown_measure_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="no measure called 'lpips'; choose one of accuracy, auc, balanced-accuracy"):
         one(*images(), "lpips")
-    with pytest.raises(ValueError, match="auc is one of attribute, not of reconstruction"):
+    with pytest.raises(ValueError, match="auc scores attribute, not reconstruction"):
         measures.score_reconstruction(*images(), rng(), ["auc"])
 
 
@@ -243,9 +243,9 @@ def test_guesses_that_cannot_be_scored() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         one(guess[:3], truth, "mse")
     guess[4, 0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="1 of 40 guesses are not finite"):
+    with pytest.raises(ValueError, match="guess: 1 of 40 rows are not finite"):
         one(guess, truth, "psnr")
-    with pytest.raises(ValueError, match="no guess to score"):
+    with pytest.raises(ValueError, match="guess: it has no rows"):
         one(guess[:0], truth[:0], "mse")
     probabilities, labels = attribute_guess(2, 20)
     with pytest.raises(ValueError, match=r"must be \(n, classes\)"):

@@ -55,5 +55,7 @@ def test_counters_are_not_looked_at_and_nothing_has_no_direction() -> None:
 
 @pytest.mark.parametrize("others", [[], [{"0.weight": np.zeros((7, 5), np.float32)}]])
 def test_what_cannot_be_compared_is_refused(others: Any) -> None:
-    with pytest.raises(ValueError, match=r"^updates: give those of two participants or more, of the same layers"):
+    with pytest.raises(
+        ValueError, match=r"^updates: give at least two participants' updates, all with the same layers"
+    ):
         cosines([update(), *others])
