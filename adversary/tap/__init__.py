@@ -1,1 +1,1 @@
-"""The tap: sources that record a link, and decoders of what they recorded."""
+"""The tap: sources that record links as captures, and decoders that read the captures."""

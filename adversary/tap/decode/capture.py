@@ -1,4 +1,4 @@
-"""Capture files to TCP segments, streaming; several files are merged by time."""
+"""Decode capture files to TCP segments as a stream; several files are merged by time."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _PIECE = 1 << 20
 
 
 class Capture:
-    """One capture file. After its packets were read, `note` says what is wrong with it, or is "".
+    """One capture file. After its packets were read, `note` is the fault of the file, or "".
 
     Raises
     ------
     CaptureError
-        The file is missing, empty or no capture.
+        The file is missing, empty or not a capture.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class Capture:
             raise CaptureError(f"{path}: {error}") from None
 
     def packets(self, progress: Progress) -> Iterator[Packet]:
-        """Yield the file's packets up to its end, or to where it breaks."""
+        """Yield the file's packets up to its end or to its first broken part."""
         with self.path.open("rb", buffering=0) as file:
             while piece := file.read(_PIECE):
                 try:
@@ -54,12 +54,12 @@ class Capture:
 
 
 def segments(captures: Sequence[Capture], progress: Progress) -> Iterator[tuple[int, ip.Segment]]:
-    """Yield the TCP segments of all captures in order of time (each capture's own order is kept).
+    """Yield the TCP segments of all captures in order of time; each capture keeps its own order.
 
     Yields
     ------
     tuple of int and Segment
-        The capture's number, and the segment; its data is only valid until the next is asked for.
+        The capture's number, and the segment; its data is valid only until the next segment is taken.
     """
     sources = [_tagged(number, capture.packets(progress)) for number, capture in enumerate(captures)]
     merged = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda item: item[1].time)

@@ -1,4 +1,4 @@
-"""One TCP stream: recognise what it carries, and decode it that far."""
+"""Recognise the protocol of one TCP stream, and decode it if it is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HTTP1_METHODS = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ",
 
 
 class Recognised(NamedTuple):
-    """The stream's transport is known from here on; `client` is the TCP side that asks."""
+    """The stream's transport is recognised; `client` is the TCP side that sends requests."""
 
     transport: Transport
     client: int
@@ -35,14 +35,14 @@ Event = Recognised | Lost | Message | CallBroken
 
 
 class Application(Protocol):
-    """What runs on TCP."""
+    """A decoder of a protocol on TCP."""
 
     def feed(self, client: bool, time: float, data: memoryview) -> Iterator[Message | CallBroken]:
-        """Yield what the bytes complete; raise `ProtocolError` when the direction is lost."""
+        """Yield the events that the bytes complete; raise `ProtocolError` if the direction is lost."""
         ...
 
     def end(self, client: bool, time: float) -> Iterator[Message | CallBroken]:
-        """One direction is over."""
+        """End one direction."""
         ...
 
 
@@ -74,22 +74,22 @@ class Connection:
     Parameters
     ----------
     wanted : callable
-        Tells of a method whether its messages' bytes are needed.
+        Returns whether the bytes of a method's messages are needed.
     budget : Budget, optional
-        Shared by connections whose memory is bounded together.
+        Shared by connections with one common memory bound.
     """
 
     def __init__(self, wanted: Callable[[str], bool], budget: Budget | None = None) -> None:
         self._wanted = wanted
         self._budget = budget
         self._application: Application | None = None
-        # What came before the transport is recognised: under 24 bytes a direction, in pieces with their times.
+        # Bytes before the transport is recognised: under 24 per direction, in pieces with their times.
         self._starts: tuple[list[tuple[float, bytes]], list[tuple[float, bytes]]] = ([], [])
         self._over = [False, False]
         self.client = 0
 
     def feed(self, side: int, time: float, data: memoryview) -> Iterator[Event]:
-        """Yield what the next bytes of one direction complete."""
+        """Yield the events that the next bytes of one direction complete."""
         if self._over[side]:
             return
         if self._application is not None:
@@ -97,13 +97,13 @@ class Connection:
             return
         held = self._starts[side]
         held.append((time, bytes(data)))
-        found = recognise(b"".join(piece for _, piece in held)[:_START])
-        if found is not None:
-            transport, asks = found
+        recognised = recognise(b"".join(piece for _, piece in held)[:_START])
+        if recognised is not None:
+            transport, asks = recognised
             yield from self._settle(transport, side if asks else 1 - side, time)
 
     def end(self, side: int, time: float) -> Iterator[Event]:
-        """One direction is over."""
+        """End one direction."""
         if self._over[side]:
             return
         if self._application is None and self._starts[side]:
@@ -143,7 +143,7 @@ class Connection:
 
 
 def recognise(start: bytes) -> tuple[Transport, bool] | None:
-    """Tell a direction's transport, and whether its sender is the client, by its first bytes; None for too few."""
+    """Return a direction's transport, and whether its sender is the client, by its first bytes; None if too few."""
     if http2.PREFACE.startswith(start):
         return (Transport.HTTP2, True) if len(start) == _START else None
     if start[0] == 22 and start[1:2] in (b"\x03", b""):

@@ -1,4 +1,4 @@
-"""What reading captures tells, beside the tensors themselves."""
+"""Events of decoding captures, other than tensors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Transport(StrEnum):
-    """What a TCP stream carries."""
+    """The protocol of a TCP stream."""
 
     HTTP2 = "plaintext HTTP/2"
     HTTP1 = "plaintext HTTP/1.1"
@@ -28,7 +28,7 @@ class StreamSeen:
 
 @dataclass(frozen=True, slots=True)
 class MessageSeen:
-    """One message of a call, decoded to tensors or not. `client`: sent by the side that opened the stream."""
+    """One message of a call, decoded or not. `client`: the side that opened the stream sent it."""
 
     call: str
     method: str
@@ -51,7 +51,7 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
-    """One direction of a TCP stream is over; `bytes` counts what was read of it."""
+    """One direction of a TCP stream is over; `bytes` is the number of bytes read from it."""
 
     stream: str
     client: bool
@@ -63,7 +63,7 @@ class StreamEnded:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something about a whole capture file."""
+    """A fault of a whole capture file."""
 
     capture: str
     reason: str

@@ -1,8 +1,9 @@
-r"""Flower's Fleet API to model updates and global models.
+r"""Decode Flower's Fleet API to model updates and global models.
 
 A Flower message crosses the wire as its metadata with a tree of object ids (PushMessages, PullMessages), and then
-object by object (PushObject, PullObject). An object is ``<Type> <child ids> <length>\0<body>``, its id the SHA-256
-of that. An object that the other side holds is not sent again, hence one store for all links and both directions.
+object by object (PushObject, PullObject). An object is ``<Type> <child ids> <length>\0<body>``, and its id is
+the SHA-256 of that. An object that the other side already holds is not sent again, so one store serves all links and
+both directions.
 Source: flwr 1.39.0, `flwr/supercore/inflatable`, `flwr/app/message`; gRPC there, HTTP/1.1 from flwr 1.40.
 """
 
@@ -27,7 +28,7 @@ from adversary.tap.decode.payload import PayloadError
 MAX_STORE = 512 << 20
 MAX_PENDING = 4096
 MAX_ARRAY = 1 << 30
-# Bytes of objects, each counted once, that incomplete messages keep from being forgotten.
+# Most bytes of objects, each counted once, that incomplete messages keep in memory.
 MAX_PINNED = 2 << 30
 MAX_REMEMBERED = 1 << 16
 
@@ -45,7 +46,7 @@ class _Object(NamedTuple):
 
 @dataclass
 class _Pending:
-    """A Flower message whose objects are still coming."""
+    """A Flower message that still lacks objects."""
 
     kind: Kind
     metadata: Header
@@ -57,7 +58,7 @@ class _Pending:
 
 
 class Unfinished(NamedTuple):
-    """A Flower message that the captures do not hold whole; `client`: a node pushed it."""
+    """A Flower message that is incomplete in the captures; `client`: a node pushed it."""
 
     call: str
     client: bool
@@ -66,7 +67,7 @@ class Unfinished(NamedTuple):
 
 
 def call_name(method: str) -> str:
-    """The Fleet API's name of a gRPC method or an HTTP path ("PushObject"), "" if it is none."""
+    """Return the Fleet API's name of a gRPC method or an HTTP path ("PushObject"), "" if it is neither."""
     if method.startswith(_GRPC):
         return method[len(_GRPC) :]
     if method.startswith(_HTTP):
@@ -75,12 +76,12 @@ def call_name(method: str) -> str:
 
 
 class FleetDecoder:
-    """Joins the Fleet API's calls, of all links, to tensors. Knows nothing of the transport.
+    """Decoder of the Fleet API's calls of all links to tensors, independent of the transport.
 
     Parameters
     ----------
     max_store : int
-        Bytes of objects that are remembered for messages yet to come; the least recently used go first.
+        Most bytes of objects remembered for later messages; the least recently used are dropped first.
     """
 
     def __init__(self, max_store: int = MAX_STORE) -> None:
@@ -102,7 +103,7 @@ class FleetDecoder:
         }
 
     def decodes(self, method: str) -> bool:
-        """Whether the method's messages take part in carrying tensors."""
+        """Return whether the method's messages are needed to decode tensors."""
         return (name := call_name(method), True) in self._handlers or (name, False) in self._handlers
 
     def feed(self, method: str, client: bool, data: bytes | bytearray, call: str, time: float) -> Iterator[Observation]:
@@ -111,7 +112,7 @@ class FleetDecoder:
         Raises
         ------
         PayloadError
-            The bytes are not what the method promises.
+            The bytes are not a message of this method.
         """
         handler = self._handlers.get((call_name(method), client))
         if handler is None:
@@ -122,7 +123,7 @@ class FleetDecoder:
             raise PayloadError(f"is no {call_name(method)} of Flower's Fleet API: {_short(error)}") from error
 
     def finish(self) -> Iterator[Unfinished]:
-        """Yield each Flower message whose objects never came."""
+        """Yield each Flower message that never became complete."""
         for pending in [*self._dropped, *self._pending.values()]:
             reason = f"{len(pending.missing)} objects of a Flower message are missing from the captures"
             yield Unfinished(pending.call, pending.kind is Kind.MODEL_UPDATE, pending.time, reason)
@@ -238,7 +239,7 @@ class FleetDecoder:
                 sequence += 1
 
     def _round(self, pending: _Pending, records: list[_Object]) -> int | None:
-        """The round that an instruction states, or that the instruction of a reply stated."""
+        """Return the round that an instruction states; for a reply, the round of its instruction."""
         if pending.kind is Kind.MODEL_UPDATE:
             return self._rounds.get(pending.metadata.reply_to_message_id)
         for record in records:
@@ -258,7 +259,7 @@ def _remember(memory: OrderedDict[str, Any], key: str, value: object) -> None:
 
 
 def _ids(tree: message_pb2.ObjectTree) -> Iterator[str]:
-    """Every object id in a tree."""
+    """Yield every object id in a tree."""
     nodes = [tree]
     while nodes:
         node = nodes.pop()
@@ -267,19 +268,19 @@ def _ids(tree: message_pb2.ObjectTree) -> Iterator[str]:
 
 
 def _parse(content: bytes) -> _Object:
-    """Split an object's content into type, children and body, without a copy of the body."""
+    """Split an object's content into type, children and body, without copying the body."""
     divider = content.find(b"\0")
     kind, children, length = content[: max(divider, 0)].decode().split(" ")
     body = memoryview(content)[divider + 1 :]
     if len(body) != int(length):
-        raise ValueError("an object's length is not what its head says")
+        raise ValueError("an object's length differs from the length in its head")
     return _Object(kind, children.split(",") if children else [], body)
 
 
 def _array(array: _Object, objects: dict[str, _Object]) -> npt.NDArray[Any]:
-    """Put an array's chunks together; one copy if there are several, none for one."""
+    """Join an array's chunks; a single chunk is not copied."""
     if array.type != "Array":
-        raise ValueError(f"an Array is expected where a {array.type[:40]} is")
+        raise ValueError(f"an object is a {array.type[:40]} where an Array is expected")
     described = json.loads(bytes(array.body))
     if described["stype"] != "numpy.ndarray":
         raise ValueError(f"an array is serialised as {described['stype']!r:.60}, not as numpy.ndarray")
@@ -290,7 +291,7 @@ def _array(array: _Object, objects: dict[str, _Object]) -> npt.NDArray[Any]:
 
 
 def _npy(data: memoryview) -> npt.NDArray[Any]:
-    """A read-only view of the array in the bytes of an .npy file."""
+    """Return a read-only view of the array in the bytes of an .npy file."""
     if bytes(data[:6]) != b"\x93NUMPY" or data[6] not in (1, 2, 3):
         raise ValueError("an array is not in numpy's format")
     width = 2 if data[6] == 1 else 4
@@ -302,7 +303,7 @@ def _npy(data: memoryview) -> npt.NDArray[Any]:
     try:
         shape, fortran, dtype = read(reader)
     except Exception as error:
-        # numpy evaluates the header as a Python literal: hostile ones fail in more ways than it documents.
+        # numpy evaluates the header as a Python literal, and hostile headers fail in undocumented ways.
         raise ValueError("an array's header is broken") from error
     if dtype.hasobject:
         raise ValueError("an array holds Python objects")

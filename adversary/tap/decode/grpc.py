@@ -1,4 +1,4 @@
-"""gRPC over HTTP/2: both directions of a connection to messages with their method.
+"""Decode gRPC over HTTP/2: both directions of a connection to messages with their method.
 
 Source: the gRPC specification "PROTOCOL-HTTP2": a message is one flag byte (compressed or not), four bytes
 of length, then the bytes.
@@ -14,18 +14,18 @@ from adversary.tap.decode.http2 import Data, HeaderBlock, Http2Side, Reset
 
 MAX_MESSAGE = 256 << 20
 MAX_CALLS = 1 << 14
-# Bytes of unfinished messages, of all calls and connections that share a `Budget`.
+# Most bytes of unfinished messages, over all calls and connections that share a `Budget`.
 MAX_UNFINISHED = 1 << 30
-# Responses that the capture shows before their request's headers wait for them, up to this much.
+# A capture may show a response before its request's headers. Most bytes of responses that wait for headers.
 MAX_WAITING = 64 << 20
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 
 
 class Message(NamedTuple):
-    """One message. `client` tells who sent it, `size` is its length on the wire without the prefix.
+    """One message. `client`: whether the client sent it; `size`: its length on the wire without the prefix, bytes.
 
-    `data` is None where the caller did not want this method's messages, or the call is not gRPC.
+    `data` is None if the caller does not want this method's messages, or if the call is not gRPC.
     """
 
     call: int
@@ -38,7 +38,7 @@ class Message(NamedTuple):
 
 
 class CallBroken(NamedTuple):
-    """One direction of a call cannot be decoded further; the connection's other calls go on."""
+    """One direction of a call cannot be decoded further; other calls of the connection continue."""
 
     call: int
     method: str
@@ -51,11 +51,11 @@ Event = Message | CallBroken
 
 
 class _BrokenError(ValueError):
-    """A direction's bytes are no gRPC messages."""
+    """A direction's bytes are not gRPC messages."""
 
 
 class Budget:
-    """How many bytes of unfinished messages are held."""
+    """A count of the bytes of unfinished messages that are held."""
 
     def __init__(self) -> None:
         self.held = 0
@@ -101,15 +101,15 @@ class _Direction:
                 yield self._size, self._finish()
 
     def unfinished(self) -> int:
-        """Bytes that the message under way still lacks."""
+        """Return how many bytes the current message still lacks."""
         return max(self._left, 0)
 
     def held(self) -> int:
-        """Bytes of the message under way."""
+        """Return how many bytes of the current message are held."""
         return 0 if self._body is None else len(self._body)
 
     def stop(self) -> None:
-        """Take no more bytes, and let go of those held."""
+        """Ignore further bytes, and drop those held."""
         self.over = True
         self._body = None
 
@@ -144,9 +144,9 @@ class GrpcConnection:
     Parameters
     ----------
     wanted : callable
-        Tells of a method ("/package.Service/Method") whether its messages' bytes are needed, or only sizes.
+        Returns whether the bytes of a method's messages ("/package.Service/Method") are needed, or only sizes.
     budget : Budget, optional
-        Shared by connections whose memory is bounded together.
+        Shared by connections with one common memory bound.
     """
 
     def __init__(self, wanted: Callable[[str], bool] = lambda method: True, budget: Budget | None = None) -> None:
@@ -158,12 +158,12 @@ class GrpcConnection:
         self._silent = False
 
     def feed(self, client: bool, time: float, data: memoryview) -> Iterator[Event]:
-        """Yield what the next bytes of one direction complete.
+        """Yield the events that the next bytes of one direction complete.
 
         Raises
         ------
         ProtocolError
-            This direction is not HTTP/2 (any more).
+            This direction is not HTTP/2, or no longer.
         """
         for event in self._http2[client].feed(data):
             if type(event) is Data:
@@ -174,7 +174,7 @@ class GrpcConnection:
                 yield from self._close(event.stream, time)
 
     def end(self, client: bool, time: float) -> Iterator[Event]:
-        """One direction is over: nothing can be joined with what it would still have said."""
+        """End one direction; unfinished messages in it are reported as broken."""
         self._silent = self._silent or client
         for number in list(self._calls):
             direction = self._direction(self._calls[number], client)
@@ -222,7 +222,7 @@ class GrpcConnection:
             yield from self._finish(event.stream, client, time)
 
     def _call(self, number: int, time: float) -> Generator[Event, None, _Call]:
-        """Find or open a call; a generator, because making room may end another."""
+        """Find or open a call. This is a generator because making room may end another call."""
         if number not in self._calls:
             if len(self._calls) >= MAX_CALLS:
                 yield from self._close(next(iter(self._calls)), time)
@@ -246,7 +246,7 @@ class GrpcConnection:
         call.waiting = []
 
     def _finish(self, number: int, client: bool, time: float) -> Iterator[Event]:
-        """End one direction of a call, and the call if both are over."""
+        """End one direction of a call, and the call once both directions are over."""
         call = self._calls.get(number)
         if call is None:
             return
@@ -269,7 +269,7 @@ class GrpcConnection:
 
 
 def _decompress(body: bytearray, encoding: str) -> bytes:
-    """Undo a message's compression, never beyond `MAX_MESSAGE` bytes."""
+    """Decompress a message, to at most `MAX_MESSAGE` bytes."""
     if encoding not in _WINDOW_BITS:
         raise _BrokenError(f"a message is compressed, by {encoding!r}, which is unknown")
     stream = zlib.decompressobj(_WINDOW_BITS[encoding])

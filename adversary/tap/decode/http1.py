@@ -1,7 +1,7 @@
-"""HTTP/1.1: both directions of a connection to requests and responses, parsed by h11.
+"""Decode HTTP/1.1: both directions of a connection to requests and responses, parsed by h11.
 
-Flower's Fleet API runs on it from flwr 1.40. h11 is written for one of the two parties, so each direction has a
-parser of its own that is told a minimal other half of every exchange.
+Flower's Fleet API uses it from flwr 1.40. h11 acts as one of the two parties, so each direction has its own parser,
+which gets a minimal other half of every exchange.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MAX_HEAD = 1 << 18
 
 
 class _Body:
-    """A body under way."""
+    """A body that is not complete yet."""
 
     def __init__(self, wanted: bool) -> None:
         self.size = 0
@@ -33,12 +33,12 @@ class _Body:
 
 
 class Http1Connection:
-    """Decoder of one connection; call k is its k-th request and response, a method is the request's path.
+    """Decoder of one connection. Call k is its k-th request and response; the method is the request's path.
 
     Parameters
     ----------
     wanted : callable
-        Tells of a path whether the bodies are needed, or only sizes.
+        Returns whether the bodies of a path are needed, or only sizes.
     """
 
     def __init__(self, wanted: Callable[[str], bool]) -> None:
@@ -55,7 +55,7 @@ class Http1Connection:
         self._lost = False
 
     def feed(self, client: bool, time: float, data: memoryview) -> Iterator[Message | CallBroken]:
-        """Yield the messages that the bytes complete; `ProtocolError` when the direction is lost."""
+        """Yield the messages that the bytes complete; raise `ProtocolError` if the direction is lost."""
         parser = self._requests if client else self._responses
         try:
             parser.receive_data(bytes(data))
@@ -72,7 +72,7 @@ class Http1Connection:
                 raise ProtocolError("responses without their requests")
 
     def end(self, client: bool, time: float) -> Iterator[Message | CallBroken]:
-        """One direction is over; a response without a length ends with it."""
+        """End one direction; a response without a length ends with it."""
         if client:
             self._silent = True
         elif not self._closed:
@@ -89,7 +89,7 @@ class Http1Connection:
             yield CallBroken(self._answered, "", False, time, str(error))
 
     def _expected(self) -> bool:
-        """Whether the next response's request is known, or will never be."""
+        """Return whether the next response's request is known, or will never be."""
         if self._lost or (self._answered >= self._asked and not self._silent):
             return False
         return self._responses.their_state is h11.SEND_BODY or bool(self._responses.trailing_data[0])
@@ -142,14 +142,14 @@ class Http1Connection:
         return Message(number, path, client, 0, time, body.size, body.data)
 
     def _next_request(self) -> None:
-        """Tell the requests' parser of an answer, so that it takes the next request."""
+        """Pass the requests' parser a response, so that it takes the next request."""
         self._requests.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
         self._requests.send(h11.EndOfMessage())
         if self._requests.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
             self._requests.start_next_cycle()
 
     def _ask(self) -> None:
-        """Tell the responses' parser of the request that the next response answers."""
+        """Pass the responses' parser the request that the next response answers."""
         if self._responses.our_state is h11.IDLE:
             _, method = self._heads.get(self._answered, ("", b"POST"))
             self._responses.send(

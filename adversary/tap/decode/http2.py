@@ -1,7 +1,7 @@
-"""One direction of an HTTP/2 connection: bytes to header lists, pieces of DATA and resets.
+"""Decode one direction of an HTTP/2 connection: bytes to header lists, pieces of DATA and resets.
 
-DATA passes through as it comes, without a copy; every other frame is parsed by hyperframe, header blocks by
-hpack. Source: RFC 9113, RFC 7541.
+DATA passes through in pieces, without a copy. hyperframe parses every other frame, and hpack the header blocks.
+Source: RFC 9113, RFC 7541.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hyperframe.frame import (
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-# Frames other than plain DATA are buffered whole, and so are header blocks.
+# Frames other than plain DATA, and header blocks, are buffered whole.
 MAX_BUFFERED = 1 << 20
 MAX_TABLE = 1 << 20
 
@@ -47,7 +47,7 @@ class HeaderBlock(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A piece of a DATA frame's payload; `end`: the direction of this stream ends with it."""
+    """A piece of a DATA frame's payload; `end`: this direction of the stream ends with it."""
 
     stream: int
     data: memoryview
@@ -55,7 +55,7 @@ class Data(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """RST_STREAM."""
+    """A reset of a stream (RST_STREAM)."""
 
     stream: int
     code: int
@@ -65,18 +65,18 @@ Event = HeaderBlock | Data | Reset
 
 
 class Http2Side:
-    """Decoder of what one side sends.
+    """Decoder of the bytes that one side sends.
 
     Parameters
     ----------
     client : bool
-        Whether this side opened the connection, hence sends the preface.
+        Whether this side opened the connection and therefore sends the preface.
     """
 
     def __init__(self, client: bool) -> None:
         self._preface = PREFACE if client else b""
         self._hpack = hpack.Decoder(max_header_list_size=MAX_BUFFERED)
-        # The peer's SETTINGS decide this; being lenient costs an attacker of ours at most this much memory.
+        # The peer's SETTINGS decide the real limit. A larger limit costs the decoder at most this much memory.
         self._hpack.max_allowed_table_size = MAX_TABLE
         self._held = bytearray()
         self._stream = 0
@@ -85,12 +85,12 @@ class Http2Side:
         self._block: tuple[int, bool, bool, bytearray] | None = None
 
     def feed(self, data: memoryview) -> Iterator[Event]:
-        """Yield what `data` completes.
+        """Yield the events that `data` completes.
 
         Raises
         ------
         ProtocolError
-            The bytes are not HTTP/2 (any more); this direction cannot be decoded further.
+            The bytes are not HTTP/2, or no longer; this direction cannot be decoded further.
         """
         position, end = 0, len(data)
         while position < end:
@@ -121,7 +121,7 @@ class Http2Side:
             yield Data(self._stream, header[:0], self._end)
 
     def _buffer(self, data: memoryview) -> int:
-        """Hold as much of `data` as the preface, or the next frame, still needs."""
+        """Hold as much of `data` as the preface or the next frame still needs; return that number of bytes."""
         needed = len(self._preface) - len(self._held)
         if not self._preface:
             needed = _HEADER - len(self._held)
@@ -140,7 +140,7 @@ class Http2Side:
         return self._held[3] == 0 and not self._held[4] & _PADDED
 
     def _whole_frames(self) -> Iterator[Event]:
-        """Handle what is held if it is whole."""
+        """Yield the events of the held bytes once they are a whole preface or frame."""
         if self._preface:
             if not self._preface.startswith(self._held):
                 raise ProtocolError("the connection preface is wrong")
@@ -204,7 +204,7 @@ class Http2Side:
 
 
 def looks_like_server(start: bytes) -> bool | None:
-    """Whether a direction's first bytes are a server's SETTINGS frame; None for too few bytes."""
+    """Return whether a direction's first bytes are a server's SETTINGS frame; None if they are too few."""
     if len(start) < _HEADER:
         return None
     size = int.from_bytes(start[:3])

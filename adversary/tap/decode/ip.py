@@ -1,4 +1,4 @@
-"""Packets to TCP segments: the link types that tcpdump writes, IPv4 and IPv6."""
+"""Decode packets to TCP segments: the link types that tcpdump writes, IPv4 and IPv6."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SHORT = struct.Struct(">H")
 class Segment(NamedTuple):
     """One TCP segment.
 
-    `flow` is source address, destination address, source port and destination port as they stand in the
-    packet; `cut` says how many bytes of the payload the capture did not keep.
+    `flow` is source address, destination address, source port and destination port, as bytes of the packet. `cut` is
+    the number of payload bytes that were not captured.
     """
 
     time: float
@@ -36,7 +36,7 @@ class Segment(NamedTuple):
 
 
 def segment(packet: Packet) -> Segment | None:
-    """Parse a packet; None if it is no whole TCP segment over IP (another protocol, a fragment, too short)."""
+    """Parse a packet; return None if it is not a whole TCP segment over IP (other protocol, fragment, too short)."""
     try:
         return _parse(packet)
     except (struct.error, IndexError):
@@ -44,13 +44,13 @@ def segment(packet: Packet) -> Segment | None:
 
 
 def reverse(flow: bytes) -> bytes:
-    """The flow of the other direction."""
+    """Return the flow of the other direction."""
     size = (len(flow) - 4) // 2
     return flow[size : 2 * size] + flow[:size] + flow[-2:] + flow[-4:-2]
 
 
 def endpoints(flow: bytes) -> tuple[str, str]:
-    """Source and destination as "ip:port" ("[ip]:port" for IPv6)."""
+    """Return source and destination as "ip:port" ("[ip]:port" for IPv6)."""
     size = (len(flow) - 4) // 2
     source, destination = struct.unpack(">HH", flow[-4:])
     return _endpoint(flow[:size], source), _endpoint(flow[size : 2 * size], destination)
@@ -84,7 +84,7 @@ def _parse(packet: Packet) -> Segment | None:
         tcp = upper
     else:
         return None
-    # A segment that the network card is still to cut up has 0 as its length.
+    # A segment that the network card will split later (segment offload) has 0 as its length.
     end = start + total if total else packet.length
     _, _, sequence, acknowledged, offset, flags, _, _, _ = _TCP.unpack_from(data, tcp)
     payload = tcp + (offset >> 4) * 4
@@ -96,7 +96,7 @@ def _parse(packet: Packet) -> Segment | None:
 
 
 def _network(link: int, data: memoryview) -> int | None:
-    """Where the IP header starts."""
+    """Return the position of the IP header, None if there is none."""
     if link in _RAW_LINKS:
         return 0
     if link == ETHERNET:
@@ -116,7 +116,7 @@ def _network(link: int, data: memoryview) -> int | None:
 
 
 def _upper_layer(data: memoryview, start: int) -> int | None:
-    """Where TCP starts in an IPv6 packet, past extension headers."""
+    """Return the position of the TCP header in an IPv6 packet, after extension headers; None if there is none."""
     protocol, position = data[start + 6], start + 40
     while protocol in _EXTENSIONS:
         protocol, position = data[position], position + 8 + data[position + 1] * 8

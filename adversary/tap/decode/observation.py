@@ -1,4 +1,4 @@
-"""What the tap yields: one tensor that crossed the wire, with when and from whom."""
+"""Observations: tensors that crossed the wire, each with its time and sender."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 class Kind(StrEnum):
-    """What a tensor on the wire is."""
+    """The role of a tensor on the wire."""
 
     ACTIVATION = "activation"
     ACTIVATION_GRADIENT = "activation-gradient"
@@ -22,27 +22,27 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
-    """One tensor, bit-equal to what was sent.
+    """One tensor, bit-equal to the tensor that was sent.
 
     Parameters
     ----------
     kind : Kind
-        What it is.
+        Role of the tensor.
     tensor : numpy.ndarray
         Read-only, in the shape and dtype that were sent.
     name : str
-        The layer's name for models, else "".
+        The layer's name if it belongs to a model, otherwise "".
     sender : str
-        Who sent it: "ip:port" for SplitHead, the Flower node's id for the Fleet API.
+        The sender: "ip:port" for SplitHead, the id of the Flower node for the Fleet API.
     call : str
         "<capture>#<TCP stream>/<HTTP/2 stream>"; the same for both directions of a call.
     sequence : int
         SplitHead: the message's number within its call and direction, from 0.
         Fleet: the array's number within its Flower message, from 0.
     time : float
-        When the last packet that carries it was captured, in seconds since the epoch.
+        Capture time of the last packet that carries it, in seconds since the epoch.
     round : int or None
-        The federated round (Fleet alone).
+        The federated round (only for the Fleet API).
     """
 
     kind: Kind

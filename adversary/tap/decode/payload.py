@@ -1,5 +1,5 @@
-"""What the payload decoders share."""
+"""The error that payload decoders share."""
 
 
 class PayloadError(ValueError):
-    """A message is not what its method promises; the message says how."""
+    """A message does not follow the format of its method; the error says how."""

@@ -1,4 +1,4 @@
-"""Capture files to packets: classic pcap (both endiannesses, microseconds and nanoseconds) and pcapng.
+"""Decode capture files to packets: classic pcap (both endiannesses, microseconds and nanoseconds) and pcapng.
 
 Bytes in, packets out. Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
 """
@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-# Far over any packet that an interface hands out (tcpdump's own limit is 256 KiB).
+# Far above any packet of an interface (tcpdump's own limit is 256 KiB).
 MAX_PACKET = 1 << 24
 
 _CLASSIC = {
@@ -22,14 +22,14 @@ _PCAPNG = b"\x0a\x0d\x0d\x0a"
 
 
 class CaptureError(ValueError):
-    """A capture file cannot be read (further); the message says why in one line."""
+    """A capture file cannot be read, or not to its end; the message is one line."""
 
 
 class Packet(NamedTuple):
     """One captured packet.
 
-    `time` is in seconds since the epoch, `link` the file format's link type, `data` the bytes that were
-    kept and `length` how many bytes the packet had on the wire.
+    `time` is in seconds since the epoch and `link` is the file format's link type. `data` are the captured bytes and
+    `length` is the packet's size on the wire, bytes.
     """
 
     time: float
@@ -39,7 +39,7 @@ class Packet(NamedTuple):
 
 
 class Decoder(Protocol):
-    """A capture format: feed it the file's bytes in pieces of any size."""
+    """A decoder of a capture format; it takes the file's bytes in pieces of any size."""
 
     def feed(self, data: bytes) -> Iterator[Packet]:
         """Yield the packets that `data` completes.
@@ -47,22 +47,22 @@ class Decoder(Protocol):
         Raises
         ------
         CaptureError
-            The bytes are not this format (any more).
+            The bytes do not follow this format, from the start or from some point on.
         """
         ...
 
     def pending(self) -> int:
-        """How many bytes of an unfinished packet are held: more than 0 at the file's end means truncated."""
+        """Return the bytes of an unfinished packet; more than 0 at the file's end means that it is truncated."""
         ...
 
 
 def decoder(start: bytes) -> Decoder:
-    """Choose the decoder by the file's first bytes (which must still be fed).
+    """Return the decoder for a file by its first bytes, which must still be fed to it.
 
     Raises
     ------
     CaptureError
-        The file is empty or no capture.
+        The file is empty or not a capture.
     """
     if not start:
         raise CaptureError("is empty")
@@ -83,11 +83,11 @@ class Pcap:
         self._tick = 1e-6
 
     def pending(self) -> int:
-        """Bytes of an unfinished packet or header."""
+        """Return the bytes held of an unfinished packet or header."""
         return len(self._held)
 
     def feed(self, data: bytes) -> Iterator[Packet]:
-        """Yield the packets that `data` completes; `CaptureError` when a record's header is impossible."""
+        """Yield the packets that `data` completes; raise `CaptureError` if a record's header is impossible."""
         buffer = self._held + data if self._held else data
         position = 0
         if self._record is None:
@@ -117,7 +117,7 @@ class Pcap:
 
 
 class PcapNg:
-    """Pcapng, any number of sections and interfaces."""
+    """Pcapng, with any number of sections and interfaces."""
 
     def __init__(self) -> None:
         self._held = b""
@@ -126,11 +126,11 @@ class PcapNg:
         self._started = False
 
     def pending(self) -> int:
-        """Bytes of an unfinished block."""
+        """Return the bytes held of an unfinished block."""
         return len(self._held)
 
     def feed(self, data: bytes) -> Iterator[Packet]:
-        """Yield the packets that `data` completes; `CaptureError` when a block is impossible."""
+        """Yield the packets that `data` completes; raise `CaptureError` if a block is impossible."""
         buffer = self._held + data if self._held else data
         view, end, position = memoryview(buffer), len(buffer), 0
         self._held = b""
@@ -187,7 +187,7 @@ class PcapNg:
         return Packet(ticks * tick, link, data, length)
 
     def _tick(self, options: memoryview) -> float:
-        """Seconds per tick: option if_tsresol, microseconds without it."""
+        """Return seconds per tick: the option if_tsresol, or microseconds without it."""
         position = 0
         while position + 4 <= len(options):
             code, size = struct.unpack_from(self._order + "HH", options, position)

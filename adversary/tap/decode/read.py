@@ -1,4 +1,4 @@
-"""Capture files to what crossed the wire, streaming: memory is bounded by the largest message."""
+"""Decode capture files to events and tensors as a stream; memory is bounded by the largest message."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _log = logging.getLogger(__name__)
 def observations(paths: Sequence[Path | str]) -> Iterator[Observation]:
     """Yield every tensor in the captures, in order of time.
 
-    Several captures are merged by time, so that what crossed one link helps to decode another (Flower does
-    not send again what the other side already holds). Losses and truncation are logged as warnings.
+    Several captures are merged by time, because data of one link may be needed to decode another: Flower does not send
+    an object again that the other side already holds. Losses and truncation are logged as warnings.
 
     Raises
     ------
     CaptureError
-        A file is empty, missing or no capture.
+        A file is empty, missing or not a capture.
     """
     for event in events(paths):
         if isinstance(event, Observation):
@@ -46,21 +46,21 @@ def observations(paths: Sequence[Path | str]) -> Iterator[Observation]:
 def events(
     paths: Sequence[Path | str], *, tensors: bool = True, progress: Progress = lambda count: None
 ) -> Iterator[Event]:
-    """Yield everything that the captures tell, in order of time.
+    """Yield all events of the captures, in order of time.
 
     Parameters
     ----------
     paths : sequence of Path or str
         Captures, pcap or pcapng.
     tensors : bool
-        False lists the messages with their sizes and decodes no tensor.
+        With False, messages are listed with their sizes and no tensor is decoded.
     progress : callable
-        Called with the number of bytes, each time a piece of a file was read.
+        Called with the number of bytes after each piece of a file that was read.
 
     Raises
     ------
     CaptureError
-        A file is empty, missing or no capture.
+        A file is empty, missing or not a capture.
     """
     captures = [Capture(Path(path)) for path in paths]
     payloads = _Payloads(tensors)
@@ -75,7 +75,7 @@ def events(
 
 
 class _Payloads:
-    """Messages to tensors; one for all captures, as links complete one another."""
+    """Decoder of messages to tensors; all captures share one, as links complete one another."""
 
     def __init__(self, tensors: bool) -> None:
         self._tensors = tensors
@@ -83,11 +83,11 @@ class _Payloads:
         self.budget = Budget()
 
     def wanted(self, method: str) -> bool:
-        """Whether the method's messages are needed, or only their sizes."""
+        """Return whether the method's messages are needed, or only their sizes."""
         return self._tensors and (splithead.decodes(method) or self._fleet.decodes(method))
 
     def decode(self, message: Message, call: str, sender: str) -> Iterator[Event]:
-        """Yield the tensors of one message, or why it has none."""
+        """Yield the tensors of one message, or an event with the reason why it has none."""
         if message.data is None:
             return
         method, client, time = message.method, message.client, message.time
@@ -101,7 +101,7 @@ class _Payloads:
             yield CallEnded(call, method, client, time, str(error))
 
     def finish(self) -> Iterator[Event]:
-        """Yield what could not be completed."""
+        """Yield an event for each message that was never completed."""
         for pending in self._fleet.finish():
             method = "/flwr.proto.Fleet/" + ("PushMessages" if pending.client else "PullMessages")
             yield CallEnded(pending.call, method, pending.client, pending.time, pending.reason)
@@ -155,18 +155,18 @@ class _Stream:
         self.over = [False, False]
 
     def feed(self, side: int, time: float, data: memoryview) -> Iterator[Event]:
-        """Decode the next bytes of one direction; after what cannot be decoded they are only counted."""
+        """Decode the next bytes of one direction; after bytes that cannot be decoded, only count them."""
         self._bytes[side] += len(data)
         for event in self._connection.feed(side, time, data):
             yield from self._translate(event)
 
     def end(self, ended: tcp.Ended) -> Iterator[Event]:
-        """One direction is over."""
+        """End one direction."""
         side, time = ended.side, ended.time
         self.over[side] = True
         for event in self._connection.end(side, time):
             yield from self._translate(event)
-        # Which side is the client may still turn out: the ending of a silent side waits for that.
+        # The transport may not be recognised yet. Until then it is unknown which side is the client, so ends wait.
         self._endings.append(ended)
         if not self._recognised and all(self.over):
             yield StreamSeen(self._name, *self._ends, Transport.OTHER, time)

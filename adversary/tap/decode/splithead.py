@@ -1,4 +1,4 @@
-"""SplitHead messages to tensors."""
+"""Decode SplitHead messages to tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wireleak.common.wire import split_head_pb2 as pb
 
 _SERVICE = "/wireleak.v1.SplitHead/"
 
-# Per method and sender: the message, and which of its tensors is what.
+# Per method and sender (true: the client): the message type, and the role of each of its tensors.
 _PAYLOADS: dict[tuple[str, bool], tuple[Any, dict[str, Kind]]] = {
     (_SERVICE + "Predict", True): (pb.PredictRequest, {"activation": Kind.ACTIVATION}),
     (_SERVICE + "Predict", False): (pb.PredictResponse, {"prediction": Kind.PREDICTION}),
@@ -25,7 +25,7 @@ _PAYLOADS: dict[tuple[str, bool], tuple[Any, dict[str, Kind]]] = {
 
 
 def decodes(method: str) -> bool:
-    """Whether the method's messages carry tensors."""
+    """Return whether the method's messages carry tensors."""
     return (method, True) in _PAYLOADS
 
 
@@ -35,8 +35,8 @@ def tensors(method: str, client: bool, data: bytes | bytearray) -> Iterator[tupl
     Raises
     ------
     PayloadError
-        The bytes are no such message, or a tensor breaks the contract's bounds. NaN and infinities pass:
-        an eavesdropper records what is there.
+        The bytes are not such a message, or a tensor breaks the contract's bounds. NaN and infinities pass, because an
+        eavesdropper records every value.
     """
     message_type, fields = _PAYLOADS[method, client]
     try:

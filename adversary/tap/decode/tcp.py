@@ -1,7 +1,7 @@
-"""TCP segments to byte streams: reordering, retransmission, overlap, gaps, streams without a beginning.
+"""Reassemble TCP segments to byte streams: reordering, retransmission, overlap, gaps, streams without a beginning.
 
-Every direction holds at most `MAX_HELD` bytes that wait for an earlier segment, all directions together at
-most `MAX_HELD_TOGETHER`: a gap that outlasts that is a loss and ends its direction with a reason.
+Every direction holds at most `MAX_HELD` bytes that wait for an earlier segment, and all directions together at most
+`MAX_HELD_TOGETHER`. A gap beyond that is a loss and ends its direction with a reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from adversary.tap.decode.ip import ACK, FIN, RST, SYN, Segment, endpoints, reve
 
 MAX_HELD = 8 << 20
 MAX_HELD_TOGETHER = 64 << 20
-# Segments of a stream whose SYN was not seen that are awaited before the lowest one counts as its beginning.
+# Without a captured SYN, wait for so many segments; then the lowest one counts as the stream's beginning.
 MAX_UNSYNCED = 64
 MAX_STREAMS = 1 << 14
 
@@ -33,13 +33,13 @@ class Stream:
         self.sides = (_Side(self, 0), _Side(self, 1))
 
     def side_of(self, flow: bytes) -> int | None:
-        """The side that sends the segments of `flow`, if they are of this stream."""
+        """Return the side that sends the segments of `flow`, None if they belong to another stream."""
         source, destination = endpoints(flow)
         return {self.endpoints: 0, self.endpoints[::-1]: 1}.get((source, destination))
 
 
 class Chunk(NamedTuple):
-    """The next bytes of one direction; `side` sent them. `data` is only valid until the next packet is fed."""
+    """The next bytes of one direction, sent by `side`. `data` is valid only until the next packet is fed."""
 
     stream: Stream
     side: int
@@ -48,7 +48,7 @@ class Chunk(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """One direction is over; `broken` tells that its bytes are lost or wrong from here on."""
+    """One direction is over; `broken`: its further bytes are lost or wrong."""
 
     stream: Stream
     side: int
@@ -84,7 +84,7 @@ class Reassembler:
         self._count = 0
 
     def feed(self, segment: Segment) -> Iterator[Chunk | Ended]:
-        """Yield what the segment makes available, in order per direction."""
+        """Yield the bytes and ends that the segment makes available, in order per direction."""
         side = self._sides.get(segment.flow)
         if side is None:
             yield from self._make_room()
@@ -119,7 +119,7 @@ class Reassembler:
             yield from self._end(side, segment.time, CLOSED)
 
     def finish(self) -> Iterator[Chunk | Ended]:
-        """End every direction that is still open: the capture is over."""
+        """End every direction that is still open at the end of the capture."""
         for side in list(self._sides.values()):
             if not side.over:
                 yield from self._start_unsynced(side)
@@ -129,7 +129,7 @@ class Reassembler:
     def _open(self, segment: Segment) -> _Side:
         source, destination = endpoints(segment.flow)
         flags = segment.flags
-        # Without a SYN the larger port number is taken for the ephemeral, hence the client's.
+        # Without a SYN the larger port number is assumed to be ephemeral, hence the client's.
         sender_opened = not flags & ACK if flags & SYN else segment.flow[-4:-2] >= segment.flow[-2:]
         ends = (source, destination) if sender_opened else (destination, source)
         stream = Stream(self._count, ends)
@@ -143,7 +143,7 @@ class Reassembler:
         if len(self._sides) < 2 * MAX_STREAMS:
             return
         done = [flow for flow, side in self._sides.items() if all(each.over for each in side.stream.sides)]
-        # By the quarter, so that a flood of connections costs little for each.
+        # A quarter at a time, so that in a flood of connections each one costs little.
         for flow in done or list(self._sides)[: MAX_STREAMS // 2]:
             if flow in self._sides:
                 yield from self._forget(flow, self._sides[flow].time, f"more than {MAX_STREAMS} streams at once")
@@ -168,7 +168,7 @@ class Reassembler:
                 yield from self._end(each, time, reason if broken else RESET, broken=broken)
 
     def _out_of_order(self, side: _Side, sequence: int, segment: Segment) -> Iterator[Chunk | Ended]:
-        """Take a segment that is early, late, or overlaps; or one whose stream has no beginning yet."""
+        """Take a segment that is early, late or overlapping, or whose stream has no known beginning yet."""
         data = segment.data
         if side.next is not None:
             ahead = _distance(side.next, sequence)
@@ -179,7 +179,7 @@ class Reassembler:
                     yield Chunk(side.stream, side.side, segment.time, fresh)
                     yield from self._release(side)
                 return
-        # A copy: the packet's view would keep its whole piece of the file in memory.
+        # A copy, because the packet's view would keep its whole piece of the file in memory.
         side.held.append((sequence, segment.time, bytes(data)))
         side.held_bytes += len(data)
         self._held += len(data)
@@ -200,7 +200,7 @@ class Reassembler:
             yield from self._release(side)
 
     def _release(self, side: _Side) -> Iterator[Chunk | Ended]:
-        """Yield held segments that the stream has now reached."""
+        """Yield the held segments that the stream has reached."""
         if not side.held or side.next is None:
             return
         reached = side.next
@@ -219,7 +219,7 @@ class Reassembler:
         del side.held[:used]
 
     def _why(self, side: _Side) -> tuple[str, bool]:
-        """The reason and brokenness of a direction that ends before its FIN."""
+        """Return why a direction ends before its FIN, and whether it is broken."""
         missing = 0
         if side.next is not None:
             if side.held:
@@ -227,7 +227,7 @@ class Reassembler:
             elif side.end is not None:
                 missing = _distance(side.next, side.end)
             elif side.acknowledged is not None:
-                # A FIN that was not captured has a number of its own.
+                # A FIN that was not captured takes one sequence number.
                 missing = _distance(side.next, side.acknowledged) - 1
         if missing > 0:
             return f"{missing} bytes are missing from the capture", True
@@ -240,7 +240,7 @@ class Reassembler:
 
 
 def _reopens(side: _Side, segment: Segment) -> bool:
-    """Whether a SYN begins another connection on the same ports, and is no copy of this one's."""
+    """Return whether a SYN opens another connection on the same ports, rather than repeat this one's SYN."""
     if side.start is not None:
         return side.start != segment.sequence
     reached = side.next if side.next is not None else side.held[0][0] if side.held else None
@@ -250,5 +250,5 @@ def _reopens(side: _Side, segment: Segment) -> bool:
 
 
 def _distance(start: int, to: int) -> int:
-    """How far `to` lies after `start` on the circle of sequence numbers."""
+    """Return how far `to` lies after `start` on the circle of sequence numbers."""
     return (to - start + 0x80000000 & 0xFFFFFFFF) - 0x80000000

@@ -1,4 +1,4 @@
-"""One direction of a TLS connection: record types, sizes and times. Nothing is decrypted. Source: RFC 8446, 5.1."""
+"""Record types, sizes and times of one direction of a TLS connection, not decrypted. Source: RFC 8446, 5.1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TlsRecord(NamedTuple):
 
 
 class TlsSide:
-    """Counts the records that one side sends; holds five bytes at most."""
+    """Decoder of the records that one side sends; it holds at most five bytes."""
 
     def __init__(self) -> None:
         self._head = bytearray()
@@ -33,7 +33,7 @@ class TlsSide:
         Raises
         ------
         ProtocolError
-            The bytes are not TLS (any more).
+            The bytes are not TLS, or no longer.
         """
         position, end = 0, len(data)
         while position < end:

@@ -1,4 +1,4 @@
-"""Sizes and times: what remains to be seen of a link that is encrypted."""
+"""Sizes and times of messages, which are visible on an encrypted link too."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from adversary.tap.decode.tls import APPLICATION_DATA, TlsSide
 
 
 class SentBytes(NamedTuple):
-    """Bytes that one side sent at once: a TLS application-data record, else the new bytes of a packet.
+    """Bytes that one side sent at once: a TLS application-data record, or otherwise the new bytes of a packet.
 
-    `up` is true from client to server; `time` in seconds since the epoch, of the packet that completes it.
+    `up` is true from client to server. `time` is that of the packet that completes it, in seconds since the epoch.
     """
 
     stream: str
@@ -32,13 +32,13 @@ class SentBytes(NamedTuple):
 def traffic(paths: Sequence[Path | str]) -> Iterator[SentBytes]:
     """Yield sizes and times of every TCP stream in the captures, in order of time.
 
-    Handshakes, alerts, retransmissions and packets without payload are left out. Where a capture lost bytes
-    (or its snap length cut them off), the rest of that direction is counted packet by packet.
+    Handshakes, alerts, retransmissions and packets without payload are left out. If a capture lost bytes, or its snap
+    length cut them off, the rest of that direction is counted packet by packet.
 
     Raises
     ------
     CaptureError
-        A file is empty, missing or no capture.
+        A file is empty, missing or not a capture.
     """
     captures = [Capture(Path(path)) for path in paths]
     links = [_Link(str(capture.path)) for capture in captures]
@@ -49,7 +49,7 @@ def traffic(paths: Sequence[Path | str]) -> Iterator[SentBytes]:
 
 
 def bursts(records: Iterable[SentBytes], gap: float = 0.05) -> Iterator[SentBytes]:
-    """Join a stream's consecutive records of one direction, unless `gap` seconds lie between them.
+    """Join consecutive records of one direction of a stream, unless more than `gap` seconds lie between them.
 
     A burst has the time of its last record.
     """
@@ -87,12 +87,12 @@ class _Link:
                 self._lost[segment.flow] = stream, event.side
                 if segment.cut:
                     yield stream.record(event.side, segment.time, len(segment.data) + segment.cut)
-            found = self._event(event)
+            records = self._event(event)
             if segment.cut:
-                # Read for what it tells of the transport; the packet is counted above.
-                list(found)
+                # Consumed only to recognise the transport: the packet is already counted above.
+                list(records)
             else:
-                yield from found
+                yield from records
 
     def finish(self) -> Iterator[SentBytes]:
         for event in self._reassembler.finish():
@@ -127,11 +127,11 @@ class _Stream:
 
     def feed(self, side: int, time: float, data: memoryview) -> Iterator[SentBytes]:
         if not self._known:
-            # One packet decides: a sender does not split its first few bytes.
-            found = recognise(bytes(data[:24]))
+            # The first packet decides: a sender does not split its first few bytes.
+            recognised = recognise(bytes(data[:24]))
             self._known = True
-            if found is not None:
-                self._transport, asks = found
+            if recognised is not None:
+                self._transport, asks = recognised
                 self._client = side if asks else 1 - side
         if self._transport is not Transport.TLS or self._broken[side]:
             yield self.record(side, time, len(data))

@@ -1,4 +1,4 @@
-"""`python -m adversary inspect`: lists what captures hold."""
+"""`python -m adversary inspect`: list the contents of captures."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def main(captures: Sequence[Path], as_json: bool = False) -> int:
     Returns
     -------
     int
-        0; 1 if a capture is truncated, broken or holds no packets (what was readable is listed first);
-        2 if one cannot be read at all.
+        0; 1 if a capture is truncated, broken or holds no packets (its readable part is listed first);
+        2 if a capture cannot be read at all.
     """
     try:
         summary, each, hidden = _summarise(captures)
@@ -56,17 +56,17 @@ def main(captures: Sequence[Path], as_json: bool = False) -> int:
 
 
 def inspect(captures: Sequence[Path | str]) -> dict[str, Any]:
-    """Return what captures hold, as `wireleak inspect --json` prints it.
+    """Return the contents of captures, as `wireleak inspect --json` prints them.
 
     Parameters
     ----------
     captures : sequence of Path or str
-        pcap or pcapng files, which are read together.
+        pcap or pcapng files; they are read together, because they complete one another.
 
     Returns
     -------
     dict
-        Streams, calls, tensors, senders, faults and notes, and under "captures" the same for each file.
+        Streams, calls, tensors, senders, faults and notes of all captures; "captures" has the same for each file.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def inspect(captures: Sequence[Path | str]) -> dict[str, Any]:
 
 
 def show(summary: Summary, console: Console) -> None:
-    """Print the tables."""
+    """Print a summary as tables."""
     if not summary.streams:
         console.print("no TCP stream")
         return
@@ -131,7 +131,7 @@ def _table(title: str, left: list[str], right: list[str]) -> Table:
 
 
 def _first(table: Table, rows: list[Row]) -> list[Row]:
-    """The rows that fit on a page; the title says so if there are more."""
+    """Return the rows that fit on a page; if there are more, the caption says so."""
     if len(rows) > _ROWS:
         table.caption = f"{len(rows) - _ROWS} more rows, see --json"
     return rows[:_ROWS]
@@ -152,7 +152,7 @@ def _as_json(summary: Summary, each: dict[Path, Summary], hidden: LinksLowBits) 
 
 
 def _part(path: Path, summary: Summary, low_bits: LinksLowBits) -> dict[str, Any]:
-    """One capture's share of the JSON; of a TLS link also its first records, as that is all it shows."""
+    """Return the JSON of one capture; for a TLS link with its first records, as it shows nothing else."""
     encrypted = any(row.transport == Transport.TLS for row in summary.streams.values())
     records = islice(traffic([path]), _RECORDS) if encrypted else ()
     start = summary.first or 0.0
@@ -162,7 +162,7 @@ def _part(path: Path, summary: Summary, low_bits: LinksLowBits) -> dict[str, Any
 
 
 def _summarise(captures: Sequence[Path]) -> tuple[Summary, dict[Path, Summary], LinksLowBits]:
-    """Read the captures, which complete one another, and count all and each; a bar appears after two seconds."""
+    """Read the captures together; count all and each. A progress bar appears after two seconds."""
     total = sum(path.stat().st_size for path in captures if path.exists())
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)

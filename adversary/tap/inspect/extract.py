@@ -1,4 +1,4 @@
-"""Write what captures hold of one kind of tensor as arrays, for tools that read no pcap."""
+"""Write the tensors of one kind in captures as an array, for tools that cannot read pcap files."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ import numpy.typing as npt
 from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.read import observations
 from wireleak.common.files import write_arrays
+from wireleak.common.registry import unknown
 
 
 def rows(paths: Sequence[Path], kind: Kind) -> npt.NDArray[Any]:
-    """Tensors of one kind, one row an example: by capture, then by call, then in the order of the call.
+    """Return the tensors of one kind, one row per example, ordered by capture, then by call, then within the call.
 
     Raises
     ------
     adversary.tap.decode.pcap.CaptureError
-        A file is no capture.
+        A file is not a capture.
     ValueError
-        There are none, or they differ in shape.
+        There are no such tensors, or they differ in shape.
     """
-    found: list[npt.NDArray[Any]] = []
+    tensors: list[npt.NDArray[Any]] = []
     for path in paths:
         calls: dict[str, list[npt.NDArray[Any]]] = {}
-        for seen in observations([path]):
-            if seen.kind is kind:
-                calls.setdefault(seen.call, []).append(seen.tensor)
-        found += [tensor for call in calls.values() for tensor in call]
-    if not found:
+        for observation in observations([path]):
+            if observation.kind is kind:
+                calls.setdefault(observation.call, []).append(observation.tensor)
+        tensors += [tensor for call in calls.values() for tensor in call]
+    if not tensors:
         raise ValueError(f"--kind: the captures hold no {kind.value}; `wireleak inspect` lists what they hold")
-    shapes = {tensor.shape[1:] for tensor in found}
+    shapes = {tensor.shape[1:] for tensor in tensors}
     if len(shapes) > 1:
         raise ValueError(
-            f"--kind: the captures hold tensors of kind {kind.value} of different shapes: {sorted(shapes)}"
+            f"--kind: the captures hold {kind.value} tensors of different shapes, {sorted(shapes)}; name "
+            "captures of one shape"
         )
-    return np.concatenate(found)
+    return np.concatenate(tensors)
 
 
 def extract(kind: str, output: Path, captures: Sequence[Path]) -> int:
-    """Write `rows` into an .npz file under the kind's name, atomically; return how many there are."""
-    known = [one.value for one in Kind]
+    """Write `rows` atomically into an .npz file, as an array with the kind's name; return the number of rows."""
+    known = [member.value for member in Kind]
     if kind not in known:
-        raise ValueError(f"--kind: no kind called {kind!r}; choose from {', '.join(known)}")
+        raise ValueError(f"--kind: {unknown('kind', kind, known)}")
     array = rows(captures, Kind(kind))
     write_arrays(output, {kind: array})
     return len(array)

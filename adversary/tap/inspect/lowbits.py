@@ -1,20 +1,20 @@
-"""What the low mantissa bits of activations hold that computation would not have left there.
+"""Detect data hidden in the low mantissa bits of activations.
 
-The low bits of honest float32 values look random too, so that randomness is no sign. What computation does leave:
-bits above the lowest set one are fair coins, independent of each other, of the neighbouring value and of the message
-before (below it are the zeros of cancellation); and a value that repeats exactly, such as the zero after a ReLU or a
-picture's background, repeats in all of its bits. Code that hides a payload breaks one or the other:
+The low bits of honest float32 values look random too, so randomness is no evidence. Honest computation leaves two
+patterns. Bits above the lowest set bit are fair coins, independent of each other, of the neighbouring value and of the
+message before (below it are the zeros of cancellation). A value that repeats exactly, such as the zero after a ReLU or
+a picture's background, repeats in all of its bits. Code that hides a payload breaks one of the two patterns:
 
 structured
-    Neighbouring bits agree too often (a picture does, a key stream does not). Values that occurred before, and
-    multiples of 1/255 as pixels leave, are not counted again.
+    Neighbouring bits agree too often (those of a picture do, those of a key stream do not). Values that occurred
+    before, and multiples of 1/255, which come from pixels, are not counted.
 smeared
-    Values that share their high bits, far more often than values just above and below, differ in the low ones; or
-    numbers below float32's normal range turn up where none lie just above it. This finds encrypted payloads too.
+    Values share their high bits far more often than values just above and below do, but differ in the low bits; or
+    there are numbers below float32's normal range and none just above it. This finds encrypted payloads too.
 
-What both miss: an encrypted payload that spares zeros and everything else that repeats (then the small values of a
-plain sum lack the zeros of cancellation, which `grid` shows beside a clean device's, but only there); payloads of few
-bits, in a small part of a wide activation, or elsewhere: in high bits, sizes, times or predictions.
+Both miss an encrypted payload that spares zeros and all other repeated values. Then the small values of a plain sum
+lack the zeros of cancellation, which `grid` shows in comparison with a clean device, and only then. Both also miss
+payloads of few bits, in a small part of a wide activation, or in high bits, sizes, times or predictions.
 """
 
 from __future__ import annotations
@@ -37,40 +37,40 @@ Bools = npt.NDArray[np.bool_]
 FALSE_ALARM = 1e-6
 MISSES = "an encrypted payload that spares zeros and other repeated values would not show"
 LOW = 16
-# At most so many values of a message are looked at: which ones moves on with the messages.
+# Most values of a message that are examined; which ones changes from message to message.
 WINDOW = 1 << 14
 MAX_LINKS = 64
 STRETCHES = 16
 _TABLE = 1 << 22
 _NORMAL = 0x0080
-# Bits may lean by this much without a payload: rounding is fair only nearly.
+# Deviation from 50 % that is allowed without a payload: rounding is only nearly fair.
 LEAN = 0.01
 _LEAST = 32
 _STEEP = 8
 _GRID_OCTAVES = 6
-# The cell of values just below 1, where tanh, sigmoid and softmax pile up: their leading bits are ones.
+# The cell of values just below 1, where outputs of tanh, sigmoid and softmax collect: their leading bits are ones.
 _SATURATED = 0x3F7F
 _KINDS = ("within a value", "between neighbours", "between messages")
 
 
 class _Coins:
-    """Pairs of bits and how many agree, for each stretch of an activation: a payload may fill only the first."""
+    """Counts of bit pairs, and of those that agree, per stretch of an activation: a payload may fill only the first."""
 
     def __init__(self) -> None:
         self.pairs = np.zeros(STRETCHES, np.int64)
         self.agree = np.zeros(STRETCHES, np.int64)
 
     def add(self, differing: Words, usable: Words, stretch: Ints) -> None:
-        """Count bits: pairs where `usable` has a one, those that differ where `differing` has one, too."""
+        """Count a pair for each one in `usable`; the pair differs if `differing` has a one there too."""
         pairs = np.bitwise_count(usable).sum(0, dtype=np.int64)
         agree = pairs - np.bitwise_count(differing & usable).sum(0, dtype=np.int64)
         self.pairs += np.bincount(stretch, pairs, STRETCHES).astype(np.int64)
         self.agree += np.bincount(stretch, agree, STRETCHES).astype(np.int64)
 
     def worst(self) -> tuple[float, int, float]:
-        """Rate of agreement and number of pairs where it is least like a fair coin's, and the p-value's logarithm.
+        """Return rate of agreement, number of pairs and log p-value of the stretch that is least like a fair coin.
 
-        The p-value is Hoeffding's two-sided bound, so that no tail is guessed.
+        The p-value is Hoeffding's two-sided bound, which assumes no distribution of the tail.
         """
         lean = np.divide(self.agree, self.pairs, out=np.full(STRETCHES, 0.5), where=self.pairs > 0) - 0.5
         logs = np.where(np.abs(lean) > LEAN, math.log(2) - 2 * self.pairs * lean**2, 0.0)
@@ -79,12 +79,12 @@ class _Coins:
 
 
 class LowBits:
-    """The low bits of one link's float32 activations; memory does not grow with messages.
+    """Statistics of the low bits of one link's float32 activations; memory does not grow with messages.
 
     Parameters
     ----------
     link : str
-        What it is called in the findings.
+        The link's name in the findings.
     """
 
     def __init__(self, link: str) -> None:
@@ -101,7 +101,7 @@ class LowBits:
         self._before: Words | None = None
 
     def add(self, tensor: npt.NDArray[Any]) -> None:
-        """Count one message's activation, float32 (n, ...); other types have other low bits and are left out."""
+        """Count one message's activation, float32 (n, ...); other types are ignored, as their low bits differ."""
         if tensor.dtype != np.float32 or not tensor.ndim or not tensor.size:
             return
         self.messages += 1
@@ -122,26 +122,26 @@ class LowBits:
         self._count(rows[fresh])
 
     def finding(self) -> dict[str, Any]:
-        """What the low bits tell, as plain JSON values.
+        """Return the result of the check, as plain JSON values.
 
         Returns
         -------
         dict
-            `suspicious` and the `reasons`; `agreement` of each kind of pair in its least even stretch (honest: .5);
-            `smeared`, how many values that should repeat do not; `significant_bits`, the mantissa bits in use (23,
-            less after requantisation); `grid`, the mean number of trailing zero bits of values far below the
-            commonest (a plain sum: 3 and more; 1 where the last step multiplies, or where something was written over
-            them), None where there are too few of them.
+            `suspicious` and the `reasons`. `agreement`: rate for each kind of pair in its least fair stretch (honest:
+            .5). `smeared`: number of values that should repeat exactly and do not. `significant_bits`: mantissa bits in
+            use (23, less after requantisation). `grid`: mean number of trailing zero bits of values far below the most
+            common ones, None if there are too few. It is 3 or more for a plain sum, and 1 if the last step multiplies
+            or if the bits were overwritten.
         """
         worst = {kind: coins.worst() for kind, coins in self._coins.items()}
         reasons = [
-            f"bits {kind} agree in {rate:.1%} of {pairs} pairs, where computation leaves 50 %"
+            f"bits {kind} agree in {rate:.1%} of {pairs} pairs; honest computation gives 50 %"
             for kind, (rate, pairs, log_p) in worst.items()
             if log_p < math.log(FALSE_ALARM / (len(_KINDS) * STRETCHES))
         ]
         smeared = self._smeared()
         if smeared:
-            reasons.append(f"{smeared} values that should repeat exactly differ in their low bits alone")
+            reasons.append(f"{smeared} values that should repeat exactly differ only in their low bits")
         return {
             "link": self.link,
             "messages": self.messages,
@@ -158,7 +158,7 @@ class LowBits:
         }
 
     def _window(self, rows: Words) -> tuple[Words, Ints]:
-        """What is looked at, the same places of every example for 16 messages, then the next; and their stretches."""
+        """Return the examined values and their stretches: the same places for 16 messages, then the next places."""
         length = rows.shape[1]
         width = min(WINDOW, length)
         start = self._stepped // 16 * width % length
@@ -167,7 +167,7 @@ class LowBits:
         return rows, np.arange(start, start + rows.shape[1]) * STRETCHES // length
 
     def _fresh(self, rows: Words) -> Bools:
-        """Which nonzero values did not occur before, in this message or another: a constant says a thing once."""
+        """Mark nonzero values that did not occur before, in any message: a repeated constant counts only once."""
         flat = rows.ravel()
         values, first = np.unique(flat, return_index=True)
         slots = (values * np.uint32(2654435761)) >> np.uint32(10)
@@ -181,17 +181,17 @@ class LowBits:
         mask[first[new]] = True
         return mask.reshape(rows.shape)
 
-    def _pairs(self, kind: str, one: Words, other: Words, usable: Words, others: Words, stretch: Ints) -> None:
-        # Values a little apart share high bits and with them some low ones: only pairs well apart count.
-        apart = np.abs(one.astype(np.int64) - other) > 1 << 20
-        self._coins[kind].add(one ^ other, np.where(apart, usable & others & np.uint32(0xFFFF), np.uint32(0)), stretch)
+    def _pairs(self, kind: str, a: Words, b: Words, usable_a: Words, usable_b: Words, stretch: Ints) -> None:
+        # Values close to each other share high bits and some low bits, so only distant pairs count.
+        apart = np.abs(a.astype(np.int64) - b) > 1 << 20
+        self._coins[kind].add(a ^ b, np.where(apart, usable_a & usable_b & np.uint32(0xFFFF), np.uint32(0)), stretch)
 
     def _count(self, values: Words) -> None:
         if not len(values):
             return
         cells, counts = np.unique(values >> np.uint32(LOW), return_counts=True)
         self._high[cells] += counts
-        # A background that differs from picture to picture is a spike in its own message alone.
+        # A background that differs from picture to picture is a spike only in its own message.
         self._spike += _spikes(cells, counts)
         trailing = _trailing_zeros(values)
         self._finest = min(self._finest, int(trailing.min()))
@@ -200,7 +200,7 @@ class LowBits:
 
     def _smeared(self) -> int:
         below, above = int(self._high[:_NORMAL].sum()), int(self._high[_NORMAL : _NORMAL + (25 << 7)].sum())
-        # A softmax or GELU tail that reaches 2^-127 has as many values in the 25 octaves just above it.
+        # A softmax or GELU tail that reaches 2^-127 has as many values in the 25 octaves just above.
         zeros = below if below >= _LEAST and below > _STEEP * above else 0
         cells = np.flatnonzero(self._high).astype(np.uint32)
         return zeros + max(self._spike, _spikes(cells, self._high[cells]))
@@ -214,7 +214,7 @@ class LowBits:
 
 
 class LinksLowBits:
-    """The low bits of every link, told apart by capture and the activation's shape."""
+    """The low bits of every link; a link is a capture and an activation shape."""
 
     def __init__(self) -> None:
         self._links: dict[tuple[str, tuple[int, ...]], LowBits] = {}
@@ -226,19 +226,19 @@ class LinksLowBits:
         shape = event.tensor.shape[1:]
         key = capture_of(event), shape
         if key not in self._links:
-            # Hostile captures could have any number of shapes, and each one costs memory.
+            # A hostile capture could have any number of shapes, and each costs memory.
             if len(self._links) >= MAX_LINKS:
                 return
             self._links[key] = LowBits(f"{Path(key[0]).stem} {'×'.join(map(str, shape)) or 'scalar'}")
         self._links[key].add(event.tensor)
 
     def findings(self, capture: str | None = None) -> list[dict[str, Any]]:
-        """`LowBits.finding` of each link, or of one capture's."""
-        return [found.finding() for (name, _), found in self._links.items() if found.values and capture in (None, name)]
+        """Return `LowBits.finding` of each link, or only of one capture's links."""
+        return [link.finding() for (name, _), link in self._links.items() if link.values and capture in (None, name)]
 
     def lines(self) -> list[str]:
-        """One line a link for people."""
-        return [f"low bits: {one['link']}: {_words(one)}" for one in self.findings()]
+        """Return one readable line per link."""
+        return [f"low bits: {finding['link']}: {_words(finding)}" for finding in self.findings()]
 
 
 def _words(finding: dict[str, Any]) -> str:
@@ -250,10 +250,10 @@ def _words(finding: dict[str, Any]) -> str:
 
 
 def _spikes(cells: Words, counts: Ints) -> int:
-    """How many values share their high bits in cells that tower over both neighbouring ones; `cells` ascend.
+    """Count values in cells (values with the same high bits) far fuller than both neighbouring cells; `cells` ascend.
 
-    With any density that is smooth there, a third of the three cells' values lie in the middle one: 32 of 36 has a
-    probability under 1e-10.
+    With a locally smooth density a third of the three cells' values lie in the middle one. 32 of 36 has a probability
+    under 1e-10.
     """
     near = np.diff(cells) == 1
     around = np.zeros_like(counts)
@@ -264,24 +264,24 @@ def _spikes(cells: Words, counts: Ints) -> int:
 
 
 def _trailing_zeros(words: Words) -> Ints:
-    """Zero bits below the lowest set bit of the mantissa; 23 where it has none."""
+    """Return the number of zero bits below the lowest set bit of the mantissa; 23 if no bit is set."""
     mantissa = words & np.uint32(0x7FFFFF)
     lowest = (mantissa & (~mantissa + np.uint32(1))) - np.uint32(1)
     return np.minimum(np.bitwise_count(lowest), 23).astype(np.int64)
 
 
 def _above_lowest(words: Words) -> Words:
-    """Ones at the mantissa's bits above its lowest set one: what cancellation left is below."""
+    """Return ones at the mantissa bits above the lowest set bit; below it are the zeros of cancellation."""
     mantissa = words & np.uint32(0x7FFFFF)
     lowest = mantissa & (~mantissa + np.uint32(1))
     return np.asarray(~(lowest | (lowest - np.uint32(1))) & np.uint32(0x7FFFFF), np.uint32)
 
 
 def _predictable(words: Words) -> Bools:
-    """Values whose digits follow a pattern without any payload.
+    """Mark values whose bits follow a pattern even without a payload.
 
-    Multiples of 1/255 and of its halves down to 1/256 repeat their digits: pixels, or means of some. Within 2^-7 of 1
-    the leading digits are all ones or all zeros.
+    Multiples of 1/255 and of its halves down to 1/256 (pixels, or means of some pixels) repeat their bits. Within 2^-7
+    of 1 the leading bits are all ones or all zeros.
     """
     scaled = words.view(np.float32).astype(np.float64) * (255 * 256)
     cells = words >> np.uint32(LOW)

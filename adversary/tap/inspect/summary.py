@@ -1,4 +1,4 @@
-"""What captures hold, counted."""
+"""Counts of the streams, calls and tensors in captures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adversary.tap.decode.events import CallEnded, MessageSeen, Note, StreamEnde
 from adversary.tap.decode.observation import Observation
 from adversary.tap.decode.read import Event
 
-# Distinct faults and tensor shapes that are listed; hostile captures could have any number.
+# Most distinct faults and tensor shapes that are listed: a hostile capture could have any number.
 MAX_ROWS = 10_000
 
 
@@ -60,14 +60,14 @@ class TensorRow:
 
 
 def capture_of(event: Event) -> str:
-    """The capture file that an event comes from."""
+    """Return the capture file that an event comes from."""
     if isinstance(event, Note):
         return event.capture
     return (event.stream if isinstance(event, StreamSeen | StreamEnded) else event.call).rpartition("#")[0]
 
 
 class Summary:
-    """Counts the events of `adversary.tap.decode.read.events`; memory grows with distinct rows alone."""
+    """Counts of the events of `adversary.tap.decode.read.events`; memory grows only with distinct rows."""
 
     def __init__(self) -> None:
         self.streams: dict[str, StreamRow] = {}
@@ -103,7 +103,7 @@ class Summary:
             self.notes.append(f"{event.capture}: {event.reason}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values; times in seconds since the epoch, sizes in bytes."""
+        """Return all counts as plain JSON values; times in seconds since the epoch, sizes in bytes."""
         duration = None if self.first is None or self.last is None else self.last - self.first
         return {
             "first": self.first,

@@ -1,1 +1,1 @@
-"""Sources: a relay and a sniffer that record links."""
+"""Sources of captures: a relay and a sniffer."""

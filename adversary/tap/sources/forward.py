@@ -1,4 +1,4 @@
-"""Forward TCP connections between links' two ends and record what crosses, in one thread."""
+"""Forward TCP connections between the two ends of links, and record their bytes, in one thread."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from adversary.tap.sources.record import CaptureWriter, Conversation, Endpoint
 from adversary.tap.sources.spool import DELAY_NS, Spool
 
-# What one read takes at most: larger falls out of the processor's cache before it is sent on.
+# Most bytes of one read: a larger piece leaves the processor's cache before it is forwarded.
 CHUNK = 256 << 10
-# Room for as many is made at each poll.
+# Most events that one poll returns.
 _EVENTS = 64
 _RESET = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True)
 class Tapped:
-    """A link that is ready to be relayed: who connects to `listener` reaches `upstream` (an IP address and port)."""
+    """A link ready to be relayed: connections to `listener` are forwarded to `upstream` (IP address and port)."""
 
     name: str
     listener: socket.socket
@@ -41,7 +41,7 @@ class _Side:
         self.index = index
         self.peer = self
         self.conversation: Conversation | None = None
-        # What the peer sent and this socket has not taken yet; while there is any, the peer is not read.
+        # Bytes from the peer that this socket has not taken yet. Until it has, the peer is not read.
         self.backlog: memoryview | None = None
         self.ended = False
         self.closed = False
@@ -49,12 +49,12 @@ class _Side:
 
 
 class Relay:
-    """Forward and record every connection on the given links, in one thread (epoll) beside the spool's writer.
+    """Forward and record every connection on the given links; one thread (epoll) forwards, the spool's thread writes.
 
     Parameters
     ----------
     links : sequence of Tapped
-        The links, each listening already.
+        The links, each already listening.
     """
 
     def __init__(self, links: Sequence[Tapped]) -> None:
@@ -74,17 +74,17 @@ class Relay:
         self._spool = Spool([link.capture for link in links], self.stop)
 
     def stop(self) -> None:
-        """End `run` soon; any thread may call it."""
+        """Make `run` end soon; any thread may call this."""
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
 
     def run(self) -> None:
-        """Relay until `stop`; whatever was received by then is in the files.
+        """Relay until `stop`; all bytes received until then are written to the files.
 
         Raises
         ------
         CaptureWriteError
-            A capture cannot be written; all links end.
+            A capture cannot be written; all links are closed.
         """
         spool, handlers = self._spool, self._handlers
         waiting = False
@@ -111,7 +111,7 @@ class Relay:
             raise self._spool.error
 
     def _close_pending(self) -> None:
-        # Only after all events of a round: a number that is used again must not get an old socket's event.
+        # Sockets are closed only after all events of a poll: a reused descriptor must not get an old socket's event.
         for sock in self._closing:
             sock.close()
         self._closing.clear()
@@ -155,8 +155,8 @@ class Relay:
         return accept
 
     def _pause(self, link: Tapped, error: OSError) -> None:
-        """Accept no more until a connection ends: out of file descriptors, say."""
-        log(f"{link.name}: cannot accept a connection: {error.strerror}; waiting until another ends")
+        """Stop accepting until a connection ends, for example when file descriptors run out."""
+        log(f"{link.name}: cannot accept a connection: {error.strerror}; waiting until another connection ends")
         self._epoll.unregister(link.listener)
         self._paused.append(link.listener)
 
@@ -173,8 +173,8 @@ class Relay:
                 self._watch(side)
 
         def refused(code: int) -> None:
-            upstream, whom = show_address(link.upstream), show_address(client)
-            log(f"{link.name}: upstream {upstream}: {os.strerror(code)}; the client {whom} was disconnected")
+            upstream, address = show_address(link.upstream), show_address(client)
+            log(f"{link.name}: upstream {upstream}: {os.strerror(code)}; the client {address} was disconnected")
             self._abort(server)
 
         code = server.sock.connect_ex(link.upstream)
@@ -200,7 +200,7 @@ class Relay:
         return forward
 
     def _read(self, side: _Side) -> None:
-        """Read once, send on, then record: the peer never waits for the recording."""
+        """Read once, forward, then record, so that the peer never waits for the recording."""
         space = self._spool.space(CHUNK)
         size = side.sock.recv_into(space)
         now = time.time_ns()
@@ -227,7 +227,7 @@ class Relay:
             self._watch(side.peer)
 
     def _drain(self, side: _Side) -> None:
-        """Send what was held back."""
+        """Send the backlog."""
         assert side.backlog is not None
         sent = side.sock.send(side.backlog)
         if sent < len(side.backlog):
@@ -240,7 +240,7 @@ class Relay:
         self._watch(side.peer)
 
     def _end(self, side: _Side) -> None:
-        """Pass the end of `side`'s bytes on to its peer, after the bytes themselves."""
+        """Forward the end of `side`'s bytes to its peer, after the bytes themselves."""
         peer = side.peer
         if peer.backlog is None:
             with contextlib.suppress(OSError):
@@ -251,30 +251,30 @@ class Relay:
         self._watch(side)
 
     def _reset(self, side: _Side) -> None:
-        """Pass on that `side` reset the connection."""
+        """Record that `side` reset the connection, and reset the peer too."""
         if not side.closed and side.conversation is not None:
             side.conversation.reset(side.index, time.time_ns())
         self._abort(side)
 
     def _abort(self, side: _Side) -> None:
-        for one in (side, side.peer):
-            if not one.closed:
-                one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        for end in (side, side.peer):
+            if not end.closed:
+                end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._drop(side)
 
     def _drop(self, side: _Side) -> None:
-        for one in (side, side.peer):
-            if one.closed:
+        for end in (side, side.peer):
+            if end.closed:
                 continue
-            one.closed = True
-            if one.mask:
-                self._epoll.unregister(one.sock)
-            self._handlers.pop(one.sock.fileno(), None)
-            self._closing.append(one.sock)
-            self._sides.discard(one)
+            end.closed = True
+            if end.mask:
+                self._epoll.unregister(end.sock)
+            self._handlers.pop(end.sock.fileno(), None)
+            self._closing.append(end.sock)
+            self._sides.discard(end)
 
     def _watch(self, side: _Side) -> None:
-        """Ask for the events that `side` can use; with none it is not polled at all."""
+        """Register `side` for the events that it can use; if there are none, it is not polled."""
         if side.closed:
             return
         mask = select.EPOLLIN if not side.ended and side.peer.backlog is None else 0
@@ -292,7 +292,7 @@ class Relay:
 
 
 def show_address(endpoint: Endpoint) -> str:
-    """Write "host:port", or "[IPv6]:port"."""
+    """Return "host:port", or "[IPv6]:port"."""
     host, port = endpoint
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -1,8 +1,8 @@
-"""Write TCP conversations that crossed a relay as a pcap of synthetic segments.
+"""Write the TCP conversations of a relay as a pcap of synthetic segments.
 
 The file is classic pcap with nanosecond times and link type RAW (bare IPv4 or IPv6 packets), which Wireshark, tshark
-and tcpdump open [1]_. A relay sees byte streams, not packets, so the segments are made up: one handshake, data as it
-arrived, acknowledgements, FIN or RST. Times, endpoints and bytes are true. The TCP checksum holds only the sum of the
+and tcpdump open [1]_. A relay sees byte streams, not packets, so the segments are synthetic: one handshake, data as it
+arrived, acknowledgements, FIN or RST. Times, endpoints and bytes are real. The TCP checksum holds only the sum of the
 pseudo-header, as in any capture of a loopback link (RFC 1071 sums are left to the network card there).
 
 .. [1] G. Harris and M. Richardson, "PCAP Capture File Format", draft-ietf-opsawg-pcap.
@@ -35,7 +35,7 @@ _SYN_OPTIONS = struct.pack("!BBHBBBB", 2, 4, MAX_PAYLOAD, 3, 3, 14, 0)
 _TTL = 64
 _WINDOW = 65_535
 _ISN_STEP = 64_009
-# The kernel takes at most 1024 pieces in one writev, and may not let another thread run before it has returned.
+# The kernel takes at most 1024 pieces in one writev, and a long writev may keep other threads from running.
 _MAX_PIECES, _MAX_WRITE = 1024, 256 << 10
 
 Endpoint = tuple[str, int]
@@ -44,14 +44,14 @@ _Arrival = tuple["Conversation", int, memoryview, int]
 
 
 class CaptureWriteError(Exception):
-    """A capture file cannot be made or written.
+    """A capture file cannot be created or written.
 
     Parameters
     ----------
     path : Path
         The file.
     error : OSError
-        What the system said.
+        The error of the system.
     """
 
     def __init__(self, path: Path, error: OSError) -> None:
@@ -65,17 +65,17 @@ class CaptureWriteError(Exception):
 
 @dataclass
 class RecordBatch:
-    """Whole records that wait to be written: `pieces` in order, and each record's size in bytes."""
+    """Whole records that are not written yet: `pieces` in order, and each record's size in bytes."""
 
     pieces: list[bytes | memoryview] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
 
 
 class CaptureWriter:
-    """A pcap file that is made at once and always ends at a packet boundary.
+    """A pcap file that is created at once and always ends at a packet boundary.
 
-    Records collect in a batch (`add`), which one thread takes (`take`) and another may write (`write`). Data that
-    arrived is only noted (`defer`) until then: whoever forwards it has better to do than to make headers.
+    Records collect in a batch (`add`), which one thread takes (`take`) and another may write (`write`). Until then
+    data that arrived is only noted (`defer`), so that making headers does not delay forwarding.
 
     Parameters
     ----------
@@ -125,14 +125,14 @@ class CaptureWriter:
         self._arrivals.append(arrival)
 
     def settle(self) -> None:
-        """Make the records of all that was deferred, before those of anything later."""
+        """Make the records of all deferred data, before any later record."""
         arrivals, self._arrivals = self._arrivals, []
         for conversation, side, payload, now in arrivals:
             conversation.segments(side, payload, now)
             self._unacknowledged.add(conversation)
 
     def take(self, now: int) -> RecordBatch:
-        """Acknowledge at `now` (ns) what is still open and hand out the batch."""
+        """Acknowledge all data that is still unacknowledged at `now` (ns), and return the batch."""
         self.settle()
         for conversation in self._unacknowledged:
             conversation.acknowledge(now)
@@ -146,7 +146,7 @@ class CaptureWriter:
         Raises
         ------
         CaptureWriteError
-            The file cannot grow; it then ends at the last whole packet, and is closed.
+            The file cannot grow. It is cut after the last whole packet and closed.
         """
         try:
             for pieces in _portions(batch.pieces):
@@ -180,7 +180,7 @@ class Conversation:
     Parameters
     ----------
     capture : CaptureWriter
-        Where segments go.
+        The file that gets the segments.
     client, server : tuple of str and int
         Address and port of both ends.
     isn : int
@@ -205,7 +205,7 @@ class Conversation:
         self._capture.defer((self, side, payload, now))
 
     def segments(self, side: int, payload: memoryview, now: int) -> None:
-        """Make the records of data that was deferred."""
+        """Make the records of deferred data."""
         for start in range(0, len(payload), MAX_PAYLOAD):
             self._segment(side, PSH | ACK, now, payload[start : start + MAX_PAYLOAD])
 
@@ -283,7 +283,7 @@ def _host(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _portions(pieces: list[bytes | memoryview]) -> Iterator[list[bytes | memoryview]]:
-    """Split into runs that one writev takes at once."""
+    """Split the pieces into runs that fit into one writev."""
     portion: list[bytes | memoryview] = []
     size = 0
     for piece in pieces:

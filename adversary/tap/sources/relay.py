@@ -1,4 +1,4 @@
-"""The relay: a TCP tee on many links in one process, which records each link as a pcap. Needs no privileges."""
+"""The relay: forward TCP on many links in one process and record each link as a pcap. Needs no privileges."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Address = Annotated[str, AfterValidator(_check_address)]
 
 
 class Link(Strict):
-    """One tapped link: whoever connects to `listen` reaches `upstream`, and `capture` records it."""
+    """One tapped link: connections to `listen` are forwarded to `upstream` and recorded in `capture`."""
 
     name: str = Field(description="name of the link")
     listen: Address = Field(description="host:port that clients connect to")
@@ -53,12 +53,10 @@ class Link(Strict):
 
 
 class RelayConfig(Strict):
-    """What `python -m adversary relay` reads; see docs/explanation/processes.md."""
+    """Config of `python -m adversary relay`; see docs/explanation/processes.md."""
 
     links: list[Link] = Field(min_length=1, description="tapped links")
-    ready: Path | None = Field(
-        default=None, description="JSON file that is written once it listens, with its addresses"
-    )
+    ready: Path | None = Field(default=None, description="JSON file with its addresses, written once it listens")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -75,7 +73,7 @@ def main(config: Path) -> None:
     Raises
     ------
     SystemExit
-        Status 2 for a mistake in the config, 3 where a capture cannot be written; one line on stderr says which.
+        Status 2 for a mistake in the config, 3 if a capture cannot be written; one line on stderr explains it.
     """
     try:
         parsed = read_config(config, RelayConfig)
@@ -114,7 +112,7 @@ def _serve(config: RelayConfig, field: Callable[[int, str], str]) -> None:
 
 
 def _open(links: list[Link], field: Callable[[int, str], str]) -> list[Tapped]:
-    """Listen on all links, then make all captures: a mistake in one leaves no files of the others behind."""
+    """Listen on all links, then create all captures, so that a mistake in one link leaves no files of others."""
     listeners = [_listen(link, field(index, "listen")) for index, link in enumerate(links)]
     upstreams = [_resolve(link, field(index, "upstream")) for index, link in enumerate(links)]
     captures: list[CaptureWriter] = []

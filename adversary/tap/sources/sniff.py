@@ -1,4 +1,4 @@
-"""The sniffer: tcpdump on an interface, where the user may. A child process that never outlives this one."""
+"""The sniffer: tcpdump on an interface, as a child process that never outlives this one. Needs the right to capture."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 MISTAKE, FAILED = 2, 3
-# The kernel hands packets to tcpdump in blocks, at the latest after a second: what came before a stop is waited for.
+# The kernel passes packets to tcpdump in blocks, at the latest after a second. Wait for the last block before a stop.
 _RETIRE_S = 1.2
 _PR_SET_PDEATHSIG = 1
 
 
 def main(interface: str, output: Path, filter: str = "", *, buffer_kib: int = 32_768) -> None:
-    """Capture an interface's packets into a pcap until SIGINT or SIGTERM, then report what tcpdump counted.
+    """Capture an interface's packets into a pcap until SIGINT or SIGTERM, then report tcpdump's counts.
 
     Parameters
     ----------
@@ -31,14 +31,14 @@ def main(interface: str, output: Path, filter: str = "", *, buffer_kib: int = 32
     output : Path
         The pcap file; it must not exist.
     filter : str, optional
-        What to capture, in tcpdump's language, e.g. ``"tcp port 4001"``.
+        Filter in tcpdump's syntax, e.g. ``"tcp port 4001"``.
     buffer_kib : int, optional
-        The kernel's capture buffer: what a burst may hold before packets are dropped, KiB.
+        Size of the kernel's capture buffer, KiB; packets of a larger burst are dropped.
 
     Raises
     ------
     SystemExit
-        Status 2 where tcpdump is missing, not permitted or refuses the interface or filter; 3 where it ends by itself.
+        Status 2 if tcpdump is missing, not permitted or refuses the interface or filter; 3 if it ends by itself.
     """
     program = shutil.which("tcpdump") or shutil.which("tcpdump", path="/usr/sbin:/sbin")
     if program is None:
@@ -66,7 +66,7 @@ def main(interface: str, output: Path, filter: str = "", *, buffer_kib: int = 32
 def _command(program: str, interface: str, output: Path, filter: str, buffer_kib: int) -> list[str]:
     command = [program, "-i", interface, "-w", str(output), "-U", "-n", "-s", "0", "-B", str(buffer_kib)]
     if os.geteuid() == 0:
-        # tcpdump would change to a user who may not write here, and lose the death signal with it.
+        # tcpdump would change to a user that may not write the file, and would lose the parent-death signal.
         command += ["-Z", pwd.getpwuid(0).pw_name]
     return [*command, "--", filter] if filter else command
 
@@ -80,7 +80,7 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
         if os.getppid() != parent:
             os._exit(1)
 
-    # A session of its own: Ctrl-C reaches this process alone, which stops tcpdump in order.
+    # Its own session: Ctrl-C reaches only this process, which then stops tcpdump cleanly.
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -92,12 +92,12 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
 
 def _wait_until_listening(child: subprocess.Popen[bytes], interface: str, program: str) -> None:
     assert child.stderr is not None
-    said = b""
+    output = b""
     for line in child.stderr:
         if b"listening on" in line:
             return
-        said += line
-    text = said.decode(errors="replace")
+        output += line
+    text = output.decode(errors="replace")
     if re.search(r"permi(ssion|tted)", text) and "-w" not in text and "syntax" not in text:
         raise _exit(
             MISTAKE,
@@ -108,7 +108,7 @@ def _wait_until_listening(child: subprocess.Popen[bytes], interface: str, progra
 
 
 def _wait_for_stop(child: subprocess.Popen[bytes], stopped: int) -> bool:
-    """Wait for a signal, or for tcpdump's own end; return whether it was the latter."""
+    """Wait for a signal or for the end of tcpdump; return whether tcpdump ended."""
     process = os.pidfd_open(child.pid)
     try:
         ready, _, _ = select.select([stopped, process], [], [])
@@ -118,13 +118,13 @@ def _wait_for_stop(child: subprocess.Popen[bytes], stopped: int) -> bool:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> str:
-    """Stop tcpdump in order and return what it said."""
+    """Stop tcpdump cleanly and return its last output."""
     if child.poll() is None:
         time.sleep(_RETIRE_S)
         child.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        _, said = child.communicate(timeout=10)
-        return said.decode(errors="replace")
+        _, output = child.communicate(timeout=10)
+        return output.decode(errors="replace")
     return ""
 
 
@@ -139,8 +139,8 @@ def _report(counters: str) -> None:
 
 def _reason(text: str) -> str:
     lines = [line.removeprefix("tcpdump: ") for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if not re.match(r"\d+ packets? |listening on|data link type", line)]
-    return told[0] if told else "no reason given"
+    reasons = [line for line in lines if not re.match(r"\d+ packets? |listening on|data link type", line)]
+    return reasons[0] if reasons else "no reason given"
 
 
 def _exit(status: int, text: str) -> SystemExit:

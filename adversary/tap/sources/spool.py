@@ -1,4 +1,4 @@
-"""Hold what a relay received until a thread of low priority has written it, in bounded memory."""
+"""Hold received bytes in bounded memory until a thread of low priority has written them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from adversary.tap.sources.record import CaptureWriteError, CaptureWriter, RecordBatch
 
 BLOCK = 1 << 20
-# 48 blocks of payload, with their headers and what connections hold back, stay below 64 MiB.
+# 48 blocks of payload, their headers and the connections' backlogs stay below 64 MiB.
 MAX_BLOCKS = 48
-# As many are made in advance: a page's first use costs more than the copy into it.
+# Blocks made in advance: the first use of a memory page costs more than the copy into it.
 READY_BLOCKS = 8
-# Payloads of a few bytes must not pile up headers that outweigh the block.
+# Most records per block: many payloads of a few bytes would have headers larger than the block.
 MAX_RECORDS = 4096
-# What is received is in the file this long after at the latest.
+# Longest time from receiving bytes to writing them, ns.
 DELAY_NS = 20_000_000
 _NICENESS = 10
 
@@ -26,17 +26,17 @@ _Work = tuple[list[tuple[CaptureWriter, RecordBatch]], memoryview]
 
 
 class Spool:
-    """Blocks of memory to receive into, handed to a writer thread when full or old.
+    """Blocks of memory to receive into, passed to a writer thread when full or old.
 
-    Bytes are received straight into a block and written from there, so recording costs the relay's loop no copy and
-    no system call. When all blocks wait for the disk, `space` waits too: back-pressure on the senders.
+    Bytes are received directly into a block and written from there, so recording costs the relay's loop no copy and
+    no system call. When all blocks wait for the disk, `space` waits too, which slows the senders (back-pressure).
 
     Parameters
     ----------
     captures : sequence of CaptureWriter
         The files.
     on_error : callable
-        Called in the writer's thread after `error` is set.
+        Called in the writer thread after `error` is set.
     """
 
     def __init__(self, captures: Sequence[CaptureWriter], on_error: Callable[[], None]) -> None:
@@ -44,7 +44,7 @@ class Spool:
         self._captures = captures
         self._on_error = on_error
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        # Last freed, first used: that block is still in the processor's cache.
+        # Last in, first out: the block freed last is still in the processor's cache.
         self._free: queue.LifoQueue[memoryview] = queue.LifoQueue()
         self._made = READY_BLOCKS + 1
         for _ in range(READY_BLOCKS):
@@ -57,7 +57,7 @@ class Spool:
         self._thread.start()
 
     def space(self, size: int) -> memoryview:
-        """Return `size` bytes to receive into; what is kept of them is told to `keep`."""
+        """Return `size` bytes to receive into; call `keep` with the number of bytes received."""
         if BLOCK - self._used < size:
             self.hand_over(time.time_ns())
         return self._block[self._used : self._used + size]
@@ -68,9 +68,9 @@ class Spool:
         self._kept += 1
 
     def hand_over_if_due(self, now: int, *, active: bool) -> bool:
-        """Hand over at `now` (ns) what has waited long enough or is much; return whether anything may still wait.
+        """Pass bytes to the writer at `now` (ns) if they are old or many; return whether some may still wait.
 
-        `active` says whether anything may have been received since the last call.
+        `active` says whether bytes may have been received since the last call.
         """
         if not self._since:
             self._since = now if active else 0
@@ -81,7 +81,7 @@ class Spool:
         return False
 
     def hand_over(self, now: int) -> None:
-        """Give all that waits to the writer."""
+        """Pass all waiting bytes to the writer."""
         batches = [(capture, capture.take(now)) for capture in self._captures]
         work = [(capture, batch) for capture, batch in batches if batch.sizes]
         self._since = self._kept = 0
@@ -91,7 +91,7 @@ class Spool:
         self._used = 0
 
     def close(self) -> None:
-        """Write all that waits, end the thread and close the files."""
+        """Write all waiting bytes, end the thread and close the files."""
         self.hand_over(time.time_ns())
         self._work.put(None)
         self._thread.join()
@@ -107,14 +107,14 @@ class Spool:
         return memoryview(bytearray(BLOCK))
 
     def _run(self) -> None:
-        # The niceness of one thread: forwarding goes before recording where processors are short.
+        # Nice applies to one thread on Linux: with few processors, forwarding must win over recording.
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while (item := self._work.get()) is not None:
             work, block = item
             for capture, batch in work:
                 self._write(capture, batch)
-            # The batch holds views of the block, which the next owner overwrites.
+            # The batch holds views of the block, and the next owner overwrites it.
             del work, item
             self._free.put(block)
 

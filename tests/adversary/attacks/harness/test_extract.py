@@ -39,4 +39,4 @@ def test_a_kind_that_is_not_there_is_one_line(captures: Any, tmp_path: Path, kin
 def test_an_unknown_kind_lists_the_known(captures: Any, tmp_path: Path) -> None:
     done = run("--kind", "secret", "--output", tmp_path / "z.npz", captures["plaintext"]["device"])
     assert done.returncode == 2
-    assert "--kind: no kind called 'secret'; choose from activation" in done.stderr
+    assert "--kind: no kind called 'secret'; choose one of activation" in done.stderr
