@@ -28,6 +28,8 @@ from adversary.attacks.harness.update_attack import ModelAttack, UpdateAttack
 from wireleak.common.measures.statistics.secret_sharer import ALPHABET, WINDOW
 from wireleak.common.models import ModelConfig, save_weights
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import ClientPlan
+from wireleak.common.targets.input import Input
 
 OURS = {name: kind for name, kind in ATTACKS.all().items() if kind.__module__.startswith("adversary.")}
 OWN, VICTIMS = 48, 5
@@ -134,7 +136,8 @@ def gradients(folder: Path) -> Scene:
 
 def federated(model: ModelConfig, inputs: np.ndarray, rounds: int, examples: int, **files: Path) -> Scene:
     """Two clients that train for some rounds on examples like the attacker's."""
-    blocks, how = model.network().blocks, Recipe(2, rounds, 1, examples, examples, 0.1, "sgd")
+    plan = ClientPlan(rounds=rounds, epochs=1, batch=examples, learning_rate=0.1, optimiser="sgd")
+    blocks, how = model.network().blocks, Recipe(plan, 2, examples)
     state, updates = weights(blocks), []
     models = {1: state}
     for number in range(1, rounds + 1):
@@ -142,7 +145,7 @@ def federated(model: ModelConfig, inputs: np.ndarray, rounds: int, examples: int
         for client in range(2):
             load(blocks, models[number])
             rows = np.random.default_rng([number, client]).permutation(len(inputs))[:examples]
-            train_whole(blocks, inputs[rows], rows % model.classes, Training(1, examples, 0.1, (0, number), "sgd"))
+            train_whole(blocks, inputs[rows], rows % model.classes, Training(plan, (0, number)))
             ends.append(weights(blocks))
         updates += [Update(client, number, models[number], end) for client, end in enumerate(ends)]
         models[number + 1] = {name: np.mean([end[name] for end in ends], 0) for name in state}
@@ -265,7 +268,7 @@ def test_an_attack_keeps_the_contract(case: Any) -> None:
     again = attacked(kind, scene, options)
     assert np.array_equal(guess, again), "the same seed gives another guess"
     assert guess.dtype == np.float32 and np.isfinite(guess).all()
-    if kind.targets in PROBABILITIES:
+    if kind.target.name in PROBABILITIES:
         assert guess.shape == (scene.rows, 2)
         assert guess.min() >= 0 and np.allclose(guess.sum(1), 1, atol=1e-5)
     else:
@@ -280,7 +283,7 @@ def test_an_attack_that_asks_for_more_than_it_is_granted_fails(tmp_path: Path) -
     class Cheat(ActivationAttack):
         """Read the weights, and say that queries suffice."""
 
-        name, targets, options = "cheat", "input", Options
+        name, target, options = "cheat", Input, Options
         threat = ThreatModel((Vantage.LINK,), ("activation",), (Knows.QUERIES,))
         reads = "encoder"
 
