@@ -69,7 +69,7 @@ def test_a_device_gets_its_predictions(serve: Any, device: Any, shard: Any) -> N
         ({"encoder": "/nowhere.safetensors"}, "encoder: /nowhere.safetensors does not hold the encoder"),
         ({"batch": 0}, "batch: Input should be greater than 0"),
         ({"inputs": "inputs.npz"}, "inputs: inputs.npz is not absolute"),
-        ({"colour": 1}, "colour: no such key"),
+        ({"colour": 1}, "colour: no key called 'colour'"),
     ],
 )
 def test_a_mistake_is_one_line(serve: Any, device: Any, changes: dict[str, Any], line: str) -> None:

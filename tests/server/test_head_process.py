@@ -90,7 +90,7 @@ def test_it_serves_until_a_signal_and_ends_in_order(launch: Any, settings: Any, 
     ("changes", "line"),
     [
         ({"plan": {"rounds": 0}}, "plan.rounds: Input should be greater than 0"),
-        ({"modle": 1}, "modle: no such key"),
+        ({"modle": 1}, "modle: no key called 'modle'"),
         ({"security": {"cert": None}}, "security.cert: "),
         ({"checkpoints": "here"}, "checkpoints: here is not absolute"),
         ({"model": {"name": "strided28", "input_shape": [1, 28, 28], "classes": 2, "cut": 9}}, "model: cut: strided28"),

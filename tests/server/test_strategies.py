@@ -33,7 +33,10 @@ def test_each_name_is_flowers_own(name: Any, options: Any, kind: Any) -> None:
             '{"name": "mean"}',
             "strategy.name: no strategy called 'mean'; did you mean 'median'? Choose one of ",
         ),
-        ('{"name": "krum", "options": {"evil": 1}}', "strategy.options.evil: no such key; choose from malicious"),
+        (
+            '{"name": "krum", "options": {"evil": 1}}',
+            "strategy.options.evil: no key called 'evil'; choose one of malicious",
+        ),
         ('{"name": "central-dp", "options": {"noise_multiplier": -1}}', "strategy.options.noise_multiplier: "),
         ('{"name": "central-dp"}', "strategy.options.noise_multiplier: is missing"),
         ('{"name": "secagg"}', "strategy.name: secagg needs 3 clients or more to hide among"),

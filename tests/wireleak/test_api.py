@@ -75,7 +75,9 @@ def test_a_study_runs_and_its_results_and_captures_are_read(tmp_path: Path) -> N
 
 
 def test_a_mistake_in_a_study_s_tables_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^study: small.toml: variants\[0\].cutt: no such key; did you mean 'cut'\?$"):
+    with pytest.raises(
+        ValueError, match=r"^study: small.toml: variants\[0\].cutt: no key called 'cutt'; did you mean 'cut'\?$"
+    ):
         wireleak.run(STUDY | {"variants": [{"name": "wide", "cutt": 1}]}, out=tmp_path, quiet=True)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from wireleak.common.registry import unknown
 from wireleak.common.wire import Security
 from wireleak.common.wire.channel import MAX_MESSAGE_BYTES
 
-# An unknown key is answered with all known ones where they are at most so many.
+# For an unknown key, a message lists all known ones up to this many; beyond it only the nearest.
 _LISTED_KEYS = 12
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words, of models and dataclasses
 
@@ -127,11 +127,9 @@ def first_mistake(error: ValidationError, kind: type[BaseModel] | None = None) -
 
 
 def _no_such_key(key: str, known: list[str]) -> str:
-    near = get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else ""
-    if known and (not near or len(known) <= _LISTED_KEYS):
-        return f"no such key; choose from {', '.join(known)}" + (f"; {hint}" if near else "")
-    return f"no such key; {hint or 'remove it or check its spelling'}"
+    if not known:
+        return f"no key called {key!r}; remove it or check its spelling"
+    return unknown("key", key, known, most=_LISTED_KEYS)
 
 
 def _known_keys(kind: Any, place: tuple[str | int, ...]) -> list[str]:

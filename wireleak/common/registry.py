@@ -163,12 +163,17 @@ class Registry(Generic[Item]):
             raise LookupError(f"it registers no {self.kind} called {point.name!r}")
 
 
-def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Say that nothing is called `name`, with the nearest known names and all of them, in their order."""
+def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "", most: int | None = None) -> str:
+    """Explain that nothing is called `name`: suggest the nearest known names, then list all of them.
+
+    Where more than `most` names are known and one is near, only the nearest are named.
+    """
     names = list(known)
+    near = " or ".join(map(repr, get_close_matches(name.lower(), names)))
+    if near and most is not None and len(names) > most:
+        return f"no {kind} called {name!r}; did you mean {near}?"
     choice = f"hoose one of {', '.join(names) or 'none'}" + (f", {otherwise}" if otherwise else "")
-    near = [repr(one) for one in get_close_matches(name.lower(), names)]
-    hint = f"did you mean {' or '.join(near)}? C" if near else "c"
+    hint = f"did you mean {near}? C" if near else "c"
     return f"no {kind} called {name!r}; {hint}{choice}"
 
 

@@ -194,7 +194,7 @@ def test_the_process_serves_until_a_signal_and_ends_in_order(launch: Any, settin
     ("changes", "line"),
     [
         ({"options": {"gradient_penalty": -1}}, "options.gradient_penalty: Input should be greater than or equal to 0"),
-        ({"options": {"widht": 2}}, "options.widht: no such key"),
+        ({"options": {"widht": 2}}, "options.widht: no key called 'widht'"),
         ({"surrogate": "/nowhere.npz"}, "surrogate: /nowhere.npz is not a readable .npz file"),
         ({"model": WIDE}, "surrogate: 'x' in "),
         ({"security": {"ca": "/nowhere.pem"}}, "security: a TLS server needs certificate and key"),

@@ -179,7 +179,7 @@ def test_a_strength_that_means_nothing_is_one_line_that_names_it(name: str) -> N
         ("declustering", {"attributes": ["z", "z"]}, r"attributes: .*name each attribute once"),
         ("bottleneck", {"sigma": 0}, r"sigma: Input should be greater than 0"),
         ("adversarial-generation", {"margin": 0}, r"margin: Input should be greater than 0"),
-        ("nopeek", {"strength": 1}, r"strength: no such key; choose from alpha"),
+        ("nopeek", {"strength": 1}, r"strength: no key called 'strength'; choose one of alpha"),
     ],
 )
 def test_other_mistakes_name_the_option(name: str, options: dict[str, Any], line: str) -> None:

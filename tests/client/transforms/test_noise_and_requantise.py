@@ -127,7 +127,11 @@ def test_gradients_pass_straight_through() -> None:
         ("noise", {}, "transforms.noise.sigma: is missing"),
         ("noise", {"sigma": 1, "clip": 0}, "transforms.noise.clip: Input should be greater than 0"),
         ("requantise", {"dtype": "int8"}, "transforms.requantise.dtype: "),
-        ("requantise", {"bit": 3}, "transforms.requantise.bit: no such key; choose from bits, dtype"),
+        (
+            "requantise",
+            {"bit": 3},
+            "transforms.requantise.bit: no key called 'bit'; did you mean 'bits'",
+        ),
         ("covert", {"low": 1, "high": 1}, "transforms.covert.high: 1 is not above low|transforms.covert.*above low"),
     ],
 )

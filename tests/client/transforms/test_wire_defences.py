@@ -229,7 +229,11 @@ def test_what_follows_keeps_a_guarantee_unless_it_looks_again() -> None:
         ("metric-privacy", {}, "metric-privacy.epsilon: is missing"),
         ("metric-privacy", {"epsilon": 0}, "metric-privacy.epsilon: Input should be greater than 0"),
         ("metric-privacy", {"epsilon": float("nan")}, "metric-privacy.epsilon: Input should be"),
-        ("metric-privacy", {"epsilon": 1, "clip": 1}, "metric-privacy.clip: no such key; choose from epsilon"),
+        (
+            "metric-privacy",
+            {"epsilon": 1, "clip": 1},
+            "clip: no key called 'clip'; choose one of epsilon",
+        ),
         ("dropout", {"rate": 0}, "dropout.rate: Input should be greater than 0"),
         ("dropout", {"rate": 1}, "dropout.rate: Input should be less than 1"),
         ("quantise", {"clip": 1}, "quantise.bits: is missing"),

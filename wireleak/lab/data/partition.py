@@ -1,6 +1,6 @@
-"""Partitions of a pool of examples among clients: IID, Dirichlet by label, whole attribute or group values.
+"""Partitions of examples among clients: IID, Dirichlet by label, or by whole values of an attribute or group.
 
-Dirichlet: Hsu, Qi, Brown 2019 (arXiv:1909.06335), proportions of each label drawn over the clients.
+Dirichlet draws, for each label, the clients' shares of it: Hsu, Qi, Brown 2019 (arXiv:1909.06335).
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ def partition(
     Parameters
     ----------
     dataset : Dataset
-        What `indices` index.
+        The data set.
     indices : int64 (m,)
-        The pool.
+        The pool: indices into the data set.
     clients : int
-        How many; none is left empty.
+        Number of clients; each gets at least one example.
     how : {"iid", "dirichlet", "by_attribute", "by_group"}
         `dirichlet` draws every task label's shares from Dir(alpha); `by_attribute` and `by_group` give each client
-        whole values of `by`, sizes as even as the values allow.
+        whole values of `by`, in shards as even as the values allow.
     alpha : float
-        Concentration of `dirichlet`; small is uneven.
+        Concentration of `dirichlet`; lower is more uneven.
     by : str, optional
         The attribute or group of `by_attribute` and `by_group`.
     seed : int
-        Of the drawing.
+        Seed of the draw.
 
     Returns
     -------
@@ -66,16 +66,18 @@ def partition(
         Too few examples or values, or an unknown `how` or `by`.
     """
     if how not in _HOW:
-        raise DataError(f"partition: {unknown('way', how, _HOW)}")
+        raise DataError(f"data.partition: {unknown('partition', how, _HOW)}")
     if clients < 1 or len(indices) < clients:
-        raise DataError(f"partition: {len(indices)} examples do not suffice for {clients} clients")
+        raise DataError(
+            f"data.clients: {clients} clients need at least one example each, of {len(indices)}; take fewer clients"
+        )
     rng = np.random.default_rng(seed)
     if how == "iid":
         owners = rng.permutation(np.arange(len(indices)) % clients)
     elif how == "dirichlet":
         owners = _dirichlet(dataset.y[indices], clients, alpha, rng)
     elif by is None:
-        raise DataError(f"partition: {how} needs the name of the {how[3:]} in `by`")
+        raise DataError(f"data.by: is missing; partition '{how}' needs the name of the {how[3:]}")
     else:
         values = dataset.attribute(by).values if how == "by_attribute" else dataset.group(by)
         owners = _whole_values(values[indices], clients, by, rng)
@@ -92,10 +94,14 @@ def shards(
     by: str | None = None,
     seed: int = 0,
 ) -> list[Shard]:
-    """Partition the clients' training and evaluation examples alike, so that each evaluates on its own kind of data.
+    """Partition training and evaluation examples together, so that each client evaluates on its own kind of data.
 
-    Parameters as for `partition`; the pool is the union of both roles. A client that got no training or no evaluation
-    example is a DataError.
+    The parameters are those of `partition`; the pool is the union of both roles.
+
+    Raises
+    ------
+    DataError
+        As for `partition`, or a client got no training or no evaluation example.
     """
     pool = np.concatenate([roles.clients, roles.evaluation])
     result = []
@@ -106,14 +112,16 @@ def shards(
             ("evaluation", shard.evaluation, roles.evaluation),
         ):
             if len(wanted) and not len(part):
-                raise DataError(f"partition: client {client} got no {kind} example; give more, or take fewer clients")
+                raise DataError(
+                    f"data.partition: client {client} got no {kind} example; take more {kind} examples or fewer clients"
+                )
         result.append(shard)
     return result
 
 
 def _dirichlet(labels: Ints, clients: int, alpha: float, rng: np.random.Generator) -> Ints:
     if not alpha > 0:
-        raise DataError(f"partition: alpha must be positive, not {alpha}")
+        raise DataError(f"data.alpha: must be positive, not {alpha}")
     for _ in range(_REDRAWS):
         owners = np.empty(len(labels), np.int64)
         for label in np.unique(labels):
@@ -123,16 +131,20 @@ def _dirichlet(labels: Ints, clients: int, alpha: float, rng: np.random.Generato
             owners[members] = np.searchsorted(ends[:-1], np.arange(len(members)), side="right")
         if len(np.unique(owners)) == clients:
             return owners
-    raise DataError(f"partition: alpha {alpha} leaves one of {clients} clients empty; raise it or take fewer")
+    raise DataError(
+        f"data.alpha: {alpha} leaves one of {clients} clients without examples; raise it or take fewer clients"
+    )
 
 
 def _whole_values(values: Ints, clients: int, by: str, rng: np.random.Generator) -> Ints:
     kinds, numbers, counts = np.unique(values, return_inverse=True, return_counts=True)
     if len(kinds) < clients:
-        raise DataError(f"partition: {by} has {len(kinds)} values here, too few for {clients} clients")
+        raise DataError(
+            f"data.by: {by} has {len(kinds)} values, too few for {clients} clients; take at most {len(kinds)} clients"
+        )
     owner = np.empty(len(kinds), np.int64)
     load = np.zeros(clients)
-    # The largest value first, each to the client that has least, keeps sizes even; ties fall by the seed.
+    # Shards stay even: the largest value goes first, each to the smallest shard so far; the seed breaks ties.
     order = rng.permutation(len(kinds))
     for kind in order[np.argsort(-counts[order], kind="stable")]:
         owner[kind] = np.argmin(load)

@@ -1,4 +1,4 @@
-"""Data sets by name: ours, and those that other packages offer as entry points `wireleak.datasets`."""
+"""Data sets by name: wireleak's own, and those of other packages' entry points `wireleak.datasets`."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wireleak.common.registry import Registry
+from wireleak.common.registry import Registry, unknown
 from wireleak.lab.data.dataset import DataError, Dataset
 
 
 @dataclass(frozen=True)
 class Source:
-    """How one data set is found and read.
+    """A data set: how it is found and read.
 
     Parameters
     ----------
     name : str
         Registry name.
     read : callable
-        (where, **options) -> Dataset; `where` is what `locate` returned.
+        (where, **options) -> Dataset; `where` is the path that `locate` returned.
     locate : callable
-        Search folders, best first -> where the data lies, or None.
+        Folders to search, best first -> path of the data, or None.
     examples : int or None
-        How many, where that is fixed.
+        Number of examples, where it is fixed.
     shape : tuple of int
-        One example's shape with default options; empty where the user decides.
+        Shape of one example with default options; empty where the user decides.
     task, attributes, obtain, licence : str, tuple of str, str, str
-        For `wireleak data`; `obtain` says how to get it.
+        Shown by `wireleak data`; `obtain` says how to get the data.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Description:
-    """One line of `wireleak data`: a source, and where it lies on this machine (None: absent)."""
+    """One line of `wireleak data`: a source and its path on this machine (None: absent)."""
 
     name: str
     examples: int | None
@@ -94,20 +94,20 @@ def load(name: str, root: Path | None = None, **options: object) -> Dataset:
     name : str
         Registry name.
     root : Path, optional
-        The one folder to look in. By default those of `search_folders`.
+        The only folder to search. By default those of `search_folders`.
     **options
-        The data set's own, such as `size` of Omniglot.
+        The data set's own options, such as `size` of Omniglot.
 
     Raises
     ------
     DataError
-        Unknown name or option, or the data is absent: one line with the fix.
+        The name or an option is unknown, or the data is absent: one line with the fix.
     """
     source = SOURCES.get(name, "data")
     known = list(inspect.signature(source.read).parameters)[1:]
     for option in options:
         if option not in known:
-            raise DataError(f"{name}: no option called {option!r}; choose from {', '.join(known) or 'none'}")
+            raise DataError(f"{name}: {unknown('option', option, known)}")
     folders = search_folders(root)
     where = source.locate(folders)
     if where is None:
@@ -117,14 +117,14 @@ def load(name: str, root: Path | None = None, **options: object) -> Dataset:
 
 
 def describe(name: str | None = None, root: Path | None = None) -> list[Description]:
-    """What is registered, and whether it is at hand; nothing is read."""
+    """Describe one or all registered data sets, without reading them."""
     chosen = list(SOURCES.all().values()) if name is None else [SOURCES.get(name, "data")]
     folders = search_folders(root)
     return [_description(source, folders) for source in chosen]
 
 
 def search_folders(root: Path | None = None) -> list[Path]:
-    """List the folders to look in, best first: `root` if given, else $WIRELEAK_DATA and ~/.cache/wireleak/data."""
+    """List the folders to search, best first: `root` if given, else $WIRELEAK_DATA and ~/.cache/wireleak/data."""
     if root is not None:
         return [Path(root).expanduser()]
     folders = [Path.home() / ".cache" / "wireleak" / "data"]
@@ -134,7 +134,7 @@ def search_folders(root: Path | None = None) -> list[Path]:
 
 
 def first_existing(folders: list[Path], *candidates: str) -> Path | None:
-    """The first of `candidates` (relative paths) that exists in the first of `folders` that has one."""
+    """Return the first of `candidates` (relative paths) in the first of `folders` that holds one of them."""
     for folder in folders:
         for candidate in candidates:
             if (path := folder / candidate).exists():

@@ -1,4 +1,4 @@
-"""Who holds what: clients, their evaluation, the attacker's own data, the victims; disjoint by content and by group."""
+"""Roles of examples: clients' training and evaluation, surrogates, victims; disjoint by content and by group."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.registry import unknown
 from wireleak.lab.data.dataset import DataError, Dataset, Ints
 from wireleak.lab.data.overlap import first_occurrences
 
@@ -17,7 +18,10 @@ Only = Mapping[str, Mapping[str, Sequence[str | int]]]
 
 @dataclass(frozen=True)
 class Roles:
-    """Indices of each role into the data set, in drawn order, and how many repeated examples were dropped first."""
+    """Indices of each role into the data set, in the order of the draw.
+
+    `duplicates` counts the repeated examples that were dropped first.
+    """
 
     clients: Ints
     evaluation: Ints
@@ -43,20 +47,20 @@ def assign_roles(
     Parameters
     ----------
     dataset : Dataset
-        Repeated examples are dropped first, all but one.
+        Source of the examples. Of repeated examples only the first is used.
     clients, evaluation, attacker, victims : int or None
         How many examples: the clients' training pool, their held-out pool, the attacker's surrogates, the victims'
         inputs. None takes all that `only` permits and the counted roles leave.
     disjoint_by : str, optional
-        A group of which no value is shared by clients (with evaluation, which is theirs), attacker and victims.
+        A group. Clients (with their evaluation), attacker and victims share none of its values.
     only : mapping, optional
-        Role -> group -> values (names or numbers) it may draw from, e.g.
+        Role -> group -> values (names or numbers) that the role may draw from, e.g.
         ``{"clients": {"part": ["evaluation"]}, "attacker": {"alphabet": ["Greek", "Latin"]}}``.
         `evaluation` follows `clients` unless named.
     overlap : sequence of str
-        Roles that are drawn whatever the others hold, to repeat a published flaw.
+        Roles that may share examples with the others, to repeat a published flaw.
     seed : int
-        Of the drawing.
+        Seed of the draw.
 
     Raises
     ------
@@ -83,15 +87,20 @@ def assign_roles(
 Mask = npt.NDArray[np.bool_]
 
 
+def _field(role: str) -> str:
+    """Name the study's field that counts a role's examples; `data.clients` counts clients."""
+    return f"data.{'train' if role == 'clients' else role}"
+
+
 def _check_counts(wanted: Mapping[str, int | None]) -> None:
     for role, count in wanted.items():
         if count is not None and count < 0:
-            raise DataError(f"roles: {role} must be 0 or more examples, not {count}")
+            raise DataError(f"{_field(role)}: must be 0 or more examples, not {count}")
 
 
 def _allowed(dataset: Dataset, only: Only) -> dict[str, Mask]:
-    if unknown := sorted(set(only) - set(ROLES)):
-        raise DataError(f"roles: no role called {', '.join(unknown)}; choose from {', '.join(ROLES)}")
+    if wrong := sorted(set(only) - set(ROLES)):
+        raise DataError(f"data.only: {unknown('role', wrong[0], ROLES)}")
     rules = dict(only)
     if "clients" in rules:
         rules.setdefault("evaluation", rules["clients"])
@@ -107,22 +116,26 @@ def _allowed(dataset: Dataset, only: Only) -> dict[str, Mask]:
 def _number(dataset: Dataset, group: str, value: str | int) -> int:
     names = dataset.group_names.get(group)
     if isinstance(value, str):
-        if names is None or value not in names:
-            raise DataError(f"roles: {group} of {dataset.name} has no value {value!r}; choose from {_listing(names)}")
+        if names is None:
+            raise DataError(
+                f"data.only: the values of {group} are numbers, not {value!r}; write a number without quotes"
+            )
+        if value not in names:
+            raise DataError(f"data.only: {unknown(f'value of {group}', value, names)}")
         return names.index(value)
-    if value not in dataset.group(group):
-        raise DataError(f"roles: {group} of {dataset.name} has no value {value}")
+    values = dataset.group(group)
+    if value not in values:
+        raise DataError(
+            f"data.only: {group} of {dataset.name} has no value {value}; "
+            f"choose a number from {values.min()} to {values.max()} that occurs"
+        )
     return value
-
-
-def _listing(names: tuple[str, ...] | None) -> str:
-    return ", ".join(names) if names else "its numbers"
 
 
 def _divide(
     values: Ints, wanted: Mapping[str, int | None], allowed: Mapping[str, Mask], rng: np.random.Generator
 ) -> dict[str, Mask]:
-    """Give each group value to one party, the one furthest from its count among those that may have it."""
+    """Give each group value to the party that is furthest from its count, among those that may have it."""
     parties = {"clients": ("clients", "evaluation"), "attacker": ("attacker",), "victims": ("victims",)}
     kinds, numbers = np.unique(values, return_inverse=True)
     supply = {
@@ -135,7 +148,7 @@ def _divide(
     have = dict.fromkeys(parties, 0.0)
     owner = np.full(len(kinds), "", dtype=object)
     choices = {kind: [p for p in parties if supply[p][kind]] for kind in range(len(kinds))}
-    # Values that fewer parties may have go first; the order is otherwise drawn.
+    # Values that fewer parties may have go first; within that, the order is random.
     for kind in sorted(rng.permutation(len(kinds)).tolist(), key=lambda k: len(choices[k])):
         hungry = [p for p in choices[kind] if have[p] < need[p] or (p in greedy and not have[p])]
         takers = hungry or [p for p in choices[kind] if p in greedy]
@@ -154,14 +167,16 @@ def _draw(
     drawn = {}
     # Counted roles before greedy ones, and the role with the fewest candidates first, so that none starves another.
     for role in sorted(ROLES, key=lambda r: (wanted[r] is None, int(allowed[r].sum()))):
-        alone = role in overlap
-        candidates = rng.permutation(np.flatnonzero(allowed[role] if alone else free & allowed[role]))
+        overlaps = role in overlap
+        candidates = rng.permutation(np.flatnonzero(allowed[role] if overlaps else free & allowed[role]))
         count = wanted[role]
         if count is None and not len(candidates):
-            raise DataError(f"roles: nothing is left for {role}; take fewer examples for the other roles")
+            raise DataError(f"{_field(role)}: no examples are left; take fewer for the other roles")
         if count is not None and count > len(candidates):
-            raise DataError(f"roles: {role} wants {count} examples but {len(candidates)} are left; take fewer")
+            raise DataError(
+                f"{_field(role)}: {count} examples are more than the {len(candidates)} that are left; take fewer"
+            )
         drawn[role] = candidates[:count].astype(np.int64)
-        if not alone:
+        if not overlaps:
             free[drawn[role]] = False
     return drawn

@@ -82,7 +82,8 @@ def _drawn(pool: Ints, count: int, once: int, rng: np.random.Generator) -> Ints:
         return np.zeros(0, np.int64)
     if len(pool) < min(once, count):
         raise DataError(
-            f"stream: a client holds {len(pool)} examples of a kind, and {once} go into one batch; give more"
+            f"data.stream.batch: one batch needs {once} examples of a kind, but a client holds {len(pool)}; "
+            "raise data.train or lower the batch"
         )
     times = -(-count // len(pool))
     return np.concatenate([rng.permutation(pool) for _ in range(times)])[:count].astype(np.int64)

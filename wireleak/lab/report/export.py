@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.files import write_atomically
+from wireleak.common.registry import unknown
 from wireleak.lab.report import figures
 from wireleak.lab.report.boards import boards
 from wireleak.lab.report.charts import style
@@ -24,6 +24,7 @@ from wireleak.lab.run.pictures import Pictures, read_pictures
 from wireleak.lab.run.results import Results, ResultsError, read_results
 
 PNG = "png"
+_LISTED_FIGURES = 5
 
 
 def write_figures(run: Path, kind: str, out: Path | None = None, only: str | None = None) -> Iterator[Path]:
@@ -46,7 +47,7 @@ def write_figures(run: Path, kind: str, out: Path | None = None, only: str | Non
         The format or the name is unknown, or the folder holds no results; one line.
     """
     if kind not in style.FORMATS:
-        raise ResultsError(f"--format {kind}: {_nearest(kind, style.FORMATS)}")
+        raise ResultsError(f"--format: {unknown('format', kind, style.FORMATS)}")
     results = read_results(run)
     writers = {_file_name(drawing.name): _drawing_writer(drawing, kind) for drawing in drawings(results)}
     for one in read_pictures(run):
@@ -56,7 +57,7 @@ def write_figures(run: Path, kind: str, out: Path | None = None, only: str | Non
     if not writers:
         raise ResultsError(f"{run}: its results hold nothing to draw")
     if only is not None and only not in writers:
-        raise ResultsError(f"--only {only}: {_nearest(only, list(writers))}")
+        raise ResultsError(f"--only: {unknown('figure', only, writers, most=_LISTED_FIGURES)}")
     folder = out or run / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for name, write in writers.items():
@@ -104,9 +105,3 @@ def _strip_writer(one: Pictures, values: npt.NDArray[np.float32], kind: str) -> 
 def _file_name(words: str) -> str:
     """Return `words` as a plain file name: names come from studies and captures."""
     return re.sub(r"[^\w.-]+", "-", words).strip("-.")[:120]
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)[:5]
-    more = f" (of {len(known)})" if len(known) > len(near) else ""
-    return f"no such {'format' if known is style.FORMATS else 'figure'}; nearest: {', '.join(near)}{more}"

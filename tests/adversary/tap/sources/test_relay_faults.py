@@ -176,7 +176,7 @@ def test_a_capture_is_never_overwritten(tmp_path: Path, sink: Any) -> None:
         ({"upstream": "127.0.0.1:99999"}, "tap: links[0].upstream: '127.0.0.1:99999' is no address"),
         ({"upstream": "no.such.host.invalid:1"}, "tap: links[0].upstream: cannot find the host of no.such.host"),
         ({"capture": "/nowhere/link.pcap"}, "tap: links[0].capture: cannot write /nowhere/link.pcap: No such file"),
-        ({"speed": 1}, "tap: links[0].speed: no such key"),
+        ({"speed": 1}, "tap: links[0].speed: no key called 'speed'"),
     ],
 )
 def test_a_mistake_is_one_line_naming_the_field(tmp_path: Path, changes: Any, line: Any) -> None:

@@ -20,7 +20,9 @@ def test_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_unknown_option_lists_the_known_ones() -> None:
-    with pytest.raises(data.DataError, match=r"omniglot: no option called 'pixels'; choose from size, part, alphabets"):
+    with pytest.raises(
+        data.DataError, match=r"omniglot: no option called 'pixels'; choose one of size, part, alphabets"
+    ):
         data.load("omniglot", pixels=3)
 
 

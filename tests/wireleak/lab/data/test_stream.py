@@ -38,5 +38,5 @@ def test_a_client_who_is_no_victim_never_shows_the_property() -> None:
 
 
 def test_too_few_examples_for_a_batch_are_refused() -> None:
-    with pytest.raises(DataError, match=r"stream: a client holds 3 examples of a kind, and 8 go into one batch"):
+    with pytest.raises(DataError, match=r"batch: one batch needs 8 examples of a kind, but a client holds 3"):
         property_stream(np.arange(20), np.arange(20) < 3, 4, 8, rng(), rate=0.5)

@@ -148,14 +148,17 @@ def test_by_group_the_rest_may_go_to_one_role(dataset: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"clients": 9999}, "clients wants 9999 examples but"),
-        ({"clients": -1}, "clients must be 0 or more"),
+        ({"clients": 9999}, "data.train: 9999 examples are more than the"),
+        ({"clients": -1}, "data.train: must be 0 or more examples, not -1"),
         ({"disjoint_by": "alphabet"}, "no group called 'alphabet'; choose one of half, person"),
-        ({"only": {"spy": {}}}, "no role called spy; choose from clients"),
-        ({"only": {"victims": {"half": ["third"]}}}, "half of made has no value 'third'; choose from first, second"),
+        ({"only": {"spy": {}}}, "data.only: no role called 'spy'; choose one of clients"),
+        (
+            {"only": {"victims": {"half": ["third"]}}},
+            "no value of half called 'third'; choose one of first, second",
+        ),
         ({"only": {"victims": {"person": [99]}}}, "person of made has no value 99"),
         ({"attacker": 200, "victims": 200, "clients": 190, "disjoint_by": "half"}, "take fewer"),
-        ({"clients": 600, "evaluation": 0, "attacker": 0, "victims": None}, "nothing is left for victims"),
+        ({"clients": 600, "evaluation": 0, "attacker": 0, "victims": None}, "data.victims: no examples are left"),
     ],
 )
 def test_roles_that_cannot_be(dataset: Any, change: Any, message: Any) -> None:
@@ -222,13 +225,16 @@ def test_a_client_evaluates_on_its_own_kind_of_data(dataset: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"clients": 3, "how": "random"}, "no way called 'random'; choose one of iid, dirichlet"),
-        ({"clients": 601}, "600 examples do not suffice for 601 clients"),
-        ({"clients": 13, "how": "by_group", "by": "person"}, "person has 12 values here, too few for 13 clients"),
-        ({"clients": 3, "how": "by_group"}, "by_group needs the name of the group"),
+        ({"clients": 3, "how": "random"}, "no partition called 'random'; choose one of iid, dirichlet"),
+        ({"clients": 601}, "data.clients: 601 clients need at least one example each, of 600"),
+        ({"clients": 13, "how": "by_group", "by": "person"}, "person has 12 values, too few for 13 clients"),
+        ({"clients": 3, "how": "by_group"}, "data.by: is missing; partition 'by_group' needs the name of the group"),
         ({"clients": 3, "how": "by_attribute", "by": "person"}, "no attribute called 'person'; choose one of hat"),
-        ({"clients": 3, "how": "dirichlet", "alpha": 0}, "alpha must be positive"),
-        ({"clients": 50, "how": "dirichlet", "alpha": 1e-3}, "alpha 0.001 leaves one of 50 clients empty"),
+        ({"clients": 3, "how": "dirichlet", "alpha": 0}, "data.alpha: must be positive, not 0"),
+        (
+            {"clients": 50, "how": "dirichlet", "alpha": 1e-3},
+            "alpha: 0.001 leaves one of 50 clients without examples",
+        ),
     ],
 )
 def test_partitions_that_cannot_be(dataset: Any, arguments: Any, message: Any) -> None:

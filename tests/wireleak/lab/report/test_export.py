@@ -61,8 +61,8 @@ def test_the_command_prints_a_line_a_figure(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (("--format", "pgn"), "wireleak: --format pgn: no such format; nearest: png"),
-        (("--only", "trafic-cut1"), "wireleak: --only trafic-cut1: no such figure; nearest: traffic-cut1"),
+        (("--format", "pgn"), "wireleak: --format: no format called 'pgn'; did you mean 'png'"),
+        (("--only", "trafic-cut1"), "wireleak: --only: no figure called 'trafic-cut1'; did you mean 'traffic-cut1'"),
     ],
 )
 def test_a_wrong_name_is_one_line_with_the_nearest(run: Path, asked: tuple[str, str], said: str) -> None:

@@ -83,7 +83,7 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
     ("old", "new", "message"),
     [
         ("cut = 1", "", r"variants.wide.cut: is missing"),
-        ("cut = 1", "cut = 1\ncutt = 2", r"variants\[0\].cutt: no such key"),
+        ("cut = 1", "cut = 1\ncutt = 2", r"variants\[0\].cutt: no key called 'cutt'"),
         ("cut = 1", "cut = -1", r"variants\[0\].cut: .*greater than 0"),
         ("train = 60", 'train = "many"', "data.train: .*integer"),
         ('name = "sealed"', 'name = "wide"', "two have the same name"),
@@ -132,7 +132,7 @@ def test_an_unknown_study_lists_the_known() -> None:
         ('name = "strided28"', 'name = "resnet"', StudyError, "model.name: .*no network called 'resnet'"),
         ('name = "strided28"', 'name = "conv1d"', StudyError, "model.name: .*conv1d takes inputs"),
         ("cut = 4", "cut = 9", StudyError, "variants.sealed.cut: strided28 has no cut 9; choose 1 to 4"),
-        ("train = 60", "train = 6000", DataError, "clients wants 6000 examples"),
+        ("train = 60", "train = 6000", DataError, "data.train: 6000 examples are more"),
     ],
 )
 def test_what_the_data_and_the_network_do_not_allow_is_refused(

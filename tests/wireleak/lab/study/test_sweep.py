@@ -52,7 +52,7 @@ def test_attacks_can_name_a_sweeps_variants(tmp_path: Path) -> None:
         ('name = "dropout"\nvalues', "values", r"sweeps\[0\].name: is missing"),
         ("{value}", "0.5", r'sweeps\[0\]: nothing in it says "{value}"'),
         ("[[sweeps]]", "[sweeps]", r"sweeps: write each as a table \[\[sweeps\]\]"),
-        ("cut = 4\ndefence", "cutt = 4\ndefence", r"variants\[3\].cutt: no such key"),
+        ("cut = 4\ndefence", "cutt = 4\ndefence", r"variants\[3\].cutt: no key called 'cutt'"),
     ],
 )
 def test_a_mistake_in_a_sweep_is_one_line_that_names_the_field(

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.registry import unknown
 from wireleak.lab.data.dataset import Attribute, DataError, Dataset, Floats, Ints
 from wireleak.lab.data.measured import Geometry, geometry, median_split
 from wireleak.lab.data.registry import first_existing, register
@@ -136,8 +137,8 @@ def _select(drawings: _Drawings, part: str, alphabets: Sequence[str] | None) -> 
         keep &= drawings.evaluation == (part == "evaluation")
     if alphabets is not None:
         present = sorted(set(drawings.alphabet[keep].tolist()))
-        if unknown := sorted(set(alphabets) - set(present)):
-            raise DataError(f"omniglot: no alphabet {', '.join(unknown)}; choose from {', '.join(present)}")
+        if wrong := sorted(set(alphabets) - set(present)):
+            raise DataError(f"omniglot: {unknown('alphabet', wrong[0], present)}")
         keep &= np.isin(drawings.alphabet, list(alphabets))
     chosen = np.flatnonzero(keep)
     keys = (drawings.drawer[chosen], drawings.character[chosen], drawings.alphabet[chosen])

@@ -97,7 +97,7 @@ def test_omniglot_is_shrunk_by_area_as_pillow_does(drawings: Any, tmp_path: Path
     [
         ({"size": 64}, "size is 28 or 105, not 64"),
         ({"part": "test"}, "part is all, background or evaluation"),
-        ({"alphabets": ["Klingon"]}, "no alphabet Klingon; choose from Angelic, Greek, Latin"),
+        ({"alphabets": ["Klingon"]}, "no alphabet called 'Klingon'; choose one of Angelic, Greek, Latin"),
     ],
 )
 def test_omniglot_options(options: Any, message: Any, drawings: Any, tmp_path: Path) -> None:
