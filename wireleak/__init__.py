@@ -1,12 +1,12 @@
-"""wireleak: what an eavesdropper learns from a split or federated model, measured at the wire.
+"""Measure how much an eavesdropper learns from a split or federated model.
 
-Public are the names in `wireleak.__all__`; all else may change between versions.
+The names in `wireleak.__all__` are public; all else may change between versions.
 """
 
 # Where each public name is defined. A name is imported at its first use, so `import wireleak` stays fast and a process
 # imports only what it uses. Parties import `wireleak.common`, which runs this file, so it must import nothing itself.
-# Names of `adversary` and `client` are for a user's own process: for authors of plug-ins, and for whoever reads a
-# capture. They are imported by name because wireleak imports no party: nothing in wireleak uses these names.
+# Names of `adversary` and `client` are for a user's own process: for authors of plug-ins and for readers of captures.
+# They are strings because wireleak imports no party; nothing in wireleak uses these names.
 _PLACES = {
     "run": "wireleak.lab.api",
     "audit": "wireleak.lab.api",

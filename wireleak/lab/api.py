@@ -1,4 +1,4 @@
-"""Run, audit and read from Python: the lab's part of what `import wireleak` offers."""
+"""The functions `wireleak.run`, `wireleak.audit` and `wireleak.read_results`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(
     Parameters
     ----------
     study : str, Path or mapping
-        A name that `wireleak studies` lists, a TOML file, or a study's tables; the tables are kept as
+        A name that `wireleak studies` lists, a TOML file, or a study's tables. Tables are written to
         ``<out>/<name>.toml``.
     out : str or Path
         Folder in which the run's folder is made.
@@ -43,19 +43,19 @@ def run(
     seeds : int, optional
         Run with seeds 0 to seeds - 1 instead of the study's.
     jobs : int
-        How many cells, and how many attacks, run at once.
+        Number of cells, and of attacks, that run at once.
     quiet : bool
         Print nothing.
 
     Returns
     -------
     Path
-        The run's folder, for `read_results`; its report.html shows all of it.
+        The run's folder, for `read_results`; its report.html shows all results.
 
     Raises
     ------
     ValueError
-        The study cannot run as declared; one line that names the field and the fix.
+        The study cannot run as declared: one line that names the field and the fix.
     RuntimeError
         A process failed; the message says where the captures are.
     """
@@ -82,7 +82,7 @@ def audit(
     jobs: int = 2,
     quiet: bool = False,
 ) -> Path:
-    """Serve and attack a network of yours at each cut, and compare the cuts.
+    """Attack your own network at each cut, and compare the cuts.
 
     Parameters
     ----------
@@ -93,21 +93,21 @@ def audit(
     task : str, optional
         Column or attribute that the network learns.
     attributes, cuts : sequence, optional
-        Which to audit; by default every attribute, and up to six cuts.
+        Attributes and cuts to audit; by default every attribute, and up to six cuts.
     options : mapping, optional
         The data set's own options.
     disjoint_by : str, optional
-        Group (an author, a person) of which clients, attacker and victims share no value.
+        Group (an author, a person). Clients, attacker and victims share none of its values.
     seeds : int
         Run with seeds 0 to seeds - 1.
     quick : bool
-        Fewer examples, rounds and attackers: a first look.
+        Use fewer examples, rounds and attackers, for a first look.
     root : str or Path, optional
         Folder that holds data sets.
     out : str or Path
         Folder in which the study's file and the run's folder are made.
     jobs : int
-        How many cells, and how many attacks, run at once.
+        Number of cells, and of attacks, that run at once.
     quiet : bool
         Print nothing.
 
@@ -119,7 +119,7 @@ def audit(
     Raises
     ------
     ValueError
-        Network, data, task, attribute or cut cannot be audited as asked.
+        The network, data, task, attribute or cut cannot be audited: one line with the fix.
     RuntimeError
         A process failed.
     """
@@ -131,12 +131,12 @@ def audit(
 
 
 def read_results(run: str | Path) -> Results:
-    """Read the results of a run's folder; `.rows` has them as objects, `.frame()` as a pandas table.
+    """Read the results in a run's folder: `.rows` is a list of objects, `.frame()` a pandas table.
 
     Raises
     ------
     ValueError
-        The folder holds no results, or not of a version that can be read.
+        The folder holds no results, or their version cannot be read.
     """
     return results_of(Path(run))
 

@@ -1,4 +1,4 @@
-"""The errors that are a user's or the machine's, not ours: one clear line each."""
+"""Errors that the user or the machine causes; each is shown as one clear line."""
 
 from __future__ import annotations
 

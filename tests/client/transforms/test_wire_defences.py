@@ -232,7 +232,7 @@ def test_what_follows_keeps_a_guarantee_unless_it_looks_again() -> None:
         (
             "metric-privacy",
             {"epsilon": 1, "clip": 1},
-            "clip: no key called 'clip'; choose one of epsilon",
+            "metric-privacy.clip: no key called 'clip'; choose one of epsilon",
         ),
         ("dropout", {"rate": 0}, "dropout.rate: Input should be greater than 0"),
         ("dropout", {"rate": 1}, "dropout.rate: Input should be less than 1"),

@@ -1,4 +1,4 @@
-"""The JSON schema of a study, by which an editor completes and checks its TOML file."""
+"""The JSON schema of a study, with which an editor completes and checks its TOML file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SWEPT = "Swept"
 def study_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of a study's TOML file, with its sweeps.
 
-    A file that fits the schema may still break a rule between its tables; `wireleak run` checks those too.
+    A file that fits the schema may still break a rule between its tables; `wireleak run` checks these rules too.
     """
     schema = Study.model_json_schema()
     pieces: dict[str, Any] = schema["$defs"]
@@ -37,8 +37,8 @@ def study_schema() -> dict[str, Any]:
     sweep["required"] = ["name", "values"]
     pieces["Sweep"] = sweep
     sweeps = {"type": "array", "items": {"$ref": "#/$defs/Sweep"}, "title": "Sweeps"}
-    schema["properties"]["sweeps"] = sweeps | {"description": "tables that each stand for several variants"}
-    # A study of sweeps needs no variant of its own.
+    schema["properties"]["sweeps"] = sweeps | {"description": "tables that each make several variants"}
+    # A study with sweeps needs no variant.
     schema["required"] = [name for name in schema["required"] if name != "variants"]
     schema["anyOf"] = [{"required": ["variants"]}, {"required": ["sweeps"]}]
     schema["title"] = "wireleak study"
@@ -46,7 +46,7 @@ def study_schema() -> dict[str, Any]:
 
 
 def _swept(schema: Any) -> Any:
-    """Copy a schema so that a placeholder may stand for each number in it."""
+    """Copy a schema so that it accepts the placeholder instead of any number."""
     if isinstance(schema, list):
         return [_swept(inner) for inner in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Rules that a study's tables keep together; each broken one is a line that names the field and the fix."""
+"""Rules between a study's tables; a broken rule gives one line that names the field and the fix."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from wireleak.common.config import first_mistake
 from wireleak.common.plan import TrainingPlan
 from wireleak.common.registry import unknown
-from wireleak.lab.study.tables import Stream, Tables, Variant
+from wireleak.lab.study.tables import Published, Stream, Tables, Variant
 
 
 def mistakes(study: Tables) -> Iterator[str]:
-    """Yield the rules that a study breaks, field first."""
+    """Yield a line for each rule that a study breaks; it begins with the field."""
     yield from _names(study)
     for variant in study.variants:
         for mistake in _of_variant(study, variant):
@@ -24,7 +24,7 @@ def mistakes(study: Tables) -> Iterator[str]:
 def _names(study: Tables) -> Iterator[str]:
     names = [variant.name for variant in study.variants]
     if len(set(names)) != len(names):
-        yield "variants: two have the same name; rename one"
+        yield f"variants: two are called {next(name for name in names if names.count(name) > 1)!r}; rename one"
     for attack in study.attacks:
         if missing := set(attack.variants or ()) - set(names):
             yield f"attacks.{attack.name}.variants: {unknown('variant', min(missing), names)}"
@@ -35,18 +35,25 @@ def _names(study: Tables) -> Iterator[str]:
         for variant in attack.variants or names
     ]
     if twice := [key for key in shown if shown.count(key) > 1]:
-        yield f"attacks.{twice[0][0]}: used twice on {twice[0][1]} of {twice[0][2]}; give one a label"
+        name, target, variant = twice[0]
+        yield f"attacks.{name}: runs twice on target {target} of variant {variant}; give one of them a label"
     for figure in study.published:
         uses = {attack.shown for attack in study.attacks if figure.variant in (attack.variants or names)}
         if figure.variant not in names or (figure.attack and figure.attack not in uses):
-            yield f"published: no attack {figure.attack!r} runs on a variant {figure.variant!r} here"
+            yield f"published: {_unmatched(figure, names, uses)}"
+
+
+def _unmatched(figure: Published, variants: list[str], attacks: set[str]) -> str:
+    if figure.variant not in variants:
+        return unknown("variant", figure.variant, variants)
+    return f"{unknown('attack', figure.attack, sorted(attacks))} (the attacks on variant {figure.variant})"
 
 
 def _data(study: Tables) -> Iterator[str]:
     if study.data.overlap and study.data.disjoint_by:
-        yield "data.overlap: contradicts data.disjoint_by; drop one"
+        yield "data.overlap: contradicts data.disjoint_by; remove one of them"
     if study.data.partition.startswith("by_") and study.data.by is None:
-        yield f'data.by: partition = "{study.data.partition}" needs a name to go by'
+        yield f'data.by: is missing; partition = "{study.data.partition}" needs the name of an attribute or group'
 
 
 def _of_variant(study: Tables, variant: Variant) -> Iterator[str]:
@@ -64,7 +71,7 @@ def _overrides(study: Tables, variant: Variant) -> Iterator[str]:
         yield f"system.{first_mistake(error, TrainingPlan)}"
     try:
         if study.stream_of(variant) is None and variant.stream:
-            yield "stream: the study has no [data.stream] to change"
+            yield "stream: the study has no [data.stream] to change; add that table or remove stream"
     except ValidationError as error:
         yield f"stream.{first_mistake(error, Stream)}"
 
@@ -73,38 +80,41 @@ def _training(study: Tables, variant: Variant) -> Iterator[str]:
     plan = study.plan_of(variant)
     mode, autoencodes = plan.mode, plan.objective == "autoencoder"
     if "cut" not in variant.model_fields_set and (mode == "split" or study.serve.devices):
-        yield "cut: is missing; say after which block a device sends"
+        yield "cut: is missing; give the number of the block after which the device sends its activations"
     if plan.privacy:
         if variant.server == "hijack":
-            yield "privacy: a hijacked server adds no noise and may mix examples, so nothing is guaranteed; drop one"
+            yield (
+                "privacy: a hijacking server adds no noise and may mix examples, so nothing is guaranteed; "
+                "remove privacy or server"
+            )
         if autoencodes:
-            yield 'privacy: an autoencoder trains without noise; set objective = "task" or drop privacy'
+            yield 'privacy: an autoencoder trains without noise; set objective = "task" or remove privacy'
         if plan.optimiser != "adam":
-            yield "privacy: DP-SGD has an optimiser of its own, privacy.optimiser; drop system.optimiser"
+            yield "privacy: DP-SGD uses privacy.optimiser; remove system.optimiser"
     if (variant.server == "hijack" or autoencodes) and mode != "split":
-        yield 'mode: a hijacked server and autoencoders need mode = "split"'
+        yield f'mode: a hijacking server or an autoencoder needs mode = "split", not "{mode}"'
     if variant.pad is not None and mode != "split" and not study.serve.devices:
-        yield "pad: pads what devices and the head send one another, and here they send nothing; drop it"
+        yield "pad: devices and the head send no messages in this variant; remove pad or set serve.devices = true"
 
 
 def _federation(study: Tables, variant: Variant) -> Iterator[str]:
     plan = study.plan_of(variant)
     mode, hidden = plan.mode, variant.encrypted or plan.secure
     if mode == "split" and (study.data.stream or not study.serve.devices):
-        yield 'mode: data.stream and serve.devices = false need mode = "federated"'
+        yield 'mode: data.stream and serve.devices = false need mode = "federated", not "split"'
     for field in ("participant", "initial"):
         if getattr(variant, field) and mode != "federated":
-            yield f'{field}: needs mode = "federated"'
+            yield f'{field}: needs mode = "federated", not "{mode}"'
     if plan.secure and study.clients_of(variant) < 3:
-        yield "clients: secure aggregation needs 3 clients or more to hide among"
+        yield f"clients: secure aggregation needs 3 clients or more, not {study.clients_of(variant)}"
     if variant.participant and hidden:
         yield (
-            "participant: what a malicious participant saw is read off its own link, which TLS or secure aggregation "
-            "hides; drop one"
+            "participant: a malicious participant reads its own link, which TLS or secure aggregation hides; "
+            "remove the participant, or the protection"
         )
     linked = mode != "federated" or study.serve.devices or variant.encrypted or variant.participant
     if variant.engine == "simulation" and linked:
         yield (
-            'engine: a simulation has no links; it needs mode = "federated", serve.devices = false and neither TLS '
-            "nor a malicious participant"
+            'engine: a simulation has no links; set mode = "federated", serve.devices = false and '
+            'link = "plaintext", and remove the participant'
         )

@@ -1,4 +1,4 @@
-"""A study: one TOML file that declares an experiment, checked whole before anything starts."""
+"""A study: one TOML file that declares an experiment. All of it is checked before anything starts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A sweep: one table of a study that stands for a variant at each of several strengths.
+"""A sweep: one table of a study that makes a variant at each of several strengths.
 
-A `[[sweeps]]` table is a variant's, with `values` beside: numbers, of which each makes a variant. Wherever its text
-says "{value}" the number stands instead; where that is the whole text, as a number. The variant is called after the
-sweep and its number, and its `strength` is the number unless it says otherwise.
+A `[[sweeps]]` table has the fields of a variant and a list of numbers, `values`; each number makes a variant. In the
+table's texts, "{value}" is replaced by the number; a text that is only "{value}" becomes the number itself. A variant's
+name is the sweep's name and the number. Its `strength` is the number, unless the table sets one.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ PLACE = "{value}"
 
 
 def with_sweeps(study: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a study's tables, as TOML gives them, with each sweep's variants after the others.
+    """Return a study's tables, as read from TOML, with the variants of each sweep after the other variants.
 
     Raises
     ------
     ValueError
-        A sweep has no values, or nothing in it that they change; the message begins with the field.
+        A sweep has no values or no name, or no placeholder; the message begins with the field.
     """
     tables = dict(study)
     sweeps = tables.pop("sweeps", [])
     if not isinstance(sweeps, list) or not all(isinstance(sweep, dict) for sweep in sweeps):
-        raise ValueError("sweeps: write each as a table [[sweeps]]")
+        raise ValueError("sweeps: is not a list of tables; write each sweep as [[sweeps]]")
     made = [variant for place, sweep in enumerate(sweeps) for variant in _variants(f"sweeps[{place}]", sweep)]
     return tables | {"variants": [*tables.get("variants", []), *made]} if made else tables
 
@@ -33,20 +33,22 @@ def _variants(field: str, sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
     template = dict(sweep)
     values = template.pop("values", None)
     if not isinstance(values, list) or not values or any(type(value) not in (int, float) for value in values):
-        raise ValueError(f"{field}.values: give a list of numbers, one a variant")
+        raise ValueError(f"{field}.values: is {values!r}; give a list of numbers, one for each variant")
     if _filled(template, 0) == template:
-        raise ValueError(f'{field}: nothing in it says "{PLACE}", so all its variants would be the same')
+        raise ValueError(
+            f'{field}: "{PLACE}" occurs nowhere, so all variants would be the same; write it where the number belongs'
+        )
     if not isinstance(name := template.pop("name", None), str):
-        raise ValueError(f"{field}.name: is missing; its variants are called after it")
-    called = [{"name": f"{name}-{value:g}".replace(".", "-"), "strength": value} for value in values]
-    return [own | _filled(template, value) for own, value in zip(called, values, strict=True)]
+        raise ValueError(f"{field}.name: is missing; the names of its variants begin with it")
+    names = [{"name": f"{name}-{value:g}".replace(".", "-"), "strength": value} for value in values]
+    return [own | _filled(template, value) for own, value in zip(names, values, strict=True)]
 
 
-def _filled(what: Any, value: float) -> Any:
-    if isinstance(what, dict):
-        return {key: _filled(inner, value) for key, inner in what.items()}
-    if isinstance(what, list):
-        return [_filled(inner, value) for inner in what]
-    if isinstance(what, str):
-        return value if what == PLACE else what.replace(PLACE, f"{value:g}")
-    return what
+def _filled(part: Any, value: float) -> Any:
+    if isinstance(part, dict):
+        return {key: _filled(inner, value) for key, inner in part.items()}
+    if isinstance(part, list):
+        return [_filled(inner, value) for inner in part]
+    if isinstance(part, str):
+        return value if part == PLACE else part.replace(PLACE, f"{value:g}")
+    return part

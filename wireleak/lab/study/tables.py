@@ -13,7 +13,7 @@ from wireleak.common.threat import Knows, Vantage
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Role = Literal["clients", "evaluation", "attacker", "victims"]
-VANTAGES, KNOWLEDGE = tuple(str(one) for one in Vantage), tuple(str(one) for one in Knows)
+VANTAGES, KNOWLEDGE = tuple(map(str, Vantage)), tuple(map(str, Knows))
 
 
 def _vantage(name: str) -> str:
@@ -33,81 +33,87 @@ Knowledge = Annotated[str, AfterValidator(_knowledge), WithJsonSchema({"type": "
 
 
 class Stream(Strict):
-    """Clients train on new examples in every round, as a phone does that collects them."""
+    """New training examples in every round, as on a phone that keeps collecting them."""
 
-    batch: PositiveInt = Field(default=32, description="examples that a client has in a round")
+    batch: PositiveInt = Field(default=32, description="examples that a client trains on in each round")
     property: str | None = Field(
-        default=None, description="attribute whose value 1 is held by some rounds of client 1's alone"
+        default=None, description="attribute whose value 1 occurs only in some rounds of client 1"
     )
-    share: float = Field(default=1.0, gt=0, le=1, description="share of such examples in a round that has any")
-    rate: float = Field(default=0.5, gt=0, lt=1, description="share of client 1's rounds that have any")
+    share: float = Field(default=1.0, gt=0, le=1, description="share of examples with value 1 in a round that has any")
+    rate: float = Field(default=0.5, gt=0, lt=1, description="share of client 1's rounds that have such examples")
 
 
 class Data(Strict):
-    """Which data set, and who holds how much of it."""
+    """The data set, and how many examples each party holds."""
 
     name: str = Field(description="the data set's name, as `wireleak data` lists it")
     options: dict[str, Any] = Field(default_factory=dict, description="the data set's own options")
     task: str | None = Field(default=None, description="attribute that becomes the task; the task becomes an attribute")
-    clients: PositiveInt = Field(default=3, description="how many clients train")
-    train: PositiveInt = Field(description="training examples of all clients together")
-    evaluation: PositiveInt = Field(description="examples for the main task's accuracy")
-    attacker: PositiveInt = Field(description="the attacker's surrogate examples")
-    victims: PositiveInt = Field(description="private inputs that the victim's device serves")
+    clients: PositiveInt = Field(default=3, description="number of clients that train")
+    train: PositiveInt = Field(description="number of training examples, all clients together")
+    evaluation: PositiveInt = Field(description="number of examples on which the main task's accuracy is measured")
+    attacker: PositiveInt = Field(description="number of the attacker's surrogate examples")
+    victims: PositiveInt = Field(description="number of private inputs that the victim's device sends")
     partition: Literal["iid", "dirichlet", "by_attribute", "by_group"] = Field(
         default="iid", description="how training examples are split among the clients"
     )
     alpha: PositiveFloat = Field(
         default=0.5, description="concentration of the Dirichlet partition; lower is more uneven"
     )
-    by: str | None = Field(default=None, description="attribute or group that the partition goes by")
+    by: str | None = Field(default=None, description="attribute or group whose values decide the partition")
     disjoint_by: str | None = Field(
-        default=None, description="group of which clients, attacker and victims share no value"
+        default=None, description="group, such as a person; clients, attacker and victims share none of its values"
     )
     only: dict[Role, dict[str, list[str | int]]] = Field(
-        default={}, description="role -> group -> the values it draws from"
+        default={}, description="role -> group -> values from which the role's examples are drawn"
     )
-    stream: Stream | None = Field(default=None, description="new examples in every round, in federated mode")
+    stream: Stream | None = Field(default=None, description="new training examples in every round, in federated mode")
     overlap: tuple[Role, ...] = Field(
         default=(),
-        description="roles drawn whatever the others hold, to repeat a published flaw; the overlap is counted",
+        description="roles that may share examples with others, to repeat a published flaw; the overlap is counted",
     )
 
 
 class Model(Strict):
-    """Which network; each variant cuts it."""
+    """The network; each variant says where it is cut."""
 
     name: str = Field(description="the network's name, as `wireleak plugins` lists it")
 
 
 class Participant(Plugin):
-    """A client that runs code of its own behind unchanged Flower traffic."""
+    """A malicious client: it runs its own code, but its Flower traffic looks unchanged."""
 
-    secrets: PositiveInt = Field(default=4, description="how many of its training inputs it hides, if it hides any")
+    secrets: PositiveInt = Field(
+        default=4, description="number of its training inputs that it hides, if its strategy hides any"
+    )
 
 
 class Serve(Strict):
-    """How devices stream for predictions after training."""
+    """How devices ask for predictions after training."""
 
-    devices: bool = Field(default=True, description="false: nobody asks for predictions, the study is of training")
-    victim_batch: PositiveInt = Field(default=1, description="inputs in one message of the victim's device")
-    attacker_batch: PositiveInt = Field(default=32, description="inputs in one message of the attacker's device")
+    devices: bool = Field(default=True, description="false: no device asks for predictions; only training is studied")
+    victim_batch: PositiveInt = Field(default=1, description="number of inputs in one message of the victim's device")
+    attacker_batch: PositiveInt = Field(
+        default=32, description="number of inputs in one message of the attacker's device"
+    )
     copies: int = Field(
-        default=0, ge=0, description="augmented copies of each surrogate example that the attacker's device also sends"
+        default=0,
+        ge=0,
+        description="number of augmented copies of each surrogate example that the attacker's device also sends",
     )
 
 
 class Tap(Strict):
-    """What is kept of the captures."""
+    """Which captures are kept."""
 
     keep_training: bool = Field(
         default=True,
-        description="keep the captures of split training once they are listed; at wide cuts they are large",
+        description="keep the captures of split training after the run has listed them; at wide cuts they are large",
     )
 
 
 class Threat(Strict):
-    """What the attacker is granted; an attack that needs more is refused."""
+    """The threat model; an attack that needs more is refused."""
 
     vantage: VantageName = Field(default="gateway", description="where the attacker sits")
     sees: tuple[str, ...] = Field(
@@ -117,7 +123,7 @@ class Threat(Strict):
 
 
 class Variant(Strict):
-    """One arm of the study."""
+    """One setting that the study compares."""
 
     name: Name = Field(description="name of the variant in files and results")
     title: str = Field(default="", description="its heading in the report; by default its cut and link")
@@ -126,13 +132,13 @@ class Variant(Strict):
         description='the defence whose strength it varies, in a comparison of defences; "none" for the baseline',
     )
     strength: float | None = Field(default=None, description="strength of that defence")
-    cut: PositiveInt = Field(default=1, description="after which block the device sends its activations")
+    cut: PositiveInt = Field(default=1, description="number of the block after which the device sends its activations")
     link: Literal["plaintext", "tls", "mtls"] = Field(
-        default="plaintext", description="how links are protected; mtls: both sides show certificates"
+        default="plaintext", description="protection of the links; mtls: both sides show certificates"
     )
     pad: PadConfig = Field(
         default=None,
-        description='to how many bytes devices and the head pad what they send; "powers": to the next power of two',
+        description='bytes to which devices and the head pad their messages; "powers": to the next power of two',
     )
     mode: Mode | None = Field(default=None, description="system.mode, where it differs")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
@@ -146,45 +152,54 @@ class Variant(Strict):
         default="processes",
         description="simulation: virtual clients on Flower's Simulation Engine, which only a server can watch",
     )
-    system: dict[str, Any] = Field(default_factory=dict, description="fields of [system] that differ here")
-    stream: dict[str, Any] = Field(default_factory=dict, description="fields of [data.stream] that differ here")
+    system: dict[str, Any] = Field(default_factory=dict, description="fields of [system] that differ in this variant")
+    stream: dict[str, Any] = Field(
+        default_factory=dict, description="fields of [data.stream] that differ in this variant"
+    )
     participant: Participant | None = Field(default=None, description="client 0 is malicious and runs this strategy")
     initial: Plugin | None = Field(default=None, description="first model that a malicious server sends")
     transforms: tuple[Plugin, ...] = Field(
-        default=(), description="what a device does to its activations before it sends them, in this order"
+        default=(),
+        description="transforms that a device applies to its activations before it sends them, in this order",
     )
     queries: Literal["surrogate", "noise"] = Field(
-        default="surrogate", description="what the attacker's own device sends: its data, or Gaussian noise like them"
+        default="surrogate",
+        description="inputs that the attacker's device sends: its surrogate data, or Gaussian noise like these",
     )
     server: Literal["honest", "hijack"] = Field(
-        default="honest", description="hijack: the adversary's server answers with gradients of its own"
+        default="honest", description="hijack: the adversary's server sends gradients of its own choice"
     )
     server_options: dict[str, Any] = Field(default_factory=dict, description="options of a hijacking server")
-    watch: bool = Field(default=False, description="clients check whether the gradients that they get are honest")
+    watch: bool = Field(default=False, description="clients check whether the gradients that they receive are honest")
 
     @property
     def encrypted(self) -> bool:
-        """Whether its links are TLS."""
+        """Whether its links use TLS."""
         return self.link != "plaintext"
 
     @property
     def seen_as(self) -> Literal["plaintext", "tls"]:
-        """What the tap can tell of its links: mutual TLS looks like TLS."""
+        """The link as the tap sees it: mutual TLS looks like TLS."""
         return "tls" if self.encrypted else "plaintext"
 
 
 class AttackUse(Strict):
-    """One attack, on which targets, with which options."""
+    """One attack, with its targets and options."""
 
     name: str = Field(description="the attack's name, as `wireleak plugins` lists it")
-    label: Name | None = Field(default=None, description="its name in the results, where one attack is used twice")
-    vantage: VantageName | None = Field(default=None, description="where it sits, if not at threat.vantage")
-    targets: tuple[str, ...] = Field(
-        description='what it guesses: "input", "label", "member", "secret", "canary", or a private attribute'
+    label: Name | None = Field(
+        default=None, description="its name in the results; needed where one attack is used twice"
     )
-    variants: tuple[str, ...] | None = Field(default=None, description="names of the variants it runs on; default all")
+    vantage: VantageName | None = Field(default=None, description="where the attacker sits, if not at threat.vantage")
+    targets: tuple[str, ...] = Field(
+        description='targets that it guesses: "input", "label", "member", "secret", "canary", or a private attribute'
+    )
+    variants: tuple[str, ...] | None = Field(
+        default=None, description="names of the variants on which it runs; default all"
+    )
     untrained: Literal["every seed", "first seed", "never"] = Field(
-        default="every seed", description="when the baseline on an untrained encoder runs; it costs a fit of its own"
+        default="every seed",
+        description="for which seeds its baseline on an untrained encoder runs; each costs one more fit",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="the attack's own options")
 
@@ -195,10 +210,10 @@ class AttackUse(Strict):
 
 
 class Published(Strict):
-    """A published figure to print beside ours; without an attack it is the main task's."""
+    """A published figure, printed next to ours; without an attack it is the main task's accuracy."""
 
-    variant: str = Field(description="name of our variant that repeats it")
-    attack: str = Field(default="", description="name of our attack; empty for the main task's accuracy")
+    variant: str = Field(description="name of the study's variant that repeats it")
+    attack: str = Field(default="", description="name of the study's attack; empty for the main task's accuracy")
     target: str = Field(default="input", description="target of the attack")
     measure: str = Field(description="the measure's name, as `wireleak plugins` lists it")
     value: float = Field(description="the published value")
@@ -206,46 +221,46 @@ class Published(Strict):
 
 
 class Tables(Strict):
-    """All tables of a study; whether they fit one another is not checked yet."""
+    """All tables of a study, before the rules between them are checked."""
 
     name: Name = Field(description="name of the study; runs are named after it")
     description: str = Field(description="what the study asks, in a sentence or two")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(0,), description="every variant runs once with each seed"
     )
-    data: Data = Field(description="data set, and how many examples each party holds")
-    model: Model = Field(description="network that is trained")
+    data: Data = Field(description="the data set, and how many examples each party holds")
+    model: Model = Field(description="the network that is trained")
     system: TrainingPlan = Field(default=TrainingPlan(), description="how the model is trained")
-    serve: Serve = Field(default=Serve(), description="collaborative inference after training")
+    serve: Serve = Field(default=Serve(), description="predictions that devices ask for after training")
     tap: Tap = Field(default=Tap(), description="which captures are kept")
     threat: Threat = Field(default=Threat(), description="the attacker's threat model")
     variants: tuple[Variant, ...] = Field(min_length=1, description="the settings that are compared")
     attacks: tuple[AttackUse, ...] = Field(default=(), description="attacks that are run and scored")
-    published: tuple[Published, ...] = Field(default=(), description="published figures to print beside ours")
+    published: tuple[Published, ...] = Field(default=(), description="published figures, printed next to ours")
 
     def plan_of(self, variant: Variant) -> TrainingPlan:
-        """How a variant is trained."""
+        """Return how a variant is trained."""
         own = {name: getattr(variant, name) for name in ("mode", "objective", "privacy") if getattr(variant, name)}
         return TrainingPlan.model_validate(dict(self.system) | variant.system | own)
 
     def stream_of(self, variant: Variant) -> Stream | None:
-        """How a variant's clients come by new examples; None where they hold all from the start."""
+        """Return how a variant's clients get new examples; None where they hold all from the start."""
         stream = self.data.stream
         return Stream.model_validate(stream.model_dump() | variant.stream) if stream and variant.stream else stream
 
     def clients_of(self, variant: Variant) -> int:
-        """How many clients train in a variant."""
+        """Return the number of clients that train in a variant."""
         return variant.clients or self.data.clients
 
     def seeds_of(self, variant: Variant) -> tuple[int, ...]:
-        """Seeds that a variant runs with."""
+        """Return the seeds that a variant runs with."""
         return self.seeds if variant.seeds is None else variant.seeds
 
     def runs_untrained(self, use: AttackUse, variant: Variant, seed: int) -> bool:
-        """Whether an attack's control on an untrained encoder runs with this seed."""
+        """Return whether an attack's baseline on an untrained encoder runs with this seed."""
         first = seed == self.seeds_of(variant)[0]
         return use.untrained == "every seed" or (use.untrained == "first seed" and first)
 
     def attacks_on(self, variant: Variant) -> list[AttackUse]:
-        """Attacks that apply to a variant."""
+        """Return the attacks that run on a variant."""
         return [attack for attack in self.attacks if attack.variants is None or variant.name in attack.variants]

@@ -86,13 +86,17 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
         ("cut = 1", "cut = 1\ncutt = 2", r"variants\[0\].cutt: no key called 'cutt'"),
         ("cut = 1", "cut = -1", r"variants\[0\].cut: .*greater than 0"),
         ("train = 60", 'train = "many"', "data.train: .*integer"),
-        ('name = "sealed"', 'name = "wide"', "two have the same name"),
+        ('name = "sealed"', 'name = "wide"', "variants: two are called 'wide'; rename one"),
         (
             'variants = ["wide"]',
             'variants = ["wid"]',
             r"no variant called 'wid'; did you mean 'wide'\? Choose one of wide, sealed",
         ),
-        ("clients = 2", 'clients = 2\npartition = "by_attribute"', 'data.by: partition = "by_attribute" needs'),
+        (
+            "clients = 2",
+            'clients = 2\npartition = "by_attribute"',
+            'data.by: is missing; partition = "by_attribute" needs',
+        ),
         ("[model]", "[model", "is not TOML"),
         (
             "[serve]",
@@ -103,11 +107,11 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
         (
             "seeds = [0, 1]",
             'published = [{variant = "wide", attack = "rmle", measure = "mse", value = 1, source = "s"}]',
-            "published: no attack 'rmle' runs on a variant 'wide'",
+            "published: no attack called 'rmle'; choose one of attributes, inversion .the attacks on variant wide.",
         ),
-        ('targets = ["slant"]', 'targets = ["slant", "slant"]', "attributes: used twice on slant of wide; give one a"),
+        ('targets = ["slant"]', 'targets = ["slant", "slant"]', "runs twice on target slant of variant wide; give one"),
         ("cut = 1", "cut = 1\nprivacy = {noise_multiplier = 0.0}", "0 adds no noise, so there is no eps"),
-        ("cut = 1", 'cut = 1\nmode = "federated"\nserver = "hijack"', "variants.wide.mode: a hijacked server .*split"),
+        ("cut = 1", 'cut = 1\nmode = "federated"\nserver = "hijack"', "variants.wide.mode: a hijacking server .*split"),
         ("clients = 2", 'clients = 2\noverlap = ["victims"]\ndisjoint_by = "drawer"', "data.overlap: contradicts"),
     ],
 )

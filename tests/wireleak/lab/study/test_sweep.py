@@ -45,13 +45,13 @@ def test_attacks_can_name_a_sweeps_variants(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("values = [0.25, 0.5]", "", r"sweeps\[0\].values: give a list of numbers"),
-        ("values = [0.25, 0.5]", "values = []", r"sweeps\[0\].values: give a list of numbers"),
-        ("values = [0.25, 0.5]", 'values = ["a"]', r"sweeps\[0\].values: give a list of numbers"),
-        ("values = [0.25, 0.5]", "values = [0.5, 0.5]", "variants: two have the same name"),
+        ("values = [0.25, 0.5]", "", r"sweeps\[0\].values: is None; give a list of numbers"),
+        ("values = [0.25, 0.5]", "values = []", r"sweeps\[0\].values: is \[\]; give a list of numbers"),
+        ("values = [0.25, 0.5]", 'values = ["a"]', r"sweeps\[0\].values: is \['a'\]; give a list of numbers"),
+        ("values = [0.25, 0.5]", "values = [0.5, 0.5]", "variants: two are called 'dropout-0-5'; rename one"),
         ('name = "dropout"\nvalues', "values", r"sweeps\[0\].name: is missing"),
-        ("{value}", "0.5", r'sweeps\[0\]: nothing in it says "{value}"'),
-        ("[[sweeps]]", "[sweeps]", r"sweeps: write each as a table \[\[sweeps\]\]"),
+        ("{value}", "0.5", r'sweeps\[0\]: "{value}" occurs nowhere'),
+        ("[[sweeps]]", "[sweeps]", r"sweeps: is not a list of tables; write each sweep as \[\[sweeps\]\]"),
         ("cut = 4\ndefence", "cutt = 4\ndefence", r"variants\[3\].cutt: no key called 'cutt'"),
     ],
 )

@@ -61,9 +61,13 @@ def study_file(tmp_path: Path) -> Any:
         (
             "[system]",
             '[serve]\ndevices = false\n[system]\nmode = "federated"',
-            r"private\.pad: .* they send nothing; drop",
+            r"private\.pad: devices and the head send no messages in this variant; remove pad",
         ),
-        ("pad = 32768", 'server = "hijack"', r"private\.privacy: a hijacked server adds no noise and may mix examples"),
+        (
+            "pad = 32768",
+            'server = "hijack"',
+            r"private\.privacy: a hijacking server adds no noise and may mix examples",
+        ),
         ("pad = 32768", 'objective = "autoencoder"', r"private\.privacy: an autoencoder trains without noise"),
     ],
 )
