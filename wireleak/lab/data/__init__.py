@@ -1,4 +1,4 @@
-"""Data sets, their private attributes, and who holds what; `wireleak.lab.data.augment` needs torch and is apart."""
+"""Data sets, their private attributes and each role's examples. Augmentation needs torch: import it by its module."""
 
 from wireleak.lab.data.dataset import Attribute, DataError, Dataset
 from wireleak.lab.data.dependence import Dependence, dependence

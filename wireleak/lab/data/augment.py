@@ -1,4 +1,4 @@
-"""Small random affine changes of images: the attacker's extra queries from the same few originals."""
+"""Small random affine changes of images, with which an attacker makes more queries from few originals."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def augment(
     x : float32 (n, channels, height, width)
         In [0, 1].
     rng : numpy.random.Generator
-        Decides everything.
+        Source of all random draws.
     shift : float
-        At most, in pixels, along each axis.
+        Largest shift in pixels along each axis.
     rotation : float
-        At most, in degrees, either way.
+        Largest rotation in degrees, either way.
     scale : pair of float
-        Least and most enlargement.
+        Smallest and largest scale.
     shear : float
-        At most, dx/dy, either way.
+        Largest shear dx/dy, either way.
 
     Returns
     -------
     float32 (n, channels, height, width)
-        In [0, 1], bilinear, the border's pixels continued outwards.
+        In [0, 1]: bilinear interpolation, border pixels repeated outwards.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def augment(
     size = rng.uniform(*scale, n)
     lean = rng.uniform(-shear, shear, n)
     move = rng.uniform(-shift, shift, (n, 2))
-    # grid_sample asks where each output pixel comes from, so this is the inverse map, in units of half the image.
+    # grid_sample needs the source of each output pixel: the inverse map, in units of half the image.
     cos, sin = np.cos(turn) / size, np.sin(turn) / size
     linear = np.stack([np.stack([cos, cos * lean + sin], 1), np.stack([-sin, cos - sin * lean], 1)], 1)
     theta = np.concatenate([linear * half[None, None] / half[None, :, None], (move / half)[..., None]], 2)

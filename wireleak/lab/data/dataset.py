@@ -1,4 +1,4 @@
-"""What a data set is: inputs, a task label, private attributes, and groups to split by."""
+"""A data set: inputs, a task label, private attributes, and groups to split by."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class DataError(ValueError):
-    """A mistake of the user's about data: one line that names the thing and the fix."""
+    """A user's mistake about data: one line that names the data set or field and the fix."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Attribute:
     Parameters
     ----------
     name : str
-        What it is called in a study.
+        Its name in a study.
     values : int64 (n,)
         Class indices.
     classes : tuple of str
-        One name a class.
+        Name of each class.
     measured : bool
-        Computed from the input itself (true) or annotated by the source (false).
+        True if computed from the input, false if annotated by the source.
     """
 
     name: str
@@ -54,15 +54,15 @@ class Dataset:
     y : int64 (n,)
         Task label.
     task : str
-        What `y` says.
+        Meaning of `y`.
     classes : tuple of str
-        One name a task class.
+        Name of each task class.
     attributes : dict of Attribute
-        By name.
+        Private attributes by name.
     groups : dict of int64 (n,)
-        Whom or what an example belongs to (subject, alphabet, ...), for group-disjoint splits.
+        The group of each example (its subject, alphabet, ...), for group-disjoint splits.
     source : str
-        Whose data it is, and from which file it came.
+        Authors of the data, and the file from which it was read.
     group_names : dict of tuple of str
         Names of a group's values, where they have names: `group_names[g][groups[g][i]]`.
 
@@ -84,7 +84,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not len(self.x):
-            raise DataError(f"{self.name}: no examples")
+            raise DataError(f"{self.name}: holds no examples; check its files and options")
         if self.x.dtype != np.float32 or not np.isfinite(self.x).all():
             raise DataError(f"{self.name}: x must be finite float32, got {self.x.dtype}")
         _check_labels(self.name, "y", self.y, len(self.x), len(self.classes))
@@ -98,32 +98,32 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """One example's shape."""
+        """Shape of one example."""
         return tuple(self.x.shape[1:])
 
     def attribute(self, name: str) -> Attribute:
-        """The attribute called `name`; DataError lists them where there is none."""
+        """Return the attribute called `name`, or raise DataError with the known names."""
         if name not in self.attributes:
             raise DataError(_unknown(self.name, "attribute", name, self.attributes))
         return self.attributes[name]
 
     def group(self, name: str) -> Ints:
-        """The group values called `name`; DataError lists them where there are none."""
+        """Return the values of the group called `name`, or raise DataError with the known names."""
         if name not in self.groups:
             raise DataError(_unknown(self.name, "group", name, self.groups))
         return self.groups[name]
 
     def with_task(self, name: str) -> Dataset:
-        """The same examples with the attribute `name` as the task; the task becomes an attribute under its own name."""
+        """Return the same examples with the attribute `name` as their task; the former task becomes an attribute."""
         chosen = self.attribute(name)
-        # "parity of the digit" would make a poor name in a study and a file.
+        # Spaces, as in "parity of the digit", cannot stay: the name goes into studies and file names.
         former = re.sub(r"[^a-z0-9]+", "-", self.task.lower()).strip("-")
         rest = {key: attribute for key, attribute in self.attributes.items() if key != name}
         rest[former] = Attribute(former, self.y, self.classes, measured=False)
         return replace(self, y=chosen.values, task=name, classes=chosen.classes, attributes=rest)
 
     def take(self, indices: Ints) -> Dataset:
-        """The examples at `indices`, in that order; classes keep their numbers."""
+        """Return the examples at `indices`, in that order; classes keep their numbers."""
         return replace(
             self,
             x=self.x[indices],

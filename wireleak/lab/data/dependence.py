@@ -1,4 +1,4 @@
-"""How much each private attribute depends on the task label: what a task alone gives away."""
+"""Dependence of each private attribute on the task label: leakage that follows from the task itself."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from wireleak.lab.data.dataset import Dataset, Ints
 
 @dataclass(frozen=True)
 class Dependence:
-    """One attribute against the task label.
+    """Dependence of one attribute on the task label.
 
-    `cramers_v` is bias-corrected (Bergsma 2013), in [0, 1]; `p` is the chi-squared test's against independence;
-    `mutual_information_bits` is the plug-in estimate, biased upwards by about (r-1)(c-1)/(2 n ln 2); `n` counts
-    examples.
+    `cramers_v` is bias-corrected (Bergsma 2013), in [0, 1]; `p` is the p-value of the chi-squared test of
+    independence; `mutual_information_bits` is the plug-in estimate, biased upwards by about (r-1)(c-1)/(2 n ln 2);
+    `n` counts examples.
     """
 
     attribute: str
@@ -28,12 +28,12 @@ class Dependence:
 
 
 def dependence(dataset: Dataset) -> list[Dependence]:
-    """Dependence of every attribute of `dataset` on its task label, one row an attribute."""
+    """Measure how every attribute of `dataset` depends on its task label; one row per attribute."""
     return [_row(a.name, a.values, dataset.y) for a in dataset.attributes.values()]
 
 
 def contingency(first: Ints, second: Ints) -> npt.NDArray[np.float64]:
-    """Counts (values of first, values of second) over the values that occur."""
+    """Return the counts (values of first, values of second) of the values that occur."""
     _, rows = np.unique(first, return_inverse=True)
     _, columns = np.unique(second, return_inverse=True)
     table = np.zeros((rows.max() + 1, columns.max() + 1))
@@ -42,7 +42,7 @@ def contingency(first: Ints, second: Ints) -> npt.NDArray[np.float64]:
 
 
 def _row(name: str, values: Ints, task: Ints) -> Dependence:
-    from scipy.stats import chi2  # a second to import, needed here alone
+    from scipy.stats import chi2  # takes a second to import, and only this needs it
 
     table = contingency(values, task)
     n = table.sum()

@@ -14,7 +14,7 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Of each image, from its ink as a mass distribution; all float64 (n,).
+    """Geometry of each image, with its ink as a mass distribution.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Geometry:
     size : float64 (n,)
         Root mean square distance of the ink from its centre, in pixels.
     slant : float64 (n,)
-        Shear that would set it upright, dx/dy: positive leans to the right, as "/" does.
+        Shear dx/dy of the drawing: positive leans to the right, as "/" does.
     """
 
     position: Doubles
@@ -32,9 +32,9 @@ class Geometry:
 
 
 def geometry(images: Floats) -> Geometry:
-    """Position, size and slant of images (n, height, width) by their first and second moments.
+    """Measure position, size and slant of images (n, height, width) by their first and second moments.
 
-    An image without ink is centred, of size 0 and upright.
+    An image without ink counts as centred and upright, of size 0.
     """
     height, width = images.shape[1:]
     across = np.arange(width) + 0.5
@@ -55,9 +55,9 @@ def geometry(images: Floats) -> Geometry:
 
 
 def thickness(images: Floats) -> Doubles:
-    """Mean stroke width in pixels (n,) of images (n, height, width): 2 x area / perimeter.
+    """Return the mean stroke width in pixels (n,) of images (n, height, width): 2 x area / perimeter.
 
-    The perimeter is the image's total variation, which by the coarea formula is the contour's length averaged over
+    The perimeter is the image's total variation. By the coarea formula this is the contour's length averaged over
     all grey levels, so no threshold is needed.
     """
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
@@ -69,21 +69,21 @@ def thickness(images: Floats) -> Doubles:
 
 
 def median_split(name: str, measure: Doubles, cells: Ints, classes: tuple[str, str]) -> Attribute:
-    """A measured attribute: 1 above the median of the example's own cell.
+    """Return a measured attribute: 1 where the measure is above the median of the example's cell.
 
-    Half of every cell is 1 (but for ties), so the attribute is independent of the cell and of any task that the
-    cell decides.
+    Half of every cell is 1, except for ties. So the attribute is independent of the cell, and of any task that the
+    cell determines.
 
     Parameters
     ----------
     name : str
         Attribute name.
     measure : float64 (n,)
-        What is split.
+        The measure to split.
     cells : int64 (n,)
-        Within what: the digit, the character.
+        Cell of each example, such as its digit or character.
     classes : pair of str
-        Names of below and above.
+        Names of the classes below and above the median.
     """
     values = np.zeros(len(measure), np.int64)
     order = np.argsort(cells, kind="stable")

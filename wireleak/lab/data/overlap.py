@@ -1,4 +1,4 @@
-"""Overlap between what different parties hold, found by content and refused."""
+"""Find examples that different parties share, by content, and refuse them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Overlap:
     Parameters
     ----------
     count : int
-        How many examples of the second set stand in the first.
+        Number of the second set's examples that are also in the first.
     first : int64
-        Indices of the first set's examples that stand in the second.
+        Indices of the first set's examples that are also in the second.
     second : int64 (count,)
-        Indices of the second set's examples that stand in the first.
+        Indices of the second set's examples that are also in the first.
     """
 
     count: int
@@ -32,15 +32,15 @@ class Overlap:
 
 
 def content_hashes(x: Floats) -> npt.NDArray[np.bytes_]:
-    """SHA-256 of each example, bytes32 (n,).
+    """Return the SHA-256 of each example, bytes32 (n,).
 
-    Images (n, channels, height, width) in [0, 1] are hashed as 8-bit pixels, so that a copy that went through a file
-    is still the same image; anything else by its float32 bytes.
+    Images (n, channels, height, width) in [0, 1] are hashed as 8-bit pixels, so a copy that was saved to a file counts
+    as the same image. All else is hashed as float32 bytes.
     """
     if x.ndim == 4:
         rows = np.rint(np.clip(x, 0, 1) * np.float32(255)).astype(np.uint8)
     else:
-        # Adding zero turns -0.0 into 0.0, which is the same measurement in other bytes.
+        # Adding zero turns -0.0 into 0.0: the same value, but other bytes.
         rows = (np.ascontiguousarray(x, np.float32) + np.float32(0)).view(np.uint8)
     prefix = repr(x.shape[1:]).encode()
     # A void type keeps trailing zero bytes, which numpy's "S32" would strip.
@@ -49,7 +49,7 @@ def content_hashes(x: Floats) -> npt.NDArray[np.bytes_]:
 
 
 def find_overlap(first: Floats, second: Floats) -> Overlap:
-    """Which examples of two sets (n, ...) and (m, ...) are the same by content."""
+    """Find the examples that two sets (n, ...) and (m, ...) share, by content."""
     a, b = content_hashes(first).tolist(), content_hashes(second).tolist()
     in_a, in_b = set(a), set(b)
     rows = np.array([i for i, digest in enumerate(a) if digest in in_b], np.int64)
@@ -58,7 +58,7 @@ def find_overlap(first: Floats, second: Floats) -> Overlap:
 
 
 def first_occurrences(x: Floats) -> Ints:
-    """Indices of the examples left when every repeated one is kept once, ascending."""
+    """Return the indices, ascending, of the first occurrence of every distinct example."""
     seen: dict[bytes, int] = {}
     for index, digest in enumerate(content_hashes(x).tolist()):
         seen.setdefault(digest, index)
@@ -66,12 +66,12 @@ def first_occurrences(x: Floats) -> Ints:
 
 
 def refuse_overlap(parts: Mapping[str, Floats]) -> None:
-    """Refuse parts, by name, of which any two share an example.
+    """Raise an error if any two of these parts, given by name, share an example.
 
     Raises
     ------
     DataError
-        Names the two parts, how many examples they share, and the fix.
+        Two parts share examples. The message names the parts, the number of shared examples and the fix.
     """
     hashes = {name: content_hashes(x).tolist() for name, x in parts.items()}
     names = list(hashes)
@@ -82,5 +82,5 @@ def refuse_overlap(parts: Mapping[str, Floats]) -> None:
             if shared:
                 raise DataError(
                     f"data: {first} and {second} share {shared} identical examples; "
-                    f"give them disjoint examples (assign_roles does) or leave those out of {second}"
+                    f"draw them with assign_roles, or remove the shared ones from {second}"
                 )

@@ -1,4 +1,4 @@
-"""`wireleak data`: what data sets there are, and how private attributes depend on the task."""
+"""`wireleak data`: the data sets, and how private attributes depend on the task."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from wireleak.lab.data import dependence, describe, load
 
 
 def show_datasets(console: Console, root: Path | None) -> None:
-    """Print every data set, where it lies, or how to get it."""
+    """Print every data set; for those not on this machine, print how to get them."""
     table = Table(box=None, pad_edge=False)
-    for column in ("data set", "here", "examples", "shape", "task", "private attributes"):
+    for column in ("data set", "present", "examples", "shape", "task", "private attributes"):
         table.add_column(column)
     absent = []
-    for one in describe(root=root):
-        shape = "x".join(map(str, one.shape)) or "any"
-        here = "[green]yes[/]" if one.where else "[yellow]no[/]"
-        table.add_row(one.name, here, str(one.examples or "any"), shape, one.task, ", ".join(one.attributes))
-        if not one.where:
-            absent.append(f"{one.name}: {one.obtain}")
+    for source in describe(root=root):
+        shape = "x".join(map(str, source.shape)) or "any"
+        present = "[green]yes[/]" if source.where else "[yellow]no[/]"
+        attributes = ", ".join(source.attributes)
+        table.add_row(source.name, present, str(source.examples or "any"), shape, source.task, attributes)
+        if not source.where:
+            absent.append(f"{source.name}: {source.obtain}")
     console.print(table)
     for line in absent:
         console.print(line, highlight=False)
@@ -33,7 +34,7 @@ def show_dataset(console: Console, name: str, root: Path | None) -> None:
     Raises
     ------
     DataError
-        Unknown, or absent: the message says how to get it.
+        The data set is unknown, or absent: the message says how to get it.
     """
     (about,) = describe(name, root)
     dataset = load(name, root)

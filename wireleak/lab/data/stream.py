@@ -1,7 +1,7 @@
-"""Data that come in over time: which examples a client has in each round.
+"""Streams: the examples on which a client trains in each round, when new data arrive over time.
 
-Melis, Song, De Cristofaro, Shmatikov 2019, "Exploiting unintended feature leakage in collaborative learning": some of
-the victim's batches hold examples with a property, its others and everybody else's hold none.
+As in Melis, Song, De Cristofaro, Shmatikov 2019, "Exploiting unintended feature leakage in collaborative learning":
+some of the victim's batches hold examples with a property. Its other batches, and those of all others, hold none.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from wireleak.lab.data.dataset import DataError, Ints
 
 
 def plain_stream(held: Ints, rounds: int, batch: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Draw `batch` of a client's examples for each round, none again before all were drawn.
+    """Draw `batch` of a client's examples for each round; none repeats before all were drawn.
 
     Returns
     -------
     rows, when : int64 (rounds * batch,)
-        The examples, and the round of each, from 1.
+        The examples, and the round of each, counted from 1.
 
     Raises
     ------
     DataError
-        The client holds fewer than a batch.
+        The client holds fewer examples than a batch.
     """
     rows = _drawn(held, rounds * batch, batch, rng)
     return rows, np.repeat(np.arange(1, rounds + 1), batch)
@@ -39,20 +39,20 @@ def property_stream(
     share: float = 1.0,
     rate: float = 0.0,
 ) -> tuple[Ints, Ints]:
-    """Draw batches of which some rounds' hold a property and the others' do not.
+    """Draw a batch for each round; only some rounds' batches hold examples with a property.
 
     Parameters
     ----------
     held : int64 (n,)
         The client's examples.
     has : bool (n,)
-        Which of them have the property.
+        True for examples that have the property.
     rounds, batch : int
     rng : numpy.random.Generator
     share : float
-        Of a property round's batch, at least one example.
+        Share of a property round's batch that has the property; at least one example.
     rate : float
-        Share of the rounds that are property rounds; which ones is drawn.
+        Share of the rounds that are property rounds, chosen at random.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def property_stream(
     Raises
     ------
     DataError
-        Too few examples of either kind for one batch.
+        There are too few examples, with or without the property, for one batch.
     """
     marked = np.zeros(rounds, bool)
     marked[rng.permutation(rounds)[: round(rate * rounds)]] = True

@@ -1,4 +1,4 @@
-"""CSV files and images as loaders need them: columns by name, pictures at one size."""
+"""Read CSV files as columns by name, and images at one size."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from wireleak.common.registry import unknown
 from wireleak.lab.data.dataset import DataError, Floats, Ints
 
 
 def read_columns(dataset: str, path: Path, columns: Sequence[str] = ()) -> dict[str, list[str]]:
-    """The columns of a CSV with a header, by name.
+    """Return the columns of a CSV with a header, by name.
 
     Raises
     ------
@@ -27,22 +28,22 @@ def read_columns(dataset: str, path: Path, columns: Sequence[str] = ()) -> dict[
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{dataset}: cannot read {path} ({error})") from error
     if missing := [name for name in columns if name not in header]:
-        raise DataError(f"{dataset}: {path} has no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
+        raise DataError(f"{dataset}: {path} has {unknown('column', missing[0], header)}")
     if not rows:
-        raise DataError(f"{dataset}: {path} has no rows")
+        raise DataError(f"{dataset}: {path} has no rows below its header; add rows or name another file")
     for number, row in enumerate(rows, 2):
         if any(row[name] is None for name in header):
-            raise DataError(f"{dataset}: row {number} of {path} is shorter than the header")
+            raise DataError(f"{dataset}: row {number} of {path} has fewer values than the header; complete it")
     return {name: [row[name] for row in rows] for name in header}
 
 
 def encode(values: Sequence[str], classes: Sequence[str] | None = None) -> tuple[Ints, tuple[str, ...]]:
-    """Text values as class indices; classes in the given order or sorted, numbers by size.
+    """Return text values as class indices, and the classes: as given, or sorted, with numbers by size.
 
     Raises
     ------
     KeyError
-        A value that `classes` lacks.
+        A value is not in `classes`.
     """
     chosen = tuple(classes) if classes is not None else tuple(sorted(set(values), key=_sort_key))
     number = {name: index for index, name in enumerate(chosen)}
@@ -50,12 +51,12 @@ def encode(values: Sequence[str], classes: Sequence[str] | None = None) -> tuple
 
 
 def read_images(dataset: str, paths: Sequence[Path], size: int, grey: bool) -> Floats:
-    """Images as float32 (n, 1 or 3, size, size) in [0, 1], resized by area to a square.
+    """Read images as float32 (n, 1 or 3, size, size) in [0, 1], resized by area to a square.
 
     Raises
     ------
     DataError
-        A file is missing or is no image.
+        A file is missing or is not an image.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -64,7 +65,7 @@ def read_images(dataset: str, paths: Sequence[Path], size: int, grey: bool) -> F
     for row, path in enumerate(paths):
         try:
             with Image.open(path) as image:
-                image.draft(mode, (2 * size, 2 * size))  # a large JPEG is decoded small: many times quicker
+                image.draft(mode, (2 * size, 2 * size))  # decodes a large JPEG at a small size, many times faster
                 small = image.convert(mode).resize((size, size), Image.Resampling.BOX)
         except UnidentifiedImageError as error:
             raise DataError(f"{dataset}: {path} is not an image") from error

@@ -1,8 +1,8 @@
-"""Text as numbers: words by a public hash, cut into passages of one length.
+"""Text as numbers: words by a public hash, in passages of one length.
 
-A word's number is `1 + crc32(word) % BUCKETS`; 0 pads. There is no vocabulary file, so none can tell the attacker which
-words the victims use (Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009). Words that
-share a bucket are one word to every party.
+A word's number is `1 + crc32(word) % BUCKETS`; 0 pads. There is no vocabulary file that could tell the attacker which
+words the victims use (Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009). No party can
+distinguish words that share a bucket.
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ import numpy as np
 
 from wireleak.lab.data.dataset import DataError, Dataset, Floats, Ints
 
-# `wireleak.common.models.zoo.lstm` has one embedding for each.
+# The embedding of `wireleak.common.models.zoo.lstm` has one row for each.
 BUCKETS = 5000
 _TOKEN = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:[.,:]\d+)*|([^\s\w]|_)\1*")
 
 
 def tokens(text: str) -> list[str]:
-    """Lower-case words, numbers and runs of one punctuation mark, in order; HTML entities are resolved first."""
+    """Split a text into lower-case words, numbers and runs of one punctuation mark, after resolving HTML entities."""
     plain = html.unescape(text).replace("’", "'").lower()
-    return [found.group() for found in _TOKEN.finditer(plain)]
+    return [match.group() for match in _TOKEN.finditer(plain)]
 
 
 def passages(words: Sequence[str], length: int, most: int) -> Iterator[list[str]]:
-    """The first `most` stretches of `length` words; a last one under a quarter of it is left out, unless it is all."""
+    """Yield at most `most` passages of `length` words.
+
+    A last passage shorter than a quarter of that is dropped, unless it is the only one.
+    """
     for start in range(0, min(len(words), length * most), length):
-        stretch = list(words[start : start + length])
-        if start == 0 or len(stretch) * 4 >= length:
-            yield stretch
+        passage = list(words[start : start + length])
+        if start == 0 or len(passage) * 4 >= length:
+            yield passage
 
 
 def numbered(texts: Sequence[Sequence[str]], length: int) -> Floats:
-    """Word numbers as float32 (n, length), 0 behind the last word; words beyond `length` are left out."""
+    """Return word numbers as float32 (n, length), padded with 0; words beyond `length` are dropped."""
     x = np.zeros((len(texts), length), np.float32)
     for row, words in enumerate(texts):
         kept = words[:length]
@@ -47,12 +50,12 @@ def numbered(texts: Sequence[Sequence[str]], length: int) -> Floats:
 
 @cache
 def number(word: str) -> int:
-    """The word's number, 1 to `BUCKETS`."""
+    """Return the word's number, 1 to `BUCKETS`."""
     return 1 + zlib.crc32(word.encode("utf-8", "surrogatepass")) % BUCKETS
 
 
 def check_sizes(dataset: str, length: int, most: int) -> None:
-    """Refuse a passage length outside 4 to 1,024 words or fewer than one passage a text.
+    """Check that passages have 4 to 1,024 words and that a text may give at least one.
 
     Raises
     ------
@@ -60,21 +63,21 @@ def check_sizes(dataset: str, length: int, most: int) -> None:
         One line that names the option.
     """
     if not isinstance(length, int) or not 4 <= length <= 1024:
-        raise DataError(f"{dataset}: length is a number of words from 4 to 1024, not {length!r}")
+        raise DataError(f"{dataset}.length: must be a number of words from 4 to 1024, not {length!r}")
     if not isinstance(most, int) or most < 1:
-        raise DataError(f"{dataset}: passages is how many each text gives at most, 1 or more, not {most!r}")
+        raise DataError(f"{dataset}.passages: must be a number of passages per text, 1 or more, not {most!r}")
 
 
 def balanced(dataset: Dataset, attribute: str) -> Dataset:
-    """As many examples of every task label with every value of `attribute`, the rest dropped at random.
+    """Keep equally many examples of every task label with every value of `attribute`; drop the rest at random.
 
-    Then the task label tells nothing of the attribute, and a guess above chance is no guess by the task (Elazar and
-    Goldberg, EMNLP 2018). Always the same examples are kept.
+    Then the attribute is independent of the task label, so no guess above chance can come from the task (Elazar and
+    Goldberg, EMNLP 2018). The same examples are kept every time.
 
     Raises
     ------
     DataError
-        No such attribute, or a task label that never occurs with one of its values.
+        The attribute is unknown, or a task label never occurs with one of its values.
     """
     values = dataset.attribute(attribute).values
     cells: list[Ints] = [
@@ -84,6 +87,9 @@ def balanced(dataset: Dataset, attribute: str) -> Dataset:
     ]
     count = min(map(len, cells))
     if not count:
-        raise DataError(f"{dataset.name}: some {dataset.task} never occurs with some {attribute}; leave out balance")
+        raise DataError(
+            f"{dataset.name}.balance: some value of {dataset.task} never occurs with some value of {attribute}; "
+            "remove balance"
+        )
     rng = np.random.default_rng(0)
     return dataset.take(np.sort(np.concatenate([rng.permutation(cell)[:count] for cell in cells])))

@@ -100,8 +100,8 @@ def test_a_passages_length_does_not_tell_the_task(few: Any) -> None:
     ("options", "message"),
     [
         ({"task": "mood"}, "blogs: no task called 'mood'; choose one of tone, others, number, question, link"),
-        ({"length": 2}, "blogs: length is a number of words from 4 to 1024, not 2"),
-        ({"passages": 0}, "blogs: passages is how many each text gives at most, 1 or more, not 0"),
+        ({"length": 2}, "blogs.length: must be a number of words from 4 to 1024, not 2"),
+        ({"passages": 0}, "blogs.passages: must be a number of passages per text, 1 or more, not 0"),
     ],
 )
 def test_blogs_options_are_checked(few: Any, options: Any, message: Any) -> None:
@@ -115,7 +115,7 @@ def test_blogs_that_are_absent_or_others(few: Any, tmp_path: Path) -> None:
         data.load("blogs", tmp_path / "none")
     assert "non-commercial research" in data.describe("blogs")[0].licence
     _write(few / "blogs" / PEOPLE, ["user_id", "gender", "age"], [(5, 1, "old"), (6, 1, 17), (7, 0, 30)])
-    with pytest.raises(data.DataError, match="holds a gender or age that is no number"):
+    with pytest.raises(data.DataError, match="holds a gender or age that is not a number"):
         data.load("blogs", few)
     _write(few / "blogs" / PEOPLE, ["user_id", "gender", "age"], [(5, 1, 17)])
     with pytest.raises(data.DataError, match=r"author 7 of msgs404u\.csv is not in users404\.csv"):
@@ -166,12 +166,15 @@ def test_any_csv_of_text(reviews: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "stars"}, "textcsv: the option csv is missing"),
-        ({"csv": "reviews.csv"}, "textcsv: the option task is missing"),
+        ({"task": "stars"}, "textcsv.csv: is missing"),
+        ({"csv": "reviews.csv"}, "textcsv.task: is missing"),
         ({"csv": "no.csv", "task": "stars"}, "textcsv: cannot read no.csv"),
-        ({"csv": "reviews.csv", "task": "stars"}, "reviews.csv has no column text; it has body, stars, sex, who"),
-        ({"csv": "reviews.csv", "task": "sex", "text": "body", "author": "name"}, "has no column name"),
-        ({"csv": "one.csv", "task": "sex"}, "textcsv: column sex holds one value only"),
+        (
+            {"csv": "reviews.csv", "task": "stars"},
+            "reviews.csv has no column called 'text'; choose one of body, stars, sex, who",
+        ),
+        ({"csv": "reviews.csv", "task": "sex", "text": "body", "author": "name"}, "has no column called 'name'"),
+        ({"csv": "one.csv", "task": "sex"}, "textcsv: column sex holds only one value"),
     ],
 )
 def test_textcsv_mistakes_are_named(reviews: Any, options: Any, message: Any) -> None:
@@ -189,7 +192,10 @@ def test_a_balanced_attribute_is_independent_of_the_task(reviews: Any) -> None:
     np.testing.assert_array_equal(read.x, again.x)
     with pytest.raises(data.DataError, match="textcsv: no attribute called 'c'; choose one of a"):
         data.load("textcsv", csv="many.csv", task="task", balance="c")
-    with pytest.raises(data.DataError, match="textcsv: some stars never occurs with some sex; leave out balance"):
+    with pytest.raises(
+        data.DataError,
+        match=r"textcsv.balance: some value of stars never occurs with some value of sex; remove balance",
+    ):
         data.load("textcsv", csv="reviews.csv", task="stars", text="body", balance="sex")
 
 

@@ -1,11 +1,12 @@
 """2,392 blog posts of 404 people whose gender and age are known, from the package dlatk.
 
-x float32 (n, length): word numbers of one passage, see `wireleak.lab.data.text`. Task: a mark in the passage that can
-be found automatically and is taken out of the text, as the emoji and mentions of Elazar and Goldberg (EMNLP 2018) were;
-by default exclamations, dots and laughter, for a lively tone. Private: gender, age (under 23, 23 and more), band
-(13-17, 23-27, 33-48: the corpus has no other ages), as their authors gave them; and the marks of the other tasks, which
-stay in the text, such as whether it speaks of somebody else. Group: author; split by it, or a probe learns the person
-and not the attribute. Source: Schler, Koppel, Argamon, Pennebaker 2006, "Effects of Age and Gender on Blogging", as
+x float32 (n, length): word numbers of one passage, see `wireleak.lab.data.text`.
+Task: whether the passage had a mark that is found automatically and removed from the text, as the emoji and mentions of
+Elazar and Goldberg (EMNLP 2018) were. By default the marks are exclamations, dots and laughter, for a lively tone.
+Private: gender, age (under 23, 23 and more) and band (13-17, 23-27, 33-48: the corpus has no other ages), as stated by
+the authors; and the marks of the other tasks, which stay in the text, such as third-person pronouns.
+Group: author. Split by it, or a probe learns the person and not the attribute.
+Source: Schler, Koppel, Argamon, Pennebaker 2006, "Effects of Age and Gender on Blogging", as
 sampled by dlatk (Schwartz et al. 2017), `dlatk/data/msgs404u.csv` and `users404.csv`.
 """
 
@@ -27,7 +28,7 @@ from wireleak.lab.data.text import passages as cut_passages
 POSTS, PEOPLE = "msgs404u.csv", "users404.csv"
 _OTHERS = re.compile(r"(s?he|they)('.+)?|him|hers?|his|himself|herself|them|theirs?|themselves")
 _TONE = re.compile(r"!+|\.\.+|…+|\?\?+|~+|(ha)+h?|(he){2,}|lo+l|lmao|omg|wow|yay|hmm+|ugh|argh+")
-# What marks a passage of the task, and its two classes; every word of which it is true is taken out.
+# For each task: the test for words that mark a passage (these are removed from it), and the two classes.
 _TASKS: dict[str, tuple[Callable[[str], bool], tuple[str, str]]] = {
     "tone": (lambda word: _TONE.fullmatch(word) is not None, ("plain", "lively")),
     "others": (lambda word: _OTHERS.fullmatch(word) is not None, ("of nobody else", "of others")),
@@ -65,21 +66,21 @@ def blogs(
     Parameters
     ----------
     where : Path
-        The folder of both files.
+        The folder that holds both files.
     task : {"tone", "others", "number", "question", "link"}
         Whether the passage had an exclamation (a mark, dots, laughter), a third-person pronoun, a number in digits, a
         question mark, a link.
     length : int
-        Words of a passage.
+        Number of words of a passage.
     passages : int
-        How many of each post at most, from its beginning.
+        Largest number of passages of a post, from its beginning.
     balance : str, optional
-        An attribute that is to be independent of the task, see `wireleak.lab.data.text.balanced`.
+        Attribute to make independent of the task, see `wireleak.lab.data.text.balanced`.
 
     Raises
     ------
     DataError
-        An unknown task, or files that are not those of dlatk.
+        The task is unknown, or the files are not those of dlatk.
     """
     if task not in _TASKS:
         raise DataError(f"blogs: {unknown('task', task, _TASKS)}")
@@ -103,7 +104,7 @@ def blogs(
         gender = np.array([int(value) for value in people["gender"]], np.int64)[owner]
         years = np.array([int(value) for value in people["age"]], np.int64)[owner]
     except ValueError as error:
-        raise DataError(f"blogs: {PEOPLE} holds a gender or age that is no number; fetch it again") from error
+        raise DataError(f"blogs: {PEOPLE} holds a gender or age that is not a number; fetch it again") from error
     band = np.searchsorted([least for least, _ in _BANDS], years, side="right") - 1
     left_in = {
         name: Attribute(name, np.array([any(map(other, text)) for text in texts], np.int64), names, measured=True)
@@ -132,7 +133,10 @@ def blogs(
 def _marked_passages(
     words: list[str], marks: Callable[[str], bool], length: int, most: int
 ) -> Iterator[tuple[list[str], bool]]:
-    """Passages without the marks, and whether each had one. Cut afterwards: a shorter passage would tell the task."""
+    """Return passages without the marks, and whether each had one.
+
+    Marks are removed before the text is cut, because a shorter passage would reveal the task.
+    """
     kept: list[str] = []
     before = []
     for word in words:
@@ -140,6 +144,6 @@ def _marked_passages(
             before.append(len(kept))
         else:
             kept.append(word)
-    found = {min(position, len(kept) - 1) // length for position in before}
+    marked = {min(position, len(kept) - 1) // length for position in before}
     for index, passage in enumerate(cut_passages(kept, length, most)):
-        yield passage, index in found
+        yield passage, index in marked

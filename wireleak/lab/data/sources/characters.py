@@ -1,8 +1,8 @@
-"""English prose that scikit-learn carries, character by character: nothing to fetch.
+"""English prose from scikit-learn, character by character; nothing to download.
 
 x float32 (n, 20): the 20 characters before each character of the text as numbers, 0 before a document begins. Task:
-which character follows, of the 41 of `secret_sharer.ALPHABET`. No private attributes: what a language
-model gives away of its text is measured by what is planted there (Carlini et al. 2019).
+the character that follows, one of the 41 of `secret_sharer.ALPHABET`. There are no private attributes: planted numbers
+measure how much a language model reveals of its text (Carlini et al. 2019).
 Source: the descriptions of scikit-learn's data sets, `sklearn/datasets/descr/*.rst`.
 """
 
@@ -22,7 +22,7 @@ _FOLDER = Path("datasets") / "descr"
 
 
 def _locate(_: list[Path]) -> Path | None:
-    # The files alone: importing scikit-learn takes a second.
+    # Finds the files without importing scikit-learn, which takes a second.
     spec = importlib.util.find_spec("sklearn")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (path := Path(folder) / _FOLDER).is_dir():
@@ -31,7 +31,7 @@ def _locate(_: list[Path]) -> Path | None:
 
 
 def prose(text: str) -> str:
-    """Small letters, digits and the alphabet's marks, with one space for each run of anything else."""
+    """Keep lower-case letters, digits and the alphabet's marks; each run of anything else becomes one space."""
     lower = text.lower()
     return " ".join("".join(character if character in ALPHABET else " " for character in lower).split())
 
@@ -47,7 +47,7 @@ def prose(text: str) -> str:
     licence="BSD 3-clause",
 )
 def characters(where: Path) -> Dataset:
-    """Read every document and cut it into windows; of windows that repeat, the first is kept."""
+    """Read every document and cut it into windows; repeated windows are kept once."""
     paths = sorted(where.glob("*.rst"))
     if not paths:
         raise DataError(f"characters: {where} holds no .rst file; reinstall scikit-learn")

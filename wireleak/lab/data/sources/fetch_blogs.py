@@ -1,6 +1,6 @@
 """Fetch the two files of the data set `blogs`: `python -m wireleak.lab.data.sources.fetch_blogs`.
 
-They come with the package dlatk, which is unpacked into a scratch folder, not installed beside anything.
+They are part of the package dlatk. It is unpacked into a temporary folder and not installed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHA256 = {
 
 
 def main() -> None:
-    """Put both files into `blogs` of $WIRELEAK_DATA, or of ~/.cache/wireleak/data.
+    """Copy both files into `blogs` of $WIRELEAK_DATA, or of ~/.cache/wireleak/data.
 
     Raises
     ------
@@ -39,7 +39,9 @@ def main() -> None:
             path = Path(scratch) / "dlatk" / "data" / name
             fetched[name] = path.read_bytes() if path.is_file() else b""
             if hashlib.sha256(fetched[name]).hexdigest() != digest:
-                raise SystemExit(f"blogs: {PACKAGE} holds no {name}, or another one than expected; nothing was copied")
+                raise SystemExit(
+                    f"blogs: {PACKAGE} holds no {name}, or a different one than expected; nothing was copied"
+                )
     for name, content in fetched.items():
         write_atomically(target / name, content)
     print(f"{', '.join(_SHA256)} are in {target}; the posts are for non-commercial research only")

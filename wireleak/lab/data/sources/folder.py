@@ -1,4 +1,4 @@
-"""Any folder of images with a CSV of attributes: the user's own data.
+"""A user's own images: a folder, with a CSV of attributes.
 
 x float32 (n, 1 or 3, size, size) in [0, 1]. One column of the CSV names the file (relative to the folder), one is the
 task; others are private attributes and groups.
@@ -43,13 +43,13 @@ def folder(
     Parameters
     ----------
     where : Path
-        What relative paths are relative to: the current folder.
+        Folder to which relative paths refer: the current one.
     path, csv, task : str
         The image folder, the CSV (by default the only one in the folder), the task's column.
     file : str
-        The column of file names.
+        Column of file names.
     attributes : sequence of str, optional
-        Private columns; by default every other column of 2 to 50 different values.
+        Private columns; by default every other column with 2 to 50 different values.
     groups : sequence of str
         Columns to split by, such as a person's name.
     size : int
@@ -58,12 +58,12 @@ def folder(
         One channel instead of three.
     """
     if path is None or task is None:
-        raise DataError(f"folder: the option {'path' if path is None else 'task'} is missing; give path, csv and task")
+        raise DataError(f"folder.{'path' if path is None else 'task'}: is missing; give the options path, csv and task")
     if not isinstance(size, int) or not 1 <= size <= 4096:
-        raise DataError(f"folder: size is a number of pixels from 1 to 4096, not {size!r}")
+        raise DataError(f"folder.size: must be a number of pixels from 1 to 4096, not {size!r}")
     base = where / Path(path).expanduser()
     if not base.is_dir():
-        raise DataError(f"folder: path {base} is not a folder; name the folder of the images")
+        raise DataError(f"folder.path: {base} is not a folder; name the folder of the images")
     table = where / Path(csv).expanduser() if csv else _only_csv(base)
     columns = read_columns("folder", table, (file, task, *(attributes or ()), *groups))
     private = _private(columns, {file, task, *groups}) if attributes is None else attributes
@@ -84,10 +84,10 @@ def folder(
 
 
 def _only_csv(base: Path) -> Path:
-    found = sorted(base.glob("*.csv"))
-    if len(found) != 1:
-        raise DataError(f"folder: {base} holds {len(found)} CSV files; name one with the option csv")
-    return found[0]
+    tables = sorted(base.glob("*.csv"))
+    if len(tables) != 1:
+        raise DataError(f"folder.csv: {base} holds {len(tables)} CSV files; name one with the option csv")
+    return tables[0]
 
 
 def _private(columns: dict[str, list[str]], taken: set[str]) -> list[str]:

@@ -1,8 +1,8 @@
-"""MotionSense: windows of what 24 people's phones felt while they walked, jogged, sat, stood and took stairs.
+"""MotionSense: motion of the phones of 24 people who walked, jogged, sat, stood and took stairs.
 
-x float32 (n, 6, 128): user acceleration x y z in g, rotation rate x y z in rad/s; 128 samples are 2.56 s at 50 Hz,
-windows do not overlap. Task: activity. Private: gender, annotated. Groups: subject, trial. Split by subject for
-gender: a split by trial would measure identity. Sitting and standing carry little.
+x float32 (n, 6, 128): user acceleration x y z in g, rotation rate x y z in rad/s; 128 samples are 2.56 s at 50 Hz;
+windows do not overlap. Task: activity. Private: gender, annotated. Groups: subject, trial. For gender,
+split by subject: a split by trial would measure identity. Sitting and standing reveal little.
 Source: Malekzadeh et al., IoTDI 2019, https://github.com/mmalekzadeh/motion-sense.
 """
 
@@ -81,7 +81,9 @@ def _read_recordings(folder: Path) -> tuple[Floats, Ints, Ints, Ints, Ints]:
     try:
         gender = {int(code): int(value) for code, value in zip(people["code"], people["gender"], strict=True)}
     except ValueError as error:
-        raise DataError(f"motionsense: {folder / _SUBJECTS} holds a code or gender that is no number") from error
+        raise DataError(
+            f"motionsense: {folder / _SUBJECTS} holds a code or gender that is not a number; fetch it again"
+        ) from error
     windows, labels = [], []
     for name, text in _files(folder):
         found = _RECORDING.search(name)
@@ -110,7 +112,7 @@ def _windows(name: str, text: str) -> Floats:
     try:
         samples = np.loadtxt(io.StringIO(body), delimiter=",", usecols=wanted, dtype=np.float32, ndmin=2)
     except ValueError as error:
-        raise DataError(f"motionsense: {name} holds something that is no number ({error})") from error
+        raise DataError(f"motionsense: {name} holds a value that is not a number ({error})") from error
     count = len(samples) // _SAMPLES
     cut = samples[: count * _SAMPLES].reshape(count, _SAMPLES, len(_CHANNELS))
     return np.ascontiguousarray(cut.transpose(0, 2, 1))

@@ -1,9 +1,9 @@
 """Omniglot: 32,460 drawings of 1,623 characters of 50 alphabets, each drawn by 20 people.
 
 x float32 (n, 1, size, size) in [0, 1], ink 1 (the files' ink is 0); size 28 is an exact area average of 105.
-Task: which alphabet. The 20 evaluation alphabets come first in `classes`, so a model trained on them alone needs
-the first 20 outputs. Private: who drew it (among the 20 of its own alphabet: drawer 3 of Greek is not drawer 3 of
-Latin), and horizontal position, size and slant, measured at 105 px and split at each character's own median.
+Task: the alphabet. The 20 evaluation alphabets come first in `classes`, so a model trained only on them needs the first
+20 outputs. Private: the drawer (one of the 20 of its alphabet: drawer 3 of Greek is not drawer 3 of Latin), and
+horizontal position, size and slant, measured at 105 px and split at the median of each character.
 Groups: alphabet, part, character, drawer (the last two unique over all alphabets).
 Source: Lake, Salakhutdinov, Tenenbaum, Science 2015, https://github.com/brendenlake/omniglot.
 """
@@ -25,7 +25,7 @@ from wireleak.lab.data.dataset import Attribute, DataError, Dataset, Floats, Int
 from wireleak.lab.data.measured import Geometry, geometry, median_split
 from wireleak.lab.data.registry import first_existing, register
 
-# The published model-inversion post's attacker; its own test set shares 1,000 drawings with it.
+# Alphabets of the attacker in the published model-inversion post; its test set shares 1,000 drawings with them.
 ATTACKER = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin")
 VICTIMS = ("Cyrillic", "Hebrew", "Japanese_(katakana)", "Sanskrit", "Tagalog")
 VICTIMS_AS_PUBLISHED = ("Greek", "Japanese_(katakana)", "Latin", "Sanskrit", "Tagalog")
@@ -83,16 +83,16 @@ def omniglot(where: Path, *, size: int = 28, part: str = "all", alphabets: Seque
     where : Path
         `omniglot.npz`, or the folder of `images_background` and `images_evaluation` (folders or zips).
     size : {28, 105}
-        Side in pixels. All drawings at 105 take 1.4 GB.
+        Side in pixels. At 105, all drawings take 1.4 GB.
     part : {"all", "background", "evaluation"}
-        Which of the authors' two parts.
+        Part, as the authors split the data.
     alphabets : sequence of str, optional
-        Only these.
+        Read only these alphabets.
     """
     if size not in (28, _SIDE):
-        raise DataError(f"omniglot: size is 28 or 105, not {size!r}")
+        raise DataError(f"omniglot.size: must be 28 or 105, not {size!r}")
     if part not in ("all", *_PARTS):
-        raise DataError(f"omniglot: part is all, background or evaluation, not {part!r}")
+        raise DataError(f"omniglot.part: must be all, background or evaluation, not {part!r}")
     drawings = _read_packed(where) if where.suffix == ".npz" else _read_images(where)
     drawings = _select(drawings, part, alphabets)
     x, shapes = _unpack(drawings.packed, size)
@@ -217,7 +217,7 @@ def _unpack(packed: npt.NDArray[np.uint8], size: int) -> tuple[Floats, Geometry]
 
 
 def area_weights(length: int, size: int) -> Floats:
-    """Weights (size, length) of an exact area average along one axis; each row sums to 1."""
+    """Return weights (size, length) of an exact area average along one axis; each row sums to 1."""
     edges = np.linspace(0, length, size + 1)
     cells = np.arange(length)
     covered = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)

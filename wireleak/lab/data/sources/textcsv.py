@@ -1,7 +1,7 @@
-"""Any CSV of text with a task and private attributes: the user's own data.
+"""A user's own texts: a CSV with a task and private attributes.
 
 x float32 (n, length): word numbers, see `wireleak.lab.data.text`. One column is the text, one the task; others are
-private attributes, and one may name the author, whom a study then splits by (`disjoint_by = "author"`).
+private attributes. One may name the author, so that a study can split by it (`disjoint_by = "author"`).
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ def textcsv(
     Parameters
     ----------
     where : Path
-        What a relative path is relative to: the current folder.
+        Folder to which a relative path refers: the current one.
     csv, task, text : str
         The file (UTF-8, with a header), the task's column, the text's column.
     attributes : sequence of str, optional
-        Private columns; by default every other column of 2 to 50 different values.
+        Private columns; by default every other column with 2 to 50 different values.
     author : str, optional
-        The column of who wrote it: the group "author".
+        Column that names the author; it becomes the group "author".
     length : int
-        Words of a passage; shorter texts are padded.
+        Number of words of a passage; shorter texts are padded.
     passages : int
-        How many passages each text gives at most, each with the text's labels. Rows without a word are left out.
+        Largest number of passages of a text, each with the text's labels. Rows without words are dropped.
     balance : str, optional
-        An attribute that is to be independent of the task, see `wireleak.lab.data.text.balanced`.
+        Attribute to make independent of the task, see `wireleak.lab.data.text.balanced`.
     """
     if csv is None or task is None:
-        raise DataError(f"textcsv: the option {'csv' if csv is None else 'task'} is missing; give csv and task")
+        raise DataError(f"textcsv.{'csv' if csv is None else 'task'}: is missing; give the options csv and task")
     check_sizes("textcsv", length, passages)
     named = (text, task, *(attributes or ()), *([author] if author else []))
     columns = read_columns("textcsv", where / Path(csv).expanduser(), named)
@@ -72,7 +72,7 @@ def textcsv(
     encoded = {name: encode(columns[name]) for name in {task, *private, *([author] if author else [])}}
     for name in (task, *private):
         if len(encoded[name][1]) < 2:
-            raise DataError(f"textcsv: column {name} holds one value only; there is nothing to guess")
+            raise DataError(f"textcsv: column {name} holds only one value, so there is nothing to guess; leave it out")
     y, classes = encoded[task]
     dataset = Dataset(
         name="textcsv",

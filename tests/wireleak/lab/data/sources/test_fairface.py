@@ -53,7 +53,7 @@ def test_fairface_reports_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(data.DataError, match="unknown label 'oldish'"):
         data.load("fairface", tmp_path, part="val")
     labels.write_text("file,age\n")
-    with pytest.raises(data.DataError, match="has no column gender, race; it has file, age"):
+    with pytest.raises(data.DataError, match="has no column called 'gender'; choose one of file, age"):
         data.load("fairface", tmp_path, part="val")
 
 

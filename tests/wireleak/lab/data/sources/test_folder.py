@@ -34,10 +34,13 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "the option path is missing"),
-        ({"path": "."}, "the option task is missing"),
+        ({}, "folder.path: is missing"),
+        ({"path": "."}, "folder.task: is missing"),
         ({"path": "nowhere", "task": "kind"}, "is not a folder"),
-        ({"path": ".", "task": "breed"}, "has no column breed; it has file, kind, wears_hat, person, note"),
+        (
+            {"path": ".", "task": "breed"},
+            "has no column called 'breed'; choose one of file, kind, wears_hat, person, note",
+        ),
         ({"path": ".", "task": "kind", "size": 0}, "size is a number of pixels"),
         ({"path": ".", "task": "kind", "csv": "other.csv"}, "cannot read"),
     ],

@@ -95,8 +95,8 @@ def test_omniglot_is_shrunk_by_area_as_pillow_does(drawings: Any, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 64}, "size is 28 or 105, not 64"),
-        ({"part": "test"}, "part is all, background or evaluation"),
+        ({"size": 64}, "omniglot.size: must be 28 or 105, not 64"),
+        ({"part": "test"}, "omniglot.part: must be all, background or evaluation"),
         ({"alphabets": ["Klingon"]}, "no alphabet called 'Klingon'; choose one of Angelic, Greek, Latin"),
     ],
 )
