@@ -85,5 +85,5 @@ def test_without_pandas_the_table_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     from wireleak.lab.run.results import Results
 
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ValueError, match=r"pandas: is missing; pip install pandas, or use \.rows"):
+    with pytest.raises(ValueError, match=r"pandas: is not installed; run pip install pandas, or use \.rows"):
         Results(study="small", created="", command="").frame()

@@ -12,7 +12,7 @@ from wireleak.lab.study.schema import Study
 from wireleak.lab.study.tables import Variant
 
 DEVICES = ("attacker", "victim")
-# Served before training: the same inputs through an untrained encoder, the control of every attack.
+# The same inputs are also served by an untrained encoder, before training: a baseline for every attack.
 UNTRAINED = "untrained-"
 
 
@@ -28,9 +28,9 @@ class Cell(CellPaths):
     run : Path
         The run's folder.
     input_shape : tuple of int
-        One example's shape.
+        Shape of one example.
     classes : int
-        Classes of the main task.
+        Number of classes of the main task.
     """
 
     study: Study
@@ -42,7 +42,7 @@ class Cell(CellPaths):
 
     @property
     def name(self) -> str:
-        """Folder's name, e.g. "wide-seed0"."""
+        """The folder's name, e.g. "wide-seed0"."""
         return cell_name(self.variant.name, self.seed)
 
     @property
@@ -52,44 +52,44 @@ class Cell(CellPaths):
 
     @property
     def mode(self) -> str:
-        """How it trains: "split" or "federated"."""
+        """The mode of training: "split" or "federated"."""
         return self.plan.mode
 
     @property
     def serves_untrained(self) -> bool:
-        """Whether any attack's control wants the same inputs served through an untrained encoder."""
+        """Whether any attack needs the same inputs served by an untrained encoder, for its baseline."""
         return self.study.serve.devices and any(
             self.study.runs_untrained(use, self.variant, self.seed) for use in self.study.attacks_on(self.variant)
         )
 
     @property
     def clients(self) -> list[str]:
-        """Names of the training clients, which are also their folders' names."""
+        """Names of the training clients; their folders have the same names."""
         return [f"client-{index}" for index in range(self.study.clients_of(self.variant))]
 
     @property
     def plan(self) -> TrainingPlan:
-        """How it is trained."""
+        """The plan of its training."""
         return self.study.plan_of(self.variant)
 
     @property
     def vantages(self) -> set[str]:
-        """Where its attackers sit."""
+        """The vantages of its attackers."""
         return {use.vantage or self.study.threat.vantage for use in self.study.attacks_on(self.variant)}
 
     @property
     def server_records(self) -> bool:
-        """Whether the server keeps what it sends to and gets from each client, for attacks from its vantage."""
+        """Whether the server records all it exchanges with each client, for attacks from its vantage."""
         return self.mode == "federated" and "server" in self.vantages
 
     @property
     def participant_records(self) -> bool:
-        """Whether client 0 keeps what it gets and sends: where it is curious and its link does not show that."""
+        """Whether client 0 records all it exchanges with the server: it is curious, and its link does not show this."""
         hidden = self.variant.encrypted or self.plan.secure
         return self.mode == "federated" and hidden and "participant" in self.vantages
 
     def model(self) -> dict[str, Any]:
-        """The "model" part of the parties' configs."""
+        """The part "model" of the parties' configs."""
         return {
             "name": self.variant.model or self.study.model.name,
             "input_shape": list(self.input_shape),

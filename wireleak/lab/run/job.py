@@ -16,7 +16,7 @@ from wireleak.lab.study.tables import AttackUse
 
 @dataclass(frozen=True)
 class AttackJob:
-    """One attack on one target in one cell; `folder` is where its guesses go, if not to its place in the cell."""
+    """One attack on one target in one cell. `folder` holds its guesses, if they are not kept in the cell."""
 
     cell: Cell
     use: AttackUse
@@ -25,17 +25,17 @@ class AttackJob:
 
     @property
     def name(self) -> str:
-        """How messages and results name it, e.g. "wide-seed0-inversion-input"."""
+        """Its name in messages and results, e.g. "wide-seed0-inversion-input"."""
         return f"{self.cell.name}-{self.use.shown}-{self.target}"
 
     @property
     def vantage(self) -> str:
-        """Where the attacker sits."""
+        """The attacker's vantage."""
         return self.use.vantage or self.cell.study.threat.vantage
 
     @property
     def sought(self) -> Target[Any]:
-        """The target itself."""
+        """The target."""
         return target_of(self.target)
 
     def truth(self, *, federated: bool) -> CellTruth:
@@ -49,10 +49,10 @@ class AttackJob:
 
     @property
     def guesses(self) -> Path:
-        """Its guesses; there once it has finished."""
+        """File of its guesses; it exists once the attack has finished."""
         return AttackFolder(self.out).guesses
 
 
 def attack_jobs(cell: Cell) -> list[AttackJob]:
-    """What a cell's study declares for it."""
+    """Return the attacks that the study declares for a cell."""
     return [AttackJob(cell, use, target) for use in cell.study.attacks_on(cell.variant) for target in use.targets]

@@ -1,6 +1,6 @@
-"""The layout of a run's folder: every path in it is spelt in this module.
+"""The layout of a run's folder: this module spells every path in it.
 
-Flower's own files under `flower/` are the exception: `wireleak.lab.launch.federation` makes and reads them.
+The exception is Flower's own files under `flower/`: `wireleak.lab.launch.federation` makes and reads them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class RunFolder:
 
     @property
     def study(self) -> Path:
-        """The study that was asked for."""
+        """The study as the user gave it."""
         return self.path / "study.toml"
 
     @property
     def plan(self) -> Path:
-        """The study as it was resolved, and how many examples each party holds."""
+        """The resolved study, and the number of examples of each party."""
         return self.path / "plan.json"
 
     @property
@@ -43,7 +43,7 @@ class RunFolder:
 
     @property
     def pictures(self) -> Path:
-        """The first victims' inputs and the guesses of each."""
+        """Inputs of the first victims, and the guesses of each."""
         return self.path / "pictures.npz"
 
     @property
@@ -53,17 +53,17 @@ class RunFolder:
 
     @property
     def audit(self) -> Path:
-        """An audit's figures."""
+        """Figures of an audit."""
         return self.path / "audit.json"
 
     @property
     def audit_page(self) -> Path:
-        """An audit's page."""
+        """Page of an audit."""
         return self.path / "audit.html"
 
     @property
     def verdict(self) -> Path:
-        """What a comparison of defences amounts to."""
+        """Verdict of a comparison of defences."""
         return self.path / "verdict.json"
 
     def cell(self, variant: str, seed: int) -> CellFolder:
@@ -81,7 +81,7 @@ def cell_name(variant: str, seed: int) -> str:
 
 
 def config_in(folder: Path) -> Path:
-    """Return the config of the party whose folder this is."""
+    """Return the config of the party that owns this folder."""
     return folder / "config.json"
 
 
@@ -107,14 +107,14 @@ class CellPaths:
         """Keys and certificates, where links are encrypted."""
         return self.folder / "certificates"
 
-    # What parties are started with.
+    # Configs and ready files of processes.
 
     def config(self, party: str) -> Path:
         """Config of "server", "tap", a client or a device."""
         return config_in(self.folder / party)
 
     def ready(self, party: str) -> Path:
-        """File in which "server" or "tap" writes its addresses."""
+        """File into which "server" or "tap" writes its addresses."""
         return self.folder / party / "ready.json"
 
     # Clients.
@@ -128,7 +128,7 @@ class CellPaths:
         return self.folder / client / "evaluation.npz"
 
     def keep(self, client: str) -> Path:
-        """Folder of what a client's transforms train beside the encoder."""
+        """Folder of the weights that a client's transforms train, besides the encoder."""
         return self.folder / client / "kept"
 
     # The server.
@@ -143,7 +143,7 @@ class CellPaths:
         return self.checkpoints / f"{part}-{number}.safetensors"
 
     def rounds(self, part: str) -> list[int]:
-        """List the rounds of which there is a checkpoint of "encoder" or "head", in order."""
+        """List the rounds with a checkpoint of "encoder" or "head", in order."""
         found = (re.fullmatch(rf"{part}-(\d+)", path.stem) for path in self.checkpoints.glob(f"{part}-*.safetensors"))
         return sorted(int(match[1]) for match in found if match)
 
@@ -154,7 +154,7 @@ class CellPaths:
 
     @property
     def nodes(self) -> Path:
-        """Clients by the id of their Flower node."""
+        """Clients by the ids of their Flower nodes."""
         return self.folder / "server" / "nodes.json"
 
     @property
@@ -168,10 +168,10 @@ class CellPaths:
         return self.folder / "server" / "usage.json"
 
     def received(self, client: str) -> Path:
-        """What a curious server kept of one client's updates."""
+        """Updates of one client that a curious server kept."""
         return self.folder / "server" / "received" / client
 
-    # Devices that serve; `prefix` is empty, or `UNTRAINED` for what is served before training.
+    # Devices that serve; `prefix` is empty, or `UNTRAINED` for files of serving before training.
 
     def device(self, name: str) -> Path:
         """Folder of a serving device."""
@@ -190,7 +190,7 @@ class CellPaths:
         return self.device(device) / f"{prefix}config.json"
 
     def predictions(self, device: str, prefix: str = "") -> Path:
-        """Predictions that a device got."""
+        """Predictions that a device received."""
         return self.device(device) / f"{prefix}predictions.npz"
 
     # The tap.
@@ -207,7 +207,7 @@ class CellPaths:
 
     @property
     def inspected(self) -> Path:
-        """What each capture holds, as the adversary reads it."""
+        """Contents of each capture, as the adversary reads it."""
         return self.folder / "adversary" / "inspect.json"
 
     def granted(self, name: str) -> Path:
@@ -226,11 +226,11 @@ class CellPaths:
 
     @property
     def records(self) -> Path:
-        """Records of which the attacker asks whether they were trained on."""
+        """Records whose membership in the training data the attacker guesses."""
         return self.granted("records.npz")
 
     def weights(self, part: str) -> Path:
-        """The weights of "encoder" or "head", as granted."""
+        """Weights of "encoder" or "head" that were granted."""
         return self.granted(f"{part}.safetensors")
 
     def all_granted(self) -> list[Path]:
@@ -239,7 +239,7 @@ class CellPaths:
 
     @property
     def hijack(self) -> Path:
-        """Folder of the adversary's server, where it stands in for the head."""
+        """Folder of the adversary's server, where it replaces the head."""
         return self.folder / "adversary" / "hijack"
 
     @property
@@ -249,12 +249,12 @@ class CellPaths:
 
     @property
     def secret(self) -> Path:
-        """What a malicious participant hides or plants."""
+        """Data that a malicious participant hides or plants."""
         return self.participant / "secret.npz"
 
     @property
     def kept(self) -> Path:
-        """What a curious client 0 kept."""
+        """Messages that a curious client 0 kept."""
         return self.participant / "kept"
 
     @property
@@ -274,11 +274,11 @@ class CellPaths:
 
     @property
     def ledger(self) -> Path:
-        """The victims' inputs, labels, attributes and groups."""
+        """Inputs, labels, attributes and groups of the victims."""
         return self.sealed("ledger.npz")
 
     def trained_on(self, client: str) -> Path:
-        """What a client trained on, with attributes and rounds."""
+        """Examples on which a client trained, with attributes and rounds."""
         return self.sealed(f"{client}.npz")
 
     # The analyst's view.
@@ -295,7 +295,7 @@ class CellPaths:
 
 
 class CellFolder(CellPaths):
-    """A cell's folder, whatever study it is of."""
+    """A cell's folder, of any study."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -339,15 +339,15 @@ class AttackFolder:
 
     @property
     def guesses(self) -> Path:
-        """The guesses; there once the attack has finished."""
+        """The guesses; the file exists once the attack has finished."""
         return self.path / "guesses.npz"
 
     @property
     def labels(self) -> Path:
-        """The labels that crossed an attacked link, by which guesses of them are scored."""
+        """Labels that crossed an attacked link: the ground truth for guesses of labels."""
         return self.path / "truth.npz"
 
     @property
     def meta(self) -> Path:
-        """What the attack says of itself."""
+        """The attack's own report."""
         return self.path / "meta.json"

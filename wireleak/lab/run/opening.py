@@ -1,4 +1,4 @@
-"""A trained network of a finished run, and the inputs and labels that it is looked at with."""
+"""A trained network of a finished run, with the inputs and labels to profile its layers."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from wireleak.lab.study.schema import Study, StudyError
 
 Rows = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-# Three folds with a validation part each.
+# Enough for three folds, each with a validation part.
 _FEWEST, _FEWEST_GROUPS = 60, 6
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What the network has made of every input at one point.
+    """Features of every input at one point of the network.
 
     Parameters
     ----------
     name : str
         "input", a block's name, or "softmax".
     title : str
-        As people read it.
+        Its name in the report.
     side : {"input", "device", "wire", "server"}
-        Where it is computed; "wire" is what crosses.
+        Where it is computed; "wire" is the activation that is sent.
     shape : tuple of int
-        One example's.
+        Shape of one example.
     features : float32 (n, floats)
     """
 
@@ -50,23 +50,23 @@ class Layer:
     features: Rows
 
     def described(self) -> dict[str, Any]:
-        """All but the features."""
+        """All fields but the features."""
         kept = {key: getattr(self, key) for key in ("name", "title", "side")}
         return kept | {"shape": list(self.shape), "floats": self.features.shape[1]}
 
 
 @dataclass(frozen=True)
 class ReadLabel:
-    """A label that may be read: the task's, or a private attribute's.
+    """A label to read from features: the task's, or a private attribute's.
 
     Parameters
     ----------
     name : str
     kind : {"task", "attribute"}
     labels : int64 (n,)
-        Numbers 0 to the number of classes that occur, less one.
+        Class indices from 0, only of classes that occur.
     classes : tuple of str
-        Their names.
+        Names of these classes.
     """
 
     name: str
@@ -75,11 +75,11 @@ class ReadLabel:
     classes: tuple[str, ...]
 
     def one_hot(self) -> Rows:
-        """float32 (n, classes)."""
+        """Labels as one-hot rows, float32 (n, classes)."""
         return np.eye(len(self.classes), dtype=np.float32)[self.labels]
 
     def described(self) -> dict[str, Any]:
-        """What the page says of it."""
+        """Its description for the page."""
         counts = np.bincount(self.labels)
         shares = counts / counts.sum()
         return {
@@ -104,17 +104,17 @@ class Specimen:
     seed : int
     model : ModelConfig
     round : int
-        Of the checkpoint.
+        Round of the checkpoint.
     x : float32 (n, *input_shape)
         The victims' inputs.
     targets : tuple of ReadLabel
         The task first.
     groups : int64 (n,) or None
-        Whom a row belongs to.
+        Group of each row, such as its person.
     group : str or None
-        What a group is.
+        Name of the groups.
     notes : tuple of str
-        What was left out, and why.
+        Lines that explain what was left out, and why.
     """
 
     cell: CellFolder
@@ -130,7 +130,7 @@ class Specimen:
     notes: tuple[str, ...]
 
     def network(self, trained: bool) -> Network:
-        """The network with its last weights, or with those it began with.
+        """Return the network with its last weights, or with its initial ones.
 
         Raises
         ------
@@ -150,24 +150,24 @@ class Specimen:
 
     @property
     def _words(self) -> bool:
-        # The numbers of words are names, not amounts: neither distance nor average means anything.
+        # Word numbers are names, so neither their distance nor their average has a meaning.
         return are_numbered(self.x)
 
     @property
     def input_title(self) -> str:
-        """What the input's features are."""
+        """The title of the input's features."""
         return "input (bag of words)" if self._words else "input"
 
     def inputs(self) -> Rows:
-        """The inputs as features float32 (n, floats): as they are, or counts of each word."""
+        """Return the inputs as features, float32 (n, floats): unchanged, or counts of each word."""
         if not self._words:
             return _flat(self.x)
         counts = np.zeros((len(self.x), int(self.x.max()) + 1), np.float32)
         np.add.at(counts, (np.arange(len(self.x))[:, None], self.x.astype(np.int64)), 1)
-        return counts[:, 1:]  # 0 pads
+        return counts[:, 1:]  # 0 is padding
 
     def layers(self, trained: bool) -> list[Layer]:
-        """The input, every block's output, and the softmax, of every example."""
+        """Return the input, every block's output and the softmax, for all examples."""
         import torch
 
         blocks = self.network(trained).blocks
@@ -191,7 +191,7 @@ class Specimen:
         return [*found, Layer("softmax", "softmax", "server", softmax.shape[1:], softmax)]
 
     def described(self) -> dict[str, Any]:
-        """What the page says of the run."""
+        """The run's description for the page."""
         return {
             "study": self.study.name,
             "description": self.study.description,
@@ -214,11 +214,11 @@ def open_run(run: Path, variant: str | None, seed: int | None, examples: int, gr
     Raises
     ------
     StudyError
-        One line: what is missing, and what there is.
+        Something is missing: one line that names it, and the choices.
     """
     files = RunFolder(run)
     if not files.study.is_file():
-        raise StudyError(f"RUN: {run} is not a run's folder; it has no {files.study.name}")
+        raise StudyError(f"RUN: {run} holds no {files.study.name}; name a run's folder")
     study, _ = load_study(str(files.study))
     cell, variant, seed = _cell(files, study, variant, seed)
     try:
@@ -234,7 +234,9 @@ def open_run(run: Path, variant: str | None, seed: int | None, examples: int, gr
         )
     held = {name: values[:examples] for name, values in truth.ledger(cell).items()}
     if len(held["y"]) < _FEWEST:
-        raise StudyError(f"RUN: {len(held['y'])} inputs are too few to probe layers with; take {_FEWEST} or more")
+        raise StudyError(
+            f"RUN: {len(held['y'])} inputs are too few for probes of layers; take {_FEWEST} or more (--examples)"
+        )
     targets, notes = _targets(held, plan.get("task") or "task", plan.get("classes", {}))
     by, groups, note = _groups(held, study.data.disjoint_by, group)
     notes += note
@@ -242,8 +244,8 @@ def open_run(run: Path, variant: str | None, seed: int | None, examples: int, gr
 
 
 def _cell(run: RunFolder, study: Study, variant: str | None, seed: int | None) -> tuple[CellFolder, str, int]:
-    """The finished cell that was asked for, or the first."""
-    known = [one.name for one in study.variants]
+    """Return the requested finished cell, or the first."""
+    known = [declared.name for declared in study.variants]
     if variant is not None and variant not in known:
         raise StudyError(f"--variant: {unknown('variant', variant, known)}")
     finished = {
@@ -257,23 +259,23 @@ def _cell(run: RunFolder, study: Study, variant: str | None, seed: int | None) -
             return CellFolder(cell.folder.resolve()), name, number
     have = ", ".join(cell.folder.name for cell in finished.values()) or "none"
     wanted = f"--variant {variant or 'any'}, --seed {'any' if seed is None else seed}"
-    raise StudyError(f"RUN: {run.path} has no finished cell for {wanted}; finished: {have}")
+    raise StudyError(f"RUN: {run.path} has no finished cell for {wanted}; choose one of {have}")
 
 
 def _groups(
     held: dict[str, npt.NDArray[Any]], default: str | None, asked: str | None
 ) -> tuple[str | None, Ints | None, list[str]]:
-    """The group that splits go by, each row's, and why it is none though the study has one."""
+    """Return the group for splits, its value of each row, and notes on why the study's group cannot be used."""
     by = asked or default
     if by is None:
         return None, None, []
-    known = ", ".join(key.removeprefix("group:") for key in held if key.startswith("group:")) or "none"
-    problem = f"the ledger holds no group called {by!r}; it holds {known}"
+    known = [key.removeprefix("group:") for key in held if key.startswith("group:")]
+    problem = f"the victims' inputs have {unknown('group', by, known)}"
     if f"group:{by}" in held:
         names, numbers = np.unique(held[f"group:{by}"], return_inverse=True)
         if len(names) >= _FEWEST_GROUPS:
             return by, numbers.astype(np.int64), []
-        problem = f"{len(names)} values of {by} are too few for splits that share none; it takes {_FEWEST_GROUPS}"
+        problem = f"{len(names)} values of {by} are too few for splits that share none; {_FEWEST_GROUPS} are needed"
     if asked is not None:
         raise StudyError(f"--group: {problem}")
     return None, None, [f"Inputs of one {by} may be on both sides of a split: {problem}"]
@@ -291,7 +293,7 @@ def _model(config: Path) -> ModelConfig:
 def _targets(
     held: dict[str, npt.NDArray[Any]], task: str, classes: dict[str, list[str]]
 ) -> tuple[list[ReadLabel], list[str]]:
-    """The task and every attribute that varies; what does not is noted."""
+    """Return the task, every attribute that varies, and notes on those that do not."""
     wanted = {task: ("task", held["y"])}
     wanted |= {key.removeprefix("attribute:"): ("attribute", held[key]) for key in held if key.startswith("attribute:")}
     targets, notes = [], []
@@ -302,9 +304,9 @@ def _targets(
         if len(present) > 1:
             targets.append(ReadLabel(name, kind, labels.astype(np.int64), shown))
         elif kind == "task":
-            raise StudyError(f"RUN: these {len(labels)} inputs have one task label alone; take more (--examples)")
+            raise StudyError(f"RUN: these {len(labels)} inputs have only one task label; take more (--examples)")
         else:
-            notes.append(f"The attribute {name} is {shown[0]} in all {len(labels)} inputs: there is nothing to read")
+            notes.append(f"The attribute {name} is {shown[0]} in all {len(labels)} inputs, so it cannot be probed")
     return targets, notes
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a run, `pictures.npz`: the first victims' inputs and the guesses of each."""
+"""The pictures of a run, `pictures.npz`: inputs of the first victims, and the guesses of each."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from wireleak.lab.run.results import ResultsError
 
 @dataclass(frozen=True)
 class Pictures:
-    """The first victims' inputs beside what was guessed of them.
+    """Inputs of the first victims, and the guesses of each.
 
     Parameters
     ----------
     variant, link, seed, attack
-        Which run of which attack.
+        The attack, and the cell in which it ran.
     originals : array, float32 (k, *input_shape)
-        The first k victims' inputs in the order of their stream; pixels in [0, 1].
+        Inputs of the first k victims, in the order in which they were sent; pixels in [0, 1].
     guesses : mapping of str to array like `originals`
-        The attack's guess under its name, and each control's under `control:<name>`, as in `guesses.npz`.
+        The attack's guess under its name, and each baseline's under `control:<name>`, as in `guesses.npz`.
     ink : bool
-        Draw 1 as black: for drawings whose ink is 1.
+        Whether 1 is drawn as black, for drawings whose ink is 1.
     """
 
     variant: str

@@ -16,31 +16,31 @@ from wireleak.lab.study.tables import Variant
 
 
 def plants(variant: Variant) -> bool:
-    """Whether a client of this variant has planted numbers in its text."""
+    """Return whether a client of this variant has planted numbers in its text."""
     return variant.participant is not None and variant.participant.name == Canary.participant
 
 
 def planting(cell: Cell) -> Planting:
-    """Return how often each number of a cell is planted, and of how many digits they are.
+    """Return how often each number of a cell is planted, and how many digits it has.
 
     Raises
     ------
     StudyError
-        The cell has none.
+        No numbers are planted in the cell.
     """
     if cell.variant.participant is None or not plants(cell.variant):
         raise StudyError(
-            f'target: nobody plants numbers in {cell.name}; give it participant = {{ name = "{Canary.participant}" }}'
+            f'target: no client plants numbers in {cell.name}; set participant = {{ name = "{Canary.participant}" }}'
         )
     return options_of(Planting, cell.variant.participant.options, f"variants.{cell.variant.name}.participant.options")
 
 
 def planted(cell: Cell) -> dict[str, int]:
-    """Draw the cell's numbers by its seed: how often each is planted, by its digits."""
+    """Draw the cell's numbers by its seed; return how often each is planted, by its digits."""
     settings = planting(cell)
     return draw_canaries(settings.times, settings.digits, np.random.default_rng([cell.seed, 0]))
 
 
 def write(cell: Cell, path: Path) -> None:
-    """Hand the cell's numbers to the client that plants them: `number`, int64 (k,)."""
+    """Write the cell's numbers for the client that plants them: `number`, int64 (k,)."""
     write_arrays(path, {"number": np.array([int(digits) for digits in planted(cell)], np.int64)})

@@ -1,4 +1,4 @@
-"""What a run found, as files: `results.json` (everything) and `results.csv` (the scores)."""
+"""Results of a run, as files: `results.json` (all results) and `results.csv` (the scores)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ COLUMNS = (
 )
 Link = Literal["plaintext", "tls"]
 _LOST_FROM_VERSION_1 = (
-    "An older version of wireleak made this run: a comparison of defences, maps of updates and layer profiles are "
-    "missing. Resume the run with `wireleak run`, which scores it again without a new capture, to add them"
+    "An older version of wireleak made this run, so comparisons of defences, maps of updates and layer profiles are "
+    "missing. To add them, resume the run with `wireleak run`; it scores again without a new capture"
 )
 
 
@@ -33,7 +33,7 @@ class ResultsError(ValueError):
 
 
 class Record(BaseModel):
-    """Base of what `results.json` holds: unknown keys are refused, NaN and infinity survive JSON."""
+    """Base of all records in `results.json`: unknown keys are refused; NaN and infinity survive JSON."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
@@ -41,11 +41,11 @@ class Record(BaseModel):
 class Row(Record):
     """One score of one seed.
 
-    `role` says whose: the attack's own, a baseline's (it ignores the victim's traffic), a reader's (it reads the
-    traffic and is not the attack), a theoretical bound, or a quantile over victims. `name` names the baseline, reader,
-    bound or quantile; it is empty for the attack. `low` and `high` bound `value` (95 %; NaN where there is no
-    interval). `n` counts what was scored. `chance` is the score of a guess made without looking, NaN where it is not
-    known; only the JSON holds it.
+    `role` says whose score it is: the attack's, a baseline's (which ignores the victim's traffic), a reader's (which
+    reads the traffic but is not the attack), a theoretical bound, or a quantile over victims. `name` names the
+    baseline, reader, bound or quantile; it is empty for the attack. `low` and `high` are the 95 % confidence interval
+    of `value`; NaN where there is none. `n` counts the scored guesses. `chance` is the score of guessing, NaN where it
+    is not known; only the JSON holds it.
     """
 
     study: str
@@ -83,7 +83,7 @@ class TensorCount(Record):
 
 
 class Burst(Record):
-    """One TLS record, or one run of records, as the tap saw it: `time` in seconds since the capture's first byte."""
+    """One TLS record, or one run of records, as the tap saw it; `time` is in seconds since the capture's first byte."""
 
     time: float
     bytes: int
@@ -91,10 +91,10 @@ class Burst(Record):
 
 
 class Wire(Record):
-    """One capture in short.
+    """Summary of one capture.
 
-    `endpoints` are "client → server", one a connection; `first` and `last` are Unix seconds; `bytes_up` go from client
-    to server.
+    `endpoints` are "client → server", one per connection; `first` and `last` are Unix seconds; `bytes_up` counts bytes
+    from client to server.
     """
 
     variant: str
@@ -114,7 +114,7 @@ class Wire(Record):
 
 
 class Grant(Record):
-    """What one attacker was granted, and how much it used of what it saw."""
+    """Data and knowledge that one attacker was granted, and how much of its observations it used."""
 
     variant: str
     attack: str
@@ -130,7 +130,7 @@ class Grant(Record):
 
 
 class Task(Record):
-    """How well the model does its job on evaluation data; `majority` is what always guessing one class scores."""
+    """Score of the main task on evaluation data; `majority` is the score of always guessing the largest class."""
 
     variant: str
     seed: int
@@ -143,7 +143,7 @@ class Task(Record):
 
 
 class Private(Record):
-    """How clients trained with DP-SGD; `examples` are the smallest client's, `batch` a step's expected sample."""
+    """Settings of DP-SGD; `examples` counts those of the smallest client, `batch` is a step's expected sample."""
 
     noise_multiplier: float
     max_grad_norm: float
@@ -154,12 +154,12 @@ class Private(Record):
 
     @property
     def steps_an_epoch(self) -> int:
-        """Also one over the chance of an example to be in a step."""
+        """Steps per epoch: one over the probability that an example is in a step."""
         return math.ceil(self.examples / self.batch)
 
 
 class Step(Record):
-    """What one transform of a device says of itself: what it changes, and what it guarantees or why it does not."""
+    """A device's transform as it describes itself: its changes, and its guarantee or why there is none."""
 
     name: str
     guarantee: str | None = None
@@ -171,15 +171,15 @@ class Step(Record):
 
     @property
     def changes(self) -> str:
-        """What it changes, where."""
-        told = {"on the device": self.device, "on the wire": self.wire, "at the server": self.server}
-        return "; ".join(f"{where}: {what}" for where, what in told.items() if what not in ("", "nothing"))
+        """Its changes and their places, as one line."""
+        changes = {"on the device": self.device, "on the wire": self.wire, "at the server": self.server}
+        return "; ".join(f"{place}: {change}" for place, change in changes.items() if change not in ("", "nothing"))
 
 
 class VariantSummary(Record):
-    """One configuration of a study; `floats_on_wire` and `bytes_per_inference` are of one example's activation.
+    """One variant of a study; `floats_on_wire` and `bytes_per_inference` are of one example's activation.
 
-    `guarantees` hold what each transform guarantees or why it does not; `proved` only the former.
+    `guarantees` lists each transform's guarantee or why there is none; `proved` lists only guarantees.
     """
 
     name: str
@@ -201,7 +201,7 @@ class VariantSummary(Record):
 
 
 class UpdateMap(Record):
-    """Where t-SNE puts the updates that an attack saw, and the ground truth of each."""
+    """Positions by t-SNE of the updates that an attack saw, and the ground truth of each."""
 
     x: list[float]
     y: list[float]
@@ -209,10 +209,10 @@ class UpdateMap(Record):
 
 
 class Fit(Record):
-    """What one attack said of its own fit.
+    """One attack's report of its own fit.
 
-    `held_out_loss` is on examples that it held out of its own, `ridge_loss` the linear decoder's on these; NaN where
-    there is none. `profile` has one entry a layer, where the attack measured layers of `network`.
+    `held_out_loss` is its loss on its own held-out examples, `ridge_loss` the linear decoder's on the same; NaN where
+    there is none. `profile` has one entry per layer, where the attack measured layers of `network`.
     """
 
     variant: str
@@ -227,9 +227,9 @@ class Fit(Record):
 
 
 class Disjoint(Record):
-    """Whether the parties' data were checked to share no example; `parts` counts each party's examples.
+    """Whether a check found that the parties share no example; `parts` counts each party's examples.
 
-    `overlaps` counts what parts share where the study asked for it, to repeat a published flaw.
+    `overlaps` counts shared examples where the study asked for them, to repeat a published flaw.
     """
 
     checked: bool = False
@@ -240,7 +240,7 @@ class Disjoint(Record):
 
 
 class Machine(Record):
-    """Where it ran; `memory` in bytes."""
+    """The machine that ran the study; `memory` is in bytes."""
 
     platform: str = ""
     cpus: int = 0
@@ -248,7 +248,7 @@ class Machine(Record):
 
 
 class Results(Record):
-    """A whole run; `created` is ISO 8601, `seconds` the wall-clock time of the run."""
+    """All results of a run; `created` is ISO 8601, `seconds` is the wall-clock time of the run."""
 
     schema_version: int = SCHEMA_VERSION
     study: str
@@ -285,7 +285,7 @@ class Results(Record):
         return content
 
     def frame(self) -> Any:
-        """Return the rows as a pandas table, a column a field.
+        """Return the rows as a pandas table with one column per field.
 
         Raises
         ------
@@ -295,7 +295,7 @@ class Results(Record):
         try:
             import pandas as pd
         except ModuleNotFoundError:
-            raise ResultsError("pandas: is missing; pip install pandas, or use .rows") from None
+            raise ResultsError("pandas: is not installed; run pip install pandas, or use .rows") from None
         return pd.DataFrame([row.model_dump() for row in self.rows], columns=list(Row.model_fields))
 
 
@@ -310,7 +310,7 @@ def _from_version_1(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_results(results: Results, folder: Path) -> Path:
-    """Write `results.json` and `results.csv` into `folder`, each atomically; returns the JSON's path."""
+    """Write `results.json` and `results.csv` into `folder`, each atomically; return the path of the JSON."""
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -327,7 +327,7 @@ def read_results(folder: Path) -> Results:
     Raises
     ------
     ResultsError
-        There is none, or it is not one that this version can read; the message is one line.
+        It is missing, or this version cannot read it; the message is one line.
     """
     path = RunFolder(folder).results
     try:

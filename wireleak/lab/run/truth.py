@@ -1,7 +1,7 @@
-"""The ground truth of a cell, from the sealed files: read by the scorer alone.
+"""The ground truth of a cell, from its sealed files, which only the scorer reads.
 
-A *unit* is one update as an attacker sees it: (client, round), or (-1, round) for all but the attacker's own where it
-is a participant (client 0), or (-2, round) for the mean of all, which is what a malicious server needs.
+A *unit* is one update as an attacker sees it: (client, round) is one client's. Where the attacker is a participant
+(client 0), (-1, round) is that of all others together. For a malicious server, (-2, round) is the mean of all.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class CellTruth:
 
     @property
     def floats(self) -> int:
-        """Floats of one activation."""
+        """Number of floats of one activation."""
         network = build(self.cell.model()["name"], self.cell.input_shape, self.cell.classes, 0)
         return math.prod(network.activation_shape(self.cell.variant.cut))
 
     @property
     def streamed(self) -> str | None:
-        """The property of the study's stream."""
+        """The property of the study's stream, if it has one."""
         stream = self.cell.study.stream_of(self.cell.variant)
         return None if stream is None else stream.property
 
@@ -68,14 +68,14 @@ class CellTruth:
         return _array(self.cell.ledger, array)
 
     def shared(self) -> npt.NDArray[np.int64]:
-        """Find the victims' inputs that the attacker holds itself, where the study means it."""
+        """Find the victims' inputs that the attacker also holds, where the study asks for this overlap."""
         if not self.cell.study.data.overlap:
             return np.zeros(0, np.int64)
         found: npt.NDArray[np.int64] = find_overlap(_array(self.cell.surrogate, "x"), self.victims("x")).second
         return found
 
     def surrogate(self, array: str) -> npt.NDArray[Any]:
-        """Read an array of the attacker's own examples, without transformed copies."""
+        """Read an array of the attacker's examples, without augmented copies."""
         own: npt.NDArray[Any] = _array(self.cell.surrogate, array)[~_array(self.cell.surrogate, "augmented")]
         return own
 
@@ -96,19 +96,19 @@ class CellTruth:
         return _array(self.cell.secret, array)
 
     def planted(self) -> dict[str, int]:
-        """Draw how often each secret number was planted, again."""
+        """Repeat the draw of how often each secret number was planted."""
         return planting.planted(self.cell)
 
 
 def units(cell: Cell, vantage: str, target: str) -> list[tuple[int, int]]:
-    """(sender, round) of every update that is attacked, by sender and then by round."""
+    """Return (sender, round) of every update that is attacked, by sender and then by round."""
     return _units(cell, vantage, target_of(target))
 
 
 def _units(cell: Cell, vantage: str, target: Target[Any]) -> list[tuple[int, int]]:
     senders = _senders(cell, target)
-    who = [OTHERS] if vantage in PARTICIPANTS else [ALL] if vantage == "malicious-server" else senders
-    return [(sender, number) for sender in who for number in range(1, cell.plan.rounds + 1)]
+    seen = [OTHERS] if vantage in PARTICIPANTS else [ALL] if vantage == "malicious-server" else senders
+    return [(sender, number) for sender in seen for number in range(1, cell.plan.rounds + 1)]
 
 
 def _senders(cell: Cell, target: Target[Any]) -> list[int]:
@@ -116,7 +116,10 @@ def _senders(cell: Cell, target: Target[Any]) -> list[int]:
 
 
 def unit_attribute(cell: Cell, vantage: str, attribute: str) -> npt.NDArray[np.int64]:
-    """Each unit's value: whether any example has the property of the study's stream; else what most of them have."""
+    """Return each unit's value of an attribute.
+
+    For the property of the study's stream: whether any example has it. Otherwise: the most frequent value.
+    """
     target = target_of(attribute)
     values: npt.NDArray[np.int64] = target.ground_truth(CellTruth(cell, vantage, target, True)).values
     return values
@@ -129,7 +132,7 @@ def ledger(cell: CellPaths) -> dict[str, npt.NDArray[Any]]:
 
 
 def write_records(cell: Cell) -> None:
-    """Write what attacks on membership and malicious participants of this cell need, where there are any."""
+    """Write the files that attacks on membership and malicious participants of this cell need."""
     attacks = cell.study.attacks_on(cell.variant)
     if Member.grants in {target_of(target).grants for use in attacks for target in use.targets}:
         _write_members(cell)
@@ -137,34 +140,34 @@ def write_records(cell: Cell) -> None:
         planting.write(cell, cell.secret)
     elif cell.variant.participant is not None:
         with np.load(cell.train(cell.clients[0]), allow_pickle=False) as own:
-            # Distinct ones, and the first: what is hidden does not depend on how well it hides.
+            # The first distinct inputs, so that the choice does not depend on how well the strategy hides them.
             _, first = np.unique(own["x"], axis=0, return_index=True)
             write_arrays(cell.secret, {"x": own["x"][np.sort(first)[: cell.variant.participant.secrets]]})
 
 
 def _write_members(cell: Cell) -> None:
     by = cell.study.data.disjoint_by
-    # What a record is called in the sealed files, by what the attacker is told.
+    # Names of a record's arrays for the attacker, and in the sealed files.
     names = {"x": "x", "y": "y"} | ({} if by is None else {"group": f"group:{by}"})
     trained = {
-        told: np.concatenate([_examples(cell, number, None, name) for number in _senders(cell, Member())])
-        for told, name in names.items()
+        granted: np.concatenate([_examples(cell, number, None, name) for number in _senders(cell, Member())])
+        for granted, name in names.items()
     }
     _, first = np.unique(trained["x"], axis=0, return_index=True)
     with np.load(cell.ledger, allow_pickle=False) as ledger:
-        fresh = {told: ledger[name] for told, name in names.items()}
+        fresh = {granted: ledger[name] for granted, name in names.items()}
     rng = np.random.default_rng(cell.seed)
     count = min(len(first), len(fresh["x"]))
     inside, outside = rng.permutation(first)[:count], rng.permutation(len(fresh["x"]))[:count]
     order = rng.permutation(2 * count)
     member = np.repeat([1, 0], count).astype(np.int64)[order]
-    arrays = {told: np.concatenate([trained[told][inside], fresh[told][outside]])[order] for told in names}
+    arrays = {key: np.concatenate([trained[key][inside], fresh[key][outside]])[order] for key in names}
     write_arrays(cell.records, arrays)
     write_arrays(cell.sealed("records.npz"), {"member": member})
 
 
 def _examples(cell: Cell, sender: int, number: int | None, name: str) -> npt.NDArray[Any]:
-    """An array of what a sender, or all clients but the first, trained on in a round, or in all."""
+    """Read an array of the examples on which a sender, or all clients but the first, trained in one round or in all."""
     joined = {OTHERS: cell.clients[1:], ALL: cell.clients}
     clients = joined[sender] if sender in joined else [cell.clients[sender]]
     parts = []
@@ -177,5 +180,5 @@ def _examples(cell: Cell, sender: int, number: int | None, name: str) -> npt.NDA
 
 def _array(path: Path, name: str) -> npt.NDArray[Any]:
     with np.load(path, allow_pickle=False) as stored:
-        found: npt.NDArray[Any] = stored[name]
-    return found
+        array: npt.NDArray[Any] = stored[name]
+    return array

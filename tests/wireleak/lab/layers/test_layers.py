@@ -151,7 +151,7 @@ def test_controls_stand_beside_every_figure(profile: Any) -> None:
 def test_an_attribute_that_never_varies_is_left_out_and_said(profile: Any) -> None:
     assert [target["name"] for target in profile.targets] == ["shape", "secret"]
     assert profile.targets[1]["classes"] == ["no", "yes"]
-    assert profile.document["notes"] == ["The attribute same is all in all 120 inputs: there is nothing to read"]
+    assert profile.document["notes"] == ["The attribute same is all in all 120 inputs, so it cannot be probed"]
 
 
 def test_sentences_tell_what_the_wire_adds(profile: Any) -> None:
@@ -272,12 +272,12 @@ def _broken(tmp_path: Path, name: Any) -> Any:
     ("broken", "arguments", "said"),
     [
         ("", ("--variant", "wide"), "--variant: no variant called 'wide'; choose one of early, late"),
-        ("", ("--seed", "7"), "no finished cell for --variant any, --seed 7; finished: early-seed0"),
+        ("", ("--seed", "7"), "no finished cell for --variant any, --seed 7; choose one of early-seed0"),
         ("", ("--examples", "20"), "20 inputs are too few"),
-        ("", ("--group", "city"), "no group called 'city'; it holds owner"),
+        ("", ("--group", "city"), "no group called 'city'; choose one of owner"),
         ("no checkpoint", (), "no checkpoint of encoder and head"),
         ("other network", (), "does not fit planted-of-a-test"),
-        ("not finished", (), "finished: none"),
+        ("not finished", (), "choose one of none"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, broken: Any, arguments: Any, said: Any) -> None:

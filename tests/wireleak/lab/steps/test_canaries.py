@@ -129,7 +129,7 @@ def test_an_attack_where_nobody_plants_is_refused(tmp_path: Path) -> None:
     plain = study.variants[0].model_copy(update={"participant": None})
     with pytest.raises(StudyError, match=r"secret-sharer.variants: nobody plants numbers in one; give it participant"):
         check_participants(study.model_copy(update={"variants": (plain,)}))
-    with pytest.raises(StudyError, match="nobody plants numbers in one-seed0"):
+    with pytest.raises(StudyError, match="no client plants numbers in one-seed0; set participant"):
         planting.planting(Cell(study, plain, 0, tmp_path, (WINDOW,), len(ALPHABET)))
     check_participants(study)
 
