@@ -1,4 +1,4 @@
-"""Wireleak as a Flower app: the files of which Flower makes the bundle that its nodes download."""
+"""Wireleak as a Flower app: the files that Flower bundles for its nodes to download."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wireleak import __version__
 
-# What a node downloads, from where `wireleak` is installed (a checkout or site-packages).
+# Files that a node downloads, relative to the folder where `wireleak` is installed (a checkout or site-packages).
 APP_FILES = (
     "client/**/*.py",
     "server/**/*.py",
@@ -37,9 +37,9 @@ config = ""
 
 
 def write_app(folder: Path) -> Path:
-    """Write wireleak's own Flower app, as installed, to `folder` and return that.
+    """Write wireleak's own Flower app, as installed, to `folder` and return the folder.
 
-    An installed wheel has no project file, and in a checkout everything else lies beside the apps.
+    The app is written because an installed wheel has no project file, and a checkout holds far more than the apps.
     """
     root = Path(__file__).resolve().parents[3]
     if folder.exists():

@@ -1,4 +1,4 @@
-"""A throw-away certificate authority for the lab's TLS and mutual-TLS variants."""
+"""A temporary certificate authority for the lab's variants with TLS and mutual TLS."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Identity:
 
 
 class Authority:
-    """Signs certificates for loopback. Its own key never leaves memory.
+    """A certificate authority for loopback. Its own key is never written to disk.
 
     Parameters
     ----------
     folder : Path
-        Where PEM files are written; made if missing. The authority's certificate is `ca.pem`.
+        Folder for PEM files, created if missing. The authority's certificate is `ca.pem`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,7 +56,7 @@ class Authority:
         return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH)
 
     def client(self, name: str) -> Identity:
-        """Issue a certificate with which a client proves who it is (mutual TLS), as `name`.pem and `name`.key."""
+        """Issue a certificate that proves a client's identity (mutual TLS), as `name`.pem and `name`.key."""
         return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def _issue(self, name: str, purpose: x509.ObjectIdentifier) -> Identity:
@@ -86,7 +86,7 @@ def _name(common: str) -> x509.Name:
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    # An hour back, for clocks that are a little behind.
+    # Valid from an hour ago, for clocks that are slow.
     begins = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
     return (
         x509.CertificateBuilder()

@@ -1,4 +1,4 @@
-"""How a process ended, in words that its log lends."""
+"""Explain why a process ended: its exit status and the most informative line of its log."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _NOISE = re.compile(r"^(For more information|INFO\b|Exit Code:|$)")
 
 
 def telling_line(log: Path, *, exceptions: bool = True) -> str:
-    """Return the line of a log that says most about how its process ended.
+    """Return the most informative line of a log about the end of its process.
 
     Parameters
     ----------
     log : Path
-        The log; a missing one is empty.
+        The log; a missing file counts as empty.
     exceptions : bool
-        Prefer the last line that names an exception. Otherwise, or if there is none, it is the last line that says
-        anything.
+        Prefer the last line that names an exception. Otherwise, or without such a line, the last informative line is
+        returned.
     """
     try:
         with log.open("rb") as file:
@@ -39,7 +39,7 @@ def telling_line(log: Path, *, exceptions: bool = True) -> str:
 
 
 def describe_status(status: int | None) -> str:
-    """Put an exit status (negative: a signal) into words."""
+    """Describe an exit status (negative: a signal) in words."""
     if status is None:
         return "still runs"
     if status >= 0:

@@ -1,4 +1,4 @@
-"""A Flower deployment on loopback: a SuperLink, a SuperNode for each client, and what runs their apps."""
+"""A Flower deployment on loopback: a SuperLink, a SuperNode for each client, and the runner of their apps."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Value = str | int | float | bool
 _PORT_TAKEN = re.compile(r"already in use|error while attempting to bind", re.IGNORECASE)
 _ATTEMPTS = 4
 _REGISTERED = "SuperNode ID:"
-_ASK_SECONDS = 0.25  # between the questions of the runner to every node whether an app is to be started
+_ASK_SECONDS = 0.25  # seconds between two questions of the runner to every node, whether an app must start
 
 
 @dataclass(frozen=True)
 class Node:
     """A SuperNode: its name, and the `node_config` that its ClientApp reads.
 
-    `app`, "module:attribute", is a ClientApp of its own that it runs instead of the one it is sent.
+    `app`, "module:attribute", is a ClientApp of its own, which it runs instead of the bundle that it receives.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Node:
 
 @dataclass(frozen=True)
 class _Daemon:
-    """What a daemon's process is started with, but for its port, and the line of its log that says it serves."""
+    """A daemon: how to start its process on a port, and the log line which shows that it serves."""
 
     name: str
     argv: tuple[str, ...]
@@ -52,7 +52,7 @@ class _Daemon:
 
 @dataclass
 class Federation:
-    """A SuperLink, its nodes and one run at a time; use it as a context manager, inside its launcher's.
+    """A SuperLink and its nodes, for one run at a time. Use it as a context manager, inside that of its launcher.
 
     Parameters
     ----------
@@ -63,15 +63,16 @@ class Federation:
     nodes : sequence of Node
         The clients.
     tls : Identity, optional
-        The SuperLink's certificate: its Fleet and Control links are TLS. The app processes' loopback link to a
-        SuperNode stays plaintext.
+        The SuperLink's certificate; with it, its Fleet and Control links use TLS. The loopback link of app processes
+        to a SuperNode stays plaintext.
     app : Path, optional
-        A Flower app's folder. By default wireleak's own, copied from where it is installed.
+        Folder of a Flower app. By default wireleak's own, copied from its installation.
     isolation : "process" or "subprocess"
-        Who runs the apps: our runner (falls back, with a logged line, if this Flower cannot be driven), or Flower.
+        "process": our runner starts the apps; if it cannot drive this Flower, a line is logged and Flower starts them.
+        "subprocess": Flower starts them.
     poll : float or None
-        Longest wait, in seconds, of nodes and ServerApp between two looks for messages. None: Flower's own, 3 s.
-        Ignored in Flower's own mode.
+        Longest wait, in seconds, of nodes and ServerApp between two checks for messages. None: Flower's own, 3 s.
+        Ignored with "subprocess".
     """
 
     launcher: Launcher
@@ -93,11 +94,16 @@ class Federation:
         for part in ("logs", "flower"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         if self.isolation == "process" and (reason := runner.unavailable()) is not None:
-            _log.warning("Flower starts its own app processes, which takes longer: %s", reason)
+            _log.warning(
+                "Our runner cannot drive this Flower, so Flower starts the app processes, which takes longer: %s",
+                reason,
+            )
             self.isolation = "subprocess"
         if self.isolation == "subprocess" and (own := [node.name for node in self.nodes if node.app]):
-            raise LaunchError(f"{own[0]}: a node can run an app of its own only where our runner starts the apps")
-        # Nodes of Flower's own pace are Flower's own program, which calls nobody.
+            raise LaunchError(
+                f"{own[0]}: a node with its own app needs isolation 'process' and a Flower that our runner can drive"
+            )
+        # Without `poll`, nodes are Flower's own program, which does not call the runner.
         if self.isolation == "process" and self.poll is not None:
             self._wake = _pipe(self.folder / "flower" / "wake")
 
@@ -124,7 +130,7 @@ class Federation:
         Raises
         ------
         LaunchError
-            It ended, or does not serve within `timeout` seconds.
+            It ended, or did not serve within `timeout` seconds.
         """
         security: tuple[str, ...] = ("--insecure",)
         if self.tls is not None:
@@ -144,14 +150,14 @@ class Federation:
         Parameters
         ----------
         addresses : mapping, optional
-            Where each node, by name, connects to instead of the SuperLink: its tap.
+            The address to which each node, by name, connects instead of the SuperLink: its tap.
         timeout : float
             In seconds.
 
         Raises
         ------
         LaunchError
-            A node ended, or is not registered within `timeout` seconds.
+            A node ended, or was not registered within `timeout` seconds.
         """
         own = self.isolation == "process" and self.poll is not None
         entry = "wireleak.lab.launch.runner:supernode" if own else "flwr.supernode.cli:flower_supernode"
@@ -184,29 +190,29 @@ class Federation:
             return self._listed_end(run) if self.isolation == "subprocess" else self._forked_end(before)
 
         log = self._server_log()
-        outcome = self.launcher.wait_until(end, max(1.0, deadline - time.monotonic()), "the end of training", log)
+        outcome = self.launcher.wait_until(end, max(1.0, deadline - time.monotonic()), "training", log)
         if outcome != "completed":
             raise LaunchError(f"the ServerApp {outcome}", log)
 
     def node(self, name: str) -> Process:
-        """Return the SuperNode's process. When it is killed, its ClientApp ends too, and the round without it."""
+        """Return the SuperNode's process. When it is killed, its ClientApp ends, and the round continues without it."""
         return self._supernodes[name]
 
     def node_id(self, name: str) -> str:
-        """The id under which Flower knows a started node, from its log."""
+        """Return Flower's id of a started node, read from its log."""
         found = re.search(rf"{_REGISTERED} *(\d+)", self._supernodes[name].log.read_text(errors="replace"))
         if found is None:
-            raise LaunchError(f"{name}: its log names no node id", self._supernodes[name].log)
+            raise LaunchError(f"{name}: its log holds no node id", self._supernodes[name].log)
         return found[1]
 
     def stop(self, grace: float = 2.0) -> None:
-        """End all but the SuperLink together, then that; kill what is left after `grace` seconds each."""
+        """End all but the SuperLink together, then the SuperLink; each time, kill the rest after `grace` seconds."""
         self.launcher.stop([*self._others, *self._supernodes.values()], grace)
         if self._superlink is not None:
             self.launcher.stop([self._superlink], grace)
 
     def _bring_up(self, daemons: Sequence[_Daemon], timeout: float, *, fleet: bool = False) -> dict[str, Process]:
-        """Start daemons on free ports, again for those whose port was taken meanwhile, until all serve."""
+        """Start daemons on free ports until all serve; start those again whose port was taken meanwhile."""
         up: dict[str, Process] = {}
         waiting = list(daemons)
         for _ in range(_ATTEMPTS):
@@ -216,7 +222,7 @@ class Federation:
                 return all(process.poll() is not None or _says(process, d.serving) for d, process in started.items())
 
             first = next(iter(started.values()))
-            self.launcher.wait_until(settled, timeout, f"{first.name}: its start", first.log)
+            self.launcher.wait_until(settled, timeout, f"{first.name}: the start", first.log)
             waiting = [daemon for daemon, process in started.items() if process.poll() is not None]
             up.update({daemon.name: process for daemon, process in started.items() if daemon not in waiting})
             for daemon in waiting:
@@ -224,7 +230,9 @@ class Federation:
                     raise LaunchError(started[daemon].describe_end(), started[daemon].log)
             if not waiting:
                 return up
-        raise LaunchError(f"{waiting[0].name}: no free port after {_ATTEMPTS} attempts")
+        raise LaunchError(
+            f"{waiting[0].name}: found no free port in {_ATTEMPTS} attempts; end other programs and run again"
+        )
 
     def _spawn(self, daemon: _Daemon, *, fleet: bool) -> Process:
         port, fleet_port = free_ports(2)
@@ -234,12 +242,12 @@ class Federation:
             self.fleet_address = f"127.0.0.1:{fleet_port}"
             argv += ["--fleet-api-address", self.fleet_address]
         log = self.folder / "logs" / f"{daemon.name}.log"
-        # What an attempt before this one logged must not be taken for this one's.
+        # Ignore the lines that an earlier attempt logged.
         log.unlink(missing_ok=True)
         env = {"FLWR_HOME": str(self._home(daemon.name)), **self._poll_setting()}
         if self._wake is not None:
             env[runner.WAKE] = str(self._wake)
-        # Not essential before it serves: an attempt that met a taken port may fail.
+        # It becomes essential only when it serves, because an attempt on a taken port may fail.
         return self.launcher.start(daemon.name, argv, log, env, self.folder, lasting=True, essential=False, early=True)
 
     def _start_runner(self) -> None:
@@ -309,7 +317,7 @@ class Federation:
         return "completed" if reason == "completed" else f"{reason}: {entry['status-details']}"
 
     def _server_log(self) -> Path:
-        # Flower itself throws the ServerApp's output away.
+        # Flower discards the ServerApp's output.
         return self.folder / "logs" / ("superlink.log" if self.isolation == "subprocess" else "serverapp.log")
 
     def _write_connection(self) -> None:
@@ -328,7 +336,7 @@ class Federation:
 
 
 def _pipe(path: Path) -> Path | None:
-    """Make a named pipe; None on a file system that has none, where the runner asks the nodes instead."""
+    """Make a named pipe; return None on a file system without pipes, where the runner polls the nodes instead."""
     path.unlink(missing_ok=True)
     try:
         os.mkfifo(path)
@@ -338,7 +346,7 @@ def _pipe(path: Path) -> Path | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return TCP ports of loopback that nobody uses now, and that differ."""
+    """Return distinct TCP ports of loopback that are free now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -352,7 +360,7 @@ def _says(process: Process, line: str) -> bool:
 
 def _flower_config(config: Mapping[str, Value]) -> str:
     for name, value in config.items():
-        # Flower splits such a string by a pattern that knows no escapes.
+        # Flower splits such a string by a pattern without escapes.
         if isinstance(value, str) and ('"' in value or "\\" in value or "\n" in value):
-            raise LaunchError(f"{name}: Flower takes no quote, backslash or newline in {value!r}; rename it")
+            raise LaunchError(f"{name}: Flower accepts no quote, backslash or newline in {value!r}; rename it")
     return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in config.items())

@@ -1,8 +1,8 @@
-"""Keep the user's working folder out of the imports of this process and of every process that it starts.
+"""Keep the user's working folder off the import path of this process and of every process that it starts.
 
-`python -m MODULE` puts the working folder first on the import path, and so does an empty entry of PYTHONPATH. A file of
-the user's that is called `client.py` or `torch.py` would then run instead of the package. This module runs before any
-other import, so it imports nothing that the interpreter has not loaded already.
+`python -m MODULE` puts the working folder first on the import path, and so does an empty entry of PYTHONPATH. A user's
+file called `client.py` or `torch.py` would then run instead of the package. This module runs before any other import,
+so it imports only modules that the interpreter has already loaded.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.
 
 
 def safe_environment() -> dict[str, str]:
-    """Return the variables with which a Python process imports this wireleak and nothing of its working folder."""
+    """Return variables with which a Python process imports this wireleak, and nothing from its working folder."""
     named = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]  # noqa: PTH100
-    # A checkout may have been found through the working folder; its children must find it too.
+    # This checkout may have been imported from the working folder; child processes must find it too.
     if os.path.isfile(os.path.join(_ROOT, "pyproject.toml")) and _ROOT not in named:  # noqa: PTH113, PTH118
         named.insert(0, _ROOT)
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(named)}
 
 
 def leave_working_folder() -> None:
-    """Take the working folder off this process's import path, unless PYTHONPATH names it, and off its children's."""
+    """Remove the working folder from the import path of this process and its children, unless PYTHONPATH names it."""
     os.environ.update(safe_environment())
     try:
         here = os.getcwd()  # noqa: PTH109

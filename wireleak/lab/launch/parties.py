@@ -1,4 +1,4 @@
-"""Check that the packages `client`, `server` and `adversary` are wireleak's own, before one of them is started."""
+"""Check that the packages `client`, `server` and `adversary` are wireleak's own, before they start."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 
 def foreign_party() -> str | None:
-    """Return one line that names a file which is not wireleak's and the fix, or None if every party is our own.
+    """Return one line that names a foreign file and the fix, or None if every party is wireleak's own.
 
-    It looks where this process would import from, so call it where the working folder is not on the path.
+    It searches this process's import path, so call it where the working folder is not on that path.
     """
     for name in PARTIES:
         spec = importlib.util.find_spec(name)
@@ -26,12 +26,12 @@ def foreign_party() -> str | None:
         if Path(origin).resolve() != _ROOT / name / "__init__.py":
             return f"{origin} would run instead of wireleak's own package {name!r}; {FIX}"
     if (changed := _replaced_file()) is not None:
-        return f"{changed} is not the file that wireleak installed, another package replaced it; {FIX}"
+        return f"{changed} is not the file that wireleak installed: another package replaced it; {FIX}"
     return None
 
 
 def _replaced_file() -> Path | None:
-    """Return a party's file whose bytes are not those that wireleak's installation recorded, if there is one."""
+    """Return a party's file whose bytes differ from those that wireleak's installation recorded, if there is one."""
     try:
         installed = distribution("wireleak").files or []
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Starts, watches and ends processes, so that none outlives the lab and none dies unnoticed."""
+"""Start, watch and end processes, so that none outlives the lab and none dies unnoticed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wireleak.lab.launch.endings import describe_status, telling_line
 from wireleak.lab.launch.imports import safe_environment
 
 _T = TypeVar("_T")
-# One thread each: a study runs many processes on few cores, and a fork must come before any thread.
+# One thread per process: a study runs many processes on few cores, and a fork must come before any thread starts.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -32,7 +32,7 @@ ENVIRONMENT = {
 
 
 class LaunchError(RuntimeError):
-    """A process could not start, or died. `str()` is one line for the user; `log` is the process's log, if any."""
+    """A process could not start, or died. Its text is one line for the user; `log` is the process's log, if any."""
 
     def __init__(self, message: str, log: Path | None = None) -> None:
         super().__init__(message)
@@ -40,20 +40,20 @@ class LaunchError(RuntimeError):
 
 
 class Process:
-    """A process of the lab's. Made by `Launcher.start`.
+    """A process that the lab started with `Launcher.start`.
 
     Attributes
     ----------
     name : str
-        How messages name it.
+        Its name in messages.
     log : Path
         File with its standard output and error.
     lasting : bool
-        It must run until it is stopped; otherwise it may end by itself, with status 0.
+        Whether it must run until it is stopped; otherwise it may end by itself, with status 0.
     essential : bool
-        Whether its unexpected end is the whole run's end.
+        Whether its unexpected end also ends the run.
     cpu_seconds, peak_bytes : float, int
-        CPU time and largest resident memory, of it and its children; 0 until it ended.
+        CPU time and peak resident memory of it and its children; 0 until it ends.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Process number; waits until the process has been forked.
+        """The process id; waits until the process has been forked.
 
         Raises
         ------
         LaunchError
-            It could not be started.
+            The process could not start.
         """
         self._launcher._wait_for(lambda: self._pid is not None or self._status is not None, None)
         if self._pid is None:
@@ -91,7 +91,7 @@ class Process:
         return self._status
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end and return the exit status.
+        """Wait until it ends, and return the exit status.
 
         Raises
         ------
@@ -103,25 +103,25 @@ class Process:
         return self._status or 0
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal. When it ends of that, what is left of its group is killed."""
+        """Send it a signal. If that ends it, the rest of its group is killed."""
         self._launcher._request(request="signal", id=self._identity, signal=int(number))
 
     def stop(self, grace: float = 3.0) -> int | None:
-        """End it: SIGINT, then SIGKILL for what is left of its group after `grace` seconds."""
+        """End it: send SIGINT, and after `grace` seconds SIGKILL to the rest of its group."""
         self._launcher.stop([self], grace)
         return self._status
 
     @property
     def failed(self) -> bool:
-        """Whether it ended when or how it should not have."""
+        """Whether it ended unexpectedly: too early, or with an error."""
         return self._status is not None and not self.stopping and (self.lasting or self._status != 0)
 
     def last_line(self) -> str:
-        """Return the line of the log that says most about its end ("" if there is none)."""
+        """Return the most informative line of its log about its end ("" if there is none)."""
         return telling_line(self.log, exceptions=self._status != 2)
 
     def describe_end(self) -> str:
-        """Return one line: name, how it ended, and what its log says."""
+        """Return one line: its name, its exit status, and the most informative line of its log."""
         if self._launcher.refusal is not None:
             return self._launcher.refusal
         if self._failure is not None:
@@ -132,16 +132,16 @@ class Process:
 
 
 class Launcher:
-    """Starts processes through a fork server, which makes a Python process cost a fork and not its imports.
+    """A launcher of processes through a fork server, so that a Python process costs a fork and not its imports.
 
-    Use it as a context manager: on leaving, all are stopped, the last started first; a second Ctrl-C kills them.
-    When the lab itself is killed, the fork server kills them all.
+    Use it as a context manager: on leaving, all processes are stopped, the last one first. A second Ctrl-C kills them.
+    If the lab itself is killed, the fork server kills them all.
 
     Parameters
     ----------
     preload : bool
-        Import the heavy libraries once (about 5 CPU-seconds, meanwhile nothing blocks). False: every process is a
-        fresh interpreter, and all else is the same.
+        Import the heavy libraries once, in the background (about 5 CPU-seconds). False: every process is a fresh
+        interpreter; nothing else changes.
     log : Path, optional
         File for the fork server's own messages.
     """
@@ -165,7 +165,7 @@ class Launcher:
         ]
         output = log.open("ab") if log is not None else subprocess.DEVNULL
         try:
-            # In a session of its own, so that a terminal's Ctrl-C reaches the lab alone.
+            # In its own session, so that a terminal's Ctrl-C reaches only the lab.
             self._zygote = subprocess.Popen(
                 command,
                 cwd=root,
@@ -205,29 +205,29 @@ class Launcher:
         essential: bool = True,
         early: bool = False,
     ) -> Process:
-        """Start a process and return at once; what goes wrong is found by `check`.
+        """Start a process and return at once; `check` reports errors.
 
         Parameters
         ----------
         name : str
-            How messages name it.
+            Its name in messages.
         argv : sequence of str
             `["-m", MODULE, …]`, `["package.module:function", …]` or a program and its arguments.
         log : Path
-            File to which its output is appended; its folder is made.
+            File to which its output is appended; its folder is created.
         env : mapping, optional
-            Settings on top of the lab's own environment and `ENVIRONMENT`.
+            Variables in addition to the lab's own environment and `ENVIRONMENT`.
         cwd : Path, optional
-            Working directory; the lab's own by default.
+            Working folder; by default the lab's own.
         lasting, essential : bool
             See `Process`.
         early : bool
-            It needs Flower but not torch: it need not wait until all of `preload` is imported.
+            Whether it needs Flower but not torch, so that it can start before all of `preload` is imported.
 
         Raises
         ------
         LaunchError
-            Everything has been stopped, so that it would never run.
+            The launcher is closed, or its fork server has refused to work.
         """
         log = log.absolute()
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +247,7 @@ class Launcher:
         return process
 
     def check(self) -> None:
-        """Raise LaunchError if an essential process, or the fork server, has died. Cheap; call it while waiting."""
+        """Raise LaunchError if an essential process or the fork server has died. It is cheap: call it while waiting."""
         self._refuse_after_the_end()
         for process in self.processes:
             if process.failed and process.essential:
@@ -255,19 +255,19 @@ class Launcher:
         if self._zygote.poll() is not None:
             raise LaunchError(f"the fork server {describe_status(self._zygote.returncode)}")
 
-    def wait_until(self, condition: Callable[[], _T | None], timeout: float, what: str, log: Path | None = None) -> _T:
-        """Poll `condition` until it returns something true, and return that.
+    def wait_until(self, condition: Callable[[], _T | None], timeout: float, event: str, log: Path | None = None) -> _T:
+        """Poll `condition` until its result is true, and return that.
 
         Raises
         ------
         LaunchError
-            An essential process died, or `timeout` seconds went by; `what` says what was awaited.
+            An essential process died, or `timeout` seconds passed; the message begins with `event`.
         """
         deadline = time.monotonic() + timeout
         while not (result := condition()):
             self.check()
             if time.monotonic() > deadline:
-                raise LaunchError(f"{what} did not happen within {timeout:g} s", log)
+                raise LaunchError(f"{event} took longer than {timeout:g} s", log)
             with self._changed:
                 self._changed.wait(0.02)
         return result
@@ -278,7 +278,7 @@ class Launcher:
         Raises
         ------
         LaunchError
-            The process ended before, or `timeout` seconds went by.
+            The process ended before, or `timeout` seconds passed.
         """
 
         def content() -> dict[str, Any] | None:
@@ -286,17 +286,17 @@ class Launcher:
                 raise LaunchError(process.describe_end(), process.log)
             return dict(json.loads(ready.read_text())) if ready.exists() else None
 
-        return self.wait_until(content, timeout, f"{process.name}: its start", process.log)
+        return self.wait_until(content, timeout, f"{process.name}: the start", process.log)
 
     def finish(self, process: Process, timeout: float) -> None:
-        """Wait until `process` has ended by itself with status 0, watching all others meanwhile.
+        """Wait until `process` ends by itself with status 0, and watch all others meanwhile.
 
         Raises
         ------
         LaunchError
-            It or an essential process failed, or `timeout` seconds went by.
+            It or an essential process failed, or `timeout` seconds passed.
         """
-        self.wait_until(lambda: process.poll() is not None, timeout, f"{process.name}: its end", process.log)
+        self.wait_until(lambda: process.poll() is not None, timeout, process.name, process.log)
         if process.poll() != 0:
             raise LaunchError(process.describe_end(), process.log)
 
@@ -318,12 +318,12 @@ class Launcher:
         self.kill()
 
     def kill(self) -> None:
-        """Kill whatever still runs, at once."""
+        """Kill all running processes at once."""
         with self._changed:
             self._closed = True
         for process in self.processes:
             process.stopping = True
-        # The end of the stream is how the fork server learns that nobody needs its children.
+        # The end of the stream tells the fork server that its children are no longer needed.
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
         try:
@@ -383,6 +383,6 @@ class Launcher:
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    # Flower starts its own commands by name, also where the virtual environment is not activated.
+    # Flower starts its commands by name, so they must be on the path even if the virtual environment is not active.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     return {**os.environ, **ENVIRONMENT, **safe_environment(), "PATH": path, **extra}

@@ -1,22 +1,23 @@
-"""Runs Flower's app processes as forks. All that leans on Flower's internals is in this file.
+"""Run Flower's app processes as forks. Only this file depends on Flower's internals.
 
-With `--isolation process` SuperNodes and the SuperLink wait for somebody to run their apps. `python -m
-wireleak.lab.launch.runner --config F`, itself forked from the fork server, asks each one's Runtime API for tasks and
-forks a child for each, which runs Flower's own `flwr-clientapp` or `flwr-serverapp` command: a message costs a fork and
-not an import of torch.
+With `--isolation process`, SuperNodes and the SuperLink wait for another program to run their apps. This is that
+program: `python -m wireleak.lab.launch.runner --config F`, itself forked from the fork server. It asks each Runtime API
+for tasks and forks a child for each task. The child runs Flower's own `flwr-clientapp` or `flwr-serverapp` command, so
+a message costs a fork and not an import of torch.
 
 Config: `{"poll": seconds, "events": path, "wake": path, "apps": [{"name", "address", "root_certificates", "pid",
 "home", "log", "own", "calls"}]}`;
-`pid` is the node's, with which its children end, and `home` their FLWR_HOME. Each end of a child adds a JSON line to
-`events`: name, task, status, cpu (s), seconds, rss (bytes). An app that names its `own` ("module:attribute") runs that
-instead of the bundle it was sent: a malicious participant's node is Flower's own, its code is not.
+`pid` is the node's: its children end with it. `home` is their FLWR_HOME. When a child ends, a JSON line is added to
+`events`: name, task, status, cpu (s), seconds, rss (bytes). An app with `own` ("module:attribute") runs that instead of
+the bundle that it received. So a malicious participant uses Flower's own node with its own code.
 
-Who `calls` writes its pid as a line to the named pipe `wake` when it has a task, and is asked then; the others are
-asked every `poll` seconds. Asking two idle nodes four times a second took 4 % of a core more.
+A node with `calls` writes its pid as a line to the named pipe `wake` when it has a task, and the runner then asks it.
+All others are asked every `poll` seconds. Asking two idle nodes four times a second took 4 % more of a core.
 
-`supernode` is `flower-supernode` with a shorter idle wait: Flower's nodes and its ServerApp look for messages every 3
-seconds, which in a small study is most of the time: two rounds take 17 s instead of 4. `WIRELEAK_FLOWER_POLL`
-(seconds) sets it, for nodes and apps; these also give more signs of life, so that a killed one is missed sooner.
+`supernode` is `flower-supernode` with a shorter idle wait. Flower's nodes and its ServerApp check for messages every 3
+seconds, which is most of the time of a small study: two rounds take 17 s instead of 4. `WIRELEAK_FLOWER_POLL`
+(seconds) sets this wait for nodes and apps. They also send heartbeats more often, so that a killed one is noticed
+sooner.
 """
 
 from __future__ import annotations
@@ -43,16 +44,16 @@ from wireleak.lab.launch.zygote import become_child, end_child, fork, run_comman
 POLL = "WIRELEAK_FLOWER_POLL"
 WAKE = "WIRELEAK_FLOWER_WAKE"
 TASKS = ("flwr-clientapp", "flwr-serverapp")
-# A node that does not answer is starting or gone; asking it at full rate would only cost time.
+# A node that does not answer is starting or gone; asking it often would only cost time.
 _RETRY_SECONDS = 0.5
-# Who calls is also asked this often, should a call get lost.
+# Nodes that call are also asked this often, in case a call is lost.
 _SELDOM_SECONDS = 3.0
-# Flower gives up on who is silent for twice this long; its own value is 30.
+# Flower drops a node that is silent for twice this long; Flower's own value is 30.
 _HEARTBEAT_SECONDS = 12
 
 
 class _Clock:
-    """The module `time` with naps cut short, put in its place in one module of Flower's."""
+    """The module `time` with shorter sleeps; it replaces `time` in one of Flower's modules."""
 
     def __init__(self, longest: float) -> None:
         self._longest = longest
@@ -65,7 +66,7 @@ class _Clock:
 
 
 def unavailable() -> str | None:
-    """Return why this Flower cannot be driven by the runner, or None if it can."""
+    """Return why the runner cannot drive this Flower, or None if it can."""
     try:
         _flower("flwr.supercore.runtime", "RuntimeHttpClient").AcquireTask  # noqa: B018
         _flower("flwr.supercore.interceptors", "RuntimeVersionHttpInterceptor")
@@ -81,7 +82,7 @@ def unavailable() -> str | None:
 
 
 def supernode() -> None:
-    """`flower-supernode` with the wait that `WIRELEAK_FLOWER_POLL` asks for, which calls the runner."""
+    """Run `flower-supernode` with the wait of `WIRELEAK_FLOWER_POLL`; it calls the runner."""
     _quicken("flwr.supernode.start_client_internal")
     if wake := os.environ.get(WAKE):
         _call_when_given_a_message(wake)
@@ -93,7 +94,7 @@ def supernode() -> None:
 
 @dataclass(eq=False)
 class _App:
-    """A Runtime API that hands out tasks, and how its tasks are run."""
+    """A Runtime API that offers tasks, and the settings to run them."""
 
     name: str
     address: str
@@ -117,7 +118,7 @@ class _App:
         )
 
     def acquire(self) -> tuple[str, str] | None:
-        """Return type and token of a task that waits, if there is one."""
+        """Return type and token of a waiting task, if there is one."""
         if time.monotonic() < self.not_before:
             return None
         request = _flower("flwr.proto.runtime_pb2", "AcquireTaskRequest")(supported_task_types=TASKS)
@@ -133,7 +134,7 @@ class _App:
         return None
 
     def run(self, task: str, token: str) -> NoReturn:
-        """Run a task in this process, which has just been forked, and end it."""
+        """Run a task in this newly forked process, and end the process."""
         status = 1
         try:
             become_child(self.log)
@@ -150,13 +151,13 @@ class _App:
 
 
 class Runner:
-    """Polls apps and runs their tasks until SIGINT or SIGTERM; see the module's docstring."""
+    """The loop that polls apps and runs their tasks until SIGINT or SIGTERM; see the module's docstring."""
 
     def __init__(self, poll: float, events: Path, wake: Path | None, apps: list[_App]) -> None:
         self._poll = poll
         self._events = events
         self._apps = apps
-        # Also for writing, so that it never ends while no node has it open.
+        # Opened for writing too, so that the pipe does not end while no node has it open.
         self._wake = [os.open(wake, os.O_RDWR | os.O_NONBLOCK)] if wake else []
         self._running: dict[int, tuple[_App, str, float]] = {}
 
@@ -165,7 +166,7 @@ class Runner:
         while True:
             self._reap()
             self._kill_deserted()
-            # A node works on one message at a time, and the SuperLink on one run.
+            # A node handles one message at a time, and the SuperLink one run.
             busy = [app for app, _, _ in self._running.values()]
             for app in self._apps:
                 if app not in busy and (task := app.acquire()):
@@ -173,7 +174,7 @@ class Runner:
             self._listen()
 
     def _listen(self) -> None:
-        """Wait until a node calls, `poll` seconds at most."""
+        """Wait until a node calls, at most `poll` seconds."""
         ready, _, _ = select.select(self._wake, [], [], self._poll)
         called = [line for pipe in ready for line in os.read(pipe, 65536).split()]
         for app in self._apps:
@@ -212,7 +213,7 @@ class Runner:
 
 
 def _quicken(module: str | None = None) -> None:
-    """Shorten the waits of one of Flower's modules, and those for an object that is still on its way."""
+    """Shorten the waits in one of Flower's modules, including those for an object that has not arrived."""
     if longest := os.environ.get(POLL):
         if module is not None:
             importlib.import_module(module).time = _Clock(float(longest))  # type: ignore[attr-defined]
@@ -223,13 +224,13 @@ def _quicken(module: str | None = None) -> None:
 
 
 def _call_when_given_a_message(wake: str) -> None:
-    """Have this node write its pid to the runner's pipe after each message that it has stored for its app."""
+    """Make this node write its pid to the runner's pipe after it has stored a message for its app."""
     module: Any = importlib.import_module("flwr.supernode.start_client_internal")
     pull = module._pull_and_store_message
 
     def calling(*given: Any, **named: Any) -> int | None:
         run: int | None = pull(*given, **named)
-        # Without a runner nobody reads the pipe.
+        # Without a runner, no process reads the pipe.
         if run is not None:
             with contextlib.suppress(OSError):
                 pipe = os.open(wake, os.O_WRONLY | os.O_NONBLOCK)
@@ -241,7 +242,7 @@ def _call_when_given_a_message(wake: str) -> None:
 
 
 def _install_once(home: Path) -> None:
-    """Unpack and check a bundle of the same bytes only once a node; Flower does it again for every message."""
+    """Unpack and check each bundle only once per node; Flower repeats this for every message."""
     module: Any = importlib.import_module("flwr.supernode.runtime.run_clientapp")
     install = module.install_from_fab
 
@@ -255,7 +256,7 @@ def _install_once(home: Path) -> None:
 
 
 def _load_instead(own: str) -> None:
-    """Have this process run an app of the node's own, whatever bundle the server sends."""
+    """Make this process run the node's own app, whatever bundle the server sends."""
     module, _, attribute = own.partition(":")
 
     def loader(**_: object) -> Any:
@@ -282,7 +283,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def main() -> None:
-    """Serve the config named by `--config`."""
+    """Run the runner with the config named by `--config`."""
     signal.signal(signal.SIGTERM, _interrupt)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())

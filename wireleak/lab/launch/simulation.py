@@ -1,9 +1,9 @@
-"""A federation of virtual clients on Flower's Simulation Engine, for scale: one process tree, no links to tap.
+"""A federation of many virtual clients on Flower's Simulation Engine: one process tree, without links to tap.
 
 `python -m wireleak.lab.launch.simulation --config F` runs the same ServerApp and ClientApp as a deployment does, with
 their own configs. Config: `{"server": path, "clients": [path, …], "nodes": path, "usage": path}`; client i is the
-virtual node with partition i. `nodes` says afterwards which client was which of Flower's nodes, `usage` the seconds and
-the peak memory of the process and all its children. Needs the extra `wireleak[simulation]`, which is Ray.
+virtual node with partition i. Afterwards, `nodes` maps clients to Flower's nodes, and `usage` holds the seconds and the
+peak memory of the process and all its children. It needs the extra `wireleak[simulation]`, which installs Ray.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _SAMPLE_SECONDS = 0.5
 
 
 class VirtualClient(ClientApp):
-    """The project's ClientApp, told which client's config is its own.
+    """Wireleak's ClientApp, which selects its client's config by partition.
 
     Parameters
     ----------
     configs : list of str
-        By partition.
+        Paths of the clients' configs, by partition.
     nodes : str
-        Folder in which each leaves its node's id.
+        Folder in which each client writes its node's id.
     """
 
     def __init__(self, configs: list[str], nodes: str) -> None:
@@ -55,7 +55,7 @@ class VirtualClient(ClientApp):
 
 
 def simulate(server: str, clients: list[str], nodes: Path) -> None:
-    """Run the ServerApp of a config with as many virtual clients as there are configs."""
+    """Run the ServerApp of a config with one virtual client for each client config."""
     from flwr.simulation import run_simulation
 
     app = ServerApp()
@@ -67,19 +67,19 @@ def simulate(server: str, clients: list[str], nodes: Path) -> None:
 
     named = nodes.with_suffix(".d")
     named.mkdir(parents=True, exist_ok=True)
-    # One thread an actor: clients are many and small.
+    # One thread per actor, because clients are many and small.
     backend: dict[str, Any] = {
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
         "init_args": {"num_cpus": os.cpu_count() or 1, "include_dashboard": False, "logging_level": "warning"},
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the command that replaces it wants a bundle
+        warnings.simplefilter("ignore", DeprecationWarning)  # the command that replaces it needs a bundle
         run_simulation(app, VirtualClient(clients, str(named)), len(clients), backend_config=backend)
     write_json(nodes, {path.name: path.read_text() for path in named.iterdir()})
 
 
 class _Usage:
-    """Seconds, and the peak of what this process and its children share and own of memory (PSS)."""
+    """Seconds, and the peak proportional memory (PSS) of this process and its children."""
 
     def __init__(self) -> None:
         self.peak = 0
@@ -109,11 +109,14 @@ def _app(module: str) -> Any:
 def main() -> None:
     """Simulate the config named by `--config`."""
     if importlib.util.find_spec("ray") is None:
-        print("engine: the Simulation Engine needs Ray; run: make simulation", file=sys.stderr)
+        print(
+            "engine: the Simulation Engine needs Ray; run pip install 'wireleak[simulation]', or make simulation in a checkout",
+            file=sys.stderr,
+        )
         raise SystemExit(2)
     config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
     usage = _Usage()
-    # Ray's workers import the apps from where this process would.
+    # Ray's workers must have the same import path as this process.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     simulate(config["server"], config["clients"], Path(config["nodes"]))
     write_json(Path(config["usage"]), usage.report())

@@ -1,15 +1,15 @@
-"""The process that starts every other: it imports the heavy libraries once, then forks.
+"""The fork server, which starts all other processes: it imports the heavy libraries once, then forks.
 
-`python -m wireleak.lab.launch.zygote FD` is started by `wireleak.lab.launch.processes.Launcher` and talks JSON lines
-over the socket `FD`. It never imports a party: what a child runs is named by a string and imported after the fork. It
-stays single-threaded, since only the forking thread survives in a child.
+`wireleak.lab.launch.processes.Launcher` starts `python -m wireleak.lab.launch.zygote FD` and exchanges JSON lines with
+it over the socket `FD`. It never imports a party: a string names the code of a child, which is imported after the fork.
+It stays single-threaded, because only the forking thread survives in a child.
 
 A command is a list of strings: `["-m", MODULE, *arguments]` runs a module, `["package.module:function", *arguments]`
 a console entry point, anything else a program on the path. No child imports from its working folder.
 
-Nothing outlives it. Children lead their own session and die with this process (`PR_SET_PDEATHSIG`); what a child
-leaves behind is killed with its group, or, where it left the group, adopted and killed (`PR_SET_CHILD_SUBREAPER`).
-When the launcher's end of the socket closes, by whatever cause, everything is killed.
+Nothing outlives it. Children lead their own session and die with this process (`PR_SET_PDEATHSIG`). When a child ends,
+the rest of its group is killed. Processes that left the group are adopted and killed (`PR_SET_CHILD_SUBREAPER`). When
+the launcher's end of the socket closes, for any reason, everything is killed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Any, NoReturn
 
 from wireleak.lab.launch.parties import foreign_party
 
-# In the order in which they are wanted: Flower's daemons start while torch is still being imported.
+# In the order in which they are needed: Flower's daemons start while torch is still being imported.
 FLOWER = (
     "numpy",
     "grpc",
@@ -54,17 +54,17 @@ FLOWER = (
 )
 LEARNING = ("torch", "torch.optim", "torch._dynamo", "safetensors.torch", "wireleak.common.models", "pydantic", "typer")
 ANALYSIS = ("sklearn.linear_model", "sklearn.neighbors", "hpack", "hyperframe.frame", "wireleak.common.wire")
-# Read while importing, so a child that wants another value needs an interpreter of its own.
+# Libraries read these on import, so a child with another value needs its own interpreter.
 READ_AT_IMPORT = ("FLWR_TELEMETRY", "FLWR_LOG_LEVEL", "FLWR_PRIVATE_", "FLWR_SUPERGRID", "FLWR_LOCAL_", "PYTHON", "LD_")
-# A child that is stopped before it has its own handlers would take these for its parent's.
+# Without this, a child that is stopped before it sets its own handlers would run its parent's.
 _DEFERRED = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def fork() -> int:
-    """Fork; the child is killed when this process ends (Linux), and is deaf to signals until `become_child`."""
+    """Fork. The child is killed when this process ends (Linux), and blocks signals until `become_child`."""
     parent = os.getpid()
-    # A child's collector would touch, and so copy, every page that it inherits.
+    # A child's garbage collector would write to, and so copy, every inherited page.
     gc.freeze()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _DEFERRED)
     try:
@@ -105,8 +105,8 @@ def run_command(argv: list[str]) -> int:
 
 
 def end_child(status: int) -> NoReturn:
-    """End a forked process as the interpreter would, but without taking modules apart (which copies every page)."""
-    # Joins the threads that are not daemons; `multiprocessing` ends its forked children by the same two steps.
+    """End a forked process as the interpreter would, but without tearing down modules, which would copy every page."""
+    # Joins threads that are not daemons; `multiprocessing` ends its forked children with the same two steps.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     with contextlib.suppress(OSError, ValueError):
@@ -119,11 +119,11 @@ def end_child(status: int) -> NoReturn:
 
 
 def become_child(log: Path | None = None) -> None:
-    """Make a freshly forked process independent: default signals, fresh random state, output to `log`."""
+    """Make a newly forked process independent: default signals, new random state, output to `log`."""
     for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
-    # Set even where the lab itself was started in the background, with SIGINT ignored: SIGINT is how we stop children.
+    # Even if the lab was started in the background, where SIGINT is ignored: the lab stops children with SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if log is not None:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -149,7 +149,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 class Zygote:
-    """Serves the launcher's requests; see the module's docstring.
+    """The fork server's side of the launcher's requests; see the module's docstring.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class Zygote:
         self._wake, self._wakeup = socket.socketpair()
 
     def serve(self) -> None:
-        """Import, then serve until the launcher goes away; kill whatever is left."""
+        """Import, then serve until the launcher is gone; kill all that is left."""
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         for end in (self._wake, self._wakeup, self._connection):
             end.setblocking(False)
@@ -193,7 +193,7 @@ class Zygote:
         began = time.monotonic()
         gc.disable()
         for module in self._preload:
-            # A missing extra is the child's error to report, when it needs it.
+            # A child that needs a missing extra reports the error itself.
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
             if module == "torch":
@@ -306,7 +306,7 @@ class Zygote:
                 return
             pid = ended.si_pid
             if pid in self._leaders:
-                # Before reaping, while the number of the group cannot be given to anyone else.
+                # Before reaping, while no other group can get this number.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
@@ -356,7 +356,7 @@ def _execute(argv: list[str], environment: dict[str, str]) -> NoReturn:
     program = shutil.which(argv[0], path=environment.get("PATH"))
     if program is None:
         raise FileNotFoundError("no such program")
-    # Python ignores it, and a program would inherit that.
+    # Python ignores it, and a program would inherit this.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execve(program, argv, environment)
 
@@ -375,13 +375,13 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     if (refusal := foreign_party()) is not None:
         connection.sendall(json.dumps({"event": "refused", "error": refusal}).encode() + b"\n")
-        # Ending before the launcher does would reset the connection, and the refusal could be lost.
+        # Ending before the launcher would reset the connection and could lose the refusal.
         while connection.recv(1 << 16):
             pass
         raise SystemExit(2)
     preload = [*FLOWER, *LEARNING, *ANALYSIS] if sys.argv[2] == "preload" else []
     Zygote(connection, preload).serve()
-    # Nothing is left to put in order, and taking the libraries apart takes half a second.
+    # Nothing is left to clean up, and tearing down the libraries takes half a second.
     os._exit(0)
 
 

@@ -204,7 +204,7 @@ def test_a_superlink_that_cannot_start_says_why(launcher: Any, app: Any, tmp_pat
 
 def test_a_quote_in_a_path_is_refused_by_name(launcher: Any, app: Any, tmp_path: Path) -> None:
     federation = Federation(launcher, tmp_path, [Node("client-0", {"config": 'a"b'})], app=app)
-    with pytest.raises(LaunchError, match="config: Flower takes no quote"):
+    with pytest.raises(LaunchError, match="config: Flower accepts no quote"):
         federation.start_nodes()
 
 

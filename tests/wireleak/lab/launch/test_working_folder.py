@@ -177,5 +177,5 @@ def test_a_file_that_another_package_replaced_is_refused(monkeypatch: pytest.Mon
     assert parties.foreign_party() is None
     (tmp_path / "client" / "config.py").write_text("other = 1\n")
     assert str(parties.foreign_party()).startswith(
-        f"{tmp_path}/client/config.py is not the file that wireleak installed, another package replaced it; install"
+        f"{tmp_path}/client/config.py is not the file that wireleak installed: another package replaced it; install"
     )
