@@ -3,7 +3,7 @@ PYTHON ?= python3
 STUDY ?= digits
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
-# The CPU build of torch, where the configured index does not carry it.
+# The CPU build of torch, if the configured index does not have it.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PROTO := wireleak/common/wire/split_head.proto
 export OMP_NUM_THREADS ?= 1
@@ -20,7 +20,7 @@ test: install-dev
 test-all: install-dev
 	$(BIN)/pytest
 
-# One figure a package: which share of its lines the tests ran, in any process.
+# The share of each package's lines that the tests ran, in any process.
 coverage: install-dev
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m "not study"
@@ -48,7 +48,7 @@ format: install-dev
 bench: install-dev
 	$(BIN)/python -m benchmarks
 
-# The pages of docs/reference, from the commands, schemas and registries.
+# Write docs/reference from the commands, schemas and registries.
 reference: install-dev
 	$(BIN)/python docs/make_reference.py
 
@@ -71,15 +71,15 @@ install-dev: .venv/.installed-dev
 	$(PIP) --editable '.[lab,dev]'
 	@touch $@
 
-# Ray, for variants with engine = "simulation": hundreds of virtual clients.
+# Install Ray, for variants with engine = "simulation": hundreds of virtual clients.
 simulation: install
 	$(PIP) --editable '.[lab,simulation]'
 
-# The blog posts of the study `text`, from the package dlatk (non-commercial research).
+# Download the blog posts of the study `text`, from the package dlatk (non-commercial research).
 blogs: install
 	$(BIN)/python -m wireleak.lab.data.sources.fetch_blogs
 
-# tshark and tcpdump for the sniffer and for tests, Chromium to look at reports (Debian, Ubuntu).
+# Install tshark and tcpdump for the sniffer and the tests, and Chromium to view reports (Debian, Ubuntu).
 deps-system:
 	command -v tshark tcpdump chromium > /dev/null || \
 		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq tshark tcpdump chromium)

@@ -1,1 +1,1 @@
-"""Ratios measured against a baseline in the same run; `make bench` prints them."""
+"""Benchmarks: ratios to a baseline that is measured in the same run; `make bench` prints them."""

@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark's ratios, each measured against its own baseline in the same run."""
+"""Print the ratios of every benchmark (`make bench`), each to its own baseline in the same run."""
 
 import importlib
 import pkgutil
@@ -11,7 +11,7 @@ import benchmarks
 
 
 def main(only: list[str]) -> None:
-    """Run each module of this folder that has `run()`, or those named."""
+    """Run each module of this folder that has `run()`, or only the named ones."""
     table = Table(title="benchmarks (ratios measured in this run)")
     for column in ("benchmark", "measure", "ratio", "target", "unit"):
         table.add_column(column)

@@ -1,8 +1,8 @@
-"""Decoding throughput of a capture against tshark's, on the same file in the same run.
+"""Throughput of decoding a capture, as a ratio to tshark's on the same file in the same run.
 
 The capture holds 400 messages of one `Predict` call: 200 activations of 1 MiB up and 200 predictions down, in HTTP/2
-frames of 16 KiB and loopback segments. Both programs run on one core; CPU time is compared, since wall
-time on a shared machine measures the neighbours, and tshark's own start is taken off.
+frames of 16 KiB and loopback segments. Both programs run on one core; CPU time is compared, because wall
+time on a shared machine also measures other programs. The time to start tshark is subtracted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wireleak.common.wire import encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
 
 MESSAGES, PORT, FRAME = 200, 50051, 16384
-# The most that a loopback link carries in one packet, as in a capture by tcpdump or the relay.
+# Largest packet on a loopback link, as captured by tcpdump or the relay.
 SEGMENT = 65495
 LOOPBACK = bytes([127, 0, 0, 1])
 TARGET = 5
@@ -72,7 +72,7 @@ def write_capture(path: Path, messages: int) -> None:
 
 
 class _Writer:
-    """One TCP connection as a pcap of bare IPv4 packets."""
+    """A pcap of one TCP connection, as raw IPv4 packets."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -116,7 +116,7 @@ def _frames(message: bytes) -> bytes:
 
 
 def _best(work: Callable[[], int], times: int = 3) -> float:
-    """Least CPU seconds of a few runs."""
+    """Return the least CPU seconds of a few runs."""
     seconds = []
     for _ in range(times):
         start = time.process_time()
@@ -126,7 +126,7 @@ def _best(work: Callable[[], int], times: int = 3) -> float:
 
 
 def _tshark(path: Path) -> float:
-    """CPU seconds that tshark takes to list the gRPC messages."""
+    """Return the CPU seconds that tshark takes to list the gRPC messages."""
     command = ["tshark", "-n", "-r", str(path), "-d", f"tcp.port=={PORT},http2", "-Y", "grpc"]
     command += ["-T", "fields", "-e", "frame.time_epoch", "-e", "grpc.message_length"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,9 +1,9 @@
-"""Time of SplitHead calls through the relay as a ratio to direct calls: `python benchmarks/relay.py`.
+"""Time of SplitHead calls through the relay, as a ratio to direct calls: `python benchmarks/relay.py`.
 
-Server, relay and client are processes of their own. Every round times direct calls, relayed calls and direct calls
-again, so that whatever else the machine does meets all three; the ratio is the median over rounds. Each round has a
-fresh relay and capture: a virtual machine's first use of a page of memory costs ten times the write itself, and pages
-of a capture just deleted are used again.
+Server, relay and client are separate processes. Every round times direct calls, relayed calls and direct calls again,
+so that other load on the machine affects all three. The ratio is the median over rounds. Each round has a new relay
+and capture. A virtual machine's first use of a page of memory costs ten times the write itself; the pages of a capture
+that was just deleted are reused.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ ROUNDS = 9
 
 
 class Echo(rpc.SplitHeadServicer):
-    """Answers a prediction that is the activation itself."""
+    """A head whose prediction is the activation itself."""
 
     def Predict(self, request_iterator: Iterator[pb.PredictRequest], context: Any) -> Iterator[pb.PredictResponse]:  # noqa: N802
-        """Echo every request."""
+        """Send back the tensor of every request."""
         for request in request_iterator:
             values = decode_tensor(request.activation)
             yield pb.PredictResponse(sequence=request.sequence, prediction=encode_tensor(values))
@@ -62,7 +62,7 @@ class Caller:
         return (time.perf_counter() - start) / calls
 
     def close(self) -> None:
-        """End the stream in order."""
+        """End the stream cleanly."""
         self._requests.put(None)
         list(self._responses)
         self._channel.close()
@@ -99,7 +99,7 @@ def relay(upstream: str, folder: Path) -> Iterator[str]:
 
 
 def ratio(upstream: str, folder: Path, size: int, calls: int) -> float:
-    """Return the median ratio of a call's time through the relay to without, for tensors of `size` bytes."""
+    """Return the median ratio of a call's time with the relay to without it, for tensors of `size` bytes."""
     values = np.zeros(size // 4, np.float32)
     direct = Caller(upstream)
     ratios = []
@@ -116,7 +116,7 @@ def ratio(upstream: str, folder: Path, size: int, calls: int) -> float:
 
 
 def run() -> list[dict[str, Any]]:
-    """Return one row a size: name, ratio, target (the ratio must not be above it), unit."""
+    """Return one row per size: name, ratio, target (the largest ratio allowed), unit."""
     rows: list[dict[str, Any]] = []
     with server() as upstream, tempfile.TemporaryDirectory(prefix="wireleak-bench-") as folder:
         for name, size, calls, target in SIZES:

@@ -1,9 +1,9 @@
-"""Throughput of the real head's Predict against bare gRPC, and what of it is the head's own arithmetic.
+"""Throughput of the head's Predict, as a ratio to bare gRPC, and the share of the head's forward pass.
 
-Head, echo and client are processes of their own. The client sends the same bytes to each, serialised beforehand, over
-one stream with a bounded window, so only the service differs. "Echo" sends each message back as it came and looks at
-none; "short answers" sends back as few bytes as the head does, which no service that computes can beat. Runs alternate,
-so that whatever else the machine does meets all; a ratio is the median over rounds.
+Head, echo and client are separate processes. The client sends the same bytes to each, serialised beforehand, over one
+stream with a bounded window, so only the service differs. "Echo" sends each message back unread. "Short answers" sends
+back as few bytes as the head does; no service that computes can be faster. Runs alternate, so that other load on the
+machine affects all. A ratio is the median over rounds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SERVICE = "wireleak.v1.SplitHead"
 
 
 def serve_bare(kind: str, ready: Path) -> None:
-    """Serve until killed; the process behind both baselines."""
+    """Serve until killed; both baselines are this process."""
     answer = pb.PredictResponse(
         sequence=1, prediction=encode_tensor(np.zeros((BATCH, 2), np.float32))
     ).SerializeToString()
@@ -60,7 +60,7 @@ def serve_bare(kind: str, ready: Path) -> None:
 
 @contextmanager
 def process(command: list[str], ready: Path) -> Iterator[str]:
-    """Start a service, yield its address, end it."""
+    """Start a service, yield its address, and end it."""
     running = subprocess.Popen([sys.executable, *command], env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
         while not ready.exists():
@@ -74,7 +74,7 @@ def process(command: list[str], ready: Path) -> Iterator[str]:
 
 
 def seconds_a_call(channel: grpc.Channel, messages: list[bytes]) -> float:
-    """Mean time of a call, with up to WINDOW under way."""
+    """Return the mean time of a call, with at most WINDOW calls in flight."""
     pending: deque[None] = deque()
     with HeadStream[bytes, bytes](channel.stream_stream(f"/{SERVICE}/Predict", _as_it_is, _as_it_is)) as stream:
         began = time.perf_counter()
@@ -90,7 +90,7 @@ def seconds_a_call(channel: grpc.Channel, messages: list[bytes]) -> float:
 
 
 def forward_seconds(stage: HeadStage, activation: np.ndarray[Any, Any]) -> float:
-    """Mean time of the head's forward pass alone, in this process, on one thread."""
+    """Return the mean time of only the head's forward pass, in this process, on one thread."""
     began = time.perf_counter()
     for _ in range(CALLS):
         stage.predict(activation)
@@ -98,7 +98,7 @@ def forward_seconds(stage: HeadStage, activation: np.ndarray[Any, Any]) -> float
 
 
 def run() -> list[dict[str, Any]]:
-    """Measure, and return one row a ratio."""
+    """Measure, and return one row per ratio."""
     torch.set_num_threads(1)
     stage = HeadStage(ModelConfig.model_validate(_model()), learning_rate=0.001)
     activation = np.random.default_rng(0).random(SHAPE, dtype=np.float32)

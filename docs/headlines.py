@@ -17,7 +17,7 @@ DEFENCES = ("defences", "defences-full", "defences-text")
 
 
 def main() -> None:
-    """Write the tables of both pages anew."""
+    """Write the tables of both pages again."""
     index = read(RESULTS / "index.csv")
     page = DOCS / "results.md"
     text = page.read_text()
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """Return a CSV file's rows; none where there is no such file."""
+    """Return the rows of a CSV file, or none where the file is missing."""
     if not path.exists():
         return []
     with path.open(newline="") as lines:
@@ -37,12 +37,12 @@ def read(path: Path) -> list[Row]:
 
 
 def between(text: str, name: str, new: str) -> str:
-    """Put `new` between a page's markers of that name.
+    """Replace the text between a page's markers of that name by `new`.
 
     Raises
     ------
     ValueError
-        The page has no such markers, or has them twice.
+        The page has no such markers, or more than one pair.
     """
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     made, count = re.subn(f"{begin}.*?{end}", lambda _: f"{begin}\n{new}\n{end}", text, flags=re.DOTALL)
@@ -52,7 +52,7 @@ def between(text: str, name: str, new: str) -> str:
 
 
 def parts(entry: Row) -> Iterator[str]:
-    """Yield what stands below a study's paragraph: where it comes from, its table, published figures."""
+    """Yield the lines below a study's paragraph: its origin, its table and published figures."""
     study, file = entry["study"], entry["file"]
     seeds = f"{entry['seeds']} seed" + ("s" if entry["seeds"] != "1" else "")
     yield f"`{entry['command']}`, {seeds}, commit `{entry['commit']}`; [all figures](results/{file})"
@@ -68,7 +68,7 @@ def parts(entry: Row) -> Iterator[str]:
 
 
 def headline(study: str, rows: list[Row]) -> str:
-    """Return a study's table as headlines.toml declares it."""
+    """Return a study's table, as declared in headlines.toml."""
     spec = tomllib.loads((RESULTS / "headlines.toml").read_text())[study]
     fields, columns = spec["rows"], spec["columns"]
     made = []
@@ -101,7 +101,7 @@ def cell(rows: list[Row], where: Row, target: str, attack: str, measure: str, na
 
 
 def unit(row: Row, field: str = "unit") -> str:
-    """Return a value's unit with the space before it."""
+    """Return a value's unit, with a space before it."""
     return f" {row[field]}" if row[field] else ""
 
 
@@ -137,7 +137,7 @@ def defences(rows: list[Row]) -> str:
 
 
 def layers(rows: list[Row]) -> str:
-    """Return where most of the input and of the property is, and whether the paper's findings hold."""
+    """Return the layers that reveal most of the input and of the property, and whether the paper's findings hold."""
     head = ["variant", "most of the input", "as published", f"most of {rows[0]['property']}", "as published"]
     made = []
     for row in rows:

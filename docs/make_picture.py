@@ -1,4 +1,4 @@
-"""Draw README's picture from a run's `pictures.npz`: originals, what was rebuilt, the mean image."""
+"""Draw README's picture from a run's `pictures.npz`: originals, reconstructions, and the mean image."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ SCALE, GAP, LABEL, VICTIMS = 3, 6, 330, 10
 
 
 def main(run: Path, out: Path) -> None:
-    """Write `out`, a PNG."""
+    """Write the picture to `out`, a PNG file."""
     shown = read_pictures(run)
     first = {(one.variant, one.attack): one for one in reversed(shown)}
     wide = first["wide", "inversion"]

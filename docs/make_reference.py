@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the commands, schemas and registries; `--check` only compares (`make reference`)."""
+"""Write docs/reference/ from the commands, schemas and registries (`make reference`); `--check` only compares."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wireleak.common.measures import Quantity
 FOLDER = Path(__file__).parent / "reference"
 HEAD = "<!-- Written by docs/make_reference.py; run `make reference` after a change. -->\n"
 OURS = "wireleak"
-# The tables of a study, in the order of a file: how TOML writes each, and the piece of the schema that describes it.
+# The tables of a study, in the order of a file: each table's heading in TOML, and its part of the schema.
 STUDY_TABLES = (
     ("", None),
     ("[data]", "Data"),
@@ -56,7 +56,7 @@ PROGRAMS = (
 
 
 def commands() -> Iterator[str]:
-    """Every command with its arguments and options."""
+    """Describe every command with its arguments and options."""
     yield "# Commands\n\n`wireleak` is the command for people. It starts the other programs, each a process of its own."
     for program, module in PROGRAMS:
         yield f"\n## {program}\n"
@@ -87,7 +87,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 
 def study() -> Iterator[str]:
-    """Every key of a study's TOML file."""
+    """Describe every key of a study's TOML file."""
     from wireleak.lab.study.json_schema import study_schema
 
     schema = study_schema()
@@ -107,7 +107,7 @@ def study() -> Iterator[str]:
 
 
 def configs() -> Iterator[str]:
-    """Every config of a process."""
+    """Describe every config of a process."""
     yield (
         "# Configs of the processes\n\n`wireleak run` writes one JSON file for each process; the run's folder holds "
         "them all. Write your own for a\ndeployment with Flower. An unknown key is a mistake. Paths are absolute.\n"
@@ -125,7 +125,7 @@ def configs() -> Iterator[str]:
 
 
 def attacks() -> Iterator[str]:
-    """Every attack with its threat model and options."""
+    """Describe every attack with its threat model and options."""
     from adversary.attacks.harness.registry import ATTACKS
 
     yield (
@@ -141,7 +141,7 @@ def attacks() -> Iterator[str]:
 
 
 def transforms() -> Iterator[str]:
-    """Every transform of activations, and the plug-ins of federated training."""
+    """Describe every transform of activations, and the plug-ins of federated training."""
     from adversary.initial.models import INITIAL_MODELS
     from adversary.participant.registry import PARTICIPANTS
     from client.mods import MODS
@@ -172,14 +172,14 @@ def transforms() -> Iterator[str]:
 
 
 def measures() -> Iterator[str]:
-    """Every measure, and every quantity that results report without scoring a guess."""
+    """Describe every measure, and every reported quantity that scores no guess."""
     from wireleak.common.measures.quantities.reported import REPORTED
     from wireleak.common.measures.scores.measure import MEASURES
 
     yield "# Measures\n\nEach score has a confidence interval and is printed next to its baselines.\n"
     rows = [(f"`{name}`", one.label, one.applies_to, *_reading(one)) for name, one in _ours(MEASURES)]
     yield from _table(("measure", "label", "of guesses of", "more leakage is", "range", "meaning"), rows)
-    yield "## Reported quantities\n\nThese are no scores of a guess: training, attacks and bounds report them.\n"
+    yield "## Reported quantities\n\nThese do not score a guess: training, attacks and bounds report them.\n"
     reported = [(f"`{name}`", one.label, *_reading(one)) for name, one in sorted(REPORTED.items())]
     yield from _table(("quantity", "label", "more leakage is", "range", "meaning"), reported)
 
@@ -190,7 +190,7 @@ def _reading(one: Quantity) -> tuple[str, str, str]:
 
 
 def networks_and_data() -> Iterator[str]:
-    """Every network and every data set."""
+    """Describe every network and every data set."""
     from wireleak.common.models.networks import NETWORKS
     from wireleak.lab.data.registry import SOURCES
 
@@ -209,11 +209,11 @@ def networks_and_data() -> Iterator[str]:
 
 
 def python() -> Iterator[str]:
-    """The public names of the package."""
+    """Describe the public names of the package."""
     import wireleak
 
     yield (
-        "# Python\n\n`import wireleak` offers these names. All else is private and may change between versions. Each "
+        "# Python\n\n`import wireleak` provides these names. All else is private and may change between versions. Each "
         "name is imported at\nits first use. Names of `client` and `adversary` are for your own process, such as a "
         "plug-in's.\n\nPlug-ins also import targets from `wireleak.common.targets`, data sets from `wireleak.lab.data` "
         "and networks from\n`wireleak.common.models.networks`.\n"
@@ -239,14 +239,14 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
 
 
 def index() -> Iterator[str]:
-    """The list of the pages."""
+    """Return the list of the pages."""
     yield "# Reference\n\nThese pages are generated from the code.\n"
     for name, page in PAGES.items():
         yield f"- [{name}]({name}.md): {_doc(page)}"
 
 
 def pages() -> dict[str, str]:
-    """Return every page's text by its file's name."""
+    """Return the text of every page, by file name."""
     made: dict[str, Callable[[], Iterable[str]]] = {"README": index, **PAGES}
     return {f"{name}.md": HEAD + "\n".join(page()).strip() + "\n" for name, page in made.items()}
 
@@ -257,13 +257,13 @@ def _named(place: str) -> Any:
 
 
 def _ours(registry: Any) -> Iterator[tuple[str, Any]]:
-    """Our own plug-ins: others may be installed where the pages are written."""
+    """Keep only wireleak's own plug-ins; others may be installed where the pages are written."""
     items = registry.all()
     yield from ((one.name, items[one.name]) for one in registry.listed() if one.source == OURS)
 
 
 def _doc(item: Any) -> str:
-    """First paragraph of a docstring."""
+    """Return the first paragraph of a docstring."""
     return " ".join((inspect.getdoc(item) or "").partition("\n\n")[0].split())
 
 
@@ -291,13 +291,13 @@ def _fields(piece: dict[str, Any], root: dict[str, Any]) -> Iterator[str]:
 
 
 def _piece(field: dict[str, Any]) -> str:
-    """Name of the piece that a field refers to; empty where it is none."""
+    """Return the name of the schema part to which a field refers; empty if there is none."""
     refers = next((one for one in (field, *field.get("anyOf", ())) if "$ref" in one), {"$ref": ""})
     return str(refers["$ref"]).rpartition("/")[2]
 
 
 def _type(field: dict[str, Any]) -> str:
-    """Say in words which values a field takes."""
+    """Describe in words the values that a field accepts."""
     if "$ref" in field:
         return f"table {_piece(field)}"
     if "const" in field:
@@ -325,12 +325,12 @@ def _default(value: Any) -> str:
 
 
 def _plain(default: Any) -> Any:
-    """A default of a command as a plain value; `--flag` without one is false."""
+    """Return a command's default as a plain value; a flag without a default is false."""
     return str(default) if isinstance(default, Path) else default
 
 
 def _code(value: Any) -> str:
-    """Write a value as TOML does."""
+    """Return a value in TOML's notation."""
     return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
@@ -350,7 +350,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[s
 
 
 def main() -> int:
-    """Write the pages, or with `--check` name those that are stale."""
+    """Write the pages, or with `--check` name the stale ones."""
     fresh = pages()
     on_disk = {path.name: path.read_text() for path in FOLDER.glob("*.md")}
     if "--check" in sys.argv:

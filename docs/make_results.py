@@ -1,7 +1,7 @@
-"""Write finished runs' figures into the CSV files under results/ and fill the tables of results.md.
+"""Copy the figures of finished runs into the CSV files under results/, and fill the tables of results.md.
 
-`python docs/make_results.py RUN...` carries runs over; without a run it only fills the pages from the files. A new
-study also needs markers in results.md and its table in results/headlines.toml.
+`python docs/make_results.py RUN...` copies runs; without a run it only fills the pages from the files. A new study also
+needs markers in results.md and a table in results/headlines.toml.
 """
 
 from __future__ import annotations
@@ -33,24 +33,26 @@ Line = Sequence[object]
 
 
 def main(runs: Iterable[Path]) -> None:
-    """Carry runs over and fill the pages."""
+    """Copy the runs' figures and fill the pages."""
     for run in runs:
         carry(run)
     headlines.main()
 
 
 def carry(run: Path) -> None:
-    """Replace what the files say of a run's study.
+    """Replace the figures of a run's study in the files.
 
     Raises
     ------
     ValueError
-        The study does not come with wireleak, so that it has no place in these files.
+        The study does not come with wireleak, so these files do not hold it.
     """
     results = read_results(run)
     known = study_files()
     if results.study not in known:
-        raise ValueError(f"{run}: the study {results.study!r} does not come with wireleak; no file is kept for it")
+        raise ValueError(
+            f"{run}: the study {results.study!r} does not come with wireleak; name the run of a study that does"
+        )
     file = f"{known[results.study].parent.name}/{results.study}.csv"
     path = headlines.RESULTS / file
     path.parent.mkdir(exist_ok=True)
@@ -77,7 +79,7 @@ def write(path: Path, head: Iterable[str], rows: Iterable[Line]) -> None:
 
 
 def replace(name: str, study: str, new: list[Line]) -> None:
-    """Put a study's rows in the place of its old ones in a file of all studies; a new study's go last."""
+    """Replace a study's rows in a file of all studies; rows of a new study go last."""
     path = headlines.RESULTS / name
     with path.open(newline="") as lines:
         head, *rows = csv.reader(lines)
@@ -88,7 +90,7 @@ def replace(name: str, study: str, new: list[Line]) -> None:
 
 
 def origin(results: Results, file: str) -> Line:
-    """Return a study's row of the index: where its figures come from."""
+    """Return a study's row of the index: the origin of its figures."""
     machine = f"{results.machine.cpus} cores, {results.machine.memory / 2**30:.0f} GiB"
     versions = ", ".join(f"{name} {results.versions[name]}" for name in ("python", "flwr", "torch", "grpcio"))
     seeds = max(Counter(task.variant for task in results.tasks if task.measure == "accuracy").values(), default=0)
@@ -97,7 +99,7 @@ def origin(results: Results, file: str) -> Line:
 
 
 def scores(results: Results) -> Iterator[Line]:
-    """Yield the scores over seeds; a row that is the same for all attacks on a target is written once, without one."""
+    """Yield the scores over seeds; a row that all attacks on a target share is written once, without an attack."""
     names = titles(results)
     found = [score for score in summarise(results.rows) if not math.isnan(score.value)]
     attacks: dict[tuple[str, str], set[str]] = {}
@@ -123,7 +125,7 @@ def _compared(score: SeedMean) -> tuple[object, ...]:
 
 
 def number(name: str, value: float) -> str:
-    """Write a value with the measure's decimals, in the form that programs read."""
+    """Return a value as text that programs read, with the measure's decimals."""
     return "" if math.isnan(value) else quantity(name).write(value).removesuffix(PERCENT).replace("−", "-")
 
 
@@ -142,7 +144,7 @@ def training(results: Results) -> Iterator[Line]:
 
 
 def published(results: Results) -> Iterator[Line]:
-    """Yield published figures with ours."""
+    """Yield published figures, each with ours."""
     for one in beside(results, titles(results)):
         ours, _, interval = one.ours.partition(" [")
         low, _, high = interval.rstrip("]").partition(", ")
@@ -188,17 +190,17 @@ def defences(compared: Iterable[Comparison]) -> tuple[Sequence[str], list[Line]]
 
 
 def spread(one: Spread) -> tuple[str, ...]:
-    """Write a mean and the ends of its interval."""
+    """Return a mean and the ends of its interval as text."""
     return tuple("" if math.isnan(value) else f"{value:.3f}" for value in (one.value, one.low, one.high))
 
 
 def yes(flag: bool) -> str:
-    """Write a flag."""
+    """Return a flag as text."""
     return "yes" if flag else "no"
 
 
 def layers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
-    """Return the head and the rows of what each layer of an update reveals: means over seeds less their nulls."""
+    """Return the head and the rows on leakage by each layer of an update: means over seeds, less their nulls."""
     quantities = localised.QUANTITIES
     head = ["variant", "layer", "weights", *(f"{one.heading} {one.unit}" for one in quantities), "seeds"]
     rows: list[Line] = []
@@ -210,7 +212,7 @@ def layers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
 
 
 def answers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
-    """Return the head and the rows of which layer reveals most, and whether that is as published."""
+    """Return the head and the rows on the layer that reveals most, and whether this agrees with the paper."""
     head = ["variant", "network", "data", "input_layer", "input_r2", "input_as_published"]
     head += ["property", "property_layer", "property_bits", "property_as_published", "correlation"]
     rows: list[Line] = []
@@ -224,7 +226,7 @@ def answers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
 
 
 def most(found: localised.Map, column: localised.LayerQuantity, published: bool | None) -> list[str]:
-    """Return the layer with most of a quantity, its value, and whether the paper found that; blank above no null."""
+    """Return the layer with most of a quantity, its value, and whether the paper agrees; blank if all are null."""
     if not any(layer.beyond.get(column.name) for layer in found.layers):
         return ["", "", "undecided"]
     layer = max(found.layers, key=lambda layer: layer.figures[column.name].mean)

@@ -1,11 +1,11 @@
-"""A network of the reader's own, as `wireleak audit examples/audit_model.py:make --data digits` takes it."""
+"""Your own network, to audit with `wireleak audit examples/audit_model.py:make --data digits`."""
 
 import torch
 from torch import nn
 
 
 class Residual(nn.Module):
-    """Two convolutions around which the input also goes: no single tensor crosses inside."""
+    """Two convolutions with a skip connection, so the network cannot be cut inside: two tensors would cross."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Net(nn.Module):
         self.head = nn.Linear(64, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Class scores (n, classes) of images (n, channels, height, width)."""
+        """Map images (n, channels, height, width) to class scores (n, classes)."""
         x = torch.relu(self.stem(x))
         for stage in self.stages:
             x = stage(x)
@@ -40,16 +40,16 @@ class Net(nn.Module):
 
 
 def make(classes: int, input_shape: tuple[int, ...]) -> nn.Module:
-    """Build the network for some data: wireleak gives what a factory's parameters ask for by name."""
+    """Build the network for some data. wireleak passes a factory the values that its parameters name."""
     return Net(input_shape[0], classes)
 
 
 class Text(nn.Module):
-    """A transformer from torch.nn over word numbers; 0 pads."""
+    """A transformer from torch.nn over word numbers; 0 is padding."""
 
     def __init__(self, classes: int, length: int) -> None:
         super().__init__()
-        # One row for each number that wireleak.lab.data.text gives a word.
+        # One row for each word number of wireleak.lab.data.text.
         self.words = nn.Embedding(5001, 32, padding_idx=0)
         self.places = nn.Parameter(torch.zeros(length, 32))
         layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.1, batch_first=True)
@@ -57,10 +57,10 @@ class Text(nn.Module):
         self.head = nn.Linear(32, classes)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Class scores (n, classes) of word numbers, int64 (n, length)."""
+        """Map word numbers, int64 (n, length), to class scores (n, classes)."""
         return self.head(self.encoder(self.words(tokens) + self.places).mean(dim=1))
 
 
 def make_text(classes: int, input_shape: tuple[int, ...]) -> nn.Module:
-    """Build the text network; `--data texts.csv --task COLUMN`."""
+    """Build the text network, for `--data texts.csv --task COLUMN`."""
     return Text(classes, input_shape[0])

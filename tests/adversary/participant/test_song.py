@@ -1,4 +1,4 @@
-"""Song et al.'s four encodings: acceptance test 11 of methods.md, and what each strategy does to real training."""
+"""Song, Ristenpart, Shmatikov (CCS 2017): their four encodings, and the effect of each strategy on real training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a device does to activations, against torch's own rounding and the guarantees that methods.md lists."""
+"""Noise and requantisation of activations, against torch's rounding and Gaussian differential privacy."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_no_two_devices_or_messages_share_their_noise() -> None:
 
 @pytest.mark.parametrize(("messages", "mu", "epsilon"), [(1, "1", "4.38"), (4, "2", "10"), (16, "4", "24.4")])
 def test_the_guarantee_is_that_of_gaussian_privacy(messages: int, mu: str, epsilon: str) -> None:
-    """methods.md 15.2: mu 1, 2, 4 are epsilon 4.38, 10.0, 24.4 at delta 1e-5."""
+    """Gaussian differential privacy (Dong, Roth, Su 2022): mu 1, 2, 4 are epsilon 4.38, 10.0, 24.4 at delta 1e-5."""
     told = one("noise", clip=4.0, sigma=8.0).guarantee(messages)
     assert f"({epsilon}, 1e-05)" in told and f"mu = {mu}," in told and "whole input" in told
 

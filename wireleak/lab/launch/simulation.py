@@ -110,7 +110,8 @@ def main() -> None:
     """Simulate the config named by `--config`."""
     if importlib.util.find_spec("ray") is None:
         print(
-            "engine: the Simulation Engine needs Ray; run pip install 'wireleak[simulation]', or make simulation in a checkout",
+            "engine: the Simulation Engine needs Ray; run pip install 'wireleak[simulation]' (in a checkout, "
+            "make simulation)",
             file=sys.stderr,
         )
         raise SystemExit(2)

@@ -1,4 +1,4 @@
-"""Acceptance test 2 of methods.md, section 17, the attacker's half; and the attack on what really crossed a wire."""
+"""The decoder of the model-inversion post: shapes and parameter counts, and the attack on a real capture."""
 
 import json
 from typing import Any

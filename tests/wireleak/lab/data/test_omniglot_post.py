@@ -1,4 +1,4 @@
-"""Who holds what in the Omniglot post's studies, and the linear code beside its attacker (methods.md, section 2)."""
+"""Roles in the studies of the Omniglot post, and the linear code as a reference for its attacker."""
 
 from dataclasses import replace
 from pathlib import Path

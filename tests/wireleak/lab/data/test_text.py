@@ -132,7 +132,7 @@ def test_fetching_refuses_another_version(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.setenv("WIRELEAK_DATA", str(tmp_path))
     monkeypatch.setattr(fetch_blogs.subprocess, "run", pip)
-    with pytest.raises(SystemExit, match=f"holds no {POSTS}, or another one"):
+    with pytest.raises(SystemExit, match=f"holds no {POSTS}, or a different one"):
         fetch_blogs.main()
     assert not list(tmp_path.iterdir())
 

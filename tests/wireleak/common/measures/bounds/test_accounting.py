@@ -1,4 +1,4 @@
-"""Acceptance test 1 of methods.md, section 17, and the accountant against Opacus and a closed form."""
+"""The accountant against the epsilons that the post published, against Opacus and against a closed form."""
 
 import math
 from typing import Any

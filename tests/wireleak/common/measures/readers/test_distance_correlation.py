@@ -90,7 +90,7 @@ def test_independent_samples_are_far_from_zero_and_their_null_says_so() -> None:
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(200, 3)), draw.normal(size=(200, 3))
     found = distance_correlation_test(x, y, null_orders(np.arange(200), None, 40, draw))
-    assert 0.15 < found.value < 0.35  # methods.md: .24 at n = 200 in three dimensions
+    assert 0.15 < found.value < 0.35  # .24 is expected at n = 200 in three dimensions
     assert abs(found.corrected) < 0.05
     assert min(found.null) < found.value < max(found.null)
     assert np.mean(found.null) == pytest.approx(found.value, abs=0.05)

@@ -33,7 +33,7 @@ def test_angles_are_scipys_for_narrow_and_for_wide_rows(width: Any) -> None:
 
 
 def test_the_check_values() -> None:
-    # methods.md 6.3: the same five directions .018, unrelated ones .943 (in 45 dimensions, as sqrt(1 - 5/45) is that).
+    # The same five directions give .018. Unrelated ones in 45 dimensions give .943, which is sqrt(1 - 5/45).
     draws = [spans(5, 45, seed=seed) for seed in range(20)]
     same = [subspace_distance(rows(one, 200, 1, 0.04), rows(one, 200, 2, 0.04)).chordal for one, _ in draws]
     unrelated = [subspace_distance(rows(one, 200, 1), rows(other, 200, 2)).chordal for one, other in draws]

@@ -1,4 +1,4 @@
-"""Exposure: acceptance test 12 of methods.md, and the extrapolation beside the exact rank."""
+"""Exposure (Carlini et al., USENIX Security 2019): known ranks, and the extrapolation against the exact rank."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def network() -> Any:
 
 def test_it_sends_what_he_et_al_send_at_both_cuts(network: Any) -> None:
     assert [network.activation_shape(cut) for cut in network.cuts] == [(8, 24, 24), (16, 8, 8), (120,), (84,)]
-    # Section 4.4 of methods.md: floats sent for each of the input's 784.
+    # Floats sent for each of the input's 784 pixels.
     ratios = [np.prod(network.activation_shape(cut)) / 784 for cut in (1, 2)]
     assert ratios == pytest.approx([5.88, 1.31], abs=0.005)
 

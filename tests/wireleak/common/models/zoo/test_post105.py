@@ -1,4 +1,4 @@
-"""Acceptance test 2 of methods.md, section 17, the target's half: shapes and parameter counts of the post's network."""
+"""The network of the model-inversion post: shapes and parameter counts as published."""
 
 from typing import Any
 

@@ -41,7 +41,7 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
             {"path": ".", "task": "breed"},
             "has no column called 'breed'; choose one of file, kind, wears_hat, person, note",
         ),
-        ({"path": ".", "task": "kind", "size": 0}, "size is a number of pixels"),
+        ({"path": ".", "task": "kind", "size": 0}, "folder.size: must be a number of pixels"),
         ({"path": ".", "task": "kind", "csv": "other.csv"}, "cannot read"),
     ],
 )

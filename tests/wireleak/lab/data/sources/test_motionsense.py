@@ -56,7 +56,7 @@ def test_motionsense_reports_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(data.DataError, match=r"sub_2.csv has no column rotationRate.y"):
         data.load("motionsense", tmp_path)
     recording.write_text(good + "\n300," + ",".join(["oops"] * 12))
-    with pytest.raises(data.DataError, match="no number"):
+    with pytest.raises(data.DataError, match="holds a value that is not a number"):
         data.load("motionsense", tmp_path)
     recording.rename(recording.with_name("sub_9.csv"))
     with pytest.raises(data.DataError, match="subject 9"):

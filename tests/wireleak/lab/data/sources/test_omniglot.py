@@ -124,7 +124,7 @@ def test_omniglot_reports_what_is_not_omniglot(tmp_path: Path) -> None:
 
 
 def test_omniglot_baselines_and_the_published_overlap(packed: Any) -> None:
-    """Acceptance test 3 of methods.md, section 17."""
+    """Errors of the mean and the empty image; the post's attacker and test set share 1,000 drawings."""
     root = packed("omniglot.npz")
     first = data.load("omniglot", root, size=105, alphabets=ATTACKER)
     published = data.load("omniglot", root, size=105, alphabets=VICTIMS_AS_PUBLISHED)
