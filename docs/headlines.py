@@ -74,9 +74,9 @@ def headline(study: str, rows: list[Row]) -> str:
     made = []
     for key in dict.fromkeys(tuple(row[field] for field in fields) for row in rows if row["role"] == "attack"):
         where = dict(zip(fields, key, strict=True))
-        found = [cell(rows, where, *column[1:]) for column in columns]
-        if any(text != "–" for text in found):
-            made.append([*key, *found])
+        cells = [cell(rows, where, *column[1:]) for column in columns]
+        if any(text != "–" for text in cells):
+            made.append([*key, *cells])
     return table([*fields, *(column[0] for column in columns)], made)
 
 

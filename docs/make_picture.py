@@ -14,7 +14,7 @@ SCALE, GAP, LABEL, VICTIMS = 3, 6, 330, 10
 def main(run: Path, out: Path) -> None:
     """Write the picture to `out`, a PNG file."""
     shown = read_pictures(run)
-    first = {(one.variant, one.attack): one for one in reversed(shown)}
+    first = {(picture.variant, picture.attack): picture for picture in reversed(shown)}
     wide = first["wide", "inversion"]
     rows = [("what the device kept to itself", wide.originals)]
     rows += [

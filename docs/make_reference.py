@@ -76,8 +76,8 @@ def _command(name: str, command: Any) -> Iterator[str]:
     hints = get_type_hints(inspect.unwrap(command.callback), include_extras=True)
     rows = []
     for parameter in command.params:
-        described = [one for one in getattr(hints.get(parameter.name), "__metadata__", ()) if hasattr(one, "help")]
-        is_argument = any(isinstance(one, ArgumentInfo) for one in described)
+        described = [hint for hint in getattr(hints.get(parameter.name), "__metadata__", ()) if hasattr(hint, "help")]
+        is_argument = any(isinstance(hint, ArgumentInfo) for hint in described)
         written = (
             parameter.make_metavar(context) if is_argument else ", ".join(parameter.opts + parameter.secondary_opts)
         )
@@ -165,7 +165,7 @@ def transforms() -> Iterator[str]:
     )
     for heading, use, registry in kinds:
         yield f"## {heading}\n\n{use}\n"
-        summaries = {one.name: one.summary for one in registry.listed()}
+        summaries = {plugin.name: plugin.summary for plugin in registry.listed()}
         for name, plugin in _ours(registry):
             yield f"### {name}\n\n{summaries[name]}\n"
             yield from _options(getattr(plugin, "options", None))
@@ -177,16 +177,16 @@ def measures() -> Iterator[str]:
     from wireleak.common.measures.scores.measure import MEASURES
 
     yield "# Measures\n\nEach score has a confidence interval and is printed next to its baselines.\n"
-    rows = [(f"`{name}`", one.label, one.applies_to, *_reading(one)) for name, one in _ours(MEASURES)]
+    rows = [(f"`{name}`", measure.label, measure.applies_to, *_reading(measure)) for name, measure in _ours(MEASURES)]
     yield from _table(("measure", "label", "of guesses of", "more leakage is", "range", "meaning"), rows)
     yield "## Reported quantities\n\nThese do not score a guess: training, attacks and bounds report them.\n"
-    reported = [(f"`{name}`", one.label, *_reading(one)) for name, one in sorted(REPORTED.items())]
+    reported = [(f"`{name}`", quantity.label, *_reading(quantity)) for name, quantity in sorted(REPORTED.items())]
     yield from _table(("quantity", "label", "more leakage is", "range", "meaning"), reported)
 
 
-def _reading(one: Quantity) -> tuple[str, str, str]:
-    ends = f"{one.low:g} to {one.high:g}".replace("nan", "…").replace("inf", "∞")
-    return "higher" if one.higher_leaks else "lower", ends, _sentence(one.meaning)
+def _reading(quantity: Quantity) -> tuple[str, str, str]:
+    ends = f"{quantity.low:g} to {quantity.high:g}".replace("nan", "…").replace("inf", "∞")
+    return "higher" if quantity.higher_leaks else "lower", ends, _sentence(quantity.meaning)
 
 
 def networks_and_data() -> Iterator[str]:
@@ -196,7 +196,7 @@ def networks_and_data() -> Iterator[str]:
 
     yield "# Networks and data sets\n\n## Networks\n"
     yield "A network of your own is `MODULE:FACTORY` or `FILE.py:FACTORY`.\n"
-    summaries = {one.name: one.summary for one in NETWORKS.listed()}
+    summaries = {network.name: network.summary for network in NETWORKS.listed()}
     yield from _table(("network", "description"), [(f"`{name}`", summaries[name]) for name, _ in _ours(NETWORKS)])
     yield "## Data sets\n"
     for name, source in _ours(SOURCES):
@@ -204,7 +204,10 @@ def networks_and_data() -> Iterator[str]:
         yield f"### {name}\n\n{_doc(source.read)}\n"
         yield f"- task: {source.task}\n- private attributes: {', '.join(source.attributes) or 'none'}"
         yield f"- licence: {source.licence}\n- how to get it: {source.obtain}"
-        written = [f"`{one.name}`" + ("" if one.default is one.empty else f" ({one.default!r})") for one in options]
+        written = [
+            f"`{option.name}`" + ("" if option.default is option.empty else f" ({option.default!r})")
+            for option in options
+        ]
         yield f"- options (default): {', '.join(written) or 'none'}\n"
 
 
@@ -259,7 +262,7 @@ def _named(place: str) -> Any:
 def _ours(registry: Any) -> Iterator[tuple[str, Any]]:
     """Keep only wireleak's own plug-ins; others may be installed where the pages are written."""
     items = registry.all()
-    yield from ((one.name, items[one.name]) for one in registry.listed() if one.source == OURS)
+    yield from ((plugin.name, items[plugin.name]) for plugin in registry.listed() if plugin.source == OURS)
 
 
 def _doc(item: Any) -> str:
@@ -292,7 +295,7 @@ def _fields(piece: dict[str, Any], root: dict[str, Any]) -> Iterator[str]:
 
 def _piece(field: dict[str, Any]) -> str:
     """Return the name of the schema part to which a field refers; empty if there is none."""
-    refers = next((one for one in (field, *field.get("anyOf", ())) if "$ref" in one), {"$ref": ""})
+    refers = next((part for part in (field, *field.get("anyOf", ())) if "$ref" in part), {"$ref": ""})
     return str(refers["$ref"]).rpartition("/")[2]
 
 
@@ -305,7 +308,7 @@ def _type(field: dict[str, Any]) -> str:
     if "enum" in field:
         return " or ".join(_code(value) for value in field["enum"])
     if "anyOf" in field:
-        return " or ".join(dict.fromkeys(_type(one) for one in field["anyOf"] if one.get("type") != "null"))
+        return " or ".join(dict.fromkeys(_type(choice) for choice in field["anyOf"] if choice.get("type") != "null"))
     kind = "path" if field.get("format") == "path" else field.get("type", "any value")
     if kind == "array":
         return f"list of {_type(field['items'])}" if field.get("items") else "list"

@@ -59,9 +59,9 @@ def carry(run: Path) -> None:
     compared = compare_defences(results)
     if compared:
         write(path, *defences(compared))
-        for one in compared:
-            drawing = defence_drawing(one)
-            style.save(drawing.draw(), path.with_name(f"{results.study}-{one.target}.svg"), drawing.said)
+        for comparison in compared:
+            drawing = defence_drawing(comparison)
+            style.save(drawing.draw(), path.with_name(f"{results.study}-{comparison.target}.svg"), drawing.said)
     else:
         write(path, SCORES, scores(results))
     if maps := training_page(results).localised:
@@ -94,20 +94,20 @@ def origin(results: Results, file: str) -> Line:
     machine = f"{results.machine.cpus} cores, {results.machine.memory / 2**30:.0f} GiB"
     versions = ", ".join(f"{name} {results.versions[name]}" for name in ("python", "flwr", "torch", "grpcio"))
     seeds = max(Counter(task.variant for task in results.tasks if task.measure == "accuracy").values(), default=0)
-    found = (results.study, file, results.command, seeds, results.commit, results.created[:10])
-    return *found, f"{results.seconds:.0f}", machine, versions
+    run_columns = (results.study, file, results.command, seeds, results.commit, results.created[:10])
+    return *run_columns, f"{results.seconds:.0f}", machine, versions
 
 
 def scores(results: Results) -> Iterator[Line]:
     """Yield the scores over seeds; a row that all attacks on a target share is written once, without an attack."""
     names = titles(results)
-    found = [score for score in summarise(results.rows) if not math.isnan(score.value)]
+    summaries = [score for score in summarise(results.rows) if not math.isnan(score.value)]
     attacks: dict[tuple[str, str], set[str]] = {}
-    for score in found:
+    for score in summaries:
         attacks.setdefault((score.variant, score.target), set()).add(score.attack)
-    same = Counter(_compared(score) for score in found)
+    same = Counter(_compared(score) for score in summaries)
     written = set()
-    for score in found:
+    for score in summaries:
         key = _compared(score)
         everywhere = len(attacks[score.variant, score.target])
         shared = score.role != "attack" and everywhere > 1 and same[key] == everywhere
@@ -115,8 +115,8 @@ def scores(results: Results) -> Iterator[Line]:
             continue
         written.add(key)
         values = (number(score.measure, value) for value in (score.value, score.low, score.high))
-        who = (names[score.variant], score.target, "" if shared else score.attack, score.role, score.name)
-        yield *who, quantity(score.measure).label, *values, unit(score.measure), score.seeds
+        place = (names[score.variant], score.target, "" if shared else score.attack, score.role, score.name)
+        yield *place, quantity(score.measure).label, *values, unit(score.measure), score.seeds
 
 
 def _compared(score: SeedMean) -> tuple[object, ...]:
@@ -145,23 +145,23 @@ def training(results: Results) -> Iterator[Line]:
 
 def published(results: Results) -> Iterator[Line]:
     """Yield published figures, each with ours."""
-    for one in beside(results, titles(results)):
-        ours, _, interval = one.ours.partition(" [")
+    for figure in beside(results, titles(results)):
+        ours, _, interval = figure.ours.partition(" [")
         low, _, high = interval.rstrip("]").partition(", ")
-        mine, theirs = (text.replace(PERCENT, " %").replace("−", "-").partition(" ") for text in (ours, one.theirs))
-        attack = "" if one.attack == "the main task" else one.attack
+        mine, theirs = (text.replace(PERCENT, " %").replace("−", "-").partition(" ") for text in (ours, figure.theirs))
+        attack = "" if figure.attack == "the main task" else figure.attack
         yield (
             results.study,
-            one.variant,
+            figure.variant,
             attack,
-            one.measure,
+            figure.measure,
             mine[0],
             low,
             high,
             mine[2],
             theirs[0],
             theirs[2],
-            one.source,
+            figure.source,
         )
 
 
@@ -175,23 +175,37 @@ def defences(compared: Iterable[Comparison]) -> tuple[Sequence[str], list[Line]]
     head += ["lowers_leak", "helps_for_2_points", "no_leak_found", "states_bound", "strongest", "own_adversary"]
     head += ["cpu_seconds_a_round", "bytes_an_inference", "guarantee"]
     rows: list[Line] = []
-    for found in compared:
-        for place, one in enumerate(found.points, 1):
-            bare = one.defence == NONE
-            lost, removed = ((), ()) if bare else (spread(one.lost), spread(one.gained))
-            lowers = not bare and one.gained.low > 0
-            silent = not bare and (one.leak.holds(found.floor) or one.leak.value < found.floor)
-            flags = (lowers, lowers and one.lost.value <= SLIGHT, silent, not bare and bool(one.guarantee))
-            row = [found.target, place, one.title, yes(one.front), *spread(one.accuracy), *(lost or ("",) * 3)]
-            row += [found.leak, *spread(one.leak), *(removed or ("",) * 3), *map(yes, flags), one.attacker, one.own]
-            row += [f"{one.device_seconds:.2f}", f"{one.bytes:.0f}", one.holds]
+    for comparison in compared:
+        for place, point in enumerate(comparison.points, 1):
+            bare = point.defence == NONE
+            lost, removed = ((), ()) if bare else (spread(point.lost), spread(point.gained))
+            lowers = not bare and point.gained.low > 0
+            silent = not bare and (point.leak.holds(comparison.floor) or point.leak.value < comparison.floor)
+            flags = (lowers, lowers and point.lost.value <= SLIGHT, silent, not bare and bool(point.guarantee))
+            row = [
+                comparison.target,
+                place,
+                point.title,
+                yes(point.front),
+                *spread(point.accuracy),
+                *(lost or ("",) * 3),
+            ]
+            row += [
+                comparison.leak,
+                *spread(point.leak),
+                *(removed or ("",) * 3),
+                *map(yes, flags),
+                point.attacker,
+                point.own,
+            ]
+            row += [f"{point.device_seconds:.2f}", f"{point.bytes:.0f}", point.holds]
             rows.append(row)
     return head, rows
 
 
-def spread(one: Spread) -> tuple[str, ...]:
+def spread(measured: Spread) -> tuple[str, ...]:
     """Return a mean and the ends of its interval as text."""
-    return tuple("" if math.isnan(value) else f"{value:.3f}" for value in (one.value, one.low, one.high))
+    return tuple("" if math.isnan(value) else f"{value:.3f}" for value in (measured.value, measured.low, measured.high))
 
 
 def yes(flag: bool) -> str:
@@ -202,12 +216,12 @@ def yes(flag: bool) -> str:
 def layers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
     """Return the head and the rows on leakage by each layer of an update: means over seeds, less their nulls."""
     quantities = localised.QUANTITIES
-    head = ["variant", "layer", "weights", *(f"{one.heading} {one.unit}" for one in quantities), "seeds"]
+    head = ["variant", "layer", "weights", *(f"{column.heading} {column.unit}" for column in quantities), "seeds"]
     rows: list[Line] = []
-    for found in maps:
-        for layer in found.layers:
+    for shown in maps:
+        for layer in shown.layers:
             means = (q.write(layer.figures[q.name].mean).replace("−", "-") for q in quantities)
-            rows.append([found.variant, layer.title, layer.parameters, *means, found.seeds])
+            rows.append([shown.variant, layer.title, layer.parameters, *means, shown.seeds])
     return head, rows
 
 
@@ -216,20 +230,20 @@ def answers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
     head = ["variant", "network", "data", "input_layer", "input_r2", "input_as_published"]
     head += ["property", "property_layer", "property_bits", "property_as_published", "correlation"]
     rows: list[Line] = []
-    for found in maps:
-        said = localised.answer(found)
-        row: list[object] = [found.variant, found.network, found.dataset]
-        row += [*most(found, localised.ORIGINAL, said.original), found.target]
-        row += most(found, localised.LATENT, said.latent)
+    for shown in maps:
+        said = localised.answer(shown)
+        row: list[object] = [shown.variant, shown.network, shown.dataset]
+        row += [*most(shown, localised.ORIGINAL, said.original), shown.target]
+        row += most(shown, localised.LATENT, said.latent)
         rows.append([*row, "" if math.isnan(said.correlation) else f"{said.correlation:.2f}"])
     return head, rows
 
 
-def most(found: localised.Map, column: localised.LayerQuantity, published: bool | None) -> list[str]:
+def most(shown: localised.Map, column: localised.LayerQuantity, published: bool | None) -> list[str]:
     """Return the layer with most of a quantity, its value, and whether the paper agrees; blank if all are null."""
-    if not any(layer.beyond.get(column.name) for layer in found.layers):
+    if not any(layer.beyond.get(column.name) for layer in shown.layers):
         return ["", "", "undecided"]
-    layer = max(found.layers, key=lambda layer: layer.figures[column.name].mean)
+    layer = max(shown.layers, key=lambda layer: layer.figures[column.name].mean)
     value = column.write(layer.figures[column.name].mean).replace("−", "-")
     return [layer.title, value, "undecided" if published is None else yes(published)]
 

@@ -200,10 +200,10 @@ class Federation:
 
     def node_id(self, name: str) -> str:
         """Return Flower's id of a started node, read from its log."""
-        found = re.search(rf"{_REGISTERED} *(\d+)", self._supernodes[name].log.read_text(errors="replace"))
-        if found is None:
+        match = re.search(rf"{_REGISTERED} *(\d+)", self._supernodes[name].log.read_text(errors="replace"))
+        if match is None:
             raise LaunchError(f"{name}: its log holds no node id", self._supernodes[name].log)
-        return found[1]
+        return match[1]
 
     def stop(self, grace: float = 2.0) -> None:
         """End all but the SuperLink together, then the SuperLink; each time, kill the rest after `grace` seconds."""
@@ -280,10 +280,10 @@ class Federation:
         app = self.app if self.app is not None else write_app(self.folder / "flower" / "app")
         process = self._flwr("submit", ["run", str(app), "lab", "--run-config", _flower_config(run_config)])
         self.launcher.finish(process, timeout)
-        found = re.search(r"started run (\d+)", process.log.read_text())
-        if found is None:
+        match = re.search(r"started run (\d+)", process.log.read_text())
+        if match is None:
             raise LaunchError(process.describe_end(), process.log)
-        return found[1]
+        return match[1]
 
     def _flwr(self, name: str, arguments: list[str]) -> Process:
         log = self.folder / "logs" / f"{name}.log"

@@ -144,8 +144,8 @@ class CellPaths:
 
     def rounds(self, part: str) -> list[int]:
         """List the rounds with a checkpoint of "encoder" or "head", in order."""
-        found = (re.fullmatch(rf"{part}-(\d+)", path.stem) for path in self.checkpoints.glob(f"{part}-*.safetensors"))
-        return sorted(int(match[1]) for match in found if match)
+        matches = (re.fullmatch(rf"{part}-(\d+)", path.stem) for path in self.checkpoints.glob(f"{part}-*.safetensors"))
+        return sorted(int(match[1]) for match in matches if match)
 
     @property
     def history(self) -> Path:

@@ -181,14 +181,14 @@ class Specimen:
                     pieces[name].append(value)
             whole = {name: torch.cat(parts) for name, parts in pieces.items()}
             softmax = whole[named[-1][0]].softmax(dim=1).numpy()
-        found = [Layer("input", self.input_title, "input", self.x.shape[1:], self.inputs())]
+        layers = [Layer("input", self.input_title, "input", self.x.shape[1:], self.inputs())]
         for place, (name, _) in enumerate(named, 1):
             side = "wire" if place == self.model.cut else "device" if place < self.model.cut else "server"
             title = f"block {place}" if name.isdigit() else f"{place} {name}"
             title += " (logits)" if place == len(named) else ""
             values = whole[name].numpy()
-            found.append(Layer(f"block-{place}", title, side, values.shape[1:], _flat(values)))
-        return [*found, Layer("softmax", "softmax", "server", softmax.shape[1:], softmax)]
+            layers.append(Layer(f"block-{place}", title, side, values.shape[1:], _flat(values)))
+        return [*layers, Layer("softmax", "softmax", "server", softmax.shape[1:], softmax)]
 
     def described(self) -> dict[str, Any]:
         """The run's description for the page."""

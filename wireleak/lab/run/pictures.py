@@ -47,12 +47,12 @@ def write_pictures(pictures: Iterable[Pictures], folder: Path) -> Path:
     """Write `pictures.npz` into `folder` atomically: arrays plus an index, nothing pickled."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     index = []
-    for number, one in enumerate(pictures):
-        named = {"originals": one.originals} | {f"guess/{name}": array for name, array in one.guesses.items()}
+    for number, picture in enumerate(pictures):
+        named = {"originals": picture.originals} | {f"guess/{name}": array for name, array in picture.guesses.items()}
         arrays |= {f"{number}/{name}": np.asarray(array, np.float32) for name, array in named.items()}
         index.append(
-            {key: getattr(one, key) for key in ("variant", "link", "seed", "attack", "ink")}
-            | {"guesses": list(one.guesses)}
+            {key: getattr(picture, key) for key in ("variant", "link", "seed", "attack", "ink")}
+            | {"guesses": list(picture.guesses)}
         )
     buffer = io.BytesIO()
     np.savez_compressed(buffer, index=np.array(json.dumps(index)), **arrays)  # type: ignore[arg-type]

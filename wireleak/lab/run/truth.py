@@ -71,8 +71,8 @@ class CellTruth:
         """Find the victims' inputs that the attacker also holds, where the study asks for this overlap."""
         if not self.cell.study.data.overlap:
             return np.zeros(0, np.int64)
-        found: npt.NDArray[np.int64] = find_overlap(_array(self.cell.surrogate, "x"), self.victims("x")).second
-        return found
+        shared: npt.NDArray[np.int64] = find_overlap(_array(self.cell.surrogate, "x"), self.victims("x")).second
+        return shared
 
     def surrogate(self, array: str) -> npt.NDArray[Any]:
         """Read an array of the attacker's examples, without augmented copies."""

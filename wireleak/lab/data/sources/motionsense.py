@@ -86,15 +86,15 @@ def _read_recordings(folder: Path) -> tuple[Floats, Ints, Ints, Ints, Ints]:
         ) from error
     windows, labels = [], []
     for name, text in _files(folder):
-        found = _RECORDING.search(name)
-        if not found:
+        match = _RECORDING.search(name)
+        if not match:
             continue
-        code = int(found[3])
+        code = int(match[3])
         if code not in gender:
             raise DataError(f"motionsense: subject {code} of {name} is not in {_SUBJECTS}")
         cut = _windows(name, text)
         windows.append(cut)
-        row = (_ACTIVITIES.index(found[1]), code, int(found[2]), gender[code])
+        row = (_ACTIVITIES.index(match[1]), code, int(match[2]), gender[code])
         labels.append(np.tile(np.array(row, np.int64), (len(cut), 1)))
     if not windows:
         raise DataError(f"motionsense: no recordings (dws_1/sub_1.csv, ...) in {folder / _RECORDINGS}")

@@ -165,8 +165,8 @@ def _read_images(folder: Path) -> _Drawings:
     packed, rows = [], []
     for part in _PARTS:
         for name, data in _files(folder, part):
-            found = _DRAWING.search(name)
-            if not found:
+            match = _DRAWING.search(name)
+            if not match:
                 continue
             try:
                 ink = np.asarray(Image.open(io.BytesIO(data)).convert("L")) < 128
@@ -175,7 +175,7 @@ def _read_images(folder: Path) -> _Drawings:
             if ink.shape != (_SIDE, _SIDE):
                 raise DataError(f"omniglot: {name} is {ink.shape[1]}x{ink.shape[0]}, not {_SIDE}x{_SIDE}")
             packed.append(np.packbits(ink.reshape(-1)))
-            rows.append((found[1], int(found[2]), int(found[3]), part == "evaluation"))
+            rows.append((match[1], int(match[2]), int(match[3]), part == "evaluation"))
     if not rows:
         raise DataError(f"omniglot: no drawings (alphabet/characterNN/xxxx_yy.png) in {folder}; unpack the zips there")
     alphabet, character, drawer, evaluation = zip(*rows, strict=True)
