@@ -290,7 +290,7 @@ def test_mistakes_are_one_line(tmp_path: Path, broken: Any, arguments: Any, said
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["layers", str(tmp_path)])
     assert done.exit_code == 2
-    assert "it has no study.toml" in done.output
+    assert "holds no study.toml; name a run's folder" in done.output
 
 
 def test_axes_hold_their_values_between_round_ends() -> None:
