@@ -12,7 +12,7 @@ from wireleak.common.targets.attribute import PrivateAttribute
 
 @register
 class Attributes(ActivationAttack):
-    """Tell a private attribute of a victim's input from the activation that its device sent.
+    """Infer a private attribute of a victim's input from the activation that its device sent.
 
     The attacker's own device sent inputs whose attribute it knows, and the probe learns from the activations captured
     of them. Transformed copies are left out: slant, size or thickness do not survive a transformation.
@@ -39,5 +39,5 @@ class Attributes(ActivationAttack):
         self.report |= self._probe.report
 
     def guess(self, activations: Array) -> Array:
-        """Probabilities (n, classes) from activations (n, *activation_shape)."""
+        """Return probabilities (n, classes) from activations (n, *activation_shape)."""
         return self._probe.guess(activations)

@@ -38,11 +38,11 @@ class CandidatesOptions(BaseModel):
 class Candidates(ActivationAttack):
     """Name the input that a device sent, out of a few candidates, from the activation that crossed the wire.
 
-    The informed attacker of reconstruction robustness: it holds the encoder and all inputs that could have been sent,
-    and lacks the choice alone. Candidates are equally likely, and noise is the rarer the longer it is, so that the one
-    whose own clipped activation is nearest is the most probable one: in Euclidean norm under Gaussian and
-    metric-privacy noise, in L1 norm under Laplace noise. So this is the Bayes attacker, and no bound on its success may
-    be exceeded. It guesses each message by itself, although no two victims hold the same input.
+    This is the informed attacker of reconstruction robustness. It has the encoder and all inputs that could have been
+    sent, and does not know which one was. Candidates are equally likely, and longer noise is rarer, so the candidate
+    whose clipped activation is nearest is the most probable one. "Nearest" is in Euclidean norm under Gaussian and
+    metric-privacy noise, in L1 norm under Laplace noise. The attack is therefore the Bayes attacker, and its success
+    cannot exceed any valid bound. It guesses each message by itself, although no two victims hold the same input.
 
     References
     ----------
@@ -75,7 +75,7 @@ class Candidates(ActivationAttack):
         return self._candidates[self.choose(activations)]
 
     def choose(self, seen: Array) -> npt.NDArray[np.int64]:
-        """Indices (n,) of the most probable candidates."""
+        """Return the indices (n,) of the most probable candidates."""
         flat = seen.reshape(len(seen), -1)
         if flat.shape[1] != self._codes.shape[1]:
             raise ValueError(
@@ -85,7 +85,7 @@ class Candidates(ActivationAttack):
         return np.concatenate(chosen).astype(np.int64)
 
     def _distances(self, seen: Array) -> npt.NDArray[np.floating]:
-        """How far activations (n, d) are from each candidate's (n, m), but for what all candidates share."""
+        """Return the distances (n, m) of activations (n, d) from the candidates', up to a term equal for all."""
         if self._norm == 1:
             from scipy.spatial.distance import cdist
 
@@ -95,7 +95,7 @@ class Candidates(ActivationAttack):
 
 
 class GrantedCandidates(NamedTuple):
-    """What a `candidates.npz` holds: inputs (m, *input_shape), and the device's public clip in an L1 or L2 `norm`."""
+    """Contents of a `candidates.npz`: inputs (m, *input_shape), and the device's public clip in an L1 or L2 `norm`."""
 
     x: Array
     clip: float | None
@@ -108,7 +108,7 @@ def read_candidates(path: Path | None) -> GrantedCandidates:
     Raises
     ------
     ValueError
-        No file is granted, or it is none of this kind.
+        No file is granted, or it is not such a file.
     """
     if path is None:
         raise ValueError("granted.files.candidates: this attack needs the inputs it chooses from; give their .npz file")

@@ -13,7 +13,7 @@ from wireleak.common.targets.input import Input
 
 
 class FshaOptions(BaseModel):
-    """`Fsha` has no settings; those of the training are the malicious server's (`server_options` of a variant)."""
+    """`Fsha` has no settings; the malicious server's are in a variant's `server_options`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -22,9 +22,9 @@ class FshaOptions(BaseModel):
 class Fsha(ActivationAttack):
     """Rebuild a victim's input with the decoder that the malicious server trained while it misled the encoder.
 
-    The work was done during training (`python -m adversary hijack`): it led the clients' encoder into the decoder's
-    feature space. Here the decoder is applied to what the victims' devices send afterwards. It needs no query and no
-    pair; of the surrogate, which the server trained the decoder on, only the range is used here.
+    During training (`python -m adversary hijack`), the server led the clients' encoder into the decoder's feature
+    space. This attack applies the decoder to the activations that the victims' devices send afterwards. It needs no
+    query and no pair. The server trained the decoder on surrogate data; this attack uses only the data's range.
 
     References
     ----------

@@ -34,11 +34,11 @@ class InverseNetworkOptions(BaseModel):
 class InverseNetwork(ActivationAttack):
     """Rebuild inputs with the inverse network that He et al. train from queries, as they trained it.
 
-    Their decoders for LeNet are one 5x5 convolution at conv1 and two transposed ones (16 to 8 to 1 channels) at ReLU2;
-    other shapes get the like (transposed convolutions that double the sides, as their CIFAR decoders), flat activations
-    a perceptron. Mean squared error of inputs scaled to [-1, 1], Adam with AMSGrad, batches of 32. The step size is ten
-    times theirs (.001), for we have a fortieth of their steps; held-out queries chose it. `inversion` is our own
-    decoder for this setting.
+    Their decoders for LeNet are one 5x5 convolution at conv1 and two transposed ones (16 to 8 to 1 channels) at ReLU2.
+    Other shapes get similar decoders (transposed convolutions that double the sides, as their CIFAR decoders); flat
+    activations get a perceptron. The loss is the mean squared error of inputs scaled to [-1, 1]; the optimiser is Adam
+    with AMSGrad, in batches of 32. The step size is ten times theirs (.001), because we take a fortieth of their steps;
+    it was chosen on held-out queries. `inversion` is our own decoder for this setting.
 
     References
     ----------
@@ -55,7 +55,7 @@ class InverseNetwork(ActivationAttack):
     options = InverseNetworkOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Train the decoder on the attacker's pairs; a held-out sixth tells how well that went."""
+        """Train the decoder on the attacker's pairs, and report its error on a held-out sixth."""
         import torch
 
         from adversary.attacks.harness.decoders import DenseDecoder
@@ -133,7 +133,7 @@ def transposed_decoder(activation: tuple[int, ...], image: tuple[int, ...]) -> A
         middle = max(8, channels // 2)
         layers += [up(channels, middle, 3, stride=2, padding=1, output_padding=1), nn.ReLU()]
         channels = middle
-    # Without padding a kernel of k adds k - 1: it undoes the valid convolution that took the border away.
+    # Without padding a kernel of k adds k - 1, which undoes the valid convolution that removed the border.
     grows = image[1] - activation[1] * 2**times
     unpadded = 2 <= grows <= 8
     layers.append(up(channels, image[0], grows + 1 if unpadded else 3, padding=0 if unpadded else 1))

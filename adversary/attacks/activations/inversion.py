@@ -1,4 +1,4 @@
-"""Inversion: a decoder from activation to input, trained on what the attacker's own device sent."""
+"""Inversion: a decoder from activation to input, trained on the attacker's own queries."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class InversionOptions(BaseModel):
 class Inversion(ActivationAttack):
     """Rebuild a victim's input from the activation that its device sent.
 
-    The attacker owns a device of the same service, so it can send inputs that it chose and capture the activations:
-    its training pairs come off the wire. Minimises the mean squared error with AdamW under a OneCycle schedule and
-    keeps the epoch that is best on pairs of its own that it did not train on. Activations are standardised, guesses
-    are clipped to the range of the attacker's inputs.
+    The attacker owns a device of the same service, so it can send inputs of its choice and capture their activations:
+    its training pairs come from the wire. The decoder minimises the mean squared error with AdamW under a OneCycle
+    schedule, and the best epoch on the attacker's held-out pairs is kept. Activations are standardised, and guesses are
+    clipped to the range of the attacker's inputs.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""A few known pairs: activations whose inputs the attacker learnt afterwards, and no query."""
+"""Known pairs: an attacker without queries that later learns the inputs of a few captured activations."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class KnownPairsOptions(BaseModel):
 
 @register
 class KnownPairs(ActivationAttack):
-    """Rebuild inputs from a few known pairs of input and activation, by whichever of two decoders does better on them.
+    """Rebuild inputs with the better of two decoders, trained on a few known pairs of input and activation.
 
     The candidates are a ridge regression, whose strength the pairs choose, and a small decoder of transposed
     convolutions (a perceptron for flat activations) with weight decay. Each is judged by three-fold cross-validation on
-    the known pairs themselves; the better one is fitted on all of them. The first pairs of a random order are known, so
-    that fewer are a part of more.
+    the known pairs themselves; the better one is fitted on all of them. The known pairs are the first in a random
+    order, so a smaller set is part of a larger one.
     """
 
     name = "known-pairs"
@@ -96,7 +96,7 @@ class KnownPairs(ActivationAttack):
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         axes = (0, *range(2, z.ndim))
-        # Not centred: transposed convolutions pad with zeros, which then would mean something else at the border.
+        # Not centred: transposed convolutions pad with zeros, which would then mean another value at the border.
         scale, mean = np.sqrt(np.square(z).mean(axes, keepdims=True)) + 1e-6, x.mean()
 
         def scaled(seen: Array) -> Any:

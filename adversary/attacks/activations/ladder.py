@@ -39,15 +39,15 @@ class LadderOptions(BaseModel):
 
 @register
 class Ladder(ActivationAttack):
-    """Tell a private attribute from an activation by one perceptron of a chosen size, trained anew.
+    """Infer a private attribute from an activation with one perceptron of a chosen size.
 
-    Used once a rung, from logistic regression to two layers of 1,000, and once a number of pairs, it shows leakage
+    Run once per rung, from logistic regression to two layers of 1,000, and once per number of pairs, it shows leakage
     against capacity and data. The settings are Elazar and Goldberg's: tanh, dropout 0.2, SGD with momentum, rate 0.01,
-    the best of 100 epochs on held-out rows (of people it did not train on, where the study tells people apart).
+    the best of 100 epochs on held-out rows (of people it did not train on, where the study distinguishes people).
 
-    Beside it stands the rung's selectivity: its accuracy less that on a control task that gives every person (without
-    people, every hash bucket of the input) one random label of the same frequencies, both on held-out rows of people
-    that it trained on. A rung that learns the control task as well knows the people, not the attribute.
+    The rung's selectivity is its accuracy minus the accuracy on a control task, both on held-out rows of people that it
+    trained on. The control task gives every person one random label of the same frequencies (without people: every hash
+    bucket of the input). A rung that also learns the control task knows the people, not the attribute.
 
     References
     ----------
@@ -78,11 +78,11 @@ class Ladder(ActivationAttack):
             self.report["measured"] = self._selectivity(known)
 
     def guess(self, activations: Array) -> Array:
-        """Probabilities (n, classes) from activations (n, *activation_shape)."""
+        """Return probabilities (n, classes) from activations (n, *activation_shape)."""
         return self._model.guess(activations)
 
     def _loss(self, judged: Knowledge) -> float | None:
-        """Cross-entropy in nats; None where there is nothing to judge by."""
+        """Return the cross-entropy in nats, or None without held-out rows."""
         assert judged.attribute is not None
         if not len(judged):
             return None
@@ -95,12 +95,12 @@ class Ladder(ActivationAttack):
         return model.fit(seen, labels, held, s.epochs, s.patience, s.learning_rate, s.batch)
 
     def _selectivity(self, known: Knowledge) -> dict[str, float]:
-        """Accuracy on the attribute, on the control task, and their difference (Hewitt and Liang 2019)."""
+        """Measure the accuracy on the attribute, on the control task, and their difference (Hewitt and Liang 2019)."""
         assert known.attribute is not None
         rng = np.random.default_rng([self.seed, 3])
         people = buckets(known.inputs, rng) if known.groups is None else known.groups
         tasks = {"seen-people": known.attribute, "control-task": control_task(known.attribute, people, rng)}
-        # Six sixths of all rows whoever wrote them: one tests, one stops the training, four train.
+        # Sixths of all rows, whichever person they come from: one tests, one stops the training, four train.
         part = rng.permutation(len(known)) % _SIXTH
         tested, rest = known.seen[part == 0], part != 0
         found = {
@@ -112,13 +112,13 @@ class Ladder(ActivationAttack):
 
 
 def control_task(labels: Ints, people: Ints, rng: np.random.Generator) -> Ints:
-    """One random label a person, drawn with the labels' own frequencies: int64 (n,)."""
+    """Draw one random label per person, with the frequencies of the labels: int64 (n,)."""
     kinds, whose = np.unique(people, return_inverse=True)
     return np.asarray(rng.choice(labels, len(kinds))[whose], np.int64)
 
 
 def buckets(inputs: Array, rng: np.random.Generator) -> Ints:
-    """Which of 64 buckets each input falls into, by the signs of six random projections: int64 (n,)."""
+    """Assign each input to one of 64 buckets by the signs of six random projections: int64 (n,)."""
     flat = inputs.reshape(len(inputs), -1)
     signs = (flat - flat.mean(0)) @ rng.standard_normal((flat.shape[1], _BITS)) > 0
     return np.asarray(signs @ (1 << np.arange(_BITS)), np.int64)

@@ -18,27 +18,27 @@ SIZES: dict[Size, tuple[int, ...]] = {"logistic": (), "mlp-64": (64,), "mlp-300"
 
 
 def drawn(every: Knowledge, wanted: int | None, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Two masks (n,): `wanted` pairs drawn at random, all of them for None; and the held-out pairs that judge the fit.
+    """Return two masks (n,): `wanted` random pairs to train on (None: all), and the held-out pairs for validation.
 
-    Attackers of few pairs are judged on as many as the others, or the luckiest would look the strongest.
+    Attackers with few pairs validate on as many as the others; otherwise the luckiest would look the strongest.
 
     Raises
     ------
     ValueError
-        There are not so many.
+        There are fewer pairs than `wanted`.
     """
     count = len(every)
     if wanted is None:
         return np.ones(count, bool), every.held_out()
     if wanted > count:
-        raise ValueError(f"options.examples: {wanted} pairs wanted, {count} were seen; ask for fewer")
+        raise ValueError(f"options.examples: {wanted} is more than the {count} captured pairs; give fewer")
     chosen = np.zeros(count, bool)
     chosen[np.random.default_rng([seed, 2]).permutation(count)[:wanted]] = True
     return chosen, every.held_out() & ~chosen
 
 
 class Perceptron:
-    """Standardised rows, hidden layers with dropout, softmax; or a sigmoid a class, where several hold at once.
+    """A perceptron on standardised rows: hidden layers with dropout, then softmax, or one sigmoid per class.
 
     Parameters
     ----------
@@ -47,18 +47,18 @@ class Perceptron:
     classes : int
         Number of classes.
     activation : {"tanh", "relu"}
-        Of the hidden units.
+        Activation function of the hidden units.
     dropout : float
-        Of the hidden units.
+        Dropout of the hidden units.
     seed : int
-        Of the first weights, dropout and the order of rows.
+        Seed of the initial weights, dropout and the order of rows.
 
     Attributes
     ----------
     weights : int
-        How many it has.
+        Number of weights.
     epoch : int
-        Passes over the rows that the kept weights saw.
+        Number of passes after which the kept weights were taken.
     """
 
     def __init__(self, hidden: tuple[int, ...], classes: int, activation: str, dropout: float, seed: int) -> None:
@@ -81,11 +81,11 @@ class Perceptron:
         Parameters
         ----------
         seen : float32 (n, ...)
-            Rows; `held` (bool (n,)) of them only choose the epoch. If none is held, the last epoch counts.
+            Rows; those in `held` (bool (n,)) only choose the epoch. Without held-out rows, the last epoch is kept.
         labels : int64 (n,), or float32 (n, classes)
-            Classes; or 1 for each class that holds and 0 for the others, whose binary cross-entropies are summed.
+            Classes; or 1 for each class that applies and 0 for the others: then binary cross-entropies are summed.
         epochs, patience : int
-            Passes at most, and passes without improvement after which it ends.
+            Largest number of passes, and passes without improvement after which training stops.
         """
         import torch
         from torch.nn import functional
@@ -107,7 +107,7 @@ class Perceptron:
             torch.manual_seed(self._seed)
             self._net = self._build(rows.shape[1]).to(self._device)
             if self._several:
-                # Most classes seldom hold; starting at their shares leaves only the differences to be learnt.
+                # Most classes are rare; biases that start at their shares leave only the differences to learn.
                 share = y[train].mean(0).clamp(1e-4, 1 - 1e-4)
                 self._net[-1].bias.data = share.logit()
             self.weights = sum(parameter.numel() for parameter in self._net.parameters())
@@ -131,7 +131,7 @@ class Perceptron:
         return self
 
     def guess(self, seen: Array) -> Array:
-        """Probabilities, float32 (n, classes)."""
+        """Return probabilities, float32 (n, classes)."""
         import torch
 
         rows = torch.from_numpy(self._standard(seen.reshape(len(seen), -1))).to(self._device)

@@ -17,7 +17,7 @@ from wireleak.common.targets.input import Input
 
 _FILTERS = 32
 _BATCH = 32
-# Sides of the post's four layers for its 105 pixels; other images get the same shares of theirs.
+# Sides of the post's four layers for its 105 pixels; other images get the same shares of their side.
 _SIDES, _POST = (9, 23, 51, 105), 105
 
 
@@ -30,13 +30,13 @@ class PostDecoderOptions(BaseModel):
 
 @register
 class PostDecoder(ActivationAttack):
-    """Rebuild a victim's drawing as the Omniglot post does: four transposed convolutions, trained without a check.
+    """Rebuild a victim's drawing as the Omniglot post does: four transposed convolutions, trained without validation.
 
-    Minimises the mean squared error with Adam (Keras' defaults), 32 pairs at a time in the order in which they were
-    sent, and keeps the last epoch: nothing is held out, so it overfits. It learns from the attacker's own inputs
-    alone, without transformed copies. Every layer ends in a ReLU, the last one too, which dies on dark backgrounds:
-    inputs that are mostly dark are learnt in negative, as the post's paper is 1. `training-mse` is the last epoch's
-    mean loss, the number that the post prints.
+    The decoder minimises the mean squared error with Adam (Keras' defaults), 32 pairs at a time in the order in which
+    they were sent. The last epoch is kept: nothing is held out, so the decoder overfits. It trains only on the
+    attacker's own inputs, without transformed copies. Every layer ends in a ReLU, also the last one, which dies on dark
+    backgrounds. Inputs that are mostly dark are therefore trained as negatives, as the post's paper is 1.
+    `training-mse` is the last epoch's mean loss, the number that the post prints.
 
     Layers are 32 of 9x9, 32 of 7x7, 1 of 7x7 and 1 of 5x5 with strides 1, 2, 2, 2 for 105 pixels; for other images
     the kernels follow from the same shares of the side (28 pixels: 2x2, 4x4, 4x4, 2x2, over 2, 6, 14 and 28).
@@ -57,7 +57,7 @@ class PostDecoder(ActivationAttack):
         Raises
         ------
         ValueError
-            The inputs are no images of at least 8x8.
+            The inputs are not images of at least 8x8.
         """
         import torch
 
@@ -102,7 +102,7 @@ class PostDecoder(ActivationAttack):
         return np.clip(self._unflip(np.concatenate(pieces)), *self._range)
 
     def _flip(self, x: Array) -> Array:
-        """From the inputs' polarity to the decoder's, which begins at 0."""
+        """Convert from the inputs' polarity to the decoder's, which begins at 0."""
         low, high = self._range
         return np.asarray(high - x if self._negative else x - low, np.float32)
 
@@ -111,7 +111,7 @@ class PostDecoder(ActivationAttack):
         return np.asarray(high - y if self._negative else y + low, np.float32)
 
     def _tensor(self, seen: Array) -> Any:
-        """Activations as 1x1 maps, (n, floats, 1, 1), as they were sent: the post scales nothing."""
+        """Return activations as 1x1 maps, (n, floats, 1, 1), unscaled as in the post."""
         import torch
 
         flat = np.ascontiguousarray(seen.reshape(len(seen), -1, 1, 1), np.float32)
@@ -119,12 +119,12 @@ class PostDecoder(ActivationAttack):
 
 
 def decoder(floats: int, image: tuple[int, ...]) -> Any:
-    """The post's network from (n, floats, 1, 1) to (n, *image), `image` being (channels, height, width).
+    """Build the post's network from (n, floats, 1, 1) to (n, *image), where `image` is (channels, height, width).
 
     Raises
     ------
     ValueError
-        It is no such image, or one below 8x8.
+        `image` has another number of axes, or is smaller than 8x8.
     """
     import torch
     from torch import nn
@@ -144,5 +144,5 @@ def decoder(floats: int, image: tuple[int, ...]) -> Any:
 
 
 def _kernel(sides: list[int], depth: int, stride: int) -> int:
-    """What a transposed convolution without padding needs to get from one side to the next."""
+    """Return the kernel size with which a transposed convolution without padding gets from one side to the next."""
     return sides[depth + 1] - stride * (sides[depth] - 1)

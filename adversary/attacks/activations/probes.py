@@ -1,4 +1,4 @@
-"""Probes from what was captured to a private attribute: logistic regression and a small perceptron."""
+"""Probes from captured rows to a private attribute: logistic regression and a small perceptron."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ProbeOptions(BaseModel):
 
 
 class Probe:
-    """The candidate with the least log-loss on the attacker's own held-out rows, fitted again on all of its rows."""
+    """The candidate with the lowest log-loss on the attacker's held-out rows, fitted again on all of its rows."""
 
     def __init__(self, options: ProbeOptions, seed: int) -> None:
         self._options = options
@@ -53,7 +53,7 @@ class Probe:
         self.report = {"probe": chosen, "validation_log_loss": scores, "components": features.shape[1]}
 
     def guess(self, seen: Array) -> Array:
-        """Probabilities (n, classes)."""
+        """Return probabilities (n, classes)."""
         return self._spread(self._model, self._features(seen))
 
     def _candidates(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Probe:
 
 
 class _Constant:
-    """What is known of an attribute that never varies."""
+    """The probe of an attribute that never varies."""
 
     def __init__(self, value: int) -> None:
         self.classes_ = np.array([value])
@@ -98,7 +98,7 @@ class _Constant:
 
 
 def principal_axes(rows: Array, count: int) -> Array:
-    """Directions (features, count) of the largest variance of centred `rows`.
+    """Return the directions (features, count) of the largest variance of centred `rows`.
 
     Scaled so that the projections have variance 1 on average. Works on the smaller of the two Gram matrices,
     which for a wide activation is rows by rows.

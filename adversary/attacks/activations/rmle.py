@@ -1,4 +1,4 @@
-"""White box: search the input whose activation, through the victims' own encoder, is the one that was captured."""
+"""White box: search the input that the victims' own encoder maps to the captured activation."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class RmleOptions(BaseModel):
 class Rmle(ActivationAttack):
     """Find the input that explains a captured activation best, by gradient descent through the known encoder.
 
-    Minimises `mean (f1(x) - z)^2 + tv TV(x) + l2 mean x^2` over inputs scaled to [-1, 1], from grey. This is the
-    objective of the authors' code: the mean, not the sum, of squares, and TV(x) the squared differences, averaged for
-    each direction (the paper prints a sum with exponent 1/2). Adam with AMSGrad, as there, but by default with a larger
-    step that decays, which converges where theirs stops on the way. Clipped to the range at the end.
+    The search minimises `mean (f1(x) - z)^2 + tv TV(x) + l2 mean x^2` over inputs scaled to [-1, 1], from grey. This is
+    the objective of the authors' code: the mean, not the sum, of squares, and TV(x) is the mean of squared differences
+    in each direction (the paper prints a sum with exponent 1/2). The optimiser is Adam with AMSGrad, as theirs. The
+    default step is larger and decays, which converges where theirs stops too early. The result is clipped to the range.
 
     References
     ----------
@@ -61,7 +61,7 @@ class Rmle(ActivationAttack):
     options = RmleOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Load the encoder; there is nothing to learn."""
+        """Load the encoder; nothing is trained."""
         from wireleak.common.models import load_weights
 
         network, path = knowledge.network(), knowledge.encoder
@@ -81,9 +81,9 @@ class Rmle(ActivationAttack):
 def invert(
     encoder: Any, seen: Array, shape: tuple[int, ...], span: tuple[float, float], settings: RmleOptions, seed: int
 ) -> tuple[Array, float]:
-    """Search the inputs that an encoder maps to given activations, all of them side by side.
+    """Search the inputs that an encoder maps to given activations, all rows at once.
 
-    Each row has a loss of its own and Adam works number by number: a row's result does not depend on the others.
+    Each row has its own loss and Adam works element by element, so a row's result does not depend on the others.
 
     Parameters
     ----------
@@ -97,14 +97,14 @@ def invert(
         Least and greatest value of an input.
     settings : RmleOptions
     seed : int
-        Draws the noise of `start = "noise"`.
+        Seed of the noise of `start = "noise"`.
 
     Returns
     -------
     inputs : numpy.ndarray
         Float32 (n, *shape) within `span`.
     residual : float
-        The mean squared distance left between activations.
+        The remaining mean squared distance between activations.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def invert(
 
 
 def total_variation(x: Any) -> Any:
-    """Squared differences of neighbours of x (n, channels, ...), averaged and summed over the spatial axes: (n,)."""
+    """Return the squared differences of neighbours in x (n, channels, ...): a mean per spatial axis, summed to (n,)."""
     per_axis = [x.diff(dim=axis).square().flatten(1).mean(1) for axis in range(2, x.dim()) if x.shape[axis] > 1]
     return sum(per_axis, start=x.new_zeros(len(x)))
 

@@ -1,4 +1,4 @@
-"""The encoder is unknown: train a shadow of it, then search the input through the shadow."""
+"""Shadow: train a copy of the unknown encoder, then search the input through that copy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BATCH = 32
 
 
 class ShadowOptions(RmleOptions):
-    """Settings of the shadow's training, and of the search through it (which needs more smoothing than `rmle`)."""
+    """Settings of the shadow's training, and of the search through it, which needs more smoothing than `rmle`'s."""
 
     tv: float = Field(2.0, ge=0, description="Weight of the total variation; 2 in the authors' code.")
     epochs: int = Field(30, ge=1, le=10_000, description="Passes over the attacker's data; 50 in the authors' code.")
@@ -31,7 +31,7 @@ class ShadowOptions(RmleOptions):
 
 
 class ShadowQueryOptions(ShadowOptions):
-    """Settings of `ShadowQuery`: its shadow is close enough to need no more smoothing than the encoder itself."""
+    """Settings of `ShadowQuery`, whose shadow is close to the encoder and needs no more smoothing than `rmle`."""
 
     tv: float = Field(0.05, ge=0, description="Weight of the total variation; use 0 if the cut keeps all information.")
     shadow_learning_rate: float = Field(
@@ -40,17 +40,17 @@ class ShadowQueryOptions(ShadowOptions):
 
 
 class _Shadow(ActivationAttack):
-    """What both have in common: a fresh encoder of the known architecture, trained, then inverted as by `rmle`."""
+    """Base of both attacks: train a fresh encoder of the known architecture, then invert it as `rmle` does."""
 
     target = Input
     options = ShadowOptions
 
     @abstractmethod
     def _losses(self, knowledge: Knowledge) -> tuple[Any, Any]:
-        """The training targets (n, ...) and the loss(activations, targets) that the shadow minimises."""
+        """Return the training targets (n, ...) and the loss(activations, targets) that the shadow minimises."""
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Train the shadow on the attacker's data; a held-out sixth tells how well that went."""
+        """Train the shadow on the attacker's data, and report its loss on a held-out sixth."""
         import torch
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -86,10 +86,10 @@ class _Shadow(ActivationAttack):
 
 @register
 class Shadow(_Shadow):
-    """Without a query: train an encoder that makes the service's own head right on the attacker's data, then invert it.
+    """Without queries: train an encoder for the service's own head on the attacker's data, then invert it.
 
-    The head is frozen and pulls the shadow's activations to where the victims' encoder would put them; only as far as
-    the task needs it. Adam with AMSGrad, batches of 32. The search through the shadow is that of `rmle`.
+    The head is frozen. It pulls the shadow's activations to where the victims' encoder would put them, but only as far
+    as the task needs. The optimiser is Adam with AMSGrad, in batches of 32. The search is that of `rmle`.
 
     References
     ----------
@@ -117,9 +117,10 @@ class Shadow(_Shadow):
 
 @register
 class ShadowQuery(_Shadow):
-    """With queries: train an encoder that answers as the victims' does on what the attacker sent, then invert it.
+    """With queries: train an encoder that imitates the victims' on the attacker's own inputs, then invert it.
 
-    Adam with AMSGrad, batches of 32, mean squared error of activations. The search is that of `rmle`.
+    The loss is the mean squared error of activations; the optimiser is Adam with AMSGrad, in batches of 32. The search
+    is that of `rmle`.
 
     References
     ----------
@@ -141,7 +142,7 @@ class ShadowQuery(_Shadow):
 
 
 def fresh_network(knowledge: Knowledge, seed: int) -> tuple[Any, int]:
-    """The granted architecture and where it is cut, with weights that the attacker drew itself.
+    """Return the granted network with weights that the attacker draws, and its cut.
 
     Raises
     ------
@@ -150,6 +151,6 @@ def fresh_network(knowledge: Knowledge, seed: int) -> tuple[Any, int]:
     """
     if knowledge.model is None:
         raise ValueError("granted.model: this attack needs the network's architecture; grant the model's config")
-    # Not the config's own seed: it draws the very weights from which the victims' encoder was trained.
+    # Not the config's own seed: it would draw the initial weights of the victims' encoder.
     own = int(np.random.SeedSequence([seed, 0x5AD0]).generate_state(1)[0])
     return knowledge.model.model_copy(update={"seed": own}).network(), knowledge.model.cut

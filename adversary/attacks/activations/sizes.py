@@ -20,10 +20,10 @@ from wireleak.common.targets.attribute import PrivateAttribute
 
 @register
 class Sizes(ActivationAttack):
-    """Tell a private attribute of a victim's input from nothing but the sizes and times of its traffic.
+    """Infer a private attribute of a victim's input from only the sizes and times of its traffic.
 
-    What remains of the link under TLS. A network sends as many bytes whatever the input, so chance is expected;
-    anything above it is a leak of the implementation.
+    An eavesdropper still sees these under TLS. A network sends the same number of bytes for every input, so the
+    expected score is chance; a higher score is a leak of the implementation.
 
     References
     ----------
@@ -38,7 +38,7 @@ class Sizes(ActivationAttack):
     options = ProbeOptions
 
     def read(self, paths: Sequence[Path], count: int) -> Activations:
-        """Features (count, 5) of each inference, see `features`; inferences are told apart by `messages`."""
+        """Return the features (count, 5) of each inference, see `features`; `messages` separates the inferences."""
         streams: dict[str, list[SentBytes]] = {}
         for record in traffic(paths):
             streams.setdefault(record.stream, []).append(record)
@@ -57,15 +57,15 @@ class Sizes(ActivationAttack):
         self.report |= self._probe.report
 
     def guess(self, activations: Array) -> Array:
-        """Probabilities (n, classes) from features (n, 5)."""
+        """Return probabilities (n, classes) from features (n, 5)."""
         return self._probe.guess(activations)
 
 
 def messages(sizes: Sequence[int], count: int) -> npt.NDArray[np.int64]:
-    """First and last record (count, 2) of each of `count` equally long messages, among records of these sizes.
+    """Return the first and last record (count, 2) of each of `count` equally long messages.
 
-    Records under half the median are the protocol's own. What is left over came before the first message (the
-    connection's preface); when records hold several messages each, messages are found by their share of the bytes.
+    Records under half the median size belong to the protocol. Surplus records came before the first message (the
+    connection's preface). When a record holds several messages, messages are found by their share of the bytes.
     """
     if not len(sizes):
         return np.zeros((0, 2), np.int64)
@@ -80,14 +80,14 @@ def messages(sizes: Sequence[int], count: int) -> npt.NDArray[np.int64]:
 
 
 def features(records: Sequence[SentBytes], groups: npt.NDArray[np.int64]) -> Array:
-    """Bytes, duration, gap to the message before, delay and bytes of the answer: float32 (n, 5), times as logarithms.
+    """Return bytes, duration, gap to the message before, delay and bytes of the answer: float32 (n, 5), log times.
 
     Parameters
     ----------
     records : sequence of SentBytes
         Both directions, in order of time within a stream.
     groups : numpy.ndarray
-        Int64 (n, 2) from `messages`, counting the records from client to server alone.
+        Int64 (n, 2) from `messages`, counting only the records from client to server.
     """
     up = [record for record in records if record.up]
     down = [record for record in records if not record.up]

@@ -1,4 +1,4 @@
-"""Unpaired: the attacker's own autoencoder decodes latents of somebody else's, with no pair and no query."""
+"""Unpaired: decode the victims' latents with the attacker's own autoencoder, without pairs and queries."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class UnpairedOptions(BaseModel):
 
 @register
 class Unpaired(ActivationAttack):
-    """Rebuild inputs from latents with a decoder that was trained with another encoder, aligned by statistics alone.
+    """Rebuild inputs from latents with a decoder that was trained with another encoder, aligned only by statistics.
 
-    The attacker has data like the victims' and sees how many numbers cross the wire; it knows no pair, sends no query,
+    The attacker has data like the victims' and sees how many numbers cross the wire. It knows no pair, sends no query,
     and has no weights. It trains an autoencoder of that width and maps the victims' latents onto its own by one of
     four alignments: none; coordinates matched by their variance and mapped quantile by quantile; principal axes
-    matched by variance and skewness; those, refined by turns of optimal assignment and orthogonal Procrustes. Which
-    one, and how far to trust it against the mean image, it learns by playing victim against itself: a second
-    autoencoder, with other data of its own and another seed.
+    matched by variance and skewness; those axes, refined by alternating optimal assignment and orthogonal Procrustes.
+    It chooses the alignment, and its weight against the mean image, on a simulated victim: a second autoencoder with
+    other data of its own and another seed.
 
     References
     ----------
@@ -56,7 +56,7 @@ class Unpaired(ActivationAttack):
     options = UnpairedOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Keep the attacker's own inputs, in two halves; how wide the latents are is only seen with the victims'."""
+        """Split the attacker's own inputs in two halves; the latents' width is known only with the victims' latents."""
         own = knowledge.without_copies().inputs
         if len(own) < 4:
             raise ValueError(
@@ -66,7 +66,7 @@ class Unpaired(ActivationAttack):
         self._halves, self._mean, self._range = (own[order[::2]], own[order[1::2]]), own.mean(0), knowledge.input_range
 
     def guess(self, activations: Array) -> Array:
-        """Rebuild inputs (n, *input_shape) from latents (n, ...); the alignment needs more than a few of them."""
+        """Rebuild inputs (n, *input_shape) from latents (n, ...); the alignment needs many of them."""
         victims, (first, second) = activations.reshape(len(activations), -1), self._halves
         # Its own latents never die (softplus); the victims' may, as those of a ReLU do.
         encode, decode = self._train(first, victims.shape[1], "Softplus", self.seed)
@@ -84,7 +84,7 @@ class Unpaired(ActivationAttack):
         return np.asarray(np.clip(guesses, *self._range), np.float32)
 
     def _train(self, inputs: Array, width: int, last: str, seed: int) -> tuple[_Map, _Map]:
-        """An autoencoder of inputs, as functions: encode to (n, width), decode to (n, *input_shape)."""
+        """Train an autoencoder, and return its functions: encode to (n, width), decode to (n, *input_shape)."""
         import torch
         from torch import nn
 
@@ -134,7 +134,7 @@ def axes(theirs: Array, own: Array) -> Array:
 
 
 def assigned(theirs: Array, own: Array, turns: int = 10) -> Array:
-    """Refine `axes`: assign some latents to some of one's own, rotate by Procrustes, and so on."""
+    """Refine `axes`: assign some of the victims' latents to own ones, rotate by Procrustes, and repeat."""
     from scipy.linalg import orthogonal_procrustes
     from scipy.optimize import linear_sum_assignment
 
@@ -153,7 +153,7 @@ ALIGNMENTS: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def _principal(rows: Array) -> tuple[Array, Array, Array]:
-    """Whitened rows, the map back (without the mean), and the mean; flat directions stay 0."""
+    """Return whitened rows, the map back (without the mean), and the mean; flat directions stay 0."""
     mean = rows.mean(0)
     values, vectors = np.linalg.eigh(np.atleast_2d(np.cov((rows - mean).T)) + 1e-12 * np.eye(rows.shape[1]))
     vectors = vectors[:, ::-1] * np.where(values[::-1] > 1e-8 * values[-1], 1, 0)

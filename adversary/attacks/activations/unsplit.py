@@ -1,4 +1,4 @@
-"""No data, no queries, no weights: guess the inputs and the encoder together from activations alone."""
+"""UnSplit: guess the inputs and the encoder together, without data, queries or weights."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class UnsplitOptions(BaseModel):
 
 @register
 class Unsplit(ActivationAttack):
-    """Rebuild the victims' inputs from the network's architecture alone, together with a clone of their encoder.
+    """Rebuild the victims' inputs and a clone of their encoder, knowing only the network's architecture.
 
-    Alternates steps on the inputs (`mean (g(x) - z)^2 + tv TV(x) + l2 mean x^2`, from grey) and on the clone g
-    (`mean (g(x) - z)^2`), both by Adam with AMSGrad, inputs scaled to [0, 1] and clipped at the end. All that was
-    captured is attacked at once, against one clone; the authors attack one image after another with a clone that they
-    do not reset. The steps are far fewer than theirs and those on inputs larger, to be affordable. Activations alone do
-    not tell a picture from its negative, which another clone explains as well; so several clones start, and the one
-    whose inputs cost least by the first formula after a quarter of the time goes on.
+    The attack alternates steps on the inputs (`mean (g(x) - z)^2 + tv TV(x) + l2 mean x^2`, from grey) and on the clone
+    g (`mean (g(x) - z)^2`), both by Adam with AMSGrad. Inputs are scaled to [0, 1] and clipped at the end. All captured
+    activations are attacked at once with one clone; the authors attack one image after another, without resetting the
+    clone. To be affordable, the steps are far fewer than theirs and the steps on inputs are larger. Activations do not
+    distinguish a picture from its negative, which another clone explains equally well. So several clones start, and the
+    one whose inputs have the lowest first objective after a quarter of the time continues.
 
     References
     ----------
@@ -57,7 +57,7 @@ class Unsplit(ActivationAttack):
     options = UnsplitOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Draw the clones' weights; all else needs the victims' activations."""
+        """Draw the clones' weights; everything else needs the victims' activations."""
         drawn = [fresh_network(knowledge, self.seed * 1000 + i) for i in range(self.settings.clones)]
         self._clones = [network.split(cut)[0] for network, cut in drawn]
         network, cut = drawn[0]
@@ -86,7 +86,7 @@ class Unsplit(ActivationAttack):
 
 
 class _Search:
-    """Inputs and a clone that are fitted to the same activations."""
+    """Inputs and a clone, fitted together to the same activations."""
 
     def __init__(
         self, clone: Any, z: Any, shape: tuple[int, ...], span: tuple[float, float], settings: UnsplitOptions
@@ -99,7 +99,7 @@ class _Search:
         self.on_clone = torch.optim.Adam(clone.parameters(), settings.model_learning_rate, amsgrad=True)
 
     def alternate(self, times: int) -> None:
-        """Take turns: steps on the inputs, then steps on the clone."""
+        """Alternate: steps on the inputs, then steps on the clone."""
         import torch
 
         for _ in track(range(times), "unsplit", disable=not Console().is_terminal, transient=True):
@@ -115,7 +115,7 @@ class _Search:
                 self.on_clone.step()
 
     def cost(self) -> float:
-        """What the steps on the inputs minimise, averaged over them."""
+        """Return the objective of the steps on the inputs, averaged over inputs."""
         return float((self._distance(self.x) + self._prior()).mean().detach())
 
     def _distance(self, x: Any) -> Any:

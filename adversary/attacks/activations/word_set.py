@@ -1,4 +1,4 @@
-"""Word set: which words a text holds, read from its activation by one perceptron with an output a word."""
+"""Word set: predict the words of a text from its activation, by a perceptron with one output per word."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class WordSetOptions(BaseModel):
 
 @register
 class WordSet(ActivationAttack):
-    """Tell which words a text holds from the activation that its device sent; their order stays unknown.
+    """Predict the words of a text from the activation that its device sent; their order stays unknown.
 
-    Inverts an embedding of a text as the paper's multi-label classification does: every word of the attacker's own
-    texts has one output, trained by binary cross-entropy on pairs off the wire. A word is guessed where its probability
-    is above one threshold, that with the best F1 on texts that the attacker held out of its own.
+    The attack inverts a text's embedding by multi-label classification, as the paper does: every word of the attacker's
+    own texts has one output, trained by binary cross-entropy on pairs from the wire. A word is guessed if its
+    probability is above a threshold, the one with the best F1 on the attacker's held-out texts.
 
     References
     ----------
@@ -62,7 +62,7 @@ class WordSet(ActivationAttack):
         Raises
         ------
         ValueError
-            The inputs are no texts of word numbers, or no word is in enough of them.
+            The inputs are not texts of word numbers, or no word is in enough of them.
         """
         s, every = self.settings, knowledge.without_copies()
         if not are_numbered(every.inputs):
@@ -87,7 +87,7 @@ class WordSet(ActivationAttack):
         self.report["held_out_loss"] = self._loss(every.take(judged))
 
     def guess(self, activations: Array) -> Array:
-        """Word numbers (n, length), likeliest first and 0 behind, from activations (n, *activation_shape)."""
+        """Return word numbers (n, length), likeliest first, then 0, from activations (n, *activation_shape)."""
         likely = self._model.guess(activations)
         order = np.argsort(-likely, axis=1, kind="stable")[:, : self._length]
         texts = np.where(np.take_along_axis(likely, order, 1) > self._threshold, self._words[order], 0)
@@ -96,7 +96,7 @@ class WordSet(ActivationAttack):
         return found
 
     def _loss(self, judged: Knowledge) -> float | None:
-        """1 less the F1; None where there is nothing to judge by."""
+        """Return 1 - F1, or None without held-out texts."""
         if not len(judged):
             return None
         return 1 - self._f1(self._model.guess(judged.seen), word_sets(judged.inputs, self._highest), self._threshold)

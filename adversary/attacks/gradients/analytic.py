@@ -1,9 +1,9 @@
 """Inputs out of the gradient of one fully connected layer, by division.
 
 For z = W x + b the gradients of one example are dL/dW_i = (dL/dz_i) x and dL/db_i = dL/dz_i: their ratio is x, at any
-scale or learning rate. Over several examples the ratio is their weighted mean, unless a layer was made to tell them
-apart: rows of `imprint_layer` differ in their threshold alone, so the difference of two neighbours' gradients is left
-with the examples that fall between them.
+scale or learning rate. Over several examples the ratio is their weighted mean, unless a layer was made to separate
+them: rows of `imprint_layer` differ only in their threshold, so the difference of two neighbours' gradients contains
+only the examples that fall between them.
 
 References
 ----------
@@ -23,7 +23,7 @@ Matrix = npt.NDArray[np.floating]
 
 
 def input_of(weight_gradient: Matrix, bias_gradient: Matrix) -> Doubles | None:
-    """The single input that made these gradients, exactly; of several, a weighted mean of them.
+    """Return the input behind these gradients: exact for one example, a weighted mean for several.
 
     Parameters
     ----------
@@ -43,10 +43,10 @@ def input_of(weight_gradient: Matrix, bias_gradient: Matrix) -> Doubles | None:
 
 
 def imprint_layer(public: Matrix, bins: int) -> tuple[Doubles, Doubles]:
-    """The fully connected layer, followed by ReLU, that a malicious server puts first.
+    """Build the fully connected layer, followed by ReLU, that a malicious server puts first.
 
-    Every row takes the mean of the input's values; the biases are minus that mean's quantiles on public inputs, so
-    that each of `bins` bins receives as many.
+    Every row takes the mean of the input's values. The biases are minus that mean's quantiles on public inputs, so
+    each of `bins` bins receives the same number.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def imprint_layer(public: Matrix, bins: int) -> tuple[Doubles, Doubles]:
 def inputs_of_bins(
     weight_gradient: Matrix, bias_gradient: Matrix, tolerance: float = 1e-6
 ) -> tuple[Doubles, npt.NDArray[np.int64]]:
-    """Inputs that fell into an imprint layer's bins.
+    """Return the inputs that fell into an imprint layer's bins.
 
     Parameters
     ----------
@@ -81,15 +81,15 @@ def inputs_of_bins(
     bias_gradient : array (bins,)
         At the same scale.
     tolerance : float
-        A bin whose bias gradient is smaller than this share of the largest counts as empty: rounding is what it holds.
+        A bin counts as empty if its bias gradient is below this share of the largest: then it is only rounding.
 
     Returns
     -------
     found : array (k, inputs)
-        One row for each bin that is not empty. A bin with one example gives it exactly, one with several their
-        weighted mean; which of the two it is cannot be seen from the gradient.
+        One row per bin that is not empty: the exact input for a bin with one example, the weighted mean for a bin with
+        several. The gradient does not show which of the two it is.
     bins : array (k,)
-        Their numbers, rising.
+        Numbers of these bins, rising.
     """
     weights, biases = _checked(weight_gradient, bias_gradient)
     # Above the last threshold there is no neighbour to subtract.

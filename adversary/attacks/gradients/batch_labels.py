@@ -1,4 +1,4 @@
-"""Labels of a batch, read off the gradient of the last layer."""
+"""Labels of a batch, read from the gradient of the last layer."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ Matrix = npt.NDArray[np.floating]
 
 
 def labels_of(weights: Matrix, biases: Matrix | None, count: int) -> Ints:
-    """Labels of a batch from its gradient in the last linear layer under cross-entropy, in rising order.
+    """Return a batch's labels, in rising order, from its gradient in the last linear layer under cross-entropy.
 
-    A class's row of the weights' gradient is (probability - truth) times the features, so where features are not
-    negative only the true class's sum is. One example: the least sum (iDLG's rule, always right there, and always
-    wrong by luck alone where features change sign, as tanh's do). Several: every class with a negative sum once, then
-    the least again and again, after each taking off the impact that one example has (LLG).
+    A class's row of the weights' gradient is (probability - truth) times the features. If no feature is negative, only
+    the true class's row has a negative sum. One example: take the least sum (iDLG's rule), which is always right then,
+    but unreliable if features change sign, as tanh's do. Several examples: take every class with a negative sum once,
+    then repeatedly the least, each time subtracting the impact of one example (LLG).
 
     Parameters
     ----------
     weights : array (classes, features)
     biases : array (classes,) or None
-        Taken instead of the weights' sums where given: probability - truth itself, whatever the features' signs.
+        If given, used instead of the weights' sums: they are probability - truth itself, for any signs of features.
     count : int
         Examples in the batch.
 

@@ -1,4 +1,4 @@
-"""DAGER: exact text out of gradients, by asking which words' embeddings lie in their span."""
+"""DAGER: exact text from gradients, by testing which words' embeddings lie in their span."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class DagerOptions(BaseModel):
 
 @register
 class Dager(UpdateAttack):
-    """Find the words at each place, then the texts, by whether their states lie in the span of a layer's gradient.
+    """Find the words at each position, then the texts, by testing whether their states lie in a gradient's span.
 
-    The gradient of a projection to queries, keys and values is a sum of outer products with its inputs, so while a
-    batch has fewer words than the layer has inputs, those inputs are the only states of words that lie in its row
-    space. At the first block a state depends on the word and its place alone: all words of the vocabulary are tried at
-    all places. At the second, in a causal transformer, it depends on the words before too: texts are built from their
-    beginnings, word by word, keeping those whose state lies in that block's span. One local step of SGD; the word
-    embeddings' own gradient, which names the words as well, is not looked at.
+    The gradient of a projection to queries, keys and values is a sum of outer products with its inputs. While a batch
+    has fewer words than the layer has inputs, only the states of its own words lie in the row space. At the first block
+    a state depends only on the word and its position, so the attack tries all words of the vocabulary at all positions.
+    At the second block of a causal transformer it also depends on the words before, so texts are built from their
+    beginnings, word by word, keeping those whose state lies in that block's span. It needs one local step of SGD. The
+    word embeddings' own gradient also names the words; the attack does not use it.
 
     References
     ----------
@@ -59,12 +59,12 @@ class Dager(UpdateAttack):
     options = DagerOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Find the network's parts; there is nothing to learn.
+        """Find the network's parts; nothing is trained.
 
         Raises
         ------
         ValueError
-            It is no transformer of ours.
+            The network is not one of our transformers.
         """
         from wireleak.common.models.zoo.transformer import Block, PlacedWords
 
@@ -77,7 +77,7 @@ class Dager(UpdateAttack):
         self._parts: list[Any] = list(self._blocks)[:3]
 
     def guess(self, updates: Sequence[Update]) -> Array:
-        """Texts (all updates' examples, length) of word numbers, update after update; zeros where none was found."""
+        """Return texts (all updates' examples, length) of word numbers, by update; zeros where none was found."""
         import torch
 
         found = np.zeros((0, self._length), np.float32)
@@ -94,7 +94,7 @@ class Dager(UpdateAttack):
         return found
 
     def _texts(self, update: Update) -> Array:
-        """Texts behind one update, the longest first; they end where nearly every word lies in the span."""
+        """Return the texts behind one update, longest first; they end where nearly every word lies in the span."""
         import torch
 
         words, first, second = self._parts
@@ -106,8 +106,8 @@ class Dager(UpdateAttack):
         for place in range(self._length):
             states = first.before(words.words.weight[1:] + words.places[place])
             distance = _distance(states, spans[0])
-            # They may be more than the texts: a word at two places brings the places' difference into the span, and
-            # with it the other words of either place. Where nearly all words lie in it, it tells nothing.
+            # There may be more words than in the texts: a word at two positions brings their difference into the
+            # span, and with it the other words of both positions. A span that holds nearly all words says nothing.
             here = vocabulary[distance < self.settings.words]
             if len(here) > self.settings.beam:
                 break
@@ -118,7 +118,7 @@ class Dager(UpdateAttack):
             distance = _distance(torch.cat(last), spans[1])
             kept = torch.argsort(distance, stable=True)[: self.settings.beam]
             kept = kept[distance[kept] < self.settings.texts]
-            # A beginning that nothing continues is a text that ends here.
+            # A beginning without a continuation is a text that ends at this position.
             goes_on = torch.zeros(len(texts), dtype=torch.bool).index_fill(0, kept // len(here), True)
             ended += list(texts[~goes_on])
             texts = tried[kept]
@@ -127,7 +127,7 @@ class Dager(UpdateAttack):
         return torch.stack(padded).numpy().astype(np.float32) if padded else np.zeros((0, self._length), np.float32)
 
     def _span(self, update: Update, layer: str) -> Any:
-        """Orthonormal columns (inputs, rank) of the row space of a layer's gradient, what rounding made left out."""
+        """Return orthonormal columns (inputs, rank) of the row space of a layer's gradient, without rounding errors."""
         import torch
 
         change = torch.from_numpy(np.nan_to_num(update.delta[layer]).astype(np.float64))
@@ -139,5 +139,5 @@ class Dager(UpdateAttack):
 
 
 def _distance(states: Any, span: Any) -> Any:
-    """How far each row of states (n, width) lies from the span, as a share of its length."""
+    """Return the distance of each row of states (n, width) from the span, as a share of its length."""
     return (states - states @ span @ span.T).norm(dim=1) / states.norm(dim=1)

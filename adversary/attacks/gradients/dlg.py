@@ -1,4 +1,4 @@
-"""Deep Leakage from Gradients: search the input and the label whose gradient is the one that was captured."""
+"""Deep Leakage from Gradients: search the input and the label whose gradient equals the captured one."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ class DlgOptions(BaseModel):
 
 @register
 class Dlg(GradientMatching):
-    """Search inputs and labels together until their gradient is the captured one.
+    """Search inputs and labels together until their gradient equals the captured one.
 
-    Minimises the squared distance between gradients, summed over all layers, over dummy inputs and dummy label scores
-    (through softmax), both from N(0, 1), with L-BFGS of step 1. What several local steps send is imitated whole. The
-    search diverges often, with batches and with ReLU more so: then its best point is what it returns.
+    The search minimises the squared distance between gradients, summed over all layers, over dummy inputs and dummy
+    label scores (through softmax), both from N(0, 1), with L-BFGS of step 1. Updates of several local steps are
+    imitated step by step. The search often diverges, more often with batches and with ReLU; then the best point is
+    returned.
 
     References
     ----------
@@ -46,7 +47,7 @@ class Dlg(GradientMatching):
     options = DlgOptions
 
     def invert(self, one: Victim) -> tuple[Array, float]:
-        """Rebuild the inputs of one update, and guess their labels on the way."""
+        """Rebuild the inputs of one update, and search their labels too."""
         import torch
 
         def scores(draw: torch.Generator) -> tuple[Any, Any]:
@@ -59,13 +60,14 @@ class Dlg(GradientMatching):
 def search(
     one: Victim, labels: Callable[[Any], tuple[Any, Callable[[], Any]]], settings: DlgOptions, seed: int
 ) -> tuple[Array, float]:
-    """Search the inputs whose imitated update comes nearest the captured one, with L-BFGS.
+    """Search the inputs whose imitated update is nearest to the captured one, with L-BFGS.
 
     Parameters
     ----------
     one : Victim
     labels : callable
-        From a generator: what is searched beside the inputs (None for nothing), and what yields labels from it.
+        From a generator, returns the variable searched together with the inputs (or None), and a function from it to
+        labels.
     settings : DlgOptions
     seed : int
 
@@ -74,7 +76,7 @@ def search(
     inputs : numpy.ndarray
         Float32 (examples, *input_shape).
     distance : float
-        Squared, as a share of the captured update's squared length.
+        Squared distance, as a share of the captured update's squared length.
     """
     import torch
 
@@ -91,13 +93,13 @@ def search(
 
 
 def _descend(one: Victim, x: Any, free: Any, label: Callable[[], Any], settings: DlgOptions) -> tuple[Any, float]:
-    """One start, until it fits, diverges or gains no more: the best inputs on the way, and their distance."""
+    """Search from one start until it fits, diverges or stops improving; return the best inputs and their distance."""
     import torch
 
     wanted, searched = list(one.gradients.values()), [x] if free is None else [x, free]
     length = sum(gradient.square().sum() for gradient in wanted).clamp_min(1e-30)
     best, least = x.detach().clone(), float("inf")
-    # The share is tiny where inputs are nearly right: the defaults would stop there.
+    # The distance is tiny near the right inputs, where L-BFGS's default tolerances would stop too early.
     optimiser: Any = torch.optim.LBFGS(searched, tolerance_grad=1e-12, tolerance_change=1e-15)
 
     def distance() -> Any:

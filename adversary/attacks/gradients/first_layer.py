@@ -1,4 +1,4 @@
-"""Analytic: the input of a network's first linear layer, by division of its gradients."""
+"""Analytic: recover the input of a network's first linear layer by dividing its gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from adversary.attacks.harness.update_attack import UpdateAttack
 from wireleak.common.targets.input import Input
 
 if TYPE_CHECKING:
-    # Importing the models imports torch, which listing attacks should not pay for.
+    # Importing the models imports torch, which would make listing the attacks slow.
     from wireleak.common.models.networks import Network
 
 Doubles = npt.NDArray[np.float64]
@@ -43,10 +43,10 @@ class AnalyticOptions(BaseModel):
 class Analytic(UpdateAttack):
     """Divide the first linear layer's weight gradients by its bias gradients, unit by unit.
 
-    One example: every quotient is the input, exactly. Of several it is their weighted mean, with weights that differ
-    from unit to unit, except where a ReLU let one example alone through: those units agree. So for a batch the
-    quotients that most units agree on are taken first, and what is missing is filled with the strongest unit's.
-    Needs a network that begins with a linear layer on the flattened input.
+    With one example, every quotient is exactly the input. With several, it is their weighted mean, with weights that
+    differ between units, except for units whose ReLU let only one example through: those units agree. For a batch, the
+    attack first takes the quotients on which most units agree, and fills the rest with the strongest unit's quotient.
+    The network must begin with a linear layer on the flattened input.
 
     References
     ----------
@@ -65,7 +65,7 @@ class Analytic(UpdateAttack):
     options = AnalyticOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Find the first layer; there is nothing to learn.
+        """Find the first layer; nothing is trained.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class Analytic(UpdateAttack):
         self._range = knowledge.input_range
 
     def guess(self, updates: Sequence[Update]) -> Array:
-        """Inputs (all updates' examples, *input_shape), update after update."""
+        """Return inputs (all updates' examples, *input_shape), update after update."""
         pieces = []
         for update in updates:
             delta = update.delta
@@ -100,9 +100,9 @@ class Analytic(UpdateAttack):
 
 
 def agreed(quotients: Doubles, alike: float, most: int) -> list[Doubles]:
-    """Up to `most` of the quotients (units, inputs) that units agree on, those of most units first.
+    """Return up to `most` of the quotients (units, inputs) on which units agree, most frequent first.
 
-    Two agree where they differ by less than the share `alike` of their length.
+    Two quotients agree if they differ by less than the share `alike` of their length.
     """
     square = (quotients**2).sum(1)
     apart = square[:, None] + square[None] - 2 * quotients @ quotients.T
@@ -117,12 +117,12 @@ def agreed(quotients: Doubles, alike: float, most: int) -> list[Doubles]:
 
 
 def first_linear(network: Network) -> str:
-    """Name of the linear layer that a network's flattened input goes through first.
+    """Return the name of the linear layer to which a network's flattened input goes first.
 
     Raises
     ------
     ValueError
-        Something else with weights stands before it.
+        Another layer with weights comes first.
     """
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""What attacks that search the inputs behind an update share: the update as they need it, its labels, its imitation."""
+"""Common parts of the attacks that search the inputs behind an update: its gradients, labels and imitation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from adversary.attacks.harness.update_attack import UpdateAttack
 from wireleak.common.targets.input import Input
 
 if TYPE_CHECKING:
-    # Importing the models imports torch, which listing attacks should not pay for.
+    # Importing the models imports torch, which would make listing the attacks slow.
     from wireleak.common.models.networks import Network
 
 
@@ -33,11 +33,11 @@ class Victim:
     network : torch.nn.Module
         As the client trained it, without dropout.
     start : dict of str to torch.Tensor
-        Its parameters in the global model that the round began with.
+        Parameters of the global model at the start of the round.
     gradients : dict of str to torch.Tensor
-        By parameter: the sum of the gradients of the local steps, -delta / learning rate.
+        By parameter: the sum of the local steps' gradients, -delta / learning rate.
     shape : tuple of int
-        Of the inputs: (examples, *input_shape).
+        Shape of the inputs: (examples, *input_shape).
     classes : int
     recipe : Recipe
     """
@@ -51,12 +51,12 @@ class Victim:
 
     @property
     def device(self) -> Any:
-        """Where its tensors are."""
+        """Device of the tensors."""
         return next(iter(self.start.values())).device
 
     @property
     def steps(self) -> list[npt.NDArray[np.int64]]:
-        """Rows of each local step. In which order a client shuffles them is not known: epoch after epoch alike."""
+        """Rows of each local step, in the same order in every epoch, because the client's shuffling is unknown."""
         from wireleak.common.models.training import Training
 
         one = Training(self.recipe.plan.model_copy(update={"epochs": 1}), (0,)).batches(self.shape[0])
@@ -64,7 +64,7 @@ class Victim:
         return np.split(np.arange(self.shape[0]), starts) * self.recipe.plan.epochs
 
     def labels(self, rule: str) -> Any:
-        """Labels of the examples, int64 (examples,), by `labels_of` from the last linear layer's weights or biases."""
+        """Return the examples' labels, int64 (examples,), by `labels_of` from the last layer's weights or biases."""
         import torch
         from torch import nn
 
@@ -81,9 +81,9 @@ class Victim:
         return torch.from_numpy(found).to(self.device)
 
     def imitate(self, inputs: Any, labels: Any) -> list[Any]:
-        """What the client would have sent for these inputs, as `gradients`, differentiable by the inputs.
+        """Imitate the client's update for these inputs, in the form of `gradients`, differentiable by the inputs.
 
-        Runs the recipe's steps of plain SGD; labels are numbers (n,) or probabilities (n, classes).
+        It runs the recipe's steps of plain SGD; labels are numbers (n,) or probabilities (n, classes).
         """
         import torch
         from torch.func import functional_call
@@ -103,12 +103,12 @@ class Victim:
 
 
 def victim(update: Update, network: Network, recipe: Recipe, examples: int) -> Victim:
-    """Make an update of so many examples ready for a search; on the GPU if there is one.
+    """Prepare an update of `examples` examples for a search; on the GPU if there is one.
 
     Raises
     ------
     ValueError
-        The update's layers are not the network's.
+        The update's layers differ from the network's.
     """
     import torch
     from torch import nn
@@ -121,7 +121,7 @@ def victim(update: Update, network: Network, recipe: Recipe, examples: int) -> V
         raise ValueError(
             f"granted.model: the captured global model is not of this network ({first}); grant the trained network"
         ) from None
-    # Normalisation works as in training; which units a client dropped cannot be known.
+    # Normalisation works as in training. Dropout is off, because the attacker cannot know the dropped units.
     blocks.to(device).train()
     for module in blocks.modules():
         if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d):
@@ -133,13 +133,13 @@ def victim(update: Update, network: Network, recipe: Recipe, examples: int) -> V
 
 
 def total_variation(x: Any) -> Any:
-    """Mean absolute difference of neighbours of x (n, channels, ...), summed over the spatial axes: a scalar."""
+    """Return the mean absolute difference of neighbours in x (n, channels, ...), summed over the spatial axes."""
     axes = [axis for axis in range(2, x.dim()) if x.shape[axis] > 1]
     return sum((x.diff(dim=axis).abs().mean() for axis in axes), start=x.new_zeros(()))
 
 
 class GradientMatching(UpdateAttack):
-    """Base of the searches: takes each update in turn and has `invert` rebuild its inputs."""
+    """Base of the searches: calls `invert` on each update to rebuild its inputs."""
 
     threat = ThreatModel(
         vantage=(Vantage.LINK, Vantage.SERVER),
@@ -149,7 +149,7 @@ class GradientMatching(UpdateAttack):
     target = Input
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Keep what was seen; there is nothing to learn.
+        """Keep the captured training; nothing is trained.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class GradientMatching(UpdateAttack):
         self._network = network
 
     def guess(self, updates: Sequence[Update]) -> Array:
-        """Inputs (updates * examples, *input_shape), update after update."""
+        """Return inputs (updates * examples, *input_shape), update after update."""
         lost = []
         pieces = []
         for update in _shown(updates, self.name):
@@ -179,7 +179,7 @@ class GradientMatching(UpdateAttack):
 
     @abstractmethod
     def invert(self, one: Victim) -> tuple[Array, float]:
-        """Inputs (examples, *input_shape) that explain one update, and the distance that was left."""
+        """Return inputs (examples, *input_shape) that explain one update, and the remaining distance."""
 
 
 def _shown(updates: Iterable[Update], name: str) -> Iterable[Update]:

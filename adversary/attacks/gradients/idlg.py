@@ -1,4 +1,4 @@
-"""Improved DLG: the labels are read off the last layer, the inputs alone are searched."""
+"""Improved DLG: read the labels from the last layer, and search only the inputs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class IdlgOptions(DlgOptions):
 
 @register
 class Idlg(GradientMatching):
-    """Read the labels off the last layer's gradient, then search the inputs until their gradient is the captured one.
+    """Read the labels from the last layer's gradient, then search inputs until their gradient equals the captured one.
 
-    The label of one example is the class whose row of the gradient has the least sum, which is exact where the last
-    features are not negative; of several, see `labels_of`. The search is DLG's, with those labels.
+    The label of one example is the class whose row of the gradient has the least sum. This is exact if no feature of
+    the last layer is negative; for several examples see `labels_of`. The search is DLG's, with those labels.
 
     References
     ----------

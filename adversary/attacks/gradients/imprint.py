@@ -1,4 +1,4 @@
-"""Imprint: read the inputs out of a first layer that a malicious server made to keep them apart."""
+"""Imprint: read the inputs from a first layer that a malicious server built to separate them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class ImprintOptions(BaseModel):
 
 @register
 class Imprint(UpdateAttack):
-    """Read each bin's input as the difference of two neighbouring units' weights by that of their biases.
+    """Read each bin's input: the difference of two neighbouring units' weights divided by that of their biases.
 
-    Needs a first global model made by `adversary.initial.imprint`. An input that is alone between two thresholds comes
-    back exactly, of several in one bin their weighted mean, which nothing in the update tells from an input. It works
-    on a client's update and on the sum over clients, so secure aggregation does not stop it: at the vantage
-    "malicious-server" it reads the global models alone. Where bins are shared, fewer inputs are found than there are,
-    and the rest are guessed as the mean of the attacker's own data.
+    The first global model must come from `adversary.initial.imprint`. An input that is the only one between two
+    thresholds is rebuilt exactly. Several inputs in one bin give their weighted mean, and the update does not show the
+    difference. The attack works on a client's update and on the sum over clients, so secure aggregation does not stop
+    it: at the vantage "malicious-server" it reads only the global models. If inputs share bins, fewer inputs are found
+    than there are, and the others are guessed as the mean of the attacker's own data.
 
     References
     ----------
@@ -51,7 +51,7 @@ class Imprint(UpdateAttack):
     options = ImprintOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Find the first layer; there is nothing to learn.
+        """Find the first layer; nothing is trained.
 
         Raises
         ------
@@ -64,14 +64,14 @@ class Imprint(UpdateAttack):
         self._mean = knowledge.without_copies().inputs.mean(0)
 
     def guess(self, updates: Sequence[Update]) -> Array:
-        """Inputs (all updates' examples, *input_shape), update after update."""
+        """Return inputs (all updates' examples, *input_shape), update after update."""
         pieces, filled = [], []
         for update in updates:
             count, delta = self._recipe.behind(update.sender), update.delta
             rows = np.repeat(self._mean[None], count, axis=0)
             weights, biases = (np.nan_to_num(delta[f"{self._layer}.{part}"]) for part in ("weight", "bias"))
             found, bins = inputs_of_bins(weights, biases, self.settings.tolerance)
-            # More than there can be: rounding filled some, and fills them least.
+            # More bins than inputs: some hold only rounding errors, which are the smallest.
             sizes = np.abs(biases - np.append(biases[1:], 0))[bins]
             kept = np.sort(np.argsort(-sizes, kind="stable")[:count])
             rows[: len(kept)] = found[kept].reshape(-1, *self._mean.shape).clip(*self._range)

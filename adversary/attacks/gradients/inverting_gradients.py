@@ -1,4 +1,4 @@
-"""Inverting Gradients: search the image whose gradient points where the captured one does."""
+"""Inverting Gradients: search the image whose gradient has the direction of the captured one."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class InvertingOptions(BaseModel):
 class InvertingGradients(GradientMatching):
     """Search images by the cosine between gradients, with total variation as their prior.
 
-    Minimises `1 - cos(made, captured) + tv TV(x)`, the cosine over all layers at once, from noise; Adam is fed the sign
-    of each number's derivative, its step falls three times to a tenth, and after each step x goes back into the range.
-    Of several local steps the whole is imitated, step after step, and the cosine is the weight change's. How a client
-    splits its examples into batches is not known: every epoch takes them in one order. Labels, which the authors take
-    as known, are read off the last layer, see `labels_of`.
+    The search minimises `1 - cos(made, captured) + tv TV(x)`, with the cosine over all layers at once, from noise. Adam
+    gets the sign of each element's derivative, its step is divided by ten three times, and x is clipped to the range
+    after each step. Updates of several local steps are imitated step by step, and the cosine is that of the weight
+    change. The client's split into batches is unknown, so every epoch takes the examples in one order. The authors
+    assume known labels; this attack reads them from the last layer, see `labels_of`.
 
     References
     ----------

@@ -1,1 +1,1 @@
-"""What every attack shares: its threat model, its knowledge, its baselines, and the run."""
+"""Common parts of all attacks: threat model, knowledge, baselines, and the run."""

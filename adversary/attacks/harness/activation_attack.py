@@ -35,7 +35,7 @@ class ActivationAttack(Attack):
         Parameters
         ----------
         activations : numpy.ndarray
-            Float32 (n, ...): rows as `read` gives them, one an input.
+            Float32 (n, ...): rows as `read` gives them, one per input.
 
         Returns
         -------
@@ -44,12 +44,12 @@ class ActivationAttack(Attack):
         """
 
     def read(self, paths: Sequence[Path], count: int) -> Activations:
-        """Read the captures of a device that sent `count` inputs: one row an input."""
+        """Read the captures of a device that sent `count` inputs: one row per input."""
         return activations(paths, count)
 
     @classmethod
     def observe(cls, settings: Any, config: AttackConfig, known: Knowledge) -> ServedActivations:
-        """Read the captures of the attacker's device and of the victims, and those of the baselines."""
+        """Read the captures of the attacker's device, of the victims, and of the baselines."""
         reader, captures = cls(settings, config.seed), config.captures
         device, victims = reader.read(captures.device, len(known)), reader.read(captures.victims, config.victims)
         notes = [*_notes("device", device), *_notes("victims", victims)]
@@ -76,11 +76,11 @@ class ServedActivations(Observation[ActivationAttack]):
     Parameters
     ----------
     device, asked : Activations
-        Of the attacker's own device, and of the victims.
+        Activations of the attacker's own device, and of the victims.
     learns : bool
-        Whether the attack learns from what its own device sent.
+        Whether the attack trains on its own device's activations.
     elsewhere : dict of str to ServedActivations
-        What the baselines repeat the attack on.
+        Observations on which baselines repeat the attack.
     """
 
     device: Activations
@@ -90,7 +90,7 @@ class ServedActivations(Observation[ActivationAttack]):
 
     @property
     def unseen(self) -> str | None:
-        """Why nothing can be learnt or guessed; None when it can."""
+        """Reason why the attack cannot run, or None if it can."""
         parties = {"device": self.device} if self.learns else {}
         for party, seen in (parties | {"victims": self.asked}).items():
             if not len(seen.rows):
@@ -106,7 +106,7 @@ class ServedActivations(Observation[ActivationAttack]):
 
     @property
     def knowledge(self) -> Knowledge:
-        """The attacker's pairs of input and activation, where it learns from them."""
+        """The attacker's pairs of input and activation, if it trains on them."""
         return self.pairs if self.learns else self.known
 
     @property
@@ -116,7 +116,7 @@ class ServedActivations(Observation[ActivationAttack]):
 
     @property
     def victims(self) -> Array | None:
-        """The victims' activations, where the attacker has some of its own of that shape."""
+        """The victims' activations, if the attacker has own ones of the same shape."""
         own = self.pairs.seen
         return self.asked.rows if len(own) and own.shape[1:] == self.asked.rows.shape[1:] else None
 
@@ -125,11 +125,11 @@ class ServedActivations(Observation[ActivationAttack]):
         return attack.guess(self.asked.rows)
 
     def others(self) -> Iterator[tuple[str, Observation[ActivationAttack]]]:
-        """Yield the untrained captures and the tensors that never crossed the wire, where they are at hand."""
+        """Yield the untrained captures, and the tensors that never crossed the wire, if they are given."""
         yield from self.elsewhere.items()
 
     def repeats(self, other: Observation[Any]) -> bool:
-        """Whether the other's activations, and the knowledge, are the same."""
+        """Return whether `other` has the same activations and knowledge."""
         if not isinstance(other, ServedActivations):
             return False
         pairs = (self.device.rows, other.device.rows), (self.asked.rows, other.asked.rows)
@@ -137,7 +137,7 @@ class ServedActivations(Observation[ActivationAttack]):
 
 
 def served(known: Knowledge, device: Activations, victims: Activations, count: int, learns: bool) -> ServedActivations:
-    """Put together the activations of a device and of victims that sent `count` inputs."""
+    """Combine the activations of a device and of victims that sent `count` inputs."""
     return ServedActivations(
         known=known,
         messages={"device": device.messages, "victims": victims.messages},
@@ -159,7 +159,7 @@ def _notes(party: str, seen: Activations) -> list[str]:
 
 
 def _untrained(kind: type[Attack], config: AttackConfig, known: Knowledge) -> Knowledge | None:
-    """What the attack knows of the untrained network; None where its weights are not at hand."""
+    """Return the attack's knowledge of the untrained network, or None if its weights are not given."""
     knows = set(kind.threat.knows)
     if "head" in knows or ("weights" in knows and config.granted.untrained_encoder is None):
         return None

@@ -1,4 +1,4 @@
-"""Activations that crossed the wire, one row an input."""
+"""Activations that crossed the wire, one row per input."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Activations:
     Parameters
     ----------
     rows : numpy.ndarray
-        Float32 (n, ...): one row an input, in stream order; (0,) when nothing was readable.
+        Float32 (n, ...): one row per input, in stream order; (0,) when nothing was readable.
     predictions : numpy.ndarray or None
-        The answers, float32 (n, classes), where they were seen for every row.
+        The answers, float32 (n, classes), if they were seen for every row.
     messages : int
         Messages (or TLS records) that were used.
     bytes : int
-        Their bytes.
+        Bytes of these messages.
     notes : tuple of str
         Remarks for the reader of meta.json.
     """
@@ -43,19 +43,19 @@ class Activations:
 
 
 def activations(paths: Sequence[Path], count: int) -> Activations:
-    """Activations that crossed the wire in the captures, one row an input, in the order of the captures and calls.
+    """Read the activations in the captures, one row per input, in the order of the captures and calls.
 
     Parameters
     ----------
     paths : sequence of Path
         Capture files of one party's link.
     count : int
-        How many inputs the party sent; rows beyond are left out.
+        Number of inputs that the party sent; further rows are left out.
 
     Raises
     ------
     adversary.tap.decode.pcap.CaptureError
-        A file is no capture.
+        A file is not a capture.
     """
     calls: dict[str, _Call] = {}
     for path in paths:

@@ -19,24 +19,24 @@ from wireleak.common.traffic import Traffic
 
 
 class Attack(ABC):
-    """One attack. Subclass `ActivationAttack`, `GradientAttack`, `UpdateAttack` or `ModelAttack`, not this class.
+    """An attack. Subclass `ActivationAttack`, `GradientAttack`, `UpdateAttack` or `ModelAttack`, not this class.
 
     Attributes
     ----------
     name : str
         Registry name.
     threat : ThreatModel
-        What it must be granted.
+        Grants that it needs.
     target : type of Target
-        What it guesses, e.g. `Input`: its prior, baselines and scores are the target's.
+        The target, e.g. `Input`, which defines the prior, baselines and scores.
     traffic : Traffic
-        Which captures it reads as the victims'; each base sets its own.
+        Kind of the victims' captures; each base sets its own.
     options : type of pydantic.BaseModel
         Its settings, each with a default and a description.
     report : dict
         Filled by `fit` and `guess`: facts for a reader of meta.json (sizes, choices, validation scores).
-        Numbers under "measured" become rows of the results. "held_out_loss" says how well it does on examples that it
-        held out of its own, by which a comparison of defences chooses the strongest of several attackers.
+        Numbers under "measured" become rows of the results. "held_out_loss" is the loss on the attacker's own held-out
+        examples, by which a comparison of defences chooses the strongest of several attackers.
     """
 
     name: ClassVar[str]
@@ -57,17 +57,17 @@ class Attack(ABC):
 
     @abstractmethod
     def fit(self, knowledge: Knowledge) -> None:
-        """Learn from the attacker's own device. Must depend on nothing but `knowledge` and the seed."""
+        """Train on the attacker's own device. The result must depend only on `knowledge` and the seed."""
 
     def permuted(self, rng: np.random.Generator) -> Self | None:
-        """Return itself, fitted to its own examples with permuted values; None where only a new fit can tell.
+        """Return a copy fitted to the same examples with permuted values, or None if that needs a whole new fit.
 
-        For attacks whose examples cost more than learning from them: the baseline "permuted" then averages over draws.
+        For attacks whose examples cost more than the fit: the baseline "permuted" then averages over several draws.
         """
         return None
 
     def finish(self) -> None:  # noqa: B027 - most attacks have nothing to add
-        """Measure additions to `report` after the guess: called for the attack itself, not for baselines."""
+        """Add measurements to `report` after the guess; called for the attack itself, not for baselines."""
 
 
 AttackT = TypeVar("AttackT", bound=Attack)
@@ -80,19 +80,19 @@ class Observation(ABC, Generic[AttackT]):
     Parameters
     ----------
     known : Knowledge
-        Everything granted; `knowledge` joins it with what was captured.
+        Everything granted; `knowledge` joins it with the captures.
     messages, bytes : dict of str to int
-        How many messages (or TLS records) of "device" and "victims" were used, and their bytes.
+        Number of messages (or TLS records) of "device" and "victims" that were used, and their bytes.
     notes : tuple of str
         Remarks for the reader of meta.json.
     places : numpy.ndarray
         Int64: the victims' row of each guess. A guess may stop early.
     guessed : int
-        How many rows are guessed.
+        Number of rows that are guessed.
     groups : int
-        The guesses come in so many groups of equal size. Within a group there is no order.
+        Number of groups of equal size in which the guesses come. Within a group there is no order.
     predictions : numpy.ndarray or None
-        The service's answers to the victims, float32 (n, classes), where they were seen.
+        The service's answers to the victims, float32 (n, classes), if they were seen.
     """
 
     known: Knowledge
@@ -107,21 +107,21 @@ class Observation(ABC, Generic[AttackT]):
     @property
     @abstractmethod
     def unseen(self) -> str | None:
-        """Why nothing can be learnt or guessed; None when it can."""
+        """Reason why the attack cannot run, or None if it can."""
 
     @property
     def knowledge(self) -> Knowledge:
-        """The attacker's knowledge, joined with its own captures where it learns from them."""
+        """The attacker's knowledge, joined with its own captures if it trains on them."""
         return self.known
 
     @property
     def pairs(self) -> Knowledge:
-        """The attacker's knowledge, joined with its own captures in any case, for baselines."""
+        """The attacker's knowledge, always joined with its own captures, for baselines."""
         return self.known
 
     @property
     def victims(self) -> Array | None:
-        """The victims' rows, (n, ...), where they can be compared with the attacker's own; else None."""
+        """The victims' rows, (n, ...), if they can be compared with the attacker's own; else None."""
         return None
 
     @abstractmethod
@@ -133,5 +133,5 @@ class Observation(ABC, Generic[AttackT]):
         yield from ()
 
     def repeats(self, other: Observation[Any]) -> bool:
-        """Whether the attack would see the same bits in `other`."""
+        """Return whether the attack would see the same bits in `other`."""
         return self is other

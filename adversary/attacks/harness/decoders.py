@@ -1,8 +1,8 @@
-"""Networks from an activation back to the input, derived from the two shapes alone.
+"""Networks from an activation back to the input, derived only from the two shapes.
 
-An activation that still is a (coarser) picture is decoded in place by convolutions and sub-pixel upsampling
-(Shi et al., CVPR 2016); one that is narrow or flat by a residual perceptron. Both add a linear path, so that what a
-linear decoder reads out needs no learning by the other.
+An activation that is still a (coarser) picture is decoded in place by convolutions and sub-pixel upsampling
+(Shi et al., CVPR 2016). A narrow or flat one is decoded by a residual perceptron. Both add a linear path, so that the
+other path need not learn the linear part.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _LARGEST_FACTOR = 4
 
 
 def upsampling(activation: tuple[int, ...], image: tuple[int, ...]) -> int | None:
-    """Factor by which every spatial side of the activation must grow to the image's, None where none fits.
+    """Return the factor from every spatial side of the activation to the image's, or None if none fits.
 
-    A side may end up to one factor too long or short: a convolution's border.
+    A side may come out too long or too short by up to one factor, because of a convolution's border.
     """
     if len(activation) != len(image) or len(activation) not in (2, 3):
         return None
@@ -59,9 +59,9 @@ class LocalDecoder(nn.Module):
         nn.init.zeros_(self.style.bias)
 
     def forward(self, activation: Tensor) -> Tensor:
-        """(n, *activation) to (n, *image)."""
+        """Map (n, *activation) to (n, *image)."""
         hidden = self.inner(activation)
-        # The encoder's normalisation took the picture's own scale away; the pooled map tells how much.
+        # The encoder's normalisation removed the picture's own scale; the pooled map restores it.
         style = self.style(hidden.flatten(2).mean(2))
         scale, shift = style.view(*style.shape, *[1] * (hidden.dim() - 2)).chunk(2, 1)
         hidden = torch.relu(hidden * (1 + scale) + shift)
@@ -70,9 +70,9 @@ class LocalDecoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """A residual perceptron beside a linear path; any activation, any image.
+    """A residual perceptron plus a linear path, for any activation and any image.
 
-    Parameters are those of `LocalDecoder`, and `dropout`, the share of hidden units left out in training.
+    Parameters are those of `LocalDecoder`, and `dropout`, the dropout of the hidden units.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class DenseDecoder(nn.Module):
             self.last.bias.copy_(mean.flatten())
 
     def forward(self, activation: Tensor) -> Tensor:
-        """(n, *activation) to (n, *image)."""
+        """Map (n, *activation) to (n, *image)."""
         hidden = self.first(activation)
         hidden = torch.nn.functional.gelu(hidden + self.residual(hidden))
         flat: Tensor = self.last(hidden) + self.linear(activation.flatten(1))
@@ -101,7 +101,7 @@ class DenseDecoder(nn.Module):
 
 
 def subpixel(maps: Tensor, factor: int) -> Tensor:
-    """(n, c * factor**d, ...) to (n, c, ... * factor), d = 1 or 2 spatial axes."""
+    """Rearrange (n, c * factor**d, ...) to (n, c, ... * factor), for d = 1 or 2 spatial axes."""
     if maps.dim() == 4:
         return nn.functional.pixel_shuffle(maps, factor)
     n, channels, length = maps.shape

@@ -1,4 +1,4 @@
-"""The base of attacks on the activation gradients that clients get back in split training."""
+"""The base of attacks on the activation gradients that clients receive in split training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class GradientAttack(Attack):
         Parameters
         ----------
         gradients : Gradients
-            As `read` gives them, one row an example.
+            As `read` gives them, one row per example.
 
         Returns
         -------
@@ -38,7 +38,7 @@ class GradientAttack(Attack):
         """
 
     def read(self, paths: Sequence[Path], count: int) -> Gradients:
-        """Read the captures of clients that trained on `count` examples, each as often as it was sent."""
+        """Read the captures of clients that sent `count` examples, repeated examples counted each time."""
         return gradients(paths, count)
 
     @classmethod
@@ -65,7 +65,7 @@ class TrainingGradients(Observation[GradientAttack]):
 
     @property
     def unseen(self) -> str | None:
-        """Why nothing can be guessed; None when it can."""
+        """Reason why the attack cannot guess, or None if it can."""
         if len(self.gradients):
             return None
         return f"victims: {'; '.join(self.gradients.notes)}; the guess is the prior"

@@ -1,4 +1,4 @@
-"""Activation gradients that crossed the wire in split training, one row an example."""
+"""Activation gradients that crossed the wire in split training, one row per example."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Gradients:
     times : numpy.ndarray
         Float32 (n,): seconds since the first row.
     labels : numpy.ndarray
-        Int64 (n,): the label where the attacker knows it, else -1.
+        Int64 (n,): the label if the attacker knows it, else -1.
     activations : numpy.ndarray or None
-        Float32 (n, floats): the activation that each gradient answers, where they were asked for.
+        Float32 (n, floats): the activation that each gradient answers, if requested.
     messages, bytes : int
         Messages with gradients that were used, and their bytes.
     notes : tuple of str
@@ -49,27 +49,27 @@ class Gradients:
 
 
 def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, known: int = 0) -> Gradients:
-    """Read the activation gradients of training clients' links, one row an example.
+    """Read the activation gradients of training clients' links, one row per example.
 
-    A service takes the mean of a batch's losses, which divides each example's gradient by the batch's size; here that
-    is undone. Rows are in the order of captures, calls and messages; the time tells how clients took turns.
+    A service takes the mean of a batch's losses, which divides each example's gradient by the batch's size; this
+    function undoes that. Rows are in the order of captures, calls and messages; their times show the clients' turns.
 
     Parameters
     ----------
     paths : sequence of Path
         Capture files of training clients' links.
     count : int
-        How many examples they sent, each as often as it was sent.
+        Number of examples that they sent; repeated examples count each time.
     activations : bool
-        Read each example's activation too.
+        Whether to read each example's activation too.
     known : int
-        How many examples the attacker knows the label of: the first ones of the first capture. This protocol's labels
-        cross the same link, so they are taken from there; all others are left unread.
+        Number of examples whose label the attacker knows: the first ones of the first capture. This protocol's labels
+        cross the same link, so the known ones are taken from it; all others are left unread.
 
     Raises
     ------
     adversary.tap.decode.pcap.CaptureError
-        A file is no capture.
+        A file is not a capture.
     """
     rows: list[Array] = []
     messages, size, start = 0, 0, None

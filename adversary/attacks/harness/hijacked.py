@@ -1,4 +1,4 @@
-"""The decoder that a hijacked training leaves behind, as the malicious server writes it and an attack reads it."""
+"""The decoder of a hijacked training: the malicious server writes it, and an attack reads it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def make_decoder(activation: tuple[int, ...], image: tuple[int, ...], width: flo
 
 
 def load_decoder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The decoder that a hijacker left in its folder at its last `save`, and what it tells of its training.
+    """Load the decoder that a hijacker saved last in its folder, and its facts about the training.
 
     Raises
     ------
     ValueError
-        The folder holds none.
+        The folder holds no decoder.
     """
     try:
         facts = json.loads((folder / FACTS).read_text())

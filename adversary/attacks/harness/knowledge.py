@@ -13,7 +13,7 @@ import numpy.typing as npt
 from adversary.attacks.harness.training import Recipe, Seen
 
 if TYPE_CHECKING:
-    # Importing the models imports torch, which attacks that need none of it should not pay for.
+    # Importing the models imports torch, which would slow down attacks that do not need it.
     from wireleak.common.models import ModelConfig
     from wireleak.common.models.networks import Network
 
@@ -23,14 +23,14 @@ _HELD_OUT = 6
 
 @dataclass(frozen=True)
 class Knowledge:
-    """The attacker's own pairs: what it sent, and what it captured of that.
+    """An attacker's knowledge: its own inputs, the captures of them, and everything granted.
 
     Parameters
     ----------
     seen : numpy.ndarray
         Float32 (n, ...), captured from the attacker's own device.
     inputs : numpy.ndarray
-        Float32 (n, *input_shape), what the device was given; row i belongs to row i of `seen`.
+        Float32 (n, *input_shape), the device's inputs; row i belongs to row i of `seen`.
     labels : numpy.ndarray
         Int64 (n,), task labels.
     attribute : numpy.ndarray or None
@@ -38,22 +38,22 @@ class Knowledge:
     classes : int
         Number of the attribute's values, as far as the attacker knows them; 0 without an attribute.
     augmented : numpy.ndarray
-        Bool (n,): rows that are transformed copies. They may train, never validate.
+        Bool (n,): rows that are transformed copies. They may be used for training, never for validation.
     seed : int
-        Every random choice of an attack follows from it.
+        Seed of every random choice of an attack.
     model : ModelConfig or None
-        Network, cut and input shape, where the threat model grants the architecture or any weights.
+        Network, cut and input shape, if the threat model grants the architecture or any weights.
     encoder, head : Path or None
-        Weights (safetensors) where they are granted.
+        Weights (safetensors), if they are granted.
     files : mapping of str to Path
         Other granted files.
     input_range : (float, float)
         The inputs' least and greatest value: public, as the pixel range is.
     groups : numpy.ndarray or None
-        Int64 (n,), whom each input came from, where the study keeps parties apart by it: the attacker knows its own
+        Int64 (n,), the person of each input, if the study separates parties by person: the attacker knows its own
         people, and validates on people that it did not train on.
     training, recipe : Seen and Recipe, or None
-        For attacks on updates: what was captured of a federated training, and how clients were told to train.
+        For attacks on updates: the captured federated training, and the clients' training settings.
     """
 
     seen: Array
@@ -76,7 +76,7 @@ class Knowledge:
         return len(self.inputs)
 
     def held_out(self) -> npt.NDArray[np.bool_]:
-        """Mask (n,) of the sixth of the untransformed rows, in whole groups, on which the attacker validates."""
+        """Return the mask (n,) of the sixth of the untransformed rows, in whole groups, for validation."""
         own, rng = np.flatnonzero(~self.augmented), np.random.default_rng(self.seed)
         mask = np.zeros(len(self), bool)
         if self.groups is None:
@@ -84,18 +84,18 @@ class Knowledge:
             return mask
         kinds, sizes = np.unique(self.groups[own], return_counts=True)
         order = rng.permutation(len(kinds))
-        # At least one group, so that there is something to validate on; never the last, so that some are left to train.
+        # At least one group for validation, and never the last one, so that some are left for training.
         count = np.searchsorted(np.cumsum(sizes[order]), len(own) // _HELD_OUT, side="right")
         mask[own] = np.isin(self.groups[own], kinds[order[: min(max(count, 1), len(kinds) - 1)]])
         return mask
 
     def join(self, seen: Array) -> Knowledge:
-        """The pairs of the first inputs with `seen`, row by row."""
+        """Return the pairs of the first inputs with `seen`, row by row."""
         n = min(len(seen), len(self))
         return replace(self, seen=seen).take(slice(n))
 
     def limited(self, knows: Collection[str]) -> Knowledge:
-        """What is left of it for a threat model that grants `knows` alone."""
+        """Return the part of the knowledge that a threat model with only `knows` grants."""
         known = self
         if not {"architecture", "weights", "head"} & set(knows):
             known = replace(known, model=None)
@@ -111,42 +111,42 @@ class Knowledge:
         return known
 
     def network(self) -> Network:
-        """The network that the threat model grants, with fresh weights.
+        """Return the network that the threat model grants, with fresh weights.
 
         Raises
         ------
         ValueError
-            None is granted.
+            No architecture is granted.
         """
         if self.model is None:
             raise ValueError("granted.model: this attack needs the network's architecture; grant the model's config")
         return self.model.network()
 
     def trained(self) -> tuple[Seen, Recipe]:
-        """What was seen of a federated training, and how clients were told to train.
+        """Return the captured federated training, and the clients' training settings.
 
         Raises
         ------
         ValueError
-            Nothing was captured of one.
+            No federated training was captured.
         """
         if self.training is None or self.recipe is None:
             raise ValueError("captures: this attack reads updates; give the captures of a federated training")
         return self.training, self.recipe
 
     def without_copies(self) -> Knowledge:
-        """Only the rows that are no transformed copies."""
+        """Return only the rows that are not transformed copies."""
         return self.take(~self.augmented)
 
     def permuted(self) -> Knowledge:
-        """The same pairs, without transformed copies, with the attribute's values permuted at random."""
+        """Return the pairs without transformed copies, with the attribute's values permuted at random."""
         own = self.without_copies()
         assert own.attribute is not None
         order = np.random.default_rng([own.seed, 1]).permutation(len(own))
         return replace(own, attribute=own.attribute[order])
 
     def take(self, rows: slice | npt.NDArray[np.bool_]) -> Knowledge:
-        """Only these rows."""
+        """Return only these rows."""
         return replace(
             self,
             seen=self.seen[rows] if len(self.seen) else self.seen,
@@ -159,7 +159,7 @@ class Knowledge:
 
 
 def surrogate(path: Path, attribute: str | None, seed: int) -> Knowledge:
-    """Load a granted `surrogate.npz`, with one of its attributes; nothing is captured yet.
+    """Load a granted `surrogate.npz`, with one of its attributes and without captures.
 
     Raises
     ------

@@ -7,12 +7,12 @@ from wireleak.common.registry import Registry
 
 
 def register(attack: type[Attack]) -> type[Attack]:
-    """Class decorator: make `attack` known under its name.
+    """Register the class `attack` under its name, as a class decorator.
 
     Raises
     ------
     ValueError
-        It is no attack, or the name is another's.
+        It is not an attack, or another attack has the name.
     """
     if not issubclass(attack, Attack):
         raise ValueError(

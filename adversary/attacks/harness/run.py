@@ -27,7 +27,7 @@ from wireleak.common.targets.baselines import derangement
 from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Case, Pairs
 
-# One draw of permuted values may by luck be right, or wrong, about all updates at once.
+# One draw of permuted values may be right, or wrong, about all updates by luck.
 DRAWS = 20
 
 
@@ -51,24 +51,24 @@ def attack(config: Path) -> None:
 
 
 def describe() -> None:
-    """Print every attack's threat model, target and options as JSON; the error of one that cannot be loaded."""
+    """Print every attack's threat model, target and options as JSON, or the error if it cannot be loaded."""
     listed: list[dict[str, Any]] = [
         {
             "name": name,
-            "targets": one.target.name,
-            "reads": one.traffic,
-            "threat": one.threat.as_json(),
-            "options": one.options.model_json_schema(),
-            "summary": summary(one),
+            "targets": kind.target.name,
+            "reads": kind.traffic,
+            "threat": kind.threat.as_json(),
+            "options": kind.options.model_json_schema(),
+            "summary": summary(kind),
         }
-        for name, one in ATTACKS.all().items()
+        for name, kind in ATTACKS.all().items()
     ]
-    listed += [vars(one) for one in ATTACKS.listed() if one.error]
+    listed += [vars(entry) for entry in ATTACKS.listed() if entry.error]
     print(json.dumps(listed, indent=2))
 
 
 class _Run:
-    """One attack's state; whatever a user can get wrong fails in the constructor."""
+    """State of one attack; every mistake of a user raises in the constructor."""
 
     def __init__(self, path: Path) -> None:
         self.config = read_config(path, AttackConfig)
@@ -85,7 +85,7 @@ class _Run:
         self.notes = list(self.seen.notes)
 
     def guess(self) -> None:
-        """Fill in the attack's own guess, and each baseline's: the target's, then those of the attack's base."""
+        """Compute the attack's guess and each baseline's: the target's first, then those of the attack's base."""
         self.fitted, self.guesses[self.kind.name] = self._fit_and_guess(self.seen)
         if self.fitted is not None:
             self.fitted.finish()
@@ -118,7 +118,7 @@ class _Run:
         }
 
     def _granted(self) -> Knowledge:
-        """Everything on file; what the attack may see of it is decided by its threat model when it fits."""
+        """Load everything granted; at the fit, the threat model decides how much the attack may see."""
         granted = self.config.granted
         known = surrogate(granted.surrogate, self.target.attribute, self.config.seed)
         if (values := self.target.derived(known.inputs)) is not None:
@@ -137,14 +137,14 @@ class _Run:
         if needs:
             if granted.model is None:
                 raise ValueError(f"granted.model: {self.kind.name} needs the architecture; give the model's config")
-            # Importing the models imports torch, which attacks that need none of it should not pay for.
+            # Importing the models imports torch, which would slow down attacks that do not need it.
             from wireleak.common.models import ModelConfig
 
             model = ModelConfig.model_validate(granted.model)
         return replace(known, model=model, encoder=granted.encoder, head=granted.head, files=granted.files)
 
     def _fit_and_guess(self, seen: Observation[Any]) -> tuple[Attack | None, Array]:
-        """Fit on what the threat model grants and guess for the victims; the prior where nothing was seen."""
+        """Fit with the threat model's grants and guess for the victims; guess the prior where nothing was seen."""
         if seen.unseen:
             return None, self._prior()
         known = seen.knowledge.limited(self.kind.threat.knows)
@@ -154,21 +154,21 @@ class _Run:
         seconds = {"fit": time.monotonic() - start, "fit_cpu": time.process_time() - cpu}
         start = time.monotonic()
         guess = self._filled(seen.ask(attack))
-        # An attack that learns from fewer pairs than it has says so itself.
+        # An attack that trains on fewer pairs overwrites this number.
         attack.report = {"pairs": len(known)} | attack.report
         attack.report["seconds"] = seconds | {"guess": time.monotonic() - start}
         return attack, guess
 
     def _repeated(self, name: str, other: Observation[Any]) -> Array:
-        """Guess of the same attack on other captures."""
+        """Return the guess of the same attack on other captures."""
         if self.fitted is not None and other.repeats(self.seen):
-            # A fit is a function of its pairs and the seed: repeating it would give these very numbers.
+            # A fit depends only on its pairs and the seed, so repeating it would give the same numbers.
             self.notes.append(f"{name}: the tensors equal the captured ones bit for bit, so the guess is the same")
             return self.guesses[self.kind.name]
         return self._fit_and_guess(other)[1]
 
     def _case(self) -> Case:
-        """The attack as its target's baselines see it."""
+        """Return the attack in the form that the target's baselines need."""
         seen, fitted = self.seen, self.fitted
         pairs, victims = seen.pairs, seen.victims
         own = self.guesses[self.kind.name][seen.places[: seen.guessed]]
@@ -180,7 +180,7 @@ class _Run:
             pairs=None if victims is None else Pairs(pairs, pairs.seen, victims),
             predictions=seen.predictions,
             guess=None if fitted is None else own,
-            # The inputs behind one update have no order: only another update's guesses are of other inputs.
+            # The inputs behind one update have no order, so only another update's guesses belong to other inputs.
             shuffled=None if seen.groups == 1 < seen.guessed else self._shuffled,
             permuted=self._permuted,
             report=self.extra.__setitem__,
@@ -192,7 +192,7 @@ class _Run:
         return rows[places[derangement(self.seen.groups, self.config.seed)].ravel()]
 
     def _permuted(self) -> Array:
-        """Guesses of the same attack on permuted values; of several draws (draws, n, classes)."""
+        """Return the guesses of the same attack on permuted values; for several draws (draws, n, classes)."""
         rng, seen, fitted = np.random.default_rng([self.config.seed, 1]), self.seen, self.fitted
         assert fitted is not None
         drawn = [fitted.permuted(rng) for _ in range(DRAWS)]
@@ -215,7 +215,7 @@ class _Run:
         return self.target.prior(self.seen.known.without_copies())
 
     def _filled(self, rows: Array) -> Array:
-        """`rows`, then the prior for the victims' inputs that were not seen."""
+        """Return `rows` in the victims' places, and the prior for inputs that were not seen."""
         guess = self._prior()
         guess[self.seen.places[: len(rows)]] = rows
         return guess
@@ -223,7 +223,7 @@ class _Run:
 
 @contextmanager
 def _ends_in_order() -> Iterator[None]:
-    """Both signals that end a process end it with status 0."""
+    """End the process with status 0 on SIGINT and SIGTERM."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What an attacker must be granted: where it sits, what it sees, what it knows."""
+"""Threat models: an attacker's position, observations and knowledge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIGHTS = frozenset({*(kind.value for kind in Kind), SIZES_AND_TIMES})
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """Capabilities that an attack needs; whoever grants less cannot run it.
+    """Capabilities that an attack needs; with fewer grants it cannot run.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class ThreatModel:
     Raises
     ------
     ValueError
-        A value is none of the field's.
+        A value is unknown to its field.
     """
 
     vantage: tuple[Vantage, ...]
@@ -42,7 +42,7 @@ class ThreatModel:
         _check("knows", self.knows, {value.value for value in Knows})
 
     def as_json(self) -> dict[str, list[str]]:
-        """The three lists, as plain strings."""
+        """Return the three lists as plain strings."""
         return {
             "vantage": [str(value) for value in self.vantage],
             "sees": [str(value) for value in self.sees],

@@ -1,8 +1,8 @@
-"""What captures hold of federated training: the global models, and what each client made of them.
+"""Federated training as captures show it: the global models and each client's update.
 
-Three vantage points on one run. On a *link* (or all of them) each client's update is seen. A curious *server* sees the
-same, also where links are encrypted, from what it kept of the replies. A *participant* sees its own link alone: the
-global models and its own update, and with them the sum of what all the others did.
+There are three vantage points on one run. On a *link* (or all of them), each client's update is visible. A curious
+*server* sees the same, even if links are encrypted, from the replies that it kept. A *participant* sees only its own
+link: the global models and its own update, and from these the sum of all the others' updates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What every participant is told of how to train, as the server tells it.
+    """The training settings that the server sends to every participant.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ class Recipe:
     participants : int
         Clients in a round.
     examples : int
-        Of each client in a round: at link and server an "input" attack guesses as many for each update.
+        Examples of each client per round; on a link or at the server, an "input" attack guesses as many per update.
     own : int or None
-        The attacker's number among the clients, where it is a participant.
+        The attacker's client number, if it is a participant.
     """
 
     plan: ClientPlan
@@ -47,13 +47,13 @@ class Recipe:
     own: int | None = None
 
     def behind(self, sender: int) -> int:
-        """Examples behind one update of a sender."""
+        """Return the number of examples behind one update of a sender."""
         return self.examples * {OTHERS: self.participants - 1, ALL: self.participants}.get(sender, 1)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What one sender made of a round's global model.
+    """One sender's change to a round's global model.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ class Update:
         The client's number (its capture's place), or `OTHERS`: the mean of all but the attacker's own, or `ALL`: the
         mean of all, which is the next global model.
     round : int
-        From 1.
+        Number of the round, from 1.
     start, end : mapping of str to array
-        By layer: the global model it began with, and the one it sent.
+        By layer: the global model at the start of the round, and the model that was sent.
     """
 
     sender: int
@@ -73,12 +73,12 @@ class Update:
 
     @property
     def delta(self) -> dict[str, Floats]:
-        """What changed, float32 by layer; layers that are no floats (counters) are left out."""
+        """The change, float32 by layer; layers of integers (counters) are left out."""
         floats = {name: value for name, value in self.end.items() if value.dtype.kind == "f"}
         return {name: np.asarray(value - self.start[name], np.float32) for name, value in floats.items()}
 
     def gradient(self, learning_rate: float) -> dict[str, Floats]:
-        """The sum of the gradients of plain SGD's steps (the gradient, of one step): -delta / learning rate."""
+        """Return the sum of the gradients of plain SGD's steps: -delta / learning rate."""
         return {name: np.asarray(value / -learning_rate, np.float32) for name, value in self.delta.items()}
 
 
@@ -93,11 +93,11 @@ class Seen:
     updates : tuple of Update
         By sender, then by round. At a participant's vantage the sender is `OTHERS`.
     own : tuple of Update
-        The attacker's own, where it is a participant.
+        The attacker's own updates, if it is a participant.
     messages, bytes : int
         Flower messages with arrays that were read, and the arrays' bytes.
     notes : tuple of str
-        What a reader should know.
+        Remarks for the reader of meta.json.
     """
 
     models: Mapping[int, State]
@@ -116,23 +116,23 @@ class Seen:
 def training(
     paths: Sequence[Path], recipe: Recipe, senders: Collection[int] | None = None, *, released: bool = False
 ) -> Seen:
-    """Read a training off its clients' links, or off a curious server's records.
+    """Read a training from its clients' links, or from a curious server's records.
 
     Parameters
     ----------
     paths : sequence of Path
-        One capture a client, in the order of the clients' numbers; folders are a server's records of one client each
+        One capture per client, in the order of the clients' numbers; a folder is a server's records of one client
         (``round-<r>-start.safetensors`` and ``round-<r>-end.safetensors``). With `recipe.own`: the attacker's own link.
     recipe : Recipe
     senders : collection of int, optional
-        Clients whose updates are wanted; all links are read all the same, as what crossed one helps to decode another.
+        Clients whose updates are wanted. All links are read anyway, because one link helps to decode another.
     released : bool
-        Keep the last global model alone.
+        Whether to keep only the last global model.
 
     Raises
     ------
     adversary.tap.decode.pcap.CaptureError
-        A file is no capture.
+        A file is not a capture.
     """
     numbers = [recipe.own] if recipe.own is not None else list(range(len(paths)))
     recorded = [path for path in paths if path.is_dir()]
@@ -185,7 +185,7 @@ class _Read:
 def _captures(paths: Sequence[Path]) -> _Read:
     read = _Read([_Link() for _ in paths])
     place = {str(path): number for number, path in enumerate(paths)}
-    # Together: Flower does not send again what the other side holds, and what that is, other links tell.
+    # All links together: Flower does not resend objects that the other side has, but other links carry them.
     states: dict[tuple[int, Kind, int], list[State]] = defaultdict(list)
     for seen in observations(paths):
         if seen.kind not in (Kind.GLOBAL_MODEL, Kind.MODEL_UPDATE) or seen.round is None:
@@ -201,7 +201,7 @@ def _captures(paths: Sequence[Path]) -> _Read:
         if kind is Kind.MODEL_UPDATE:
             link.answers[at] = messages[0]
             continue
-        # A round's second global model is the one to evaluate: the next round's first.
+        # A round's second global model is sent for evaluation; it is the next round's first.
         link.models[at] = messages[0]
         if len(messages) > 1:
             link.models.setdefault(at + 1, messages[1])
@@ -224,14 +224,14 @@ def _numbered(state: State) -> bool:
 
 
 def _named(state: State, names: Sequence[str]) -> State:
-    """Secure aggregation sends the arrays by their order, without names."""
+    """Name the arrays of secure aggregation, which sends them in order and without names."""
     if not _numbered(state) or len(state) != len(names):
         return state
     return {name: state[str(place)] for place, name in enumerate(names)}
 
 
 def _others(own: Update, following: State, participants: int) -> State:
-    """Where the other clients' mean stands after a round, from the mean of all and one's own, all weighing the same."""
+    """Return the other clients' mean after a round, from the mean of all and the attacker's own, at equal weights."""
     return {
         name: np.asarray((value.astype(np.float64) * participants - own.end[name]) / (participants - 1), value.dtype)
         for name, value in following.items()

@@ -23,7 +23,7 @@ class UpdateAttack(Attack):
 
     @abstractmethod
     def guess(self, updates: Sequence[Update]) -> Array:
-        """Guess for updates, which are those of `Knowledge.training` or some of them.
+        """Guess for updates, all those of `Knowledge.training` or some of them.
 
         Returns
         -------
@@ -53,13 +53,13 @@ class UpdateAttack(Attack):
 
 
 class ModelAttack(Attack):
-    """Base of attacks on the models of a federated training: guess a number of things that they may have learnt."""
+    """Base of attacks on the models of a federated training: guess records, pictures or numbers in them."""
 
     traffic = Traffic.FEDERATED_TRAINING
 
     @abstractmethod
     def guess(self, count: int) -> Array:
-        """Guess for the records, pictures or numbers that are asked about, `count` of them.
+        """Guess for the `count` records, pictures or numbers under attack.
 
         Returns
         -------
@@ -77,7 +77,7 @@ class ModelAttack(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class SeenUpdates(Observation[UpdateAttack]):
-    """The updates that are attacked, in the order of `Knowledge.training`."""
+    """The updates under attack, in the order of `Knowledge.training`."""
 
     updates: tuple[Update, ...]
 
@@ -101,12 +101,12 @@ class SeenModels(Observation[ModelAttack]):
         return None if self.known.trained()[0].models else _prior(self.known)
 
     def ask(self, attack: ModelAttack) -> Array:
-        """Guess for all that is asked about."""
+        """Guess for all records, pictures or numbers under attack."""
         return attack.guess(self.guessed)
 
 
 def _training(kind: type[Attack], config: AttackConfig, known: Knowledge) -> tuple[Seen, Knowledge]:
-    """Read a federated training into what the attacker knows."""
+    """Read a federated training, and add it to the attacker's knowledge."""
     settings = config.training
     if settings is None:
         raise ValueError(f"training: is missing, and {kind.name} reads updates; give the clients' training settings")

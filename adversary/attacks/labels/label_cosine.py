@@ -35,16 +35,16 @@ class LabelCosineOptions(BaseModel):
 
 @register
 class LabelCosine(GradientAttack):
-    """Sort training examples by label from the directions of their activation gradients, which labels steer.
+    """Infer training labels from the directions of activation gradients, which depend on the labels.
 
-    Two classes: the gradients of a window point along one line, one class each way; a row's side is the sign of its
-    cosine with the window's first principal direction (of directions, not centred). More classes: k-means on
-    directions. Windows follow one another in time and their clusters are carried on, as the head changes slowly.
-    The clusters get their names from a few examples whose label is known, and where these leave it open from how
-    frequent the task's classes are, which of the surrogate is all that is used.
+    Two classes: the gradients of a window point along one line, each class in one direction; a row's side is the sign
+    of its cosine with the window's first principal direction (of directions, not centred). More classes: k-means on
+    directions. Windows follow one another in time, and each starts from the clusters of the window before, because the
+    head changes slowly. A few examples with a known label name the clusters; where these do not decide, the frequencies
+    of the task's classes do. The attack uses nothing else of the surrogate.
 
-    In this protocol labels cross the same link and could be read there; the attack does not look at them, but for the
-    known ones, as in services where the labels stay with the head.
+    In this protocol labels cross the same link and could be read there. The attack reads only the known ones, as in
+    services where the labels stay with the head.
 
     References
     ----------
@@ -63,15 +63,15 @@ class LabelCosine(GradientAttack):
     options = LabelCosineOptions
 
     def read(self, paths: Sequence[Path], count: int) -> Gradients:
-        """Read the gradients, and the labels that are known."""
+        """Read the gradients, and the known labels."""
         return gradients(paths, count, known=self.settings.known)
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Take the classes' frequencies."""
+        """Note the classes' frequencies."""
         self._share = frequencies(knowledge)
 
     def guess(self, gradients: Gradients) -> Array:
-        """Probabilities (n, classes) of the gradients' labels."""
+        """Return probabilities (n, classes) of the gradients' labels."""
         classes = len(self._share)
         window = self.settings.window or max(64, 100 * (classes if classes > 2 else 0))
         if len(gradients) < classes:
@@ -88,7 +88,7 @@ class LabelCosine(GradientAttack):
 
 
 def _names(cluster: npt.NDArray[np.int64], label: npt.NDArray[np.int64], share: Array) -> npt.NDArray[np.int64]:
-    """The cluster that each class is taken for: most known labels agree, then the sizes come nearest."""
+    """Assign a cluster to each class: first by most known labels in agreement, then by nearest sizes."""
     from scipy.optimize import linear_sum_assignment
 
     classes = len(share)
@@ -101,7 +101,7 @@ def _names(cluster: npt.NDArray[np.int64], label: npt.NDArray[np.int64], share: 
 
 
 def _poles(pointing: Array, before: Array | None) -> Array:
-    """The first principal direction of rows (n, floats) and its opposite (2, floats), turned as `before`'s."""
+    """Return the first principal direction of rows (n, floats) and its opposite, (2, floats), in `before`'s order."""
     _, vectors = np.linalg.eigh(pointing @ pointing.T)
     axis = directions((vectors[:, -1] @ pointing)[None])[0]
     if before is not None and axis @ before[0] < 0:
@@ -110,7 +110,7 @@ def _poles(pointing: Array, before: Array | None) -> Array:
 
 
 def _centres(pointing: Array, before: Array | None, classes: int, seed: int) -> Array:
-    """Centres (classes, floats) of k-means on directions, of length 1, found from those of the window before."""
+    """Return the centres (classes, floats), of length 1, of k-means that starts from the window before."""
     from sklearn.cluster import KMeans
 
     start: Any = "k-means++" if before is None else before

@@ -1,4 +1,4 @@
-"""Label match: the label under which the head would have sent the gradient that was captured."""
+"""Label match: find the label for which the head would have sent the captured gradient."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class LabelMatchOptions(BaseModel):
 class LabelMatch(GradientAttack):
     """Find each training example's label by computing the gradient that the head would send for every label.
 
-    The attacker knows the head as it is after training, say from its release. For each captured activation and each
-    label it computes the gradient of the cross-entropy by the activation and takes the label whose gradient points
-    most like the captured one. The head that made the gradient was an earlier one, so lengths say little and the
-    cosine is compared (the authors compare squared distances, with a clone of the head): exact at the last step,
-    worse the earlier the step.
+    The attacker knows the head after training, for example from its release. For each captured activation and each
+    label it computes the gradient of the cross-entropy by the activation. It guesses the label whose gradient has the
+    direction nearest to the captured one. An earlier head made the gradient, so lengths say little and the attack
+    compares cosines (the authors compare squared distances, with a clone of the head). It is exact at the last step,
+    and less accurate at earlier steps.
 
-    In this protocol labels cross the same link and could be read there; the attack does not look at them.
+    In this protocol labels cross the same link and could be read there; the attack does not read them.
 
     References
     ----------
@@ -59,7 +59,7 @@ class LabelMatch(GradientAttack):
         return gradients(paths, count, activations=True)
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Load the head; there is nothing to learn."""
+        """Load the head; nothing is trained."""
         from wireleak.common.models import load_weights
 
         network, model, path = knowledge.network(), knowledge.model, knowledge.head
@@ -70,7 +70,7 @@ class LabelMatch(GradientAttack):
         self._sent, self._classes = network.activation_shape(model.cut), model.classes
 
     def guess(self, gradients: Gradients) -> Array:
-        """Probabilities (n, classes) of the gradients' labels."""
+        """Return probabilities (n, classes) of the gradients' labels."""
         import torch
         from torch.nn.functional import cosine_similarity, cross_entropy
 

@@ -1,4 +1,4 @@
-"""Label norm: the rarer class of a training batch from the length of its gradients."""
+"""Label norm: find the examples of the rarer class by the length of their gradients."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class LabelNormOptions(BaseModel):
 
 @register
 class LabelNorm(GradientAttack):
-    """Tell which training examples are of the rarer class from the lengths of their activation gradients.
+    """Find the training examples of the rarer class by the lengths of their activation gradients.
 
-    The gradient of the cross-entropy is (p - y) times what the head makes of it. A network that has seen few positives
-    is unsure of them, |p - y| is near 1 for a positive and near 0 for a negative, so long gradients are positives.
-    Within a window the longest, as many as the class is frequent, are guessed to be of the rarer class. Two classes
-    alone; without imbalance nothing is to be expected.
+    The gradient of the cross-entropy is (p - y) times the head's own derivative. A network that has seen few positives
+    is unsure of them: |p - y| is near 1 for a positive and near 0 for a negative, so long gradients are positives.
+    Within a window, the longest gradients are guessed to be of the rarer class, in the proportion of its frequency. The
+    attack needs two classes, and without imbalance it is expected to fail.
 
-    Of the surrogate only the classes' frequencies are used. In this protocol labels cross the same link and could be
-    read there; the attack does not look at them, as in services where the labels stay with the head.
+    The attack uses only the classes' frequencies of the surrogate. In this protocol labels cross the same link and
+    could be read there; the attack does not read them, as in services where the labels stay with the head.
 
     References
     ----------
@@ -51,7 +51,7 @@ class LabelNorm(GradientAttack):
     options = LabelNormOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Take the classes' frequencies."""
+        """Note the classes' frequencies."""
         share = frequencies(knowledge)
         if len(share) != 2:
             raise ValueError(f"attack: label-norm needs a task with 2 classes, not {len(share)}; use label-cosine")
@@ -59,7 +59,7 @@ class LabelNorm(GradientAttack):
         self.report |= {"rarer_class": self._rarer, "share": self._share}
 
     def guess(self, gradients: Gradients) -> Array:
-        """Probabilities (n, 2) of the gradients' labels: one half where as many rows are longer as are expected."""
+        """Return probabilities (n, 2) of the labels: one half at the rank of the expected number of rare examples."""
         length = np.linalg.norm(gradients.values, axis=1)
         rank = np.zeros(len(gradients))
         for rows, fresh in windows(gradients.times, self.settings.window):

@@ -11,14 +11,14 @@ from adversary.attacks.harness.knowledge import Array, Knowledge
 
 
 def windows(times: Array, size: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
-    """Rows in order of time, `size` at once: the head that made them is nearly the same within a window.
+    """Yield rows in order of time, `size` at once: within a window, nearly the same head made them.
 
     Yields
     ------
     rows : numpy.ndarray
-        Int64, `size` of them, or all there are; the last window reaches back over rows that it had before.
+        Int64: `size` rows, or all if there are fewer; the last window repeats rows of the one before.
     fresh : numpy.ndarray
-        Bool: those that no window had before.
+        Bool: rows that were in no window before.
     """
     order = np.argsort(times, kind="stable")
     for start in range(0, len(order), size):
@@ -27,11 +27,11 @@ def windows(times: Array, size: int) -> Iterator[tuple[npt.NDArray[np.int64], np
 
 
 def frequencies(knowledge: Knowledge) -> Array:
-    """How frequent each class of the task is: public, as the service says what it is for; float32 (classes,)."""
+    """Return the frequency of each class of the task, float32 (classes,); it is public, as the task is."""
     counts = np.bincount(knowledge.without_copies().labels, minlength=max(2, knowledge.classes))
     return np.asarray(counts / counts.sum(), np.float32)
 
 
 def directions(gradient: Array) -> Array:
-    """Rows scaled to length 1; a row of zeros stays."""
+    """Scale rows to length 1; a row of zeros stays zero."""
     return np.asarray(gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-12), np.float32)

@@ -1,4 +1,4 @@
-"""How a server joins updates, for participants that must imitate what becomes of theirs and the others'."""
+"""How a server combines updates, for participants that imitate the result of theirs and the others'."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Rule = Literal["mean", "median", "trimmed-mean", "krum"]
 def join(
     updates: Sequence[Mapping[str, npt.NDArray[Any]]], rule: Rule, *, cut: float, malicious: int
 ) -> dict[str, Array]:
-    """One update of several, all of the same weight.
+    """Combine several updates of equal weight into one.
 
     Parameters
     ----------
     updates : sequence of mapping of str to array
         By layer. All layers have the same names and shapes.
     rule : "mean", "median", "trimmed-mean" or "krum"
-        The last takes the update whose nearest others are nearest (Blanchard et al., NeurIPS 2017); median and trimmed
-        mean go by coordinate (Yin et al., ICML 2018).
+        Krum takes the update that is nearest to its nearest others (Blanchard et al., NeurIPS 2017); median and trimmed
+        mean work by coordinate (Yin et al., ICML 2018).
     cut : float
         Share of values that the trimmed mean cuts off at either end.
     malicious : int
-        Participants that Krum takes for malicious: it looks at all but so many and two.
+        Number of participants that Krum assumes to be malicious: it compares with all but this number plus two.
 
     Returns
     -------
@@ -52,5 +52,5 @@ def _krum(updates: Sequence[Mapping[str, npt.NDArray[Any]]], malicious: int) -> 
     rows = np.stack([np.concatenate([value.ravel() for value in one.values()]) for one in updates]).astype(np.float64)
     distances = np.square(rows[:, None] - rows).sum(-1)
     near = max(1, len(rows) - malicious - 2)
-    # The nearest of all is an update itself, at distance 0.
+    # The first is the update itself, at distance 0.
     return int(np.sort(distances, 1)[:, 1 : near + 1].sum(1).argmin())

@@ -1,4 +1,4 @@
-"""Updates as clients make them, made by an attacker of its own examples."""
+"""Imitated updates: an attacker trains as a client does, on its own examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Imitation:
-    """A client's training, or that of all others together, on examples that the attacker holds.
+    """Imitates a client's training, or that of all other clients, on the attacker's examples.
 
     Parameters
     ----------
@@ -22,19 +22,19 @@ class Imitation:
         With examples, an attribute, the architecture and the recipe of training. Transformed copies are not used.
     seed : int
     by_group : bool
-        Draw the examples of one value from one person.
+        Whether to draw the examples of one value from one person.
 
     Attributes
     ----------
     values : list of int
-        Of the attribute, 0 first.
+        Values of the attribute, 0 first.
     shapes : dict of str to tuple of int
-        Of the network's layers.
+        Shapes of the network's layers.
 
     Raises
     ------
     ValueError
-        There is no recipe or network, the attribute does not vary, or people are asked for and not known.
+        There is no recipe or network, the attribute does not vary, or `by_group` is set and no people are known.
     """
 
     def __init__(self, knowledge: Knowledge, seed: int, *, by_group: bool = False) -> None:
@@ -58,7 +58,7 @@ class Imitation:
         self.shapes = {name: tuple(value.shape) for name, value in self._blocks.state_dict().items()}
 
     def updates(self, start: Mapping[str, npt.NDArray[Any]], value: int, share: float) -> list[dict[str, Array]]:
-        """What changes in a model that is trained on examples of which a share has a value, the others 0.
+        """Train a model on examples of which a share has `value` and the others 0, and return the changes.
 
         Parameters
         ----------
@@ -66,13 +66,13 @@ class Imitation:
             The global model, by layer.
         value : int
         share : float
-            In [0, 1]; at least one example has the value, unless it is 0.
+            In [0, 1]; unless it is 0, at least one example has the value.
 
         Returns
         -------
         list of dict of str to array
-            Float32 by layer; layers that are no floats are left out. One update; where the attacker is a participant,
-            every other participant's: one has such examples, and the rest only ones of value 0.
+            Float32 by layer; layers of integers are left out. One update, or, if the attacker is a participant, every
+            other participant's: one of them has such examples, and the others have only examples of value 0.
         """
         others = 1 if self._recipe.own is None else self._recipe.participants - 1
         return [self._trained(start, value, share)] + [self._trained(start, 0, 0.0) for _ in range(others - 1)]

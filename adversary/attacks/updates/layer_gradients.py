@@ -1,4 +1,4 @@
-"""An attacker's own updates, layer by layer, with what stood behind each: what the layers are judged on."""
+"""An attacker's own updates, layer by layer, with the examples behind each, to judge the layers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LayerGradients:
-    """Updates of the attacker's own making, n in all.
+    """The attacker's own updates, n in all.
 
     Parameters
     ----------
     layers : dict of str to array
         Float32 (n, weights) by layer, in the network's order: each update's part, scaled to length 1.
     features : dict of str to array
-        Float32 (n, d) by layer: see `update_features.features`; d is 0 for a layer that they skip.
+        Float32 (n, d) by layer: see `update_features.features`; d is 0 for a layer that is skipped.
     values : int64 (n,)
         The property's value behind each update.
     pools : int64 (n,)
-        Which part of the attacker's examples it was made of: no example, and no person, is in two.
+        The part of the attacker's examples behind each update: no example, and no person, is in two parts.
     rounds : int64 (n,)
-        On which round's global model.
+        The round of the global model at which each update started.
     inputs : float32 (n, *input_shape)
-        The mean of the examples behind it.
+        The mean of the examples behind each update.
     shapes : dict of str to tuple of int
-        Of each layer's weights.
+        Shape of each layer's weights.
     """
 
     layers: dict[str, Array]
@@ -46,9 +46,9 @@ class LayerGradients:
     shapes: dict[str, tuple[int, ...]]
 
     def centred(self, layer: str, *labels: Ints) -> Array:
-        """A layer's rows less the mean of those made on the same model (and of the same labels).
+        """Return a layer's rows minus the mean of the rows from the same model (and the same labels).
 
-        An attacker knows the model that an update began with, and most of a gradient is common to all made on it.
+        An attacker knows the model at the start of an update, and gradients on one model have much in common.
         """
         rows = self.layers[layer].copy()
         _, kind = np.unique(np.stack([self.rounds, *labels]), axis=1, return_inverse=True)
@@ -58,14 +58,14 @@ class LayerGradients:
 
 
 class _Remembering(Imitation):
-    """Keeps the examples behind the update that is being made."""
+    """Records the examples behind the current update."""
 
     def __init__(self, knowledge: Knowledge, seed: int) -> None:
         super().__init__(knowledge, seed)
         self._drawn: list[Ints] = []
 
     def mean_input(self) -> Array:
-        """The mean of the examples drawn since the last call."""
+        """Return the mean of the examples drawn since the last call."""
         rows, self._drawn = np.concatenate(self._drawn), []
         mean: Array = self._inputs[rows].mean(0)
         return mean
@@ -79,23 +79,23 @@ class _Remembering(Imitation):
 def layer_gradients(
     knowledge: Knowledge, seed: int, rounds: Sequence[int], *, pools: int, repeats: int
 ) -> LayerGradients:
-    """Make updates with and without the property on each of some rounds' models, of examples from separate pools.
+    """Make updates with and without the property on the models of some rounds, from separate pools of examples.
 
     Parameters
     ----------
     knowledge : Knowledge
-        With examples, an attribute, the architecture, a training and its recipe. Copies are not used.
+        With examples, an attribute, the architecture, a training and its recipe. Transformed copies are not used.
     seed : int
     rounds : sequence of int
     pools : int
-        Parts of the attacker's examples, by person where people are known.
+        Number of parts of the attacker's examples, split by person where people are known.
     repeats : int
-        Updates a round, pool and value.
+        Updates per round, pool and value.
 
     Raises
     ------
     ValueError
-        The network has no layer to look at, or a pool lacks a value of the attribute.
+        The network has no layer to measure, or a pool lacks a value of the attribute.
     """
     from wireleak.common.measures.readers.gradient_sensitivity import layer_weights
 
@@ -128,7 +128,7 @@ def layer_gradients(
 
 
 def _pools(known: Knowledge, count: int, seed: int) -> list[npt.NDArray[np.bool_]]:
-    """Masks of the examples, each with all values; whole persons where they are known."""
+    """Return one mask of examples per pool, each with all values; whole persons where people are known."""
     rng, attribute, of = np.random.default_rng([seed, 4]), known.attribute, np.zeros(len(known), np.int64)
     if attribute is None:
         raise ValueError("target: localise needs a private attribute; name one")

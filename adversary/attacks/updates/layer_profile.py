@@ -1,4 +1,4 @@
-"""One layer's figures: what its gradients tell of a property and of the input, each beside its null."""
+"""One layer's leakage: how much its gradients reveal about a property and the input, each with its null."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPONENTS = 10
 
 
 def reading(made: LayerGradients, layer: str, seed: int, **options: Any) -> UsableInformation | None:
-    """V-information of a layer about the property, cross-fitted over pools of examples; None where all is skipped."""
+    """Measure a layer's V-information about the property, cross-fitted over pools; None if it has no features."""
     from wireleak.common.measures.readers.usable_information import usable_information
 
     rows = made.features[layer]
@@ -29,7 +29,7 @@ def reading(made: LayerGradients, layer: str, seed: int, **options: Any) -> Usab
 
 
 def auc(read: UsableInformation) -> float:
-    """AUC of the cross-fitted guesses, mean over values against the rest."""
+    """Return the AUC of the cross-fitted guesses, each value against the rest, mean over values."""
     from sklearn.metrics import roc_auc_score
 
     evidence, labels = read.reading.evidence, read.reading.labels
@@ -41,12 +41,13 @@ def auc(read: UsableInformation) -> float:
 def layer_profile(
     made: LayerGradients, layer: str, basis: tuple[Doubles, Doubles], *, permutations: int, seed: int
 ) -> dict[str, Any]:
-    """A layer's figures but for its sensitivity.
+    """Measure a layer's leakage, except its sensitivity.
 
-    V-information is in bits, of the layer's features; equalised: at random to 512 dimensions. The subspace distance is
-    chordal, between gradients with and without the property, less the mean of each kind on each model. Original
-    information is the share of the variance of the mean input's leading components that a linear reader of the whole
-    gradient, less its model's mean, gets right. Nulls are means over permutations (of the subspace: over halves).
+    V-information is that of the layer's features, in bits; "equalised" projects them at random to 512 dimensions. The
+    subspace distance is chordal, between gradients with and without the property, minus the mean of each kind on each
+    model. Original information is the share of the variance of the mean input's leading components that a linear reader
+    predicts from the whole gradient, minus its model's mean. Nulls are means over permutations (for the subspace: over
+    halves).
 
     Parameters
     ----------
@@ -64,9 +65,9 @@ def layer_profile(
     equal = full
     if made.features[layer].shape[1] > EQUAL:
         equal = reading(made, layer, seed, permutations=permutations, dimension=EQUAL)
-    for name, null, one in (("v_information", "v_null", full), ("v_equalised", "v_equalised_null", equal)):
-        drawn = [each.bits for each in one.null] if one else []
-        found |= {name: one.bits if one else None, null: _mean(drawn), f"{null}_high": max(drawn, default=None)}
+    for name, null, read in (("v_information", "v_null", full), ("v_equalised", "v_equalised_null", equal)):
+        drawn = [draw.bits for draw in read.null] if read else []
+        found |= {name: read.bits if read else None, null: _mean(drawn), f"{null}_high": max(drawn, default=None)}
     found |= {"v_share": full.share, "family": full.family, "auc": auc(full)} if full else {"auc": None}
     having, rows = made.values > 0, made.centred(layer, made.values)
     shift = subspace_shift(rows[having], rows[~having], seed=seed)

@@ -1,4 +1,4 @@
-"""Where the leakage sits: which layer of an update tells a property, and which the input."""
+"""Localise: find the layer of an update that reveals most about a property, and about the input."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class LocaliseOptions(BaseModel):
 
 @register
 class Localise(UpdateAttack):
-    """Measure each layer of an update for what it tells, and guess the property from the layer that tells most.
+    """Measure how much each layer of an update leaks, and guess the property from the layer that leaks most.
 
-    On the global models of some rounds the attacker trains as a client does, with and without the property, and looks
-    at each layer of those updates alone: V-information about the property on examples that the reader never saw,
+    On the global models of some rounds the attacker trains as a client does, with and without the property. It measures
+    each layer of those updates separately: V-information about the property on examples that the reader never saw,
     subspace distance, the gradient's sensitivity to output and input, and how much of the mean input a linear reader
-    gets back. The layer with most V-information on held-out examples is then read in the updates that were seen.
+    rebuilds. It then reads the layer with most V-information on held-out examples in the captured updates.
 
     References
     ----------
@@ -63,7 +63,7 @@ class Localise(UpdateAttack):
     options = LocaliseOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Make updates, read each layer of them, and choose one."""
+        """Make updates, read each of their layers, and choose one layer."""
         training = knowledge.training
         assert training is not None
         self._known, self._classes, options = knowledge, knowledge.classes, self.settings
@@ -92,7 +92,7 @@ class Localise(UpdateAttack):
         }
 
     def guess(self, updates: Sequence[Update]) -> Array:
-        """Probabilities (updates, classes), by the best reader of the best layer."""
+        """Return probabilities (updates, classes), from the best reader of the best layer."""
         from wireleak.common.measures.readers.reading import Part
 
         made, own = self._made, self._made.features[self._layer]
@@ -103,7 +103,7 @@ class Localise(UpdateAttack):
         return np.asarray(guess, np.float32)
 
     def permuted(self, rng: np.random.Generator) -> Localise:
-        """The same reading of the same layer, of updates whose values are dealt out at random."""
+        """Return the same reader of the same layer, fitted to randomly permuted values."""
         other = copy(self)
         other._made, other.report = replace(self._made, values=rng.permutation(self._made.values)), {}
         return other
@@ -128,7 +128,7 @@ class Localise(UpdateAttack):
         ]
 
     def _sensitivity(self, made: LayerGradients) -> dict[str, dict[str, float]]:
-        """Of the last global model's gradients at some of the attacker's examples."""
+        """Measure the sensitivity of the last global model's gradients at some of the attacker's examples."""
         import torch
 
         from wireleak.common.measures.readers.gradient_sensitivity import input_sensitivity, output_sensitivity

@@ -1,4 +1,4 @@
-"""Member-embedding: the rows of an embedding that move are the words that were trained on."""
+"""Member-embedding: the rows of an embedding that change are the words that were trained on."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class MemberEmbeddingOptions(BaseModel):
 
 @register
 class MemberEmbedding(ModelAttack):
-    """Take a record for a member where all of its words are among those whose embedding moved in some update.
+    """Guess that a record is a member if all of its words have an embedding that moved in some update.
 
-    An embedding's gradient is zero but for the words of the batch, so no member is missed; strangers made of common
-    words are named too, and more of them the larger the batch or shard behind an update. A record of which a word is
-    missing is ranked by the share of its words that moved, one that is covered by more words the higher.
+    An embedding's gradient is zero except for the words of the batch, so no member is missed. Non-members made of
+    common words are named too, and more of them the larger the batch or shard behind an update. A record with a missing
+    word is ranked by the share of its words that moved; a fully covered record ranks higher the more words it has.
 
     References
     ----------
@@ -53,7 +53,7 @@ class MemberEmbedding(ModelAttack):
     options = MemberEmbeddingOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Note which words moved in each update, and which each record has."""
+        """Note the words that moved in each update, and the words of each record."""
         seen, recipe = knowledge.training, knowledge.recipe
         assert seen is not None and recipe is not None
         x, _, _ = records(knowledge)
@@ -67,7 +67,7 @@ class MemberEmbedding(ModelAttack):
         self.report["measured"] = {"words-moved": float(counts.mean()) if len(counts) else 0.0}
 
     def guess(self, count: int) -> Array:
-        """Probabilities (count, 2) of the records."""
+        """Return probabilities (count, 2) of the records."""
         length = np.maximum(self._words.sum(1), 1)
         share = np.zeros(len(length))
         for moved in self._moved:
@@ -78,7 +78,7 @@ class MemberEmbedding(ModelAttack):
 
 
 def _moved(one: Update, name: str, participants: int) -> Words:
-    """Which rows of the embedding an update changed, (words,)."""
+    """Return which rows of the embedding an update changed, bool (words,)."""
     start, end = np.asarray(one.start[name], np.float64), np.asarray(one.end[name], np.float64)
     # The others' mean is computed from rounded numbers, which moves what did not move by some last places.
     slack = 4 * participants * np.finfo(np.float32).eps if one.sender == OTHERS else 0.0
@@ -87,7 +87,7 @@ def _moved(one: Update, name: str, participants: int) -> Words:
 
 
 def _words_of(blocks: nn.Module, table: nn.Embedding, x: Array) -> Words:
-    """Which rows of the embedding each record looks up, (n, words); the row that pads is no word."""
+    """Return which rows of the embedding each record looks up, bool (n, words); the padding row is not a word."""
     import torch
 
     looked_up: list[Ints] = []

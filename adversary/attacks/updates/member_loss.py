@@ -25,11 +25,11 @@ class MemberLossOptions(BaseModel):
 
 @register
 class MemberLoss(ModelAttack):
-    """Take a record for a member where the model's loss on it is small, as it is on what was learnt by heart.
+    """Guess that a record is a member if the model's loss on it is small, because models memorise training data.
 
-    The model is the last one seen: of each client's last update that on which the loss is least, the others' mean at a
-    participant's vantage, or the released one. Hard records look like strangers and easy strangers like members, which
-    is why the rates at few false positives are low; `member-shadow` calibrates.
+    The model is the last one seen: the client's last update with the lowest loss, the others' mean at a participant's
+    vantage, or the released model. Hard members look like non-members and easy non-members like members. True positive
+    rates at few false positives are therefore low; `member-shadow` calibrates for that.
 
     References
     ----------
@@ -53,7 +53,7 @@ class MemberLoss(ModelAttack):
     options = MemberLossOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Note the models and the records; there is nothing to learn."""
+        """Note the models and the records; nothing is trained."""
         assert knowledge.training is not None
         self._blocks, self._states = knowledge.network().blocks, last_models(knowledge.training)
         self._x, self._y, people = records(knowledge)
@@ -63,6 +63,6 @@ class MemberLoss(ModelAttack):
         self.report["models"] = len(self._states)
 
     def guess(self, count: int) -> Array:
-        """Probabilities (count, 2) of the records."""
+        """Return probabilities (count, 2) of the records."""
         odds = confidence(self._blocks, self._states, self._x, self._y)
         return probabilities(odds.max(0), self._people)

@@ -1,4 +1,4 @@
-"""Member-shadow: a record's loss against what it is in trainings that never saw the record."""
+"""Member-shadow: compare a record's loss with its loss in trainings that never saw the record."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class MemberShadowOptions(BaseModel):
 
 @register
 class MemberShadow(ModelAttack):
-    """Repeat the whole federated training on the attacker's own data; a member does better than it does there.
+    """Simulate the whole federated training on the attacker's own data; members have a lower loss in the real model.
 
-    Each shadow training has as many clients with as many examples, drawn anew from the surrogate, and the public
-    recipe; it starts from the first global model where that was seen, else from weights of its own. The attacker takes
-    from it what it took from the real one: the clients' last updates, the others' mean, or the released model. No
-    shadow saw the records, so this is the *offline* likelihood ratio attack: how far a record's log-odds lie above
-    their mean over the shadows, in standard deviations. With few shadows a record's own variance is unsure; it is
-    averaged with that of all records. Streams of new examples in every round are not imitated: shadows keep their
-    shards.
+    Each shadow training has the same number of clients and examples, drawn from the surrogate for each shadow, and the
+    public recipe. It starts from the first global model if that was seen, else from weights of its own. The attacker
+    uses the same part of it as of the real training: the clients' last updates, the others' mean, or the released
+    model. No shadow saw the records, so this is the *offline* likelihood ratio attack: the score is how far a record's
+    log-odds lie above their mean over the shadows, in standard deviations. With few shadows the estimate of a record's
+    own variance is poor, so it is averaged with that of all records. Streams of new examples in every round are not
+    imitated: shadows keep their shards.
 
     References
     ----------
@@ -65,7 +65,7 @@ class MemberShadow(ModelAttack):
     options = MemberShadowOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Train the shadows, and ask each for the records."""
+        """Train the shadows, and compute each one's confidence in the records."""
         seen, recipe = knowledge.training, knowledge.recipe
         assert seen is not None and recipe is not None
         own, blocks = knowledge.without_copies(), knowledge.network().blocks
@@ -93,7 +93,7 @@ class MemberShadow(ModelAttack):
         self.report |= {"shadows": len(outside), "examples": examples, "wanted": recipe.examples}
 
     def guess(self, count: int) -> Array:
-        """Probabilities (count, 2) of the records."""
+        """Return probabilities (count, 2) of the records."""
         mean, variance = self._outside.mean(0), self._outside.var(0)
         spread = np.sqrt((variance + variance.mean()) / 2) + 1e-6
         return probabilities(((self._target - mean) / spread).max(0), self._people)
@@ -102,7 +102,7 @@ class MemberShadow(ModelAttack):
 def _federated(
     blocks: Any, start: State, shards: list[tuple[Array, npt.NDArray[np.int64]]], recipe: Recipe, seed: tuple[int, int]
 ) -> tuple[State, list[State]]:
-    """The last global model, and what each client sent in the last round."""
+    """Train one shadow; return the last global model and each client's model of the last round."""
     import torch
 
     from wireleak.common.models.training import Training, train_whole
@@ -121,7 +121,7 @@ def _federated(
 
 
 def _as_seen(final: State, ends: list[State], senders: list[int], recipe: Recipe) -> list[State]:
-    """What the attacker would have of a shadow training from where it sits."""
+    """Return the models of a shadow training that the attacker would see from its vantage."""
     if not senders:
         return [final]
     if senders == [OTHERS]:

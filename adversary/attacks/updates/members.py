@@ -1,4 +1,4 @@
-"""What attacks on membership share: the records in question, the models that were seen, and confidence in a label."""
+"""Common parts of the attacks on membership: the records, the captured models, and the confidence in a label."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _CHUNK = 512
 
 
 def records(knowledge: Knowledge) -> tuple[Array, Ints, Ints | None]:
-    """Inputs (n, ...), labels (n,) and, where they are known, people (n,) of the records in question.
+    """Return inputs (n, ...), labels (n,) and, if known, people (n,) of the records whose membership is guessed.
 
     Raises
     ------
     ValueError
-        They are not granted, or the file lacks an array.
+        The records are not granted, or the file lacks an array.
     """
     path = knowledge.files.get("records")
     if path is None:
@@ -41,7 +41,7 @@ def records(knowledge: Knowledge) -> tuple[Array, Ints, Ints | None]:
 
 
 def last_models(seen: Seen) -> list[Mapping[str, npt.NDArray[Any]]]:
-    """What each sender sent in the last round; the last global model where no update was seen that fits it."""
+    """Return each sender's model of the last round, or the last global model if no matching update was seen."""
     usable = [one for one in seen.updates if fits(one)]
     if not usable:
         return [seen.models[max(seen.models)]]
@@ -50,15 +50,15 @@ def last_models(seen: Seen) -> list[Mapping[str, npt.NDArray[Any]]]:
 
 
 def fits(update: Update) -> bool:
-    """Whether an update has the layers and shapes of the global model it began with."""
+    """Return whether an update has the layers and shapes of the global model at its start."""
     ends, starts = ({name: array.shape for name, array in one.items()} for one in (update.end, update.start))
     return ends == starts
 
 
 def confidence(blocks: nn.Module, states: Sequence[Mapping[str, npt.NDArray[Any]]], x: Array, y: Ints) -> Doubles:
-    """Log-odds log(p / (1 - p)) of each record's own label under each state, (states, n).
+    """Return the log-odds log(p / (1 - p)) of each record's own label under each state, (states, n).
 
-    It falls with the loss -log(p), and is far closer to normal (Carlini et al. 2022).
+    They fall as the loss -log(p) rises, and are much closer to a normal distribution (Carlini et al. 2022).
     """
     import torch
 
@@ -80,9 +80,9 @@ def confidence(blocks: nn.Module, states: Sequence[Mapping[str, npt.NDArray[Any]
 
 
 def probabilities(score: Doubles, people: Ints | None = None) -> Array:
-    """Probabilities (n, 2) from scores (n,) that rank members high; half of the records are taken for members.
+    """Turn scores (n,) that rank members high into probabilities (n, 2), with half of the records above one half.
 
-    With `people` (n,) a record's score is the mean of its person's: was this person's data in the training?
+    With `people` (n,) a record's score is the mean over its person's records: was this person's data in the training?
     """
     if people is not None:
         _, of_row = np.unique(people, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Property inference: whether the data behind an update have a property that the task does not ask for."""
+"""Property inference: whether the data behind an update have a property that is not part of the task."""
 
 from __future__ import annotations
 
@@ -46,16 +46,17 @@ class PropertyOptions(BaseModel):
 
 @register
 class Property(UpdateAttack):
-    """Tell from updates whether the data behind them have a property, by updates of the attacker's own making.
+    """Infer whether the data behind an update have a property, with a classifier of the attacker's own updates.
 
     On each round's global model the attacker trains as a client does, on its own examples with the property, with some
-    of it, and without. A random forest (or logistic regression) learns to tell those updates apart and is asked about
-    the ones that were seen. A participant sees only the mean of all others, and makes such means: of one update with
-    the property, and the rest without; where the server takes no mean, it imitates the server's rule on those and on
-    its own update. A malicious participant's joint loss changes the models that all are made on; this attack is the
-    same.
+    of it, and without. A random forest (or logistic regression) learns to classify those updates, and then classifies
+    the captured ones. A participant sees only the mean of all others, and makes such means: of one update with the
+    property and the others without. If the server does not take the mean, it imitates the server's rule on those and
+    on its own update. A malicious participant's joint loss changes the models under all updates; the attack itself
+    stays the same.
 
-    An update that has none of the network's shapes, or no finite numbers, reads as zeros and is named in the report.
+    An update with other shapes than the network's, or with numbers that are not finite, is read as zeros and listed in
+    the report.
 
     References
     ----------
@@ -73,7 +74,7 @@ class Property(UpdateAttack):
     options = PropertyOptions
 
     def fit(self, knowledge: Knowledge) -> None:
-        """Make updates on each model on which one was seen, and learn from them."""
+        """Make updates on each model for which an update was captured, and train the classifier on them."""
         seen, self._classes = knowledge.training, knowledge.classes
         assert seen is not None
         own = Imitation(knowledge, self.seed, by_group=self.settings.by_group)
@@ -97,20 +98,20 @@ class Property(UpdateAttack):
             self.report["tsne"] = self._drawing()
 
     def guess(self, updates: Sequence[Update]) -> Array:
-        """Probabilities (updates, classes)."""
+        """Return probabilities (updates, classes)."""
         rows = np.stack([self._rows[one.sender, one.round] for one in updates])
         guess = np.zeros((len(rows), self._classes), np.float32)
         guess[:, self._model.classes_] = self._model.predict_proba(rows)
         return guess
 
     def permuted(self, rng: np.random.Generator) -> Property:
-        """The same learner after the same updates with their values dealt out at random."""
+        """Return the same learner, fitted to the same updates with randomly permuted values."""
         other = copy(self)
         other._model = self._learnt(rng.permutation(self._values))
         return other
 
     def _batches(self, values: Sequence[int]) -> Iterator[tuple[int, float]]:
-        """The value of each update that is made on one model, and the share of its examples that have it."""
+        """Return the value of each update to make on one model, and the share of its examples with that value."""
         options = self.settings
         for value in values[1:]:
             yield from [(value, 1.0)] * options.pure
@@ -118,13 +119,13 @@ class Property(UpdateAttack):
         yield from [(0, 0.0)] * options.without
 
     def _joined(self, others: list[dict[str, Array]], ours: dict[str, Array] | None) -> dict[str, Array]:
-        """What is seen of updates: their mean, or what the server makes of them together with the attacker's own."""
+        """Combine updates as the attacker sees them: their mean, or the server's result that includes its own."""
         options = self.settings
         rule: Rule = "mean" if ours is None else options.rule
         return join([*others, ours] if ours else others, rule, cut=options.cut, malicious=options.malicious)
 
     def _learnt(self, values: npt.NDArray[np.int64]) -> Any:
-        """What tells the updates made apart by these values."""
+        """Fit the classifier of the attacker's updates to these values."""
         from sklearn.ensemble import RandomForestClassifier
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
@@ -136,7 +137,7 @@ class Property(UpdateAttack):
         return make_pipeline(StandardScaler(), learner).fit(self._made, values)
 
     def _drawing(self) -> dict[str, Any]:
-        """The updates seen in two dimensions: standardised, 30 principal components, t-SNE."""
+        """Return the captured updates in two dimensions: standardised, 30 principal components, t-SNE."""
         from sklearn.decomposition import PCA
         from sklearn.manifold import TSNE
 

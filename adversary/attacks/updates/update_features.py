@@ -1,4 +1,4 @@
-"""What an update's layers are read as: the features of Melis et al., by their code."""
+"""The features that represent an update, as in the code of Melis et al."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEFT_OUT = ("bias", "running_")
 
 
 def features(gradient: Mapping[str, npt.NDArray[Any]]) -> Array:
-    """One row of an update: absolute values, the strongest of each kernel or long row, scaled to length 1.
+    """Return an update's features: absolute values, the strongest of each kernel or long row, scaled to length 1.
 
     Biases are dropped. A convolution keeps the maximum over each kernel's positions, and is left out if it has more
     than 5,000 kernels; a matrix of more than 5,000 entries keeps the maximum over its last axis. The length of 1 makes
@@ -25,7 +25,7 @@ def features(gradient: Mapping[str, npt.NDArray[Any]]) -> Array:
     Parameters
     ----------
     gradient : mapping of str to array
-        By layer's name, e.g. "0.0.weight": a gradient, or the difference of weights.
+        By the layer's name, e.g. "0.0.weight": a gradient, or the difference of weights.
 
     Returns
     -------

@@ -102,7 +102,7 @@ def test_few_pairs_and_more_than_there_are() -> None:
     assert ladder.report["examples"] == 100
     ahead = replace(world, seen=np.concatenate([world.seen[:100], world.seen[100:] * 0]))
     assert not np.allclose(ladder.guess(world.seen), rung(ahead, examples=100, model="logistic").guess(world.seen))
-    with pytest.raises(ValueError, match=r"options\.examples: 401 pairs wanted, 400 were seen; ask for fewer"):
+    with pytest.raises(ValueError, match=r"options\.examples: 401 is more than the 400 captured pairs; give fewer"):
         rung(world, examples=401)
 
 

@@ -129,5 +129,5 @@ def test_what_is_no_gradient_of_a_linear_layer_is_refused(weight: Any, bias: Any
     for recover in (input_of, inputs_of_bins):
         with pytest.raises(ValueError, match=message):
             recover(weight, bias)
-    with pytest.raises(ValueError, match="need 2 bins"):
+    with pytest.raises(ValueError, match="give 2 bins"):
         imprint_layer(np.ones((3, 2)), 1)
