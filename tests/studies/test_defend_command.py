@@ -19,6 +19,6 @@ def test_the_example_of_the_help_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "defend-make-latest" / "verdict.json").read_text())
     assert set(told["verdicts"]) == {"slant", "input"} and told["protect"] == "slant"
-    assert all("one seed cannot show it" in said for said in told["verdicts"].values())
+    assert all("one seed gives no interval" in said for said in told["verdicts"].values())
     page = (tmp_path / "defend-make-latest" / "report.html").read_text()
-    assert "Defences on one footing" in page and "gradient reversal, 0.3" in page
+    assert "Comparison of defences" in page and "gradient reversal, 0.3" in page

@@ -1,7 +1,7 @@
-"""Audit a user's own network on a user's own data: every cut served, tapped and attacked, side by side.
+"""Audit a user's own network on a user's own data: serve, tap and attack every cut, and compare them.
 
-It writes a study (a TOML file that can be kept, changed and run again), runs it as any other, and adds what only a
-comparison of cuts asks: what each cut costs the device, and which leaks least.
+An audit writes a study (a TOML file to keep, change and run again) and runs it. It adds a comparison of the cuts: their
+costs for the device, and which leaks least.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wireleak.lab.audit.report import report
 from wireleak.lab.audit.subject import Audited, Request, Subject, data_of, examine, keep, sizes, slug
 from wireleak.lab.steps.run import run_study
 
-# Multiply-adds that the white-box search of one cut may take: minutes on one core.
+# Limits of the white-box search of one cut, in floating-point operations and steps: minutes on one core.
 _SEARCH_FLOPS, _SEARCH_STEPS = 2e12, (60, 500)
 
 
@@ -31,12 +31,12 @@ def audit(request: Request, out: Path, jobs: int, console: Console) -> Path:
     jobs : int
         How many cells, and how many attacks, run at once.
     console : Console
-        Where progress and the tables go.
+        Output for progress and tables.
 
     Raises
     ------
     StudyError, DataError
-        Before anything starts: network, data, task, attribute or cut cannot be audited as asked.
+        Before any process starts: network, data, task, attribute or cut cannot be audited as requested.
     LaunchError
         A process failed.
     """
@@ -53,17 +53,17 @@ def audit(request: Request, out: Path, jobs: int, console: Console) -> Path:
 
 
 def study_toml(subject: Subject, name: str) -> str:
-    """The study that audits `subject`, as TOML."""
+    """Return the study that audits `subject`, as TOML."""
     import tomli_w
 
     request, quick = subject.request, subject.request.quick
     study: dict[str, Any] = {
         "name": name,
-        "description": f"Audit of {Path(request.model).name} on {request.data}: what each cut gives away",
+        "description": f"Audit of {Path(request.model).name} on {request.data}: the leakage of each cut",
         "seeds": list(range(request.seeds)),
         "data": data_of(subject),
         "model": {"name": request.model},
-        # Enough steps between two averages for the running statistics of batch normalisation to arrive.
+        # Enough steps in a round for the running statistics of batch normalisation to converge.
         "system": {"rounds": 2 if quick else 3, "epochs": 3, "batch": 32},
         "serve": {"victim_batch": 1, "attacker_batch": 32},
         "tap": {"keep_training": False},
@@ -82,7 +82,7 @@ def study_toml(subject: Subject, name: str) -> str:
 
 
 def _attacks(subject: Subject) -> list[dict[str, Any]]:
-    """Attackers on the input, of whom the strongest counts, and a probe for each attribute."""
+    """Return several attacks on the input, of which the strongest counts, and a probe for each attribute."""
     quick = subject.request.quick
     attacks: list[dict[str, Any]] = []
     if not subject.is_text:
@@ -94,13 +94,13 @@ def _attacks(subject: Subject) -> list[dict[str, Any]]:
         attacks.append({"name": "inverse-network", "targets": ["input"], "untrained": "never", "options": options})
         victims = sizes(subject)["victims"]
         for cut in [] if quick else subject.cuts:
-            # Forward and backward cost three times what the device spends.
+            # A forward and a backward pass cost three times the device's forward pass.
             steps = round(_SEARCH_FLOPS / (3 * max(subject.costs[cut].flops, 1) * victims))
             if steps >= _SEARCH_STEPS[0]:
                 options = {"iterations": min(steps, _SEARCH_STEPS[1])}
                 one = {"name": "rmle", "targets": ["input"], "untrained": "never", "options": options}
                 attacks.append(one | {"variants": [f"cut-{cut}"]})
-    # Where one vector a word crosses, words are read off one by one after the run.
+    # A cut that sends one vector for each word is read word by word after the run.
     shapes = {cut: subject.network.activation_shape(cut) for cut in subject.cuts}
     mixed = [cut for cut, shape in shapes.items() if len(shape) != 2 or shape[0] != subject.dataset.input_shape[0]]
     if subject.is_text and mixed:

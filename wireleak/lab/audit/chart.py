@@ -1,4 +1,4 @@
-"""The chart of an audit: what each cut gives away against what it sends."""
+"""The chart of an audit: leakage of each cut against the bytes that it sends."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from wireleak.lab.report.figures import Drawing
 from wireleak.lab.report.formatting import size
 
 _MEANINGS = {
-    "input": "input: the prior's error that the best reconstruction removes",
-    "words": "words: read off one vector a word",
+    "input": "input: share of the prior's error that the best reconstruction removes",
+    "words": "words: read from one vector for each word",
 }
 
 
 def leakage_drawing(rows: Sequence[CutRow]) -> Drawing:
-    """Return leakage from 0 (what was known without the wire) to 1 (everything) against bytes an inference."""
+    """Return a drawing of leakage, from 0 (prior knowledge) to 1 (everything), against bytes per inference."""
     found: dict[str, list[tuple[int, float]]] = {}
     for place, row in enumerate(rows):
         if row.reconstruction:

@@ -1,4 +1,4 @@
-"""What a cut costs the device: arithmetic, parameters, and what it sends."""
+"""The cost of a cut for the device: operations, parameters and bytes to send."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from wireleak.common.models import Network
 
 @dataclass(frozen=True)
 class Cost:
-    """The device's share of one inference.
+    """The device's cost for one inference.
 
     Parameters
     ----------
     floats : int
-        Length of the activation that is sent.
+        Numbers in the activation that is sent.
     bytes : int
         Its size as float32, without framing.
     flops : int
         Floating-point operations of matrix products, convolutions and attention, a multiply-add counting as two.
     parameters : int
-        Numbers that the device stores as weights.
+        Weights that the device stores.
     """
 
     floats: int
@@ -38,7 +38,7 @@ class Cost:
 
 
 def device_cost(network: Network, cut: int) -> Cost:
-    """Count what the blocks before `cut` take for one input."""
+    """Measure the cost of the blocks before `cut` for one input."""
     encoder, _ = network.split(cut)
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
@@ -53,9 +53,9 @@ def device_cost(network: Network, cut: int) -> Cost:
 
 @contextmanager
 def _no_fused_kernels() -> Iterator[None]:
-    """Have LSTMs and transformers made of products: their fused kernels would count as nothing."""
-    # Gradients keep a transformer from its fused layer.
+    """Disable fused kernels of LSTMs and transformers, because the counter does not see their operations."""
+    # A transformer uses its fused layer only without gradients.
     with warnings.catch_warnings(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        warnings.simplefilter("ignore", UserWarning)  # of TF32, which is not at hand
+        warnings.simplefilter("ignore", UserWarning)  # about TF32, which CPUs lack
         with torch.backends.mkldnn.flags(enabled=False):
             yield

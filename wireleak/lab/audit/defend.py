@@ -1,6 +1,6 @@
-"""Try the sensible defences on a user's own network and data, and say which helps most for what it costs.
+"""Try defences on a user's own network and data, and report which reduces leakage most within a budget of accuracy.
 
-Like an audit it writes a study that can be kept, changed and run again; the verdict is read off its comparison.
+Like an audit, this writes a study to keep, change and run again. The verdict comes from the study's comparison.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wireleak.common.files import write_json
+from wireleak.common.registry import unknown
 from wireleak.lab.audit.subject import Request, Subject, data_of, examine, keep, slug
 from wireleak.lab.report.comparison import written
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
@@ -28,14 +29,14 @@ _LOOKED_AT = 64
 
 @dataclass(frozen=True)
 class ActivationScale:
-    """How large a network's activations are before training: what clips and noise are measured by.
+    """Size of a network's activations before training, which scales clips and noise.
 
     Parameters
     ----------
     norm : float
         Median Euclidean norm of an example's activation.
     floats : int
-        Numbers in one.
+        Numbers in one activation.
     """
 
     norm: float
@@ -48,19 +49,19 @@ class ActivationScale:
 
 
 def percent(text: str) -> float:
-    """The share that "2%", "2 %" or "0.02" is.
+    """Return the share that "2%", "2 %" or "0.02" stands for.
 
     Raises
     ------
     StudyError
-        It is none, or not between 0 and 1.
+        The text is not a share between 0 and 1.
     """
     try:
         share = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
     except ValueError:
         share = -1.0
     if not 0 <= share < 1:
-        raise StudyError(f"--budget: {text!r} is no share of accuracy to lose; write 2% or 0.02")
+        raise StudyError(f"--budget: {text!r} is not a share of accuracy; write 2% or 0.02")
     return share
 
 
@@ -70,26 +71,25 @@ def defend(request: Request, protect: str | None, budget: float, out: Path, jobs
     Parameters
     ----------
     request : Request
-        With at most one cut; by default the one with the fewest numbers on the wire.
+        Request with at most one cut; the default is the cut with the fewest numbers on the wire.
     protect : str or None
-        The attribute that defences train against; by default the first.
+        Attribute that defences train against; the default is the first.
     budget : float
-        Accuracy that may be lost, in [0, 1).
+        Accuracy that a defence may cost, in [0, 1).
     out, jobs, console
         As for `wireleak.lab.audit.audit.audit`.
 
     Raises
     ------
     StudyError, DataError
-        Before anything starts.
+        Before any process starts: the request is invalid.
     LaunchError
         A process failed.
     """
     subject = examine(request)
     wanted = protect or next(iter(subject.dataset.attributes), None)
     if wanted is not None and wanted not in subject.dataset.attributes:
-        known = ", ".join(subject.dataset.attributes) or "none"
-        raise StudyError(f"--protect: no attribute {wanted!r}; choose from {known}")
+        raise StudyError(f"--protect: {unknown('attribute', wanted, subject.dataset.attributes)}")
     cut = _cut(subject)
     name = f"defend-{slug(request.model.rpartition(':')[2])}"
     source = keep(out / f"{name}.toml", study_toml(subject, name, cut, wanted))
@@ -105,34 +105,38 @@ def defend(request: Request, protect: str | None, budget: float, out: Path, jobs
 
 
 def verdict(found: Comparison, budget: float) -> str:
-    """Which defence lowers the leak most for at most that loss of accuracy, and what is doubtful about it."""
+    """Return a sentence that names the defence with the largest reduction within the budget, and its caveats."""
     defended = [point for point in found.points if point.defence != NONE]
     within = [point for point in defended if point.lost.value <= budget]
     helping = [point for point in within if found.seeds > 1 and point.gained.low > 0]
     share = f"{budget * 100:g} points of accuracy"
     if not helping:
-        tried = f"{len(defended)} settings were tried, {len(within)} of them within {share}"
+        tried = f"{len(defended)} settings were tried; {len(within)} of them cost at most that"
         why = (
-            "one seed cannot show it; give --seeds 3" if found.seeds == 1 else "none lowers it by more than its spread"
+            "one seed gives no interval: use --seeds 3"
+            if found.seeds == 1
+            else "none lowers the leak by more than its spread over seeds"
         )
         return f"{found.target}: no defence is shown to lower the leak for at most {share} ({tried}; {why})."
     best = max(helping, key=lambda point: point.gained.value)
-    left = "; what is left may still be too much" if best.leak.low > found.floor else ""
+    left = "; the remaining leak may still be too high" if best.leak.low > found.floor else ""
     doubts = []
     if best.lost.high > budget:
-        doubts.append(f" That it costs at most {share} is not shown: over seeds it may cost more.")
-    # The best of several is chosen by the very figure that is told of it.
+        doubts.append(f" Its cost may exceed {share}: the interval over seeds does not exclude more.")
+    # The best of several settings is chosen by the same score that is reported.
     if len(defended) > 1:
-        doubts.append(f" It is the pick of {len(defended)} settings on these victims: part of it may be luck.")
+        doubts.append(
+            f" It is the best of {len(defended)} settings on these victims, so part of the reduction may be luck."
+        )
     said = (
         f"{found.target}: {best.title} lowers the strongest attacker's {found.leak} by {written(best.gained)} to "
-        f"{written(best.leak)} (seeing nothing: {found.floor:g}) for {written(best.lost)} of accuracy{left}."
+        f"{written(best.leak)} (guessing: {found.floor:g}) for {written(best.lost)} of accuracy{left}."
     )
     return "".join([said, *doubts])
 
 
 def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> str:
-    """The study that tries the defences, as TOML."""
+    """Return the study that tries the defences, as TOML."""
     import tomli_w
 
     request, quick = subject.request, subject.request.quick
@@ -157,7 +161,7 @@ def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> st
 
 
 def settings(scale: ActivationScale, protect: str | None, quick: bool) -> list[tuple[str, dict[str, Any]]]:
-    """Title and transform of every setting that is tried; those that train against an attribute need one."""
+    """Return the title and transform of every setting; adversarial ones only if there is an attribute to protect."""
     clip = float(f"{scale.norm:.2g}")
 
     def noise(times: float) -> dict[str, Any]:
@@ -191,7 +195,7 @@ def settings(scale: ActivationScale, protect: str | None, quick: bool) -> list[t
 
 
 def _attackers(subject: Subject) -> list[dict[str, Any]]:
-    """Four fresh ones of each attribute; of inputs three decoders beside the linear one, of texts three of words."""
+    """Return four probes for attributes, and three attacks on inputs (decoders, or word sets for texts)."""
     targets = list(subject.dataset.attributes)
     short = {"selectivity": False, "epochs": 30, "patience": 5}
     rungs = {
@@ -221,7 +225,7 @@ def _attackers(subject: Subject) -> list[dict[str, Any]]:
 def _cut(subject: Subject) -> int:
     if subject.request.cuts is not None:
         if len(subject.cuts) != 1:
-            raise StudyError("--cut: name one")
+            raise StudyError("--cut: give exactly one cut")
         return subject.cuts[0]
     return min(subject.cuts, key=lambda cut: (int(np.prod(subject.network.activation_shape(cut))), cut))
 
@@ -237,7 +241,7 @@ def _scale(subject: Subject, cut: int) -> ActivationScale:
 
 def _table(found: Comparison, budget: float) -> Table:
     table = Table(title=f"{found.target}: the strongest of {len(found.attackers)} fresh attackers", box=None)
-    for name in ("setting", "accuracy lost", found.leak, "taken off", ""):
+    for name in ("setting", "accuracy lost", found.leak, "reduction", ""):
         table.add_column(name, overflow="fold")
     for one in sorted(found.points, key=lambda point: point.leak.value):
         bare = one.defence == NONE

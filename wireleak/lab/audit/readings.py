@@ -1,4 +1,4 @@
-"""What an audit reads of the captures beside the attacks: V-information about attributes, and the words of texts."""
+"""Readings of an audit's captures in addition to the attacks: V-information about attributes, and words of texts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from wireleak.lab.run import truth
 from wireleak.lab.run.cell import DEVICES
 from wireleak.lab.run.layout import RunFolder
 
-# Readers cost with rows and width; wider activations are projected at random.
+# The readers' cost grows with rows and width, so wider activations are projected at random.
 _ROWS, _QUICK_ROWS, _DIMENSION = 1000, 500, 256
 _VECTORS = 20_000
 
 
 @dataclass(frozen=True)
 class AttributeInformation:
-    """V-information (bits) of a cut's activations about one attribute, beside its ceiling and its null's largest."""
+    """V-information (bits) of a cut's activations about one attribute, the label's entropy, and the largest null."""
 
     bits: float
     entropy: float
@@ -39,7 +39,7 @@ class AttributeInformation:
 
 @dataclass(frozen=True)
 class WordsRead:
-    """Share of the victims' words that are read off their vectors, and that of always saying the commonest word."""
+    """Share of the victims' words that are read from their vectors, and the share of the commonest word."""
 
     share: float
     majority: float
@@ -47,13 +47,13 @@ class WordsRead:
 
     @property
     def gained(self) -> float:
-        """How far the share goes from the commonest word's to all, 0 to 1."""
+        """How far the share goes from the commonest word's share to 1, 0 to 1."""
         return min(max((self.share - self.majority) / (1 - self.majority), 0.0), 1.0) if self.majority < 1 else 0.0
 
 
 @dataclass
 class Readings:
-    """By cut and attribute, and by cut; of the first seed."""
+    """Information by cut and attribute, and words by cut, both of the first seed."""
 
     information: dict[tuple[int, str], AttributeInformation] = field(default_factory=dict)
     words: dict[int, WordsRead] = field(default_factory=dict)
@@ -67,15 +67,15 @@ def read_captures(
     Parameters
     ----------
     folder : Path
-        The run's.
+        Folder of the run.
     cuts, attributes : sequence
-        What was audited.
+        The audited cuts and attributes.
     texts : bool
-        Inputs are word numbers.
+        Whether inputs are word numbers.
     quick : bool
-        Fewer rows, fewer draws of the null.
+        Use fewer rows and fewer draws of the null.
     console : Console
-        Where progress goes.
+        Output for progress.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def read_captures(
             parts = [{name: own[name] for name in names}, truth.ledger(cell)]
         seen = [_captured(cell.capture(f"serve-{device}")) for device in DEVICES]
         if [len(rows) for rows in seen] != [len(part["x"]) for part in parts]:
-            continue  # a message was lost: rows and labels no longer belong together
+            continue  # a lost message shifts rows against labels
         if texts and (read := words_read(seen[0], parts[0]["x"], seen[1], parts[1]["x"])):
             found.words[cut] = read
         for name in attributes:
@@ -105,19 +105,19 @@ def read_captures(
 def words_read(
     own: npt.NDArray[Any], own_words: npt.NDArray[Any], seen: npt.NDArray[Any], words: npt.NDArray[Any]
 ) -> WordsRead | None:
-    """Read words off the vectors that are sent one a word: each is the attacker's own word with the nearest vector.
+    """Read words from vectors that are sent one for each word, as the attacker's word with the nearest vector.
 
     Parameters
     ----------
     own, seen : float32 (n, length, d)
-        Captured of the attacker's own device, and of the victims.
+        Vectors captured from the attacker's own device, and from the victims.
     own_words, words : (n, length)
         Word numbers; 0 pads and is not scored. `words` only scores.
 
     Returns
     -------
     WordsRead or None
-        None where no vector a word crosses.
+        None where the cut does not send one vector for each word.
     """
     if own.ndim != 3 or own.shape[1] != own_words.shape[1]:
         return None
@@ -136,10 +136,10 @@ def words_read(
 
 
 def _information(rows: npt.NDArray[Any], labels: npt.NDArray[Any], quick: bool) -> AttributeInformation | None:
-    """V-information about one attribute; None where there are too few rows or one class."""
+    """Return V-information about one attribute; None where there are too few rows or one class."""
     from wireleak.common.measures.readers.usable_information import usable_information
 
-    # The last rows are the victims', who are in whatever else is left out.
+    # The last rows are the victims', which stay when rows are left out.
     last = slice(-(_QUICK_ROWS if quick else _ROWS), None)
     labels = np.unique(labels[last], return_inverse=True)[1].astype(np.int64)
     try:
@@ -151,7 +151,7 @@ def _information(rows: npt.NDArray[Any], labels: npt.NDArray[Any], quick: bool) 
 
 
 def _captured(capture: Path) -> npt.NDArray[Any]:
-    """Activations (n, ...) that a capture holds, read by the adversary."""
+    """Return the activations (n, ...) in a capture, read by the adversary."""
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "activation.npz"
         argv = ["extract", "--kind", "activation", "--output", str(output), str(capture)]

@@ -26,7 +26,7 @@ _SHOWN = 10
 
 
 def report(audited: Audited, console: Console) -> Path:
-    """Print an audit's table and write audit.json and audit.html into the run's folder; returns the page's path."""
+    """Print an audit's table, write audit.json and audit.html into the run's folder, and return the page's path."""
     results = read_results(audited.folder)
     rows = cut_rows(audited, results)
     said = verdict(rows)
@@ -41,13 +41,13 @@ def report(audited: Audited, console: Console) -> Path:
 
 
 def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
-    """One row a cut for the terminal."""
+    """Return the table for the terminal, one row for each cut."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title="audit: what each cut costs and gives away", title_justify="left", box=box.HORIZONTALS)
-    table.padding = 0  # 80 columns must do
-    for column in ("cut", "guessed", "attack [95 %]", "prior", "beside"):
+    table = Table(title="audit: cost and leakage of each cut", title_justify="left", box=box.HORIZONTALS)
+    table.padding = 0  # must fit 80 columns
+    for column in ("cut", "target", "attack [95 %]", "prior", "more"):
         table.add_column(column, overflow="fold")
     for row in rows:
         facts = [
@@ -60,10 +60,15 @@ def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
         lines = []
         if one := row.reconstruction:
             ridge = "" if one.ridge is None else f"ridge {one.ridge:.4f}"
-            what = "F1" if one.is_text else "MSE"
+            measure = "F1" if one.is_text else "MSE"
             prior = quantity(one.score.measure).write(one.prior)
             lines.append(
-                ("words" if one.is_text else "input", f"{what} {one.score.written} {one.score.interval}", prior, ridge)
+                (
+                    "words" if one.is_text else "input",
+                    f"{measure} {one.score.written} {one.score.interval}",
+                    prior,
+                    ridge,
+                )
             )
             lines.append(("", f"{percent(one.explained)} of it, by {one.by}", "", ""))
         if row.words:
@@ -77,16 +82,16 @@ def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
             end_section=True,
         )
     table.caption = (
-        f"task: {task}. prior: the mean image, the commonest words, or what is known of an attribute without the "
-        "activation. Percentages of the input: the prior's error that is removed. Bits: V-information of the label's "
-        "entropy."
+        f"task: {task}. prior: the mean image, the commonest words, or a guess of the attribute without the "
+        "activation. Percentages of the input: share of the prior's error that is removed. Bits: V-information, of the "
+        "label's entropy."
     )
     table.caption_justify = "left"
     return table
 
 
 def auc_words(leak: AttributeLeak) -> str:
-    """An attribute's AUC with interval, prior and V-information."""
+    """Return an attribute's AUC with interval, prior and V-information as text."""
     words = f"{leak.auc.written} {leak.auc.interval} (prior {leak.prior:.3f})"
     if leak.information is not None:
         words += f", {leak.information.bits:.2f} of {leak.information.entropy:.2f} bits"
@@ -96,7 +101,7 @@ def auc_words(leak: AttributeLeak) -> str:
 def render(
     audited: Audited, rows: Sequence[CutRow], said: Sequence[str], results: Results, pictures: Sequence[Pictures]
 ) -> str:
-    """The audit as one HTML page that needs nothing else."""
+    """Return the audit as one self-contained HTML page."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from wireleak.lab.audit.chart import leakage_drawing
@@ -122,7 +127,7 @@ def render(
 
 
 def _strips(rows: Sequence[CutRow], pictures: Sequence[Pictures]) -> list[dict[str, Any]]:
-    """The first victims' inputs, and under them what the strongest attacker rebuilt at each cut."""
+    """Return rows of the first victims' inputs and of the strongest reconstruction at each cut."""
     from wireleak.lab.report.charts.strips import strip
 
     strips: list[dict[str, Any]] = []

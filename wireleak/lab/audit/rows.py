@@ -1,4 +1,4 @@
-"""An audit's result as rows, one a cut, and the verdict that compares them."""
+"""An audit's results, one row for each cut, and the verdict that compares them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from wireleak.lab.report.boards import BLIND, Board, SeedMean, boards, compare, 
 from wireleak.lab.report.formatting import size
 from wireleak.lab.run.results import Results
 
-# Rows that count as attackers: the attack and two simple readers of the wire; the strongest is shown.
+# Rows that count as attackers: the attack and two simple readers of the wire. The strongest is shown.
 _ATTACKERS = ("", "ridge", "nearest")
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The strongest reconstruction of a cut: whose, its score, and what the prior and the linear decoder score.
+    """The strongest reconstruction of a cut: its attacker and score, and the scores of the prior and linear decoder.
 
-    The score is the MSE beside the mean image's, of texts the words found beside the commonest ones.
+    The score is the MSE, with the mean image as prior; for texts, the words found, with the commonest words as prior.
     """
 
     by: str
@@ -36,18 +36,18 @@ class Reconstruction:
 
     @property
     def is_text(self) -> bool:
-        """Whether words were guessed."""
+        """Whether the score counts words of texts."""
         return self.score.measure == "words-found"
 
     @property
     def explained(self) -> float:
-        """Share of the prior's error that it removes, 0 to 1: 0 is what was known without the wire."""
+        """Share of the prior's error that the reconstruction removes, 0 to 1."""
         return _share(error_removed(self.score.measure, self.score.value, self.prior))
 
 
 @dataclass(frozen=True)
 class AttributeLeak:
-    """How well a probe tells one attribute; `prior` is what is known without the activation, chance at least."""
+    """A probe's score on one attribute; `prior` is the AUC without the activation, at least chance."""
 
     name: str
     auc: SeedMean
@@ -63,7 +63,7 @@ class AttributeLeak:
 
 @dataclass(frozen=True)
 class CutRow:
-    """All that an audit says of one cut; `sent` is what one inference really took on the wire, in bytes."""
+    """The results of one cut; `sent` is the size of one inference on the wire, in bytes."""
 
     cut: int
     block: str
@@ -77,12 +77,12 @@ class CutRow:
 
     @property
     def title(self) -> str:
-        """How sentences name it."""
+        """Name of the cut in sentences."""
         return f"Cut {self.cut} (after {self.block})"
 
     @cached_property
     def leakage(self) -> float:
-        """Mean of what is explained of the input and gained of words and attributes: 0 nothing, 1 everything."""
+        """Mean of the shares of input, words and attributes that leak: 0 nothing, 1 everything."""
         parts = [self.reconstruction.explained] if self.reconstruction else []
         parts += [self.words.gained] if self.words else []
         parts += [one.gained for one in self.attributes]
@@ -90,13 +90,13 @@ class CutRow:
 
     @property
     def scores(self) -> dict[str, SeedMean]:
-        """The scores behind `leakage`, by what was guessed."""
+        """The scores behind `leakage`, by target."""
         found = {"input": self.reconstruction.score} if self.reconstruction else {}
         return found | {one.name: one.auc for one in self.attributes}
 
 
 def cut_rows(audited: Audited, results: Results) -> list[CutRow]:
-    """One row a cut, from a run's results."""
+    """Return one row for each cut, from a run's results."""
     subject, every = audited.subject, boards(results.rows)
     rows = []
     for cut in subject.cuts:
@@ -142,39 +142,39 @@ def _strongest(found: Sequence[Board]) -> Reconstruction | None:
 def _attribute(board: Board, information: AttributeInformation | None) -> AttributeLeak:
     auc = board.get("auc")
     assert auc is not None
-    beside = {name: score.value for name in board.names if name and (score := board.get("auc", name))}
-    prior = max(0.5, beside.get("conditional-majority", 0.5))
-    return AttributeLeak(board.target, auc, prior, beside.get("permuted"), information)
+    others = {name: score.value for name in board.names if name and (score := board.get("auc", name))}
+    prior = max(0.5, others.get("conditional-majority", 0.5))
+    return AttributeLeak(board.target, auc, prior, others.get("permuted"), information)
 
 
 def verdict(rows: Sequence[CutRow]) -> list[str]:
-    """Which cut leaks least and at which cost, in sentences made by rule."""
+    """Return sentences, made by rule, that name the cut with the least leakage and its costs."""
     scored = [row for row in rows if not math.isnan(row.leakage)]
     if not scored:
-        return ["Nothing was attacked: there is neither an attack on the input nor a private attribute."]
+        return ["Nothing was attacked: the data has no private attribute, and no attack on the input ran."]
     least = min(scored, key=lambda row: row.leakage)
     others = [row for row in scored if row is not least]
     lines = [
-        f"{least.title}{' leaks least' if others else ''}: {_what(least)}. "
-        f"There the device holds {count(least.cost.parameters)} parameters, "
+        f"{least.title}{' leaks least' if others else ''}: {_leaked(least)}. "
+        f"The device stores {count(least.cost.parameters)} parameters, "
         f"spends {count(least.cost.flops)} FLOPs and sends {count(least.cost.floats)} floats "
-        f"({size(least.cost.bytes)}) an inference, and the task's accuracy is {percent(least.accuracy)}"
+        f"({size(least.cost.bytes)}) per inference; the accuracy of the task is {percent(least.accuracy)}"
         + (f" (best of all cuts: {percent(max(row.accuracy for row in rows))})." if others else ".")
     ]
     alike = [row for row in others if not any(_leakier(row, least)) and bool(row.words) == bool(least.words)]
     if any(row.words for row in rows) and not least.words:
         lines.append(
-            "Where one vector a word crosses, words were read off at their place by the nearest of the attacker's own; "
-            "where they are mixed, as here, only which words a text holds was guessed."
+            "At cuts that send one vector for each word, each word was read as the attacker's word with the nearest "
+            "vector. This cut mixes the vectors, so attacks guessed only which words a text contains."
         )
     if alike:
         named = ", ".join(f"cut {row.cut}" for row in alike)
-        lines.append(f"By these intervals it cannot be told from {named}; more seeds or victims may tell them apart.")
+        lines.append(f"These intervals do not distinguish it from {named}; more seeds or victims may.")
     for name in least.scores:
         order = least.scores[name].measure != "mse"
         better = [row for row in others if name in row.scores and _beats(row.scores[name], least.scores[name], order)]
         if better:
-            lines.append(f"Of {'the input' if name == 'input' else name} alone, {better[0].title} gives away less.")
+            lines.append(f"For {'the input' if name == 'input' else name} only, {better[0].title} leaks less.")
     return lines
 
 
@@ -187,21 +187,25 @@ def _leakier(row: CutRow, least: CutRow) -> list[bool]:
     return [compare(score, least.scores[name]) == "better" for name, score in row.scores.items()]
 
 
-def _what(row: CutRow) -> str:
+def _leaked(row: CutRow) -> str:
     parts = []
     if one := row.reconstruction:
-        verb, what = ("finds", "words that the commonest leave") if one.is_text else ("explains", "inputs' variance")
-        parts.append(f"the best reconstruction ({one.by}) {verb} {percent(one.explained)} of the {what}")
+        verb, share_of = (
+            ("finds", "words that the commonest words miss") if one.is_text else ("explains", "inputs' variance")
+        )
+        parts.append(f"the best reconstruction ({one.by}) {verb} {percent(one.explained)} of the {share_of}")
     if row.words:
         parts.append(
             f"{percent(row.words.share)} of the words are read (commonest word: {percent(row.words.majority)})"
         )
-    parts += [f"{one.name} is told with AUC {one.auc.written} {one.auc.interval}".strip() for one in row.attributes]
+    parts += [
+        f"{one.name} is predicted with AUC {one.auc.written} {one.auc.interval}".strip() for one in row.attributes
+    ]
     return ", ".join(parts)
 
 
 def count(number: float) -> str:
-    """A number with a unit of thousands, as people read it."""
+    """Return a number as text, in thousands, millions or billions."""
     for unit in ("", " k", " M", " G"):
         if abs(number) < 1000 or unit == " G":
             return f"{number:.0f}{unit}" if not unit or abs(number) >= 100 else f"{number:.1f}{unit}"
@@ -210,7 +214,7 @@ def count(number: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage."""
+    """Return a share as a percentage."""
     return f"{share * 100:.1f}{PERCENT}"
 
 

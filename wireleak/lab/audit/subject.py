@@ -13,6 +13,7 @@ from wireleak.common.files import write_atomically
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import Network, build
 from wireleak.common.models.factory import resolve
+from wireleak.common.registry import unknown
 from wireleak.lab.audit.cost import Cost, device_cost
 from wireleak.lab.audit.readings import Readings
 from wireleak.lab.data import DataError, Dataset, load
@@ -24,7 +25,7 @@ _MOST_CUTS = 6
 
 @dataclass(frozen=True)
 class Request:
-    """What `wireleak audit` is asked.
+    """The arguments of `wireleak audit`.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class Request:
     task : str or None
         The column or attribute that is the main task.
     attributes, cuts : sequence or None
-        Which to audit; by default every attribute, and up to six cuts from the first to the last.
+        Attributes and cuts to audit; the default is every attribute, and up to six cuts.
     options : sequence of str
         The data set's own options, "name=value".
     disjoint_by : str or None
@@ -43,7 +44,7 @@ class Request:
     seeds : int
         Runs with seeds 0 to seeds - 1.
     quick : bool
-        Fewer examples, rounds and attackers: a first look.
+        Use fewer examples, rounds and attackers for a first look.
     root : Path or None
         Folder that holds data sets.
     """
@@ -62,23 +63,23 @@ class Request:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is audited, once it is known to exist.
+    """The network and data of an audit, found and checked.
 
     Parameters
     ----------
     request : Request
-        With the model's name resolved.
+        Request with the model's name resolved.
     dataset : Dataset
-        With the task and the attributes asked for.
+        Data set with the requested task and attributes.
     source : str
         The data set's registry name.
     options : dict
-        Its options.
+        The data set's options.
     network : Network
     cuts : tuple of int
-        To audit.
+        Cuts to audit.
     costs : dict of int to Cost
-        The device's, by cut.
+        The device's cost by cut.
     """
 
     request: Request
@@ -90,18 +91,18 @@ class Subject:
     costs: dict[int, Cost]
 
     def block(self, cut: int) -> str:
-        """Name of the last block on the device."""
+        """Return the name of the last block on the device."""
         return list(dict(self.network.blocks.named_children()))[cut - 1]
 
     @property
     def is_text(self) -> bool:
-        """Whether inputs are word numbers, of which words are guessed and no picture."""
+        """Whether inputs are texts, stored as word numbers."""
         return are_numbered(self.dataset.x)
 
 
 @dataclass
 class Audited:
-    """A finished audit: the run's folder, and what was read of its captures beside the attacks."""
+    """A finished audit: its subject, the run's folder, and the readings of its captures."""
 
     subject: Subject
     folder: Path
@@ -109,23 +110,23 @@ class Audited:
 
 
 def examine(request: Request) -> Subject:
-    """Find and check all that an audit needs, before any process starts.
+    """Find and check the network and data of an audit, before any process starts.
 
     Raises
     ------
     StudyError, DataError
-        One line that names what is wrong and the fix.
+        One line that names the wrong value and the fix.
     """
     source, options = _source(request)
     try:
         dataset = load(source, request.root, **options)
-    except TypeError as error:  # an option's value of the wrong type
+    except TypeError as error:  # the value of an option has the wrong type
         raise DataError(f"{source}: --option: {error}") from error
     if request.task is not None and request.task != dataset.task:
         dataset = dataset.with_task(request.task)
     dataset = replace(dataset, attributes=_attributes(dataset, request.attributes))
     if len(dataset.classes) < 2:
-        raise StudyError(f"--task: {dataset.task} has one class; name another")
+        raise StudyError(f"--task: {dataset.task} has only one class; name another column or attribute")
     try:
         name = resolve(request.model)
         network = build(name, dataset.input_shape, len(dataset.classes), 0)
@@ -137,7 +138,7 @@ def examine(request: Request) -> Subject:
 
 
 def data_of(subject: Subject) -> dict[str, Any]:
-    """The `data` of a study on what the user asked for."""
+    """Return the `data` table of a study on the user's data."""
     request = subject.request
     asked = {"task": request.task, "disjoint_by": request.disjoint_by}
     return {
@@ -150,28 +151,28 @@ def data_of(subject: Subject) -> dict[str, Any]:
 
 
 def sizes(subject: Subject) -> dict[str, int]:
-    """Examples for each role: as many as serve, and no more than there are."""
+    """Return the number of examples for each role, within the size of the data set."""
     quick, count = subject.request.quick, len(subject.dataset)
     wanted = (
         {"train": 640, "evaluation": 160, "attacker": 500, "victims": 150}
         if quick
         else {"train": 2560, "evaluation": 400, "attacker": 1500, "victims": 400}
     )
-    # Some room for repeated examples, which are dropped.
+    # Keep a margin for repeated examples, which are dropped.
     share = min(1.0, 0.85 * count / sum(wanted.values()))
     sizes = {role: int(most * share) for role, most in wanted.items()}
     if sizes["train"] < 64 or sizes["victims"] < 20:
-        raise DataError(f"--data: {count} examples are too few to audit with; give about 250 or more")
+        raise DataError(f"--data: {count} examples are too few for an audit; give 250 or more")
     return sizes
 
 
 def keep(path: Path, study: str) -> Path:
-    """Write a study where its user can keep it, and return the path.
+    """Write a study to a file for the user, and return the path.
 
     Raises
     ------
     StudyError
-        It cannot be written there.
+        The file cannot be written.
     """
     try:
         write_atomically(path, study.encode())
@@ -181,31 +182,31 @@ def keep(path: Path, study: str) -> Path:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The parts of "a,b"."""
+    """Return the parts of "a,b"."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """The numbers of "1,3".
+    """Return the numbers of "1,3".
 
     Raises
     ------
     StudyError
-        It holds something else.
+        A part is not a number.
     """
     try:
         return tuple(int(part) for part in words(text))
     except ValueError:
-        raise StudyError(f"--cuts: {text!r} is no list of numbers; write them as 1,3") from None
+        raise StudyError(f"--cuts: {text!r} is not a list of numbers; write it as 1,3") from None
 
 
 def slug(name: str) -> str:
-    """`name` as a study may be called."""
+    """Return `name` in the characters that a study's name may have."""
     return "".join(one if one.isascii() and one.isalnum() else "-" for one in name.lower()).strip("-") or "network"
 
 
 def _source(request: Request) -> tuple[str, dict[str, Any]]:
-    """The data set's registry name and its options."""
+    """Return the data set's registry name and its options."""
     options = dict(_option(text) for text in request.options)
     if request.data in data_names():
         return request.data, options
@@ -219,8 +220,7 @@ def _source(request: Request) -> tuple[str, dict[str, Any]]:
         columns = {"attributes": list(request.attributes)} if request.attributes is not None else {}
         return source, {option: str(path), "task": request.task, **columns, **options}
     raise DataError(
-        f"--data: {request.data!r} is no data set, folder or .csv file; choose one of {', '.join(data_names())}, "
-        "a folder of images with a CSV, or a CSV of texts"
+        f"--data: {unknown('data set', request.data, data_names(), 'a folder of images with a CSV, or a CSV of texts')}"
     )
 
 
@@ -241,8 +241,8 @@ def _attributes(dataset: Dataset, wanted: tuple[str, ...] | None) -> dict[str, A
         if len(present) < 2:
             only = attribute.classes[int(present[0])] if len(present) else "nothing"
             raise StudyError(
-                f"--attributes: {name} has one class ({only}) in all {len(dataset)} examples; nothing can be learnt of "
-                "it: leave it out"
+                f"--attributes: {name} has one class ({only}) in all {len(dataset)} examples, so nothing can be "
+                "learnt; leave it out"
             )
     return chosen
 

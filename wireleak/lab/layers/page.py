@@ -1,4 +1,4 @@
-"""The page on a network's layers, and the table that the terminal shows, both from `layers.json`."""
+"""The page on a network's layers and the terminal's table, both from `layers.json`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHARTS = (("auc", "Probe AUC"), ("bits", "V-information, bits"), ("dcor", "Dista
 
 
 class Profile:
-    """Looks a figure up; NaN stands for what was not measured."""
+    """Access to the figures of `layers.json`; NaN where one was not measured."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
@@ -39,23 +39,23 @@ class Profile:
         }
 
     def get(self, layer: str, target: str, measure: str, network: str = "trained") -> dict[str, Any] | None:
-        """One figure, if it was measured."""
+        """Return one figure; None where it was not measured."""
         if layer == INPUT:
-            network = "trained"  # before the first weight there is no difference
+            network = "trained"  # the input has no weights, so both networks agree on it
         return self._figures.get((layer, target, network, measure))
 
     def number(self, layer: str, target: str, measure: str, network: str = "trained", what: str = "value") -> float:
-        """One number of a figure."""
+        """Return one number of a figure."""
         found = self.get(layer, target, measure, network)
         return math.nan if found is None or found[what] is None else float(found[what])
 
     def over_layers(self, target: str, measure: str, network: str = "trained", what: str = "value") -> list[float]:
-        """One number of every layer's figure."""
+        """Return one number of the figure of every layer."""
         return [self.number(layer["name"], target, measure, network, what) for layer in self.layers]
 
     @property
     def wire(self) -> int:
-        """Which layer crosses the wire."""
+        """Index of the layer that crosses the wire."""
         return next(place for place, layer in enumerate(self.layers) if layer["side"] == "wire")
 
     @property
@@ -66,7 +66,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Sentence:
-    """What was found of one private attribute."""
+    """The finding about one private attribute."""
 
     tag: str
     outcome: str
@@ -75,13 +75,13 @@ class Sentence:
 
 
 def write_page(cell: CellFolder) -> Path:
-    """Write a cell's `layers.html` from its `layers.json`, atomically; it needs no network and no other file."""
+    """Write a cell's `layers.html` from its `layers.json`, atomically, as one self-contained file."""
     document = json.loads(cell.layers.read_text())
     return write_atomically(cell.layers_page, page(document).encode())
 
 
 def page(document: dict[str, Any]) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -107,7 +107,7 @@ def page(document: dict[str, Any]) -> str:
 
 
 def sentence(profile: Profile, target: dict[str, Any]) -> Sentence:
-    """What the wire's layer gives of an attribute beyond the task's own label, by rule."""
+    """Return, by rule, whether the wire's layer reveals an attribute beyond the task's label."""
     name, at = target["name"], profile.layers[profile.wire]
 
     def auc(layer: str, network: str = "trained") -> str:
@@ -121,20 +121,18 @@ def sentence(profile: Profile, target: dict[str, Any]) -> Sentence:
     ]
     beyond = wire["low"] > max(bar for bar in [*bars, 0.5] if not math.isnan(bar))
     text = (
-        f"On the wire ({at['title']}, {at['floats']:,} floats) a probe tells it with AUC {written(wire, 2)}, "
+        f"On the wire ({at['title']}, {at['floats']:,} floats) a probe predicts it with AUC {written(wire, 2)}, "
         f"{write(bits['value'], 2)} of {write(bits['value'] / bits['share'], 2)} bits. "
-        f"The input itself gives {auc(INPUT)}, the softmax {auc('softmax')}, the true task label alone "
-        f"{auc(TASK_ALONE)}; the same layer of the untrained network {auc(at['name'], 'untrained')}."
+        f"AUC from the input itself is {auc(INPUT)}, from the softmax {auc('softmax')}, from only the true task label "
+        f"{auc(TASK_ALONE)}, and from the same layer of the untrained network {auc(at['name'], 'untrained')}."
     )
     gain = profile.number(at["name"], name, "auc") - profile.number(at["name"], name, "auc", "untrained")
     if beyond and gain < 0.02:
-        text += (
-            " As the untrained layer passes as much, it is the architecture that lets it through, not what was learnt."
-        )
+        text += " The untrained layer passes as much, so the architecture lets it through; training did not learn it."
     peak = max(profile.layers[1:], key=lambda layer: profile.number(layer["name"], name, "auc"))
     if peak is not at:
         text += (
-            f" Of all layers {peak['title']} gives most: {written(profile.get(peak['name'], name, 'auc'), 2)}, "
+            f" Of all layers, {peak['title']} reveals most: {written(profile.get(peak['name'], name, 'auc'), 2)}, "
             f"untrained {auc(peak['name'], 'untrained')}."
         )
     tag, outcome = ("readable beyond the task", "leak") if beyond else ("not beyond the task", "none")
@@ -159,8 +157,8 @@ def _maps(
 
 def _key(document: dict[str, Any]) -> Markup:
     null = f"null: labels permuted, mean to largest of {document['permutations']}"
-    said = "Key to the charts: round marks are the trained network, square ones the same network before training"
-    return style.inline(layer_lines_key([TRAINED, UNTRAINED], "the true task label alone", null), said)
+    said = "Key to the charts: round marks show the trained network, square marks the same network before training"
+    return style.inline(layer_lines_key([TRAINED, UNTRAINED], "only the true task label", null), said)
 
 
 def _charts(profile: Profile, target: str) -> list[Markup]:
@@ -187,7 +185,7 @@ def _chart(profile: Profile, target: str, measure: str) -> Markup:
 
 
 def write(value: float | None, places: int = 3) -> str:
-    """A number as people read it."""
+    """Return a number as text."""
     if value is None or math.isnan(value):
         return "–"
     shown = f"{value:.{places}f}"
@@ -195,12 +193,12 @@ def write(value: float | None, places: int = 3) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share as people read it, without a sign at zero."""
+    """Return a share as a percentage, without a sign at zero."""
     return "–" if share is None else f"{write(100 * share, 0)}\u00a0%"
 
 
 def written(figure: dict[str, Any] | None, places: int = 3) -> str:
-    """A figure with its interval, if it has one."""
+    """Return a figure as text, with its interval if it has one."""
     if figure is None:
         return "–"
     value = write(figure["value"], places)
@@ -210,12 +208,12 @@ def written(figure: dict[str, Any] | None, places: int = 3) -> str:
 
 
 def summary_table(document: dict[str, Any]) -> Table:
-    """AUC and bits of every layer about every target, with the untrained network's AUC, for the terminal."""
+    """Return the terminal's table: AUC and bits of every layer about every target, and the untrained network's AUC."""
     from rich import box
     from rich.table import Table
 
     profile = Profile(document)
-    title = f"{document['study']}, {document['variant']}, seed {document['seed']}: what each layer knows"
+    title = f"{document['study']}, {document['variant']}, seed {document['seed']}: private information in each layer"
     table = Table(title=title, title_justify="left", box=box.HORIZONTALS, padding=0)
     for name in ("target", "layer", "AUC [95 %]", "null", "untrained", "bits", "of H"):
         table.add_column(name, justify="left" if name in ("target", "layer") else "right")

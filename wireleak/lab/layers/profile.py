@@ -1,7 +1,7 @@
-"""What each layer of a trained network knows beside its task: the analyst's view of a finished run.
+"""Measure the private information in each layer of a trained network, with an analyst's access to a finished run.
 
-No attack: the network is built again from the run's last checkpoints and handed the victims' inputs and private
-attributes from the sealed ledger, so that every layer can be looked at, also those that never cross a wire.
+This is not an attack. The network is rebuilt from the run's last checkpoints and gets the victims' inputs and private
+attributes from the sealed ledger. So every layer can be measured, also those that never cross a wire.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wireleak.lab.run.opening import Layer, ReadLabel, Specimen, open_run
 
 Rows = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-# Layers that are wider are projected to so many features and read again, so that none wins by its width.
+# Wider layers are also measured after a projection to this many features, so that none wins by its width.
 EQUAL = 512
 INPUT = "input"
 TASK_ALONE = "task label alone"
@@ -49,15 +49,15 @@ class Figure:
         `bits` is V-information.
     value : float
     low, high : float or None
-        95 % bootstrap interval over rows, where there is one.
+        95 % bootstrap interval over rows, if any.
     null_mean, null_high : float or None
-        Mean and largest value under permuted labels (rows, for the input), where they were drawn.
+        Mean and largest value under permuted labels (permuted rows for the input), if any were drawn.
     p : float or None
-        Share of the null, the value itself counted in, that reaches the value.
+        Share of the null that reaches the value, with the value itself counted.
     family : str
-        The reader chosen in most folds, where one reads.
+        The reader that was chosen in most folds, if the measure has one.
     share : float or None
-        Of `bits`: the part of the label's entropy.
+        For `bits`: share of the label's entropy.
     """
 
     layer: str
@@ -92,22 +92,22 @@ def profile_layers(
     run : Path
         A finished run's folder.
     variant, seed : str or int, optional
-        Which cell; by default the first that finished.
+        The cell; the default is the first that finished.
     examples : int
-        At most so many of the victims' inputs, the first.
+        Largest number of victims' inputs to use, from the first on.
     permutations : int
-        Draws of each null.
+        Random permutations behind each null.
     group : str, optional
-        Group of which no value is both fitted and judged on; by default the study's `data.disjoint_by`.
+        Group whose values never appear in both training and test folds; the default is `data.disjoint_by`.
     jobs : int
-        How many processes measure at once.
+        Number of processes that measure at once.
     console : Console
-        Where progress and the result table go.
+        Output for progress and the result table.
 
     Raises
     ------
     StudyError
-        It is no finished run, there is no such cell, or there is nothing to measure in it.
+        The run is not finished, or it has no such cell, or the cell has nothing to measure.
     """
     from wireleak.lab.layers.page import summary_table, write_page
 
@@ -119,8 +119,8 @@ def profile_layers(
     maps = [_Map(layer.features, specimen.seed) for layer in layers]
     places = list(_in_parallel(maps, jobs, "layers: drawing maps", console))
     document = {
-        "view": "the analyst's: the network rebuilt from the run's checkpoints, the victims' inputs and attributes "
-        "read from the sealed ledger; no attacker has this",
+        "view": "analyst: the network is rebuilt from the run's checkpoints, and the victims' inputs and attributes "
+        "come from the sealed ledger; no attacker has this",
         **specimen.described(),
         "permutations": permutations,
         "layers": [layer.described() for layer in layers],
@@ -151,7 +151,7 @@ def _works(specimen: Specimen, layers: list[Layer], network: str, permutations: 
 
 @dataclass(frozen=True)
 class _Read:
-    """What can be read of one label from one layer."""
+    """The measurements of one label in one layer."""
 
     layer: str
     features: Rows
@@ -162,7 +162,7 @@ class _Read:
     seed: int
 
     def __call__(self) -> list[Figure]:
-        """Probe, V-information, distance correlation."""
+        """Return probe scores, V-information and distance correlation."""
         labels = self.target.labels
         rng = np.random.default_rng(self.seed)
         options: dict[str, Any] = {"groups": self.groups, "seed": self.seed}
@@ -200,7 +200,7 @@ class _Read:
 
 @dataclass(frozen=True)
 class _DependOnInput:
-    """How far one layer depends on the input as a whole."""
+    """The dependence of one layer on the whole input."""
 
     layer: str
     features: Rows
@@ -219,19 +219,19 @@ class _DependOnInput:
 
 @dataclass(frozen=True)
 class _Map:
-    """A layer's features in the plane."""
+    """A map of a layer's features in two dimensions."""
 
     features: Rows
     seed: int
 
     def __call__(self) -> npt.NDArray[np.float64]:
-        """t-SNE (n, 2) of the first principal components, scaled to 0..1."""
+        """Return the t-SNE (n, 2) of the first principal components, scaled to 0..1."""
         from sklearn.decomposition import PCA
         from sklearn.manifold import TSNE
 
         n, width = self.features.shape
         flat = PCA(min(_PRINCIPAL, n, width), random_state=self.seed).fit_transform(self.features)
-        # Started from the components, which is stable; a layer of one number has but one.
+        # Principal components are a stable start; a layer with one number has only one.
         start: Any = np.zeros((n, 2))
         start[:, : min(2, flat.shape[1])] = flat[:, :2]
         start *= 1e-4 / max(float(start[:, 0].std()), 1e-12)

@@ -1,4 +1,4 @@
-"""Scores over seeds, and what their intervals allow to say."""
+"""Scores over seeds, and comparisons that their intervals support."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from wireleak.lab.run.results import Row
 
 Verdict = Literal["better", "overlap", "worse"]
 _PAIRED_SEEDS = 3
-# What reconstructions are judged by, each with the baseline that guesses the same for all victims.
+# Measures of reconstructions, each with the baseline that guesses the same for all victims.
 BLIND = {"words-found": "commonest", "mse": "mean"}
 
 
 @dataclass(frozen=True)
 class SeedMean:
-    """One score over all seeds; fields as in `Row`, `seeds` counts them; `chance` is None where it is not known.
+    """One score over all seeds, with the fields of `Row`; `chance` is None where it is not known.
 
-    `by_seed` holds each seed with its own value, by which scores are paired.
+    `seeds` is the number of seeds. `by_seed` holds each seed with its value, so that scores can be paired.
     """
 
     study: str
@@ -48,12 +48,12 @@ class SeedMean:
 
     @property
     def written(self) -> str:
-        """The value as people read it."""
+        """The value as text."""
         return quantity(self.measure).write(self.value)
 
     @property
     def interval(self) -> str:
-        """`[low, high]`, or nothing where there is none."""
+        """The interval as `[low, high]`, or "" without one."""
         if math.isnan(self.low) or math.isnan(self.high):
             return ""
         how = quantity(self.measure)
@@ -63,7 +63,7 @@ class SeedMean:
 
 @dataclass(frozen=True)
 class Board:
-    """All scores of one attack on one target in one variant, with those of baselines, readers and bounds."""
+    """All scores of one attack on one target in one variant, with its baselines, readers and bounds."""
 
     variant: str
     link: str
@@ -74,7 +74,7 @@ class Board:
 
     @property
     def measures(self) -> list[str]:
-        """The measures there are, headline first."""
+        """Measures of the board, headline first."""
         return sorted({score.measure for score in self.scores}, key=column_order)
 
     @property
@@ -83,29 +83,28 @@ class Board:
         return sorted({score.name for score in self.scores}, key=reference_order)
 
     def get(self, name: str, row: str = "") -> SeedMean | None:
-        """The score of a measure in the row of that name, by default the attack's own; None where there is none."""
-        found = (one for one in self.scores if one.measure == name and one.name == row)
-        return next(found, None)
+        """Return a measure's score in the row of that name, by default the attack's own; None if absent."""
+        return next((score for score in self.scores if score.measure == name and score.name == row), None)
 
     def priors(self, name: str) -> list[SeedMean]:
-        """Scores of the baselines, strongest first: what is known without this victim's bytes."""
+        """Return the scores of the baselines, which ignore this victim's traffic, strongest first."""
         found = [one for one in self.scores if one.measure == name and one.role == "baseline"]
         leakier = quantity(name).higher_leaks
         return sorted(found, key=lambda one: one.value, reverse=leakier)
 
 
 def times_planted(board: Board) -> int | None:
-    """Return how often a board's numbers were planted; None where it is of something else."""
+    """Return how often a board's numbers were planted; None for other targets."""
     count = board.target.removeprefix(f"{Canary.name}-")
     return int(count) if count != board.target and count.isdecimal() and board.get("exposure") else None
 
 
 def summarise(rows: Iterable[Row]) -> list[SeedMean]:
-    """Rows over seeds: their mean, with a 95 % t-interval over seeds.
+    """Return the mean over seeds of each score, with a 95 % t-interval.
 
-    The interval is never narrower than the seeds' own intervals on average, since seeds that share their victims
-    would otherwise seem surer than one of them; with one seed it is that seed's. It is clipped to what the measure
-    can be. Scores keep the order in which their first row stood.
+    The interval is never narrower than the mean of the seeds' own intervals. Otherwise seeds that share their victims
+    would seem more certain than one of them. With one seed, it is that seed's interval. It is clipped to the range of
+    the measure. Scores keep the order of their first rows.
     """
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -142,16 +141,16 @@ def _over_seeds(rows: Sequence[Row]) -> SeedMean:
 
 
 def error_removed(name: str, value: float, blind: float) -> float:
-    """Share of the error of a guess that is the same for all which a reconstruction removes; 0 where that has none.
+    """Return the share of a constant guess's error that a reconstruction removes; 0 if that guess has no error.
 
-    The error of values is their mean squared error, that of texts what is not found of their words.
+    The error of values is their mean squared error. The error of texts is the share of their words that is not found.
     """
     own, prior = (1 - one if quantity(name).higher_leaks else one for one in (value, blind))
     return 1 - own / prior if prior > 0 else 0.0
 
 
 def boards(rows: Iterable[Row]) -> list[Board]:
-    """Scores over seeds, gathered by variant, link, vantage, attack and target, in the order of the rows."""
+    """Return boards of scores over seeds: one for each variant, link, vantage, attack and target, in row order."""
     groups: dict[tuple[str, str, str, str, str], list[SeedMean]] = defaultdict(list)
     for one in summarise(rows):
         groups[one.variant, one.link, one.vantage, one.attack, one.target].append(one)
@@ -159,11 +158,11 @@ def boards(rows: Iterable[Row]) -> list[Board]:
 
 
 def compare(score: SeedMean, other: SeedMean) -> Verdict:
-    """Whether `score` leaks more than `other` ("better"), less ("worse"), or it cannot be told ("overlap").
+    """Return whether `score` leaks more than `other` ("better"), less ("worse"), or neither is shown ("overlap").
 
-    With three or more seeds in common the two are paired by seed, since a seed gives both the same network and the
-    same victims: the 95 % t-interval of their difference must lie clear of zero. With fewer, their intervals must not
-    touch; missing ones do not tell.
+    With three or more seeds in common, the two are paired by seed, because a seed gives both the same network and
+    victims. The 95 % t-interval of their difference must exclude zero. With fewer seeds, their intervals must not
+    overlap; without intervals, nothing is shown.
     """
     difference = paired_difference(score, other)
     if difference is not None:
@@ -177,7 +176,7 @@ def compare(score: SeedMean, other: SeedMean) -> Verdict:
 
 
 def paired_difference(score: SeedMean, other: SeedMean) -> tuple[float, float] | None:
-    """The 95 % t-interval of `score` - `other` over the seeds they share; None with fewer than three."""
+    """Return the 95 % t-interval of `score` - `other` over shared seeds; None with fewer than three."""
     ours, theirs = dict(score.by_seed), dict(other.by_seed)
     each = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
     if len(each) < _PAIRED_SEEDS or not np.isfinite(each).all():
@@ -187,7 +186,7 @@ def paired_difference(score: SeedMean, other: SeedMean) -> tuple[float, float] |
 
 
 def above_chance(score: SeedMean) -> bool:
-    """Whether the whole interval lies above chance; True where chance is not known, False without an interval."""
+    """Return whether the whole interval is better than chance; True if chance is unknown, False without an interval."""
     if score.chance is None:
         return True
     return score.low > score.chance if quantity(score.measure).higher_leaks else score.high < score.chance

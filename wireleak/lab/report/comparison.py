@@ -1,4 +1,4 @@
-"""The comparison of defences in words: a table of every setting, and the claims that the figures allow."""
+"""The comparison of defences: a table of every setting, and sentences on two common claims."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from markupsafe import Markup, escape
 from wireleak.lab.report.defences import NONE, Comparison, Point, Spread
 
 _SLIGHT = 0.02
-# Names stay on one line.
+# Keep names on one line.
 _STYLES = (' style="white-space: nowrap"', *[""] * 9)
 
 
 def table(found: Comparison) -> Markup:
-    """Every setting's figures."""
-    heads = ("", "Setting", "Task accuracy", "Lost", found.leak, "Taken off", "Strongest attacker", "Its own adversary",
-             "Device, CPU s a round", "Bytes an inference", "Holds for every attacker")  # fmt: skip
+    """Return an HTML table with one row for each setting."""
+    heads = ("", "Setting", "Task accuracy", "Lost", found.leak, "Reduction", "Strongest attacker", "Its own adversary",
+             "Device CPU, s per round", "Bytes per inference", "Guaranteed for every attacker")  # fmt: skip
     rows = []
     for number, one in enumerate(found.points, 1):
         cells = (
@@ -44,34 +44,38 @@ def table(found: Comparison) -> Markup:
 
 
 def claims(found: Comparison) -> list[str]:
-    """What the figures say to the claims that accuracy falls slightly and that a defence shows absence of leakage."""
+    """Return sentences that test two claims: accuracy falls only slightly, and a defence removes all leakage."""
     defended = [point for point in found.points if point.defence != NONE]
     helped = [point for point in defended if point.gained.low > 0]
     base = found.baseline
     lines = [
         f"Without a defence the strongest of {len(found.attackers)} fresh attackers reaches {found.leak} "
-        f"{written(base.leak)} on {found.target}, at task accuracy {written(base.accuracy)}. Which attacker is "
-        "strongest is told by examples that it held out of its own, for each setting and seed."
+        f"{written(base.leak)} on {found.target}, at task accuracy {written(base.accuracy)}. For each setting "
+        "and seed, the strongest attacker is chosen by its loss on its own held-out examples."
     ]
     if found.seeds < 2:
-        return [*lines, "One seed has no interval: nothing is said about which defence helps."]
+        return [
+            *lines,
+            "One seed gives no interval, so this run does not show which defences help. Use at least three seeds.",
+        ]
     slight = [point for point in helped if point.lost.value <= _SLIGHT]
     lost = [point.lost.value * 100 for point in helped]
     spread = f"; they cost {min(lost):.1f} to {max(lost):.1f} points of accuracy".replace("-", "−") if lost else ""
     lines.append(
-        f"Does accuracy fall slightly? {len(helped)} of {len(defended)} settings lower the leak by more than the "
-        f"seeds' spread (each by its own 95 % interval, not corrected for their number){spread}; {len(slight)} of them "
+        f"Is the loss of accuracy small? {len(helped)} of {len(defended)} settings lower the leak by more "
+        f"than the spread over seeds (each by its own 95 % interval, not corrected for their number){spread}; "
+        f"{len(slight)} of them "
         f"cost {_SLIGHT * 100:.0f} points or less" + (f" ({_named(found, slight)})." if slight else ".")
     )
     silent = [point for point in defended if point.leak.holds(found.floor) or point.leak.value < found.floor]
     proved = [point for point in defended if point.guarantee]
     lines.append(
-        f"Does any of them show that nothing is left? In {len(silent)} settings the strongest attacker's interval "
-        f"holds {found.floor:g}, what one reaches that sees nothing"
-        + (f" ({_named(found, silent)})" if silent else "")
-        + "; that these attackers found nothing does not show that nobody can. "
-        f"{len(proved)} settings state a bound for every attacker"
-        + (f" ({_named(found, proved)}); each says itself how much that is." if proved else ".")
+        f"Does a defence remove all leakage? In {len(silent)} settings the strongest attacker is not distinguishable "
+        f"from guessing ({found.floor:g}), or does worse"
+        + (f": {_named(found, silent)}" if silent else "")
+        + ". This does not prove that a better attacker would fail. "
+        f"{len(proved)} settings guarantee a bound for every attacker"
+        + (f" ({_named(found, proved)}); the table states each bound." if proved else ".")
     )
     return lines
 
@@ -81,6 +85,6 @@ def _named(found: Comparison, points: Sequence[Point]) -> str:
 
 
 def written(spread: Spread) -> str:
-    """Mean and interval as people read them."""
+    """Return a mean and its interval as text."""
     interval = "" if math.isnan(spread.low) else f" [{spread.low:.3f}, {spread.high:.3f}]"
     return f"{spread.value:.3f}{interval}".replace("-", "−")

@@ -1,7 +1,7 @@
-"""Defences on one footing: each setting's accuracy beside the strongest of several fresh attackers, and its price.
+"""Compare defences: the accuracy, leakage and cost of each setting against the strongest of several fresh attackers.
 
-The strongest attacker of a seed is the one that does best on examples which the attacker held out of its own: whose
-guesses of the victims are best is known only to the scorer, and choosing by that would flatter the attackers.
+The strongest attacker of a seed has the lowest loss on its own held-out examples. Choosing by its score on the victims
+would overstate the attackers, because only the scorer knows the ground truth.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> Spread:
-        """Of one value a seed, the interval clipped to what a value can be."""
+        """Return the spread of one value for each seed, its interval clipped to [least, most]."""
         mean = float(np.mean(values))
         if len(values) < 2:
             return cls(mean, math.nan, math.nan)
@@ -39,7 +39,7 @@ class Spread:
         return cls(mean, max(mean - half, least), min(mean + half, most))
 
     def holds(self, value: float) -> bool:
-        """Whether the interval reaches `value`, or there is none to tell."""
+        """Return whether the interval contains `value`; True without an interval."""
         return math.isnan(self.low) or self.low <= value <= self.high
 
 
@@ -51,23 +51,23 @@ class Point:
     ----------
     variant, title, defence : str
     strength : float
-        Its place in the defence's sweep; NaN where it has none.
+        Value of the swept parameter; NaN where there is no sweep.
     accuracy, leak : Spread
-        Of the main task; of the strongest fresh attacker.
+        Accuracy of the main task, and score of the strongest fresh attacker.
     lost, gained : Spread
-        Accuracy without the defence less accuracy with it, and the same of the leak, paired by seed.
+        Accuracy without the defence minus accuracy with it, and the same for the leak, paired by seed.
     attacker : str
-        Which one was strongest, in most seeds.
+        The attacker that was strongest in most seeds.
     own : str
-        What the defence's own adversary said of itself, if it has one.
+        Metrics that the defence's own adversary reported in training, if it has one.
     device_seconds : float
         CPU time of a client's training in the last round, mean over clients and seeds; NaN if not measured.
     bytes : float
-        From the device to the server for one inference, mean over seeds, with all that gRPC adds.
+        Sent by the device for one inference, mean over seeds, gRPC framing included.
     guarantee : str
-        What it states for every attacker, or empty.
+        Guarantee against every attacker, or empty.
     elsewhere : str
-        What it guarantees of something that these attackers are not after, or empty.
+        Guarantee about something that these attackers do not target, or empty.
     front : bool
         Whether no other setting is both more accurate and less leaky.
     """
@@ -90,13 +90,13 @@ class Point:
 
     @property
     def holds(self) -> str:
-        """What holds for every attacker, and what does of something else."""
+        """The guarantees against every attacker, then those about something else."""
         return "; ".join(filter(None, (self.guarantee or "nothing", self.elsewhere)))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every setting against attackers of one target; `floor` is the leak of an attacker that sees nothing."""
+    """Every setting against attackers of one target; `floor` is the score of guessing."""
 
     target: str
     leak: str
@@ -107,12 +107,12 @@ class Comparison:
 
     @property
     def baseline(self) -> Point:
-        """No defence."""
+        """The point without a defence."""
         return next(point for point in self.points if point.defence == NONE)
 
 
 def compare_defences(results: Results) -> list[Comparison]:
-    """One comparison a target, where the study names its variants' defences, one of them "none"; else nothing."""
+    """Return one comparison for each target; empty unless the study names defences, with "none" among them."""
     variants = [one for one in results.variants if one.defence]
     targets = list(dict.fromkeys(row.target for row in results.rows if not row.target.endswith("-unseen")))
     if not any(one.defence == NONE for one in variants):
@@ -167,12 +167,12 @@ def _comparison(results: Results, variants: Sequence[VariantSummary], target: st
 def _leaks(
     rows: Sequence[Row], fits: Mapping[tuple[str, int, str, str], Fit], variant: str, target: str
 ) -> dict[int, tuple[str, float]]:
-    """By seed: the attacker that does best on its own held-out examples, and what it reaches on the victims."""
+    """Return by seed the attacker with the lowest loss on its own held-out examples, and its score on the victims."""
     names = tuple(BLIND) if target == Input.name else ("auc",)
     own = [row for row in rows if row.variant == variant and row.measure in names]
     chosen: dict[int, tuple[float, str, float]] = {}
     for row in own:
-        # The linear decoder is a reader beside the others, and an attacker as good as they are.
+        # The linear decoder is stored as a reader, but it counts as one of the attackers.
         linear = row.name == "ridge"
         fit = fits.get((row.variant, row.seed, row.attack, row.target))
         loss = math.nan
@@ -190,22 +190,20 @@ def _leaks(
 
 
 def _own(results: Results, variant: VariantSummary) -> str:
-    """What the defence's own adversary, or whatever it trains, said of itself in the last round."""
-    told: dict[str, list[float]] = {}
+    """Return the metrics that the defence's own adversary reported in the last round."""
+    reported: dict[str, list[float]] = {}
     for one in results.tasks:
         if one.variant == variant.name and one.measure.startswith("own/"):
-            told.setdefault(one.measure.rpartition("/")[2], []).append(one.value)
-    return ", ".join(f"{name} {_mean(values):.3f}" for name, values in told.items())
+            reported.setdefault(one.measure.rpartition("/")[2], []).append(one.value)
+    return ", ".join(f"{name} {_mean(values):.3f}" for name, values in reported.items())
 
 
 def _elsewhere(results: Results, variant: VariantSummary) -> str:
-    """DP-SGD's guarantee: of the training examples, while these attackers are after inputs that are sent later."""
+    """Return DP-SGD's guarantee, which covers training examples and not the inputs that these attackers target."""
     spent = [one.value for one in results.tasks if (one.variant, one.measure) == (variant.name, "epsilon")]
     if variant.privacy is None or not spent:
         return ""
-    return (
-        f"of one training example ε {max(spent):.3g}, δ {variant.privacy.delta:g}, which says nothing of these inputs"
-    )
+    return f"ε {max(spent):.3g}, δ {variant.privacy.delta:g} for one training example; this does not cover these inputs"
 
 
 def _bytes(results: Results, rows: Sequence[Row], variant: str) -> float:
@@ -219,7 +217,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _marked(points: Sequence[Point]) -> list[Point]:
-    """The points, with those on the Pareto front marked."""
+    """Return the points, with those on the Pareto front marked."""
 
     def beaten(one: Point) -> bool:
         return any(

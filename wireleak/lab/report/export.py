@@ -33,11 +33,11 @@ def write_figures(run: Path, kind: str, out: Path | None = None, only: str | Non
     Parameters
     ----------
     run : Path
-        The run's folder, of which only results.json and pictures.npz are read.
+        The run's folder; only results.json and pictures.npz are read.
     kind : str
         One of `style.FORMATS`; rows of pictures are PNG files in any case.
     out : Path, optional
-        Where the files go; by default the folder `figures` of the run.
+        Folder for the files; the default is `figures` in the run's folder.
     only : str, optional
         Write only the figure of that name.
 
@@ -55,7 +55,7 @@ def write_figures(run: Path, kind: str, out: Path | None = None, only: str | Non
             title = _file_name(f"pictures-{one.variant}-seed{one.seed}-{one.attack}-{name.removeprefix('control:')}")
             writers[title] = _strip_writer(one, values, kind)
     if not writers:
-        raise ResultsError(f"{run}: its results hold nothing to draw")
+        raise ResultsError(f"{run}: its results contain nothing to draw")
     if only is not None and only not in writers:
         raise ResultsError(f"--only: {unknown('figure', only, writers, most=_LISTED_FIGURES)}")
     folder = out or run / "figures"

@@ -1,4 +1,4 @@
-"""The figures of a run, each drawn from its results: for the page, and for a paper."""
+"""The figures of a run, drawn from its results for the page and for papers."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _REST, _HIDDEN = "framing and other messages", "unreadable (TLS)"
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that can be drawn.
+    """A figure and the functions that draw it.
 
     Parameters
     ----------
     name : str
-        Of its file, without a suffix.
+        Name of its file, without a suffix.
     said : str
-        What it shows, for those who cannot see it.
+        Alternative text for readers who cannot see it.
     draw : callable
         Draws it for a page.
     paper : callable, optional
-        Draws it to stand alone, with its key; `draw` where a page needs no other.
+        Draws it with its key, for use outside the page; the default is `draw`.
     least : float, optional
-        Pixels below which it scrolls on a page instead of shrinking.
+        Width in px below which it scrolls on a page instead of shrinking.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Drawing:
     least: float | None = None
 
     def inline(self) -> Markup:
-        """Return it as SVG for a page."""
+        """Return the figure as SVG for a page."""
         return style.inline(self.draw(), self.said, least=self.least)
 
 
@@ -77,14 +77,14 @@ def score_drawings(board: Board, title: str, every: Sequence[Board]) -> list[Dra
 
 def key_drawing() -> Drawing:
     """Return the key to all figures of scores."""
-    said = "Key: a dot is the attack, a square a baseline that reads the wire, a ring one that does not, a bar a bound"
+    said = "Key: a dot is the attack, a square a reader of the wire, a ring a baseline without the wire, a bar a bound"
     return Drawing("scores-key", said, scores_key)
 
 
 def scale_of(boards: Sequence[Board], name: str) -> Scale:
-    """One axis for a measure over all boards, so that variants compare by eye; it holds every interval and chance."""
+    """Return an axis of a measure that all boards share; it contains all intervals and chance."""
     every = [one for board in boards for one in board.scores if one.measure == name]
-    # A bound may lie orders of magnitude away: it is drawn at the axis's end then.
+    # A bound may lie orders of magnitude away; it is then drawn at the axis's end.
     chosen = [one for one in every if one.role not in ("bound", "quantile")] or every
     ends = [end for one in chosen for end in (one.value, one.low, one.high, one.chance) if end is not None]
     finite = [end for end in ends if math.isfinite(end)]
@@ -112,7 +112,7 @@ def _mark(board: Board, score: SeedMean, scale: Scale) -> Mark:
 
 
 def traffic_drawings(wires: Sequence[Wire], names: dict[str, str]) -> list[tuple[str, Drawing]]:
-    """Return each variant's title and its bytes by kind: decoded tensors, their framing, and what TLS hides."""
+    """Return each variant's title and a drawing of its bytes by kind: tensors, framing, and bytes that TLS hides."""
     bars: dict[str, list[Bar]] = {}
     for variant in dict.fromkeys(wire.variant for wire in wires):
         tensors, rest, hidden = Counter[str](), 0, 0
@@ -161,7 +161,7 @@ def record_drawings(wire: Wire) -> list[Drawing]:
 
 
 def exposure_drawing(boards: Sequence[Board], names: Mapping[str, str]) -> Drawing | None:
-    """Return exposure over how often numbers were planted, a line a variant and attack; None where none was."""
+    """Return exposure against insertions, a line for each variant and attack; None if no number was planted."""
     lines: dict[str, list[tuple[int, float, float, float]]] = {}
     tops, chances = [], []
     for board in boards:
@@ -181,7 +181,7 @@ def exposure_drawing(boards: Sequence[Board], names: Mapping[str, str]) -> Drawi
 
 
 def defence_drawing(found: Comparison) -> Drawing:
-    """Return accuracy over what the strongest fresh attacker learns, a mark a setting."""
+    """Return accuracy against the strongest fresh attacker's score, with a mark for each setting."""
 
     def interval(spread: Spread) -> tradeoff.Interval:
         return tradeoff.Interval(spread.value, spread.low, spread.high)
@@ -199,14 +199,14 @@ def defence_drawing(found: Comparison) -> Drawing:
         for number, one in enumerate(found.points, 1)
     ]
     said = f"accuracy against leakage of {len(settings)} settings"
-    said += ", a panel each defence" if len(settings) > tradeoff.CROWD else ""
+    said += ", a panel for each defence" if len(settings) > tradeoff.CROWD else ""
     leak = f"{found.target}: {found.leak} of the strongest fresh attacker (left is better)"
     draw = partial(tradeoff.tradeoff, settings, leak, found.floor)
     return Drawing(f"defences-{found.target}", said, draw, least=600)
 
 
 def heat_drawing(one: Map) -> Drawing:
-    """Return a heat map of a network's layers by what each of them gives away."""
+    """Return a heat map of the leakage of a network's layers."""
     columns = [_column(one, group, quantity) for group, quantities in GROUPS for quantity in quantities]
     layers = [heat.HeatRow(layer.title, layer.parameters) for layer in one.layers]
     peaks = ", ".join(f"{one.layers[highest(one.means(q))].title} for {q.heading} {q.unit}" for q in QUANTITIES)
@@ -228,7 +228,7 @@ def _column(one: Map, group: str, quantity: LayerQuantity) -> heat.Column:
 
 
 def update_drawing(one: PointMap) -> Drawing:
-    """Return a map of updates, coloured by what was behind them."""
+    """Return a map of updates, coloured by their true labels."""
     colours = palette(one.classes)
     said = f"{len(one.labels)} updates of {one.variant}, coloured by {one.target}"
     named = [f"{name} ({count})" for name, count in zip(one.classes, one.counts, strict=True)]

@@ -1,4 +1,4 @@
-"""The findings of a run in words, made by rule from scores: nothing that the intervals do not show."""
+"""The findings of a run as sentences, made by rule from scores and their intervals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAGS: dict[Outcome, str] = {"leak": "Leaks", "part": "Leaks in part", "none": "N
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about one attack on one target; `detail` compares it with other readers and bounds."""
+    """One sentence about one attack on one target; `detail` compares the attack with other readers and bounds."""
 
     outcome: Outcome
     where: str
@@ -35,7 +35,7 @@ class Finding:
 
 
 def titles(results: Results) -> dict[str, str]:
-    """Each variant's name as people read it; a title that two would share gets the variant's name."""
+    """Return each variant's title; a title that several variants share gets the variant's name in brackets."""
     found = {one.name: one.title or _title(one.cut, one.mode, one.link) for one in results.variants}
     shared = {title for title in found.values() if list(found.values()).count(title) > 1}
     known = {name: f"{title} ({name})" if title in shared else title for name, title in found.items()}
@@ -47,7 +47,7 @@ def _title(cut: int, mode: str, link: str) -> str:
 
 
 def findings(results: Results) -> list[Finding]:
-    """What a run shows, variant by variant in the order of the study; TLS last, its negative findings as one."""
+    """Return a run's findings in the study's order of variants; those under TLS come last, negative ones merged."""
     names = titles(results)
     order = list(names)
     found = sorted(boards(results.rows), key=lambda one: order.index(one.variant))
@@ -57,17 +57,17 @@ def findings(results: Results) -> list[Finding]:
     silent = [one for one in tls if one.outcome == "none"]
     if len(silent) < 2:
         return plain + tls
-    text = f"None of {len(silent)} attacks learns more than was known without the traffic."
+    text = f"None of {len(silent)} attacks learns more than is known without the traffic."
     merged = Finding("none", "Under TLS", text, tuple(f"{one.where}: {one.text}" for one in silent))
     return [*plain, *(one for one in tls if one.outcome != "none"), merged]
 
 
 def finding(board: Board, title: str, name_vantage: bool = False) -> Finding:
-    """The finding of one board.
+    """Return the finding of one board.
 
-    An attack leaks when its headline's interval lies clear of every baseline's and of chance; for
-    reconstructions MSE and re-identification are judged apart, since a low MSE with chance re-identification is what
-    the attacker knew before, and a high MSE may still give away whose input it was.
+    An attack leaks when the interval of its headline measure lies clear of chance and of every baseline's interval.
+    Reconstructions are judged by MSE and by re-identification separately. A low MSE with re-identification at chance
+    shows only prior knowledge; a high MSE may still reveal whose input it was.
     """
     kinds = (("mse", _reconstruction), ("words-found", _text), ("exposure", _exposure))
     judge = next((judge for name, judge in kinds if board.get(name)), _attribute)
@@ -78,7 +78,7 @@ def finding(board: Board, title: str, name_vantage: bool = False) -> Finding:
 
 
 def beats_priors(board: Board, name: str) -> bool:
-    """Whether the attack's interval lies clear of chance and of every baseline; False without either."""
+    """Return whether the attack lies clear of chance and of every baseline; False where there is neither."""
     score, priors = board.get(name), board.priors(name)
     if score is None or (not priors and score.chance is None):
         return False
@@ -105,7 +105,7 @@ def _reconstruction(board: Board) -> tuple[Outcome, str]:
 
 
 def _error_removed(board: Board) -> float | None:
-    """1 - MSE / MSE of the mean image: the fraction of the variance that the reconstruction explains."""
+    """Return 1 - MSE / MSE of the mean image: the fraction of the variance that the reconstruction explains."""
     own, mean = board.get("mse"), board.get("mse", "mean")
     return error_removed("mse", own.value, mean.value) if own and mean and mean.value > 0 else None
 
@@ -115,21 +115,21 @@ def _text(board: Board) -> tuple[Outcome, str]:
     if beats_priors(board, "words"):
         return "leak", f"rebuilds texts: {placed}; {found}."
     if beats_priors(board, "words-found"):
-        return "part", f"finds words of the texts, and not where they stand: {found}; {placed}."
+        return "part", f"finds words of the texts, but not their positions: {found}; {placed}."
     return "none", f"does not find the texts' words: {found}."
 
 
 def _exposure(board: Board) -> tuple[Outcome, str]:
     times, most = board.target.rpartition("-")[2], board.get("exposure", LIKELIEST)
-    what = "a number planted once" if times == "1" else f"numbers planted {times} times"
+    planted = "a number planted once" if times == "1" else f"numbers planted {times} times"
     limit = f", of {most.written} bits at most" if most else ""
     score = board.get("exposure")
     if score is not None and math.isnan(score.low):
-        one = f"{what}: {quantity('exposure').label} {score.written}{limit}"
-        return "none", f"shows nothing yet of {one}; one number with one seed has no interval."
+        measured = f"{planted}: {quantity('exposure').label} {score.written}{limit}"
+        return "none", f"gives no verdict on {measured}; one number with one seed has no interval."
     if beats_priors(board, "exposure"):
-        return "leak", f"exposes {what}: {_against(board, 'exposure')}{limit}."
-    return "none", f"does not expose {what}: {_against(board, 'exposure')}{limit}."
+        return "leak", f"exposes {planted}: {_against(board, 'exposure')}{limit}."
+    return "none", f"does not expose {planted}: {_against(board, 'exposure')}{limit}."
 
 
 def _attribute(board: Board) -> tuple[Outcome, str]:
@@ -142,14 +142,14 @@ def _attribute(board: Board) -> tuple[Outcome, str]:
 
 
 def _against(board: Board, name: str) -> str:
-    """The attack's score beside the baseline that matters most: one it does not beat, else the strongest."""
+    """Compare the attack's score with the decisive baseline: one that it does not beat, else the strongest."""
     score, priors = board.get(name), board.priors(name)
     assert score is not None
     own = f"{quantity(name).label} {_with_interval(score)}"
     unbeaten = [prior for prior in priors if compare(score, prior) != "better"]
     worse = [prior for prior in unbeaten if compare(score, prior) == "worse"]
     if not priors and score.chance is None:
-        return f"{own}, with no control beside it"
+        return f"{own}, with no baseline to compare"
     if worse:
         return f"{own}, worse than {_named(worse[0])}"
     if unbeaten:
@@ -165,18 +165,22 @@ def _detail(board: Board) -> tuple[str, ...]:
     score = board.get(name)
     if score is None:
         return ()
-    words = {"better": "clearly beaten", "overlap": "not told apart", "worse": "does better than the attack"}
+    words = {
+        "better": "clearly worse than the attack",
+        "overlap": "not distinguishable from the attack",
+        "worse": "clearly better than the attack",
+    }
     said = []
     for other in board.scores:
         if other.measure == name and other.role == "reader":
             verdict = words[compare(score, other)]
             said.append(f"{reference(other.name).label} {_with_interval(other)}: {verdict}")
-    beside = (f"Beside it, by {quantity(name).label}: {'; '.join(said)}.",) if said else ()
-    return beside + _bounds(board)
+    readers = (f"Other readers of the wire, by {quantity(name).label}: {'; '.join(said)}.",) if said else ()
+    return readers + _bounds(board)
 
 
 def _bounds(board: Board) -> tuple[str, ...]:
-    """Where the attack stands to what theory allows it."""
+    """Compare the attack with its theoretical bounds."""
     said = []
     for other in board.scores:
         score = board.get(other.measure)
@@ -184,7 +188,7 @@ def _bounds(board: Board) -> tuple[str, ...]:
             # Without an interval the value itself is compared.
             ends = np.nan_to_num([score.low, score.high], nan=score.value)
             beyond = ends[0] > other.value if quantity(other.measure).higher_leaks else ends[1] < other.value
-            verdict = "the attack goes beyond it" if beyond else "kept"
+            verdict = "exceeded by the attack" if beyond else "holds"
             said.append(f"{reference(other.name).label}, {quantity(other.measure).label} {other.written}: {verdict}")
     return (f"Bounds: {'; '.join(said)}.",) if said else ()
 
@@ -209,20 +213,20 @@ def _among(score: SeedMean) -> str:
 
 
 def task_line(results: Results) -> str:
-    """The main task's accuracy over variants and seeds, in one line; empty when it was not measured."""
+    """Return the range of the main task's accuracy over variants and seeds as a sentence, or "" if not measured."""
     tasks = [task for task in results.tasks if task.measure == "accuracy"]
     if not tasks:
         return ""
     values = [task.value for task in tasks]
     majority = max((task.majority for task in tasks if not math.isnan(task.majority)), default=math.nan)
     write = quantity("accuracy").write
-    beside = "" if math.isnan(majority) else f" (always guessing one class: {write(majority)})"
+    always = "" if math.isnan(majority) else f" (always guessing one class: {write(majority)})"
     spread = " to ".join(dict.fromkeys((write(min(values)), write(max(values)))))
-    return f"On its own task the model reaches accuracy {spread} on evaluation data{beside}."
+    return f"The model's accuracy on its own task is {spread} on evaluation data{always}."
 
 
 def run_line(results: Results) -> str:
-    """Seeds, time and machine in one line."""
+    """Return seeds, run time and machine in one line."""
     seeds = sorted({row.seed for row in results.rows})
     plural = "seed" if len(seeds) == 1 else "seeds"
     machine = f" on {results.machine.cpus} CPU cores" if results.machine.cpus else ""

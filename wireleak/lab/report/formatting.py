@@ -1,4 +1,4 @@
-"""Write bytes and seconds in the unit that reads best."""
+"""Format bytes and seconds in a readable unit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def size(number: float) -> str:
-    """Bytes in the unit that reads best (decimal units)."""
+    """Return a number of bytes in a readable decimal unit."""
     value = float(number)
     for unit in ("B", "kB", "MB", "GB"):
         if abs(value) < 1000 or unit == "GB":
@@ -16,7 +16,7 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that reads best."""
+    """Return a number of seconds in a readable unit."""
     if math.isnan(seconds):
         return "–"
     if seconds < 1:

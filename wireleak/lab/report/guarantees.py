@@ -1,4 +1,4 @@
-"""What private training and noised wires guarantee, and what was measured outside that, in words made by rule."""
+"""Sentences on the guarantees of private training and of transforms, and on measurements outside them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from wireleak.lab.report.boards import boards
 from wireleak.lab.run.results import Private, Results, VariantSummary
 
 _OUTSIDE = (
-    "This guarantee covers the examples that the network was trained on. It does not cover the inputs of inference, "
-    "which are what is attacked here, whatever ε is."
+    "This guarantee covers the training examples of the network. It does not cover the inputs of inference, which "
+    "these attacks target, for any ε."
 )
 
 
 def private_training(results: Results, titles: dict[str, str]) -> list[str]:
-    """Paragraphs on each variant's guarantee, what it does not cover, and what was measured there.
+    """Return paragraphs on each variant's guarantee, its limits, and the attacks measured outside it.
 
     Returns
     -------
@@ -34,11 +34,11 @@ def private_training(results: Results, titles: dict[str, str]) -> list[str]:
 
 
 def wire_transforms(results: Results, titles: dict[str, str]) -> list[str]:
-    """Sentences on what devices did to what they send, and what that guarantees; may be empty."""
+    """Return sentences on each variant's transforms of sent data and their guarantees; may be empty."""
     lines = []
     for variant in results.variants:
         if variant.transforms:
-            # What a step changes opens with its name; runs recorded before it was kept have the names alone.
+            # Runs recorded by earlier versions hold only the names of the transforms.
             done = "; then ".join(variant.changes or variant.transforms)
             said = "; ".join(variant.guarantees) or "no guarantee"
             lines.append(f"{titles[variant.name]}, before sending: {done}. {said}.")
@@ -56,8 +56,8 @@ def _guarantee(results: Results, variant: VariantSummary, title: str) -> str:
     assert how is not None
     spent = _task(results, variant.name, "epsilon")
     return (
-        f"{title}: DP-SGD (Opacus, {how.optimiser}), ε = {spent} at δ = {how.delta:g} by Rényi accounting; unit: one "
-        f"training example among a client's {how.examples:,}; each step draws every example with a chance of 1 in "
+        f"{title}: DP-SGD (Opacus, {how.optimiser}), ε = {spent} at δ = {how.delta:g} by Rényi accounting. The unit is "
+        f"one training example among a client's {how.examples:,}. Each step draws every example with a chance of 1 in "
         f"{how.steps_an_epoch} (Poisson sampling), clips its gradient to {how.max_grad_norm:g} and adds noise of "
         f"{how.noise_multiplier:g} times that.{_split(how) if variant.mode == 'split' else ''} "
         f"Accuracy {_task(results, variant.name, 'accuracy')}."
@@ -65,19 +65,19 @@ def _guarantee(results: Results, variant: VariantSummary, title: str) -> str:
 
 
 def _split(how: Private) -> str:
-    """What else there is to say where device and head train privately on the two sides of a wire."""
+    """Return the limits of the guarantee where device and head train privately on both sides of a wire."""
     joint = joint_noise_multiplier(how.noise_multiplier, how.noise_multiplier)
     return (
-        " The device does so with its encoder and the head with itself, on the same sample: together one Gaussian "
-        f"mechanism of noise multiplier {joint:.3g} ({how.noise_multiplier:g}/√2), which ε is of. It covers the "
-        "weights of encoder and head that are released, if the head is honest. It covers neither activations nor "
-        "gradients nor labels, which cross the wire in training as they are: the server sees them, and an eavesdropper "
-        "on a link that is not encrypted sees them in the clear."
+        " The device adds noise to the encoder's gradient and the head to its own, on the same sample. Together they "
+        f"form one Gaussian mechanism of noise multiplier {joint:.3g} ({how.noise_multiplier:g}/√2); ε is computed for "
+        "it. It covers the released weights of encoder and head, if the head is honest. It covers neither "
+        "activations nor gradients nor labels, which cross the wire in training without noise. The server sees them, "
+        "and an eavesdropper on a link that is not encrypted sees them in the clear."
     )
 
 
 def _measured(results: Results, variants: list[VariantSummary], titles: dict[str, str]) -> list[str]:
-    """One sentence an attack on inputs: its headline figures in every variant."""
+    """Return one sentence for each attack on inputs: its headline scores in every variant."""
     found = [board for board in boards(results.rows) if board.target == Input.name and board.link != "tls"]
     sentences = []
     for attack in dict.fromkeys(board.attack for board in found):
@@ -92,7 +92,7 @@ def _measured(results: Results, variants: list[VariantSummary], titles: dict[str
 
 
 def _task(results: Results, variant: str, name: str) -> str:
-    """A figure of the training over seeds, as people read it: its mean, or the largest epsilon."""
+    """Return a metric of training over seeds as text: its mean, or the largest epsilon."""
     values = [task.value for task in results.tasks if (task.variant, task.measure) == (variant, name)]
     if not values:
         return "–"

@@ -1,4 +1,4 @@
-"""Where the leakage sits: profiles of layers over seeds, their numbers, and a comparison with the paper's findings."""
+"""Leakage by layer: profiles over seeds, their numbers, and a comparison with the paper's findings."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from markupsafe import Markup, escape
 
 @dataclass(frozen=True)
 class LayerQuantity:
-    """One column.
+    """One measured quantity, a column of the map.
 
     Parameters
     ----------
     name : str
-        In a profile.
+        Key in a profile.
     heading, unit : str
-        Short, one above the other.
+        Two short lines of the column's head.
     meaning : str
-        For a reader who does not know it.
+        Explanation for readers who do not know the quantity.
     null : str or None
-        The profile's name of what is subtracted.
+        Key of the null that is subtracted.
     floor : float
-        What nothing at all would be, white in the map.
+        Value without any leakage, white in the map.
     """
 
     name: str
@@ -37,16 +37,16 @@ class LayerQuantity:
     floor: float = 0.0
 
     def of(self, layer: Mapping[str, Any]) -> float:
-        """A layer's figure less its null; NaN where it was not measured.
+        """Return a layer's value minus its null; NaN where it was not measured.
 
-        A null below 0 says that a reader of noise did worse than one that reads nothing: no credit to the real figure,
-        which would exceed all there is to know.
+        A null below 0 means that a reader of noise did worse than no reader. It is not subtracted, because the result
+        could exceed the label's entropy.
         """
         value, *less = (_number(layer.get(key)) for key in (self.name, self.null) if key)
         return value - sum(null if math.isnan(null) else max(null, 0.0) for null in less)
 
     def write(self, value: float) -> str:
-        """A figure as people read it."""
+        """Return a value as text."""
         if not math.isfinite(value):
             return "–"
         shown = f"{value:.2g}" if "sensitivity" in self.name else f"{value:.2f}"
@@ -56,18 +56,16 @@ class LayerQuantity:
 ORIGINAL = LayerQuantity(
     *("original", "rebuilt", "R²"),
     "share of the variance of the mean input's 10 leading components that a linear reader of the layer's gradient "
-    "gets right, less the same for inputs in random order",
+    "predicts, minus the same for inputs in random order",
     null="original_null",
 )
 LATENT = LayerQuantity(
-    *("v_information", "told", "bits"),
-    "V-information about the property: what readers of limited means get from the layer's gradient, less the same "
+    *("v_information", "V-info", "bits"),
+    "V-information about the property: bits that simple readers extract from the layer's gradient, minus the same "
     "for the property in random order",
     null="v_null",
 )
-AUC = LayerQuantity(
-    "auc", "attack", "AUC", "attack on the layer alone, on examples it never saw; 0.5 is chance", floor=0.5
-)
+AUC = LayerQuantity("auc", "attack", "AUC", "attack on this layer only, on held-out examples; 0.5 is chance", floor=0.5)
 GROUPS = (
     (
         "of the input",
@@ -75,7 +73,7 @@ GROUPS = (
             ORIGINAL,
             LayerQuantity(
                 *("sensitivity_input", "sens. to", "input"),
-                "norm of the gradient's derivative by the input, over the gradient's own and the root of its size",
+                "norm of the gradient's derivative by the input, over the gradient's norm and the root of its size",
             ),
         ),
     ),
@@ -85,13 +83,13 @@ GROUPS = (
             LATENT,
             LayerQuantity(
                 *("v_equalised", "at 512", "bits"),
-                "the same V-information where wider layers are projected at random to 512 numbers",
+                "V-information after a random projection of wider layers to 512 numbers",
                 null="v_equalised_null",
             ),
             LayerQuantity(
                 *("subspace", "subspace", "dist."),
-                "how far gradients with the property turn away from those without, less the distance of two halves "
-                "of the latter",
+                "distance between the subspaces of gradients with and without the property, minus the distance "
+                "between two halves of the latter",
                 null="subspace_null",
             ),
             LayerQuantity(
@@ -107,7 +105,7 @@ QUANTITIES = tuple(one for _, group in GROUPS for one in group)
 
 @dataclass(frozen=True)
 class Span:
-    """Mean, least and greatest over seeds; NaN where no seed has it."""
+    """Mean, minimum and maximum over seeds; NaN where no seed measured it."""
 
     mean: float
     low: float
@@ -118,8 +116,8 @@ class Span:
 class LayerMean:
     """One layer, averaged over seeds.
 
-    `figures` and `nulls` (what was subtracted) are by the quantity's name, as is `beyond`: whether the figure exceeds
-    all draws of its null in every seed.
+    `figures`, `nulls` (subtracted from the figures) and `beyond` have the quantities' names as keys. `beyond` says
+    whether the figure exceeds all draws of its null in every seed.
     """
 
     index: int
@@ -131,7 +129,7 @@ class LayerMean:
 
     @property
     def title(self) -> str:
-        """As a reader calls it."""
+        """Number and kind of the layer."""
         return f"{self.index} {'conv' if self.kind == 'conv' else 'dense'}"
 
 
@@ -147,13 +145,13 @@ class Map:
     layers: tuple[LayerMean, ...]
 
     def means(self, quantity: LayerQuantity) -> list[float]:
-        """A quantity over the layers."""
+        """Return the means of a quantity, one for each layer."""
         return [layer.figures[quantity.name].mean for layer in self.layers]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether the paper's findings hold here too; None where no layer stands out of its null, or of other layers."""
+    """Whether the paper's two findings hold in this run; None where the run cannot decide."""
 
     original: bool | None
     latent: bool | None
@@ -181,38 +179,38 @@ def maps(rows: Iterable[Mapping[str, Any]]) -> list[Map]:
     made = []
     for shared, profiles in groups.items():
         if len({tuple(layer["layer"] for layer in profile) for profile in profiles}) > 1:
-            raise ValueError(f"variants.{shared[0]}: its seeds' profiles are of different layers")
+            raise ValueError(f"variants.{shared[0]}: the profiles of its seeds have different layers")
         made.append(Map(*shared, len(profiles), tuple(_layer(each) for each in zip(*profiles, strict=True))))
     return made
 
 
 def answer(one: Map) -> Answer:
-    """Say whether first layers carry most original, and the first dense layers most latent information here too.
+    """Test whether first layers carry most original, and first dense layers most latent information.
 
     "First layers" are the first two; "first dense layers" the first two dense ones that are not the output, as in the
-    networks of arXiv 2010.08762. The layer with most is that of the mean over seeds, less its null.
+    networks of arXiv 2010.08762. Layers are compared by the mean over seeds, minus the null.
     """
     dense = [number for number, layer in enumerate(one.layers[:-1]) if layer.kind != "conv"][:2]
-    original, of_input = _peak(one, ORIGINAL, range(min(2, len(one.layers))), "first layers carry most")
+    original, of_input = _peak(one, ORIGINAL, range(min(2, len(one.layers))), "the first layers carry most")
     latent, of_property = _peak(one, LATENT, dense, "the first dense layers carry most")
     r = _pearson(one.means(LATENT), one.means(AUC))
     where = f"{one.network} on {one.dataset}, {one.variant}"
-    text = f"{where}: of the input itself, {of_input}. Of {one.target}, {of_property}."
+    text = f"{where}. Input: {of_input}. {one.target}: {of_property}."
     if not math.isnan(r):
-        text += f" Over the layers, V-information and attack AUC correlate with r = {_sign(r)}."
+        text += f" Across layers, V-information and attack AUC correlate with r = {_sign(r)}."
     return Answer(original, latent, r, text)
 
 
 def highest(values: Sequence[float]) -> int:
-    """Where the greatest value is; NaN is none."""
+    """Return the index of the greatest value, ignoring NaN."""
     return int(np.argmax([value if math.isfinite(value) else -math.inf for value in values]))
 
 
 def table(one: Map) -> Markup:
-    """The map's numbers: mean, least to greatest over seeds, and the null that was subtracted."""
+    """Return the map's numbers as an HTML table: mean, range over seeds, and the subtracted null."""
     head = "".join(
         f'<th title="{escape(q.meaning)}">{escape(q.heading)} {escape(q.unit)}'
-        f"<span>{'less its null' if q.null else ''}</span></th>"
+        f"<span>{'minus its null' if q.null else ''}</span></th>"
         for q in QUANTITIES
     )
     rows = []
@@ -232,7 +230,7 @@ def table(one: Map) -> Markup:
 
 
 def comparison(all_maps: Sequence[Map]) -> Markup:
-    """Variants side by side: the strongest layer for the input and for the property, and the attack on the latter."""
+    """Return an HTML table with one row for each variant: strongest layers for input and property, and best attack."""
     rows = []
     for one in all_maps:
         cells = []
@@ -279,20 +277,20 @@ def _number(value: float | None) -> float:
 
 
 def _peak(one: Map, quantity: LayerQuantity, expected: Sequence[int], claim: str) -> tuple[bool | None, str]:
-    """Whether the strongest layer is among those expected, and what was found."""
+    """Return whether the strongest layer is an expected one, and a phrase that says so."""
     means = one.means(quantity)
     top = highest(means)
     span = one.layers[top].figures[quantity.name]
     if not one.layers[top].beyond[quantity.name]:
         seeds = " in every seed" if one.seeds > 1 else ""
-        return None, f"no layer stands clear of its null{seeds}: nothing to compare"
+        return None, f"no layer exceeds its null{seeds}, so there is nothing to compare"
     named = ", ".join(f"{one.layers[number].title} {quantity.write(means[number])}" for number in expected)
-    found = f"{one.layers[top].title} has most, {quantity.write(means[top])} {quantity.unit} above its null"
+    found = f"{one.layers[top].title} has the most, {quantity.write(means[top])} {quantity.unit} above its null"
     if top in expected:
-        return True, (found if len(expected) == 1 else f"{found} ({named})") + f": {claim} here too"
+        return True, (found if len(expected) == 1 else f"{found} ({named})") + f"; {claim} in this run too"
     if one.seeds > 1 and any(one.layers[number].figures[quantity.name].high >= span.low for number in expected):
-        return None, f"{found} ({named}): the seeds do not tell them apart"
-    return False, f"{found} ({named}): not so here that {claim}"
+        return None, f"{found} ({named}); the seeds do not distinguish them"
+    return False, f"{found} ({named}); this run does not confirm that {claim}"
 
 
 def _pearson(one: Sequence[float], other: Sequence[float]) -> float:

@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _HERO_VICTIMS, _HERO_STRIPS = 8, 6
-# The links that serve; drawing every link would repeat the same picture.
+# Only links that serve inference are drawn; the others would repeat the same picture.
 _TLS_SHOWN = 2
-# What only federated training puts on a wire.
+# Messages that only federated training sends.
 _TRAINING = {"model-update", "global-model"}
-# What 80 columns leave beside the figures.
+# Width that 80 columns leave next to the numbers.
 _TERMINAL_NAME = 27
 _TERMINAL_MEASURES = ("mse", "ssim", "reid", "auc")
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One labelled row of pictures; `kind` is original, attack or control."""
+    """One labelled row of pictures; `kind` is the CSS class: original, attack or control."""
 
     label: str
     note: str
@@ -53,29 +53,29 @@ class Strip:
 
 @dataclass(frozen=True)
 class Grants:
-    """What one attack was granted in one variant, over its targets and seeds; `first` speaks for all."""
+    """The grants of one attack in one variant over targets and seeds; `first` represents all."""
 
     first: Grant
     group: tuple[Grant, ...]
 
     @property
     def targets(self) -> list[str]:
-        """What it went after."""
+        """Targets of the attack."""
         return list(dict.fromkeys(one.target for one in self.group))
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds it ran with."""
+        """Seeds of the attack."""
         return sorted({one.seed for one in self.group})
 
     @property
     def files(self) -> list[str]:
-        """Files it was handed, inside each seed's folder."""
+        """Files granted to the attack, inside each seed's folder."""
         return sorted({file for one in self.group for file in one.files})
 
     @property
     def observations(self) -> str:
-        """How many tensors it used, as a range where targets or seeds differ."""
+        """Number of tensors used, as a range where targets or seeds differ."""
         ends = (min(one.observations for one in self.group), max(one.observations for one in self.group))
         return " to ".join(dict.fromkeys(f"{end:,}" for end in ends))
 
@@ -86,7 +86,7 @@ def render(run_folder: Path) -> Path:
     Returns
     -------
     Path
-        The page; it needs no network and no other file.
+        The page, which needs no network and no other file.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def render(run_folder: Path) -> Path:
 
 
 def page(results: Results, pictures: Sequence[Pictures] = ()) -> str:
-    """The report as HTML."""
+    """Return the report as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = Path(__file__).parent / "templates"
@@ -123,7 +123,7 @@ def page(results: Results, pictures: Sequence[Pictures] = ()) -> str:
 
 
 def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
-    # Only a page needs the plotting library, which takes most of a second to import.
+    # The plotting library takes most of a second to import, and only the page needs it.
     from wireleak.lab.report import figures
 
     names = titles(results)
@@ -167,7 +167,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
 
 
 class Panel:
-    """One board as the page shows it: a chart a measure, and a table of the same numbers."""
+    """One board on the page: a chart for each measure, and a table of the same numbers."""
 
     def __init__(self, board: Board, title: str, every: Sequence[Board]) -> None:
         self.board = board
@@ -180,28 +180,28 @@ class Panel:
         self._every = every
 
     def label(self, name: str) -> str:
-        """A row's label."""
+        """Return a row's label."""
         label = reference(name).label if name else f"{self.board.attack} (the attack)"
         seeds = max(score.seeds for score in self.board.scores if score.name == name)
         return label if seeds == self.seeds else f"{label}, {seeds} seed{'' if seeds == 1 else 's'}"
 
     def hint(self, name: str) -> str:
-        """Which way a measure leaks."""
+        """Return whether higher or lower values of a measure leak more."""
         how = quantity(name)
         return f"{'higher' if how.higher_leaks else 'lower'} leaks more"
 
     def charts(self) -> list[Markup]:
-        """A chart for each measure, on an axis that all boards share."""
+        """Return a chart for each measure, on an axis that all boards share."""
         from wireleak.lab.report import figures
 
         return [drawing.inline() for drawing in figures.score_drawings(self.board, self.title, self._every)]
 
 
 def first_seed(wires: Sequence[Wire]) -> list[Wire]:
-    """The captures of each variant's first seed."""
+    """Return the captures of each variant's first seed."""
     first = {name: min(wire.seed for wire in wires if wire.variant == name) for name in _names(wires)}
     chosen = [wire for wire in wires if wire.seed == first[wire.variant]]
-    # What the attacks read comes first: serving, then training, then Flower's own link.
+    # Links that most attacks read come first: serving, then training, then Flower's own link.
     order = ("serve", "train", "fleet")
     return sorted(
         chosen, key=lambda wire: next((n for n, kind in enumerate(order) if wire.link_name.startswith(kind)), 9)
@@ -218,7 +218,7 @@ def _first_seed_of(pictures: Sequence[Pictures]) -> list[Pictures]:
 
 
 def grants(granted: Sequence[Grant]) -> list[Grants]:
-    """Grants that differ only in target, seed and files, as one each."""
+    """Merge grants that differ only in target, seed and files."""
     found: dict[tuple[object, ...], list[Grant]] = {}
     for one in granted:
         key = (one.variant, one.link, one.attack, one.vantage, tuple(one.sees), tuple(one.knows), one.note)
@@ -227,9 +227,9 @@ def grants(granted: Sequence[Grant]) -> list[Grants]:
 
 
 def hero(every: Sequence[Board], pictures: Sequence[Pictures], names: dict[str, str]) -> list[Strip]:
-    """Originals, what was rebuilt of them in each variant, TLS after plaintext, and the mean image.
+    """Return rows of pictures: originals, reconstructions in each variant (TLS last), and the mean image.
 
-    Where all attacks are too many to take in, each variant's closest stands for it, and says so.
+    If there are too many attacks for one view, only the closest reconstruction of each variant is shown.
     """
     shown = sorted(_first_seed_of(pictures), key=lambda one: one.link == "tls")
     if not shown:
@@ -239,25 +239,27 @@ def hero(every: Sequence[Board], pictures: Sequence[Pictures], names: dict[str, 
     crowded = len(shown) > _HERO_STRIPS
     if crowded:
         shown = _closest(shown, every)
-    rows = [_strip(first, first.originals, "What the device kept to itself", "originals", "original", _HERO_VICTIMS)]
+    rows = [_strip(first, first.originals, "Kept private by the device", "originals", "original", _HERO_VICTIMS)]
     for one in shown:
         if one.attack in one.guesses and np.array_equal(one.originals, first.originals):
             board = next((found for found in every if (found.variant, found.attack) == (one.variant, one.attack)), None)
             title = names.get(one.variant, one.variant)
             label = f"Rebuilt by {one.attack}: {title}" if several else f"Rebuilt from the wire: {title}"
-            label += ", the closest" if crowded else ""
+            label += ", the closest attack" if crowded else ""
             if one.link == "tls":
                 label = f"The same under TLS: {names.get(one.variant, one.variant).removesuffix(', TLS')}"
             rows.append(_strip(one, one.guesses[one.attack], label, _headline(board), "attack", _HERO_VICTIMS))
     if "control:mean" in first.guesses:
         board = next((found for found in every if (found.variant, found.attack) == (first.variant, first.attack)), None)
         mean = _headline(board, "mean")
-        rows.append(_strip(first, first.guesses["control:mean"], "Mean image, without the wire", mean, "control", 8))
+        rows.append(
+            _strip(first, first.guesses["control:mean"], "Mean image, a guess without the wire", mean, "control", 8)
+        )
     return rows
 
 
 def _closest(pictures: Sequence[Pictures], every: Sequence[Board]) -> list[Pictures]:
-    """Of each variant the attack with the least mean squared error."""
+    """Return for each variant the pictures of the attack with the lowest mean squared error."""
     errors = {
         (board.variant, board.attack): score.value
         for board in every
@@ -279,12 +281,12 @@ def _headline(board: Board | None, row: str = "") -> str:
 
 
 def gallery(pictures: Pictures) -> list[Strip]:
-    """Originals, the attack's guesses and every control's, the same victims in the same columns."""
+    """Return rows of originals and of the guesses of the attack and every baseline; columns are victims."""
     rows = [_strip(pictures, pictures.originals, "Originals", "", "original")]
     own = [name for name in pictures.guesses if not name.startswith("control:")]
     rows += [_strip(pictures, pictures.guesses[name], f"{name} (the attack)", "", "attack") for name in own]
-    controls = [name.removeprefix("control:") for name in pictures.guesses if name.startswith("control:")]
-    for name in sorted(controls, key=reference_order):
+    others = [name.removeprefix("control:") for name in pictures.guesses if name.startswith("control:")]
+    for name in sorted(others, key=reference_order):
         label = reference(name).label
         rows.append(_strip(pictures, pictures.guesses[f"control:{name}"], label, "", "control"))
     return rows
@@ -300,14 +302,14 @@ def _strip(one: Pictures, values: Any, label: str, note: str, kind: str, most: i
 
 
 def terminal_table(results: Results) -> Table:
-    """The result table that `wireleak run` prints: headline measures with intervals, controls beside them."""
+    """Return the result table of `wireleak run`: headline measures with intervals, and their baselines."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{results.study}: what the wire gave away", title_justify="left", box=box.HORIZONTALS)
-    table.padding = 0  # the box itself leaves a column's gap; 80 columns must do
-    table.add_column("variant: what was guessed", max_width=_TERMINAL_NAME)
+    table = Table(title=f"{results.study}: leakage on the wire", title_justify="left", box=box.HORIZONTALS)
+    table.padding = 0  # The box leaves a gap between columns; the table must fit 80 columns.
+    table.add_column("variant: target", max_width=_TERMINAL_NAME)
     for column in ("measure", "attack [95 %]", "prior", "linear"):
         align: Literal["right", "left"] = "right" if column in ("prior", "linear") else "left"
         table.add_column(column, justify=align, no_wrap=True)
@@ -331,7 +333,7 @@ def terminal_table(results: Results) -> Table:
                 linear.written if linear else "",
                 end_section=line == len(shown) - 1,
             )
-    lines = ["prior: the best of the controls that never see this victim's bytes.", task_line(results)]
+    lines = ["prior: the best baseline that ignores this victim's traffic.", task_line(results)]
     lines += wire_transforms(results, names) + private_training(results, names)
     table.caption = "\n".join(filter(None, lines))
     table.caption_justify = "left"
@@ -339,6 +341,6 @@ def terminal_table(results: Results) -> Table:
 
 
 def strongest_prior(board: Board, measure: str) -> str:
-    """The best score of a baseline by `measure`, as people read it."""
+    """Return the best score of a baseline by `measure` as text, "–" without one."""
     priors = board.priors(measure)
     return priors[0].written if priors else "–"

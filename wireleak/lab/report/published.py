@@ -1,4 +1,4 @@
-"""Our figures beside published ones."""
+"""Comparison of this run's scores with published ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Beside:
-    """One published figure and ours, as people read them; ours with its interval, or "–" where it was not measured."""
+    """A published score and ours as text; ours has its interval, or is "–" where it was not measured."""
 
     variant: str
     attack: str
@@ -27,7 +27,7 @@ class Beside:
 
 
 def beside(results: Results, titles: dict[str, str]) -> list[Beside]:
-    """Every published figure that the study names, beside the same figure of this run."""
+    """Return every published score that the study names, with this run's score."""
     return [
         Beside(
             titles[one.variant],
@@ -42,12 +42,12 @@ def beside(results: Results, titles: dict[str, str]) -> list[Beside]:
 
 
 def published_table(results: Results, titles: dict[str, str]) -> Table:
-    """The same for the terminal."""
+    """Return the comparison with published scores for the terminal."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title="beside published figures", title_justify="left", box=box.HORIZONTALS, padding=0)
-    for column in ("variant", "attack", "measure", "here [95 %]", "published", "where"):
+    table = Table(title="comparison with published scores", title_justify="left", box=box.HORIZONTALS, padding=0)
+    for column in ("variant", "attack", "measure", "ours [95 %]", "published", "source"):
         table.add_column(column, overflow="fold")
     for one in beside(results, titles):
         table.add_row(one.variant, one.attack, one.measure, one.ours, one.theirs, one.source)

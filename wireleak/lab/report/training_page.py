@@ -1,4 +1,4 @@
-"""What the report shows of attacks on federated training beside their scores: maps of updates, leakage by layer."""
+"""The report's section on federated training: maps of updates, and leakage by layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wireleak.lab.run.results import Fit, Results, UpdateMap
 
 @dataclass(frozen=True)
 class PointMap:
-    """Updates in two dimensions, (n, 2) in 0..1, and what was behind each: a label, whose class has a name."""
+    """Updates in two dimensions, (n, 2) in 0..1, with their true labels and the names of the classes."""
 
     variant: str
     attack: str
@@ -25,13 +25,13 @@ class PointMap:
 
     @property
     def counts(self) -> list[int]:
-        """How many updates are of each class."""
+        """Number of updates of each class."""
         return [int((self.labels == number).sum()) for number in range(len(self.classes))]
 
 
 @dataclass(frozen=True)
 class TrainingPage:
-    """The report's section; empty where no attack left anything for it."""
+    """Contents of the section; false where no attack produced any."""
 
     points: list[PointMap] = field(default_factory=list)
     localised: list[Map] = field(default_factory=list)
@@ -41,7 +41,7 @@ class TrainingPage:
 
 
 def training_page(results: Results) -> TrainingPage:
-    """Gather each variant's maps of updates, of its first seed, and its layers' profiles over seeds."""
+    """Collect each variant's map of updates (first seed) and its profiles of layers (all seeds)."""
     points: dict[tuple[str, str, str], PointMap] = {}
     for fit in sorted(results.fits, key=lambda one: one.seed):
         if fit.updates is not None:
@@ -50,7 +50,7 @@ def training_page(results: Results) -> TrainingPage:
 
 
 def profiles(results: Results) -> list[dict[str, Any]]:
-    """Return what `maps` takes: a row a fit that measured layers."""
+    """Return the rows for `maps`: one for each fit that measured layers."""
     return [
         {name: getattr(fit, name) for name in ("variant", "seed", "network", "target", "profile")}
         | {"dataset": results.dataset}

@@ -1,4 +1,4 @@
-"""Attack a capture that was recorded earlier; score the guess where the run's ground truth is at hand."""
+"""Attack an earlier capture, and score the guesses where the run's ground truth is available."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wireleak.common.measures import Score
+from wireleak.common.registry import unknown
 from wireleak.common.targets.registry import TARGETS, target_of
 from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
@@ -28,7 +29,7 @@ from wireleak.lab.study.schema import StudyError
 
 @dataclass(frozen=True)
 class Given:
-    """What the user names instead of the files of the run that the capture is part of; None takes the run's.
+    """Files and values that the user names; None takes those of the capture's run.
 
     Parameters
     ----------
@@ -37,11 +38,11 @@ class Given:
     encoder, head, model : Path, optional
         Weights (safetensors), and the JSON of the network's config, for attacks that know them.
     victims : int, optional
-        How many inputs the victims sent.
+        Number of inputs that the victims sent.
     options : sequence of str
         The attack's options as "name=value", values in JSON.
     vantage : str, optional
-        Where an attack on federated training sits.
+        Vantage of an attack on federated training.
     """
 
     device: Path | None = None
@@ -57,7 +58,7 @@ class Given:
 def attack_again(
     capture: Path, attack: str, target: str, given: Given, seed: int, out: Path | None, console: Console
 ) -> None:
-    """Run one attack on a capture and print where its guesses are, and their scores if they can be scored.
+    """Run one attack on a capture, and print the path of its guesses and their scores if there is ground truth.
 
     Parameters
     ----------
@@ -66,18 +67,18 @@ def attack_again(
     attack, target : str
         The attack's name, and "input", "label" or a private attribute.
     given : Given
-        What is not taken from the run that `capture` is part of.
+        Files and values that replace those of the capture's run.
     seed : int
-        Of the attack.
+        Seed of the attack's random draws.
     out : Path, optional
         Folder for the guesses.
     console : Console
-        Where the scores go.
+        Output for the scores.
 
     Raises
     ------
     StudyError
-        A file that it needs is missing.
+        An argument is wrong, or a needed file is missing.
     LaunchError
         The attack failed.
     """
@@ -97,10 +98,10 @@ def attack_again(
             console.print(_table((_shown(row.name, attack), row) for row in rows))
             return
         knows, reads = set(described[attack]["threat"]["knows"]), described[attack]["reads"]
-        truth = _truth(cell, capture, sought, reads, launcher, out)
+        truth = _truth(cell, capture, target, sought, reads, launcher, out)
         victims = given.victims or (None if truth is None else truth.count)
         if victims is None:
-            raise StudyError("--victims: how many inputs the victims sent is not known here; give a number")
+            raise StudyError("--victims: the number of the victims' inputs is unknown outside a run; give it")
         captures = {"victims": [str(capture.resolve())]}
         device = given.device or capture.with_name("serve-attacker.pcap")
         if knows & {"queries", "pairs"} or (reads == Traffic.SERVING and device.is_file()):
@@ -124,7 +125,7 @@ def attack_again(
 
 
 def _granted(cell: CellFolder, knows: set[str], given: Given) -> dict[str, Any]:
-    """The files that the attack's threat model knows: the user's, else the run's."""
+    """Return the files that the attack's threat model knows: the user's, else the run's."""
     surrogate = given.surrogate or cell.surrogate
     granted: dict[str, Any] = {"surrogate": str(_existing(surrogate, "--surrogate"))}
     if knows & {"architecture", "weights", "head"}:
@@ -147,7 +148,7 @@ def _model(cell: CellFolder, given: Given) -> dict[str, Any]:
         model: dict[str, Any] = content.get("model", content)
         return {name: model[name] for name in ("name", "input_shape", "classes", "cut", "seed")}
     except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"--model: {path} is not the JSON of a network ({error})") from None
+        raise StudyError(f"--model: {path} is not the JSON config of a network ({error})") from None
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -162,22 +163,22 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _existing(path: Path, option: str) -> Path:
     if not path.is_file():
-        raise StudyError(f"{option}: no file {path}; name it")
+        raise StudyError(f"{option}: no file {path}; give its path")
     return path.resolve()
 
 
 @dataclass(frozen=True)
 class _Truth:
-    """Ground truth as a target scores it, and how many guesses are due."""
+    """Ground truth in the form that a target scores, and the number of guesses."""
 
     values: Any
     count: int
 
 
 def _truth(
-    files: CellFolder, capture: Path, sought: Target[Any], reads: str, launcher: Launcher, out: Path
+    files: CellFolder, capture: Path, target: str, sought: Target[Any], reads: str, launcher: Launcher, out: Path
 ) -> _Truth | None:
-    """Return the run's ground truth, or the labels that crossed the captured link itself; None outside a run."""
+    """Return the run's ground truth, or the labels on the captured link itself; None outside a run."""
     if reads == Traffic.SPLIT_TRAINING:
         path = AttackFolder(out).labels
         argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path), str(capture.resolve())]
@@ -189,14 +190,14 @@ def _truth(
         return None
     known = [name.removeprefix("attribute:") for name in ground_truth.ledger(files) if name.startswith("attribute:")]
     if sought.attribute not in (None, *known):
-        raise StudyError(f"--target: no attribute {sought.attribute!r}; choose input, {', '.join(known)}")
+        raise StudyError(f"--target: {unknown('target', target, ['input', *known])}")
     cell = cell_of(files)
     sealed = ground_truth.CellTruth(cell, cell.study.threat.vantage, sought, federated=False)
     return _Truth(sought.ground_truth(sealed), sought.count(sealed))
 
 
 def _shown(name: str, attack: str) -> str:
-    """Name a row: the attack, or under it a baseline."""
+    """Return a row's name: the attack, or an indented baseline."""
     return f"  {name}" if name else attack
 
 

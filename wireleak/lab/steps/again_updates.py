@@ -1,4 +1,4 @@
-"""Attack a recorded federated training again, from a vantage point of the user's choice."""
+"""Attack a recorded federated training again, from a vantage that the user chooses."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from wireleak.lab.study.tables import AttackUse
 
 
 def cell_of(files: CellFolder) -> Cell:
-    """Open the cell whose folder this is, by its run's plan.
+    """Return the cell of a folder, from its run's plan.
 
     Raises
     ------
     StudyError
-        It is no cell's folder.
+        The folder is not a cell of a run.
     """
     try:
         study = Study.model_validate(json.loads(files.run.plan.read_text())["study"])
@@ -51,26 +51,26 @@ def attack_training(
     out: Path,
     launcher: Launcher,
 ) -> list[Row]:
-    """Run an attack on a cell's captures of Flower's links and score it.
+    """Run an attack on a cell's captures of Flower's links and return its scores.
 
     Parameters
     ----------
     files : CellFolder
         The cell's folder.
     attack : mapping
-        The adversary's account of it.
+        The adversary's description of the attack.
     target, vantage : str
-        What it guesses, and where it sits; None takes the first vantage that it can work from.
+        Target and vantage; a vantage of None takes the attack's first one.
     options : dict
-        Its settings.
+        Options of the attack.
     out : Path
-        Where its guesses go.
+        Folder for its guesses.
     launcher : Launcher
 
     Raises
     ------
     StudyError
-        It does not work from there, or the run holds no such target.
+        The attack does not work from this vantage, or the run has no such target.
     """
     cell = cell_of(files)
     places = attack["threat"]["vantage"]
@@ -78,12 +78,14 @@ def attack_training(
     if vantage not in places:
         raise StudyError(f"--vantage: {attack['name']} works from {' or '.join(places)}, not from {vantage!r}")
     if vantage == "server" and not cell.received(cell.clients[0]).is_dir():
-        raise StudyError("--vantage: the server kept no updates in that run; take link, which shows the same")
+        raise StudyError("--vantage: the server kept no updates in this run; use link, which shows the same updates")
     hidden = cell.variant.encrypted or cell.plan.secure
     if hidden and (vantage not in PARTICIPANTS or not cell.kept.is_dir()) and vantage != "server":
-        raise StudyError(f"--vantage: TLS or masks hide this run's updates from {vantage}; take server or participant")
+        raise StudyError(f"--vantage: TLS or masks hide this run's updates from {vantage}; use server or participant")
     if target_of(target).grants and not cell.records.is_file():
-        raise StudyError('--target: that run granted no records to ask about; run a study with target "member"')
+        raise StudyError(
+            '--target: this run granted no records to the attacker; use a run of a study with target "member"'
+        )
     with_ = AttackUse(name=attack["name"], targets=(target,), vantage=vantage, options=options)
     job = AttackJob(cell, with_, target, out)
     run_attack(job, launcher, dict(attack))

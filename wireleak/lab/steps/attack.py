@@ -1,4 +1,4 @@
-"""Start the adversary on a cell's captures, with the files that its threat model grants."""
+"""Run the adversary on a cell's captures, with the files that its threat model grants."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ATTACK_SECONDS = 3600.0
 
 
 def describe_attacks(launcher: Launcher) -> dict[str, dict[str, Any]]:
-    """Ask the adversary for its attacks: threat model, targets and options, by name."""
+    """Return the adversary's descriptions of its attacks (threat model, targets, options) by name."""
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "describe.log"
         launcher.finish(launcher.start("describe", ["-m", "adversary", "describe"], log, essential=False), 120)
@@ -43,7 +43,7 @@ def find_attack(described: Mapping[str, dict[str, Any]], name: str, field: str) 
     Raises
     ------
     StudyError
-        There is no such attack, or the adversary cannot load it; the message begins with `field`.
+        The attack is unknown, or the adversary cannot load it; the message begins with `field`.
     """
     if name not in described:
         raise StudyError(f"{field}: {unknown('attack', name, sorted(described))}")
@@ -54,12 +54,12 @@ def find_attack(described: Mapping[str, dict[str, Any]], name: str, field: str) 
 
 
 def check_transforms(study: Study, launcher: Launcher, attributes: Collection[str]) -> dict[str, list[Step]]:
-    """Ask the client what each variant's transforms change and guarantee for one input, by the variant's name.
+    """Return the changes and guarantees of each variant's transforms for one input, as the client states them.
 
     Raises
     ------
     StudyError
-        The client knows no such transform, or not with such options, or it needs an attribute that the data lack.
+        A transform or an option of it is unknown, or the data lack an attribute that it needs.
     """
     found = {}
     for variant in study.variants:
@@ -70,24 +70,24 @@ def check_transforms(study: Study, launcher: Launcher, attributes: Collection[st
         argv = ["-m", "client", "transforms", chain, "--mode", study.plan_of(variant).mode]
         argv += ["--private"] * (study.plan_of(variant).privacy is not None)
         answer = _answer("transforms", argv, launcher, f"variants.{variant.name}.transforms: ")
-        told = TypeAdapter(list[Step]).validate_json(answer)
-        for step in told:
+        declared = TypeAdapter(list[Step]).validate_json(answer)
+        for step in declared:
             if missing := set(step.private) - set(attributes):
                 raise StudyError(
                     f"variants.{variant.name}.transforms.{step.name}: no attribute {min(missing)!r}; "
                     f"choose from {', '.join(attributes)}"
                 )
-        found[variant.name] = told
+        found[variant.name] = declared
     return found
 
 
 def check_plugins(study: Study, launcher: Launcher) -> None:
-    """Ask each party whether it knows what a study asks of it, with such options, before anything starts.
+    """Check strategies, mods, participants and options of attacks with their parties, before any process starts.
 
     Raises
     ------
     StudyError
-        It does not.
+        A party does not know a plug-in or an option.
     """
     answered: set[tuple[str, ...]] = set()
     for variant in study.variants:
@@ -100,7 +100,7 @@ def check_plugins(study: Study, launcher: Launcher) -> None:
             chosen = variant.participant.model_dump_json(include={"name", "options"})
             asked.append(("participant", ["adversary", "participant", chosen]))
         for field, (party, *arguments) in asked:
-            # Variants mostly ask alike, and each question costs a process.
+            # Most variants need the same check, and each check costs a process.
             if (party, *arguments) in answered:
                 continue
             answered.add((party, *arguments))
@@ -110,7 +110,7 @@ def check_plugins(study: Study, launcher: Launcher) -> None:
 
 
 def _answer(name: str, argv: list[str], launcher: Launcher, where: str = "") -> str:
-    """What a party prints when it is asked; a `StudyError` that begins with `where` when it refuses."""
+    """Return the output of a party's command; a refusal is a `StudyError` that begins with `where`."""
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / f"{name}.log"
         try:
@@ -128,12 +128,12 @@ def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> No
     job : AttackJob
     launcher : Launcher
     attack : dict
-        The adversary's account of it; only what its threat model knows is granted.
+        The adversary's description of the attack; only files of its threat model are granted.
 
     Raises
     ------
     LaunchError
-        It failed.
+        The attack failed.
     """
     cell, log = job.cell, job.cell.log(f"attack-{job.use.shown}-{job.target}")
     config = {
@@ -150,7 +150,7 @@ def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> No
 
 
 def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[str, Any]:
-    """Which captures the attack is handed, and how many rows it must guess."""
+    """Return the captures that the attack gets, and the number of rows to guess."""
     cell, traffic = job.cell, Traffic(attack["reads"])
     if traffic is Traffic.FEDERATED_TRAINING:
         return updates_seen(job)
@@ -162,14 +162,14 @@ def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[st
     if cell.study.runs_untrained(job.use, cell.variant, cell.seed):
         captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
         captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]
-    # What transforms do is the client's secret: the lab cannot hand over tensors that they made.
+    # Only the client can apply its transforms, so the lab has no such tensors to hand over.
     in_process = job.sought.rebuilds and not cell.variant.encrypted and not cell.variant.transforms
     tensors = _tensors_in_process(cell) if in_process else None
     return {"captures": captures, "tensors": tensors, "victims": job.sought.count(job.truth(federated=False))}
 
 
 def updates_seen(job: AttackJob) -> dict[str, Any]:
-    """What an attacker on federated training is handed at its vantage, by what it must guess."""
+    """Return the input of an attacker on federated training, by its vantage and target."""
     cell, vantage, truth = job.cell, job.vantage, job.truth(federated=True)
     own = 0 if vantage in PARTICIPANTS else None
     clients = cell.clients if own is None else cell.clients[:1]
@@ -192,11 +192,11 @@ def updates_seen(job: AttackJob) -> dict[str, Any]:
 
 
 def write_training_labels(cell: Cell, launcher: Launcher) -> None:
-    """Seal the labels of the training examples in the order in which they crossed the wire."""
+    """Write the sealed labels of the training examples, in their order on the wire."""
     path = cell.sealed("labels.npz")
     if path.is_file():
         return
-    # Under the cell's own name: two attacks on one cell may ask at once, and write the same bytes.
+    # Two attacks on one cell may write this file at once; they write the same bytes.
     argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path)]
     argv += [str(cell.capture(f"train-{name}")) for name in cell.clients]
     name = f"{cell.name}-labels"
@@ -204,7 +204,7 @@ def write_training_labels(cell: Cell, launcher: Launcher) -> None:
 
 
 def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
-    """Files of what the attack's threat model knows."""
+    """Return the files that the attack's threat model knows."""
     cell = job.cell
     knows, rounds = set(attack["threat"]["knows"]), cell.plan.rounds
     granted: dict[str, Any] = {"surrogate": str(cell.surrogate)}
@@ -232,7 +232,7 @@ def fit_and_guess(launcher: Launcher, name: str, config: dict[str, Any], log: Pa
     Raises
     ------
     LaunchError
-        It failed.
+        The attack failed.
     """
     out = AttackFolder(Path(config["out"]))
     argv = ["-m", "adversary", "attack", "--config", str(write_json(out.config, config))]
@@ -243,9 +243,9 @@ def fit_and_guess(launcher: Launcher, name: str, config: dict[str, Any], log: Pa
 
 
 def _tensors_in_process(cell: Cell) -> dict[str, str]:
-    """What a tool without a wire would hand its attacker: the same inputs' activations, computed here.
+    """Return activations of the same inputs, computed in this process without a wire.
 
-    It feeds the control "in-process": what the wire cost the attacker.
+    They feed the baseline "in-process", which shows the cost of the wire for the attacker.
     """
     import torch
 
@@ -264,7 +264,7 @@ def _tensors_in_process(cell: Cell) -> dict[str, str]:
     ):
         path = cell.sealed(f"tensors-{device}.npy")
         if not path.exists():
-            # In the devices' own batches, so that equal tensors are equal to the last bit.
+            # Use the devices' batches, so that equal tensors are equal to the last bit.
             with np.load(cell.inputs(device)) as inputs, torch.inference_mode():
                 batches = torch.split(torch.from_numpy(inputs["x"]), batch)
                 np.save(path, torch.cat([encoder(one) for one in batches]).numpy())

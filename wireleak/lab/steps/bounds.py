@@ -1,15 +1,15 @@
-"""What theory allows an attacker on a noised wire, computed for a finished cell: rows beside the measured attack's.
+"""Theoretical bounds for attacks on noised activations, added to the results of a finished cell.
 
-For a variant whose devices begin with the transform `noise` or `laplace`. Rows carry the measured attack's
-names; their role is "bound" and their name says which, and whom it binds:
+They apply to variants whose devices begin with the transform `noise` or `laplace`. Rows carry the measured attack's
+names. Their role is "bound"; their name says which bound it is and which attackers it limits:
 
-- `unbiased only`: MSE 1/dFIL; dFIL and eta are beside it, and their quantiles over victims. Learnt decoders are
-  biased and may go below it.
-- `Gaussian inputs`: MSE by van Trees, for every attacker, if inputs were Gaussian with the mean and covariance
-  of the attacker's own data. Images are not, so for them it is a guide.
+- `unbiased only`: MSE 1/dFIL, with dFIL, eta and their quantiles over victims. Learnt decoders are biased and may go
+  below it.
+- `Gaussian inputs`: MSE by van Trees, for every attacker, if inputs are Gaussian with the mean and covariance of the
+  attacker's own data. Images are not Gaussian, so for them it is a guide.
 - `any two inputs`, `clip ball`: how often an attacker can name the sent input among m, by
   reconstruction robustness at kappa = 1/m; for attackers that guess each message by itself. Only with a clip.
-- `wire-epsilon`: what the attack's hits prove of a message's epsilon, beside what the noise proves. Only with a clip.
+- `wire-epsilon`: lower bound on a message's epsilon from the attack's hits, and the noise's bound. Only with a clip.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ if TYPE_CHECKING:
 
 QUANTILES = {LEAST_EXPOSED: 0.05, MOST_EXPOSED: 0.95}
 CANDIDATES = "candidates"
-# What may follow the noise: it sends nothing of the input that it did not get from it.
+# Transforms that may follow the noise, because they use only the noised activation.
 _POST_PROCESSING = frozenset({"requantise", "quantise", "dropout", "noise", "laplace", "metric-privacy"})
-# Inverting a covariance of more input values than this would take minutes.
+# Inverting a larger covariance of input values would take minutes.
 _LARGEST_PRIOR = 4096
 
 
@@ -69,12 +69,12 @@ class WireNoise:
     Attributes
     ----------
     spread : float
-        Gaussian noise's sigma, Laplace noise's b: either way, one number tells 1 / spread^2 of Fisher information
-        about what the noise was added to.
+        Sigma of Gaussian noise, b of Laplace noise. For both, one number carries Fisher information 1 / spread^2
+        about the value before the noise.
     clip : float or None
-        In Euclidean norm for Gaussian noise, in L1 norm for Laplace noise; None where devices do not clip.
+        Clip, in Euclidean norm for Gaussian noise and in L1 norm for Laplace noise; None without a clip.
     norm : int
-        2 for Gaussian noise, 1 for Laplace noise.
+        Order of the norm: 2 for Gaussian noise, 1 for Laplace noise.
     """
 
     spread: float
@@ -83,7 +83,7 @@ class WireNoise:
 
 
 def noise_of(cell: Cell) -> WireNoise | None:
-    """The noise of a cell's devices; None where they add none, or do what these bounds do not cover."""
+    """Return the noise of a cell's devices; None without noise, or with transforms that these bounds do not cover."""
     first, *later = cell.variant.transforms or (None,)
     if first is None or {step.name for step in later} - _POST_PROCESSING:
         return None
@@ -98,7 +98,7 @@ def noise_of(cell: Cell) -> WireNoise | None:
 
 
 def write_candidates(cell: Cell) -> Path:
-    """Write what the attack `candidates` is granted: the victims' inputs, shuffled, and the devices' public clip.
+    """Write the grant of the attack `candidates`: the victims' inputs, shuffled, and the devices' public clip.
 
     Returns
     -------
@@ -119,26 +119,26 @@ def write_candidates(cell: Cell) -> Path:
 
 
 def companion_rows(cell: Cell, jobs: Sequence[AttackJob]) -> list[Row]:
-    """Bounds to print beside what a cell's attacks on inputs reached.
+    """Return bounds for a cell's attacks on inputs.
 
     Parameters
     ----------
     cell : Cell
-        All its attacks have finished.
+        Cell whose attacks have finished.
     jobs : sequence of AttackJob
-        The cell's; those on anything but inputs that serving devices sent are passed over.
+        The cell's attacks; only those on inputs that serving devices sent get bounds.
 
     Returns
     -------
     list of Row
-        Empty where devices add no noise, TLS hides it all, or inputs are texts.
+        Empty where devices add no noise, links use TLS, or inputs are texts.
     """
     noise = noise_of(cell)
     jobs = [job for job in jobs if job.cell == cell and job.sought.rebuilds]
     if noise is None or cell.variant.encrypted or not jobs:
         return []
     victims = truth.ledger(cell)["x"]
-    if are_numbered(victims):  # which has no measured figure that these would bound
+    if are_numbered(victims):  # texts have no measure that these bounds apply to
         return []
     learnt = [job for job in jobs if job.use.name != CANDIDATES]
     errors = _error_bounds(cell, noise, victims) if learnt else []
@@ -172,7 +172,7 @@ def _success_bounds(noise: WireNoise, victims: int) -> list[_Values]:
     if noise.norm == 1:
         epsilon = laplace.epsilon_of(noise.clip, noise.spread)
         two = success_among_candidates(prior, epsilon)
-        ball = min(two, success_under_epsilon(prior, epsilon / 2))  # beside noise alone, half as far
+        ball = min(two, success_under_epsilon(prior, epsilon / 2))  # compared with pure noise, at half the distance
     else:
         two = success_under_mu(prior, mu_of(noise.clip, noise.spread))
         ball = success_within_ball(prior, noise.clip, noise.spread)
@@ -180,7 +180,7 @@ def _success_bounds(noise: WireNoise, victims: int) -> list[_Values]:
 
 
 def _chance(victims: int) -> float:
-    """Re-identification by chance: its mean over blocks, in which both bounds are concave."""
+    """Return the mean chance of re-identification over blocks; both bounds are concave in it."""
     from wireleak.common.measures.scores.reid import Reidentification
 
     return math.ceil(victims / Reidentification.candidates) / victims
@@ -206,11 +206,11 @@ def _error_bounds(cell: Cell, noise: WireNoise, victims: npt.NDArray[np.float32]
     from wireleak.common.measures.bounds.van_trees import GaussianPrior, van_trees_bound
 
     encoder = _clipped_encoder(cell, noise)
-    told = information(encoder, torch.from_numpy(victims), noise.spread, cell.seed)
-    if not told.dfil.any():
-        return []  # nothing to differentiate by, such as words' numbers
-    values = [_Values("mse", UNBIASED, unbiased_bound(told.dfil).value)]
-    for name, each in (("dfil", told.dfil), ("eta", told.eta)):
+    leaked = information(encoder, torch.from_numpy(victims), noise.spread, cell.seed)
+    if not leaked.dfil.any():
+        return []  # inputs without derivatives, such as word numbers
+    values = [_Values("mse", UNBIASED, unbiased_bound(leaked.dfil).value)]
+    for name, each in (("dfil", leaked.dfil), ("eta", leaked.eta)):
         mean = mean_score(name, each, np.random.default_rng(cell.seed))
         values.append(_Values(name, UNBIASED, mean.value, mean.low, mean.high))
         values += [_Values(name, each_of, float(np.quantile(each, share))) for each_of, share in QUANTILES.items()]
@@ -223,7 +223,7 @@ def _error_bounds(cell: Cell, noise: WireNoise, victims: npt.NDArray[np.float32]
 
 
 def _clipped_encoder(cell: Cell, noise: WireNoise) -> Callable[[Tensor], Tensor]:
-    """The map whose output the noise is added to."""
+    """Return the encoder with its clip: the function whose output gets the noise."""
     from wireleak.common.models import ModelConfig, load_weights
 
     encoder, _ = ModelConfig.model_validate(cell.model()).network().split(cell.variant.cut)
@@ -234,7 +234,7 @@ def _clipped_encoder(cell: Cell, noise: WireNoise) -> Callable[[Tensor], Tensor]
         z: Tensor = encoder(inputs).flatten(1)
         if noise.clip is None:
             return z
-        # A norm of 0 has no derivative; adding the least number to its square leaves every other norm as it is.
+        # A norm of 0 has no derivative; the tiny addend changes no other norm.
         length = (z.square().sum(1, keepdim=True) + 1e-30).sqrt() if noise.norm == 2 else z.abs().sum(1, keepdim=True)
         return z * (noise.clip / length.clamp_min(1e-30)).clamp(max=1.0)
 

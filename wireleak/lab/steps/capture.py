@@ -1,4 +1,4 @@
-"""Launch one cell: head, Flower, devices, and the tap on every link; what remains is its captures."""
+"""Launch one cell (head, Flower, devices, and a tap on every link) and keep its captures."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.layout import config_in
 
-# What a malicious participant runs behind its unchanged SuperNode; the lab starts it, and never imports it.
+# The app of a malicious participant behind its unchanged SuperNode; the lab starts it but never imports it.
 PARTICIPANT_APP = "adversary.participant.app:app"
 PLAINTEXT = {"ca": None, "certificate": None, "key": None}
 
 
 def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
-    """Run a cell's processes to the end and leave its captures.
+    """Run a cell's processes to their end and keep its captures.
 
     Parameters
     ----------
     cell : Cell
-        Its data files must have been written.
+        Cell whose data files have been written.
     launcher : Launcher
         Starts every process.
     say : callable
-        Told what happens, a few words at a time.
+        Called with each step in a few words.
 
     Raises
     ------
     LaunchError
-        A process failed; what was captured until then stays.
+        A process failed; captures up to then are kept.
     """
     if cell.variant.engine == "simulation":
         _simulate(cell, launcher, say)
@@ -75,7 +75,7 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
 
 
 def _name_nodes(cell: Cell, federation: Federation) -> None:
-    """Say which client is which of Flower's nodes, and put what a curious server kept of each under its name."""
+    """Map Flower's nodes to clients, and rename the files that a curious server kept of each."""
     write_json(cell.nodes, {federation.node_id(name): name for name in cell.clients})
     _name_records(cell)
 
@@ -87,7 +87,7 @@ def _name_records(cell: Cell) -> None:
 
 
 def _simulate(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
-    """Train virtual clients; what a curious server keeps is all there is to be seen."""
+    """Train virtual clients without links; only a curious server's files can be attacked."""
     say("simulating")
     security = _Security(cell)
     server = _write_server(cell, security, launcher)
@@ -107,7 +107,7 @@ def _simulate(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> Non
 
 
 class _Security:
-    """Who has which certificate: the "security" part of each party's config."""
+    """Certificates of the parties: the "security" part of each party's config."""
 
     def __init__(self, cell: Cell) -> None:
         self.fleet: Identity | None = None
@@ -134,7 +134,7 @@ def _nodes(cell: Cell) -> list[Node]:
 
 
 def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
-    """Write the config that the head and the ServerApp share; a malicious server makes its first model first."""
+    """Write the config of head and ServerApp; a malicious server first makes its initial model."""
     plan = cell.plan
     initial = None
     if cell.variant.initial is not None:
@@ -156,7 +156,7 @@ def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
             "address": "127.0.0.1:0",
             "security": security.server,
             "ready": str(cell.ready("server")),
-            # DP-SGD draws batches of chance size; twice the expected one is out of its reach.
+            # DP-SGD draws batches of random size; twice the expected size is practically never reached.
             "max_batch": max(1024, 2 * plan.batch),
             "clients": len(cell.clients),
             "seed": cell.seed,
@@ -180,7 +180,7 @@ def _start_head(cell: Cell, launcher: Launcher, security: _Security, config: Pat
 
 
 def _start_hijack(cell: Cell, launcher: Launcher, security: _Security, ready: Path) -> tuple[Process, str]:
-    """The malicious server in the head's place: the ServerApp and the clients cannot tell."""
+    """Start the malicious server in the head's place; ServerApp and clients see no difference."""
     config = write_json(
         config_in(cell.hijack),
         {
@@ -218,7 +218,7 @@ def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[P
         "tap", ["-m", "adversary", "relay", "--config", str(config)], log=cell.log("tap"), lasting=True
     )
     addresses: dict[str, str] = launcher.wait_ready(process, ready)["links"]
-    # Nobody trains through the head in federated mode, but a client's config still names it.
+    # A client's config names the head in federated mode too, where nobody uses it.
     return process, {f"train-{name}": head for name in cell.clients} | addresses
 
 
@@ -254,14 +254,14 @@ def _transforms(cell: Cell) -> list[dict[str, Any]]:
 
 
 def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Security, prefix: str = "") -> None:
-    """Both devices serve their inputs at once; with `prefix`, through the untrained encoder."""
+    """Serve the inputs of both devices at once; with `prefix`, through the untrained encoder."""
     processes = []
     for device in DEVICES:
         encoder = cell.encoder(device, prefix)
         if not prefix:
             shutil.copyfile(cell.checkpoint("encoder", cell.plan.rounds), encoder)
         serve = cell.study.serve
-        # Sizes and times of one inference say nothing unless the attacker's own device sends alike.
+        # Sizes and times are comparable only if the attacker's device sends in the same batches.
         alike = device == "victim" or cell.variant.encrypted
         batch = serve.victim_batch if alike else serve.attacker_batch
         config = write_json(

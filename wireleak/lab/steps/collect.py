@@ -1,4 +1,4 @@
-"""Collect what a run left behind into `results.json`, `results.csv` and the report."""
+"""Collect a run's output into `results.json`, `results.csv` and the report."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
 
 @dataclass(frozen=True)
 class Findings:
-    """What each cell's captures held and how each attack scored, by their names; filled as the run goes on."""
+    """Contents of each cell's captures and scores of each attack, by name; filled during the run."""
 
     wires: dict[str, list[Wire]] = field(default_factory=dict)
     rows: dict[str, list[Row]] = field(default_factory=dict)
@@ -70,22 +70,22 @@ def collect(
     ----------
     plan : Plan
     findings : Findings
-        Of every cell.
+        Findings of every cell.
     described : dict
-        The adversary's own account of its attacks, by name.
+        The adversary's descriptions of its attacks, by name.
     folder : Path
         The run's folder.
     began : float
-        When the run began, by `time.monotonic()`.
+        Start of the run, by `time.monotonic()`.
     command : str
-        What the user ran.
+        Command that the user ran.
     steps : dict
-        What each variant's transforms change and guarantee, by its name.
+        Changes and guarantees of each variant's transforms, by the variant's name.
 
     Returns
     -------
     table : rich renderable
-        The result table, and published figures beside ours where the study names some.
+        The result table, and a comparison with published scores if the study names some.
     report : Path
         The report's path.
     """
@@ -112,7 +112,7 @@ def collect(
         published=list(study.published),
         dependence=dependence(plan.dataset),
         disjoint=_disjoint(plan),
-        # In the order of their folders, in which pages show them.
+        # Pages show them in the order of their folders.
         fits=[fit_of(job) for job in sorted(jobs, key=lambda job: job.out)],
         notes=[note for cell in cells for note in [*_dropped(cell), *_simulated(cell)]],
     )
@@ -168,12 +168,12 @@ def _privacy(plan: Plan, variant: Variant) -> Private | None:
 
 
 def _tasks(cell: Cell) -> list[Task]:
-    """The last round's accuracy on the clients' evaluation data, beside the majority class's."""
+    """Return the last round's accuracy on the clients' evaluation data, and the accuracy of the majority class."""
     history = json.loads(cell.history.read_text())
     last = history["rounds"][-1]
     labels = np.concatenate([np.load(cell.evaluation(name))["y"] for name in cell.clients])
     majority = float(np.bincount(labels).max() / len(labels))
-    # Of several clients' epsilons the largest counts; what they tell of their gradients is averaged.
+    # The largest epsilon of the clients counts; their gradient metrics are averaged.
     told = {
         name: max(values) if name == "epsilon" else float(np.mean(values))
         for name, values in last.get("client_metrics", {}).items()
@@ -194,11 +194,11 @@ def _tasks(cell: Cell) -> list[Task]:
 
 
 def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
-    """How a malicious participant's update stood among the others', in the server's eyes: the mean over rounds."""
+    """Return how far a malicious participant's update differs from the others' at the server, mean over rounds."""
     names = json.loads(cell.nodes.read_text()) if cell.nodes.exists() else {}
     own = [node for node, name in names.items() if name == cell.clients[0]]
     seen = [entry["standing"][node] for entry in rounds for node in own if node in entry.get("standing", {})]
-    # Whose text an auditor planted numbers in trains honestly.
+    # A client with an auditor's planted numbers trains honestly.
     if cell.variant.participant is None or planting.plants(cell.variant) or not seen:
         return []
     return [
@@ -217,22 +217,22 @@ def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
 
 
 def _dropped(cell: Cell) -> list[str]:
-    """Which clients' updates the server could not use, in which rounds and why."""
+    """Return notes on updates that the server could not use: client, rounds and reason."""
     history = json.loads(cell.history.read_text())
     names = json.loads(cell.nodes.read_text()) if cell.nodes.exists() else {}
     rounds: dict[tuple[str, str, str], list[int]] = {}
     for entry in history["rounds"]:
         for one in entry["dropped"]:
-            who = names.get(str(one["client"]), f"node {one['client']}")
-            rounds.setdefault((who, one["phase"], one["reason"]), []).append(entry["round"])
+            client = names.get(str(one["client"]), f"node {one['client']}")
+            rounds.setdefault((client, one["phase"], one["reason"]), []).append(entry["round"])
     return [
-        f"{cell.name}: {who} was left out ({phase}, round {', '.join(map(str, numbers))}): {reason}"
-        for (who, phase, reason), numbers in rounds.items()
+        f"{cell.name}: the update of {client} was not used ({phase}, round {', '.join(map(str, numbers))}): {reason}"
+        for (client, phase, reason), numbers in rounds.items()
     ]
 
 
 def _simulated(cell: Cell) -> list[str]:
-    """What a simulation cost."""
+    """Return a note on the time and memory of a simulation."""
     if not cell.usage.exists():
         return []
     used = json.loads(cell.usage.read_text())
@@ -253,7 +253,7 @@ def _disjoint(plan: Plan) -> Disjoint:
 
 
 def _commit() -> str:
-    """The checkout's commit, with "+" for uncommitted changes; "" outside a checkout."""
+    """Return the checkout's commit, with "+" for uncommitted changes; "" outside a checkout."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return ""

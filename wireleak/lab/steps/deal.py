@@ -22,7 +22,7 @@ def write_cell(plan: Plan, cell: Cell) -> None:
     for number, (name, shard) in enumerate(zip(cell.clients, division.shards, strict=True)):
         train, when = division.streams[number] if division.streams else (shard.train, None)
         rounds: dict[str, Ints] = {} if when is None else {"round": when}
-        # A device knows its own owner's attributes; defences that train against them need their number of values.
+        # A device knows its owner's attributes; defences that train against them need their number of classes.
         values = {f"values:{name}": np.int64(len(held.classes)) for name, held in dataset.attributes.items()}
         arrays: dict[str, Any] = _labelled(dataset, train) | values | rounds
         write_arrays(cell.train(name), arrays)
@@ -36,7 +36,7 @@ def write_cell(plan: Plan, cell: Cell) -> None:
     write_arrays(cell.ledger, _labelled(dataset, victims) | groups)
     surrogate = _labelled(dataset, division.roles.attacker)
     if cell.study.data.disjoint_by is not None:
-        # Whom the attacker's own examples are of: it validates on people that it did not train on.
+        # The groups of the attacker's examples, so that it validates on people that it did not train on.
         surrogate["group"] = dataset.group(cell.study.data.disjoint_by)[division.roles.attacker]
     surrogate = _with_copies(_queries(surrogate, cell), cell)
     write_arrays(cell.surrogate, surrogate | {"range": np.array([dataset.x.min(), dataset.x.max()])})
@@ -51,7 +51,7 @@ def write_cell(plan: Plan, cell: Cell) -> None:
 
 
 def _queries(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
-    """What the attacker's device sends: its data, or noise with their mean and spread and no labels worth the name."""
+    """Return the queries of the attacker's device: its data, or noise of their mean and spread with useless labels."""
     if cell.variant.queries == "surrogate":
         return surrogate
     x = surrogate["x"]
@@ -65,8 +65,8 @@ def _labelled(dataset: Dataset, indices: Any) -> dict[str, Any]:
 
 
 def _with_copies(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
-    """The attacker queries with changed copies of its inputs too: they cost it nothing but time."""
-    # Under TLS there is no activation to pair them with.
+    """Add changed copies of the attacker's inputs to its queries; they cost it only time."""
+    # Under TLS the attacker has no activations to pair them with.
     copies = 0 if cell.variant.encrypted or len(cell.input_shape) != 3 else cell.study.serve.copies
     rng = np.random.default_rng(cell.seed)
     repeated = {name: np.concatenate([values] * (copies + 1)) for name, values in surrogate.items()}

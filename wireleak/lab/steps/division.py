@@ -1,4 +1,4 @@
-"""Divide a data set: which party holds which examples with one seed."""
+"""Divide a data set among the parties, for one seed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from wireleak.lab.study.tables import Variant
 
 @dataclass(frozen=True)
 class Division:
-    """Who holds which examples with one seed."""
+    """The examples of each party with one seed."""
 
     roles: Roles
     shards: list[Shard]
-    # What each client trains on and in which round, by client; empty where all rounds see all of the shard.
+    # Training examples and their rounds by client; empty where every round sees the whole shard.
     streams: list[tuple[Ints, Ints]]
-    # Examples that roles in `data.overlap` share with others, by "role and other".
+    # Number of examples that roles in `data.overlap` share with others, by "role and other".
     overlaps: dict[str, int]
 
 
@@ -35,7 +35,7 @@ def divide(study: Study, dataset: Dataset, variant: Variant, seed: int) -> Divis
     Raises
     ------
     StudyError, DataError
-        There are too few, or two parties would share one.
+        There are too few examples, or two parties would share one.
     """
     data, clients = study.data, study.clients_of(variant)
     roles = assign_roles(
@@ -59,7 +59,7 @@ def divide(study: Study, dataset: Dataset, variant: Variant, seed: int) -> Divis
 
 
 def _streams(study: Study, dataset: Dataset, variant: Variant, held: list[Shard], seed: int) -> list[tuple[Ints, Ints]]:
-    """What each client trains on in which round; the victim of a property stream is client 1, or 0 if it is alone."""
+    """Return the examples of each client and round; the victim of a property stream is client 1, or a lone client 0."""
     stream, rounds = study.stream_of(variant), study.plan_of(variant).rounds
     if stream is None:
         return []
@@ -76,7 +76,7 @@ def _streams(study: Study, dataset: Dataset, variant: Variant, held: list[Shard]
 
 
 def _overlaps(parts: dict[str, Any], meant: set[str]) -> dict[str, int]:
-    """How many examples each part that may overlap shares with each other part, where any."""
+    """Return how many examples each part that may overlap shares with other parts, if any."""
     pairs = [(one, other) for one in sorted(meant) for other in parts if other != one]
     counts = {f"{one} and {other}": find_overlap(parts[other], parts[one]).count for one, other in pairs}
     return {pair: count for pair, count in counts.items() if count}

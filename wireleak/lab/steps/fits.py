@@ -1,4 +1,4 @@
-"""Put what an attack says of its own fit into the results: held-out losses, maps of updates, profiles of layers."""
+"""Add an attack's report on its fit to the results: held-out losses, maps of updates, profiles of layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wireleak.lab.steps.score import read_meta
 
 
 def fit_of(job: AttackJob) -> Fit:
-    """Return what a finished attack said of its fit, its map of updates labelled with the ground truth."""
+    """Return a finished attack's report on its fit, with its map of updates labelled by the ground truth."""
     meta = read_meta(job)
     fit = meta["fit"] or {}
     profile = fit.get("profile") or []
@@ -38,12 +38,12 @@ def _number(value: float | None) -> float:
 
 
 def _kept(value: Any) -> Any:
-    """A figure as JSON holds it: None where it was not measured."""
+    """Return a figure for JSON: None where it was not measured."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _map(cell: Cell, target: str, drawn: Mapping[str, Any]) -> UpdateMap:
-    """Label the places of a drawing; updates without a known truth are left out."""
+    """Return the map of updates with true labels; updates without ground truth are left out."""
     units = [(sender, number) for sender, number in drawn["unit"]]
     vantage = PARTICIPANTS[0] if any(sender == OTHERS for sender, _ in units) else "link"
     values = truth.unit_attribute(cell, vantage, target).tolist()

@@ -1,4 +1,4 @@
-"""Check a study whole before anything starts, and lay out what each party holds."""
+"""Check a whole study before any process starts, and divide its data among the parties."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from wireleak.common.models import build
 from wireleak.common.models.factory import resolve
 from wireleak.common.models.private import unfit
+from wireleak.common.registry import unknown
 from wireleak.common.targets.registry import TARGETS, target_of
 from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
@@ -24,15 +25,15 @@ from wireleak.lab.study.tables import AttackUse
 
 @dataclass(frozen=True)
 class Plan:
-    """A study that can run: its data, and who holds what with each seed."""
+    """A study that can run: its data, and its division among the parties for each seed."""
 
     study: Study
     dataset: Dataset
-    # By variant and seed; variants that divide alike share one.
+    # By variant and seed; variants with the same division share one object.
     divisions: dict[tuple[str, int], Division]
 
     def cells(self, folder: Path) -> list[Cell]:
-        """Every variant with every seed, the seeds of one variant together."""
+        """Return every variant with every seed, grouped by variant."""
         shape, classes = self.dataset.input_shape, len(self.dataset.classes)
         return [
             Cell(self.study, variant, seed, folder, shape, classes)
@@ -42,18 +43,18 @@ class Plan:
 
     @property
     def first(self) -> Division:
-        """The first variant's with its least seed."""
+        """The division of the first variant with its lowest seed."""
         variant = self.study.variants[0]
         return self.divisions[variant.name, min(self.study.seeds_of(variant))]
 
     def parts(self, division: Division) -> dict[str, int]:
-        """How many examples each party holds."""
+        """Return the number of examples of each party."""
         counts = {f"client-{index}": len(shard.train) for index, shard in enumerate(division.shards)}
         counts["evaluation"] = sum(len(shard.evaluation) for shard in division.shards)
         return counts | {"attacker": len(division.roles.attacker), "victims": len(division.roles.victims)}
 
     def summary(self) -> dict[str, Any]:
-        """What was resolved, for plan.json."""
+        """Return the resolved plan, for plan.json."""
         return {
             "study": self.study.model_dump(mode="json"),
             "data": self.dataset.source,
@@ -80,7 +81,7 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None) 
     Raises
     ------
     StudyError, DataError
-        The first thing that cannot be.
+        The study cannot run; the message names the first problem.
     """
     if seeds is not None:
         variants = tuple(variant.model_copy(update={"seeds": None}) for variant in study.variants)
@@ -103,18 +104,18 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None) 
 
 
 def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
-    """Refuse an attack that is unknown, or that needs what the threat model does not grant.
+    """Refuse an attack that is unknown, or that needs more than the threat model grants.
 
     Parameters
     ----------
     plan : Plan
     described : dict
-        The adversary's own account of its attacks, by name.
+        The adversary's descriptions of its attacks, by name.
 
     Raises
     ------
     StudyError
-        Names the attack and what is missing.
+        The message names the attack and the missing grant.
     """
     check_participants(plan.study)
     threat = plan.study.threat
@@ -122,11 +123,11 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
         where = f"attacks.{use.shown}"
         vantage = use.vantage or threat.vantage
         attack = find_attack(described, use.name, where)
-        # Whoever takes part with code of its own can do what one can who only looks.
+        # A malicious participant can do everything that an honest-but-curious one can.
         stands = {vantage, "participant"} if vantage == "malicious-participant" else {vantage}
         if not stands & set(attack["threat"]["vantage"]):
             works = " or ".join(attack["threat"]["vantage"])
-            raise StudyError(f"{where}: works from {works}, but its vantage is {vantage}")
+            raise StudyError(f"{where}: the attack works from {works}, but its vantage is {vantage}")
         for grant in ("sees", "knows"):
             given = {"nothing", *getattr(threat, grant)}
             missing = [need for need in attack["threat"][grant] if need not in given]
@@ -137,10 +138,11 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
         for target in use.targets:
             _check_target(plan, where, target, attack["targets"])
         _check_captures(plan.study, use, where, Traffic(attack["reads"]))
-        unknown = set(use.options) - set(attack["options"].get("properties", {}))
-        if unknown:
-            known = ", ".join(attack["options"].get("properties", {})) or "none"
-            raise StudyError(f"{where}.options.{sorted(unknown)[0]}: no such option; choose from {known}")
+        strange = set(use.options) - set(attack["options"].get("properties", {}))
+        if strange:
+            name = sorted(strange)[0]
+            known = attack["options"].get("properties", {})
+            raise StudyError(f"{where}.options.{name}: {unknown('option', name, known)}")
 
 
 def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) -> None:
@@ -149,36 +151,40 @@ def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) 
             continue
         mode = study.plan_of(variant).mode
         if traffic is Traffic.SERVING and not study.serve.devices:
-            raise StudyError(f"{where}: reads what devices send, but serve.devices = false; allow them")
+            raise StudyError(f"{where}: the attack reads inference traffic, but serve.devices = false; set it to true")
         if traffic is Traffic.SPLIT_TRAINING and mode != "split":
-            raise StudyError(f'{where}: reads split training, but variants.{variant.name} is not mode = "split"')
+            raise StudyError(f'{where}: the attack reads split training; set mode = "split" in variants.{variant.name}')
         if traffic is not Traffic.FEDERATED_TRAINING:
             continue
         vantage = use.vantage or study.threat.vantage
         if mode != "federated":
-            raise StudyError(f'{where}: reads updates of whole networks; set mode = "federated" in {variant.name}')
+            raise StudyError(
+                f"{where}: the attack reads updates of whole networks; set variants.{variant.name}.mode to federated"
+            )
         if variant.engine == "simulation" and vantage != "server":
-            raise StudyError(f'{where}: {variant.name} is a simulation and has no links; take vantage = "server"')
+            raise StudyError(f'{where}: {variant.name} is a simulation and has no links; set vantage = "server"')
         if variant.encrypted and vantage == "link":
-            raise StudyError(f'{where}: {variant.name} encrypts its links; take vantage = "server" or "participant"')
+            raise StudyError(f'{where}: {variant.name} encrypts its links; set vantage = "server" or "participant"')
         if vantage in PARTICIPANTS and study.clients_of(variant) < 2:
-            raise StudyError(f"{where}: a participant needs others to attack; variants.{variant.name} has one client")
+            raise StudyError(
+                f"{where}: a participant attacks other clients, but variants.{variant.name} has only one; add clients"
+            )
         if study.plan_of(variant).secure and vantage in ("link", "gateway", "server"):
             raise StudyError(
-                f"{where}: needs each client's update, and secure aggregation in variants.{variant.name} shows their "
-                'sum alone; take vantage = "participant" or drop the attack there'
+                f"{where}: the attack needs each client's update, but secure aggregation in variants.{variant.name} "
+                'shows only their sum; set vantage = "participant" or drop the attack there'
             )
 
 
 def check_participants(study: Study) -> None:
-    """Refuse to look for something that only a malicious participant puts there, where there is none."""
+    """Refuse targets that need a malicious participant in variants without one."""
     for variant in study.variants:
         for use in study.attacks_on(variant):
             for target in use.targets:
                 needed, name = target_of(target).participant, variant.participant and variant.participant.name
                 if needed not in (None, name):
                     raise StudyError(
-                        f"attacks.{use.shown}.variants: nobody plants numbers in {variant.name}; give it "
+                        f"attacks.{use.shown}.variants: nobody plants numbers in {variant.name}; set its "
                         f'participant = {{ name = "{needed}" }}'
                     )
 
@@ -186,27 +192,27 @@ def check_participants(study: Study) -> None:
 def _check_target(plan: Plan, where: str, target: str, kind: str) -> None:
     sought, guessed = target_of(target), TARGETS.get(kind)
     if not isinstance(sought, guessed):
-        raise StudyError(f"{where}.targets: it guesses {guessed.guessed}, not {target!r}")
+        raise StudyError(f"{where}.targets: the attack guesses {guessed.guessed}, not {target!r}")
     if sought.attribute is None:
         return
     if target not in plan.dataset.attributes:
-        known = ", ".join(plan.dataset.attributes)
-        raise StudyError(f"{where}.targets: {plan.dataset.name} has no attribute {target!r}; choose from {known}")
+        listed = unknown("attribute", target, plan.dataset.attributes)
+        raise StudyError(f"{where}.targets: {plan.dataset.name} has {listed}")
     devices = plan.study.serve.devices
     for (_, seed), division in plan.divisions.items():
         values = plan.dataset.attributes[target].values
-        # Where nobody asks for predictions, the victims are those who train.
+        # Without serving devices, the victims are the clients that train.
         attacked = ("victims", division.roles.victims) if devices else ("clients", division.roles.clients)
         for role, rows in (("attacker", division.roles.attacker), attacked):
             if len(np.unique(values[rows])) < 2:
                 raise StudyError(
-                    f"{where}.targets: {target} has one class among the {role} of seed {seed}; nothing can be learnt "
-                    f"of it: take more examples (data.{role}) or another attribute"
+                    f"{where}.targets: {target} has one class among the {role} of seed {seed}, so nothing can be "
+                    f"learnt; raise data.{role} or choose another attribute"
                 )
 
 
 def _resolve_models(study: Study) -> Study:
-    """A user's own networks under names that every process finds, wherever it was started."""
+    """Return the study with names of user networks that every process finds from any folder."""
     try:
         model = study.model.model_copy(update={"name": resolve(study.model.name)})
         variants = [

@@ -35,7 +35,7 @@ from wireleak.lab.steps.wires import inspect_captures
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
 
-# Flower's errors where the objects of two messages get into each other's way.
+# Errors of Flower when the objects of two messages collide.
 _LOST_BY_FLOWER = ("ObjectPushError", "ObjectPullError")
 
 
@@ -66,24 +66,24 @@ def run_study(
     seeds : int, optional
         Run with seeds 0 to seeds - 1 instead of the study's.
     jobs : int
-        How many cells, and how many attacks, run at once.
+        Number of cells, and of attacks, that run at once.
     preload : bool
         Start processes by forking a preloaded interpreter.
     table : bool
         Print the result table.
     console : Console
-        Where progress and the result table go.
+        Output for progress and the result table.
 
     Raises
     ------
     StudyError, DataError
-        Before anything starts: the study cannot run as declared.
+        Before any process starts: the study cannot run as declared.
     LaunchError
         A process failed; the message says where the captures are.
     """
     began = time.monotonic()
     study, source = load_study(name)
-    # The fork server imports while the data is read.
+    # The fork server imports modules while the data is read.
     with Launcher(preload=preload) as launcher:
         plan = make_plan(study, data, seeds)
         described = describe_attacks(launcher)
@@ -93,7 +93,7 @@ def run_study(
         folder = _open_folder(plan, out, source, resume)
         cells = plan.cells(folder)
         console.print(
-            f"[bold]{study.name}[/]: {len(cells)} cells (variant by seed) into {folder}",
+            f"[bold]{study.name}[/]: {len(cells)} cells (variants × seeds) into {folder}",
             highlight=False,
             soft_wrap=True,
         )
@@ -101,12 +101,12 @@ def run_study(
         try:
             schedule.run(cells)
         except (LaunchError, OSError) as error:
-            hint = f"What was captured is in {folder}; go on with: wireleak run {name} --resume {folder}"
-            # A full disk takes the log's last line too, so the reason may be missing from the error.
+            hint = f"Captures are kept in {folder}; continue with: wireleak run {name} --resume {folder}"
+            # A full disk may also lose the log's last line, and with it the reason.
             full = shutil.disk_usage(folder).free < 1 << 20 and "No space left" not in str(error)
             raise LaunchError(f"{'No space left on device: ' if full else ''}{error}. {hint}") from error
         except KeyboardInterrupt:
-            console.print(f"stopped; what was captured is in {folder}; go on with --resume {folder}", soft_wrap=True)
+            console.print(f"stopped; captures are kept in {folder}; continue with --resume {folder}", soft_wrap=True)
             raise
         write_json(
             RunFolder(folder).processes,
@@ -121,7 +121,7 @@ def run_study(
 
 
 class _Schedule:
-    """Cells in one pool, attacks in another: a cell mostly waits for Flower's polls, an attack computes."""
+    """Two pools: cells, which mostly wait for Flower's polls, and attacks, which compute."""
 
     def __init__(
         self, plan: Plan, launcher: Launcher, jobs: int, console: Console, described: dict[str, dict[str, Any]]
@@ -138,7 +138,7 @@ class _Schedule:
         self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
 
     def run(self, cells: list[Cell]) -> None:
-        """Run every cell and its attacks; the first failure ends all."""
+        """Run every cell and its attacks; the first failure stops all."""
         with self.progress:
             self.cells_bar = self.progress.add_task("captures", total=len(cells))
             self.attacks_bar = self.progress.add_task("attacks", total=sum(len(attack_jobs(cell)) for cell in cells))
@@ -159,7 +159,7 @@ class _Schedule:
             self.futures.add(pool.submit(work, *args))
 
     def _pending(self) -> Iterable[Future[None]]:
-        """What is still to be done; the first failure of what has ended is raised."""
+        """Return unfinished futures; raise the first failure of finished ones."""
         with self.lock:
             done = {future for future in self.futures if future.done()}
             for future in done:
@@ -203,9 +203,9 @@ class _Schedule:
 def capture_anew(
     cell: Cell, plan: Plan, launcher: Launcher, say: Callable[[str], None], warn: Callable[[str], None]
 ) -> None:
-    """Write a cell's files and capture it; once more, where Flower lost an object of its own, and `warn` is told.
+    """Write a cell's files and capture it; if Flower loses one of its objects, warn and capture once more.
 
-    Seen once in a hundred cells on a busy machine, where it ended a study of hours.
+    Flower loses an object about once in a hundred cells on a busy machine, which would end a study of hours.
 
     Raises
     ------
@@ -221,20 +221,25 @@ def capture_anew(
         except LaunchError as error:
             if last or not any(name in str(error) for name in _LOST_BY_FLOWER):
                 raise
-            warn(f"{cell.name} is captured once more: {error}")
+            warn(f"{cell.name} is captured again: {error}")
 
 
 def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Path:
     if resume is not None:
         kept = RunFolder(resume).study
         if not kept.is_file():
-            raise StudyError(f"--resume: {resume} is not a run's folder; it has no {kept.name}")
+            raise StudyError(
+                f"--resume: {resume} is not the folder of a run, because it has no {kept.name}; give a run's folder"
+            )
         if kept.read_bytes() != source.read_bytes():
             raise StudyError(f"--resume: {source} has changed since that run; resume with {kept} instead")
         held = {cell.folder.name for cell in RunFolder(resume).captured()}
         if left_out := sorted(held - {cell.name for cell in plan.cells(resume)}):
-            raise StudyError(f"--seeds: {resume} holds {left_out[-1]} too; give more seeds, or the report loses it")
-        # It may have more seeds now than when it was begun.
+            raise StudyError(
+                f"--seeds: {resume} already contains {left_out[-1]}, which fewer seeds would drop from the report; "
+                "raise --seeds"
+            )
+        # The run may now have more seeds than at its start.
         write_json(RunFolder(resume).plan, plan.summary())
         return resume.resolve()
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -244,14 +249,14 @@ def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Pa
     except FileExistsError:
         raise StudyError(f"--out: {folder} exists; wait a second or choose another folder") from None
     except OSError as error:
-        raise StudyError(f"--out: cannot make {folder}: {error.strerror}") from error
+        raise StudyError(f"--out: cannot create {folder}: {error.strerror}") from error
     shutil.copyfile(source, RunFolder(folder).study)
     write_json(RunFolder(folder).plan, plan.summary())
     return folder
 
 
 def _point_latest(folder: Path, study: str) -> None:
-    """Make `<study>-latest` beside the run's folder point to it."""
+    """Point the link `<study>-latest`, next to the run's folder, to this run."""
     link = folder.with_name(f"{study}-latest")
     if link.is_symlink() or not link.exists():
         link.unlink(missing_ok=True)

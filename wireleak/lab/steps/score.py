@@ -1,4 +1,4 @@
-"""Join guesses with the ground truth: a target scores, this module makes rows of the results."""
+"""Join guesses with the ground truth: targets score them, this module makes the rows of the results."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from wireleak.lab.run.pictures import Pictures
 from wireleak.lab.run.results import Grant, Row
 
 Arrays = dict[str, npt.NDArray[np.float32]]
-# The first victims of the stream, whatever became of them: a rule that does not look at the result.
+# Show the first victims of the stream, so that the choice does not depend on results.
 SHOWN = 12
 _PREFIX = "control:"
 
 
 def read_guesses(path: Path) -> Arrays:
-    """An attack's own guess under its name, each control's under `control:<name>`."""
+    """Return an attack's own guess under its name, and each baseline's under `control:<name>`."""
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
 
 def read_meta(job: AttackJob) -> dict[str, Any]:
-    """What an attack told of itself."""
+    """Return the metadata that an attack wrote about itself."""
     meta: dict[str, Any] = json.loads(AttackFolder(job.out).meta.read_text())
     return meta
 
 
 def score_job(job: AttackJob) -> list[Row]:
-    """Every measure of an attack's guess and of each of its controls.
+    """Return every measure of an attack's guess and of each of its baselines.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def _guesses(job: AttackJob) -> Arrays:
 
 
 def _measured(job: AttackJob) -> list[Scored]:
-    """Numbers that the attack itself told of its fit, such as its training error."""
+    """Return measures that the attack reported of its own fit, such as its training error."""
     fit = read_meta(job)["fit"] or {}
     return [
         Scored(job.target, OWN, Score(name, value, math.nan, math.nan, fit.get("pairs", 0)))
@@ -69,7 +69,7 @@ def _measured(job: AttackJob) -> list[Scored]:
 
 
 def grant_of(job: AttackJob, described: dict[str, dict[str, Any]]) -> Grant:
-    """What an attack was granted and how much it used."""
+    """Return the grant of an attack and the number of observations that it used."""
     threat = described[job.use.name]["threat"]
     meta = read_meta(job)
     return Grant(
@@ -88,14 +88,14 @@ def grant_of(job: AttackJob, described: dict[str, dict[str, Any]]) -> Grant:
 
 
 def _files(granted: dict[str, Any]) -> list[str]:
-    """Names of the granted files; the control's own are left out."""
+    """Return the names of the granted files, without those of the baselines."""
     single = [granted[name] for name in ("surrogate", "encoder", "head") if granted.get(name)]
     named = [Path(path).name for path in [*single, *granted.get("files", {}).values()]]
     return named + (["architecture"] if granted.get("model") else [])
 
 
 def pictures_of(job: AttackJob) -> Pictures | None:
-    """The first victims' inputs beside the guesses of the attack and its baselines; None where they are no pictures."""
+    """Return the first victims' inputs with the guesses of attack and baselines; None if they are not pictures."""
     truth = job.truth(federated=read_meta(job)["training"] is not None)
     if (picture := job.sought.picture(_guesses(job), truth)) is None:
         return None

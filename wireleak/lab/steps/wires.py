@@ -1,4 +1,4 @@
-"""Summarise what a cell's captures hold."""
+"""Summarise the contents of a cell's captures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wireleak.lab.run.results import Burst, Call, TensorCount, Wire
 
 
 def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
-    """Have the adversary list what each of a cell's captures holds; done once, as not every capture is kept."""
+    """Return the adversary's summary of each capture; it is made once, because some captures are deleted later."""
     listed, captures = cell.inspected, cell.captures()
     if cell.variant.engine == "simulation":
         return []
@@ -52,7 +52,7 @@ def _wire(cell: Cell, seen: dict[str, Any]) -> Wire:
 
 
 def _kinds(tensors: list[dict[str, Any]]) -> list[TensorCount]:
-    """One line a kind, whatever the layers' names."""
+    """Return one count for each kind of tensor, over all layers."""
     kinds: dict[str, TensorCount] = {}
     for seen in tensors:
         kind = kinds.setdefault(seen["kind"], TensorCount(kind=seen["kind"], count=0, bytes=0))

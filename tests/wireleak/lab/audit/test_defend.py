@@ -43,11 +43,11 @@ def test_the_verdict_names_the_greatest_reduction_within_the_budget() -> None:
     unsure = point("unsure", (0.0, 0.0, 0.0), (0.3, -0.1, 0.7))
     said = verdict(compared(cheap, better, dear, unsure), 0.02)
     assert said.startswith("slant: better lowers the strongest attacker's AUC by 0.200 [0.100, 0.300] to 0.600")
-    assert "what is left may still be too much" in said
-    assert said.endswith("It is the pick of 4 settings on these victims: part of it may be luck.")
+    assert "the remaining leak may still be too high" in said
+    assert said.endswith("It is the best of 4 settings on these victims, so part of the reduction may be luck.")
     assert "the pick" not in verdict(compared(better), 0.02) and "is not shown" not in said
     loose = point("loose", (0.01, -0.5, 0.5), (0.2, 0.1, 0.3))
-    assert "That it costs at most 2 points of accuracy is not shown" in verdict(compared(loose), 0.02)
+    assert "Its cost may exceed 2 points of accuracy" in verdict(compared(loose), 0.02)
     assert verdict(compared(cheap, dear), 0.5).startswith("slant: dear lowers")
 
 
@@ -55,7 +55,7 @@ def test_what_is_not_shown_is_not_said() -> None:
     unsure = point("unsure", (0.0, 0.0, 0.0), (0.3, -0.1, 0.7))
     assert "no defence is shown to lower the leak" in verdict(compared(unsure), 0.02)
     lone = point("lone", (0.0, math.nan, math.nan), (0.3, math.nan, math.nan))
-    assert "one seed cannot show it; give --seeds 3" in verdict(compared(lone, seeds=1), 0.02)
+    assert "one seed gives no interval: use --seeds 3" in verdict(compared(lone, seeds=1), 0.02)
 
 
 @pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("2 %", 0.02), ("0.02", 0.02), ("0", 0.0)])
@@ -99,7 +99,7 @@ def test_noise_is_measured_by_the_activations_own_scale() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--protect", "height"], "--protect: no attribute 'height'; choose from"),
+        (["--protect", "height"], "--protect: no attribute called 'height'; choose one of"),
         (["--budget", "much"], "--budget: 'much' is no share"),
         (["--cut", "99"], "cannot be cut at 99"),
         (["--attributes", "height"], "height"),

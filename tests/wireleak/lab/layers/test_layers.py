@@ -158,7 +158,7 @@ def test_sentences_tell_what_the_wire_adds(profile: Any) -> None:
     said = sentence(profile, profile.targets[1])
     assert said.outcome == "leak"
     assert "block 1, 6 floats" in said.text
-    assert "it is the architecture" in said.text  # the untrained block 1 passes as much
+    assert "the architecture lets it through" in said.text  # the untrained block 1 passes as much
 
 
 class _Shape(HTMLParser):

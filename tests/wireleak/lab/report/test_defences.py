@@ -106,8 +106,11 @@ def test_the_claims_are_answered_from_the_figures() -> None:
     found, _ = points()
     said = " ".join(comparison.claims(found))
     assert "2 of 3 settings lower the leak" in said and "1 of them cost 2 points or less (2 helps)" in said
-    assert "In 1 settings the strongest attacker's interval holds 0.5" in said and "(3 ruins)" in said
-    assert "1 settings state a bound for every attacker (3 ruins)" in said
+    assert (
+        "In 1 settings the strongest attacker is not distinguishable from guessing (0.5), or does worse: 3 ruins"
+        in said
+    )
+    assert "1 settings guarantee a bound for every attacker (3 ruins)" in said
     assert "adversary-accuracy 0.500" in comparison.table(found)
     titles = [title for title, _ in discs(drawn(found))]
     assert [title.partition(":")[0] for title in sorted(titles)] == ["1 bare", "2 helps", "3 ruins", "4 harms"]
@@ -146,18 +149,18 @@ def test_what_dp_sgd_guarantees_of_training_examples_is_no_bound_on_these_attack
     ]
     (found,) = compare_defences(results)
     helps = next(point for point in found.points if point.variant == "helps")
-    assert helps.holds == "nothing; of one training example ε 8.1, δ 1e-05, which says nothing of these inputs"
-    assert "1 settings state a bound for every attacker (3 ruins)" in " ".join(comparison.claims(found))
+    assert helps.holds == "nothing; ε 8.1, δ 1e-05 for one training example; this does not cover these inputs"
+    assert "1 settings guarantee a bound for every attacker (3 ruins)" in " ".join(comparison.claims(found))
 
 
 def test_many_settings_get_a_panel_each_defence(monkeypatch: pytest.MonkeyPatch) -> None:
     few, _ = points()
-    assert "a panel each defence" not in defence_drawing(few).said
+    assert "a panel for each defence" not in defence_drawing(few).said
     for place in range(24):
         accuracies = tuple(0.9 + place / 1000 + seed / 100 for seed in range(3))
         monkeypatch.setitem(SETTINGS, f"swept{place}", (f"sweep {place // 3}", accuracies, SETTINGS["helps"][2]))
     found, _ = points()
-    assert "a panel each defence" in defence_drawing(found).said
+    assert "a panel for each defence" in defence_drawing(found).said
     tree = drawn(found)
     texts = [one.text for one in tree.iter("text")]
     families = ["noise", "reversal", *(f"sweep {place}" for place in range(8))]
@@ -181,7 +184,7 @@ def test_many_settings_get_a_panel_each_defence(monkeypatch: pytest.MonkeyPatch)
 def test_one_seed_says_nothing_of_what_helps() -> None:
     found, by_name = points(seeds=(0,))
     assert math.isnan(by_name["helps"].leak.low)
-    assert "One seed has no interval" in comparison.claims(found)[-1]
+    assert "One seed gives no interval" in comparison.claims(found)[-1]
 
 
 def test_a_study_without_a_baseline_compares_nothing() -> None:

@@ -75,7 +75,7 @@ def test_words_without_their_order_are_a_leak_in_part() -> None:
     unplaced = rows("words", {"": (0.0, 0.01, 0.02), "commonest": (0.01, 0.02, 0.03)})
     found = judge(unplaced, rows("words-found", clear | prior))
     assert found.outcome == "part" and found.text.startswith(
-        "Finds words of the texts, and not where they stand: Words found 0.420 [0.400, 0.440] against 0.300 "
+        "Finds words of the texts, but not their positions: Words found 0.420 [0.400, 0.440] against 0.300 "
         "[0.280, 0.320] for the commonest words"
     )
     placed = rows("words", {"": (0.97, 0.98, 0.99), "commonest": (0.01, 0.02, 0.03)})
@@ -110,7 +110,7 @@ def test_chance_must_be_beaten_even_without_controls() -> None:
 
 def test_no_yardstick_no_claim() -> None:
     found = judge(rows("mse", {"": (0.001, 0.002, 0.003)}))
-    assert found.outcome == "none" and "no control beside it" in found.text
+    assert found.outcome == "none" and "no baseline to compare" in found.text
 
 
 def test_an_unknown_name_counts_as_a_baseline() -> None:

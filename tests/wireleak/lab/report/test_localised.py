@@ -97,7 +97,7 @@ def test_layers_that_seeds_do_not_tell_apart_are_no_finding() -> None:
     near = (0.1, 0.2, 0.82, 0.8, 0.4)
     found = answer(maps([row(latent=near), row(latent=near, seed=1, shift=0.1)])[0])
     assert found.latent is None and "3 conv has most, 0.87 bits above its null (4 dense 0.85)" in found.text
-    assert "the seeds do not tell them apart" in found.text
+    assert "the seeds do not distinguish them" in found.text
     assert answer(maps([row(latent=near), row(latent=near, seed=1)])[0]).latent is False
 
 
@@ -113,7 +113,7 @@ def test_nothing_above_the_null_is_no_finding() -> None:
     nothing = (-0.1, -0.2, -0.1, -0.1, -0.3)
     found = answer(maps([row(original=nothing, latent=nothing)])[0])
     assert found.original is None and found.latent is None
-    assert "no layer stands clear of its null: nothing to compare" in found.text
+    assert "no layer exceeds its null, so there is nothing to compare" in found.text
     # One seed below its null, and the mean above, is no finding either.
     assert answer(maps([row(), row(seed=1, shift=-0.9)])[0]).latent is None
     # Nor is a mean above the null's mean that one draw of the null exceeds.
@@ -179,7 +179,7 @@ def test_names_from_outside_are_escaped() -> None:
 def test_profiles_of_other_layers_are_refused() -> None:
     other = row(seed=1)
     other["profile"][0]["layer"] = "9.9"
-    with pytest.raises(ValueError, match=r"variants\.conv: its seeds' profiles are of different layers"):
+    with pytest.raises(ValueError, match=r"variants\.conv: the profiles of its seeds have different layers"):
         maps([row(), other])
 
 

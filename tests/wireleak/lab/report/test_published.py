@@ -41,9 +41,9 @@ def test_a_published_figure_stands_beside_the_same_figure_of_this_run(found: Any
 
 def test_the_page_and_the_terminal_show_it(found: Any) -> None:
     page = report.page(found)
-    assert "Beside published figures" in page and "15.1 dB" in page
+    assert "Comparison with published scores" in page and "15.1 dB" in page
     text = io.StringIO()
     Console(file=text, width=120).print(published_table(found, titles(found)))
     assert "15.1 dB" in text.getvalue() and "He et al. 2019" in text.getvalue()
     found.published = []
-    assert "Beside published figures" not in report.page(found)
+    assert "Comparison with published scores" not in report.page(found)

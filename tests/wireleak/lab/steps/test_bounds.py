@@ -306,7 +306,7 @@ def test_the_report_says_unbiased_only_wherever_the_number_stands(printed: Any) 
 def test_the_finding_says_it_too_and_calls_no_control_what_is_a_bound(printed: Any) -> None:
     results, bound, _ = printed
     (said,) = [text for one in findings(results) for text in one.detail if "dFIL" in text]
-    assert f"1/dFIL (unbiased only), MSE {bound:.4f}: the attack goes beyond it" in said
+    assert f"1/dFIL (unbiased only), MSE {bound:.4f}: exceeded by the attack" in said
     assert "van Trees bound (Gaussian inputs)" in said and "clearly beaten" not in said
 
 

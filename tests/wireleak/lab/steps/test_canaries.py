@@ -169,7 +169,7 @@ def test_one_number_with_one_seed_is_no_claim_either_way(board_rows: Any) -> Non
     rows = [one if one.name else one.model_copy(update={"low": math.nan, "high": math.nan}) for one in board_rows]
     _, often = (finding(board, "four clients") for board in boards(rows))
     assert often.outcome == "none" and "no better" not in often.text
-    assert often.text.startswith("Shows nothing yet of numbers planted 16 times: Exposure 12.1, of 13.3 bits at most;")
+    assert often.text.startswith("Gives no verdict on numbers planted 16 times: Exposure 12.1, of 13.3 bits at most;")
 
 
 def test_the_chart_has_a_mark_for_each_count_and_none_without_canaries(board_rows: Any) -> None:
@@ -209,5 +209,5 @@ def test_exposures_on_the_wire_are_those_of_the_server_s_own_model(tmp_path: Pat
         assert seen == pytest.approx(np.mean([one.exposure for one in own if one.times == times]), abs=0.1)
     assert {one.vantage for one in rows} == {"release", "link"}
     page = (run / "report.html").read_text()
-    assert "Exposure, by how often a number was planted" in page and "planted numbers: 2" in page
+    assert "Exposure by number of insertions" in page and "planted numbers: 2" in page
     assert "Attacker's norm ratio" not in page

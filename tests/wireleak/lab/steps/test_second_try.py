@@ -1,4 +1,4 @@
-"""A cell that Flower itself spoiled is captured once more; nothing else is."""
+"""A cell that Flower itself spoiled is captured again; nothing else is."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_it_is_captured_once_more_from_the_beginning_and_that_is_said(capture: Any) -> None:
     capture(LOST, None)
     assert capture.clean == [True, True]
-    assert capture.said == [f"none-seed0 is captured once more: {LOST}"]
+    assert capture.said == [f"none-seed0 is captured again: {LOST}"]
 
 
 @pytest.mark.parametrize(("ends", "attempts"), [((LOST, LOST), 2), ((BUG,), 1)])

@@ -158,10 +158,14 @@ def test_what_the_data_and_the_network_do_not_allow_is_refused(
         ("[serve]", '[threat]\nknows = ["surrogate"]\n[serve]', "needs 'queries', which threat.knows does not grant"),
         ("[serve]", '[threat]\nsees = ["sizes-and-times"]\n[serve]', "needs 'activation', which threat.sees"),
         ("[serve]", '[threat]\nvantage = "release"\n[serve]', "works from gateway, but its vantage is release"),
-        ('targets = ["slant"]', 'targets = ["weight"]', "no attribute 'weight'; choose from digit, slant, thickness"),
-        ('targets = ["slant"]', 'targets = ["input"]', "it guesses attributes, not 'input'"),
-        ('targets = ["input"]', 'targets = ["slant"]', "it guesses the input, not 'slant'"),
-        ('targets = ["input"]', 'targets = ["input"]\noptions = {luck = 3}', "options.luck: no such option"),
+        (
+            'targets = ["slant"]',
+            'targets = ["weight"]',
+            "no attribute called 'weight'; choose one of digit, slant, thickness",
+        ),
+        ('targets = ["slant"]', 'targets = ["input"]', "the attack guesses attributes, not 'input'"),
+        ('targets = ["input"]', 'targets = ["slant"]', "the attack guesses the input, not 'slant'"),
+        ('targets = ["input"]', 'targets = ["input"]\noptions = {luck = 3}', "options.luck: no option called 'luck'"),
     ],
 )
 def test_an_attack_gets_no_more_than_its_threat_model_grants(study_file: Any, old: Any, new: Any, message: Any) -> None:

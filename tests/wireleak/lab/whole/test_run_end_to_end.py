@@ -45,7 +45,7 @@ def test_the_run_leaves_results_report_and_no_process(tiny_run: Any) -> None:
     assert {"study.toml", "plan.json", "results.json", "results.csv", "pictures.npz", "report.html"} <= {
         path.name for path in run.iterdir()
     }
-    assert "what the wire gave away" in printed and str(run / "report.html") in printed
+    assert "leakage on the wire" in printed and str(run / "report.html") in printed
     header = (run / "results.csv").read_text().splitlines()[0]
     assert header == "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,role,name"
     assert leftovers(folder) == []
@@ -146,7 +146,7 @@ def test_resuming_gives_a_finished_run_more_seeds(tiny_study: Any, wireleak: Any
     report = (run / "results.json").read_bytes()
     done = wireleak("run", "tiny.toml", "--resume", run, "--seeds", "1", cwd=folder)
     assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert re.search(r"--seeds: .* holds wide-seed1 too; give more seeds", done.stderr)
+    assert re.search(r"--seeds: .* already contains wide-seed1, .*; raise --seeds", done.stderr)
     assert (run / "results.json").read_bytes() == report
 
 

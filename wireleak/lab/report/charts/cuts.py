@@ -1,4 +1,4 @@
-"""What each cut of a network gives away against what it sends."""
+"""Leakage of each cut of a network against the bytes that it sends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEFT, _RIGHT = 58, 20
 
 @dataclass(frozen=True)
 class Cut:
-    """A cut: its name, how many bytes an inference sends, and these in words."""
+    """A cut: its name, and its bytes per inference as a number and as text."""
 
     name: str
     bytes: int
@@ -27,7 +27,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Series:
-    """A private thing: what its line means, and by cut's place how much leaks, from 0 (nothing) to 1 (everything)."""
+    """A line: its name and meaning, and the leakage by index of the cut, from 0 (nothing) to 1 (everything)."""
 
     name: str
     meaning: str
@@ -36,8 +36,8 @@ class Series:
 
 @style.chart
 def leakage(cuts: Sequence[Cut], series: Sequence[Series]) -> Figure:
-    """Draw a line a private thing over bytes, logarithmic."""
-    # Labels of near cuts go to further lines.
+    """Draw a line for each series against bytes on a logarithmic axis."""
+    # Labels of cuts that lie close together go on separate lines.
     groups = _gathered(cuts)
     lines = max(line for *_, line in groups) + 1
     foot = 24 + 28 * lines + _KEY * len(series)
@@ -78,7 +78,7 @@ def _limits(cuts: Sequence[Cut]) -> tuple[float, float]:
 
 
 def _gathered(cuts: Sequence[Cut]) -> list[tuple[int, str, int]]:
-    """Bytes, label and line of each label: cuts that send the same share one."""
+    """Return bytes, label and line of each label; cuts that send equally many bytes share a label."""
     names: dict[int, list[str]] = {}
     written = {cut.bytes: cut.written for cut in cuts}
     for cut in cuts:

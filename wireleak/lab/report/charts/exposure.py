@@ -1,4 +1,4 @@
-"""Exposure of planted numbers over how often each was planted."""
+"""Exposure of planted numbers against how often each was planted."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Curve:
 
 @style.chart
 def exposure(curves: Sequence[Curve], top: float, chance: float | None) -> Figure:
-    """Draw a line a curve on a logarithmic axis of times.
+    """Draw each curve on a logarithmic axis of insertions.
 
-    `top` is the exposure of the likeliest number of all, `chance` that of a number which the model never saw.
+    `top` is the exposure of the likeliest number of all; `chance` is that of a number which the model never saw.
     """
     figure = style.new_figure(_WIDTH, _HEIGHT + _KEY * (len(curves) + 2))
     axes = style.place(figure, 44, 8, 10, 42 + _KEY * (len(curves) + 2))
@@ -42,7 +42,7 @@ def exposure(curves: Sequence[Curve], top: float, chance: float | None) -> Figur
     handles = []
     for number, curve in enumerate(curves):
         colour, marker = style.SERIES[number % len(style.SERIES)], style.MARKERS[number % len(style.MARKERS)]
-        # Whiskers of the same count lie beside one another.
+        # Shift whiskers of the same count, so that they do not overlap.
         shift = 1.02 ** (number - (len(curves) - 1) / 2)
         x, value, low, high = (np.array(column, float) for column in zip(*sorted(curve.points), strict=True))
         axes.plot(x * shift, value, color=colour, linewidth=1.5)

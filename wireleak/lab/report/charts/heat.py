@@ -1,4 +1,4 @@
-"""A heat map of layers by quantities: each column from white (nothing) to its own strongest, with the figures."""
+"""A heat map of layers by quantities: each column goes from white (nothing) to its own maximum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WIDTH, _LABELS, _HEAD, _ROW = 660, 92, 56, 36
 
 @dataclass(frozen=True)
 class HeatRow:
-    """A row: its title, and how many weights it has."""
+    """A row: a layer's title and its number of weights."""
 
     title: str
     parameters: int
@@ -28,8 +28,7 @@ class HeatRow:
 class Column:
     """A quantity over the layers.
 
-    `floor` is a value that says nothing, white in the map; `written` and `said` are the figures as people read them,
-    and in full words.
+    `floor` is the value without any leakage, white in the map. `written` are the figures as text, `said` as tooltips.
     """
 
     group: str
@@ -43,7 +42,7 @@ class Column:
 
 @style.chart
 def heat_map(layers: Sequence[HeatRow], columns: Sequence[Column]) -> Figure:
-    """Draw a row a layer, the first on top, and a column a quantity."""
+    """Draw a row for each layer, the first on top, and a column for each quantity."""
     height = _HEAD + _ROW * len(layers)
     figure = style.new_figure(_WIDTH, height + 2)
     axes = style.place(figure, 0, 0, 0, 0)
@@ -76,7 +75,7 @@ def heat_map(layers: Sequence[HeatRow], columns: Sequence[Column]) -> Figure:
 
 
 def _shares(column: Column) -> list[float]:
-    """How far each value goes from the floor to the column's greatest, in [0, 1]."""
+    """Return each value's position between the floor and the column's maximum, in [0, 1]."""
     most = max((value for value in column.values if math.isfinite(value)), default=column.floor)
     if most <= column.floor:
         return [0.0] * len(column.values)

@@ -1,4 +1,4 @@
-"""One measure over the layers of a network: trained, untrained, and what chance gives."""
+"""One measure over the layers of a network: trained, untrained, and under chance."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def layer_lines(
     columns : sequence of str
         Short names of the layers, left to right.
     wire : int
-        Which of them crosses the wire.
+        Index of the layer that crosses the wire.
     lines : sequence of Line
     limits : pair of float or None
-        Values that the axis holds in any case.
+        Values that the axis always contains.
     band : pair of sequences, optional
         Lower and upper edge of the null.
     level : float, optional
@@ -83,7 +83,7 @@ def layer_lines(
 
 @style.chart
 def layer_lines_key(lines: Sequence[Line], level: str, band: str) -> Figure:
-    """Draw the key by itself."""
+    """Draw the key of all charts of layers."""
     figure = style.new_figure(style.COLUMN, _ROW * (len(lines) + 2) + 4)
     handles = [
         *(

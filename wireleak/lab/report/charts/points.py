@@ -19,7 +19,7 @@ _SIDE, _EDGE = 220, 8
 
 
 def palette(classes: Sequence[str]) -> list[str]:
-    """Return a colour for each class; classes that are spans of numbers (ages) go from dark to light in their order."""
+    """Return a colour for each class; ranges of numbers (ages) go from dark to light in their order."""
     if sum(bool(_SPAN.search(name)) for name in classes) > len(classes) / 2:
         return [to_hex(style.ORDERED(share)) for share in np.linspace(0, 1, len(classes))]
     return style.colours(len(classes))
@@ -29,9 +29,9 @@ def palette(classes: Sequence[str]) -> list[str]:
 def point_map(
     places: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], colours: Sequence[str], names: Sequence[str] = ()
 ) -> Figure:
-    """Draw points (n, 2) in 0..1, one colour a label; `names` adds a key.
+    """Draw points (n, 2) in 0..1, with one colour for each label; `names` adds a key.
 
-    The layers of ink hold the points at random, so that no class covers the others.
+    Points are drawn in random order, so that no class covers the others.
     """
     key = 17 * len(names) + 6 if names else 0
     figure = style.new_figure(_SIDE, _SIDE + key)
@@ -49,7 +49,7 @@ def point_map(
         for label, colour in enumerate(colours):
             x, y = places[ink[labels[ink] == label]].T
             if len(x):
-                # Strokes without length and with round ends: a third of the bytes that markers take.
+                # Strokes of length zero with round ends take a third of the bytes of markers.
                 line = np.column_stack([x, x + 1e-4, np.full(len(x), np.nan)]).ravel()
                 look = {"color": colour, "linewidth": size, "solid_capstyle": "round"}
                 axes.plot(line, y.repeat(3), **look, alpha=0.8, snap=False)

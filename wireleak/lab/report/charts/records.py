@@ -1,4 +1,4 @@
-"""What TLS still shows of a link: the sizes of its records, and when they crossed."""
+"""Charts of a link under TLS: the sizes and times of its records."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def record_sizes(bursts: Sequence[Burst]) -> Figure:
     counts = [np.histogram(sizes[chosen], edges)[0].astype(float) for chosen in (up, ~up)]
     figure, axes = _two_sided(counts, np.log10(edges), lambda number: f"{number:.0f} records")
     axes.set_xticks(range(top + 1), [EngFormatter(unit="B")(10**power) for power in range(top + 1)])
-    axes.set_xlabel("bytes a record")
+    axes.set_xlabel("bytes per record")
     return figure
 
 
 @style.chart
 def timeline(bursts: Sequence[Burst], bins: int = 80) -> Figure:
-    """Draw bytes a moment, up and down, from the first byte of a link to the last."""
+    """Draw bytes over time, up and down, from the first byte of a link to the last."""
     times = np.array([burst.time for burst in bursts])
     times = times - times.min()
     weights = np.array([float(burst.bytes) for burst in bursts])
@@ -52,13 +52,13 @@ def timeline(bursts: Sequence[Burst], bins: int = 80) -> Figure:
 def _two_sided(
     amounts: Sequence[npt.NDArray[np.float64]], edges: npt.NDArray[np.float64], write: Callable[[float], str]
 ) -> tuple[Figure, Axes]:
-    """Columns for what went up above the axis, for what went down below it."""
+    """Draw upstream columns above the axis and downstream columns below it."""
     figure = style.new_figure(_WIDTH, _HEIGHT)
     axes = style.place(figure, 18, 22, 26, 62)
     most = max(float(side.max()) for side in amounts) or 1.0
     for side, colour, sign in zip(amounts, (style.BLUE, style.GOLD), (1, -1), strict=True):
         present = side > 0
-        # A column is never too low to be seen.
+        # Keep low columns visible.
         heights = sign * np.maximum(side[present], 0.02 * most)
         widths = 0.86 * np.diff(edges)[present]
         columns = axes.bar(edges[:-1][present], heights, widths, align="edge", color=colour)

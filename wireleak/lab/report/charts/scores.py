@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from wireleak.common.references import Role
 from wireleak.lab.report.charts import style
 
-# Colour, marker, size and whether it is filled; shapes say the same again.
+# Colour, marker, size and fill; shapes repeat the meaning of colours for readers who cannot see them.
 _LOOKS: dict[Role, tuple[str, str, float, bool]] = {
     "attack": (style.BLUE, "o", 9, True),
     "reader": (style.ORANGE, "s", 7, True),
@@ -28,7 +28,7 @@ _MEANINGS: dict[Role, str] = {
     "attack": "the attack",
     "reader": "baseline that also reads the wire",
     "baseline": "baseline that sees none of the victim's traffic",
-    "bound": "bound: what theory allows",
+    "bound": "theoretical bound",
     "quantile": "quantile of the attack's scores",
 }
 _BARS = ("bound", "quantile")
@@ -38,7 +38,7 @@ _LABELS, _ROW, _LINE, _LABEL_LETTERS = 148, 22, 13, 22
 
 @dataclass(frozen=True)
 class Mark:
-    """One score: its row's label, what it is of, value, interval (NaN where there is none) and chance, in words too."""
+    """One score: label, role, value, interval (NaN without one), chance, and the score as text."""
 
     label: str
     role: Role
@@ -59,13 +59,13 @@ class Scale:
     percent: bool = False
 
     def hold(self, value: float) -> float:
-        """Return the value, or the end beyond which it lies."""
+        """Return the value, clipped to the axis."""
         return min(max(value, self.low), self.high)
 
 
 @style.chart
 def scores(marks: Sequence[Mark], scale: Scale, *, key: bool = False) -> Figure:
-    """Draw one row a score, in their order; `key` adds the meaning of colours and shapes."""
+    """Draw one row for each score, in order; `key` adds the meaning of colours and shapes."""
     labels = ["\n".join(textwrap.wrap(mark.label, _LABEL_LETTERS)[:3]) for mark in marks]
     heights = [max(_ROW, _LINE * (label.count("\n") + 1) + 5) for label in labels]
     body, below = sum(heights), 42
@@ -105,7 +105,7 @@ def scores(marks: Sequence[Mark], scale: Scale, *, key: bool = False) -> Figure:
 
 @style.chart
 def scores_key() -> Figure:
-    """Draw the key by itself: what colours, shapes and lines mean in all charts of scores."""
+    """Draw the key of all charts of scores: colours, shapes and lines."""
     figure = style.new_figure(style.COLUMN, 16 * (len(_LOOKS) + 2) + 12)
     whisker = Line2D([], [], color=style.BLUE, linewidth=3)
     handles = [*map(_handle, _LOOKS), whisker, _chance_handle()]
@@ -115,7 +115,7 @@ def scores_key() -> Figure:
 
 def _draw(axes: Axes, mark: Mark, y: float, scale: Scale) -> None:
     colour, marker, size, filled = _LOOKS[mark.role]
-    # A value that is no number has no mark, only its words.
+    # NaN has no mark, only its text.
     x = scale.hold(mark.value) if math.isfinite(mark.value) else math.nan
     face = colour if filled else "white"
     (dot,) = axes.plot([x], [y], marker, markersize=size, color=colour, markerfacecolor=face, clip_on=False)

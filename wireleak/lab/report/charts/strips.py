@@ -1,4 +1,4 @@
-"""A row of inputs, originals or rebuilt: pictures as one PNG, anything else as one small line chart each."""
+"""Rows of inputs or reconstructions: pictures as one PNG, other inputs as small line charts."""
 
 from __future__ import annotations
 

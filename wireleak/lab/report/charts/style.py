@@ -1,4 +1,4 @@
-"""The look that all charts share, and the ways out: inline SVG for a page, and files for a paper.
+"""The shared style of all charts, and their output: inline SVG for a page, and files for a paper.
 
 Sizes are in CSS pixels. Text stays text and is never under 11 px at full size.
 """
@@ -26,14 +26,14 @@ from matplotlib.ticker import MaxNLocator
 
 from wireleak.common.files import write_atomically
 
-# Okabe and Ito's palette, told apart by readers with any colour vision; its yellow is lost on white.
+# Okabe and Ito's palette, distinguishable with any colour vision; without its yellow, which is too pale on white.
 BLUE, ORANGE, GREEN, PINK, GOLD, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 INK, GREY, PALE, LINE, SHADE = "#1a1a1a", "#595959", "#c4c4c4", "#dddddd", "#e9f2f9"
-# Five more for the rare chart that has more classes than the palette has colours.
+# Five more for charts with more classes than the palette has colours.
 SERIES = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY, INK, "#8C510A", "#7A52C7", "#9E9E9E", "#7F9A00", "#A50F3C")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 ORDERED = LinearSegmentedColormap.from_list("ordered", ("#0d0887", "#7e03a8", "#cc4778", "#f08c2e", "#e8c520"))
-# From nothing to most, light enough for dark text.
+# From zero to maximum, light enough for dark text.
 DEPTH = LinearSegmentedColormap.from_list("depth", ("#ffffff", "#2687bd"))
 
 COLUMN, WIDE = 380, 800
@@ -61,7 +61,7 @@ _RC: Any = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "wireleak",
-    # Names come from captures and from users: a dollar sign is no formula.
+    # Names come from captures and users: a dollar sign must not start a formula.
     "text.parse_math": False,
     "xtick.color": GREY,
     "xtick.labelcolor": "#4a4a4a",
@@ -107,7 +107,7 @@ def place(figure: Figure, left: float, top: float, right: float, bottom: float) 
 
 
 def describe(artist: Artist, said: str) -> None:
-    """Give a mark its own words: a tooltip, and its alternative for those who cannot see it."""
+    """Give a mark a tooltip, which is also its alternative text."""
     artist.set_gid(_SAID + said)
 
 
@@ -133,7 +133,7 @@ def colours(count: int) -> list[str]:
 def round_axis(
     values: Sequence[float], low: float | None = None, high: float | None = None
 ) -> tuple[float, float, list[float]]:
-    """Return round ends that hold all finite values, `low` and `high` where they are given, and the ticks between."""
+    """Return round ends that contain all finite values (and `low` and `high` if given), and ticks between them."""
     held = [value for value in (*values, low, high) if value is not None and math.isfinite(value)] or [0.0, 1.0]
     bottom, top = min(held), max(held)
     ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top if top > bottom else bottom + 1e-6)
@@ -141,16 +141,16 @@ def round_axis(
 
 
 def inline(figure: Figure, said: str, *, least: float | None = None) -> Markup:
-    """Return a figure as SVG that stands in an HTML page.
+    """Return a figure as inline SVG for an HTML page.
 
     Parameters
     ----------
     figure : Figure
-        Its ids get a prefix of their own, so that many figures share a page.
+        Figure; its ids get a unique prefix, so that many figures share a page.
     said : str
-        What the chart shows, for those who cannot see it.
+        Alternative text for readers who cannot see the chart.
     least : float, optional
-        Pixels below which it scrolls instead of shrinking.
+        Width in px below which the chart scrolls instead of shrinking.
     """
     root = _tree(figure)
     width, height = (72 * side for side in figure.get_size_inches())
@@ -160,7 +160,7 @@ def inline(figure: Figure, said: str, *, least: float | None = None) -> Markup:
     root.attrib |= {"style": limits, "stroke-linejoin": "round"}
     for one in root.iter():
         if style := one.get("style"):
-            # The page's own font; widths were reckoned with a wide one.
+            # Use the page's font; widths were computed with a wide one.
             one.set("style", _FONT.sub("", style))
     body = ElementTree.tostring(root, encoding="unicode")
     prefix = "c" + hashlib.sha256(body.encode()).hexdigest()[:10]
@@ -170,12 +170,12 @@ def inline(figure: Figure, said: str, *, least: float | None = None) -> Markup:
 
 
 def save(figure: Figure, path: Path, said: str = "") -> Path:
-    """Write a figure as a file; the suffix (.pdf, .png or .svg) says how.
+    """Write a figure as a file in the format of its suffix (.pdf, .png or .svg).
 
     Raises
     ------
     ValueError
-        Another suffix.
+        The suffix is another one.
     """
     kind = path.suffix.removeprefix(".")
     if kind not in FORMATS:
@@ -185,7 +185,7 @@ def save(figure: Figure, path: Path, said: str = "") -> Path:
         return write_atomically(path, _file(figure, said))
     buffer = io.BytesIO()
     with rc_context(_RC), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks
+        warnings.simplefilter("ignore", UserWarning)  # about letters that the font lacks
         undated: dict[str, None] = {"CreationDate": None} if kind == "pdf" else {"Software": None}
         figure.savefig(buffer, format=kind, dpi=_PNG_DPI, metadata=undated)
     return write_atomically(path, buffer.getvalue())
@@ -204,10 +204,10 @@ def _file(figure: Figure, said: str) -> bytes:
 
 
 def _tree(figure: Figure) -> ElementTree.Element:
-    """The figure's SVG without namespaces, dates and ids that nothing refers to; described marks get their title."""
+    """Return the figure's SVG without namespaces, dates and unused ids; described marks get a title."""
     buffer = io.StringIO()
     with rc_context(_RC), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks
+        warnings.simplefilter("ignore", UserWarning)  # about letters that the font lacks
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(buffer.getvalue())
     for parent in list(root.iter()):

@@ -1,4 +1,4 @@
-"""Settings of defences: task accuracy over what the strongest attacker learns, on one chart or a panel a defence."""
+"""Settings of defences: task accuracy against the strongest attacker's score, in one chart or a panel per defence."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from matplotlib.ticker import MaxNLocator
 
 from wireleak.lab.report.charts import style
 
-# More settings than this hide one another: each defence gets a panel then.
+# More settings than this overlap too much, so each defence gets a panel.
 CROWD = 24
 _WIDTH, _HEIGHT, _COLUMNS, _PANEL = 720, 430, 3, 196
 _ACCURACIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-# Their labels would lie on one another if they were closer, in px.
+# Smallest distance of tick labels that do not overlap, in px.
 _APART = 13
 _Y = "task accuracy (up is better; errors on a log scale)"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its interval, NaN where there is none."""
+    """A mean and its interval, NaN without one."""
 
     value: float
     low: float
@@ -33,9 +33,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of one defence, numbered as in the table; of no defence where `family` is empty.
+    """One setting of one defence, numbered as in the table; `family` is empty without a defence.
 
-    `strength` is its place in the defence's sweep, NaN where it has none; `front` says that no other is better.
+    `strength` is the swept value, NaN without a sweep; `front` marks settings on the Pareto front.
     """
 
     number: int
@@ -57,7 +57,7 @@ def tradeoff(settings: Sequence[Setting], leak: str, floor: float) -> Figure:
     leak : str
         Title of the axis of leakage.
     floor : float
-        The leak of an attacker that sees nothing.
+        The score of guessing.
     """
     if len(settings) > CROWD:
         return _panels(settings, leak, floor)
@@ -76,7 +76,7 @@ def tradeoff(settings: Sequence[Setting], leak: str, floor: float) -> Figure:
     axes.plot(*_places(front), color=style.INK, linewidth=1.5, alpha=0.5)
     for one in settings:
         _whiskers(axes, one, shades[one.family])
-    # Those on the front are drawn last, on top.
+    # Draw the front last, on top of the others.
     for one in sorted(settings, key=lambda one: one.front):
         _disc(axes, one, shades[one.family], 18)
     style.legend(figure, handles, labels, 3, bbox_to_anchor=(0, 18 * len(notes) / (_HEIGHT + key)))
@@ -85,7 +85,7 @@ def tradeoff(settings: Sequence[Setting], leak: str, floor: float) -> Figure:
 
 
 def _panels(settings: Sequence[Setting], leak: str, floor: float) -> Figure:
-    """A panel each defence: its settings, joined by rising strength, among all others."""
+    """Draw a panel for each defence: its settings, joined by rising strength, among all others."""
     families = _families(settings)
     rows = -(-len(families) // _COLUMNS)
     notes, meanings = _notes("grey: the other defences")
@@ -120,7 +120,7 @@ def _notes(first: str) -> tuple[list[Line2D], list[str]]:
     ring = Line2D([], [], color=style.INK, marker="o", markersize=9, markerfacecolor="white", linewidth=1.5)
     dashed = Line2D([], [], color=style.GREY, linewidth=1.5, dashes=(3, 3))
     whisker = Line2D([], [], color=style.GREY, linewidth=2, alpha=0.45)
-    return [ring, dashed, whisker], [first, "an attacker that sees nothing", "95 % over seeds, cut at the frame"]
+    return [ring, dashed, whisker], [first, "guessing without the wire", "95 % over seeds, cut at the frame"]
 
 
 def _families(settings: Sequence[Setting]) -> list[str]:
@@ -130,7 +130,7 @@ def _families(settings: Sequence[Setting]) -> list[str]:
 def _frame(
     axes: Axes, settings: Sequence[Setting], floor: float, height: float, *, labelled: bool = True, ticks: int = 5
 ) -> None:
-    """Axes that hold all means; errors are on a logarithmic scale, on which settings that cost little lie apart."""
+    """Set axes that contain all means, with errors on a logarithmic scale to separate settings that cost little."""
     low, high, _ = style.round_axis([*(one.leak.value for one in settings), floor])
     pad = 0.04 * (high - low)
     axes.set_xlim(low - pad, high + pad)
@@ -177,7 +177,7 @@ def _utility(accuracy: float) -> float:
 
 
 def _round_accuracies(accuracies: Sequence[float]) -> tuple[float, ...]:
-    """Two or more round ones, from below the least to above the greatest; what is beyond the last is drawn there."""
+    """Return two or more round accuracies that enclose all; accuracies beyond the last are drawn at it."""
     most = len(_ACCURACIES) - 1
     first = min(sum(one <= min(accuracies) for one in _ACCURACIES), most) - 1
     last = min(sum(one < max(accuracies) for one in _ACCURACIES), most)

@@ -1,4 +1,4 @@
-"""What crossed a variant's links: bytes by kind as bars."""
+"""Traffic of a variant's links: bytes by kind as bars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LABELS, _ROW, _AMOUNT = 128, 26, 66
 
 @dataclass(frozen=True)
 class Bar:
-    """Bytes of one kind; `opaque` ones cannot be read."""
+    """Bytes of one kind; `opaque` bytes cannot be read."""
 
     kind: str
     bytes: int
@@ -25,7 +25,7 @@ class Bar:
 
 @style.chart
 def traffic(bars: Sequence[Bar], most: int) -> Figure:
-    """Draw one bar a kind on an axis from 0 to `most` bytes; hatched where the bytes cannot be read."""
+    """Draw one bar for each kind on an axis from 0 to `most` bytes; hatched bars cannot be read."""
     figure = style.new_figure(style.COLUMN, _ROW * len(bars) + 8)
     axes = style.place(figure, _LABELS, 2, _AMOUNT, 6)
     axes.set_xlim(0, most or 1)
