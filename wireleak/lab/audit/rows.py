@@ -158,7 +158,7 @@ def verdict(rows: Sequence[CutRow]) -> list[str]:
         f"{least.title}{' leaks least' if others else ''}: {_leaked(least)}. "
         f"The device stores {count(least.cost.parameters)} parameters, "
         f"spends {count(least.cost.flops)} FLOPs and sends {count(least.cost.floats)} floats "
-        f"({size(least.cost.bytes)}) per inference; the accuracy of the task is {percent(least.accuracy)}"
+        f"({size(least.cost.bytes)}) per inference; the task's accuracy is {percent(least.accuracy)}"
         + (f" (best of all cuts: {percent(max(row.accuracy for row in rows))})." if others else ".")
     ]
     alike = [row for row in others if not any(_leakier(row, least)) and bool(row.words) == bool(least.words)]

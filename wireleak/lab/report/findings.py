@@ -175,8 +175,8 @@ def _detail(board: Board) -> tuple[str, ...]:
         if other.measure == name and other.role == "reader":
             verdict = words[compare(score, other)]
             said.append(f"{reference(other.name).label} {_with_interval(other)}: {verdict}")
-    readers = (f"Other readers of the wire, by {quantity(name).label}: {'; '.join(said)}.",) if said else ()
-    return readers + _bounds(board)
+    compared = (f"For comparison, by {quantity(name).label}: {'; '.join(said)}.",) if said else ()
+    return compared + _bounds(board)
 
 
 def _bounds(board: Board) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from wireleak.lab.report.defences import compare_defences
 from wireleak.lab.report.findings import finding, findings, run_line, task_line, titles
 from wireleak.lab.report.formatting import duration, size
 from wireleak.lab.report.guarantees import private_training, wire_transforms
-from wireleak.lab.report.published import beside
+from wireleak.lab.report.published import published_scores
 from wireleak.lab.report.training_page import training_page
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.pictures import Pictures, read_pictures
@@ -140,7 +140,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "task_line": task_line(results),
         "private": private_training(results, names),
         "transforms": wire_transforms(results, names),
-        "published": beside(results, names),
+        "published": published_scores(results, names),
         "run_line": run_line(results),
         "of_training": bool(results.grants) and all(_TRAINING & set(one.sees) for one in results.grants),
         "vantages": [attacker_at(name) for name in vantages],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Beside:
+class PublishedScore:
     """A published score and ours as text; ours has its interval, or is "–" where it was not measured."""
 
     variant: str
@@ -26,10 +26,10 @@ class Beside:
     source: str
 
 
-def beside(results: Results, titles: dict[str, str]) -> list[Beside]:
+def published_scores(results: Results, titles: dict[str, str]) -> list[PublishedScore]:
     """Return every published score that the study names, with this run's score."""
     return [
-        Beside(
+        PublishedScore(
             titles[one.variant],
             one.attack or "the main task",
             quantity(one.measure).label,
@@ -49,7 +49,7 @@ def published_table(results: Results, titles: dict[str, str]) -> Table:
     table = Table(title="comparison with published scores", title_justify="left", box=box.HORIZONTALS, padding=0)
     for column in ("variant", "attack", "measure", "ours [95 %]", "published", "source"):
         table.add_column(column, overflow="fold")
-    for one in beside(results, titles):
+    for one in published_scores(results, titles):
         table.add_row(one.variant, one.attack, one.measure, one.ours, one.theirs, one.source)
     return table
 

@@ -100,7 +100,7 @@ def test_noise_is_measured_by_the_activations_own_scale() -> None:
     ("arguments", "says"),
     [
         (["--protect", "height"], "--protect: no attribute called 'height'; choose one of"),
-        (["--budget", "much"], "--budget: 'much' is no share"),
+        (["--budget", "much"], "--budget: 'much' is not a share"),
         (["--cut", "99"], "cannot be cut at 99"),
         (["--attributes", "height"], "height"),
     ],

@@ -128,9 +128,9 @@ def test_other_attackers_stand_beside_it_but_do_not_veto() -> None:
     found = judge(rows("mse", {"": (0.003, 0.004, 0.005), **PRIOR_MSE, **others}), NAMED)
     assert found.outcome == "leak"
     (detail,) = found.detail
-    assert "linear decoder (ridge) 0.0020 [0.0010, 0.0025]: does better than the attack" in detail
-    assert "nearest neighbour 0.0600 [0.0500, 0.0700]: clearly beaten" in detail
-    assert "tensors handed over 0.0040 [0.0030, 0.0050]: not told apart" in detail
+    assert "linear decoder (ridge) 0.0020 [0.0010, 0.0025]: clearly better than the attack" in detail
+    assert "nearest neighbour 0.0600 [0.0500, 0.0700]: clearly worse than the attack" in detail
+    assert "tensors handed over 0.0040 [0.0030, 0.0050]: not distinguishable from the attack" in detail
 
 
 interval = st.lists(st.floats(0, 1), min_size=3, max_size=3).map(lambda ends: tuple(sorted(ends)))

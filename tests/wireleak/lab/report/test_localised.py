@@ -80,15 +80,18 @@ def test_variants_networks_and_data_sets_stay_apart_in_their_order() -> None:
 def test_what_the_paper_found_is_found() -> None:
     found = answer(maps([row()])[0])
     assert found.original is True and found.latent is True
-    assert "1 conv has most, 0.70 R² above its null" in found.text
-    assert "4 dense has most, 0.80 bits above its null: the first dense layers carry most here too" in found.text
+    assert "1 conv has the most, 0.70 R² above its null" in found.text
+    assert (
+        "4 dense has the most, 0.80 bits above its null; the first dense layers carry most in this run too"
+        in found.text
+    )
     assert found.correlation == pytest.approx(1.0) and "r = 1.00" in found.text
 
 
 def test_what_it_did_not_find_is_said() -> None:
     found = answer(maps([row(original=LATE, latent=FIRST)])[0])
     assert found.original is False and found.latent is False
-    assert found.text.count("not so here") == 2
+    assert found.text.count("does not confirm") == 2
     # The output layer is dense, but none of the first dense layers.
     assert answer(maps([row(latent=(0.1, 0.1, 0.1, 0.3, 0.5))])[0]).latent is False
 
@@ -96,7 +99,7 @@ def test_what_it_did_not_find_is_said() -> None:
 def test_layers_that_seeds_do_not_tell_apart_are_no_finding() -> None:
     near = (0.1, 0.2, 0.82, 0.8, 0.4)
     found = answer(maps([row(latent=near), row(latent=near, seed=1, shift=0.1)])[0])
-    assert found.latent is None and "3 conv has most, 0.87 bits above its null (4 dense 0.85)" in found.text
+    assert found.latent is None and "3 conv has the most, 0.87 bits above its null (4 dense 0.85)" in found.text
     assert "the seeds do not distinguish them" in found.text
     assert answer(maps([row(latent=near), row(latent=near, seed=1)])[0]).latent is False
 

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from wireleak.lab.report import page as report
 from wireleak.lab.report.findings import titles
-from wireleak.lab.report.published import beside, published_table
+from wireleak.lab.report.published import published_scores, published_table
 from wireleak.lab.run import results as r
 from wireleak.lab.study.tables import Published
 
@@ -33,7 +33,7 @@ def found() -> Any:
 
 
 def test_a_published_figure_stands_beside_the_same_figure_of_this_run(found: Any) -> None:
-    psnr, ssim, accuracy = beside(found, titles(found))
+    psnr, ssim, accuracy = published_scores(found, titles(found))
     assert (psnr.ours, psnr.theirs, psnr.source) == ("21.7 [21.4, 21.9]", "15.1 dB", "He et al. 2019")
     assert (ssim.ours, ssim.theirs) == ("–", "0.600")
     assert (accuracy.attack, accuracy.ours.split("\u00a0")[0]) == ("the main task", "91.0")

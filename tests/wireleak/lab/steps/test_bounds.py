@@ -303,11 +303,11 @@ def test_the_report_says_unbiased_only_wherever_the_number_stands(printed: Any) 
     assert all("unbiased only" in rest[at.start() : at.start() + 400] for at in re.finditer("1/dFIL", rest))
 
 
-def test_the_finding_says_it_too_and_calls_no_control_what_is_a_bound(printed: Any) -> None:
+def test_the_finding_says_it_too_and_calls_a_bound_no_baseline(printed: Any) -> None:
     results, bound, _ = printed
     (said,) = [text for one in findings(results) for text in one.detail if "dFIL" in text]
     assert f"1/dFIL (unbiased only), MSE {bound:.4f}: exceeded by the attack" in said
-    assert "van Trees bound (Gaussian inputs)" in said and "clearly beaten" not in said
+    assert "van Trees bound (Gaussian inputs)" in said and "clearly worse" not in said
 
 
 def test_the_results_table_of_the_docs_says_it(printed: Any, monkeypatch: pytest.MonkeyPatch) -> None:

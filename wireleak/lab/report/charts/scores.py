@@ -75,7 +75,7 @@ def scores(marks: Sequence[Mark], scale: Scale, *, key: bool = False) -> Figure:
     margin = 0.03 * (scale.high - scale.low or 1.0)
     axes.set_xlim(scale.low - margin, scale.high + margin)
     axes.set_ylim(body, 0)
-    beside = axes.get_yaxis_transform()
+    across = axes.get_yaxis_transform()
     middles = [sum(heights[:row]) + height / 2 for row, height in enumerate(heights)]
     rows = list(zip(marks, middles, heights, strict=True))
     axes.set_yticks([])
@@ -96,7 +96,7 @@ def scores(marks: Sequence[Mark], scale: Scale, *, key: bool = False) -> Figure:
         _draw(axes, mark, y, scale)
         weight = "bold" if mark.role == "attack" else "normal"
         # Half the price of a tick.
-        axes.text(-0.03, y, label, transform=beside, ha="right", va="center", color=style.INK, fontweight=weight)
+        axes.text(-0.03, y, label, transform=across, ha="right", va="center", color=style.INK, fontweight=weight)
     if key:
         handles = [*(_handle(role) for role in _shown(marks)), _chance_handle()]
         style.legend(figure, handles, [*(_MEANINGS[role] for role in _shown(marks)), "chance"])

@@ -110,8 +110,10 @@ def _panels(settings: Sequence[Setting], leak: str, floor: float) -> Figure:
             _whiskers(axes, one, style.ORANGE if one.family else style.INK)
         for one in (bare, *own):
             _disc(axes, one, style.ORANGE if one.family else style.INK, 16, ring=False)
-    figure.text(left / _WIDTH, (foot - 16) / (rows * _PANEL + foot), f"across: {leak}", va="top", color=style.GREY)
-    figure.text(left / _WIDTH, (foot - 32) / (rows * _PANEL + foot), f"upward: {_Y}", va="top", color=style.GREY)
+    figure.text(
+        left / _WIDTH, (foot - 16) / (rows * _PANEL + foot), f"horizontal axis: {leak}", va="top", color=style.GREY
+    )
+    figure.text(left / _WIDTH, (foot - 32) / (rows * _PANEL + foot), f"vertical axis: {_Y}", va="top", color=style.GREY)
     style.legend(figure, notes, meanings)
     return figure
 

@@ -38,8 +38,8 @@ def traffic(bars: Sequence[Bar], most: int) -> Figure:
         (drawn,) = axes.barh([row], [width], 0.6, facecolor=face, hatch=hatch, edgecolor=style.BLUE, linewidth=0.8)
         amount = write(bar.bytes) if bar.bytes >= 1000 else f"{bar.bytes:,} B"
         style.describe(drawn, f"{bar.kind}: {amount}")
-        beside = axes.get_yaxis_transform()
+        across = axes.get_yaxis_transform()
         label = "\n".join(textwrap.wrap(bar.kind, 19)[:2])
-        axes.text(-0.04, row, label, transform=beside, ha="right", va="center", linespacing=1)
+        axes.text(-0.04, row, label, transform=across, ha="right", va="center", linespacing=1)
         axes.annotate(amount, (width, row), (5, 0), textcoords="offset points", va="center", color=style.GREY)
     return figure
