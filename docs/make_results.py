@@ -22,7 +22,7 @@ from wireleak.lab.report.charts import style
 from wireleak.lab.report.defences import NONE, Comparison, Spread, compare_defences
 from wireleak.lab.report.figures import defence_drawing
 from wireleak.lab.report.findings import titles
-from wireleak.lab.report.published import beside
+from wireleak.lab.report.published import published_scores
 from wireleak.lab.report.training_page import training_page
 from wireleak.lab.run.results import Results, read_results
 from wireleak.lab.study.library import study_files
@@ -145,7 +145,7 @@ def training(results: Results) -> Iterator[Line]:
 
 def published(results: Results) -> Iterator[Line]:
     """Yield published figures, each with ours."""
-    for figure in beside(results, titles(results)):
+    for figure in published_scores(results, titles(results)):
         ours, _, interval = figure.ours.partition(" [")
         low, _, high = interval.rstrip("]").partition(", ")
         mine, theirs = (text.replace(PERCENT, " %").replace("−", "-").partition(" ") for text in (ours, figure.theirs))

@@ -228,9 +228,7 @@ def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Pa
     if resume is not None:
         kept = RunFolder(resume).study
         if not kept.is_file():
-            raise StudyError(
-                f"--resume: {resume} is not the folder of a run, because it has no {kept.name}; give a run's folder"
-            )
+            raise StudyError(f"--resume: {resume} is not a run's folder (no {kept.name}); give the folder of a run")
         if kept.read_bytes() != source.read_bytes():
             raise StudyError(f"--resume: {source} has changed since that run; resume with {kept} instead")
         held = {cell.folder.name for cell in RunFolder(resume).captured()}

@@ -127,7 +127,7 @@ def test_where_nothing_was_seen_nothing_is_exposed(tmp_path: Path) -> None:
 def test_an_attack_where_nobody_plants_is_refused(tmp_path: Path) -> None:
     study, _ = load_study("canary")
     plain = study.variants[0].model_copy(update={"participant": None})
-    with pytest.raises(StudyError, match=r"secret-sharer.variants: nobody plants numbers in one; give it participant"):
+    with pytest.raises(StudyError, match=r"secret-sharer.variants: nobody plants numbers in one; set its participant"):
         check_participants(study.model_copy(update={"variants": (plain,)}))
     with pytest.raises(StudyError, match="no client plants numbers in one-seed0; set participant"):
         planting.planting(Cell(study, plain, 0, tmp_path, (WINDOW,), len(ALPHABET)))
@@ -162,7 +162,7 @@ def test_the_finding_says_how_many_bits_of_how_many(board_rows: Any) -> None:
         "Exposes numbers planted 16 times: Exposure 12.1 [11.1, 13.1] against 1.5 [1.3, 1.7] for numbers never "
         "planted, of 13.3 bits at most."
     )
-    assert "likeliest of all, Exposure 13.3: kept" in often.detail[0]
+    assert "likeliest of all, Exposure 13.3: holds" in often.detail[0]
 
 
 def test_one_number_with_one_seed_is_no_claim_either_way(board_rows: Any) -> None:

@@ -176,7 +176,7 @@ def test_masked_updates_average_to_the_model_and_show_nothing_by_themselves(run:
 
 def test_a_participant_that_sends_nan_is_named_and_stops_nothing(run: Any) -> None:
     folder, printed = run
-    said = "broken-seed0: client-0 was left out (train, round 1, 2, 3): layer"
+    said = "broken-seed0: the update of client-0 was not used (train, round 1, 2, 3): layer"
     assert said in printed and "NaN" in printed
     results = json.loads((folder / "results.json").read_text())
     assert len(results["notes"]) == 1 and results["notes"][0].startswith(said)
