@@ -1,1 +1,1 @@
-"""What every party may know: the wire, networks, measures, configs and files."""
+"""Code that every party may use: the wire, networks, measures, configs and files."""

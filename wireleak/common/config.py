@@ -1,4 +1,4 @@
-"""Configs and studies as files: checked whole before anything starts, one line for the first mistake."""
+"""Configs and studies as files: checked completely before anything starts, with one line for the first mistake."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Plugin(Strict):
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(f"{path} is not an absolute path; give the path from the root")
+        raise ValueError(f"{path} is not absolute; give the absolute path")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 @contextmanager
 def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Open a scratch file that takes the place of `path` once it is written, and is gone if writing fails."""
+    """Open a scratch file that replaces `path` once it is written, and is removed if writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     scratch = Path(name)
@@ -31,7 +31,7 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Put `content` at `path` and return the path."""
+    """Write `content` to `path` and return the path."""
     with replacing(path) as file:
         file.write(content)
     return path

@@ -22,14 +22,14 @@ class Reference:
     name : str
         As results and `guesses.npz` spell it.
     role : Role
-        A baseline ignores the victim's traffic, a reader reads it and is not the attack, a bound is what theory
-        allows, a quantile is one of the victims' own.
+        A baseline ignores the victim's traffic. A reader uses it, but is not the attack. A bound is a theoretical
+        limit. A quantile is one of the victims' own scores.
     label : str
         Short name for people.
     meaning : str
         One line for a reader who does not know it.
     article : str
-        Stands before the label in a sentence.
+        Article before the label in a sentence.
     """
 
     name: str

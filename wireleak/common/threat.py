@@ -1,4 +1,4 @@
-"""Where an attacker sits and what it knows: the names that studies, attacks and results share."""
+"""An attacker's position and knowledge: the names that studies, attacks and results share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Vantage(StrEnum):
 
 
 class Knows(StrEnum):
-    """What the attacker has in addition to its captures."""
+    """Knowledge of the attacker in addition to its captures."""
 
     NOTHING = "nothing"
     SURROGATE = "surrogate"

@@ -1,4 +1,4 @@
-"""Measures of leakage, each with its interval, and the controls that stand beside them."""
+"""Measures of leakage, each with its confidence interval, and their baselines."""
 
 from wireleak.common.measures.quantities.quantity import PERCENT, Quantity
 from wireleak.common.measures.scores.controls import (

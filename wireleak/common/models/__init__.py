@@ -1,4 +1,4 @@
-"""Networks, and where each is cut into encoder | head."""
+"""Networks, and the cuts that divide each into encoder and head."""
 
 from wireleak.common.models.config import ModelConfig
 from wireleak.common.models.networks import Network, build, names

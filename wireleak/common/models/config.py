@@ -1,4 +1,4 @@
-"""The "model" part of a config: which network, and where it is cut."""
+"""The "model" part of a config: the network and its cut."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wireleak.common.models.networks import Network, build
 
 
 class ModelConfig(Strict):
-    """Which network, and where it is cut."""
+    """The network and its cut."""
 
     name: str = Field(description="the network's name, or your own network as MODULE:FACTORY")
     input_shape: tuple[PositiveInt, ...] = Field(description="shape of one example")

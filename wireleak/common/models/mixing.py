@@ -8,7 +8,7 @@ FIX = "opacus.validators.ModuleValidator.fix(network) converts one"
 
 
 def mixing_layer(network: nn.Module) -> str | None:
-    """Why a network cannot be trained with per-example clipping, naming its first BatchNorm; None where it can.
+    """Return why per-example clipping does not fit a network, naming its first BatchNorm, or None if it fits.
 
     Clipping bounds what each example's own gradient adds; under BatchNorm an example also changes all the others'.
     """

@@ -1,4 +1,4 @@
-"""DP-SGD of one module, wherever its gradients come from: each example's own is clipped, their sum noised."""
+"""DP-SGD of one module: each example's gradient is clipped, and noise is added to their sum."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wireleak.common.plan import PrivacyConfig
 
 
 def unfit(network: nn.Module) -> str | None:
-    """Why a network cannot be trained by DP-SGD, with the layer and what to take in its place; None where it can."""
+    """Return why DP-SGD cannot train a network, with the layer and its replacement, or None if it can."""
     if (reason := mixing_layer(network)) is not None:
         return reason
     from opacus.validators import ModuleValidator
@@ -54,7 +54,7 @@ def refuse_unfit(network: nn.Module) -> None:
 
 
 class PrivateSteps:
-    """Takes a module's steps so that no single example shows in its weights.
+    """Takes DP-SGD steps of a module, which bound every example's influence on its weights.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class PrivateSteps:
         self._optimiser.step()
 
     def step_without_examples(self) -> None:
-        """Step where no example was drawn: by noise alone, for that nobody was drawn is private too."""
+        """Take a step of only noise where no example was drawn, because an empty draw is private too."""
         self._optimiser.zero_grad()
         for weight in self._optimiser.params:
             weight.grad_sample = weight.new_zeros((0, *weight.shape))

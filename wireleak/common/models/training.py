@@ -1,4 +1,4 @@
-"""How a network is trained where the data are: one recipe, for honest clients and for whoever imitates them."""
+"""Local training of a network: one recipe for honest clients and for attackers that imitate them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, written whole or not at all."""
+"""Weights on disk: safetensors, written completely or not at all."""
 
 from __future__ import annotations
 

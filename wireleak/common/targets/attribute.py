@@ -96,7 +96,7 @@ class PrivateAttribute(Target[Values]):
         clients = np.unique(senders)
         alike = all(len(np.unique(values[senders == client])) == 1 for client in clients)
         if alike and len(clients) > 1:
-            # What a client's rounds have in common is of the client: its scores are averaged over rounds.
+            # A value that all of a client's rounds share belongs to the client, so its scores are averaged over rounds.
             first = [int(np.flatnonzero(senders == client)[0]) for client in clients]
             means = {
                 name: np.stack([guess[..., senders == client, :].mean(-2) for client in clients], axis=-2)

@@ -44,7 +44,7 @@ class Canary(Target[dict[str, int]]):
         return sealed.planted()
 
     def score(self, guesses: Guesses, truth: dict[str, int], seed: int) -> list[Scored]:
-        """Score how exposed the planted numbers are, by how often, beside numbers that were never planted.
+        """Score the exposure of planted numbers, by how often each was planted, and of numbers never planted.
 
         The guess is the log-perplexity (10 ** digits, 1) of every number, in bits. "exposure" is by exact rank among
         all numbers, "exposure-extrapolated" by a skew-normal.

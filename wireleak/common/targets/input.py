@@ -87,7 +87,7 @@ class Input(Target[Inputs]):
         return Inputs(sealed.victims("x"), None, sealed.shared(), sealed.surrogate("x"), sealed.floats)
 
     def score(self, guesses: Guesses, truth: Inputs, seed: int) -> list[Scored]:
-        """Score reconstructions; those that the attacker does not hold itself also by themselves."""
+        """Score all reconstructions, and separately those of inputs that the attacker does not hold."""
         if truth.unit is not None:
             return score_each(self.shown, _matched(guesses, truth), truth.x, seed, score_reconstruction)
         guesses = dict(guesses) | _linear_code(truth)
@@ -139,7 +139,7 @@ def _matched(guesses: Guesses, truth: Inputs) -> dict[str, Array]:
 
 
 def _linear_code(truth: Inputs) -> dict[str, Array]:
-    """What a linear code as wide as the wire keeps of the inputs: the reader "pca-<floats>", of narrow wires."""
+    """Return the inputs after a linear code as wide as the wire: the reader "pca-<floats>", only for narrow wires."""
     own, floats = truth.own, truth.floats
     if are_numbered(own) or floats > WIDEST_CODE or floats >= min(len(own), truth.x[0].size):
         return {}

@@ -27,7 +27,7 @@ class Label(Target[Ints]):
         return task
 
     def prior(self, own: Examples) -> Array:
-        """Return the classes' frequencies: public, and the surrogate's come nearest of all that is granted."""
+        """Return the classes' frequencies in the surrogate, the best granted estimate of the public ones."""
         return baselines.frequencies(own.labels, own.classes)[None]
 
     def baselines(self, case: Case) -> Iterator[Baseline]:

@@ -75,7 +75,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Case:
-    """One finished attack, as the baselines of its target need it; everything in it is known to the attacker.
+    """One finished attack, in the form that the target's baselines need; the attacker knows everything in it.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Case:
     filled : callable
         Puts rows that were guessed in the victims' places, and the prior in all others.
     pairs : Pairs or None
-        Where the attacker has activations of its own.
+        Given if the attacker has activations of its own.
     predictions : float32 (n, classes) or None
         The service's answers to the victims.
     guess : float32 or None

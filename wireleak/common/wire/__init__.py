@@ -1,4 +1,4 @@
-"""The wire: tensors as messages, channels and credentials. Needs numpy, grpcio and protobuf alone."""
+"""The wire: tensors as messages, channels and credentials. It needs only numpy, grpcio and protobuf."""
 
 from wireleak.common.wire.channel import Security, bind, channel_options, open_channel
 from wireleak.common.wire.codec import (

@@ -1,4 +1,4 @@
-"""What malicious client code and its accomplice agree on: where a picture lies in the low bits of float32 numbers.
+"""The layout of a hidden picture in the low bits of float32 numbers, shared by malicious client code and attacker.
 
 The picture, rows first, most significant bit of a pixel first, then 16 bits of CRC-32, into the numbers in order, the
 highest of the low bits first.

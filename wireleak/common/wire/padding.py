@@ -1,4 +1,4 @@
-"""Messages of few sizes: what is sent is padded, so that a size tells a bucket and no longer a shape."""
+"""Padding of messages to few sizes, so that a size reveals a bucket and no longer a shape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Padded = TypeVar("Padded", pb.PredictRequest, pb.PredictResponse, pb.TrainReques
 def pad_message(message: Padded, pad: Pad) -> Padded:
     """Fill a message up to its bucket's size, in place.
 
-    TLS hides what a message says, and neither when it is sent nor how long it is. Buckets are of sizes with the field's
+    TLS hides a message's content, but neither its time nor its length. Buckets are of sizes with the field's
     own two bytes, so that a longer message never gets a smaller bucket. Powers of two leave few sizes for messages of
     very different lengths, at the price of at most twice the bytes.
 

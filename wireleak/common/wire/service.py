@@ -23,7 +23,7 @@ class OverflowedError(ArithmeticError):
 
 
 class Served(Protocol):
-    """What a stage tells of its model."""
+    """The facts about its model that a stage gives."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -34,7 +34,7 @@ class Served(Protocol):
 
 
 class Stage(Protocol):
-    """What computes behind the service: an honest head, or somebody in its place."""
+    """The computation behind the service: an honest head, or an attacker in its place."""
 
     @property
     def model(self) -> Served: ...  # noqa: D102
@@ -60,7 +60,7 @@ class SplitHead(SplitHeadServicer):
     max_batch : int
         The most examples in one message.
     trains : bool
-        Whether `Train` is open; in federated mode the head serves predictions alone.
+        Whether `Train` is open; in federated mode the head only serves predictions.
     pad : int, "powers" or None
         How answers are padded, see `wireleak.common.wire.padding`.
     noise_multiplier : float
@@ -77,7 +77,7 @@ class SplitHead(SplitHeadServicer):
         self._noise_multiplier = noise_multiplier
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.Description:  # noqa: N802
-        """Say what the head expects; FAILED_PRECONDITION where the device asks for something else."""
+        """Describe the model that the head serves; FAILED_PRECONDITION if the device asks for another."""
         model = self._stage.model
         shape = self._stage.activation_shape
         serves = f"the head serves cut {model.cut} of {model.name}"

@@ -1,7 +1,7 @@
-"""Lower bounds on epsilon from attacks that succeeded: what a mechanism has given away already.
+"""Lower bounds on epsilon from attacks that succeeded: how much a mechanism has already leaked.
 
 A lower bound above the proved epsilon refutes the proof (or its implementation); one below it refutes nothing. An
-audit of activations that are not clipped refuses to name an epsilon, since they have none.
+audit of unclipped activations refuses to give an epsilon, because they have none.
 
 References
 ----------
@@ -21,7 +21,7 @@ from wireleak.common.measures.bounds.gaussian import epsilon_of, mu_of
 
 @dataclass(frozen=True)
 class Audit:
-    """A lower bound found by attack beside what is proved, both at `delta`; `holds` unless the proof is refuted."""
+    """A lower bound from an attack and the proved upper bound, both at `delta`; `holds` unless it is refuted."""
 
     lower: float
     proved: float
@@ -62,7 +62,7 @@ def from_rates(
     delta: float = 0.0,
     confidence: float = 0.95,
 ) -> float:
-    """Return the lower bound on epsilon of a test that tells two inputs apart: log((TPR_low - delta) / FPR_high).
+    """Return the lower bound on epsilon of a test that distinguishes two inputs: log((TPR_low - delta) / FPR_high).
 
     Each of the two limits holds at `confidence`, hence both together at 2 confidence - 1 or more. The test's threshold
     must have been fixed on other runs than these.
@@ -76,7 +76,7 @@ def from_one_run(correct: int, guesses: int, confidence: float = 0.95) -> float:
     """Return the lower bound on epsilon, delta = 0, of independent fair bits guessed in one run.
 
     Under epsilon-DP the count of correct guesses is dominated by Binomial(guesses, e^epsilon / (1 + e^epsilon)), which
-    is inverted. The cited theorem for delta > 0 is another one and not here.
+    is inverted. The cited theorem for delta > 0 is a different one and not implemented.
     """
     return from_messages(correct, guesses, 2, 0.0, confidence)
 
@@ -84,7 +84,7 @@ def from_one_run(correct: int, guesses: int, confidence: float = 0.95) -> float:
 def from_messages(correct: int, guesses: int, candidates: int, delta: float = 0.0, confidence: float = 0.95) -> float:
     """Return the lower bound on epsilon of local DP from inputs named by the messages that carry them.
 
-    Each message holds one of `candidates` inputs, all equally likely, and each guess looks at its own message alone.
+    Each message holds one of `candidates` inputs, all equally likely, and each guess uses only its own message.
     Summing P(i|i) <= e^epsilon P(i|j) + delta over all i != j gives, for the rate p of correct guesses,
     p <= e^epsilon (1 - p) / (candidates - 1) + delta, which is inverted at the lower limit of p.
 

@@ -49,14 +49,14 @@ class Bound:
 
 @dataclass(frozen=True)
 class FisherInformation:
-    """What each example's activation tells.
+    """Fisher information of each example's activation about its input.
 
     Parameters
     ----------
     dfil : numpy.ndarray
         Float64 (n,): Tr(J^T J) / (d sigma^2), per squared unit of an input value.
     eta : numpy.ndarray
-        Float64 (n,): ||J||_2 / sigma, the most that any direction of the input tells.
+        Float64 (n,): ||J||_2 / sigma, for the most exposed direction of the input.
     exact : bool
         False where the trace is Hutchinson's estimate and the norm a power iteration's (from below).
     """
@@ -96,7 +96,7 @@ def information(encoder: Map, inputs: Tensor, sigma: float, seed: int = 0) -> Fi
 
 
 def unbiased_bound(dfil: Doubles) -> Bound:
-    """1 / mean dFIL of examples (n,): the mean MSE below which no unbiased attacker goes. Others may."""
+    """Return 1 / mean dFIL of examples (n,): no unbiased attacker has a lower mean MSE, a biased one may."""
     mean = float(np.mean(dfil))
     return Bound(1 / mean if mean > 0 else math.inf, UNBIASED)
 

@@ -1,4 +1,4 @@
-"""What Gaussian noise on a clipped activation guarantees, exactly.
+"""The exact privacy guarantee of Gaussian noise on a clipped activation.
 
 A message is z clipped to ||z||_2 <= C plus N(0, sigma^2 I). Any two inputs' activations are at most 2C apart, so each
 message is mu-GDP with mu = 2C / sigma: local differential privacy for the whole input, and q messages about one input

@@ -15,14 +15,14 @@ CELLS = 8_000_000  # of one block of Jacobians: 32 MB
 
 
 def jacobians(encoder: Map, inputs: Tensor) -> Tensor:
-    """Jacobian of each example's activation by its input, float (n, activation values, input values)."""
+    """Return the Jacobian of each example's activation by its input, float (n, activation values, input values)."""
     import torch
 
     return torch.cat(list(jacobian_blocks(encoder, inputs)), dim=1)
 
 
 def jacobian_blocks(encoder: Map, inputs: Tensor) -> Iterator[Tensor]:
-    """The Jacobians' rows, a bounded number of activation values at a time: (n, some, input values)."""
+    """Yield the Jacobians' rows, a bounded number of activation values at a time: (n, some, input values)."""
     import torch
 
     outputs, pull = pullback(encoder, inputs)
@@ -39,7 +39,7 @@ def jacobian_blocks(encoder: Map, inputs: Tensor) -> Iterator[Tensor]:
 
 
 def pullback(encoder: Map, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]]]:
-    """The activations, and what turns a gradient by them into one by the inputs."""
+    """Return the activations, and a function from a gradient by them to a gradient by the inputs."""
     import torch
 
     pair: Any = torch.func.vjp(encoder, inputs)

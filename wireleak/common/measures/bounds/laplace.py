@@ -1,4 +1,4 @@
-"""What Laplace noise on an activation clipped in L1 norm guarantees.
+"""The privacy guarantee of Laplace noise on an activation clipped in L1 norm.
 
 A message is z clipped to ||z||_1 <= C plus Laplace noise of scale b on every number. Any two inputs' activations are at
 most 2C apart, so each message is epsilon-DP with epsilon = 2C / b, delta = 0: local differential privacy for the whole

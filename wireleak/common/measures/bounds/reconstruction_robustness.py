@@ -1,8 +1,8 @@
-"""Reconstruction robustness: how often any attacker can hit its target, given how often it would without looking.
+"""Reconstruction robustness: an attacker's largest success rate, given its success rate without the message.
 
-For an attacker who hits with probability kappa by the prior alone (one of m equally likely inputs: kappa = 1/m), and
-sees one message of a mechanism. The attacker guesses each message by itself: an attacker that also knows that no two
-messages hold the same input is not covered.
+The attacker hits with probability kappa by the prior only (one of m equally likely inputs: kappa = 1/m), and sees one
+message of a mechanism. It guesses each message by itself: an attacker that also knows that no two messages hold the
+same input is not covered.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Van Trees' bound: the error below which no attacker goes, biased or not, if inputs come from a known prior.
+"""Van Trees' bound: no attacker, biased or not, has a lower error if inputs come from a known prior.
 
 Mean squared error per input value >= 1 / (E[dFIL] + prior's Fisher information); the matrix form below is higher. It
 needs a prior whose score is finite, and here that is a Gaussian fitted on the attacker's own data. Images are not
@@ -67,14 +67,14 @@ class GaussianPrior:
 
 
 def van_trees(mean_dfil: float, prior_information: float) -> float:
-    """1 / (E[dFIL] + prior's Fisher information per input value): the form that needs two numbers alone."""
+    """Return 1 / (E[dFIL] + prior's Fisher information per input value): the form that needs only two numbers."""
     return 1 / (mean_dfil + prior_information)
 
 
 def van_trees_bound(
     encoder: Map, prior: GaussianPrior, sigma: float, shape: tuple[int, ...], draws: int | None = None
 ) -> Bound:
-    """Mean squared error per input value that no attacker goes below when inputs come from `prior`.
+    """Return a mean squared error per input value below which no attacker goes when inputs come from `prior`.
 
     Tr((E[J^T J] / sigma^2 + covariance^-1)^-1) / d, at least as high as `van_trees`; a linear encoder's Bayes attacker
     attains it.

@@ -33,7 +33,7 @@ class Quantity:
     unit : str
         Unit, empty for pure numbers.
     order : int
-        Place among the columns of a table; the first that a target has is its headline.
+        Position among the columns of a table; a target's first column is its headline.
     """
 
     name: str

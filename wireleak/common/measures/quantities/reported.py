@@ -1,4 +1,4 @@
-"""Quantities that are reported as they are, and not scored from a guess: of attacks, of training and of bounds."""
+"""Quantities that are reported directly instead of scored from a guess: of attacks, of training and of bounds."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ Székely, Rizzo, Bakirov, "Measuring and testing dependence by correlation of di
 bias-corrected form: Székely, Rizzo, "The distance correlation t-test of independence in high dimension", 2013.
 
 Two public split-learning code bases centre *squared* distances and call the result distance correlation. That is
-sqrt(linear CKA), which is blind to dependence without correlation; `exponent=2` computes it, to set beside their
-figures and for nothing else.
+sqrt(linear CKA), which is blind to dependence without correlation; `exponent=2` computes it, only for comparison with
+their figures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Order = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class DistanceCorrelation:
-    """Distance correlation of two samples beside its null.
+    """Distance correlation of two samples, and its null distribution.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def corrected_distance_correlation(x: Rows, y: Rows) -> float:
 
 
 def distance_correlation_test(x: Rows, y: Rows, orders: Iterable[Order] = ()) -> DistanceCorrelation:
-    """Distance correlation, bias-corrected too, beside the null that `orders` of y's rows draw.
+    """Return the distance correlation, also bias-corrected, and its null over `orders` of y's rows.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cross-fitting: every row's label read by the best reader of those that never saw the row."""
+"""Cross-fitting: predict every row's label with the best reader that never saw the row."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CLIP = 1e-4
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of one set of labels, on held-out rows.
+    """Held-out predictions for one set of labels.
 
     Parameters
     ----------
     labels : int64 (n,)
-        What was to be read.
+        The true labels.
     probabilities : float64 (n, classes)
         Each row's, from a reader that was fitted without its fold (and, with groups, without its group).
     frequencies : float64 (n, classes)

@@ -1,7 +1,7 @@
-"""How much of the input itself a linear reader gets out of a layer's gradient: the share of its variance, held out.
+"""How much of the input a linear reader predicts from a layer's gradient: the share of its variance, held out.
 
-Mo et al. (arXiv 2105.13929) speak of a gradient's *original* information, that about the input, beside its *latent*
-information, that about properties nobody asked for. The paper's own measure was not available, so this is ours: ridge
+Mo et al. (arXiv 2105.13929) separate a gradient's *original* information, about the input, from its *latent*
+information, about properties outside the task. The paper's own measure was not available, so this is ours: ridge
 regression from the gradient to the leading principal components of the mean input behind it (of the input, where a
 gradient is of one), fitted and chosen on some inputs and judged on others.
 """
@@ -25,12 +25,12 @@ PENALTIES = 10.0 ** np.arange(-6, 3)
 
 @dataclass(frozen=True)
 class Readout:
-    """A share of variance beside its null.
+    """A share of variance, and its null distribution.
 
     Parameters
     ----------
     share : float
-        R^2 over all components together: 1 is all of their variance, 0 what their mean gives; below 0 is worse.
+        R^2 over all components together: 1 is all of their variance, 0 is as good as their mean; below 0 is worse.
     null : tuple of float
         The same for targets in random order.
     """
@@ -65,7 +65,7 @@ def linear_readout(
     rows : (n, d)
         Gradients of one layer.
     targets : (n, k)
-        What stands behind each, in components whose variances add up.
+        The input behind each gradient, in components whose variances add up.
     groups : int64 (n,), optional
         No group is both fitted and judged on.
     permutations, folds, seed : int

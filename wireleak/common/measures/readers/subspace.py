@@ -1,8 +1,8 @@
 """Subspace distance: how far the gradients of batches with a property turn away from those without.
 
-The paper that names the measure (Mo et al., arXiv 2105.13929) was available as an abstract alone: this definition is
-ours. The rows' leading right singular directions span a subspace; principal angles lie between two such; and as finite
-samples of one distribution never span the same subspace, the distance of two halves of one kind stands beside it.
+Of the paper that names the measure (Mo et al., arXiv 2105.13929) only the abstract was available: this definition is
+ours. The rows' leading right singular directions span a subspace, and principal angles lie between two subspaces.
+Finite samples of one distribution never span the same subspace, so the distance of two halves of one kind is the null.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ def subspace_distance(first: Rows, second: Rows, dimension: int | None = None) -
 
 
 def subspace_shift(having: Rows, without: Rows, *, draws: int = 10, seed: int = 0) -> Shift:
-    """Distance between rows with a property and rows without, beside that of two halves of the latter.
+    """Return the distance between rows with a property and rows without, and that of two halves of the latter.
 
-    Fewer rows span a noisier subspace, so the distance between kinds is taken between as many rows as the null has:
-    halves as well, drawn anew `draws` times. All draws compare subspaces of one dimension, that of the whole kinds.
+    Fewer rows span a noisier subspace, so the distance between kinds uses as many rows as the null: also halves, drawn
+    `draws` times. All draws compare subspaces of one dimension, that of the whole kinds.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from wireleak.common.measures.statistics.permutation import null_orders
 
 @dataclass(frozen=True)
 class UsableInformation:
-    """A reading beside its ceiling and its null.
+    """A reading with its ceiling and its null distribution.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class UsableInformation:
     chosen : tuple of str
         The family chosen in each fold.
     null : tuple of Reading
-        What the same readers made of labels in random order.
+        Readings of labels in random order by the same readers.
     """
 
     reading: Reading
@@ -78,7 +78,7 @@ def usable_information(
     labels : int64 (n,)
         Class indices from 0.
     groups : int64 (n,), optional
-        Whom a row belongs to: no group is both fitted and judged on.
+        Group of each row, such as its person: no group is both fitted and judged on.
     permutations : int
         Draws of the null.
     dimension : int, optional

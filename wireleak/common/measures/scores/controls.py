@@ -1,4 +1,4 @@
-"""What an attacker reaches without the wire, and what the width of the wire alone would allow."""
+"""The accuracy that an attacker reaches without the wire, and the error that the wire's width would allow."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Floats = npt.NDArray[np.float32]
 
 
 def majority(labels: Labels) -> float:
-    """max_z P(z): the accuracy of always guessing the most frequent of labels (n,)."""
+    """Return max_z P(z): the accuracy of always guessing the most frequent of labels (n,)."""
     return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
 
 
 def conditional_majority(labels: Labels, task: Labels) -> float:
-    """E_y[max_z P(z|y)]: the accuracy of an attacker who knows only the task label.
+    """Return E_y[max_z P(z|y)]: the accuracy of an attacker that knows only the task label.
 
-    Coavoux, Narayan, Cohen, EMNLP 2018. Leakage is claimed above it alone.
+    Coavoux, Narayan, Cohen, EMNLP 2018. Leakage is claimed only above it.
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ def conditional_majority(labels: Labels, task: Labels) -> float:
 
 
 def conditional_probabilities(labels: Labels, task: Labels, classes: int | None = None) -> npt.NDArray[np.float32]:
-    """P(z|y) of each example's own task label, float32 (n, classes): the conditional majority as a guess to score.
+    """Return P(z|y) of each example's task label, float32 (n, classes): the conditional majority as a guess to score.
 
-    It is counted on the very examples that are scored, as Coavoux et al. do, so with few examples a task label it
-    overstates what the task gives away.
+    It is counted on the scored examples themselves, as Coavoux et al. do, so with few examples per task label it
+    overstates how much the task reveals.
 
     Parameters
     ----------
@@ -52,16 +52,17 @@ def conditional_probabilities(labels: Labels, task: Labels, classes: int | None 
 
 
 def linear_code(own: Floats, inputs: Floats, floats: int) -> Floats:
-    """What is left of inputs that are sent as their `floats` principal components: the best linear code of that width.
+    """Return inputs rebuilt from their `floats` principal components: the best linear code of that width.
 
-    An oracle: it encodes the true inputs. It tells a wide wire from a strong attack, and no attacker has it.
+    It is an oracle, because it encodes the true inputs; no attacker has it. It separates the effect of a wide wire from
+    that of a strong attack.
 
     Parameters
     ----------
     own : float32 (m, ...)
         The attacker's own inputs, m above `floats`, of which the components are taken (Pearson 1901).
     inputs : float32 (n, ...)
-        What is encoded and decoded again.
+        Inputs to encode and decode.
     floats : int
         Numbers on the wire for one input.
 
@@ -70,7 +71,7 @@ def linear_code(own: Floats, inputs: Floats, floats: int) -> Floats:
     float32 (n, ...)
         Not clipped to the inputs' range.
     """
-    from sklearn.decomposition import PCA  # a second to import, needed here alone
+    from sklearn.decomposition import PCA  # takes a second to import
 
     code = PCA(floats, random_state=0).fit(own.reshape(len(own), -1))
     decoded = code.inverse_transform(code.transform(inputs.reshape(len(inputs), -1)))

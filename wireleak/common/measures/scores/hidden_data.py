@@ -1,4 +1,4 @@
-"""How well a hidden picture came through: error of its grey levels, cosine and bits, as Song et al. report them."""
+"""Quality of a recovered hidden picture: error of its grey levels, cosine and bits, as Song et al. report them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MeanAbsolutePixelError(Measure):
 @register
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Measure):
-    """Cosine of the angle between a picture and what was rebuilt of it, values in [0, 1]; 0 where either is black."""
+    """Cosine of the angle between a picture and its reconstruction, values in [0, 1]; 0 where either is black."""
 
     name: str = "cosine"
     label: str = "Cosine"

@@ -1,4 +1,4 @@
-"""Which of several reconstructions is of which input, where an attack cannot tell their order."""
+"""Match reconstructions with inputs, where an attack cannot know their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score guesses against the truth: what a measure is, and the registry of all."""
+"""The base of every measure, which scores guesses against ground truth, and the registry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Measure(Quantity, ABC):
     smallest_image : int
         Shortest side in pixels of the images (n, channels, height, width) in [0, 1] it takes; 0: any array (n, ...).
     stream : str
-        Its resamples are drawn by this name, or by its own where that is empty: a renamed measure repeats old results.
+        Name that seeds the resamples; if empty, the measure's own. A renamed measure keeps its old results this way.
     """
 
     applies_to: GuessKind

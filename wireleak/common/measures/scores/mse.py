@@ -24,7 +24,7 @@ def squared_errors(guess: Floats, truth: npt.NDArray[np.generic]) -> Doubles:
 class MeanSquaredError(Measure):
     """Mean over examples of each one's mean squared error; images and sensor windows alike.
 
-    `MSE[-1, 1] = 4 x MSE[0, 1]`. Judge it beside the mean image's: a low value alone may be the prior.
+    `MSE[-1, 1] = 4 x MSE[0, 1]`. Compare it with the mean image's: a low value may come from the prior.
     """
 
     name: str = "mse"

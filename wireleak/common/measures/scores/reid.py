@@ -1,6 +1,6 @@
-"""Re-identification: whether a reconstruction points at its own original among many.
+"""Re-identification: whether a reconstruction is nearest to its own original among many.
 
-A low error with re-identification at chance is the prior, not leakage.
+A low error with re-identification at chance comes from the prior and is not leakage.
 """
 
 from __future__ import annotations

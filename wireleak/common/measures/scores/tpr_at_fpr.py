@@ -1,4 +1,4 @@
-"""How many members are named while hardly anybody is named falsely, and the three figures that tell of membership."""
+"""True positive rates of membership at low false positive rates, and the scores of a membership guess."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class TruePositivesAtOnePerMille(TruePositivesAt):
 @register
 @dataclass(frozen=True, kw_only=True)
 class PrecisionAtFullRecall(Measure):
-    """Share of members among the records that are named, where no member may be missed: Melis et al., table II.
+    """Share of members among the records identified, when no member may be missed: Melis et al., table II.
 
     Chance is the share of members among all records.
 

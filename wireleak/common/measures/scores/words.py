@@ -15,7 +15,7 @@ from wireleak.common.measures.statistics.score import Floats, Score
 @register
 @dataclass(frozen=True, kw_only=True)
 class WordsRight(Measure):
-    """Mean over texts of the share of a text's words that stand at their place; padding (0) does not count.
+    """Mean over texts of the share of words in their right position; padding (0) does not count.
 
     A text without words counts as right where its reconstruction has none either.
     """

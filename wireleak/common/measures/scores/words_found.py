@@ -1,4 +1,4 @@
-"""How much of a text's vocabulary was found, whatever the order."""
+"""How many of a text's words were found, in any order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exposure: by how many bits a planted secret is likelier to a generative model than a secret it never saw.
+"""Exposure: how many bits likelier a planted secret is to a generative model than a secret that it never saw.
 
 References
 ----------
@@ -70,7 +70,7 @@ def extrapolation(sampled: npt.ArrayLike) -> Callable[[float], float]:
         raise ValueError(f"exposure: {len(found)} sampled secrets are too few to fit a distribution; draw 10 or more")
     centre, spread = found.mean(), found.std()
     if not spread:
-        # Nothing tells them apart: as a tie, a secret like all others is not exposed.
+        # All are equally likely: a secret that ties with all others is not exposed.
         return lambda secret: 0.0 if secret >= centre else math.inf
     # The fit starts at the origin, far from these; it is told where to look.
     fitted = skewnorm.fit((found - centre) / spread)

@@ -1,4 +1,4 @@
-"""The null of a measure of dependence: labels in an order that says nothing about their rows."""
+"""The null of a measure of dependence: labels in an order that is independent of their rows."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def null_orders(labels: Ints, groups: Ints | None, count: int, rng: np.random.Ge
     Parameters
     ----------
     labels : int64 (n,)
-        What is permuted.
+        Labels to permute.
     groups : int64 (n,) or None
-        Whom a row belongs to.
+        Group of each row, such as its person.
     count : int
-        How many orders.
+        Number of orders.
     rng : numpy.random.Generator
-        Draws them.
+        Source of the random orders.
     """
     whole, number = np.arange(len(labels)), np.arange(len(labels))
     if groups is not None:

@@ -25,7 +25,7 @@ class Score:
     n : int
         Examples scored.
     chance : float, optional
-        What guessing without looking reaches, where that is known.
+        Score of a guess without any observation, if it is known.
     """
 
     measure: str

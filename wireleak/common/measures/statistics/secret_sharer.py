@@ -33,7 +33,7 @@ Doubles = npt.NDArray[np.float64]
 
 
 class Planting(Strict):
-    """What is planted: the auditor's settings, which whoever draws the numbers and whoever plants them share."""
+    """The auditor's settings, shared by the code that draws the numbers and the code that plants them."""
 
     times: tuple[PositiveInt, ...] = Field((1, 4, 16, 64), min_length=1, description="how often, one for each number")
     digits: int = Field(4, ge=2, le=6, description="of each number; an attacker ranks all numbers of so many digits")

@@ -1,4 +1,4 @@
-"""How much a participant's update stands out from the others': what a server could notice of a malicious one.
+"""How much a participant's update differs from the others', as a server could notice a malicious one.
 
 Norm against the others' median is what norm clipping and bounds look at, cosine with the others' mean what similarity
 checks do (Cao et al., "FLTrust", NDSS 2021; Sun et al., "Can You Really Backdoor Federated Learning?", 2019).
@@ -22,8 +22,8 @@ def norm_ratios(updates: Sequence[Update]) -> Doubles:
     Parameters
     ----------
     updates : sequence of mapping of str to array
-        One round's, of at least two participants: by layer, new weights less old ones. Layers that are no floats are
-        not looked at.
+        One round's updates of at least two participants: by layer, new weights minus old ones. Layers of integers are
+        ignored.
 
     Returns
     -------
