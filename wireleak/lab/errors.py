@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def expected_errors() -> tuple[type[Exception], ...]:
-    """Error types whose message is for the user. A function, because importing them all is slow."""
+    """Return the error types whose message is for the user; a function, because importing them all is slow."""
     from wireleak.lab.data import DataError
     from wireleak.lab.launch.processes import LaunchError
     from wireleak.lab.run.results import ResultsError

@@ -301,7 +301,7 @@ class Launcher:
             raise LaunchError(process.describe_end(), process.log)
 
     def stop(self, processes: Iterable[Process], grace: float = 3.0) -> None:
-        """End processes together: SIGINT to each, then SIGKILL to the groups that are left after `grace` seconds."""
+        """End processes together: send SIGINT to each, then SIGKILL after `grace` seconds to the groups left."""
         running = [process for process in processes if process.poll() is None]
         for process in running:
             process.stopping = True

@@ -39,7 +39,7 @@ class AttackJob:
         return target_of(self.target)
 
     def truth(self, *, federated: bool) -> CellTruth:
-        """The ground truth behind it; `federated` where it reads a federated training."""
+        """Return the ground truth of its target; `federated` says whether it reads a federated training."""
         return CellTruth(self.cell, self.vantage, self.sought, federated)
 
     @property

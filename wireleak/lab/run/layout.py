@@ -99,7 +99,7 @@ class CellPaths:
         return self.folder / "captured.json"
 
     def log(self, process: str) -> Path:
-        """Log of a process."""
+        """Return the log of a process."""
         return self.folder / "logs" / f"{process}.log"
 
     @property
@@ -110,25 +110,25 @@ class CellPaths:
     # Configs and ready files of processes.
 
     def config(self, party: str) -> Path:
-        """Config of "server", "tap", a client or a device."""
+        """Return the config of "server", "tap", a client or a device."""
         return config_in(self.folder / party)
 
     def ready(self, party: str) -> Path:
-        """File into which "server" or "tap" writes its addresses."""
+        """Return the file into which "server" or "tap" writes its addresses."""
         return self.folder / party / "ready.json"
 
     # Clients.
 
     def train(self, client: str) -> Path:
-        """A client's training data."""
+        """Return the file of a client's training data."""
         return self.folder / client / "train.npz"
 
     def evaluation(self, client: str) -> Path:
-        """A client's evaluation data."""
+        """Return the file of a client's evaluation data."""
         return self.folder / client / "evaluation.npz"
 
     def keep(self, client: str) -> Path:
-        """Folder of the weights that a client's transforms train, besides the encoder."""
+        """Return the folder of the weights that a client's transforms train, besides the encoder."""
         return self.folder / client / "kept"
 
     # The server.
@@ -139,7 +139,7 @@ class CellPaths:
         return self.folder / "server" / "checkpoints"
 
     def checkpoint(self, part: str, number: int) -> Path:
-        """The weights of "encoder" or "head" after a round."""
+        """Return the file of the weights of "encoder" or "head" after a round."""
         return self.checkpoints / f"{part}-{number}.safetensors"
 
     def rounds(self, part: str) -> list[int]:
@@ -168,35 +168,35 @@ class CellPaths:
         return self.folder / "server" / "usage.json"
 
     def received(self, client: str) -> Path:
-        """Updates of one client that a curious server kept."""
+        """Return the folder of one client's updates that a curious server kept."""
         return self.folder / "server" / "received" / client
 
     # Devices that serve; `prefix` is empty, or `UNTRAINED` for files of serving before training.
 
     def device(self, name: str) -> Path:
-        """Folder of a serving device."""
+        """Return the folder of a serving device."""
         return self.folder / f"device-{name}"
 
     def inputs(self, device: str) -> Path:
-        """Inputs that a device sends through its encoder."""
+        """Return the file of inputs that a device sends through its encoder."""
         return self.device(device) / "inputs.npz"
 
     def encoder(self, device: str, prefix: str = "") -> Path:
-        """A device's encoder."""
+        """Return the file of a device's encoder."""
         return self.device(device) / f"{prefix}encoder.safetensors"
 
     def device_config(self, device: str, prefix: str = "") -> Path:
-        """A device's config."""
+        """Return a device's config."""
         return self.device(device) / f"{prefix}config.json"
 
     def predictions(self, device: str, prefix: str = "") -> Path:
-        """Predictions that a device received."""
+        """Return the file of predictions that a device received."""
         return self.device(device) / f"{prefix}predictions.npz"
 
     # The tap.
 
     def capture(self, link: str) -> Path:
-        """Capture of a link."""
+        """Return the capture of a link."""
         return self.folder / "tap" / f"{link}.pcap"
 
     def captures(self, links: str = "*") -> list[Path]:
@@ -211,7 +211,7 @@ class CellPaths:
         return self.folder / "adversary" / "inspect.json"
 
     def granted(self, name: str) -> Path:
-        """A file that attackers were granted."""
+        """Return a file that attackers were granted."""
         return self.folder / "adversary" / "granted" / name
 
     @property
@@ -221,7 +221,7 @@ class CellPaths:
 
     @property
     def candidates(self) -> Path:
-        """The victims' inputs among which an attack must find each."""
+        """Inputs of the victims, among which an attack must find each one."""
         return self.granted("candidates.npz")
 
     @property
@@ -230,7 +230,7 @@ class CellPaths:
         return self.granted("records.npz")
 
     def weights(self, part: str) -> Path:
-        """Weights of "encoder" or "head" that were granted."""
+        """Return the file of granted weights of "encoder" or "head"."""
         return self.granted(f"{part}.safetensors")
 
     def all_granted(self) -> list[Path]:
@@ -263,13 +263,13 @@ class CellPaths:
         return self.folder / "adversary" / "initial" / "model.safetensors"
 
     def attack(self, attack: str, target: str) -> Path:
-        """Folder of an attack's guesses."""
+        """Return the folder of an attack's guesses."""
         return self.folder / "adversary" / f"{attack}-{target}"
 
     # Ground truth, for `wireleak.lab.run.truth` only.
 
     def sealed(self, name: str) -> Path:
-        """A sealed file."""
+        """Return a sealed file."""
         return self.folder / "sealed" / name
 
     @property
@@ -278,7 +278,7 @@ class CellPaths:
         return self.sealed("ledger.npz")
 
     def trained_on(self, client: str) -> Path:
-        """Examples on which a client trained, with attributes and rounds."""
+        """Return the file of examples on which a client trained, with attributes and rounds."""
         return self.sealed(f"{client}.npz")
 
     # The analyst's view.
@@ -334,7 +334,7 @@ class AttackFolder:
 
     @property
     def config(self) -> Path:
-        """Config that the adversary is started with."""
+        """Config with which the adversary starts."""
         return config_in(self.path)
 
     @property

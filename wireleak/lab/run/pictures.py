@@ -77,7 +77,9 @@ def read_pictures(folder: Path) -> list[Pictures]:
             index = json.loads(str(stored["index"]))
             return [_stored_pictures(stored, number, entry) for number, entry in enumerate(index)]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ResultsError(f"{path}: not a pictures file of a run ({error})") from None
+        raise ResultsError(
+            f"{path}: is not a pictures file of a run ({error}); resume the run with `wireleak run`"
+        ) from None
 
 
 def _stored_pictures(stored: Any, number: int, entry: dict[str, Any]) -> Pictures:
