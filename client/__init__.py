@@ -1,1 +1,1 @@
-"""The device: encoder stage, its data, its defences, the Flower ClientApp."""
+"""The device: the encoder stage, its data, its defences and the Flower ClientApp."""

@@ -1,4 +1,4 @@
-"""`python -m client serve --config F`."""
+"""`python -m client`: serve a device, and check transforms, mods and plug-ins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-# A mistake is one line, and ours: gRPC's core would write a second to stderr. ("error" is what Flower sets.)
+# An error is one line of our own: gRPC's core would write a second line to stderr. ("error" is Flower's setting.)
 if os.environ.get("GRPC_VERBOSITY", "error").lower() == "error":
     os.environ["GRPC_VERBOSITY"] = "NONE"
 
@@ -20,12 +20,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.callback()
 def device() -> None:
-    """The device's side of wireleak."""
+    """Run the device's side of wireleak."""
 
 
 @app.command()
-def serve(config: Annotated[Path, typer.Option(help="The device's config, JSON.")]) -> None:
-    """Stream a device's inputs to the head once and write the predictions.
+def serve(config: Annotated[Path, typer.Option(help="The device's resolved config, JSON.")]) -> None:
+    """Stream a device's inputs to the head once, and write the predictions.
 
     Example: python -m client serve --config runs/digits/device-victim/config.json
     """
@@ -47,12 +47,12 @@ def serve(config: Annotated[Path, typer.Option(help="The device's config, JSON."
 
 @app.command()
 def transforms(
-    chain: Annotated[str, typer.Argument(help="JSON: a list of {name, options}.")],
-    messages: Annotated[int, typer.Option(min=1, help="How many messages of one input's owner cross the wire.")] = 1,
-    mode: Annotated[str, typer.Option(help="How the device trains: split or federated.")] = "split",
-    private: Annotated[bool, typer.Option(help="Whether it trains by DP-SGD.")] = False,
+    chain: Annotated[str, typer.Argument(help="JSON: a list of transforms, each {name, options}.")],
+    messages: Annotated[int, typer.Option(min=1, help="Number of messages about one input that cross the wire.")] = 1,
+    mode: Annotated[str, typer.Option(help="Training mode of the device: split or federated.")] = "split",
+    private: Annotated[bool, typer.Option(help="Whether the device trains with DP-SGD.")] = False,
 ) -> None:
-    """Check what a device would do to its activations, and print as JSON what each step guarantees.
+    """Check a device's transforms of activations, and print the guarantee of each as JSON.
 
     Example: python -m client transforms '[{"name": "noise", "options": {"clip": 4, "sigma": 8}}]'
     """
@@ -70,7 +70,7 @@ def transforms(
             from client.transforms.soundness import check_private
 
             check_private(steps)
-        told = [
+        rows = [
             {
                 "name": step.name,
                 "guarantee": guarantee,
@@ -86,12 +86,12 @@ def transforms(
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
-    typer.echo(json.dumps(told))
+    typer.echo(json.dumps(rows))
 
 
 @app.command()
-def mods(chain: Annotated[str, typer.Argument(help="JSON: a list of {name, options}.")]) -> None:
-    """Check what a client would do to its update before it is sent.
+def mods(chain: Annotated[str, typer.Argument(help="JSON: a list of mods, each {name, options}.")]) -> None:
+    """Check the mods that change a client's update before it is sent.
 
     Example: python -m client mods '[{"name": "fixed-clipping"}]'
     """
@@ -109,8 +109,10 @@ def mods(chain: Annotated[str, typer.Argument(help="JSON: a list of {name, optio
 
 
 @app.command()
-def plugins(kind: Annotated[str, typer.Argument(help="One kind, such as transforms; all by default.")] = "") -> None:
-    """Print the client's plug-ins as JSON: name, summary, source, and the error of one that cannot be loaded.
+def plugins(
+    kind: Annotated[str, typer.Argument(help="Kind of plug-in, such as transforms; all kinds by default.")] = "",
+) -> None:
+    """Print the client's plug-ins as JSON: name, summary, source, and the error if one cannot be loaded.
 
     Example: python -m client plugins transforms
     """

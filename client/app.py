@@ -1,7 +1,7 @@
-"""The Flower ClientApp, in two modes over one model and one shard.
+"""The Flower ClientApp, with two modes for one model and one shard.
 
-*split*: streams activations and labels to the head and sends the encoder's weights for averaging.
-*federated*: trains the whole network and sends its weights.
+*split*: stream activations and labels to the head, and send the encoder's weights for averaging.
+*federated*: train the whole network, and send its weights.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ app = ClientApp()
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train on the private shard, or on this round's part of it, for the config's epochs; answer with the weights."""
+    """Train on the private shard, or on this round's part of it, for the config's epochs; reply with the weights."""
     config = _config(context)
     if config.plan.secure:
         from client.secure import train_secure
@@ -55,7 +55,7 @@ def _answer(config: ClientConfig, message: Message) -> Message:
 
 
 def _train(config: ClientConfig, module: nn.Module, server_round: int) -> tuple[float, int, dict[str, float]]:
-    """Train in one round: the mean loss, the number of examples, and what else the client tells."""
+    """Train for one round; return the mean loss, the number of examples and further metrics."""
     inputs, labels = read_examples(config.train, config.model, "train", server_round)
     how = Training(config.plan, (config.seed, server_round))
     _keep(config, module, server_round, "start")
@@ -92,16 +92,16 @@ def _round_of(message: Message) -> int:
     return int(cast(int, message.content.config_records["config"]["server-round"]))
 
 
-def _keep(config: ClientConfig, module: nn.Module, server_round: int, what: str) -> None:
-    """A curious client's own copy of what it got and sent, which under TLS or masks no link shows."""
+def _keep(config: ClientConfig, module: nn.Module, server_round: int, moment: str) -> None:
+    """Save a curious client's copy of the weights that it received or sent, which TLS or masks hide on the link."""
     if config.record is not None:
-        save_weights(module, config.record / f"round-{server_round}-{what}.safetensors")
+        save_weights(module, config.record / f"round-{server_round}-{moment}.safetensors")
 
 
 def _train_split(
     config: ClientConfig, encoder: nn.Module, inputs: Floats, labels: Labels, how: Training, server_round: int
 ) -> tuple[float, dict[str, float]]:
-    """Train against the head; the loss, and what the round cost and what transforms and the client's check tell."""
+    """Train against the head; return the loss and metrics: CPU time, transform diagnostics, hijack check."""
     began = time.process_time()
     watch = own = None
     if config.watch:
@@ -136,15 +136,15 @@ def _train_split(
 
 
 def _loss_of(chain: Chain, config: ClientConfig, inputs: Floats, labels: Labels, server_round: int) -> Loss:
-    """What transforms want the encoder to minimise on each batch, with what they may know of its examples."""
-    private, values = read_private(config.train, chain.private, "train", server_round)
+    """Return the loss that transforms add for the encoder on each batch, with the private attributes that they need."""
+    private, counts = read_private(config.train, chain.private, "train", server_round)
     activation_shape = config.model.network().activation_shape(config.model.cut)
-    scene = Scene(config.model.input_shape, activation_shape, values, config.plan.learning_rate)
+    scene = Scene(config.model.input_shape, activation_shape, counts, config.plan.learning_rate)
     chain.prepare(scene, config.keep)
     steps = config.plan.epochs * -(-len(inputs) // config.plan.batch)
 
     def loss(activation: torch.Tensor, rows: np.ndarray, before: int) -> torch.Tensor | None:
-        known = {name: torch.from_numpy(found[rows]) for name, found in private.items()}
+        known = {name: torch.from_numpy(values[rows]) for name, values in private.items()}
         progress = (server_round - 1 + before / steps) / config.plan.rounds
         return chain.loss(
             activation, Batch(torch.from_numpy(inputs[rows]), torch.from_numpy(labels[rows]), known, progress)
@@ -162,7 +162,7 @@ def _config(context: Context) -> ClientConfig:
 
 
 def _module(config: ClientConfig, message: Message) -> nn.Module:
-    """What this client trains, with the global weights of the message."""
+    """Return the module that this client trains, with the message's global weights."""
     network = config.model.network()
     module = network.split(config.model.cut)[0] if config.plan.mode == "split" else network.blocks
     try:

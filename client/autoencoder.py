@@ -1,4 +1,4 @@
-"""Objective "autoencoder": the encoder learns to rebuild its own input, whatever the head's gradients say."""
+"""Objective "autoencoder": the encoder learns to rebuild its own input and ignores the head's gradients."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from wireleak.common.config import ConfigError
 
 
 class Autoencoder:
-    """An encoder of Flatten, Linear and ReLU layers with its mirrored decoder, trained by MSE with Adam.
+    """An encoder of Flatten, Linear and ReLU layers with a mirrored decoder, trained on MSE with Adam.
 
-    The decoder's hidden layers are the encoder's in reverse, with ReLU, and a sigmoid at the end: inputs lie in [0, 1].
-    It never leaves the client and starts anew with each object, so that an encoder which trains over several rounds
-    meets a new decoder in each; with several clients the averaged encoders learnt for different decoders. The study
-    `latents` has one client and one round.
+    The decoder's hidden layers are the encoder's in reverse, with ReLU. A sigmoid ends it, as inputs lie in [0, 1]. The
+    decoder never leaves the client, and each object has a new one. An encoder that trains over several rounds therefore
+    meets a new decoder in each round, and encoders of several clients are averaged although they learnt for different
+    decoders. The study `latents` has one client and one round.
 
     Parameters
     ----------
     encoder : nn.Module
-        Changed in place; (n, *input_shape) to (n, latents).
+        Maps (n, *input_shape) to (n, latents); changed in place.
     input_shape : tuple of int
         One example's shape.
     learning_rate : float
-        Adam's.
+        Learning rate of Adam.
     seed : int
-        Of the decoder's first weights.
+        Seed of the decoder's initial weights.
 
     Raises
     ------
     ConfigError
-        The encoder has another kind of layer, or no Linear one.
+        The encoder has another kind of layer, or no Linear layer.
 
     References
     ----------
@@ -49,7 +49,7 @@ class Autoencoder:
         self._optimiser = torch.optim.Adam([*encoder.parameters(), *self.decoder.parameters()], lr=learning_rate)
 
     def step(self, inputs: torch.Tensor) -> float:
-        """Train on a batch (n, *input_shape) and return its mean squared error per value before the step.
+        """Train on a batch (n, *input_shape); return its mean squared error per value before the step.
 
         Raises
         ------
@@ -66,25 +66,26 @@ class Autoencoder:
 
 
 def mirrored(encoder: nn.Module, input_shape: tuple[int, ...]) -> nn.Sequential:
-    """Build the decoder (n, latents) to (n, *input_shape) that mirrors an encoder's Linear layers.
+    """Build the decoder, (n, latents) to (n, *input_shape), that mirrors an encoder's Linear layers.
 
     Raises
     ------
     ConfigError
-        The encoder has another kind of layer than Flatten, Linear and ReLU, or no Linear one.
+        The encoder has a layer other than Flatten, Linear and ReLU, or no Linear layer.
     """
     layers = [layer for layer in encoder.modules() if not list(layer.children())]
     other = [layer for layer in layers if not isinstance(layer, nn.Flatten | nn.Linear | nn.ReLU)]
     if other or not any(isinstance(layer, nn.Linear) for layer in layers):
-        found = type(other[0]).__name__ if other else "no Linear layer"
+        fault = type(other[0]).__name__ if other else "no Linear layer"
         raise ConfigError(
-            f"objective: an autoencoder mirrors Flatten, Linear and ReLU layers, and this encoder has {found}; "
-            'take the network "latents", or set objective = "task"'
+            f"objective: an autoencoder mirrors Flatten, Linear and ReLU layers, and this encoder has {fault}; "
+            'use the network "latents", or set objective = "task"'
         )
     sizes = [(layer.out_features, layer.in_features) for layer in reversed(layers) if isinstance(layer, nn.Linear)]
     if sizes[-1][1] != math.prod(input_shape):
         raise ConfigError(
-            f"objective: this encoder takes {sizes[-1][1]} numbers and an input has {math.prod(input_shape)}"
+            f"objective: this encoder takes {sizes[-1][1]} numbers and an input has {math.prod(input_shape)}; "
+            "use a network for inputs of that size"
         )
     decoder: list[nn.Module] = []
     for inputs, outputs in sizes:

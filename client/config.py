@@ -1,4 +1,4 @@
-"""What a device's process is told: one JSON file, checked whole before anything starts."""
+"""The configs of a device's processes: one JSON file each, fully checked before anything starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wireleak.common.plan import TrainingPlan
 
 
 class HeadConfig(Strict):
-    """Where the head is reached."""
+    """Address and credentials of the head."""
 
     address: str = Field(pattern=r"^.+:\d{1,5}$", description="the head's host:port")
     security: SecurityConfig = SecurityConfig()
@@ -24,30 +24,38 @@ class ClientConfig(Strict):
     plan: TrainingPlan
     train: AbsolutePath = Field(description="the client's training examples, .npz: x and y")
     evaluation: AbsolutePath = Field(description="the client's evaluation examples, .npz: x and y")
-    head: HeadConfig | None = Field(default=None, description="the head's address; split mode needs it")
+    head: HeadConfig | None = Field(default=None, description="the head's address; required in split mode")
     seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
     transforms: tuple[Plugin, ...] = Field(default=(), description="transforms of activations, in this order")
-    keep: AbsolutePath | None = Field(default=None, description="folder for what transforms train over rounds")
-    record: AbsolutePath | None = Field(default=None, description="folder in which a curious client keeps its models")
+    keep: AbsolutePath | None = Field(
+        default=None, description="folder for the networks that transforms train over rounds"
+    )
+    record: AbsolutePath | None = Field(
+        default=None, description="folder in which a curious client keeps the models that it receives and sends"
+    )
     watch: bool = Field(default=False, description="check the head's gradients for a hijack")
 
     @model_validator(mode="after")
     def _mode_fits(self) -> ClientConfig:
         if self.plan.privacy is not None and self.plan.objective == "autoencoder":
-            raise ValueError('plan.privacy: an autoencoder trains without noise; set objective = "task" or drop it')
+            raise ValueError(
+                'plan.privacy: an autoencoder trains without noise; set objective = "task" or drop privacy'
+            )
         if self.plan.objective == "autoencoder" and self.plan.mode != "split":
-            raise ValueError("plan.objective: an autoencoder's encoder trains only in split mode")
+            raise ValueError(
+                f'plan.objective: an autoencoder trains only in split mode, not {self.plan.mode!r}; set mode = "split"'
+            )
         return self
 
     @model_validator(mode="after")
     def _head_where_needed(self) -> ClientConfig:
         if self.plan.mode == "split" and self.head is None:
-            raise ValueError("head: split mode needs the head's address")
+            raise ValueError("head: is missing, and split mode needs it; give the head's address")
         return self
 
 
 class DeviceConfig(Strict):
-    """Config of a device that only asks for predictions."""
+    """Config of a device that only requests predictions."""
 
     model: ModelConfig
     encoder: AbsolutePath = Field(description="weights of the encoder, .safetensors")
@@ -56,4 +64,4 @@ class DeviceConfig(Strict):
     head: HeadConfig = Field(description="the head's address")
     transforms: tuple[Plugin, ...] = Field(default=(), description="transforms of activations, in this order")
     seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
-    predictions: AbsolutePath = Field(description="file for the answers, .npz: prediction")
+    predictions: AbsolutePath = Field(description="file for the predictions, .npz: prediction")

@@ -1,4 +1,4 @@
-"""The mobile stage: the blocks before the cut, trained and used against a head on the other side of the wire."""
+"""The encoder stage: the blocks before the cut, trained and used with a head on the other side of the wire."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wireleak.common.wire import WireError, decode_tensor, encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
-# Enough to keep the link and the head busy at once, few enough to bound what waits in memory.
+# Enough messages to keep the link and the head busy, few enough to bound the memory of those that wait.
 WINDOW = 8
 EVALUATION_BATCH = 128
 
@@ -26,7 +26,7 @@ Loss = Callable[[torch.Tensor, np.ndarray, int], torch.Tensor | None]
 
 
 def as_it_is(activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-    """Send the encoder's output untransformed."""
+    """Return the encoder's output untransformed."""
     return activation
 
 
@@ -42,36 +42,36 @@ def train_split(
     own_step: Callable[[torch.Tensor], float] | None = None,
     see: Callable[[Labels, Floats], None] | None = None,
 ) -> float:
-    """Train the encoder with the gradients that the head returns, one batch after the other.
+    """Train the encoder with the gradients that the head returns, one batch after another.
 
     Vepakomma et al. 2018, "Split learning for health", with labels shared.
 
     Parameters
     ----------
     encoder : nn.Module
-        Changed in place.
+        The encoder, changed in place.
     inputs, labels : arrays of shapes (n, *input_shape) and (n,)
-        The private shard; activations and labels of it go to the head.
+        The private shard; its activations and labels are sent to the head.
     how : Training
     send : callable
-        (activation, inputs) -> what goes to the head in the activation's place. The gradient that comes back is
-        applied to the activation as it was (straight-through).
+        (activation, inputs) -> the tensor to send instead of the activation. The returned gradient is applied to the
+        original activation (straight-through).
     loss : callable, optional
-        (activation, rows, how many batches went before) -> what the encoder minimises beside the head's loss, or None.
+        (activation, rows, number of earlier batches) -> a loss that the encoder minimises in addition, or None.
     own_step : callable, optional
         Trains the encoder on a batch of inputs; then the head's gradients are not used.
     see : callable, optional
-        Told the labels and the activation gradient of each batch.
+        Called with the labels and the activation gradient of each batch.
 
     Returns
     -------
     float
-        Mean loss over all examples seen, in nats.
+        Mean loss over all examples, in nats.
 
     Raises
     ------
     HeadError, WireError, grpc.RpcError
-        The head refused a batch, is gone, or sent a gradient of the wrong shape.
+        The head refused a batch, cannot be reached, or sent a gradient of the wrong shape.
     """
     optimiser = how.optimise(encoder)
     encoder.train()
@@ -99,7 +99,7 @@ def train_split(
 def exchange(
     stream: HeadStream[pb.TrainRequest, pb.TrainResponse], sequence: int, activation: torch.Tensor, labels: Labels
 ) -> tuple[Floats, float]:
-    """Have the head take a step on one batch: the gradient of its mean loss by the activation, and that loss in nats.
+    """Have the head take a step on one batch; return its mean loss's gradient by the activation, and that loss in nats.
 
     Raises
     ------
@@ -117,12 +117,12 @@ def exchange(
 def predict_split(
     encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, classes: int, batch: int, send: Send = as_it_is
 ) -> Floats:
-    """Class probabilities of shape (n, classes) from the head, in the order of the inputs.
+    """Return the head's class probabilities (n, classes), in the order of the inputs.
 
     Raises
     ------
     HeadError, WireError, grpc.RpcError
-        The head refused a batch, is gone, or sent a prediction of the wrong shape.
+        The head refused a batch, cannot be reached, or sent a prediction of the wrong shape.
     """
     predictions: list[Floats] = []
     pending: deque[int] = deque()
@@ -147,7 +147,7 @@ def predict_split(
 
 
 def predict_whole(network: nn.Module, inputs: Floats) -> Floats:
-    """Class probabilities of shape (n, classes), computed here."""
+    """Return class probabilities (n, classes) of a whole network, computed on this device."""
     network.eval()
     with torch.inference_mode():
         parts = [network(part).softmax(dim=1) for part in torch.split(torch.from_numpy(inputs), EVALUATION_BATCH)]
@@ -155,7 +155,7 @@ def predict_whole(network: nn.Module, inputs: Floats) -> Floats:
 
 
 def score(probabilities: Floats, labels: Labels) -> tuple[float, float]:
-    """Mean cross-entropy in nats, and accuracy in 0..1."""
+    """Return mean cross-entropy, in nats, and accuracy, in 0..1."""
     chosen = probabilities[np.arange(len(labels)), labels]
     loss = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()
     return float(loss), float((probabilities.argmax(axis=1) == labels).mean())
@@ -165,10 +165,10 @@ def _floats(tensor: pb.Tensor, field: str, shape: tuple[int, ...]) -> Floats:
     values = decode_tensor(tensor, field, shape=shape)
     if values.dtype.kind != "f":
         raise WireError(f"{field}.dtype", f"{values.dtype} where float32 is expected")
-    # A copy: torch needs memory that it may write to.
+    # A copy, because torch needs writable memory.
     return values.astype(np.float32)
 
 
-def _check_sequence(got: int, expected: int) -> None:
-    if got != expected:
-        raise HeadError(f"sequence: the head answered {got} where {expected} is expected")
+def _check_sequence(answered: int, expected: int) -> None:
+    if answered != expected:
+        raise HeadError(f"sequence: the head answered {answered} where {expected} is expected")

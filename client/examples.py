@@ -1,4 +1,4 @@
-"""A device's own examples, read from the files that its config names."""
+"""Read a device's own examples from the files that its config names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_inputs(path: Path, model: ModelConfig, field: str) -> Floats:
     Raises
     ------
     ConfigError
-        The file does not hold it; the message names the config's `field`.
+        The file does not hold this array; the message names the config's `field`.
     """
     inputs = _array(path, "x", field)
     if inputs.dtype != np.float32 or inputs.shape[1:] != model.input_shape or not len(inputs):
@@ -40,24 +40,28 @@ def read_examples(path: Path, model: ModelConfig, field: str, server_round: int 
     path : Path
     model : ModelConfig
     field : str
-        Of the config, for messages.
+        Field of the config, for error messages.
     server_round : int, optional
-        Where the file says in `round` (int64, n) when each example was collected: only those of this round.
+        If the file has `round` (int64, n), the round in which each example was collected: read only this round's.
 
     Raises
     ------
     ConfigError
-        The file does not hold them; the message names the config's `field`.
+        The file does not hold these arrays; the message names the config's `field`.
     """
     inputs, labels = read_inputs(path, model, field), _array(path, "y", field)
     if labels.dtype != np.int64 or labels.shape != (len(inputs),):
         raise ConfigError(f"{field}: y in {path} is {labels.dtype} {labels.shape}; give int64 ({len(inputs)},)")
     if labels.min() < 0 or labels.max() >= model.classes:
-        raise ConfigError(f"{field}: y in {path} holds labels outside 0..{model.classes - 1}")
+        raise ConfigError(
+            f"{field}: y in {path} holds labels outside 0..{model.classes - 1}; give labels in that range"
+        )
     if server_round is not None and "round" in _names(path):
         now = _array(path, "round", field) == server_round
         if now.shape != labels.shape or not now.any():
-            raise ConfigError(f"{field}: {path} holds no example of round {server_round}; collect some")
+            raise ConfigError(
+                f"{field}: {path} holds no example of round {server_round}; give examples for every round"
+            )
         inputs, labels = inputs[now], labels[now]
     return inputs, cast(Labels, labels)
 
@@ -65,24 +69,24 @@ def read_examples(path: Path, model: ModelConfig, field: str, server_round: int 
 def read_private(
     path: Path, names: Sequence[str], field: str, server_round: int | None = None
 ) -> tuple[dict[str, Labels], dict[str, int]]:
-    """Read private attributes `attribute:<name>`, int64 (n,), and how many values each has, `values:<name>`.
+    """Read private attributes `attribute:<name>`, int64 (n,), and the number of values of each, `values:<name>`.
 
-    Rows are those of `read_examples`.
+    The rows are the same as those of `read_examples`.
 
     Raises
     ------
     ConfigError
-        The file does not hold them.
+        The file does not hold these arrays.
     """
-    found = {name: _array(path, f"attribute:{name}", field) for name in names}
+    attributes = {name: _array(path, f"attribute:{name}", field) for name in names}
     counts = {name: int(_array(path, f"values:{name}", field)) for name in names}
     rows = slice(None)
     if server_round is not None and "round" in _names(path):
         rows = _array(path, "round", field) == server_round
-    for name, values in found.items():
+    for name, values in attributes.items():
         if values.dtype != np.int64 or values.min() < 0 or values.max() >= counts[name]:
             raise ConfigError(f"{field}: attribute:{name} in {path} must be int64 in 0..{counts[name] - 1}")
-    return {name: cast(Labels, values[rows]) for name, values in found.items()}, counts
+    return {name: cast(Labels, values[rows]) for name, values in attributes.items()}, counts
 
 
 def _names(path: Path) -> list[str]:
@@ -95,6 +99,6 @@ def _array(path: Path, key: str, field: str) -> npt.NDArray[np.generic]:
         with np.load(path) as archive:
             return archive[key]  # type: ignore[no-any-return]
     except KeyError as error:
-        raise ConfigError(f"{field}: {path} holds no array called {key}") from error
+        raise ConfigError(f"{field}: {path} holds no array called {key}; add it") from error
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{field}: cannot read {path} as .npz: {error}") from error

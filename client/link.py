@@ -1,4 +1,4 @@
-"""The device's link to the head: `Describe` first, then one stream of questions and answers."""
+"""The device's link to the head: first `Describe`, then one stream of requests and answers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Response = TypeVar("Response")
 
 
 class HeadError(RuntimeError):
-    """The head refused, failed or is not there; the message is one line."""
+    """The head refused, failed or cannot be reached; the message is one line."""
 
 
 class HeadStream(Generic[Request, Response]):
-    """One bidirectional call, fed and read at the caller's pace.
+    """One bidirectional call; the caller decides when to send and when to receive.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class HeadStream(Generic[Request, Response]):
     def __init__(self, method: grpc.StreamStreamMultiCallable[Request, Response]) -> None:
         self._outbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._call = method(self._requests())
-        self._answers = cast(Iterator[Response], self._call)  # grpc-stubs knows the call, but not that it iterates
+        self._answers = cast(Iterator[Response], self._call)  # grpc-stubs types the call, but not as an iterator
 
     def __enter__(self) -> HeadStream[Request, Response]:
         return self
@@ -49,9 +49,9 @@ class HeadStream(Generic[Request, Response]):
     ) -> None:
         self._outbox.put(None)
         if kind is None:
-            # Until the service has ended the call as well, its last step may still be under way.
+            # Wait until the service has ended the call too: before that its last step may not be finished.
             for _ in self._answers:
-                raise HeadError("the head sent an answer to no question")
+                raise HeadError("the head sent an answer without a request")
         else:
             self._call.cancel()  # type: ignore[no-untyped-call]
 
@@ -86,14 +86,14 @@ class HeadStream(Generic[Request, Response]):
 
 @contextmanager
 def connect(head: HeadConfig, model: ModelConfig, noise_multiplier: float = 0.0) -> Iterator[SplitHeadStub]:
-    """Open a channel to the head and make sure that it holds the other stage of this network.
+    """Open a channel to the head and check that it holds the other stage of this network.
 
-    What the stub streams is padded as `head.pad` says. The head must train with at least that noise multiplier.
+    Messages are padded by `head.pad`. The head must train with a noise multiplier of at least `noise_multiplier`.
 
     Raises
     ------
     HeadError
-        From here and from whatever the body asks of the head: mismatch, refusal, no connection, a broken answer.
+        Raised on opening and inside the body: mismatch, refusal, no connection, or a broken answer.
     """
     try:
         channel = open_channel(head.address, head.security)
@@ -112,7 +112,7 @@ def connect(head: HeadConfig, model: ModelConfig, noise_multiplier: float = 0.0)
         channel.close()
 
 
-class _Padding(grpc.StreamStreamClientInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
+class _Padding(grpc.StreamStreamClientInterceptor):  # type: ignore[type-arg]  # generic only in its stubs
     def __init__(self, pad: Pad) -> None:
         self._pad = pad
 
@@ -126,12 +126,16 @@ def _describe(stub: SplitHeadStub, model: ModelConfig, noise_multiplier: float) 
     )
     description = stub.Describe(request, timeout=DESCRIBE_SECONDS)
     if description.version != VERSION:
-        raise HeadError(f"version: the head speaks {description.version}, this device {VERSION}")
+        raise HeadError(
+            f"version: the head has protocol {description.version}, this device {VERSION}; install one version on both"
+        )
     if description.classes != model.classes:
-        raise HeadError(f"classes: the head tells {description.classes} apart, this device expects {model.classes}")
+        raise HeadError(
+            f"classes: the head has {description.classes}, this device expects {model.classes}; set one model for both"
+        )
     if description.noise_multiplier < noise_multiplier:
         raise HeadError(
-            f"privacy: the head trains with noise multiplier {description.noise_multiplier:g}, this device counts on "
+            f"privacy: the head trains with noise multiplier {description.noise_multiplier:g}, this device needs "
             f"{noise_multiplier:g}; set the server's privacy.noise_multiplier"
         )
 

@@ -1,4 +1,4 @@
-"""Mods of Flower by name: what a client does to its update before it leaves."""
+"""The registry of Flower mods, which change a client's update before it is sent."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Mod = Callable[[Message, Context, Next], Message]
 
 
 class LocalDpOptions(Strict):
-    """Settings of local differential privacy: the update is clipped, and gets Gaussian noise before it is sent."""
+    """Settings of local differential privacy: the update is clipped and gets Gaussian noise before it is sent."""
 
-    clipping_norm: PositiveFloat = Field(description="Longest update, over all layers.")
-    sensitivity: PositiveFloat = Field(description="How far two updates can lie apart: 2 clipping norms.")
-    epsilon: PositiveFloat = Field(description="Of each round; Flower's bound holds up to 1 alone.")
-    delta: float = Field(default=1e-5, gt=0, lt=1, description="Of each round, the chance that epsilon does not hold.")
+    clipping_norm: PositiveFloat = Field(description="Largest norm of an update, over all layers.")
+    sensitivity: PositiveFloat = Field(description="Largest distance between two updates: 2 clipping norms.")
+    epsilon: PositiveFloat = Field(description="Epsilon of each round; Flower's bound holds only up to 1.")
+    delta: float = Field(default=1e-5, gt=0, lt=1, description="Delta of each round.")
 
 
 class ModEntry(NamedTuple):
-    """A registered mod: its settings, and what makes it of them."""
+    """A registered mod: the model of its settings, and the function that makes it from them."""
 
     options: type[Strict]
     make: Callable[[Any], Mod]
@@ -64,7 +64,7 @@ def with_mods(mods: Sequence[Plugin], train: Next) -> Next:
     Raises
     ------
     ConfigError
-        There is no mod of that name, or not with such options.
+        The name is unknown, or an option is wrong.
     """
     for mod in reversed(mods):
         train = _wrapped(make(mod), train)

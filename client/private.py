@@ -1,4 +1,4 @@
-"""Private training: DP-SGD over a client's own examples, by Opacus."""
+"""Private training: DP-SGD on a client's own examples, by Opacus."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from wireleak.common.plan import PrivacyConfig
 def train_private(
     network: nn.Module, inputs: Floats, labels: Labels, how: Training, privacy: PrivacyConfig, *, rounds: int = 1
 ) -> tuple[float, float]:
-    """Train the whole network so that no single example shows in its weights.
+    """Train the whole network so that its weights hardly depend on any single example (DP-SGD).
 
-    Each step draws every example with the same chance (Poisson sampling), clips each one's gradient, adds Gaussian
-    noise to their sum, and hands the mean to SGD or Adam. Covered are the training examples, one at a time; the inputs
-    that the network is given afterwards are not. Sampling and noise follow from the seed and the shard, so that a study
-    can be repeated and no two clients add the same noise: whoever knows both can take the noise away, and a device in
-    earnest draws from a secure generator.
+    Each step draws every example with the same probability (Poisson sampling), clips each example's gradient, adds
+    Gaussian noise to their sum, and passes the mean to SGD or Adam. The guarantee covers each training example, and not
+    the inputs that the network gets afterwards. Sampling and noise follow from the seed and the shard, so a study can
+    be repeated and no two clients add the same noise. An attacker who knows both can subtract the noise; a real device
+    must draw from a secure generator.
 
     Parameters
     ----------
     network : nn.Module
-        Changed in place.
+        The network, changed in place.
     inputs, labels : arrays of shapes (n, *input_shape) and (n,)
         The private shard.
     how : Training
         `batch` is the expected size of a step's sample; an epoch has ceil(n / batch) steps.
     privacy : PrivacyConfig
     rounds : int
-        Rounds like this one that the client has sent updates of, this one included: they compose.
+        Number of such rounds with an update from this client, this one included: they compose.
 
     Returns
     -------
     loss : float
-        Mean over all examples drawn, in nats, from the weights that their step began with.
+        Mean over all drawn examples, in nats, at the weights before their step.
     epsilon : float
-        Spent in all rounds at `privacy.delta`; the unit is one training example.
+        Epsilon of all rounds at `privacy.delta`; the unit is one training example.
 
     Raises
     ------
     ConfigError
-        A layer makes per-example clipping void (BatchNorm), or Opacus cannot clip it.
+        A layer makes per-example clipping invalid (BatchNorm), or Opacus cannot clip it.
 
     References
     ----------
@@ -56,14 +56,14 @@ def train_private(
     """
     network.train()
     refuse_unfit(network)
-    # Opacus takes two seconds to import, which only private training should pay for.
+    # Importing Opacus takes two seconds, so only private training imports it.
     from opacus import PrivacyEngine
     from torch.utils.data import DataLoader, TensorDataset
 
     sampling, noise = generators(how, inputs, labels)
     data = TensorDataset(torch.from_numpy(inputs), torch.from_numpy(labels))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the seeded generator, which is meant, and of torch's own hooks
+        warnings.simplefilter("ignore")  # about the seeded generator, which is intended, and about torch's own hooks
         module, stepping, loader = PrivacyEngine(accountant="rdp").make_private(
             module=network,
             optimizer=optimiser(privacy.optimiser, network, how.plan.learning_rate),

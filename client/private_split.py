@@ -1,4 +1,4 @@
-"""Private split training: DP-SGD of the encoder with the gradients that the head returns, the head doing the same."""
+"""Private split training: DP-SGD of the encoder with the head's gradients, while the head trains by DP-SGD too."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def train_split_private(
     loss: Loss | None = None,
     see: Callable[[Labels, Floats], None] | None = None,
 ) -> tuple[float, float]:
-    """Train the encoder against a head that trains privately too, so that no single example shows in their weights.
+    """Train the encoder by DP-SGD against a head that trains by DP-SGD too.
 
-    Each step draws every example with the same chance (Poisson sampling). Of the gradients that come back each row is
-    one example's; with it each example's gradient of the encoder is clipped, and noise added to their sum. The head
-    does so with its own gradients of the same sample: the two are one Gaussian mechanism of noise multiplier
-    s / sqrt(2), which the account is of. Where nobody is drawn the head gets a batch of no example, and both take a
-    step of noise alone: a head that took none would tell that nobody was drawn.
+    Each step draws every example with the same probability (Poisson sampling). Each row of the returned gradient
+    belongs to one example. Each example's gradient of the encoder is clipped, and noise is added to their sum. The head
+    does the same with its own gradients of the same sample. Together they are one Gaussian mechanism of noise
+    multiplier s / sqrt(2), and epsilon is computed for that. If no example is drawn, the head gets an empty batch, and
+    both take a step of only noise: a head that took no step would reveal that no example was drawn.
 
-    Covered are the weights of both, one training example at a time, if the head is honest: one that mixes examples in
-    the rows that it returns gets round the clipping. Activations, gradients and labels cross the wire as they are.
-    Sampling and noise follow from the seed and the shard: see `client.private.train_private`.
+    The guarantee covers the weights of both, for each training example, if the head is honest. A head that mixes
+    examples in the rows that it returns bypasses the clipping. Activations, gradients and labels are not protected on
+    the wire. Sampling and noise follow from the seed and the shard: see `client.private.train_private`.
 
     Parameters
     ----------
     encoder : nn.Module
-        Changed in place.
+        The encoder, changed in place.
     inputs, labels : arrays of shapes (n, *input_shape) and (n,)
         The private shard.
     how : Training
@@ -54,21 +54,21 @@ def train_split_private(
     privacy : PrivacyConfig
         The head's noise multiplier must not be lower.
     rounds : int
-        Rounds like this one that the client has taken part in, this one included: they compose.
+        Number of such rounds with this client, this one included: they compose.
     send, loss, see : callables
-        As for `client.encoder.train_split`; what `loss` gives of one example must depend on that example alone.
+        As for `client.encoder.train_split`; the `loss` of one example must depend only on that example.
 
     Returns
     -------
     loss : float
-        Mean over all examples drawn, in nats, from the weights that their step began with.
+        Mean over all drawn examples, in nats, at the weights before their step.
     epsilon : float
-        Spent in all rounds at `privacy.delta`; the unit is one training example.
+        Epsilon of all rounds at `privacy.delta`; the unit is one training example.
 
     Raises
     ------
     ConfigError
-        A layer makes per-example clipping void (BatchNorm), or Opacus cannot clip it.
+        A layer makes per-example clipping invalid (BatchNorm), or Opacus cannot clip it.
     HeadError, WireError, grpc.RpcError
         As for `client.encoder.train_split`.
 
@@ -80,7 +80,7 @@ def train_split_private(
     encoder.train()
     refuse_unfit(encoder)
     with torch.no_grad():
-        nothing = encoder(torch.from_numpy(inputs[:1]))[:0]
+        empty = encoder(torch.from_numpy(inputs[:1]))[:0]
     an_epoch = -(-len(inputs) // how.plan.batch)
     sampling, noise = generators(how, inputs, labels)
     steps = PrivateSteps(encoder, privacy, how.plan.learning_rate, len(inputs) / an_epoch, noise)
@@ -88,7 +88,7 @@ def train_split_private(
     with HeadStream(stub.Train) as stream:
         for number, rows in enumerate(_samples(len(inputs), an_epoch, how.plan.epochs, sampling)):
             if not len(rows):
-                exchange(stream, number, nothing, labels[rows])
+                exchange(stream, number, empty, labels[rows])
                 steps.step_without_examples()
                 continue
             batch = torch.from_numpy(inputs[rows])
@@ -97,7 +97,7 @@ def train_split_private(
             if see is not None:
                 see(labels[rows], gradient)
             wanted = torch.from_numpy(gradient) + _own_gradient(loss, activation, rows, number)
-            # Both are gradients of means over the batch; a row times its size is that example's own.
+            # Both are gradients of means over the batch; a row times the batch size is the gradient of that example.
             steps.backward(activation, wanted * len(rows))
             steps.step()
             total, seen = total + mean * len(rows), seen + len(rows)
@@ -107,7 +107,7 @@ def train_split_private(
 
 
 def _samples(count: int, an_epoch: int, epochs: int, generator: torch.Generator) -> Iterator[np.ndarray]:
-    """Rows of each step; there may be none."""
+    """Yield the rows of each step, which may be empty."""
     from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 
     drawn = UniformWithReplacementSampler(
@@ -118,9 +118,9 @@ def _samples(count: int, an_epoch: int, epochs: int, generator: torch.Generator)
 
 
 def _own_gradient(loss: Loss | None, activation: torch.Tensor, rows: np.ndarray, number: int) -> torch.Tensor | float:
-    """Gradient by the activation of what transforms want minimised."""
+    """Return the gradient by the activation of the transforms' loss."""
     if loss is None:
         return 0.0
-    alone = activation.detach().requires_grad_()
-    wanted = loss(alone, rows, number)
-    return 0.0 if wanted is None else torch.autograd.grad(wanted, alone, materialize_grads=True)[0]
+    leaf = activation.detach().requires_grad_()
+    value = loss(leaf, rows, number)
+    return 0.0 if value is None else torch.autograd.grad(value, leaf, materialize_grads=True)[0]

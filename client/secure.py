@@ -1,6 +1,6 @@
-"""A client's part of secure aggregation: its update leaves masked, and only the sum of all can be unmasked.
+"""A client's part of secure aggregation: its update is sent masked, and only the sum of all can be unmasked.
 
-Flower's SecAgg+ mod, which speaks Flower's older kind of message: arrays by their order, without names.
+This uses Flower's SecAgg+ mod, which has Flower's older message format: arrays by their order, without names.
 """
 
 from __future__ import annotations
@@ -20,26 +20,28 @@ Train = Callable[[nn.Module, int], tuple[float, int]]
 
 
 def train_secure(message: Message, context: Context, network: nn.Module, train: Train) -> Message:
-    """Answer one of the protocol's messages; the one that asks for the update trains first.
+    """Answer one message of the protocol; before the message that requests the update, train.
 
     Parameters
     ----------
     message, context
-        As the ClientApp gets them; the context keeps the client's keys between messages.
+        As passed to the ClientApp; the context keeps the client's keys between messages.
     network : nn.Module
-        Gets the message's weights, and is changed in place.
+        The network; it gets the message's weights and is changed in place.
     train : callable
         (network, round) -> mean loss and number of examples.
     """
 
     def answer(message: Message, context: Context) -> Message:
-        told = recorddict_to_fitins(message.content, keep_input=True)
+        instruction = recorddict_to_fitins(message.content, keep_input=True)
         state = network.state_dict()
-        arrays = parameters_to_ndarrays(told.parameters)
+        arrays = parameters_to_ndarrays(instruction.parameters)
         if len(arrays) != len(state):
-            raise ConfigError(f"model: the global model has {len(arrays)} arrays, this network {len(state)}")
+            raise ConfigError(
+                f"model: the global model has {len(arrays)} arrays, this network {len(state)}; set the server's model"
+            )
         network.load_state_dict({name: torch.from_numpy(new) for name, new in zip(state, arrays, strict=True)})
-        loss, examples = train(network, int(told.config["server-round"]))
+        loss, examples = train(network, int(instruction.config["server-round"]))
         weights = ndarrays_to_parameters([value.numpy() for value in network.state_dict().values()])
         result = FitRes(Status(Code.OK, ""), weights, examples, {"train-loss": loss})
         return Message(fitres_to_recorddict(result, keep_input=False), reply_to=message)

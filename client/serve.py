@@ -1,4 +1,4 @@
-"""A customer's device: streams its private inputs, as activations, to the head and keeps the predictions."""
+"""A customer's device: stream activations of private inputs to the head, and keep the predictions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from wireleak.common.models import load_weights
 
 
 def serve(config: DeviceConfig) -> int:
-    """Ask the head about each input once, write the predictions, and return how many there are.
+    """Get the head's prediction for each input once, write the predictions, and return their number.
 
     Raises
     ------
     ConfigError
         The encoder or the inputs cannot be used.
     HeadError
-        The head does not fit, refuses, or is not there; no predictions are written.
+        The head does not fit, refuses, or cannot be reached; no predictions are written.
     """
     torch.set_num_threads(1)
     encoder, _ = config.model.network().split(config.model.cut)
@@ -31,7 +31,8 @@ def serve(config: DeviceConfig) -> int:
         load_weights(encoder, config.encoder)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
-            f"encoder: {config.encoder} does not hold the encoder of {config.model.name} at cut {config.model.cut}"
+            f"encoder: {config.encoder} does not hold the encoder of {config.model.name} at cut {config.model.cut}; "
+            "name a file that does"
         ) from error
     inputs = read_inputs(config.inputs, config.model, "inputs")
     with connect(config.head, config.model) as stub:

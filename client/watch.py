@@ -1,8 +1,8 @@
-"""The client's own check of split training: whether the gradients that come back depend on the labels that were sent.
+"""The client's own check of split training: whether the returned gradients depend on the labels that were sent.
 
-Under honest training the gradient of an example follows from its label: those of one label point alike, those of
-different labels apart, for a wide cut as for a narrow one, at the first step as at the last. A server that trains
-the encoder for itself (FSHA) ignores the labels, and its gradients are as alike across labels as within one.
+Under honest training the gradient of an example depends on its label. Gradients of one label point in similar
+directions, and those of different labels do not, for wide and narrow cuts and at all steps. A server that trains the
+encoder for itself (FSHA) ignores the labels, so its gradients are as similar across labels as within one label.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ import numpy as np
 
 from client.examples import Floats, Labels
 
-# Measured on digits: 18 honest clients at cuts 1 and 4 had stretches of .30 (ten classes) to 1.94; a hijacker .02.
+# Measured on digits: stretches of 18 honest clients at cuts 1 and 4 scored .30 (ten classes) to 1.94; a hijacker .02.
 LIMIT = 0.1
 WINDOW = 512
 
 
 class Watch:
-    """Compares the gradients of each batch, passively; nothing is sent that would not be sent anyway.
+    """A passive check of the gradients of each batch; the client sends no extra message.
 
-    The likeness of a batch is the mean cosine between gradients of one label less the mean cosine between gradients of
-    different labels, from -2 to 2. Rule: a hijack is suspected once the mean likeness of the batches in any stretch of
-    `WINDOW` examples (or in all, where there are fewer) is under `LIMIT`.
+    The likeness of a batch is the mean cosine between gradients of one label, minus the mean cosine between gradients
+    of different labels; it lies in -2..2. A hijack is suspected once the mean likeness of the batches in any stretch of
+    `WINDOW` examples (or in all examples, if there are fewer) is under `LIMIT`.
 
-    It sees through servers that ignore labels. One that mixes its own gradient with an honest one, or makes fake
+    The check detects servers that ignore labels. A server that mixes its own gradient with an honest one, or makes fake
     gradients look honest (SplitSpy, in the paper below), may stay above the limit.
 
     Parameters
     ----------
     classes : int
-        Of the task. Classes so many that a batch holds no two examples of one leave nothing to compare.
+        Number of classes of the task. If no two examples of a batch share a class, nothing can be compared.
 
     Attributes
     ----------
     scores : list of float
-        The mean likeness of each stretch that is complete.
+        Mean likeness of each complete stretch.
     noticed_after : int or None
-        Examples that had been sent when a hijack was first suspected.
+        Number of examples sent when a hijack was first suspected.
 
     References
     ----------
@@ -47,7 +47,7 @@ class Watch:
 
     def __init__(self, classes: int) -> None:
         if classes < 2:
-            raise ValueError(f"watch: needs 2 classes or more to compare, not {classes}")
+            raise ValueError(f"watch: needs 2 classes or more to compare, not {classes}; set watch = false")
         self.noticed_after: int | None = None
         self.scores: list[float] = []
         self._likeness: list[float] = []
@@ -55,14 +55,14 @@ class Watch:
         self._filled = self._sent = 0
 
     def see(self, labels: Labels, gradient: Floats) -> None:
-        """Take note of a batch.
+        """Record the gradients of one batch.
 
         Parameters
         ----------
         labels : array of shape (batch,)
-            What was sent.
+            The labels that were sent.
         gradient : array of shape (batch, *activation_shape)
-            What came back for it.
+            The gradient that the head returned.
         """
         self._sent += len(labels)
         likeness = batch_likeness(labels, gradient)
@@ -75,9 +75,9 @@ class Watch:
             self._close()
 
     def verdict(self) -> dict[str, float]:
-        """Mean likeness of all batches, whether a hijack is suspected (1 or 0), and if so after how many examples.
+        """Return mean likeness, whether a hijack is suspected (1 or 0), and if so after how many examples.
 
-        Empty where nothing was comparable.
+        Empty if no batch could be compared.
         """
         if not self._likeness:
             return {}
@@ -97,10 +97,10 @@ class Watch:
 
 
 def batch_likeness(labels: Labels, gradient: Floats) -> float | None:
-    """Mean cosine within labels less that across labels; None where a batch lacks pairs of either kind."""
+    """Return the mean cosine within labels minus that across labels; None if a batch lacks pairs of either kind."""
     flat = gradient.reshape(len(gradient), -1).astype(np.float64)
     length = np.linalg.norm(flat, axis=1)
-    # Under DP or with a perfect prediction a gradient may be nothing at all: it points nowhere.
+    # With DP or a perfect prediction a gradient may be zero, and then it has no direction.
     flat, labels = flat[length > 0] / length[length > 0, None], labels[length > 0]
     cosine = flat @ flat.T
     alike = labels[:, None] == labels[None]

@@ -1,1 +1,1 @@
-"""What a device does to activations before it sends them, one file each: defences, and malicious code."""
+"""Transforms of activations before a device sends them, one file each: defences and malicious code."""

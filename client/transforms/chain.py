@@ -1,4 +1,4 @@
-"""A device's transforms in their order: one thing to train with and to send through."""
+"""A chain of a device's transforms, used both to train the encoder and to send activations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from wireleak.common.models import load_weights, save_weights
 
 
 class Chain:
-    """Transforms, one after the other.
+    """Transforms that are applied in order.
 
     Parameters
     ----------
     configs : sequence of Plugin
     seed : int
-        Every random choice follows from it.
+        Seed of every random draw.
     """
 
     def __init__(self, configs: Sequence[Plugin], seed: int) -> None:
@@ -28,14 +28,14 @@ class Chain:
         self._modules: dict[str, nn.Module] = {}
 
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Return what is sent for activations (n, *activation_shape) of inputs (n, *input_shape)."""
+        """Return the tensor to send for activations (n, *activation_shape) of inputs (n, *input_shape)."""
         for step in self.steps:
             activation = step(activation, inputs)
         return activation
 
     @property
     def private(self) -> list[str]:
-        """Private attributes that the device must know of its training examples."""
+        """Private attributes that the device must know for its training examples."""
         return sorted({name for step in self.steps for name in step.private()})
 
     @property
@@ -44,7 +44,7 @@ class Chain:
         return any(step.trains for step in self.steps)
 
     def prepare(self, scene: Scene, kept: Path | None) -> None:
-        """Make what steps train beside the encoder; go on with what the last round left in the folder `kept`."""
+        """Make the networks that steps train, and load their weights of the last round from the folder `kept`."""
         for place, step in enumerate(self.steps):
             if (module := step.prepare(scene)) is not None:
                 self._modules[f"{place}-{step.name}.safetensors"] = module
@@ -53,20 +53,20 @@ class Chain:
                 load_weights(module, kept / name)
 
     def keep(self, kept: Path) -> None:
-        """Keep what steps trained beside the encoder for the next round."""
+        """Save the networks that steps trained, for the next round."""
         for name, module in self._modules.items():
             save_weights(module, kept / name)
 
     def loss(self, activation: torch.Tensor, batch: Batch) -> torch.Tensor | None:
-        """Sum of what the steps want minimised beside the task's loss; None where none does."""
-        found = [loss for step in self.steps if (loss := step.loss(activation, batch)) is not None]
-        return torch.stack(found).sum() if found else None
+        """Return the sum of the steps' losses, to be added to the task's loss; None if no step has a loss."""
+        losses = [loss for step in self.steps if (loss := step.loss(activation, batch)) is not None]
+        return torch.stack(losses).sum() if losses else None
 
     def told(self) -> dict[str, float]:
-        """Figures of the round, as "own/<step>/<figure>"; a step's name that stands twice gets its place."""
+        """Return the round's diagnostics as "own/<step>/<name>"; a step that occurs twice gets its position."""
         names = [step.name for step in self.steps]
-        found: dict[str, float] = {}
+        diagnostics: dict[str, float] = {}
         for place, step in enumerate(self.steps):
             shown = step.name if names.count(step.name) == 1 else f"{step.name}-{place}"
-            found |= {f"own/{shown}/{name}": value for name, value in step.told().items()}
-        return found
+            diagnostics |= {f"own/{shown}/{name}": value for name, value in step.told().items()}
+        return diagnostics

@@ -1,6 +1,6 @@
-"""Transforms by name: ours, and those of installed packages through the entry point group "wireleak.transforms".
+"""The registry of transforms: built-in ones, and those of installed packages (entry points "wireleak.transforms").
 
-A transform is what a device does to its activations, while it trains and before it sends them: a defence, or malicious
+A transform changes how a device trains its encoder, or the activations that it sends. It is a defence or malicious
 code.
 """
 
@@ -19,7 +19,7 @@ from wireleak.common.registry import Registry
 
 
 class Changes(NamedTuple):
-    """What a transform changes, a short sentence each."""
+    """The changes that a transform makes on the device, on the wire and at the server, a short phrase each."""
 
     device: str
     wire: str = "nothing"
@@ -28,16 +28,16 @@ class Changes(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """What a transform is told before training.
+    """The facts that a transform gets before training.
 
     Parameters
     ----------
     input_shape, activation_shape : tuple of int
-        Of one example.
+        Shapes of one example.
     values : mapping of str to int
-        How many values each private attribute has that it asked for.
+        Number of values of each private attribute that the transform needs.
     learning_rate : float
-        The encoder's.
+        Learning rate of the encoder.
     """
 
     input_shape: tuple[int, ...]
@@ -54,11 +54,11 @@ class Batch:
     ----------
     inputs : Tensor (n, *input_shape)
     labels : LongTensor (n,)
-        Of the task.
+        Labels of the task.
     private : mapping of str to LongTensor (n,)
-        The attributes that it asked for.
+        The private attributes that the transform needs.
     progress : float
-        How far training is, over all rounds, in [0, 1).
+        Progress of training over all rounds, in [0, 1).
     """
 
     inputs: torch.Tensor
@@ -68,20 +68,20 @@ class Batch:
 
 
 class Transform:
-    """What is done to one batch of activations.
+    """A change to one batch of activations, or to the loss that trains the encoder.
 
     Attributes
     ----------
     name : str
         Registry name.
     options : type of pydantic.BaseModel
-        Its settings.
+        Model of its settings.
     changes : Changes
-        What it changes on the device, on the wire and at the server.
+        Its changes on the device, on the wire and at the server.
     reads_inputs : bool
-        Whether what it sends depends on the inputs beside the activation; what was guaranteed before it is then void.
+        Whether its output depends directly on the inputs; guarantees of earlier steps are then void.
     batchwise : bool
-        Whether one example's loss depends on the others of its batch: clipping each one's gradient then bounds nothing.
+        Whether one example's loss depends on other examples of its batch; clipping per example then bounds nothing.
     """
 
     name: ClassVar[str]
@@ -96,57 +96,61 @@ class Transform:
 
     @property
     def trains(self) -> bool:
-        """Whether it has a loss that the encoder is trained by."""
+        """Whether it has a loss that trains the encoder."""
         return type(self).loss is not Transform.loss
 
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Return what is sent, of the activation's shape (n, *activation_shape); inputs are (n, *input_shape).
+        """Return the tensor to send, of the activation's shape (n, *activation_shape); inputs are (n, *input_shape).
 
-        As it is, where only the encoder's weights are defended.
+        The default returns the activation unchanged, for transforms that only train the encoder.
         """
         return activation
 
     def private(self) -> tuple[str, ...]:
-        """Name the private attributes of its training examples that the device must know."""
+        """Return the names of the private attributes that the device must know for its training examples."""
         return ()
 
     def prepare(self, scene: Scene) -> nn.Module | None:
-        """Make what the device trains beside the encoder, such as an adversary; it lasts over rounds."""
+        """Return a network that the device trains in addition, such as an adversary; it is kept between rounds."""
         return None
 
     def loss(self, activation: torch.Tensor, batch: Batch) -> torch.Tensor | None:
-        """Return what the encoder minimises beside the task's loss: a scalar, the mean over the batch.
+        """Return a scalar to add to the task's loss, the mean over the batch.
 
-        `activation` hangs on the encoder's graph, as it is before `__call__`. What `prepare` made is trained here, on
-        the detached activation.
+        `activation` is the encoder's output before `__call__`, attached to the encoder's graph. This method also trains
+        the network of `prepare`, on the detached activation.
         """
         return None
 
     def told(self) -> dict[str, float]:
-        """Figures of the round for the server's history, such as the score of an adversary in the loop."""
+        """Return diagnostics of the round for the server's history, such as the score of an adversary in the loop."""
         return {}
 
     def guarantee(self, messages: int) -> str | None:
-        """Say what holds for every attacker after `messages` messages about one input; None: nothing does."""
+        """Return the guarantee against every attacker after `messages` messages about one input, or None."""
         return None
 
     def refusal(self) -> str | None:
-        """Say why there is no guarantee, where a reader would expect one."""
+        """Return why there is no guarantee, if a reader would expect one."""
         return None
 
 
 def register(transform: type[Transform]) -> type[Transform]:
-    """Class decorator: make `transform` known under its name.
+    """Register a class of transforms under its name (class decorator).
 
     Raises
     ------
     ConfigError
-        It is no transform, does not say what it changes, or has the name of another.
+        It is not a transform, lacks `changes`, or has the name of another.
     """
     if not issubclass(transform, Transform):
-        raise ConfigError(f"transforms: {transform.__qualname__} is no {Transform.__module__}.Transform")
+        raise ConfigError(
+            f"transforms: {transform.__qualname__} is no {Transform.__module__}.Transform; make it a subclass"
+        )
     if not isinstance(getattr(transform, "changes", None), Changes):
-        raise ConfigError(f"transforms.{transform.name}: gives no `changes`; say what it changes where")
+        raise ConfigError(
+            f"transforms.{transform.name}: gives no `changes`; name its changes on device, wire and server"
+        )
     TRANSFORMS.add(transform.name, transform, transform)
     return transform
 
@@ -162,14 +166,14 @@ def make(config: Plugin, seed: int) -> Transform:
     Raises
     ------
     ConfigError
-        There is none of that name, or an option is wrong.
+        The name is unknown, or an option is wrong.
     """
     kind = TRANSFORMS.get(config.name, "transforms")
     return kind(options_of(kind.options, config.options, f"transforms.{config.name}"), seed)
 
 
 def guarantees(steps: Sequence[Transform], messages: int) -> list[str | None]:
-    """What each step of a chain guarantees: processing keeps a guarantee, unless it looks at the inputs again."""
+    """Return the guarantee of each step of a chain; a later step keeps it, unless that step reads the inputs."""
     return [
         None if any(later.reads_inputs for later in steps[place + 1 :]) else step.guarantee(messages)
         for place, step in enumerate(steps)
@@ -177,7 +181,7 @@ def guarantees(steps: Sequence[Transform], messages: int) -> list[str | None]:
 
 
 def straight_through(activation: torch.Tensor, sent: torch.Tensor) -> torch.Tensor:
-    """`sent` to the last bit, with the gradient of `activation`.
+    """Return `sent`, bit-equal, with the gradient of `activation`.
 
     Bengio, Léonard, Courville, "Estimating or Propagating Gradients Through Stochastic Neurons", 2013.
     """

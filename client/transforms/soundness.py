@@ -1,4 +1,4 @@
-"""Which transforms DP-SGD keeps its promise under: users ask for both, and together most guarantee nothing."""
+"""Check that transforms keep the guarantee of DP-SGD; most transforms with a loss break it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from wireleak.common.config import ConfigError
 
 
 def check_private(steps: Sequence[Transform]) -> None:
-    """Refuse transforms under which DP-SGD would promise what does not hold.
+    """Refuse transforms that break the guarantee of DP-SGD.
 
-    Sound are those without a loss, and losses that are a sum over examples, each of its own activation and attributes.
+    Transforms without a loss keep it. So do losses that are a sum over examples, each of its own activation and
+    attributes.
 
     Raises
     ------
     ConfigError
-        Names the first that is not.
+        A transform breaks it; the message names the first.
     """
     for step in steps:
         if step.batchwise:
             raise ConfigError(
-                f"transforms.{step.name}: one example's loss depends on the others of its batch, so clipping each "
-                "one's gradient bounds nobody's influence; drop it or privacy"
+                f"transforms.{step.name}: one example's loss depends on other examples of its batch, so clipping per "
+                "example does not bound its influence; drop it or privacy"
             )
         if type(step).prepare is not Transform.prepare:
             raise ConfigError(
-                f"transforms.{step.name}: trains a network of its own on private examples without noise, and through "
-                "it they reach the encoder past its clipping; drop it or privacy"
+                f"transforms.{step.name}: trains a network of its own on private examples without noise, so they "
+                "influence the encoder without clipping; drop it or privacy"
             )

@@ -142,7 +142,7 @@ def test_federated_mode_needs_no_head(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head": None}, "head: split mode needs the head's address"),
+        ({"head": None}, "head: is missing, and split mode needs it"),
         ({"train": "/nowhere.npz"}, "train: cannot read /nowhere.npz"),
         ({"plan": {"mode": "federated"}}, "model: the global model does not fit cut 2 of strided28 in federated mode"),
         ({"model": MODEL | {"classes": 2}}, "train: y in .* holds labels outside 0..1"),

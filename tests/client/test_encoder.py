@@ -105,7 +105,7 @@ def test_a_mismatch_is_told_before_any_data(where: Any, start_head: Any) -> None
     ):
         pytest.fail("connected")
     with (
-        pytest.raises(HeadError, match=r"classes: the head tells 3 apart, this device expects 4"),
+        pytest.raises(HeadError, match=r"classes: the head has 3, this device expects 4"),
         connect(where, model(classes=4)),
     ):
         pytest.fail("connected")

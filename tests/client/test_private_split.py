@@ -230,7 +230,7 @@ def test_a_loss_of_single_examples_is_clipped_together_with_the_task_s(train: An
 def test_transforms_under_which_nothing_would_be_guaranteed_are_refused() -> None:
     check_private([Shrink(Nothing(), 0)])
     with pytest.raises(
-        ConfigError, match=r"^transforms\.paired: one example's loss depends on the others .* drop it or"
+        ConfigError, match=r"^transforms\.paired: one example's loss depends on other examples .* drop it or"
     ):
         check_private([Shrink(Nothing(), 0), Paired(Nothing(), 0)])
     with pytest.raises(
@@ -260,7 +260,7 @@ def test_the_command_that_a_study_asks_refuses_them() -> None:
 
 def test_a_head_without_noise_is_refused_before_any_data(where: Any, shard: Any) -> None:
     with (
-        pytest.raises(HeadError, match=r"privacy: the head trains with noise multiplier 0, this device counts on 0\.7"),
+        pytest.raises(HeadError, match=r"privacy: the head trains with noise multiplier 0, this device needs 0\.7"),
         connect(where, MODEL, 0.7),
     ):
         pytest.fail("connected")

@@ -1,4 +1,4 @@
-"""Bottleneck: noise on every message, and an encoder trained to send little information through it."""
+"""Bottleneck: add noise to every message, and train the encoder to send little information through it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BottleneckOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     beta: float = Field(
-        0.001, ge=0, le=10, allow_inf_nan=False, description="Nats of the task's loss that one nat of KL counts for."
+        0.001, ge=0, le=10, allow_inf_nan=False, description="Weight of one nat of KL, in nats of the task's loss."
     )
     sigma: float = Field(
         1.0, gt=0, le=100, allow_inf_nan=False, description="Standard deviation of the noise on every number sent."
@@ -27,12 +27,12 @@ class BottleneckOptions(BaseModel):
 
 @register
 class Bottleneck(RandomTransform):
-    """Send N(mu, sigma^2 I), mu the encoder's output, and add beta KL(N(mu, sigma^2 I) || N(0, I)) to its loss.
+    """Send N(mu, sigma^2 I), with mu the encoder's output, and add beta KL(N(mu, sigma^2 I) || N(0, I)) to its loss.
 
-    Alemi et al.'s variational bottleneck with a fixed sigma. The mean KL, told as "kl-nats", is an upper bound on the
-    information in nats that one message carries about its input *on average* over inputs, whatever reads it: on the
-    inputs and the encoders of that round's training, from which it is taken. It is no differential privacy. A rare
-    input may cost far more than the mean, and q messages about one input carry up to q times as much.
+    This is Alemi et al.'s variational bottleneck with a fixed sigma. The mean KL, reported as "kl-nats", is an upper
+    bound on the information, in nats, that one message carries about its input *on average*, for any reader. It holds
+    for the inputs and encoders of that round's training, on which it is measured. It is not differential privacy. A
+    rare input may cost far more than the mean, and q messages about one input carry up to q times as much.
 
     References
     ----------
@@ -61,11 +61,11 @@ class Bottleneck(RandomTransform):
         return self.settings.beta * divergence.mean()
 
     def told(self) -> dict[str, float]:
-        """Tell the mean KL over the round's examples: at most so many nats a message, on average."""
+        """Return the mean KL over the round's examples, an upper bound in nats per message on average."""
         return {"kl-nats": self._total / self._seen} if self._seen else {}
 
     def refusal(self) -> str:
-        """Why a bound in nats is no epsilon."""
+        """Return why a bound in nats is not an epsilon."""
         return (
             "no epsilon: the KL bounds what messages carry on average over the inputs of training; "
             "without a clip, any one input may stand out from the noise"
@@ -73,6 +73,6 @@ class Bottleneck(RandomTransform):
 
 
 def kl_nats(mean: Tensor, sigma: float) -> Tensor:
-    """KL(N(mean, sigma^2 I) || N(0, I)) of each row of (n, …), in nats: (n,)."""
+    """Return KL(N(mean, sigma^2 I) || N(0, I)) of each row of (n, …), in nats: (n,)."""
     flat = mean.flatten(1)
     return 0.5 * (flat.square().sum(1) + flat.shape[1] * (sigma**2 - 1 - 2 * math.log(sigma)))

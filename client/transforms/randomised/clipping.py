@@ -1,17 +1,17 @@
-"""Clipping: no example's activation is longer than was promised."""
+"""Clipping: bound the length of each example's activation."""
 
 from __future__ import annotations
 
 import torch
 
-# At which noise states its epsilon.
+# The delta at which noise states its epsilon.
 DELTA = 1e-5
 
 
 def clipped(activation: torch.Tensor, clip: float, norm: int) -> torch.Tensor:
     """Scale each example of (n, ...) down to a length of `clip` or less, in L1 (`norm` 1) or Euclidean norm (2).
 
-    Gradients pass. Numbers that are not finite are made so first: what a broken network sends is bounded too.
+    Gradients pass through. Numbers that are not finite are replaced first, so that a broken network is bounded too.
     """
     activation = activation.nan_to_num()
     length: torch.Tensor = activation.flatten(1).norm(p=norm, dim=1).clamp_min(torch.finfo(activation.dtype).tiny)
@@ -20,10 +20,10 @@ def clipped(activation: torch.Tensor, clip: float, norm: int) -> torch.Tensor:
 
 
 def refusal_of(clip: float | None) -> str | None:
-    """Why noise without a clip guarantees nothing."""
+    """Return why noise without a clip guarantees nothing, None if there is a clip."""
     if clip is not None:
         return None
-    # Imported where it is used: a device that only sends needs no measures.
+    # Imported late: a device that only sends needs no measures.
     from wireleak.common.measures.bounds.gaussian import NO_SENSITIVITY
 
     return f"no epsilon: {NO_SENSITIVITY}"

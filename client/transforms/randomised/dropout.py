@@ -1,4 +1,4 @@
-"""Dropout: numbers of an activation zeroed at random, in training and at inference."""
+"""Dropout: zero numbers of an activation at random, in training and at inference."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class DropoutOptions(BaseModel):
     """Settings of `Dropout`."""
 
     model_config = ConfigDict(extra="forbid")
-    rate: float = Field(gt=0, lt=1, allow_inf_nan=False, description="Chance of each number to be zeroed.")
-    scaled: bool = Field(True, description="Divide what is left by 1 - rate, so that its mean stays.")
+    rate: float = Field(gt=0, lt=1, allow_inf_nan=False, description="Probability that a number is zeroed.")
+    scaled: bool = Field(True, description="Divide the other numbers by 1 - rate, so that the mean stays.")
 
 
 @register
 class Dropout(RandomTransform):
-    """Zero each number with a chance of `rate`, drawn anew for every message, also when the network serves.
+    """Zero each number with probability `rate`, with new draws for every message, also at inference.
 
-    It promises nothing, whatever attacks it stops.
+    It guarantees nothing, even if it stops some attacks.
 
     References
     ----------
@@ -35,14 +35,14 @@ class Dropout(RandomTransform):
     changes = Changes("zeroes numbers of each activation at random", wire="activations with random zeros")
 
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the masked activation, float32 of the same shape; gradients pass where nothing is masked."""
+        """Return the masked activation, float32 of the same shape; gradients pass only through unmasked numbers."""
         kept = torch.rand(activation.shape, generator=self.generator(activation)) >= self.settings.rate
         sent = torch.where(kept, activation, 0.0)
         return sent / (1 - self.settings.rate) if self.settings.scaled else sent
 
     def refusal(self) -> str:
-        """Why a random mask guarantees nothing."""
+        """Return why a random mask guarantees nothing."""
         return (
-            "no epsilon of its own: what is not masked is sent as it is, so a number seen rules out whatever does not "
-            "give it, and several messages about one input show what each mask hid"
+            "no epsilon of its own: unmasked numbers are sent unchanged, so each one rules out all inputs that do not "
+            "produce it, and several messages about one input reveal the numbers that each mask hid"
         )

@@ -1,4 +1,4 @@
-"""Laplace: activations clipped in L1 norm, then Laplace noise, with the local guarantee that this gives."""
+"""Laplace: clip activations in L1 norm, then add Laplace noise, for a local guarantee."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from client.transforms.registry import Changes, register
 
 
 class LaplaceOptions(BaseModel):
-    """Settings of `Laplace`: `clip` and `epsilon`, or `scale` alone, which guarantees nothing."""
+    """Settings of `Laplace`: `clip` and `epsilon`, or only `scale`, which guarantees nothing."""
 
     model_config = ConfigDict(extra="forbid")
     clip: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="L1 norm (sum of magnitudes) that no activation exceeds."
+        None, gt=0, allow_inf_nan=False, description="Largest L1 norm (sum of magnitudes) of an activation."
     )
     epsilon: float | None = Field(
-        None, gt=0, le=1e4, allow_inf_nan=False, description="Local epsilon of one message; the noise follows from it."
+        None, gt=0, le=1e4, allow_inf_nan=False, description="Local epsilon of one message; it sets the noise."
     )
     scale: float | None = Field(
-        None, gt=0, le=1e6, allow_inf_nan=False, description="b of the noise, where nothing is clipped: no epsilon."
+        None, gt=0, le=1e6, allow_inf_nan=False, description="Scale b of the noise without clipping: no epsilon."
     )
 
     @model_validator(mode="after")
@@ -29,11 +29,11 @@ class LaplaceOptions(BaseModel):
         from wireleak.common.measures.bounds.gaussian import NO_SENSITIVITY
 
         if self.epsilon is not None and self.clip is None:
-            raise ValueError(f"epsilon: {NO_SENSITIVITY}; set clip too, or scale in its place for noise without one")
+            raise ValueError(f"epsilon: {NO_SENSITIVITY}; set clip too, or only scale for noise without a guarantee")
         if (self.epsilon is None) == (self.scale is None):
-            raise ValueError("epsilon: give clip and epsilon, or scale alone for noise that guarantees nothing")
+            raise ValueError("epsilon: give clip and epsilon, or only scale for noise without a guarantee")
         if self.scale is not None and self.clip is not None:
-            raise ValueError("scale: follows from clip and epsilon; give epsilon in its place")
+            raise ValueError("scale: follows from clip and epsilon; give epsilon instead")
         return self
 
 
@@ -41,9 +41,9 @@ class LaplaceOptions(BaseModel):
 class Laplace(RandomTransform):
     """Clip each example's activation in L1 norm, then add Laplace noise of scale b = 2 clip / epsilon.
 
-    Any two inputs' clipped activations are at most 2 clip apart in L1 norm, so a message is epsilon-locally
-    differentially private for the whole input, with delta = 0. In floating point the lowest bits of the sum tell more
-    than the real numbers of the proof (Mironov, CCS 2012); a device in the field must round what it sends.
+    The clipped activations of any two inputs are at most 2 clip apart in L1 norm. A message is therefore
+    epsilon-locally differentially private for the whole input, with delta = 0. In floating point the lowest bits of the
+    sum reveal more than the real numbers of the proof do (Mironov, CCS 2012); a real device must round the sum.
 
     References
     ----------
@@ -61,13 +61,13 @@ class Laplace(RandomTransform):
         if self.settings.clip is not None:
             activation = clipped(activation, self.settings.clip, norm=1)
             scale = 2 * self.settings.clip / self.settings.epsilon
-        # The difference of two exponentials is Laplace; in float64, whose tails are not cut where float32's are.
+        # The difference of two exponentials is Laplace. float64, because float32 would cut the tails.
         waits = torch.empty(2, *activation.shape, dtype=torch.float64).exponential_(generator=generator)
         noise: torch.Tensor = scale * (waits[0] - waits[1])
         return activation + noise.to(activation.dtype)
 
     def guarantee(self, messages: int) -> str | None:
-        """Give epsilon of `messages` about one input; None without a clip."""
+        """Return epsilon of `messages` about one input, as a phrase; None without a clip."""
         if self.settings.epsilon is None:
             return None
         from wireleak.common.measures.bounds.laplace import composed
@@ -83,5 +83,5 @@ class Laplace(RandomTransform):
         )
 
     def refusal(self) -> str | None:
-        """Why unclipped noise guarantees nothing."""
+        """Return why unclipped noise guarantees nothing."""
         return refusal_of(self.settings.clip)

@@ -1,4 +1,4 @@
-"""Metric privacy: noise by which near activations are hard to tell apart, and far ones are not."""
+"""Metric privacy: add noise that hides small differences between activations, and not large ones."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class MetricPrivacyOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     epsilon: float = Field(
-        gt=0, le=1e4, allow_inf_nan=False, description="Per unit of Euclidean distance between activations."
+        gt=0, le=1e4, allow_inf_nan=False, description="Epsilon per unit of Euclidean distance between activations."
     )
 
 
 @register
 class MetricPrivacy(RandomTransform):
-    """Add noise of density exp(-epsilon ||noise||): a uniform direction, a length drawn from Gamma(d, 1/epsilon).
+    """Add noise of density exp(-epsilon ||noise||): a uniform direction and a length drawn from Gamma(d, 1/epsilon).
 
-    What is sent for two activations a distance r apart has densities within e^(epsilon r) of each other: d_chi-privacy
-    with the Euclidean metric. Nothing is clipped, hence no local epsilon: inputs far apart stay as easy to tell apart
-    as they were. The noise is d / epsilon long in the mean, so it grows with the d numbers of a message.
+    The messages of two activations at distance r have densities within a factor e^(epsilon r) of each other. This is
+    d_chi-privacy with the Euclidean metric. Nothing is clipped, so there is no local epsilon: distant inputs stay easy
+    to distinguish. The mean length of the noise is d / epsilon, so it grows with the d numbers of a message.
 
     References
     ----------
@@ -41,17 +41,17 @@ class MetricPrivacy(RandomTransform):
         generator = self.generator(activation)
         flat = activation.flatten(1)
         direction = torch.randn(flat.shape, generator=generator, dtype=torch.float64)
-        # A Gamma(d, 1) is the sum of d exponentials; torch.distributions would not draw from our generator.
+        # The sum of d exponentials is Gamma(d, 1). torch.distributions cannot draw from our generator.
         length = torch.empty(flat.shape, dtype=torch.float64).exponential_(generator=generator).sum(1, keepdim=True)
         noise: torch.Tensor = direction / direction.norm(dim=1, keepdim=True) * length / self.settings.epsilon
         return activation + noise.to(activation.dtype).view_as(activation)
 
     def guarantee(self, messages: int) -> str:
-        """Give epsilon per unit of distance of `messages` about one input."""
+        """Return epsilon per unit of distance of `messages` about one input, as a phrase."""
         epsilon = self.settings.epsilon
         count = "a message" if messages == 1 else f"{messages} messages about one input"
         return (
-            f"d_chi-privacy, epsilon {messages * epsilon:.3g} per unit of Euclidean distance between what this step is "
-            f"given, over {count}; NOT comparable with an epsilon of local differential privacy, of which it has none, "
+            f"d_chi-privacy, epsilon {messages * epsilon:.3g} per unit of Euclidean distance between the inputs of "
+            f"this step, over {count}; NOT comparable with an epsilon of local differential privacy, which it lacks, "
             f"as distances have no bound (mean length of the noise d/{epsilon:g} for d numbers a message)"
         )

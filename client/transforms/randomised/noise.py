@@ -1,4 +1,4 @@
-"""Noise: activations clipped to a norm, then Gaussian noise, with the local guarantee that this gives."""
+"""Noise: clip activations to a norm, then add Gaussian noise, for a local guarantee."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ class NoiseOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     clip: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Euclidean norm that no activation exceeds; without it no epsilon."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Largest Euclidean norm of an activation; without it there is no epsilon.",
     )
     sigma: float = Field(gt=0, allow_inf_nan=False, description="Standard deviation of the noise on every number.")
 
@@ -24,10 +27,10 @@ class NoiseOptions(BaseModel):
 class Noise(RandomTransform):
     """Clip each example's activation to a Euclidean norm, then add Gaussian noise.
 
-    Any two inputs' clipped activations are at most 2 clip apart, so a message is mu-GDP with mu = 2 clip / sigma: local
-    differential privacy for the whole input, against whoever reads the wire and the server too. Noise without a clip
-    bounds nothing. The noise follows from the seed and the first batch, so that a study can be repeated while no two
-    devices share their noise; a device in the field must draw it from its operating system.
+    The clipped activations of any two inputs are at most 2 clip apart, so a message is mu-GDP with mu = 2 clip / sigma.
+    This is local differential privacy for the whole input, against eavesdroppers and the server. Noise without a clip
+    bounds nothing. The noise follows from the seed and the first batch, so a study can be repeated and no two devices
+    share their noise. A real device must draw it from its operating system.
 
     References
     ----------
@@ -37,7 +40,7 @@ class Noise(RandomTransform):
     name = "noise"
     options = NoiseOptions
     changes = Changes("clips each activation and adds Gaussian noise", wire="noised activations")
-    stream = ""  # as published figures were drawn
+    stream = ""  # the published figures were drawn with this stream
 
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Return the noised activation, float32 of the same shape; gradients pass through the clipping."""
@@ -49,10 +52,10 @@ class Noise(RandomTransform):
         return activation + sigma * noise
 
     def guarantee(self, messages: int) -> str | None:
-        """Give mu and epsilon of `messages` about one input; None without a clip."""
+        """Return mu and epsilon of `messages` about one input, as a phrase; None without a clip."""
         if self.settings.clip is None:
             return None
-        # Imported where it is used: a device that only sends needs no scipy.
+        # Imported late: a device that only sends needs no scipy.
         from wireleak.common.measures.bounds.gaussian import epsilon_of, mu_of
 
         mu = mu_of(self.settings.clip, self.settings.sigma, messages)
@@ -63,5 +66,5 @@ class Noise(RandomTransform):
         )
 
     def refusal(self) -> str | None:
-        """Why unclipped noise guarantees nothing."""
+        """Return why unclipped noise guarantees nothing."""
         return refusal_of(self.settings.clip)

@@ -1,4 +1,4 @@
-"""Random numbers of a transform: they follow from the seed and from the first batch that it sees."""
+"""Random draws of transforms, which follow from the seed and the first batch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from client.transforms.registry import Transform
 
 
 def generator(seed: int, first: torch.Tensor, stream: str = "") -> torch.Generator:
-    """Make a generator from a seed and a batch: a study can be repeated, and no two devices draw the same numbers.
+    """Make a generator from a seed and a batch, so that a study repeats and no two devices draw the same numbers.
 
-    `stream` keeps apart the draws of two steps of a chain that begin with one batch, as after a mask that hid nothing.
-    A device in the field must draw from its operating system.
+    `stream` separates the draws of two steps of a chain that start with the same batch, such as after a mask that hid
+    nothing. A real device must draw from its operating system.
     """
-    told = seed.to_bytes(8, "little") + first.detach().numpy().tobytes() + stream.encode()
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(told).digest()[:7], "little"))
+    entropy = seed.to_bytes(8, "little") + first.detach().numpy().tobytes() + stream.encode()
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(entropy).digest()[:7], "little"))
 
 
 class RandomTransform(Transform):
@@ -26,7 +26,7 @@ class RandomTransform(Transform):
     Attributes
     ----------
     stream : str
-        What its draws are told apart by; its name, unless it says otherwise.
+        Name of its random stream; by default the name of the transform.
     """
 
     stream: ClassVar[str | None] = None
@@ -36,7 +36,7 @@ class RandomTransform(Transform):
         self._generator: torch.Generator | None = None
 
     def generator(self, activation: torch.Tensor) -> torch.Generator:
-        """Give its generator, made at the first batch."""
+        """Return its generator, which is made at the first batch."""
         if self._generator is None:
             self._generator = generator(self.seed, activation, self.name if self.stream is None else self.stream)
         return self._generator

@@ -1,4 +1,4 @@
-"""Covert: MALICIOUS client code that hides the private input in the low bits of the activations that it sends."""
+"""Covert: MALICIOUS client code that hides the private input in the low bits of the activations."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class CovertOptions(BaseModel):
     """The layout, which the colluding attacker knows."""
 
     model_config = ConfigDict(extra="forbid")
-    bits: int = Field(16, ge=1, le=23, description="Low mantissa bits of every number that are written over.")
+    bits: int = Field(16, ge=1, le=23, description="Low mantissa bits of every number that are overwritten.")
     depth: int | None = Field(
-        None, ge=1, le=8, description="Bits a pixel; by default the most at which the whole picture fits, or 1."
+        None, ge=1, le=8, description="Bits per pixel; by default the most at which the whole picture fits, or 1."
     )
     key: str | None = Field(None, description="Shared key that makes the hidden bits look random.")
-    skip_zeros: bool = Field(False, description="Leave zeros alone: less room, and less to be noticed by.")
-    low: float = Field(0.0, description="Input value that stands for black.")
-    high: float = Field(1.0, description="Input value that stands for white.")
+    skip_zeros: bool = Field(False, description="Do not change zeros: less capacity, but harder to detect.")
+    low: float = Field(0.0, description="Input value of black.")
+    high: float = Field(1.0, description="Input value of white.")
 
     @model_validator(mode="after")
     def _in_order(self) -> CovertOptions:
@@ -34,11 +34,11 @@ class CovertOptions(BaseModel):
 
 @register
 class Covert(Transform):
-    """Hide the input, scaled down to what fits, in the low mantissa bits of the activation.
+    """Hide the input, scaled down until it fits, in the low mantissa bits of the activation.
 
-    Malicious code of whoever ships the client: the network, its accuracy and the size of every message stay what they
-    were, yet whoever reads the wire and knows the layout has a picture of each input. It is here to be measured,
-    detected (`wireleak inspect`) and stopped (`requantise`). `wireleak.common.wire.hidden` has the layout.
+    This models malicious code of the client's vendor. The network, its accuracy and the size of every message stay the
+    same, yet an eavesdropper who knows the layout gets a picture of each input. It exists to be measured, detected
+    (`wireleak inspect`) and stopped (`requantise`). `wireleak.common.wire.hidden` has the layout.
 
     References
     ----------
@@ -55,13 +55,13 @@ class Covert(Transform):
         if inputs.dim() not in (3, 4) or not inputs.is_floating_point():
             raise ConfigError(
                 f"transforms.covert: hides pictures (channels, height, width) and windows (channels, length), "
-                f"not inputs of {tuple(inputs.shape[1:])}; remove it"
+                f"not inputs of shape {tuple(inputs.shape[1:])}; remove it"
             )
         words = activation.detach().to(torch.float32).numpy().reshape(len(activation), -1).copy().view(np.uint32)
         room = carriers(words, self.settings.skip_zeros).sum(1) * self.settings.bits
         for size in np.unique(room):
             rows = np.flatnonzero(room == size)
-            # A row has too few carriers only where almost everything is zero: nothing is hidden there.
+            # A row has too few carriers only if almost all its numbers are zero. Then nothing is hidden in it.
             if payload := self._payload(inputs[torch.from_numpy(rows)], int(size)):
                 for row, secret in zip(rows, payload, strict=True):
                     self._write(words[row], secret)
@@ -79,7 +79,7 @@ class Covert(Transform):
         return [np.concatenate([row, checksum(row)]) for row in bits]
 
     def _write(self, words: Words, secret: Bits) -> None:
-        """Write a payload into one example's numbers, in place."""
+        """Write a payload into the numbers of one example, in place."""
         bits = self.settings.bits
         used = np.flatnonzero(carriers(words[None], self.settings.skip_zeros)[0])[: -(-len(secret) // bits)]
         secret = np.pad(secret, (0, len(used) * bits - len(secret)))

@@ -1,4 +1,4 @@
-"""Quantise: every number rounded to one of 2^bits levels of a fixed range."""
+"""Quantise: round every number to one of 2^bits levels of a fixed range."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from client.transforms.registry import Changes, Transform, register, straight_th
 
 
 class QuantiseOptions(BaseModel):
-    """Settings of `Quantise`: the range is [-clip, clip], or from `low` to `high`; it must not come from the data."""
+    """Settings of `Quantise`. The range is [-clip, clip], or `low` to `high`; it must not be taken from the data."""
 
     model_config = ConfigDict(extra="forbid")
     bits: int = Field(ge=1, le=16, description="Each number becomes one of 2^bits levels.")
     clip: float | None = Field(None, gt=0, allow_inf_nan=False, description="Range -clip to clip.")
-    low: float | None = Field(None, allow_inf_nan=False, description="Lowest level, with high; in place of clip.")
-    high: float | None = Field(None, allow_inf_nan=False, description="Highest level, with low; in place of clip.")
+    low: float | None = Field(
+        None, allow_inf_nan=False, description="Lowest level; give it with high, instead of clip."
+    )
+    high: float | None = Field(
+        None, allow_inf_nan=False, description="Highest level; give it with low, instead of clip."
+    )
 
     @model_validator(mode="after")
     def _one_range(self) -> QuantiseOptions:
         given = (self.low is not None, self.high is not None)
         if any(given) != all(given) or any(given) == (self.clip is not None):
-            raise ValueError("clip: give clip, or low and high")
+            raise ValueError("clip: give clip, or low and high, and not both")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"high: {self.high:g} is not above low, {self.low:g}; swap them")
         return self
@@ -37,11 +41,11 @@ class QuantiseOptions(BaseModel):
 
 @register
 class Quantise(Transform):
-    """Round every number to the nearest of 2^bits evenly spaced levels; beyond the range to its end.
+    """Round every number to the nearest of 2^bits evenly spaced levels; numbers outside the range go to its end.
 
-    The levels are sent as float32: messages keep their size, and nothing is packed. A message of d numbers can carry
-    d bits bits of information at most, whoever reads it; this bounds no attacker's success on any one input, as a few
-    bits name a person. Where a number lies in the range its gradient passes straight through, elsewhere none does.
+    The levels are sent as float32 without packing, so messages keep their size. A message of d numbers carries at most
+    d * bits bits of information to any reader. This does not bound an attacker's success on one input, because a few
+    bits identify a person. The gradient passes straight through for numbers inside the range, and is 0 outside.
 
     References
     ----------
@@ -61,11 +65,13 @@ class Quantise(Transform):
         return straight_through(inside, (low + level * ((high - low) / steps)).to(activation.dtype))
 
     def guarantee(self, messages: int) -> str:
-        """Give the information that `messages` can carry: capacity, and no privacy."""
+        """Return the most information that `messages` can carry: a capacity, not privacy."""
         bits = messages * self.settings.bits
         count = "a message" if messages == 1 else f"{messages} messages"
-        return f"capacity, not privacy: {count} of d numbers can tell at most {bits} d bits; {self.refusal()}"
+        return f"capacity, not privacy: {count} of d numbers can carry at most {bits} d bits; {self.refusal()}"
 
     def refusal(self) -> str:
-        """Why rounding has no epsilon."""
-        return "no epsilon of its own: rounding is deterministic, and what goes to two levels is told apart for certain"
+        """Return why rounding has no epsilon."""
+        return (
+            "no epsilon of its own: rounding is deterministic, so values on different levels are always distinguishable"
+        )

@@ -1,4 +1,4 @@
-"""Requantise: send no more of each number than the service needs, so that nothing hides in the rest."""
+"""Requantise: send only the bits of each number that the service needs, so that nothing can hide in the others."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class RequantiseOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     bits: int = Field(7, ge=0, le=MANTISSA, description="Mantissa bits kept of float32's 23; 7 are bfloat16's.")
-    dtype: Literal["float16", "bfloat16"] | None = Field(None, description="Round to this type instead of to `bits`.")
+    dtype: Literal["float16", "bfloat16"] | None = Field(None, description="Round to this type, instead of to bits.")
 
 
 @register
 class Requantise(Transform):
-    """Round every number to few mantissa bits, to nearest with ties to even, and zero to a plain zero.
+    """Round every number to few mantissa bits, to nearest with ties to even; zeros stay zero.
 
-    What a gateway or a careful runtime does against a covert wire: whatever malicious code wrote into the low bits is
-    rounded away, while accuracy hardly moves. Numbers below float32's normal range become 0. Sent as float32.
+    A gateway or a careful runtime can do this against a covert channel. Rounding removes all that malicious code wrote
+    into the low bits, and accuracy hardly changes. Numbers below float32's normal range become 0. Sent as float32.
     """
 
     name = "requantise"
@@ -42,7 +42,7 @@ class Requantise(Transform):
 
 
 def round_mantissa(values: torch.Tensor, bits: int) -> torch.Tensor:
-    """Round float32 values to `bits` mantissa bits, ties to even; what would round to infinity is cut instead."""
+    """Round float32 values to `bits` mantissa bits, ties to even; values that would become infinite are cut instead."""
     drop = MANTISSA - bits
     words = values.contiguous().view(torch.int32)
     sign, magnitude = words & ~0x7FFFFFFF, words & 0x7FFFFFFF
@@ -50,7 +50,7 @@ def round_mantissa(values: torch.Tensor, bits: int) -> torch.Tensor:
         odd = (magnitude >> drop) & 1
         rounded = (magnitude + ((1 << (drop - 1)) - 1) + odd) >> drop << drop
         largest = (0x7F7FFFFF >> drop) << drop
-        # The carry out of the mantissa goes into the exponent, which is what rounding up means.
+        # A carry out of the mantissa goes into the exponent, which is correct when rounding up.
         magnitude = torch.where(magnitude <= 0x7F7FFFFF, rounded.clamp(max=largest), magnitude)
     magnitude = torch.where(magnitude < 0x00800000, 0, magnitude)
     return (sign | magnitude).view(torch.float32)

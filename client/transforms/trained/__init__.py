@@ -1,1 +1,1 @@
-"""Transforms that train the encoder against a leak."""
+"""Transforms that train the encoder to leak less."""

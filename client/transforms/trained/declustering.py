@@ -1,4 +1,4 @@
-"""Declustering: activations of the same private group are pushed apart, those of different ones pulled together."""
+"""Declustering: push activations of the same private group apart, and pull those of different groups together."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ class DeclusteringOptions(BaseModel):
     """Settings of `Declustering`."""
 
     model_config = ConfigDict(extra="forbid")
-    attributes: tuple[str, ...] = Field(min_length=1, description="Private attributes that shall form no clusters.")
-    alpha: float = Field(0.1, ge=0, le=100, allow_inf_nan=False, description="Weight beside the task; the authors' .1.")
+    attributes: tuple[str, ...] = Field(min_length=1, description="Private attributes that must not form clusters.")
+    alpha: float = Field(
+        0.1, ge=0, le=100, allow_inf_nan=False, description="Weight relative to the task's loss; the authors' is .1."
+    )
 
     @field_validator("attributes")
     @classmethod
@@ -30,13 +32,14 @@ class DeclusteringOptions(BaseModel):
 class Declustering(Transform):
     """Add L_d = alpha (0.5 - s) ||r - r'||^2 for pairs of a batch, s the share of private labels that match.
 
-    s measures agreement, whatever the authors' code calls it: pairs that agree are pushed apart, pairs that differ are
-    drawn together. Each example of a batch is paired with the next one in a random order; the mean over pairs counts.
+    s measures agreement, although the authors' code names it otherwise. Pairs that agree are pushed apart, and pairs
+    that differ are pulled together. Each example is paired with the next one in a random order; L_d is the mean over
+    pairs.
 
     With one attribute whose two values are equally frequent, L_d is on average the squared distance between the groups'
-    means, and bounded. Where pairs that agree are the more frequent, it has no lower bound unless activations have (the
-    authors' LSTM state lies in [-1, 1]); where they are the rarer, as with many values, it draws everything together.
-    It looks at means alone: groups of one mean and different shapes stay told apart. Nothing is guaranteed.
+    means, and bounded. If pairs that agree are more frequent, L_d has no lower bound unless activations have one (the
+    authors' LSTM state lies in [-1, 1]). If they are rarer, as with many values, L_d pulls all activations together.
+    It depends only on means: groups with one mean and different shapes stay distinguishable. Nothing is guaranteed.
 
     References
     ----------
@@ -54,7 +57,7 @@ class Declustering(Transform):
         self._generator = torch.Generator().manual_seed(seed)
 
     def private(self) -> tuple[str, ...]:
-        """Name the attributes that pairs are compared by."""
+        """Return the attributes by which pairs are compared."""
         return self.settings.attributes
 
     def loss(self, activation: Tensor, batch: Batch) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Adversaries in the loop: what an encoder is trained against, on the device, and what it hands back as a gradient."""
+"""Adversaries in the loop: networks on the device whose gradients train the encoder against them."""
 
 from __future__ import annotations
 
@@ -13,43 +13,45 @@ from torch.nn.functional import cross_entropy
 from client.transforms.registry import Batch, Scene, Transform
 from wireleak.common.config import ConfigError
 
-# That of DyNet's MomentumSGD, with which Elazar and Goldberg train.
+# The momentum of DyNet's MomentumSGD, which Elazar and Goldberg use.
 MOMENTUM = 0.9
 Heads = list[nn.Sequential]
 
 
 class OptimiserOptions(BaseModel):
-    """How the adversary is trained; its moments start anew with each round, as the encoder's do."""
+    """Training settings of the adversary. Its optimiser state restarts in each round, as the encoder's does."""
 
     model_config = ConfigDict(extra="forbid")
-    optimiser: Literal["adam", "sgd"] = Field("adam", description="Of the adversary; sgd has a momentum of 0.9.")
-    learning_rate: float | None = Field(
-        None, gt=0, le=10, allow_inf_nan=False, description="Of the adversary; by default the encoder's."
+    optimiser: Literal["adam", "sgd"] = Field(
+        "adam", description="Optimiser of the adversary; sgd has a momentum of 0.9."
     )
-    steps: int = Field(1, ge=1, le=100, description="Steps of the adversary on each batch; the papers' is 1.")
+    learning_rate: float | None = Field(
+        None, gt=0, le=10, allow_inf_nan=False, description="Learning rate of the adversary; by default the encoder's."
+    )
+    steps: int = Field(1, ge=1, le=100, description="Steps of the adversary on each batch; the papers take 1.")
 
-    def optimise(self, module: nn.Module, encoders: float) -> torch.optim.Optimizer:
-        """Make the optimiser of an adversary beside an encoder with the learning rate `encoders`."""
-        rate = encoders if self.learning_rate is None else self.learning_rate
+    def optimise(self, module: nn.Module, encoder_rate: float) -> torch.optim.Optimizer:
+        """Return the optimiser of an adversary; its default learning rate is the encoder's, `encoder_rate`."""
+        rate = encoder_rate if self.learning_rate is None else self.learning_rate
         if self.optimiser == "adam":
             return torch.optim.Adam(module.parameters(), lr=rate)
         return torch.optim.SGD(module.parameters(), lr=rate, momentum=MOMENTUM)
 
 
 class AdversaryOptions(OptimiserOptions):
-    """Whom the encoder is trained against."""
+    """Settings of the adversaries that the encoder is trained against."""
 
-    attribute: str = Field(min_length=1, description="Private attribute that activations shall not tell.")
+    attribute: str = Field(min_length=1, description="Private attribute that activations must not reveal.")
     hidden: int = Field(300, ge=1, le=16_384, description="Units of an adversary's hidden layer.")
-    adversaries: int = Field(1, ge=1, le=16, description="How many are trained side by side; their losses add up.")
+    adversaries: int = Field(1, ge=1, le=16, description="Number of adversaries; their losses are added.")
 
 
 class Adversarial(Transform):
-    """A transform that trains adversaries to read a private attribute off its activations.
+    """A transform that trains adversaries to infer a private attribute from activations.
 
-    `told` has the accuracy of the best of them over the round, each batch before it was trained on. It misleads: an
-    encoder that escapes these adversaries need not escape others (Elazar and Goldberg, EMNLP 2018, for whom it was
-    at chance while fresh attackers read on).
+    `told` returns the accuracy of the best adversary over the round, on each batch before training on it. This figure
+    can mislead: an encoder that escapes these adversaries may not escape others. In Elazar and Goldberg (EMNLP 2018) it
+    was at chance while newly trained attackers still succeeded.
     """
 
     settings: AdversaryOptions
@@ -59,15 +61,17 @@ class Adversarial(Transform):
         self._right, self._seen = torch.zeros(settings.adversaries), 0
 
     def private(self) -> tuple[str, ...]:
-        """Name the attribute that the adversaries learn to read."""
+        """Return the attribute that the adversaries learn to infer."""
         return (self.settings.attribute,)
 
     def prepare(self, scene: Scene) -> nn.Module:
-        """Make the adversaries, each with first weights of its own, and their optimiser."""
+        """Return the adversaries, each with its own initial weights, and make their optimiser."""
         attribute = self.settings.attribute
         values, features = scene.values[attribute], math.prod(scene.activation_shape)
         if values < 2:
-            raise ConfigError(f"transforms.{self.name}.attribute: {attribute} has one value; there is nothing to hide")
+            raise ConfigError(
+                f"transforms.{self.name}.attribute: {attribute} has one value: nothing to hide; name another"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.heads: Heads = [
@@ -78,9 +82,9 @@ class Adversarial(Transform):
         return module
 
     def learn(self, activation: Tensor, batch: Batch) -> Tensor:
-        """Step the adversaries down their own loss; return the last one, the sum of their mean cross-entropies in nats.
+        """Train the adversaries; return their last loss, the sum of their mean cross-entropies in nats.
 
-        Whatever leaf `activation` hangs on is left with its gradient of that loss.
+        If `activation` depends on a leaf tensor, that leaf keeps its gradient of this loss.
         """
         truth, detached = batch.private[self.settings.attribute], activation.detach()
         for left in reversed(range(self.settings.steps)):
@@ -95,14 +99,14 @@ class Adversarial(Transform):
         return loss.detach()
 
     def told(self) -> dict[str, float]:
-        """Tell the accuracy of the best adversary of the loop."""
+        """Return the accuracy of the best adversary in the loop."""
         return {"adversary-accuracy": float(self._right.max()) / self._seen} if self._seen else {}
 
 
 def adversary(features: int, values: int, hidden: int) -> nn.Sequential:
-    """Elazar and Goldberg's: one hidden tanh layer from flattened activations to an attribute's values.
+    """Return Elazar and Goldberg's adversary: one hidden tanh layer from flattened activations to attribute values.
 
-    Without dropout: it would draw from the generator that the encoder's own dropout draws from.
+    It has no dropout, which would draw from the same generator as the encoder's own dropout.
     """
     return nn.Sequential(nn.Flatten(), nn.Linear(features, hidden), nn.Tanh(), nn.Linear(hidden, values))
 

@@ -1,4 +1,4 @@
-"""NoPeek: activations are trained to depend little on inputs, by their distance correlation within a batch."""
+"""NoPeek: train activations to depend less on inputs, by their distance correlation within a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ class NoPeekOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     alpha: float = Field(
-        0.5, ge=0, le=100, allow_inf_nan=False, description="Weight beside the task; the papers' are .1 to 1."
+        0.5,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Weight relative to the task's loss; the papers' are .1 to 1.",
     )
 
 
@@ -25,10 +29,11 @@ class NoPeekOptions(BaseModel):
 class NoPeek(Transform):
     """Add alpha times the distance correlation of the batch's inputs and activations to the encoder's loss.
 
-    The true one, of double-centred Euclidean distances (0 only under independence): two public code bases centre
-    squared distances, which is sqrt(linear CKA). Texts of word numbers are as far apart as their one-hot codes, since a
-    number's size says nothing. Within a batch of n the value is biased upwards, the more the smaller n is, so that
-    even independent activations score above 0. Nothing is guaranteed, and labels stay as readable as ever.
+    This is the true distance correlation, of double-centred Euclidean distances (0 only under independence). Two public
+    code bases centre squared distances, which gives sqrt(linear CKA). For texts of word numbers the distances are those
+    of one-hot codes, because the size of a word number has no meaning. In a batch of n the value is biased upwards,
+    more for smaller n, so even independent activations score above 0. Nothing is guaranteed, and labels are not
+    protected.
 
     References
     ----------
@@ -55,27 +60,27 @@ class NoPeek(Transform):
         return (self.settings.alpha * value).to(activation.dtype)
 
     def told(self) -> dict[str, float]:
-        """Tell the mean over the round's batches."""
+        """Return the mean over the round's batches."""
         return {"distance-correlation": self._total / self._batches} if self._batches else {}
 
 
 def distance_correlation(x: Tensor, z: Tensor) -> Tensor:
-    """Biased distance correlation, a float64 scalar, of two views (n, …) of the same n >= 2 examples.
+    """Return the biased distance correlation, a float64 scalar, of two views (n, …) of the same n >= 2 examples.
 
     sqrt(V(x,z) / sqrt(V(x,x) V(z,z))), V(x,z) = mean of A * B, A and B double-centred Euclidean distances. The gradient
-    is 0 through distances of 0, and where one of them does not vary or the value is 0: there it has none.
+    does not exist through distances of 0, or if one view does not vary or the value is 0; it is set to 0 there.
     """
     return _correlation(distances(x), distances(z))
 
 
 def distances(rows: Tensor) -> Tensor:
-    """Euclidean distances (n, n) between flattened rows, float64; a distance of 0 passes no gradient on."""
+    """Return Euclidean distances (n, n) between flattened rows, float64; a distance of 0 passes no gradient."""
     flat = rows.flatten(1).double()
     flat = flat - flat.mean(0)
     gram = flat @ flat.T
     both = gram.diagonal() + gram.diagonal().unsqueeze(1)
     squared = both - 2 * gram
-    # Rows that are equal come out as rounding error, of which the square root has a huge gradient.
+    # Equal rows give a rounding error instead of 0, and its square root has a huge gradient.
     apart = squared > 1e-14 * both
     return torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
 

@@ -1,4 +1,4 @@
-"""Small decoders of an encoder's own device: activations back to pictures, windows or texts of word numbers."""
+"""Small decoders on the device, from activations to pictures, windows or texts of word numbers."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from wireleak.common.config import ConfigError
 from wireleak.common.models.zoo.lstm import BUCKETS, folded
 
 EMBEDDINGS = 32
-# Beyond, or from a smaller picture, a convolution has little to go by, and a perceptron is as small.
+# With a larger stride or a smaller picture a deconvolution has little input, and a perceptron is as small.
 LARGEST_STRIDE, LEAST_SIDE = 4, 4
 
 
 class Regenerator(nn.Module):
-    """Rebuilds inputs from activations, and knows what can be guessed without any."""
+    """A decoder of activations to inputs, with the loss of a guess without activations as a reference."""
 
     @abstractmethod
     def losses(self, activation: Tensor, inputs: Tensor) -> Tensor:
-        """Loss of each example (n,) for activations (n, *activation_shape) of inputs (n, *input_shape)."""
+        """Return the loss of each example (n,) for activations (n, *activation_shape) of inputs (n, *input_shape)."""
 
     @abstractmethod
     def blind(self, inputs: Tensor) -> Tensor:
-        """Loss of each example (n,) by the best guess that the inputs so far, these included, give for all alike."""
+        """Return the loss of each example (n,) by the best constant guess from all inputs so far, these included."""
 
 
 def regenerator(activation_shape: tuple[int, ...], input_shape: tuple[int, ...], width: int) -> Regenerator:
-    """Make the decoder for one example's shapes: inputs of one axis are word numbers, others are values.
+    """Return a decoder for one example's shapes: inputs of one axis are word numbers, others are values.
 
-    A perceptron has `width` hidden units, an LSTM a quarter of it, a deconvolution a sixteenth of it as channels, which
-    costs a device about as much.
+    A perceptron has `width` hidden units, an LSTM a quarter of that, and a deconvolution a sixteenth of that as
+    channels. The three cost a device about the same.
     """
     if len(input_shape) == 1:
         return TextRegenerator(math.prod(activation_shape), width // 4)
@@ -41,7 +41,7 @@ def regenerator(activation_shape: tuple[int, ...], input_shape: tuple[int, ...],
 
 
 class ValueRegenerator(Regenerator):
-    """Deconvolution from pictures to pictures where sides fit, else a perceptron; mean squared error of a value."""
+    """A deconvolution between pictures if the sides fit, otherwise a perceptron; mean squared error per value."""
 
     def __init__(self, activation_shape: tuple[int, ...], input_shape: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -56,12 +56,12 @@ class ValueRegenerator(Regenerator):
         self.register_buffer("count", torch.zeros(()))
 
     def losses(self, activation: Tensor, inputs: Tensor) -> Tensor:
-        """Mean squared error of each example's values."""
+        """Return each example's mean squared error per value."""
         wrong: Tensor = self.decoder(activation) - inputs
         return wrong.square().flatten(1).mean(1)
 
     def blind(self, inputs: Tensor) -> Tensor:
-        """Mean squared error of the mean input so far."""
+        """Return each example's mean squared error of the mean input so far."""
         mean, count = self.get_buffer("mean"), self.get_buffer("count")
         count += len(inputs)
         mean += (inputs - mean).sum(0) / count
@@ -69,10 +69,10 @@ class ValueRegenerator(Regenerator):
 
 
 class TextRegenerator(Regenerator):
-    """An LSTM that says a text word by word, told the words before (teacher forcing); nats a word.
+    """An LSTM that predicts a text word by word from the words before (teacher forcing); loss in nats per word.
 
-    Its initial cell state comes from the activation by a linear map (the authors' has the activation's size and is the
-    activation). Word 0 pads: it opens the text and is not scored behind it.
+    A linear map of the activation gives the initial cell state; in the authors' model the activation is the state.
+    Word 0 is padding: it starts the text, and padding after the text is not scored.
     """
 
     def __init__(self, features: int, width: int) -> None:
@@ -84,18 +84,18 @@ class TextRegenerator(Regenerator):
         self.register_buffer("counts", torch.zeros(1 + BUCKETS))
 
     def losses(self, activation: Tensor, inputs: Tensor) -> Tensor:
-        """Mean over each text's words of -log P(word | words before, activation)."""
+        """Return the mean over each text's words of -log P(word | words before, activation)."""
         words = _words(inputs)
         before = nn.functional.pad(words, (1, 0))[:, :-1]
         cell = self.state(activation).unsqueeze(0)
         states, _ = self.cell(self.embedding(before), (torch.zeros_like(cell), cell))
         said = words > 0
-        # The words' scores are by far the costliest step, so padding gets none.
+        # Scoring words is by far the most expensive step, so padding is skipped.
         nats = cross_entropy(self.words(states[said]), words[said], reduction="none")
         return _mean_of_texts(nats, said)
 
     def blind(self, inputs: Tensor) -> Tensor:
-        """Mean over each text's words of -log of the word's share of all words so far."""
+        """Return the mean over each text's words of -log of the word's share of all words so far."""
         words, counts = _words(inputs), self.get_buffer("counts")
         said = words > 0
         counts += torch.bincount(words[said], minlength=len(counts))
@@ -110,7 +110,7 @@ def _deconvolution(
     strides = [round(want / have) for want, have in zip(input_shape[1:], activation_shape[1:], strict=True)]
     if not all(1 <= stride <= LARGEST_STRIDE for stride in strides):
         return None
-    kernel = [stride + 2 for stride in strides]  # with a padding of 1, sides become stride times as long
+    kernel = [stride + 2 for stride in strides]  # with padding 1, sides become stride times as long
     return nn.Sequential(
         nn.ConvTranspose2d(activation_shape[0], channels, kernel, strides, 1),  # type: ignore[arg-type]
         nn.ReLU(),
@@ -120,11 +120,11 @@ def _deconvolution(
 
 
 def _words(inputs: Tensor) -> Tensor:
-    """Word numbers as the text network folds them (n, length), int64."""
+    """Return word numbers as the text network folds them (n, length), int64."""
     if inputs.min() < 0 or not bool((inputs == inputs.round()).all()):
         raise ConfigError(
-            "transforms.adversarial-generation: inputs of one axis are taken for word numbers, and these are none; "
-            "give them a second axis, or remove it"
+            "transforms.adversarial-generation: inputs of one axis must be word numbers, and these are not; "
+            "give them a second axis, or remove the transform"
         )
     return folded(inputs)
 

@@ -1,7 +1,7 @@
-"""Gradient reversal: the encoder unlearns what an adversary reads from its activations.
+"""Gradient reversal: the encoder learns to remove the attribute that an adversary infers from its activations.
 
-L = CE(task(h), y) + sum_i CE(adversary_i(reverse(h)), z): each adversary learns z with its own gradient as it is, while
-the encoder receives that gradient times -strength.
+L = CE(task(h), y) + sum_i CE(adversary_i(reverse(h)), z). Each adversary learns z with its own gradient, and the
+encoder receives that gradient times -strength.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class ReversalOptions(AdversaryOptions):
     """Settings of `Reversal`."""
 
     strength: float = Field(
-        1.0, ge=0, le=100, allow_inf_nan=False, description="The papers' lambda; theirs are 0.5 to 5."
+        1.0, ge=0, le=100, allow_inf_nan=False, description="The papers' lambda; their values are 0.5 to 5."
     )
     schedule: Literal["constant", "ganin"] = Field(
-        "constant", description="ganin: strength (2 / (1 + exp(-10 p)) - 1), p how far training is."
+        "constant", description="ganin: strength (2 / (1 + exp(-10 p)) - 1), with p the progress of training."
     )
 
 
@@ -35,9 +35,9 @@ class ReversalOptions(AdversaryOptions):
 class Reversal(Adversarial):
     """Train the encoder against adversaries behind a gradient reversal layer, all in one backward pass.
 
-    A strength of 0 trains the adversary and leaves the encoder as it would be without. Nothing is guaranteed: the
-    encoder learns to escape these adversaries, and fresh ones often find what these lost, or more than they would have
-    without. An adversary that lags is led in circles: more `steps` a batch keep it near its best answer.
+    With a strength of 0 the adversary trains and the encoder is unaffected. Nothing is guaranteed: the encoder learns
+    to escape these adversaries. Newly trained ones often recover the attribute, or more than without the defence. An
+    adversary that learns too slowly only chases the encoder; more `steps` per batch keep it near its optimum.
 
     References
     ----------
@@ -54,7 +54,7 @@ class Reversal(Adversarial):
     settings: ReversalOptions
 
     def loss(self, activation: Tensor, batch: Batch) -> Tensor:
-        """Train the adversaries on the batch and return -strength times their loss, with their gradient."""
+        """Train the adversaries on the batch; return -strength times their loss, with their gradient."""
         strength = scheduled(self.settings.strength, self.settings.schedule, batch.progress)
         seen = activation.detach().requires_grad_()
         loss = self.learn(GradientReversal(strength)(seen), batch)
@@ -62,19 +62,19 @@ class Reversal(Adversarial):
 
 
 def scheduled(strength: float, schedule: str, progress: float) -> float:
-    """Return lambda when training is at `progress`, 0 to 1: as it is, or rising from 0 as Ganin and Lempitsky's."""
+    """Return lambda at `progress` of training, 0 to 1: constant, or rising from 0 as in Ganin and Lempitsky."""
     if schedule == "constant":
         return strength
     return strength * (2 / (1 + math.exp(-GAMMA * progress)) - 1)
 
 
 class GradientReversal(nn.Module):
-    """Identity forward; the gradient times -strength backward.
+    """A layer that is the identity forward and multiplies the gradient by -strength backward.
 
     Parameters
     ----------
     strength : float
-        The paper's lambda, at least 0; 0 lets nothing of the adversary reach the encoder.
+        The paper's lambda, at least 0; with 0 the adversary does not affect the encoder.
     """
 
     def __init__(self, strength: float) -> None:
@@ -84,11 +84,11 @@ class GradientReversal(nn.Module):
         self.strength = strength
 
     def forward(self, activation: Tensor) -> Tensor:
-        """Return `activation` as it is."""
+        """Return `activation` unchanged."""
         return cast(Tensor, _Reverse.apply(activation, self.strength))  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
-        """Name the strength in the module's text."""
+        """Return the strength for the module's printed form."""
         return f"strength={self.strength}"
 
 

@@ -108,5 +108,5 @@ def test_an_example_with_no_room_is_sent_as_it_is() -> None:
 
 
 def test_text_cannot_be_hidden() -> None:
-    with pytest.raises(ConfigError, match=r"transforms\.covert: .*not inputs of \(20,\)"):
+    with pytest.raises(ConfigError, match=r"transforms\.covert: .*not inputs of shape \(20,\)"):
         hide(activations(2, 32), torch.zeros(2, 20))

@@ -172,5 +172,5 @@ def test_training_against_it_raises_the_decoder_s_error_up_to_a_blind_guess_s(sh
 
 def test_inputs_of_one_axis_that_are_no_word_numbers_are_refused() -> None:
     transform, _ = one(((6,), (6,)))
-    with pytest.raises(ConfigError, match=r"^transforms.adversarial-generation: .* word numbers, and these are none"):
+    with pytest.raises(ConfigError, match=r"^transforms.adversarial-generation: .* word numbers, and these are not"):
         transform.loss(torch.randn(3, 6, requires_grad=True), batch(torch.rand(3, 6)))

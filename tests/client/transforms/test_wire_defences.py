@@ -154,7 +154,7 @@ def test_dropout_masks_gradients_and_promises_nothing() -> None:
     sent = step(z, NOTHING)
     sent.sum().backward()
     assert torch.equal(z.grad, sent.detach())
-    assert step.guarantee(1) is None and step.refusal().startswith("no epsilon of its own: what is not masked")
+    assert step.guarantee(1) is None and step.refusal().startswith("no epsilon of its own: unmasked numbers")
 
 
 # Quantise
@@ -185,9 +185,9 @@ def test_gradients_pass_where_the_number_lies_in_the_range() -> None:
 def test_quantise_states_capacity_and_no_privacy() -> None:
     step = one("quantise", bits=4, clip=1.0)
     assert step.guarantee(1).startswith(
-        "capacity, not privacy: a message of d numbers can tell at most 4 d bits; no eps"
+        "capacity, not privacy: a message of d numbers can carry at most 4 d bits; no eps"
     )
-    assert "3 messages of d numbers can tell at most 12 d bits" in step.guarantee(3)
+    assert "3 messages of d numbers can carry at most 12 d bits" in step.guarantee(3)
     assert "DP" not in step.guarantee(1) and "no epsilon of its own" in step.refusal()
 
 
@@ -211,7 +211,7 @@ def test_what_follows_keeps_a_guarantee_unless_it_looks_again() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "line"),
     [
-        ("laplace", {}, "laplace.epsilon: give clip and epsilon, or scale alone"),
+        ("laplace", {}, "laplace.epsilon: give clip and epsilon, or only scale"),
         ("laplace", {"clip": 1}, "laplace.epsilon: give clip and epsilon"),
         (
             "laplace",
@@ -219,7 +219,7 @@ def test_what_follows_keeps_a_guarantee_unless_it_looks_again() -> None:
             "laplace.epsilon: unclipped activations have no sensitivity, hence no eps.*set clip",
         ),
         ("laplace", {"clip": 1, "scale": 1}, "laplace.scale: follows from clip and epsilon"),
-        ("laplace", {"clip": 1, "epsilon": 1, "scale": 1}, "laplace.epsilon: give clip and epsilon, or scale alone"),
+        ("laplace", {"clip": 1, "epsilon": 1, "scale": 1}, "laplace.epsilon: give clip and epsilon, or only scale"),
         ("laplace", {"clip": 1, "epsilon": 0}, "laplace.epsilon: Input should be greater than 0"),
         ("laplace", {"clip": 1, "epsilon": -2}, "laplace.epsilon: Input should be greater than 0"),
         ("laplace", {"clip": -1, "epsilon": 1}, "laplace.clip: Input should be greater than 0"),
