@@ -177,5 +177,5 @@ def _module(config: ClientConfig, message: Message) -> nn.Module:
 
 def _head(config: ClientConfig) -> HeadConfig:
     if config.head is None:
-        raise ConfigError("head: split mode needs the head's address")
+        raise ConfigError("head: is missing, and split mode needs it; give the head's address")
     return config.head
