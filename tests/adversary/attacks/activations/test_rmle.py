@@ -145,7 +145,7 @@ class _Embeds(nn.Module):
     [
         (_Rounds(), "no gradient reaches"),
         (_Embeds(), "real-valued"),
-        (of(orthonormal()[:3]), r"shape \(3,\), those captured \(16,\)"),
+        (of(orthonormal()[:3]), r"shape \(3,\), the captured ones \(16,\)"),
     ],
 )
 def test_a_network_that_cannot_be_searched_is_refused_in_one_line(encoder: Any, words: Any) -> None:

@@ -127,7 +127,7 @@ def test_capacity_abuse_is_read_by_queries_alone() -> None:
 
 def test_more_pictures_than_the_weights_hold_is_one_line() -> None:
     _, state, known = world()
-    with pytest.raises(ValueError, match="cannot lie in 4600 weights"):
+    with pytest.raises(ValueError, match="do not fit into 4600 weights"):
         guess("song-sign", known, Seen({1: state}, ()), count=200)
 
 
