@@ -68,7 +68,7 @@ def test_a_device_gets_its_predictions(serve: Any, device: Any, shard: Any) -> N
         ({"inputs": "/nowhere.npz"}, "inputs: cannot read /nowhere.npz"),
         ({"encoder": "/nowhere.safetensors"}, "encoder: /nowhere.safetensors does not hold the encoder"),
         ({"batch": 0}, "batch: Input should be greater than 0"),
-        ({"inputs": "inputs.npz"}, "inputs: inputs.npz is not an absolute path"),
+        ({"inputs": "inputs.npz"}, "inputs: inputs.npz is not absolute"),
         ({"colour": 1}, "colour: no key called 'colour'"),
     ],
 )
