@@ -103,7 +103,7 @@ def test_words_are_guessed_where_they_are_mixed(texts: Any) -> None:
         ({"data": "."}, DataError, "--task: name the column"),
         ({"model": MODEL.replace(":make", ":Net")}, StudyError, "the factory .*:Net failed: TypeError"),
         ({"model": MODEL.replace("_model", "_none")}, StudyError, "no file"),
-        ({"model": "torch.nn:Identity"}, StudyError, r"answers \(2, 1, 28, 28\) to 2 inputs"),
+        ({"model": "torch.nn:Identity"}, StudyError, r"returns \(2, 1, 28, 28\) for 2 inputs"),
         ({"options": ("size",)}, StudyError, "--option: 'size' is not \"name=value\""),
         ({"options": ("size=3",)}, DataError, "no option called 'size'"),
     ],
@@ -115,7 +115,7 @@ def test_a_users_mistake_is_one_line(change: Any, error: Any, message: Any) -> N
 
 
 def test_an_attribute_with_one_class_is_refused(texts: Any) -> None:
-    with pytest.raises((StudyError, DataError), match=r"same (has only one class|has one class|holds one value)"):
+    with pytest.raises((StudyError, DataError), match=r"same (has only one class|has one class|holds only one value)"):
         examine(Request(TEXTS, str(texts), task="mood", attributes=("same",)))
 
 

@@ -65,5 +65,5 @@ def test_without_members_there_is_no_rate() -> None:
 def test_they_are_no_measures_of_attributes() -> None:
     assert {"tpr-at-1", "tpr-at-0.1", "precision-at-recall-1"} <= set(measures.names("member"))
     assert not {"tpr-at-1", "mape"} & {*measures.names("attribute"), *measures.names("reconstruction")}
-    with pytest.raises(ValueError, match="tpr-at-1 is one of member, not of attribute"):
+    with pytest.raises(ValueError, match="tpr-at-1 scores member, not attribute"):
         measures.score_attribute(*guesses(20, 5, 0), np.random.default_rng(0), ["tpr-at-1"])
