@@ -22,7 +22,7 @@ def cell_of(name: Any, folder: Any, **data: Any) -> Any:
     plan = make_plan(study, seeds=1)
     (cell,) = plan.cells(folder)
     write_cell(plan, cell)
-    with np.load(truth.records_path(cell)) as records:
+    with np.load(cell.records) as records:
         arrays = dict(records)
     return cell, arrays, truth.CellTruth(cell, "link", Member(), True).file("records", "member")
 
