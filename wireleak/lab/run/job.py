@@ -10,6 +10,7 @@ from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Target
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.layout import AttackFolder
+from wireleak.lab.run.results import Row
 from wireleak.lab.run.truth import CellTruth
 from wireleak.lab.study.tables import AttackUse
 
@@ -37,6 +38,19 @@ class AttackJob:
     def sought(self) -> Target[Any]:
         """The target."""
         return target_of(self.target)
+
+    def row(self, **figures: Any) -> Row:
+        """Return a row of the results of this attack; `figures` are the other fields of `Row`."""
+        variant = self.cell.variant
+        return Row(
+            study=self.cell.study.name,
+            variant=variant.name,
+            seed=self.cell.seed,
+            link=variant.seen_as,
+            vantage=self.vantage,
+            attack=self.use.shown,
+            **figures,
+        )
 
     def truth(self, *, federated: bool) -> CellTruth:
         """Return the ground truth of its target; `federated` says whether it reads a federated training."""

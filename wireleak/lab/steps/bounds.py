@@ -242,13 +242,7 @@ def _clipped_encoder(cell: Cell, noise: WireNoise) -> Callable[[Tensor], Tensor]
 
 
 def _row(job: AttackJob, one: _Values, victims: int) -> Row:
-    return Row(
-        study=job.cell.study.name,
-        variant=job.cell.variant.name,
-        seed=job.cell.seed,
-        link=job.cell.variant.seen_as,
-        vantage=job.vantage,
-        attack=job.use.shown,
+    return job.row(
         target=job.target,
         measure=one.measure,
         value=one.value,

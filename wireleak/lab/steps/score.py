@@ -113,13 +113,7 @@ def pictures_of(job: AttackJob) -> Pictures | None:
 
 def _row(job: AttackJob, scored: Scored) -> Row:
     score, own = scored.score, scored.guess == OWN
-    return Row(
-        study=job.cell.study.name,
-        variant=job.cell.variant.name,
-        seed=job.cell.seed,
-        link=job.cell.variant.seen_as,
-        vantage=job.vantage,
-        attack=job.use.shown,
+    return job.row(
         target=scored.target,
         measure=score.measure,
         value=score.value,
