@@ -147,7 +147,8 @@ def test_a_foreign_package_of_a_party_s_name_is_refused_in_one_line(
     foreign.write_text("")
     line = f"{foreign} would run instead of wireleak's own package 'server'; install wireleak in an environment of its "
     line += "own: pipx install 'wireleak[lab]' or uv tool install 'wireleak[lab]'"
-    path = os.pathsep.join([str(foreign.parents[1]), os.environ.get("PYTHONPATH", "")])
+    # A launcher puts this checkout first, where PYTHONPATH does not name it already.
+    path = os.pathsep.join([str(foreign.parents[1]), str(Path(parties.__file__).resolve().parents[3])])
     said = call(COMMAND, folder, "inspect", "nothing.pcap", status=2, PYTHONPATH=path)
     assert said == f"wireleak: {line}\n"
     monkeypatch.setenv("PYTHONPATH", path)
