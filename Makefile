@@ -7,6 +7,8 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint const
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PROTO := wireleak/common/wire/split_head.proto
 export OMP_NUM_THREADS ?= 1
+# One test process a core, at most four: tests start processes of their own.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: sim test test-all coverage dist lint format bench reference proto install install-dev simulation blogs \
 	deps-system clean
@@ -15,7 +17,7 @@ sim: install
 	$(BIN)/wireleak run $(STUDY)
 
 test: install-dev
-	$(BIN)/pytest -m "not study"
+	$(BIN)/pytest -m "not study" $(PARALLEL)
 
 test-all: install-dev
 	$(BIN)/pytest
@@ -23,7 +25,7 @@ test-all: install-dev
 # The share of each package's lines that the tests ran, in any process.
 coverage: install-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not study"
+	$(BIN)/coverage run -m pytest -m "not study" $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	@for package in client server adversary wireleak/common wireleak/lab; do \
 		printf '%-16s %s %%\n' $$package "$$($(BIN)/coverage report --include "$$package/*" --format total)"; done
