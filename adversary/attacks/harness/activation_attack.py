@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adversary.attacks.harness.activations import Activations, activations
-from adversary.attacks.harness.attack import Attack, Observation
+from adversary.attacks.harness.attack import Attack, Evidence
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from wireleak.common.traffic import Traffic
@@ -70,7 +70,7 @@ class ActivationAttack(Attack):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServedActivations(Observation[ActivationAttack]):
+class ServedActivations(Evidence[ActivationAttack]):
     """Activations of the attacker's device and of the victims.
 
     Parameters
@@ -124,11 +124,11 @@ class ServedActivations(Observation[ActivationAttack]):
         """Guess for the victims' activations."""
         return attack.guess(self.asked.rows)
 
-    def others(self) -> Iterator[tuple[str, Observation[ActivationAttack]]]:
+    def others(self) -> Iterator[tuple[str, Evidence[ActivationAttack]]]:
         """Yield the untrained captures, and the tensors that never crossed the wire, if they are given."""
         yield from self.elsewhere.items()
 
-    def repeats(self, other: Observation[Any]) -> bool:
+    def repeats(self, other: Evidence[Any]) -> bool:
         """Return whether `other` has the same activations and knowledge."""
         if not isinstance(other, ServedActivations):
             return False

@@ -52,7 +52,7 @@ class Attack(ABC):
 
     @classmethod
     @abstractmethod
-    def observe(cls, settings: Any, config: AttackConfig, known: Knowledge) -> Observation[Any]:
+    def observe(cls, settings: Any, config: AttackConfig, known: Knowledge) -> Evidence[Any]:
         """Read the config's captures. The bases implement this."""
 
     @abstractmethod
@@ -74,7 +74,7 @@ AttackT = TypeVar("AttackT", bound=Attack)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observation(ABC, Generic[AttackT]):
+class Evidence(ABC, Generic[AttackT]):
     """The captures as one attack reads them.
 
     Parameters
@@ -128,10 +128,10 @@ class Observation(ABC, Generic[AttackT]):
     def ask(self, attack: AttackT) -> Array:
         """Return a fitted attack's guess, one row for each of `places`, or fewer."""
 
-    def others(self) -> Iterator[tuple[str, Observation[AttackT]]]:
+    def others(self) -> Iterator[tuple[str, Evidence[AttackT]]]:
         """Yield the observations of baselines that repeat the attack elsewhere, by the baseline's name."""
         yield from ()
 
-    def repeats(self, other: Observation[Any]) -> bool:
+    def repeats(self, other: Evidence[Any]) -> bool:
         """Return whether the attack would see the same bits in `other`."""
         return self is other

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adversary.attacks.harness.attack import Attack, Observation
+from adversary.attacks.harness.attack import Attack, Evidence
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.gradients import Gradients, gradients
 from adversary.attacks.harness.knowledge import Array, Knowledge
@@ -58,7 +58,7 @@ class GradientAttack(Attack):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingGradients(Observation[GradientAttack]):
+class TrainingGradients(Evidence[GradientAttack]):
     """Activation gradients of training examples."""
 
     gradients: Gradients

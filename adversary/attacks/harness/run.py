@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from adversary.attacks.harness.attack import Attack, Observation
+from adversary.attacks.harness.attack import Attack, Evidence
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge, surrogate
 from adversary.attacks.harness.registry import ATTACKS
@@ -143,7 +143,7 @@ class _Run:
             model = ModelConfig.model_validate(granted.model)
         return replace(known, model=model, encoder=granted.encoder, head=granted.head, files=granted.files)
 
-    def _fit_and_guess(self, seen: Observation[Any]) -> tuple[Attack | None, Array]:
+    def _fit_and_guess(self, seen: Evidence[Any]) -> tuple[Attack | None, Array]:
         """Fit with the threat model's grants and guess for the victims; guess the prior where nothing was seen."""
         if seen.unseen:
             return None, self._prior()
@@ -159,7 +159,7 @@ class _Run:
         attack.report["seconds"] = seconds | {"guess": time.monotonic() - start}
         return attack, guess
 
-    def _repeated(self, name: str, other: Observation[Any]) -> Array:
+    def _repeated(self, name: str, other: Evidence[Any]) -> Array:
         """Return the guess of the same attack on other captures."""
         if self.fitted is not None and other.repeats(self.seen):
             # A fit depends only on its pairs and the seed, so repeating it would give the same numbers.

@@ -53,4 +53,4 @@ class ThreatModel:
 def _check(field: str, values: tuple[str, ...], known: Iterable[str]) -> None:
     unknown = set(map(str, values)) - set(known)
     if unknown or not values:
-        raise ValueError(f"threat.{field}: {sorted(unknown)} is unknown; choose from {', '.join(sorted(known))}")
+        raise ValueError(f"threat.{field}: {sorted(unknown)} is unknown; choose one of {', '.join(sorted(known))}")

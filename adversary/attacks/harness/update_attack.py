@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adversary.attacks.harness.attack import Attack, Observation
+from adversary.attacks.harness.attack import Attack, Evidence
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.training import Recipe, Seen, Update, training
@@ -76,7 +76,7 @@ class ModelAttack(Attack):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeenUpdates(Observation[UpdateAttack]):
+class SeenUpdates(Evidence[UpdateAttack]):
     """The updates under attack, in the order of `Knowledge.training`."""
 
     updates: tuple[Update, ...]
@@ -92,7 +92,7 @@ class SeenUpdates(Observation[UpdateAttack]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeenModels(Observation[ModelAttack]):
+class SeenModels(Evidence[ModelAttack]):
     """The models of a federated training, as `Knowledge.training` has them."""
 
     @property

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
-from adversary.tap.decode.http2 import Data, HeaderBlock, Http2Side, Reset
+from adversary.tap.decode.http2 import DataPiece, HeaderBlock, Http2Side, Reset
 
 MAX_MESSAGE = 256 << 20
 MAX_CALLS = 1 << 14
@@ -166,7 +166,7 @@ class GrpcConnection:
             This direction is not HTTP/2, or no longer.
         """
         for event in self._http2[client].feed(data):
-            if type(event) is Data:
+            if type(event) is DataPiece:
                 yield from self._data(client, time, event)
             elif type(event) is HeaderBlock:
                 yield from self._headers(client, time, event)
@@ -196,7 +196,7 @@ class GrpcConnection:
         if event.end:
             yield from self._finish(event.stream, client, time)
 
-    def _data(self, client: bool, time: float, event: Data) -> Iterator[Event]:
+    def _data(self, client: bool, time: float, event: DataPiece) -> Iterator[Event]:
         call = self._calls.get(event.stream)
         if call is None:
             call = yield from self._call(event.stream, time)

@@ -46,7 +46,7 @@ class HeaderBlock(NamedTuple):
     end: bool
 
 
-class Data(NamedTuple):
+class DataPiece(NamedTuple):
     """A piece of a DATA frame's payload; `end`: this direction of the stream ends with it."""
 
     stream: int
@@ -61,7 +61,7 @@ class Reset(NamedTuple):
     code: int
 
 
-Event = HeaderBlock | Data | Reset
+Event = HeaderBlock | DataPiece | Reset
 
 
 class Http2Side:
@@ -98,7 +98,7 @@ class Http2Side:
                 take = min(self._left, end - position)
                 self._left -= take
                 piece = data[position : position + take]
-                yield Data(self._stream, piece, self._end and not self._left)
+                yield DataPiece(self._stream, piece, self._end and not self._left)
                 position += take
             elif self._preface or self._held:
                 position += self._buffer(data[position:])
@@ -118,7 +118,7 @@ class Http2Side:
         self._stream = int.from_bytes(header[5:9]) & 0x7FFFFFFF
         self._end = bool(header[4] & _END_STREAM)
         if not self._left:
-            yield Data(self._stream, header[:0], self._end)
+            yield DataPiece(self._stream, header[:0], self._end)
 
     def _buffer(self, data: memoryview) -> int:
         """Hold as much of `data` as the preface or the next frame still needs; return that number of bytes."""
@@ -171,7 +171,7 @@ class Http2Side:
         if self._block is not None and not isinstance(frame, ContinuationFrame):
             raise ProtocolError("another frame inside a header block")
         if isinstance(frame, DataFrame):
-            yield Data(frame.stream_id, memoryview(frame.data), "END_STREAM" in frame.flags)
+            yield DataPiece(frame.stream_id, memoryview(frame.data), "END_STREAM" in frame.flags)
         elif isinstance(frame, RstStreamFrame):
             yield Reset(frame.stream_id, frame.error_code)
         elif isinstance(frame, HeadersFrame | PushPromiseFrame):
@@ -215,4 +215,4 @@ def _text(name: bytes, value: bytes) -> tuple[str, str]:
     return name.decode("latin-1"), value.decode("latin-1")
 
 
-__all__ = ["PREFACE", "Data", "HeaderBlock", "Http2Side", "ProtocolError", "Reset", "looks_like_server"]
+__all__ = ["PREFACE", "DataPiece", "HeaderBlock", "Http2Side", "ProtocolError", "Reset", "looks_like_server"]

@@ -17,12 +17,12 @@ MAX_HELD_TOGETHER = 64 << 20
 MAX_UNSYNCED = 64
 MAX_STREAMS = 1 << 14
 
-__all__ = ["RST", "SYN", "Chunk", "Ended", "Reassembler", "Segment", "Stream"]
+__all__ = ["RST", "SYN", "Chunk", "Ended", "Reassembler", "Segment", "TcpStream"]
 
 CLOSED, RESET, CAPTURE_ENDS = "closed", "reset", "capture ends"
 
 
-class Stream:
+class TcpStream:
     """One TCP connection. Side 0 opened it, as far as the capture shows; `endpoints[side]` is "ip:port"."""
 
     __slots__ = ("endpoints", "index", "sides")
@@ -41,7 +41,7 @@ class Stream:
 class Chunk(NamedTuple):
     """The next bytes of one direction, sent by `side`. `data` is valid only until the next packet is fed."""
 
-    stream: Stream
+    stream: TcpStream
     side: int
     time: float
     data: memoryview
@@ -50,7 +50,7 @@ class Chunk(NamedTuple):
 class Ended(NamedTuple):
     """One direction is over; `broken`: its further bytes are lost or wrong."""
 
-    stream: Stream
+    stream: TcpStream
     side: int
     time: float
     reason: str
@@ -62,7 +62,7 @@ class _Side:
 
     __slots__ = ("acknowledged", "end", "held", "held_bytes", "next", "over", "side", "start", "stream", "time")
 
-    def __init__(self, stream: Stream, side: int) -> None:
+    def __init__(self, stream: TcpStream, side: int) -> None:
         self.stream = stream
         self.side = side
         self.start: int | None = None
@@ -132,7 +132,7 @@ class Reassembler:
         # Without a SYN the larger port number is assumed to be ephemeral, hence the client's.
         sender_opened = not flags & ACK if flags & SYN else segment.flow[-4:-2] >= segment.flow[-2:]
         ends = (source, destination) if sender_opened else (destination, source)
-        stream = Stream(self._count, ends)
+        stream = TcpStream(self._count, ends)
         self._count += 1
         ours, theirs = stream.sides if sender_opened else stream.sides[::-1]
         self._sides[segment.flow] = ours

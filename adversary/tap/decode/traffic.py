@@ -107,7 +107,7 @@ class _Link:
             if all(stream.over):
                 self._streams.pop(event.stream.index, None)
 
-    def _stream(self, stream: tcp.Stream) -> _Stream:
+    def _stream(self, stream: tcp.TcpStream) -> _Stream:
         name = f"{self._name}#{stream.index}"
         return self._streams.setdefault(stream.index, _Stream(name, stream.endpoints))
 

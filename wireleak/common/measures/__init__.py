@@ -1,13 +1,13 @@
 """Measures of leakage, each with its confidence interval, and their baselines."""
 
 from wireleak.common.measures.quantities.quantity import PERCENT, Quantity
-from wireleak.common.measures.scores.controls import (
+from wireleak.common.measures.scores.measure import Measure, register
+from wireleak.common.measures.scores.priors import (
     conditional_majority,
     conditional_probabilities,
     linear_code,
     majority,
 )
-from wireleak.common.measures.scores.measure import Measure, register
 from wireleak.common.measures.scores.registry import (
     column_order,
     get,

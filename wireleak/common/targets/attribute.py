@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wireleak.common.measures.scores.controls import conditional_probabilities
+from wireleak.common.measures.scores.priors import conditional_probabilities
 from wireleak.common.measures.scores.registry import score_attribute
 from wireleak.common.targets import baselines
 from wireleak.common.targets.registry import register
@@ -69,7 +69,7 @@ class PrivateAttribute(Target[Values]):
         answers = case.predictions
         if answers is not None:
             own = case.own.without_copies()
-            yield CONDITIONAL, lambda: case.filled(baselines.conditional_majority(own, answers))
+            yield CONDITIONAL, lambda: case.filled(baselines.majority_per_prediction(own, answers))
         if case.guess is not None:
             yield PERMUTED, case.permuted
 

@@ -132,7 +132,7 @@ def derangement(count: int, seed: int) -> npt.NDArray[np.int64]:
     return partner
 
 
-def conditional_majority(own: Examples, predictions: Array) -> Array:
+def majority_per_prediction(own: Examples, predictions: Array) -> Array:
     """Frequencies among the attacker's inputs of the predicted task label (Coavoux et al., EMNLP 2018)."""
     assert own.attribute is not None
     overall = frequencies(own.attribute, own.classes)

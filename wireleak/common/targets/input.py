@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from wireleak.common.measures.scores.controls import linear_code
 from wireleak.common.measures.scores.matching import match
 from wireleak.common.measures.scores.measure import are_numbered
+from wireleak.common.measures.scores.priors import linear_code
 from wireleak.common.measures.scores.registry import score_reconstruction
 from wireleak.common.targets import baselines
 from wireleak.common.targets.registry import register

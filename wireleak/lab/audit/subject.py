@@ -257,5 +257,5 @@ def _chosen(network: Network, request: Request) -> tuple[int, ...]:
     for cut in request.cuts:
         if cut not in possible:
             known = ", ".join(f"{one} (after {names[one - 1]})" for one in possible)
-            raise StudyError(f"--cuts: the network cannot be cut at {cut}; choose from {known}")
+            raise StudyError(f"--cuts: the network cannot be cut at {cut}; choose one of {known}")
     return tuple(sorted(set(request.cuts)))

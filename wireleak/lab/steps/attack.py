@@ -74,8 +74,7 @@ def check_transforms(study: Study, launcher: Launcher, attributes: Collection[st
         for step in declared:
             if missing := set(step.private) - set(attributes):
                 raise StudyError(
-                    f"variants.{variant.name}.transforms.{step.name}: no attribute {min(missing)!r}; "
-                    f"choose from {', '.join(attributes)}"
+                    f"variants.{variant.name}.transforms.{step.name}: {unknown('attribute', min(missing), attributes)}"
                 )
         found[variant.name] = declared
     return found

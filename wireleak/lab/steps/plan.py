@@ -184,7 +184,7 @@ def check_participants(study: Study) -> None:
                 needed, name = target_of(target).participant, variant.participant and variant.participant.name
                 if needed not in (None, name):
                     raise StudyError(
-                        f"attacks.{use.shown}.variants: nobody plants numbers in {variant.name}; set its "
+                        f"attacks.{use.shown}.variants: no client of {variant.name} plants numbers; set its "
                         f'participant = {{ name = "{needed}" }}'
                     )
 

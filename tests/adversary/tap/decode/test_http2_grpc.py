@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adversary.tap.decode.grpc import MAX_MESSAGE, Budget, CallBroken, GrpcConnection, Message
-from adversary.tap.decode.http2 import PREFACE, Data, HeaderBlock, Http2Side, ProtocolError, looks_like_server
+from adversary.tap.decode.http2 import PREFACE, DataPiece, HeaderBlock, Http2Side, ProtocolError, looks_like_server
 
 
 def play(pieces: Any, piece: Any = None, wanted: Any = lambda method: True) -> Any:
@@ -208,7 +208,7 @@ def test_data_passes_without_a_copy(wire: Any) -> None:
     side = Http2Side(client=False)
     whole = memoryview(wire.data_frames(1, b"abc" * 100, frame=500))
     (event,) = side.feed(whole)
-    assert isinstance(event, Data) and event.data.obj is whole.obj
+    assert isinstance(event, DataPiece) and event.data.obj is whole.obj
 
 
 def test_a_servers_settings_are_recognised(wire: Any) -> None:

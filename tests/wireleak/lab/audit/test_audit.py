@@ -95,7 +95,7 @@ def test_words_are_guessed_where_they_are_mixed(texts: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"cuts": (9,)}, StudyError, r"--cuts: the network cannot be cut at 9; choose from 1 \(after stem\), 2"),
+        ({"cuts": (9,)}, StudyError, r"--cuts: the network cannot be cut at 9; choose one of 1 \(after stem\), 2"),
         ({"attributes": ("colour",)}, DataError, "colour"),
         ({"task": "colour"}, DataError, "colour"),
         ({"data": "nowhere"}, DataError, "--data: no data set called 'nowhere'; choose one of "),

@@ -127,7 +127,7 @@ def test_where_nothing_was_seen_nothing_is_exposed(tmp_path: Path) -> None:
 def test_an_attack_where_nobody_plants_is_refused(tmp_path: Path) -> None:
     study, _ = load_study("canary")
     plain = study.variants[0].model_copy(update={"participant": None})
-    with pytest.raises(StudyError, match=r"secret-sharer.variants: nobody plants numbers in one; set its participant"):
+    with pytest.raises(StudyError, match=r"secret-sharer.variants: no client of one plants numbers; set its"):
         check_participants(study.model_copy(update={"variants": (plain,)}))
     with pytest.raises(StudyError, match="no client plants numbers in one-seed0; set participant"):
         planting.planting(Cell(study, plain, 0, tmp_path, (WINDOW,), len(ALPHABET)))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.scores.controls import majority
 from wireleak.common.measures.scores.measure import GuessKind, Measure, check_probabilities, register
+from wireleak.common.measures.scores.priors import majority
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.score import Floats, Score
 
