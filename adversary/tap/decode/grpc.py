@@ -1,25 +1,18 @@
-"""Decode gRPC over HTTP/2: both directions of a connection to messages with their method.
-
-Source: the gRPC specification "PROTOCOL-HTTP2": a message is one flag byte (compressed or not), four bytes
-of length, then the bytes.
-"""
+"""Decode gRPC over HTTP/2: both directions of a connection to messages with their method."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
+from adversary.tap.decode.framing import BrokenFramingError, Direction
 from adversary.tap.decode.http2 import DataPiece, HeaderBlock, Http2Side, Reset
 
-MAX_MESSAGE = 256 << 20
 MAX_CALLS = 1 << 14
 # Most bytes of unfinished messages, over all calls and connections that share a `Budget`.
 MAX_UNFINISHED = 1 << 30
 # A capture may show a response before its request's headers. Most bytes of responses that wait for headers.
 MAX_WAITING = 64 << 20
-
-_WINDOW_BITS = {"gzip": 31, "deflate": 15}
 
 
 class Message(NamedTuple):
@@ -50,10 +43,6 @@ class CallBroken(NamedTuple):
 Event = Message | CallBroken
 
 
-class _BrokenError(ValueError):
-    """A direction's bytes are not gRPC messages."""
-
-
 class Budget:
     """A count of the bytes of unfinished messages that are held."""
 
@@ -61,80 +50,13 @@ class Budget:
         self.held = 0
 
 
-class _Direction:
-    """The messages of one direction of one call."""
-
-    __slots__ = ("_body", "_flag", "_left", "_prefix", "_size", "encoding", "over", "plain", "sequence", "total")
-
-    def __init__(self) -> None:
-        self.encoding = "identity"
-        self.over = False
-        self.plain = False  # not gRPC: bytes are counted only
-        self.sequence = 0
-        self.total = 0
-        self._prefix = bytearray()
-        self._flag = self._size = 0
-        self._left = -1
-        self._body: bytearray | None = None
-
-    def feed(self, data: memoryview, wanted: bool) -> Iterator[tuple[int, bytes | bytearray | None]]:
-        """Yield size and bytes of each message that `data` completes."""
-        position, end = 0, len(data)
-        self.total += end
-        if self.plain:
-            return
-        while position < end or self._left == 0:
-            if self._left < 0:
-                take = min(5 - len(self._prefix), end - position)
-                self._prefix += data[position : position + take]
-                position += take
-                if len(self._prefix) == 5:
-                    self._start(wanted)
-                continue
-            take = min(self._left, end - position)
-            if self._body is not None:
-                self._body += data[position : position + take]
-            position += take
-            self._left -= take
-            if not self._left:
-                self._left = -1
-                yield self._size, self._finish()
-
-    def unfinished(self) -> int:
-        """Return how many bytes the current message still lacks."""
-        return max(self._left, 0)
-
-    def held(self) -> int:
-        """Return how many bytes of the current message are held."""
-        return 0 if self._body is None else len(self._body)
-
-    def stop(self) -> None:
-        """Ignore further bytes, and drop those held."""
-        self.over = True
-        self._body = None
-
-    def _start(self, wanted: bool) -> None:
-        self._flag, self._size = self._prefix[0], int.from_bytes(self._prefix[1:])
-        self._prefix.clear()
-        if self._flag > 1:
-            raise _BrokenError(f"a message's flag is {self._flag}, neither 0 nor 1")
-        if self._size > MAX_MESSAGE:
-            raise _BrokenError(f"a message claims {self._size} bytes, over {MAX_MESSAGE}")
-        self._left = self._size
-        self._body = bytearray() if wanted else None
-
-    def _finish(self) -> bytes | bytearray | None:
-        body, self._body = self._body, None
-        return _decompress(body, self.encoding) if body is not None and self._flag else body
-
-
 class _Call:
     __slots__ = ("method", "request", "response", "waiting")
 
     def __init__(self) -> None:
         self.method: str | None = None
-        self.request = _Direction()
-        self.response = _Direction()
+        self.request = Direction()
+        self.response = Direction()
         self.waiting: list[Message] = []
 
 
@@ -191,8 +113,8 @@ class GrpcConnection:
             yield from self._release(call)
         if "grpc-encoding" in headers:
             direction.encoding = headers["grpc-encoding"]
-        if "content-type" in headers and not headers["content-type"].startswith("application/grpc"):
-            direction.plain = True
+        if "content-type" in headers:
+            direction.follow(headers["content-type"])
         if event.end:
             yield from self._finish(event.stream, client, time)
 
@@ -213,8 +135,8 @@ class GrpcConnection:
                     else:
                         yield message
                 if self._budget.held + direction.held() - before > MAX_UNFINISHED:
-                    raise _BrokenError(f"more than {MAX_UNFINISHED} bytes of unfinished messages at once")
-            except _BrokenError as error:
+                    raise BrokenFramingError(f"more than {MAX_UNFINISHED} bytes of unfinished messages at once")
+            except BrokenFramingError as error:
                 direction.stop()
                 yield self._broken(event.stream, client, time, str(error))
             self._budget.held += direction.held() - before
@@ -229,13 +151,13 @@ class GrpcConnection:
             self._calls[number] = _Call()
         return self._calls[number]
 
-    def _direction(self, call: _Call, client: bool) -> _Direction:
+    def _direction(self, call: _Call, client: bool) -> Direction:
         return call.request if client else call.response
 
     def _wait(self, call: _Call, message: Message) -> None:
         self._waiting += message.size
         if self._waiting > MAX_WAITING:
-            raise _BrokenError("its request's headers do not come")
+            raise BrokenFramingError("its request's headers do not come")
         call.waiting.append(message)
 
     def _release(self, call: _Call) -> Iterator[Message]:
@@ -266,17 +188,3 @@ class GrpcConnection:
 
     def _broken(self, number: int, client: bool, time: float, reason: str) -> CallBroken:
         return CallBroken(number, self._calls[number].method or "", client, time, reason)
-
-
-def _decompress(body: bytearray, encoding: str) -> bytes:
-    """Decompress a message, to at most `MAX_MESSAGE` bytes."""
-    if encoding not in _WINDOW_BITS:
-        raise _BrokenError(f"a message is compressed, by {encoding!r}, which is unknown")
-    stream = zlib.decompressobj(_WINDOW_BITS[encoding])
-    try:
-        data = stream.decompress(body, MAX_MESSAGE)
-    except zlib.error as error:
-        raise _BrokenError(f"a compressed message is broken: {error}") from error
-    if not stream.eof:
-        raise _BrokenError(f"a compressed message is cut off, or over {MAX_MESSAGE} bytes")
-    return data

@@ -1,39 +1,76 @@
 """Decode HTTP/1.1: both directions of a connection to requests and responses, parsed by h11.
 
-Flower's Fleet API uses it from flwr 1.40. h11 acts as one of the two parties, so each direction has its own parser,
-which gets a minimal other half of every exchange.
+A browser sends gRPC-web this way: a body then holds messages. Flower's Fleet API uses it from flwr 1.40, with one
+message a body. h11 acts as one of the two parties, so each direction has its own parser, which gets a minimal other
+half of every exchange.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import h11
 
-from adversary.tap.decode.grpc import MAX_CALLS, MAX_MESSAGE, MAX_WAITING, CallBroken, Message
+from adversary.tap.decode.framing import MAX_MESSAGE, BrokenFramingError, Direction, is_grpc_web
+from adversary.tap.decode.grpc import MAX_CALLS, MAX_WAITING, CallBroken, Message
 from adversary.tap.decode.http2 import ProtocolError
 
 _MAX_HEAD = 1 << 18
 
 
 class _Body:
-    """A body that is not complete yet."""
+    """A body of one message that is not complete yet."""
 
     def __init__(self, wanted: bool) -> None:
-        self.size = 0
-        self.data: bytearray | None = bytearray() if wanted else None
+        self._size = 0
+        self._data: bytearray | None = bytearray() if wanted else None
 
-    def add(self, data: bytes | bytearray) -> None:
-        self.size += len(data)
-        if self.data is None:
+    def add(self, data: bytes | bytearray) -> Iterator[tuple[int, bytes | bytearray | None]]:
+        """Keep the next bytes."""
+        self._size += len(data)
+        if self._data is not None:
+            if self._size > MAX_MESSAGE:
+                raise ProtocolError(f"a body is over {MAX_MESSAGE} bytes")
+            self._data += data
+        yield from ()
+
+    def end(self) -> Iterator[tuple[int, bytes | bytearray | None]]:
+        """Yield size and bytes of the body."""
+        yield self._size, self._data
+
+
+class _WebBody:
+    """A body of gRPC-web messages."""
+
+    def __init__(self, wanted: bool, content_type: str, encoding: str) -> None:
+        self._wanted = wanted
+        self._direction = Direction()
+        self._direction.encoding = encoding
+        self._direction.follow(content_type)
+
+    def add(self, data: bytes | bytearray) -> Iterator[tuple[int, bytes | bytearray | None]]:
+        """Yield size and bytes of each message that the bytes complete."""
+        if self._direction.over:
             return
-        if self.size > MAX_MESSAGE:
-            raise ProtocolError(f"a body is over {MAX_MESSAGE} bytes")
-        self.data += data
+        try:
+            yield from self._direction.feed(memoryview(data), self._wanted)
+        except BrokenFramingError:
+            self._direction.stop()
+            raise
+
+    def end(self) -> Iterator[tuple[int, bytes | bytearray | None]]:
+        """Check that the body does not end inside a message."""
+        lacking = 0 if self._direction.over else self._direction.unfinished()
+        self._direction.stop()
+        if lacking:
+            raise BrokenFramingError(f"ends {lacking} bytes before a message's end")
+        yield from ()
 
 
 class Http1Connection:
     """Decoder of one connection. Call k is its k-th request and response; the method is the request's path.
+
+    For gRPC-web the method is the path's last two parts, as in native gRPC: a page may put a prefix before them.
 
     Parameters
     ----------
@@ -48,7 +85,8 @@ class Http1Connection:
         self._heads: dict[int, tuple[str, bytes]] = {}  # path and method of requests without their response
         self._asked = self._answered = 0
         self._asking = ""
-        self._bodies = {True: _Body(False), False: _Body(False)}
+        self._bodies: dict[bool, _Body | _WebBody] = {True: _Body(False), False: _Body(False)}
+        self._sequence = {True: 0, False: 0}
         self._early = 0  # bytes of responses whose requests were not seen yet
         self._silent = False
         self._closed = False
@@ -94,7 +132,7 @@ class Http1Connection:
             return False
         return self._responses.their_state is h11.SEND_BODY or bool(self._responses.trailing_data[0])
 
-    def _parse(self, client: bool, time: float) -> Iterator[Message]:
+    def _parse(self, client: bool, time: float) -> Iterator[Message | CallBroken]:
         parser = self._requests if client else self._responses
         event: object = None
         try:
@@ -110,36 +148,55 @@ class Http1Connection:
         if event is h11.PAUSED and parser.trailing_data[0]:
             raise ProtocolError("HTTP/1.1 ends here: the connection closes or switches to another protocol")
 
-    def _event(self, client: bool, time: float, event: object) -> Iterator[Message]:
+    def _event(self, client: bool, time: float, event: object) -> Iterator[Message | CallBroken]:
         if isinstance(event, h11.Request):
-            path = event.target.decode("latin-1")
             if len(self._heads) >= MAX_CALLS:
                 raise ProtocolError("requests without their responses")
+            path = event.target.decode("latin-1")
+            self._bodies[True], path = self._open(True, path, event.headers)
             self._heads[self._asked] = (path, event.method)
-            self._bodies[True] = _Body(self._wanted(path))
             self._asking = path
             self._asked += 1
         elif isinstance(event, h11.Response):
             path, _ = self._heads.get(self._answered, ("", b""))
-            self._bodies[False] = _Body(self._wanted(path))
+            self._bodies[False], _ = self._open(False, path, event.headers)
         elif isinstance(event, h11.Data):
-            self._bodies[client].add(event.data)
+            yield from self._messages(client, time, self._bodies[client].add(event.data))
         elif isinstance(event, h11.EndOfMessage):
-            yield self._done(client, time)
+            yield from self._messages(client, time, self._bodies[client].end())
+            self._done(client)
 
-    def _done(self, client: bool, time: float) -> Message:
-        body = self._bodies[client]
+    def _open(self, client: bool, path: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[_Body | _WebBody, str]:
+        """Return the body that follows these headers, and the method."""
+        self._sequence[client] = 0
+        named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        if not is_grpc_web(kind := named.get("content-type", "")):
+            return _Body(self._wanted(path)), path
+        method = "/" + "/".join(path.partition("?")[0].split("/")[-2:])
+        return _WebBody(self._wanted(method), kind, named.get("grpc-encoding", "identity")), method
+
+    def _messages(
+        self, client: bool, time: float, found: Iterator[tuple[int, bytes | bytearray | None]]
+    ) -> Iterator[Message | CallBroken]:
+        """Yield the messages of a body; one that is broken ends its call and no other."""
+        number = self._asked - 1 if client else self._answered
+        path = self._asking if client else self._heads.get(number, ("", b""))[0]
+        try:
+            for size, data in found:
+                yield Message(number, path, client, self._sequence[client], time, size, data)
+                self._sequence[client] += 1
+        except BrokenFramingError as error:
+            yield CallBroken(number, path, client, time, str(error))
+
+    def _done(self, client: bool) -> None:
+        """Prepare for the next request or response."""
         if client:
-            number = self._asked - 1
-            path = self._asking
             self._next_request()
-        else:
-            number = self._answered
-            path, _ = self._heads.pop(number, ("", b""))
-            self._answered += 1
-            if self._responses.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
-                self._responses.start_next_cycle()
-        return Message(number, path, client, 0, time, body.size, body.data)
+            return
+        self._heads.pop(self._answered, None)
+        self._answered += 1
+        if self._responses.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+            self._responses.start_next_cycle()
 
     def _next_request(self) -> None:
         """Pass the requests' parser a response, so that it takes the next request."""

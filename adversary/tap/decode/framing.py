@@ -1,0 +1,143 @@
+"""Split the bytes of one direction of a call into gRPC messages: native gRPC, gRPC-web, and gRPC-web's base64 text.
+
+Sources: the gRPC specifications "PROTOCOL-HTTP2" and "PROTOCOL-WEB". A message is one flag byte (bit 0: compressed),
+four bytes of length, then the bytes. In gRPC-web the trailers are one more such block in the body, with bit 7 set.
+"""
+
+from __future__ import annotations
+
+import binascii
+import zlib
+from collections.abc import Iterator
+
+MAX_MESSAGE = 256 << 20
+
+_COMPRESSED, _TRAILERS = 0x01, 0x80
+_WINDOW_BITS = {"gzip": 31, "deflate": 15}
+_NATIVE, _WEB, _TEXT = "application/grpc", "application/grpc-web", "application/grpc-web-text"
+
+
+class BrokenFramingError(ValueError):
+    """A direction's bytes are not gRPC messages."""
+
+
+def is_grpc_web(content_type: str) -> bool:
+    """Return whether a body of this content type holds gRPC-web messages."""
+    return content_type.strip().lower().startswith(_WEB)
+
+
+class Direction:
+    """The messages of one direction of one call."""
+
+    __slots__ = (
+        *("_body", "_flag", "_left", "_prefix", "_size", "_text", "_web"),
+        *("encoding", "over", "plain", "sequence", "total"),
+    )
+
+    def __init__(self) -> None:
+        self.encoding = "identity"
+        self.over = False
+        self.plain = False  # not gRPC: bytes are counted only
+        self.sequence = 0
+        self.total = 0
+        self._prefix = bytearray()
+        self._flag = self._size = 0
+        self._left = -1
+        self._body: bytearray | None = None
+        self._web = False
+        self._text: bytes | None = None  # characters that wait for the rest of their group of four
+
+    def follow(self, content_type: str) -> None:
+        """Take the framing from the header content-type."""
+        kind = content_type.strip().lower()
+        self.plain = not kind.startswith(_NATIVE)
+        self._web = is_grpc_web(kind)
+        self._text = b"" if kind.startswith(_TEXT) else None
+
+    def feed(self, data: memoryview, wanted: bool) -> Iterator[tuple[int, bytes | bytearray | None]]:
+        """Yield size and bytes of each message that `data` completes.
+
+        Raises
+        ------
+        BrokenFramingError
+            The bytes are not such messages; this direction cannot be decoded further.
+        """
+        self.total += len(data)
+        if self.plain:
+            return
+        if self._text is not None:
+            data = self._from_base64(self._text + data)
+        position, end = 0, len(data)
+        while position < end or self._left == 0:
+            if self._left < 0:
+                take = min(5 - len(self._prefix), end - position)
+                self._prefix += data[position : position + take]
+                position += take
+                if len(self._prefix) == 5:
+                    self._start(wanted)
+                continue
+            take = min(self._left, end - position)
+            if self._body is not None:
+                self._body += data[position : position + take]
+            position += take
+            self._left -= take
+            if not self._left:
+                self._left = -1
+                body = self._finish()
+                if not self._flag & _TRAILERS:
+                    yield self._size, body
+
+    def unfinished(self) -> int:
+        """Return how many bytes the current message, or its prefix, still lacks."""
+        return max(self._left, 0) or (5 - len(self._prefix) if self._prefix else 0)
+
+    def held(self) -> int:
+        """Return how many bytes of the current message are held."""
+        return 0 if self._body is None else len(self._body)
+
+    def stop(self) -> None:
+        """Ignore further bytes, and drop those held."""
+        self.over = True
+        self._body = None
+
+    def _start(self, wanted: bool) -> None:
+        self._flag, self._size = self._prefix[0], int.from_bytes(self._prefix[1:])
+        self._prefix.clear()
+        if self._flag & ~(_COMPRESSED | (_TRAILERS if self._web else 0)):
+            raise BrokenFramingError(f"a message's flag is {self._flag}, neither 0 nor 1")
+        if self._size > MAX_MESSAGE:
+            raise BrokenFramingError(f"a message claims {self._size} bytes, over {MAX_MESSAGE}")
+        self._left = self._size
+        self._body = bytearray() if wanted and not self._flag & _TRAILERS else None
+
+    def _finish(self) -> bytes | bytearray | None:
+        body, self._body = self._body, None
+        return _decompress(body, self.encoding) if body is not None and self._flag else body
+
+    def _from_base64(self, text: bytes) -> memoryview:
+        """Decode whole groups of four characters. A sender may pad each piece, so "=" may stand in the middle."""
+        whole, start, decoded = len(text) & ~3, 0, bytearray()
+        while start < whole:
+            pad = text.find(b"=", start, whole)
+            end = whole if pad < 0 else (pad & ~3) + 4
+            try:
+                decoded += binascii.a2b_base64(text[start:end], strict_mode=True)
+            except binascii.Error as error:
+                raise BrokenFramingError("the body is no base64 text") from error
+            start = end
+        self._text = text[whole:]
+        return memoryview(decoded)
+
+
+def _decompress(body: bytearray, encoding: str) -> bytes:
+    """Decompress a message, to at most `MAX_MESSAGE` bytes."""
+    if encoding not in _WINDOW_BITS:
+        raise BrokenFramingError(f"a message is compressed, by {encoding!r}, which is unknown")
+    stream = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        data = stream.decompress(body, MAX_MESSAGE)
+    except zlib.error as error:
+        raise BrokenFramingError(f"a compressed message is broken: {error}") from error
+    if not stream.eof:
+        raise BrokenFramingError(f"a compressed message is cut off, or over {MAX_MESSAGE} bytes")
+    return data
