@@ -43,6 +43,25 @@ def head(config: Annotated[Path, typer.Option(help="The server's config, JSON.")
 
 
 @app.command()
+def gateway(config: Annotated[Path, typer.Option(help="The gateway's config, JSON.")]) -> None:
+    """Serve the web page and gRPC-web for browsers, in front of the head, until SIGINT or SIGTERM.
+
+    Example: python -m server gateway --config runs/serve/gateway/config.json
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    from server.web.config import GatewayConfig
+    from server.web.gateway import run
+    from wireleak.common.config import ConfigError, read_config
+
+    try:
+        run(read_config(config, GatewayConfig))
+    except (ConfigError, OSError) as error:
+        typer.echo(f"server gateway: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+@app.command()
 def strategy(
     chosen: Annotated[str, typer.Argument(help="JSON: {name, options}.")],
     clients: Annotated[int, typer.Option(min=1, help="Clients in a round.")] = 2,

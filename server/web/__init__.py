@@ -1,0 +1,1 @@
+"""The gateway: the service's web page, and gRPC-web for browsers in front of the head."""

@@ -1,0 +1,29 @@
+"""Config of the gateway: one JSON file, checked whole before anything starts."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from wireleak.common.config import AbsolutePath, SecurityConfig, Strict
+
+
+class GatewayConfig(Strict):
+    """Config of the gateway between browsers and the head."""
+
+    head: str = Field(pattern=r"^.+:\d{1,5}$", description="the head's host:port")
+    security: SecurityConfig = SecurityConfig()
+    address: str = Field(
+        default="127.0.0.1:0",
+        pattern=r"^.+:\d{1,5}$",
+        description="host:port that the gateway listens on; port 0 takes a free one",
+    )
+    ready: AbsolutePath = Field(description="JSON file that the gateway writes once it serves, with its address")
+    pages: AbsolutePath = Field(description="folder of the built page, with index.html")
+    encoder: AbsolutePath = Field(description="folder of the exported encoder: encoder.onnx and manifest.json")
+    hosts: list[str] = Field(
+        default=["localhost", "127.0.0.1"], min_length=1, description="host names under which a browser opens the page"
+    )
+    eavesdropper: int | None = Field(
+        default=None, ge=1, le=65_535, description="port of the live eavesdropper, on the same hosts"
+    )
+    title: str = Field(default="", description="the model's name for people, shown on the page")

@@ -1,0 +1,145 @@
+"""The gateway: a browser's gRPC-web reaches the head bit for bit, and the page may reach no other host."""
+
+from __future__ import annotations
+
+import json
+import signal
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from server.head import RunningHead
+from server.web.config import GatewayConfig
+from server.web.forward import SERVICE
+from server.web.gateway import application, content_security_policy
+from wireleak.common.config import ConfigError
+from wireleak.common.wire import decode_tensor, encode_tensor
+from wireleak.common.wire import split_head_pb2 as pb
+
+HEADERS = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
+
+
+@pytest.fixture
+def config(tmp_path: Path, head: RunningHead) -> GatewayConfig:
+    pages, encoder = tmp_path / "pages", tmp_path / "encoder"
+    for folder, name in ((pages, "index.html"), (encoder, "encoder.onnx"), (encoder, "manifest.json")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(name)
+    (pages / "app.wasm").write_bytes(b"\0asm")
+    return GatewayConfig(
+        head=f"127.0.0.1:{head.port}",
+        ready=tmp_path / "gateway.json",
+        pages=pages,
+        encoder=encoder,
+        eavesdropper=8788,
+        title="digits",
+    )
+
+
+@pytest.fixture
+def browser(config: GatewayConfig) -> Iterator[TestClient]:
+    with TestClient(application(config), base_url="http://localhost") as client:
+        yield client
+
+
+def call(browser: TestClient, method: str, *messages: bytes, **headers: str) -> tuple[list[bytes], dict[str, str]]:
+    """Call as a browser does, and return the answer's messages and its trailers."""
+    body = b"".join(struct.pack(">BI", 0, len(one)) + one for one in messages)
+    answer = browser.post(f"/{SERVICE}/{method}", content=body, headers=HEADERS | headers)
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("application/grpc-web")
+    data, found, trailers = answer.content, [], ""
+    while data:
+        flag, size = struct.unpack(">BI", data[:5])
+        block, data = data[5 : 5 + size], data[5 + size :]
+        if flag & 0x80:
+            trailers = block.decode()
+        else:
+            found.append(block)
+    return found, dict(line.split(": ", 1) for line in trailers.strip().split("\r\n"))
+
+
+def test_a_prediction_is_the_heads_own(browser: TestClient, head: RunningHead) -> None:
+    shape = (1, *head.stage.activation_shape)
+    activation = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    request = pb.PredictRequest(activation=encode_tensor(activation)).SerializeToString()
+    (answer,), trailers = call(browser, "Predict", request)
+    assert trailers["grpc-status"] == "0"
+    found = decode_tensor(pb.PredictResponse.FromString(answer).prediction)
+    assert found.tobytes() == head.stage.predict(activation.copy()).tobytes()
+
+
+def test_describe_says_which_encoder_fits(browser: TestClient) -> None:
+    (answer,), _ = call(browser, "Describe", b"")
+    assert pb.Description.FromString(answer).model == "strided28"
+
+
+def test_the_heads_refusal_reaches_the_browser_word_for_word(browser: TestClient) -> None:
+    wrong = pb.PredictRequest(activation=encode_tensor(np.zeros((1, 3), np.float32))).SerializeToString()
+    found, trailers = call(browser, "Predict", wrong)
+    assert not found and trailers["grpc-status"] == "3"
+    assert trailers["grpc-message"].startswith("activation.shape%3A%20%5B1%2C%203%5D")
+
+
+def test_a_head_that_is_away_gives_one_line(config: GatewayConfig) -> None:
+    away = config.model_copy(update={"head": "127.0.0.1:1"})
+    with TestClient(application(away), base_url="http://localhost") as browser:
+        _, trailers = call(browser, "Describe", b"")
+    assert trailers["grpc-status"] == "14" and "start%20it" in trailers["grpc-message"]
+
+
+def test_broken_framing_is_refused_and_the_next_call_goes_on(browser: TestClient) -> None:
+    answer = browser.post(f"/{SERVICE}/Predict", content=b"\x09nonsense", headers=HEADERS)
+    assert b"grpc-status: 3" in answer.content
+    assert call(browser, "Describe", b"")[1]["grpc-status"] == "0"
+
+
+def test_every_response_names_the_only_hosts_that_the_page_may_reach(browser: TestClient) -> None:
+    for path in ("/", "/about.json", "/encoder/manifest.json", "/missing"):
+        policy = browser.get(path).headers["content-security-policy"]
+        assert "connect-src 'self' http://localhost:8788 http://127.0.0.1:8788;" in policy
+        assert (
+            policy.startswith("default-src 'none'") and "unsafe-inline" not in policy and "'unsafe-eval'" not in policy
+        )
+
+
+def test_webassembly_has_its_type_and_the_page_its_facts(browser: TestClient) -> None:
+    assert browser.get("/app.wasm").headers["content-type"] == "application/wasm"
+    assert browser.get("/about.json").json() == {"title": "digits", "eavesdropper": 8788}
+    assert browser.get("/encoder/encoder.onnx").text == "encoder.onnx"
+
+
+def test_another_host_name_opens_nothing(browser: TestClient) -> None:
+    assert browser.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_without_an_eavesdropper_only_the_gateway_is_reached(config: GatewayConfig) -> None:
+    assert "connect-src 'self';" in content_security_policy(config.model_copy(update={"eavesdropper": None}))
+
+
+def test_a_folder_without_its_file_is_named(config: GatewayConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^pages: .* holds no index\.html"):
+        application(config.model_copy(update={"pages": tmp_path}))
+
+
+def test_as_a_process_it_says_where_it_listens_and_ends_in_order(config: GatewayConfig, tmp_path: Path) -> None:
+    path = tmp_path / "gateway-config.json"
+    path.write_text(config.model_dump_json())
+    command = [sys.executable, "-m", "server", "gateway", "--config", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 20
+        while not config.ready.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        address = json.loads(config.ready.read_text())["address"]
+        with urllib.request.urlopen(f"http://{address}/about.json") as answer:
+            assert json.load(answer)["title"] == "digits"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "") and not config.ready.exists()
