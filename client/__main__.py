@@ -76,6 +76,7 @@ def transforms(
                 "guarantee": guarantee,
                 "refusal": step.refusal(),
                 "private": step.private(),
+                "at_inference": step.at_inference,
                 **step.changes._asdict(),
             }
             for step, guarantee in zip(steps, guarantees(steps, messages), strict=True)

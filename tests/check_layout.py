@@ -26,6 +26,7 @@ FLOORS = (
     ("wireleak/lab/data",),
     ("wireleak/lab/run",),
     ("wireleak/lab/launch",),
+    ("wireleak/lab/devices",),
     ("wireleak/lab/report",),
     ("wireleak/lab/steps",),
     ("wireleak/lab/audit", "wireleak/lab/layers"),

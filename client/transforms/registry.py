@@ -99,6 +99,11 @@ class Transform:
         """Whether it has a loss that trains the encoder."""
         return type(self).loss is not Transform.loss
 
+    @property
+    def at_inference(self) -> bool:
+        """Whether it changes activations; one that only trains the encoder does nothing on a serving device."""
+        return type(self).__call__ is not Transform.__call__
+
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Return the tensor to send, of the activation's shape (n, *activation_shape); inputs are (n, *input_shape).
 

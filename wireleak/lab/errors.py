@@ -6,8 +6,9 @@ from __future__ import annotations
 def expected_errors() -> tuple[type[Exception], ...]:
     """Return the error types whose message is for the user; a function, because importing them all is slow."""
     from wireleak.lab.data import DataError
+    from wireleak.lab.devices.errors import ExportError
     from wireleak.lab.launch.processes import LaunchError
     from wireleak.lab.run.results import ResultsError
     from wireleak.lab.study.schema import StudyError
 
-    return DataError, LaunchError, ResultsError, StudyError
+    return DataError, ExportError, LaunchError, ResultsError, StudyError

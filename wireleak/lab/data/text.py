@@ -19,7 +19,9 @@ from wireleak.lab.data.dataset import DataError, Dataset, Floats, Ints
 
 # The embedding of `wireleak.common.models.zoo.lstm` has one row for each.
 BUCKETS = 5000
-_TOKEN = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:[.,:]\d+)*|([^\s\w]|_)\1*")
+# A word, a number, or a run of one punctuation mark; the manifest of an exported encoder repeats it.
+TOKEN = r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:[.,:]\d+)*|([^\s\w]|_)\1*"
+_TOKEN = re.compile(TOKEN)
 
 
 def tokens(text: str) -> list[str]:

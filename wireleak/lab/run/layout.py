@@ -189,6 +189,11 @@ class CellPaths:
         """Return a device's config."""
         return self.device(device) / f"{prefix}config.json"
 
+    @property
+    def exported(self) -> Path:
+        """Folder of the exported encoder, for devices without torch."""
+        return self.folder / "encoder"
+
     def predictions(self, device: str, prefix: str = "") -> Path:
         """Return the file of predictions that a device received."""
         return self.device(device) / f"{prefix}predictions.npz"

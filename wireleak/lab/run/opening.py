@@ -220,12 +220,12 @@ def open_run(run: Path, variant: str | None, seed: int | None, examples: int, gr
     if not files.study.is_file():
         raise StudyError(f"RUN: {run} holds no {files.study.name}; name a run's folder")
     study, _ = load_study(str(files.study))
-    cell, variant, seed = _cell(files, study, variant, seed)
+    cell, variant, seed = finished_cell(files, study, variant, seed)
     try:
         plan = json.loads(files.plan.read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise StudyError(f"RUN: cannot read {files.plan}: {error}") from error
-    model = _model(cell.device_config("victim"))
+    model = served_model(cell)
     rounds = set(cell.rounds("encoder")) & set(cell.rounds("head"))
     if not rounds:
         raise StudyError(
@@ -243,8 +243,14 @@ def open_run(run: Path, variant: str | None, seed: int | None, examples: int, gr
     return Specimen(cell, study, variant, seed, model, max(rounds), held["x"], tuple(targets), groups, by, tuple(notes))
 
 
-def _cell(run: RunFolder, study: Study, variant: str | None, seed: int | None) -> tuple[CellFolder, str, int]:
-    """Return the requested finished cell, or the first."""
+def finished_cell(run: RunFolder, study: Study, variant: str | None, seed: int | None) -> tuple[CellFolder, str, int]:
+    """Return the requested finished cell, or the first, with its variant and seed.
+
+    Raises
+    ------
+    StudyError
+        There is no such variant or cell; the message lists the choices.
+    """
     known = [declared.name for declared in study.variants]
     if variant is not None and variant not in known:
         raise StudyError(f"--variant: {unknown('variant', variant, known)}")
@@ -281,7 +287,15 @@ def _groups(
     return None, None, [f"Inputs of one {by} may be on both sides of a split: {problem}"]
 
 
-def _model(config: Path) -> ModelConfig:
+def served_model(cell: CellFolder) -> ModelConfig:
+    """Return the network of a cell, from its victim's config.
+
+    Raises
+    ------
+    StudyError
+        The config is missing, as where no device serves, or broken.
+    """
+    config = cell.device_config("victim")
     try:
         return ModelConfig.model_validate(json.loads(config.read_text())["model"])
     except (OSError, KeyError, json.JSONDecodeError) as error:

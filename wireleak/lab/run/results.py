@@ -159,12 +159,16 @@ class Private(Record):
 
 
 class Step(Record):
-    """A device's transform as it describes itself: its changes, and its guarantee or why there is none."""
+    """A device's transform as it describes itself: its changes, and its guarantee or why there is none.
+
+    `at_inference` is false where it only trains the encoder, so that a device that serves has nothing to apply.
+    """
 
     name: str
     guarantee: str | None = None
     refusal: str | None = None
     private: tuple[str, ...] = ()
+    at_inference: bool = True
     device: str = ""
     wire: str = ""
     server: str = ""

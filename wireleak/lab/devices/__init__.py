@@ -1,0 +1,1 @@
+"""Real and emulated devices: their encoders, exported for programs without torch."""
