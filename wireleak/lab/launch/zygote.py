@@ -53,7 +53,18 @@ FLOWER = (
     "flwr.supernode.runtime.run_clientapp",
 )
 LEARNING = ("torch", "torch.optim", "torch._dynamo", "safetensors.torch", "wireleak.common.models", "pydantic", "typer")
-ANALYSIS = ("sklearn.linear_model", "sklearn.neighbors", "hpack", "hyperframe.frame", "wireleak.common.wire")
+ANALYSIS = (
+    "sklearn.linear_model",
+    "sklearn.neighbors",
+    "sklearn.neural_network",
+    "h11",
+    "hpack",
+    "hyperframe.frame",
+    "wireleak.common.wire",
+    "wireleak.common.measures",
+    "wireleak.common.targets.attribute",
+    "wireleak.common.targets.input",
+)
 # Libraries read these on import, so a child with another value needs its own interpreter.
 READ_AT_IMPORT = ("FLWR_TELEMETRY", "FLWR_LOG_LEVEL", "FLWR_PRIVATE_", "FLWR_SUPERGRID", "FLWR_LOCAL_", "PYTHON", "LD_")
 # Without this, a child that is stopped before it sets its own handlers would run its parent's.
