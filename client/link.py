@@ -53,7 +53,7 @@ class HeadStream(Generic[Request, Response]):
             for _ in self._answers:
                 raise HeadError("the head sent an answer without a request")
         else:
-            self._call.cancel()  # type: ignore[no-untyped-call]
+            self._call.cancel()
 
     def send(self, request: Request) -> None:
         """Queue one message."""

@@ -107,7 +107,7 @@ class HeadStage:
             self.head.train()
             self.optimiser.zero_grad(set_to_none=True)
             loss = cross_entropy(self.head(inputs), torch.from_numpy(label))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             gradients = [inputs.grad, *(parameter.grad for parameter in self.head.parameters())]
             # One client's huge but finite numbers would turn the shared weights into NaN.
             if not all(torch.isfinite(gradient).all() for gradient in gradients if gradient is not None):

@@ -13,6 +13,7 @@ import torch
 from flwr.supercore.task_identity import TaskIdentity
 
 from client.config import HeadConfig
+from client.examples import Floats, Labels
 from server.config import ServerConfig
 from server.head import RunningHead, start
 from wireleak.common.models import build, save_weights
@@ -58,7 +59,7 @@ def where(head: RunningHead) -> HeadConfig:
 
 
 @pytest.fixture
-def shard(tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
+def shard(tmp_path: Path) -> tuple[Floats, Labels]:
     """50 examples, also in train.npz, evaluation.npz and inputs.npz, and encoder.safetensors beside them."""
     draw = np.random.default_rng(1)
     inputs, labels = draw.random((50, 1, 28, 28), dtype=np.float32), draw.integers(0, 3, 50)

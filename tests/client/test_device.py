@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from client.__main__ import app as command
 from client.app import app
 from client.encoder import predict_whole
+from client.examples import Floats, Labels
 from server.updates import EVALUATION_METRICS, TRAIN_METRICS, usable
 from wireleak.common.models import build
 from wireleak.common.models.training import Training, train_whole
@@ -28,7 +29,7 @@ MODEL: dict[str, Any] = {"name": "strided28", "input_shape": [1, 28, 28], "class
 
 
 @pytest.fixture
-def device(tmp_path: Path, head: Any, shard: Any) -> dict[str, Any]:
+def device(tmp_path: Path, head: Any, shard: tuple[Floats, Labels]) -> dict[str, Any]:
     return {
         "model": MODEL, "encoder": str(tmp_path / "encoder.safetensors"), "inputs": str(tmp_path / "inputs.npz"),
         "batch": 1, "head": {"address": f"127.0.0.1:{head.port}", "security": {"ca": None}},
@@ -50,7 +51,7 @@ def serve(device: dict[str, Any], tmp_path: Path) -> Iterator[Callable[..., Any]
         signal.signal(number, handler)
 
 
-def test_a_device_gets_its_predictions(serve: Any, device: Any, shard: Any) -> None:
+def test_a_device_gets_its_predictions(serve: Any, device: Any, shard: tuple[Floats, Labels]) -> None:
     result = serve()
     assert result.exit_code == 0, result.output
     with np.load(device["predictions"]) as served:
@@ -99,7 +100,7 @@ def test_a_device_cut_elsewhere_is_refused_by_the_head(serve: Any, device: Any, 
 
 
 @pytest.fixture
-def ask(tmp_path: Path, head: Any, shard: Any) -> Callable[..., Message]:
+def ask(tmp_path: Path, head: Any, shard: tuple[Floats, Labels]) -> Callable[..., Message]:
     """Send a message to the ClientApp, as a SuperNode does."""
 
     def send(kind: str, weights: dict[str, Any], plan: dict[str, Any] | None = None, **changes: Any) -> Message:
@@ -110,15 +111,15 @@ def ask(tmp_path: Path, head: Any, shard: Any) -> Callable[..., Message]:
         } | changes  # fmt: skip
         path = tmp_path / "client.json"
         path.write_text(json.dumps(settings))
-        records = {"arrays": ArrayRecord(weights), "config": ConfigRecord({"server-round": 4})}
+        records = RecordDict({"arrays": ArrayRecord(weights), "config": ConfigRecord({"server-round": 4})})
         context = Context(1, 1, {"config": str(path)}, RecordDict(), {})
-        return app(Message(RecordDict(records), 1, kind), context)
+        return app(Message(records, 1, kind), context)
 
     return send
 
 
 @pytest.mark.parametrize("mode", ["split", "federated"])
-def test_the_client_app_s_replies_are_what_the_server_takes(ask: Any, shard: Any, mode: str) -> None:
+def test_the_client_app_s_replies_are_what_the_server_takes(ask: Any, shard: tuple[Floats, Labels], mode: str) -> None:
     network = build("strided28", (1, 28, 28), 3, 5)
     weights = (network.split(2)[0] if mode == "split" else network.blocks).state_dict()
     trained = ask("train", weights, {"mode": mode})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from client.config import HeadConfig
 from client.encoder import predict_split, predict_whole, score, train_split
+from client.examples import Floats, Labels
 from client.link import HeadError, HeadStream, connect
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.training import Training, train_whole
@@ -32,7 +33,7 @@ def model(**changes: Any) -> ModelConfig:
     return ModelConfig.model_validate(fields | changes)
 
 
-def test_split_training_is_training_of_the_whole_network(head: Any, where: Any, shard: Any) -> None:
+def test_split_training_is_training_of_the_whole_network(head: Any, where: Any, shard: tuple[Floats, Labels]) -> None:
     """Oracle: torch's own autograd through both stages, in one process, with Adam on all weights."""
     inputs, labels = shard
     whole = network()
@@ -54,7 +55,7 @@ def test_split_training_is_training_of_the_whole_network(head: Any, where: Any, 
     torch.testing.assert_close(got, dict(whole.blocks.state_dict()), rtol=1e-4, atol=1e-6)
 
 
-def test_federated_training_is_that_too(shard: Any) -> None:
+def test_federated_training_is_that_too(shard: tuple[Floats, Labels]) -> None:
     inputs, labels = shard
     whole, twin = network().blocks, network().blocks
     mean = train_whole(whole, inputs, labels, HOW)
@@ -66,7 +67,8 @@ def test_federated_training_is_that_too(shard: Any) -> None:
         loss.backward()
         optimiser.step()
         losses.append((loss.item(), len(rows)))
-    assert mean == pytest.approx(np.average(*np.transpose(losses)[:1], weights=np.transpose(losses)[1]), rel=1e-6)
+    means, sizes = np.transpose(losses)
+    assert mean == pytest.approx(np.average(means, weights=sizes), rel=1e-6)
     torch.testing.assert_close(dict(whole.state_dict()), dict(twin.state_dict()))
 
 
@@ -75,14 +77,14 @@ def test_every_epoch_sees_every_example_once_in_another_order() -> None:
     epochs = [np.concatenate(rows[:4]), np.concatenate(rows[4:])]
     assert [len(batch) for batch in rows[:4]] == [16, 16, 16, 2]
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
-    assert not np.array_equal(*epochs)
+    assert not np.array_equal(epochs[0], epochs[1])
     assert all(np.array_equal(a, b) for a, b in zip(rows, HOW.batches(50), strict=True))
     other = Training(ClientPlan(epochs=2, batch=16, learning_rate=0.002), (3, 2))
     assert not np.array_equal(np.concatenate(list(other.batches(50))[:4]), epochs[0])
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50, 64])
-def test_predictions_come_in_the_order_of_the_inputs(where: Any, shard: Any, batch: int) -> None:
+def test_predictions_come_in_the_order_of_the_inputs(where: Any, shard: tuple[Floats, Labels], batch: int) -> None:
     inputs, _ = shard
     encoder, _ = network().split(2)
     with connect(where, model()) as stub:
@@ -90,7 +92,7 @@ def test_predictions_come_in_the_order_of_the_inputs(where: Any, shard: Any, bat
     np.testing.assert_allclose(got, predict_whole(network().blocks, inputs), rtol=1e-4, atol=1e-6)
 
 
-def test_score_is_scikit_learn_s(shard: Any) -> None:
+def test_score_is_scikit_learn_s(shard: tuple[Floats, Labels]) -> None:
     inputs, labels = shard
     probabilities = predict_whole(network().blocks, inputs)
     loss, accuracy = score(probabilities, labels)
@@ -122,7 +124,7 @@ def test_no_head_no_network_no_certificate(tmp_path: Path) -> None:
         pytest.fail("connected")
 
 
-def test_the_head_s_refusal_reaches_the_device(where: Any, shard: Any) -> None:
+def test_the_head_s_refusal_reaches_the_device(where: Any, shard: tuple[Floats, Labels]) -> None:
     encoder, _ = network().split(2)
     with (
         pytest.raises(HeadError, match=r"INVALID_ARGUMENT: activation.data: holds NaN"),
@@ -166,15 +168,19 @@ class PlayedHead:
         (pb.TrainResponse(sequence=4), "sequence: the head answered 4 where 0"),
     ],
 )
-def test_a_broken_gradient_never_reaches_the_encoder(shard: Any, answer: Any, message: str) -> None:
+def test_a_broken_gradient_never_reaches_the_encoder(shard: tuple[Floats, Labels], answer: Any, message: str) -> None:
     encoder, _ = network().split(2)
     with pytest.raises((HeadError, ValueError), match=message):
-        train_split(encoder, PlayedHead(answer), *shard, HOW)  # type: ignore[arg-type]
+        train_split(encoder, cast(Any, PlayedHead(answer)), *shard, HOW)
     torch.testing.assert_close(encoder.state_dict(), network().split(2)[0].state_dict(), rtol=0, atol=0)
 
 
 def test_a_stream_that_ends_early_is_an_error() -> None:
-    with pytest.raises(HeadError, match="ended the stream"), HeadStream(lambda requests: Ended()) as stream:  # type: ignore[arg-type]
+    method = cast(Any, lambda requests: Ended())
+    with (
+        pytest.raises(HeadError, match="ended the stream"),
+        HeadStream[pb.PredictRequest, pb.PredictResponse](method) as stream,
+    ):
         stream.ask(pb.PredictRequest())
 
 

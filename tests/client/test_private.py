@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from client.encoder import predict_whole
+from client.examples import Floats, Labels
 from client.private import train_private
 from wireleak.common.config import ConfigError
 from wireleak.common.models import build
@@ -36,7 +37,7 @@ def flat(module: nn.Module) -> torch.Tensor:
     return torch.cat([value.flatten() for value in module.state_dict().values()]).double()
 
 
-def test_with_nothing_clipped_and_no_noise_it_is_plain_sgd(shard: Any) -> None:
+def test_with_nothing_clipped_and_no_noise_it_is_plain_sgd(shard: tuple[Floats, Labels]) -> None:
     """Oracle: torch. A sample of all 50 examples in every step leaves nothing to chance."""
     inputs, labels = shard
     private, plain = network(), network()
@@ -46,14 +47,14 @@ def test_with_nothing_clipped_and_no_noise_it_is_plain_sgd(shard: Any) -> None:
     for _ in range(3):
         optimiser.zero_grad()
         error = cross_entropy(plain(torch.from_numpy(inputs)), torch.from_numpy(labels))
-        error.backward()  # type: ignore[no-untyped-call]
+        error.backward()
         optimiser.step()
         losses.append(error.item())
     assert loss == pytest.approx(np.mean(losses), rel=1e-5)
     torch.testing.assert_close(dict(private.state_dict()), dict(plain.state_dict()), rtol=1e-3, atol=1e-5)
 
 
-def test_one_example_moves_the_weights_no_further_than_clipping_allows(shard: Any) -> None:
+def test_one_example_moves_the_weights_no_further_than_clipping_allows(shard: tuple[Floats, Labels]) -> None:
     inputs, labels = shard
     other = inputs.copy()
     other[7] = 1e3 * np.random.default_rng(0).standard_normal(other[7].shape)
@@ -70,7 +71,7 @@ def test_one_example_moves_the_weights_no_further_than_clipping_allows(shard: An
     assert moved(max_grad_norm=1e6) > 2 * bound
 
 
-def test_noise_has_the_standard_deviation_that_the_guarantee_is_computed_from(shard: Any) -> None:
+def test_noise_has_the_standard_deviation_that_the_guarantee_is_computed_from(shard: tuple[Floats, Labels]) -> None:
     norm, noise, n = 0.5, 3.0, len(shard[0])
     clipped, noisy = network(), network()
     train_private(clipped, *shard, how(), privacy(max_grad_norm=norm))
@@ -82,7 +83,7 @@ def test_noise_has_the_standard_deviation_that_the_guarantee_is_computed_from(sh
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
-def test_epsilon_is_opacus_s_and_rounds_compose(shard: Any, optimiser: str) -> None:
+def test_epsilon_is_opacus_s_and_rounds_compose(shard: tuple[Floats, Labels], optimiser: str) -> None:
     from opacus.accountants import RDPAccountant
 
     from wireleak.common.measures.bounds.accounting import ORDERS
@@ -95,7 +96,7 @@ def test_epsilon_is_opacus_s_and_rounds_compose(shard: Any, optimiser: str) -> N
     assert 0.9 < loss < 1.3
 
 
-def test_the_seed_repeats_it_and_another_round_draws_anew(shard: Any) -> None:
+def test_the_seed_repeats_it_and_another_round_draws_anew(shard: tuple[Floats, Labels]) -> None:
     settings = privacy(noise_multiplier=0.5, max_grad_norm=1.0)
     results = []
     for seed in ((3, 1), (3, 1), (3, 2)):
@@ -108,7 +109,7 @@ def test_the_seed_repeats_it_and_another_round_draws_anew(shard: Any) -> None:
     assert not torch.equal(results[0], results[2])
 
 
-def test_two_clients_of_one_seed_do_not_add_the_same_noise(shard: Any) -> None:
+def test_two_clients_of_one_seed_do_not_add_the_same_noise(shard: tuple[Floats, Labels]) -> None:
     """Else the difference of their updates would be free of it."""
     inputs, labels = shard
     added = []
@@ -122,7 +123,7 @@ def test_two_clients_of_one_seed_do_not_add_the_same_noise(shard: Any) -> None:
     assert abs(np.corrcoef(added)[0, 1]) < 0.05
 
 
-def test_a_step_that_draws_nobody_still_adds_its_noise(shard: Any) -> None:
+def test_a_step_that_draws_nobody_still_adds_its_noise(shard: tuple[Floats, Labels]) -> None:
     """Four examples at a chance of 1/4: a third of 40 steps draws none."""
     inputs, labels = shard
     trained = network()

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from client.config import ClientConfig
+from client.examples import Floats, Labels
 from client.link import HeadError, connect
 from client.private_split import train_split_private
 from client.transforms.registry import TRANSFORMS, Batch, Changes, Transform
@@ -48,10 +49,12 @@ def privacy(**changes: Any) -> PrivacyConfig:
 
 
 @pytest.fixture
-def train(start_head: Any, where: Any, shard: Any) -> Any:
+def train(start_head: Any, where: Any, shard: tuple[Floats, Labels]) -> Any:
     """Train against a new private head; returns both stages' weights, the loss and epsilon."""
 
-    def run(settings: PrivacyConfig, recipe: Training = how(), data: Any = None, **options: Any) -> Any:
+    def run(
+        settings: PrivacyConfig, recipe: Training = how(), data: tuple[Floats, Labels] | None = None, **options: Any
+    ) -> Any:
         plan = recipe.plan.model_dump() | {"mode": "split", "privacy": settings.model_dump()}
         head = start_head(plan=plan)
         encoder, _ = network().split(2)
@@ -71,7 +74,8 @@ def own_gradients(inputs: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
         return cross_entropy(functional_call(whole, weights, (one[None],)), wanted[None])
 
     weights = {name: value.detach() for name, value in whole.named_parameters()}
-    return vmap(grad(loss), (None, 0, 0))(weights, torch.from_numpy(inputs), torch.from_numpy(labels))
+    found = vmap(grad(loss), (None, 0, 0))(weights, torch.from_numpy(inputs), torch.from_numpy(labels))
+    return cast(dict[str, Tensor], found)
 
 
 def stages(weights: Any) -> tuple[Tensor, Tensor]:
@@ -81,7 +85,9 @@ def stages(weights: Any) -> tuple[Tensor, Tensor]:
     return torch.cat(parts[0]).double(), torch.cat(parts[1]).double()
 
 
-def test_with_nothing_clipped_and_no_noise_it_is_plain_sgd_of_the_whole_network(train: Any, shard: Any) -> None:
+def test_with_nothing_clipped_and_no_noise_it_is_plain_sgd_of_the_whole_network(
+    train: Any, shard: tuple[Floats, Labels]
+) -> None:
     """A sample of all 50 examples in every step leaves nothing to chance."""
     inputs, labels = shard
     plain = network().blocks
@@ -98,7 +104,7 @@ def test_with_nothing_clipped_and_no_noise_it_is_plain_sgd_of_the_whole_network(
     torch.testing.assert_close(got, dict(plain.state_dict()), rtol=1e-4, atol=1e-6)
 
 
-def test_each_stage_clips_each_example_s_own_gradient(train: Any, shard: Any) -> None:
+def test_each_stage_clips_each_example_s_own_gradient(train: Any, shard: tuple[Floats, Labels]) -> None:
     norm, own, before = 0.3, own_gradients(*shard), dict(network().blocks.named_parameters())
     inside = set(network().split(2)[0].state_dict())
     wanted: dict[str, Tensor] = {}
@@ -111,20 +117,21 @@ def test_each_stage_clips_each_example_s_own_gradient(train: Any, shard: Any) ->
     torch.testing.assert_close(got, {name: wanted[name].detach() for name in got}, rtol=1e-4, atol=1e-6)
 
 
-def test_the_encoder_s_gradients_of_examples_are_those_of_the_whole_network(shard: Any) -> None:
+def test_the_encoder_s_gradients_of_examples_are_those_of_the_whole_network(shard: tuple[Floats, Labels]) -> None:
     inputs, labels = torch.from_numpy(shard[0]), torch.from_numpy(shard[1])
     encoder, head = network().split(2)
     steps = PrivateSteps(encoder, privacy(), RATE, 50, torch.Generator())
     activation = steps.forward(inputs)
     received = activation.detach().requires_grad_()
     cross_entropy(head(received), labels).backward()
+    assert received.grad is not None
     steps.backward(activation, received.grad * len(inputs))
     own = own_gradients(*shard)
     for (name, _), found in zip(encoder.named_parameters(), steps.gradients(), strict=True):
         torch.testing.assert_close(found, own[name], rtol=1e-3, atol=1e-5)
 
 
-def test_one_example_moves_neither_stage_further_than_clipping_allows(train: Any, shard: Any) -> None:
+def test_one_example_moves_neither_stage_further_than_clipping_allows(train: Any, shard: tuple[Floats, Labels]) -> None:
     inputs, labels = shard
     other = inputs.copy()
     other[7] = 30 * np.random.default_rng(0).standard_normal(other[7].shape)
@@ -156,7 +163,9 @@ def test_epsilon_is_opacus_s_of_one_mechanism_with_noise_over_root_two(train: An
     assert 0.9 < loss < 1.3
 
 
-def test_a_step_that_draws_nobody_is_noise_at_both_stages(train: Any, shard: Any, monkeypatch: Any) -> None:
+def test_a_step_that_draws_nobody_is_noise_at_both_stages(
+    train: Any, shard: tuple[Floats, Labels], monkeypatch: Any
+) -> None:
     monkeypatch.setattr("client.private_split._samples", lambda *_: iter([np.array([], np.int64)] * 2))
     got, loss, _ = train(privacy(noise_multiplier=2.0, max_grad_norm=1.0), how(batch=10))
     assert loss == 0
@@ -165,7 +174,7 @@ def test_a_step_that_draws_nobody_is_noise_at_both_stages(train: Any, shard: Any
         assert ((moved - start) / (RATE / 10)).std().item() == pytest.approx(2.0 * 2**0.5, rel=0.05)
 
 
-def test_samples_are_poisson_and_rounds_and_shards_draw_their_own(train: Any, shard: Any) -> None:
+def test_samples_are_poisson_and_rounds_and_shards_draw_their_own(train: Any, shard: tuple[Floats, Labels]) -> None:
     inputs, labels = shard
     sizes: list[int] = []
 
@@ -208,7 +217,9 @@ class Adversarial(Shrink):
         return nn.Linear(1, 1)
 
 
-def test_a_loss_of_single_examples_is_clipped_together_with_the_task_s(train: Any, shard: Any) -> None:
+def test_a_loss_of_single_examples_is_clipped_together_with_the_task_s(
+    train: Any, shard: tuple[Floats, Labels]
+) -> None:
     inputs, labels = shard
     whole = network()
     encoder, head = whole.split(2)
@@ -258,7 +269,7 @@ def test_the_command_that_a_study_asks_refuses_them() -> None:
     assert "drop it or privacy" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_head_without_noise_is_refused_before_any_data(where: Any, shard: Any) -> None:
+def test_a_head_without_noise_is_refused_before_any_data(where: Any, shard: tuple[Floats, Labels]) -> None:
     with (
         pytest.raises(HeadError, match=r"privacy: the head trains with noise multiplier 0, this device needs 0\.7"),
         connect(where, MODEL, 0.7),

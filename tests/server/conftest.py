@@ -94,6 +94,8 @@ def failure() -> Callable[[Callable[[], Any]], tuple[grpc.StatusCode, str]]:
     def status(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(grpc.RpcError) as caught:
             call()
-        return caught.value.code(), caught.value.details()  # type: ignore[attr-defined]
+        details = caught.value.details()
+        assert details is not None
+        return caught.value.code(), details
 
     return status

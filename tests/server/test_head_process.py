@@ -72,13 +72,18 @@ def address(ready: str) -> str:
     return str(json.loads(Path(ready).read_text())["address"])
 
 
+def silence() -> Iterator[pb.PredictRequest]:
+    time.sleep(60)
+    yield pb.PredictRequest()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_until_a_signal_and_ends_in_order(launch: Any, settings: Any, number: signal.Signals) -> None:
     process = launch()
     with open_channel(address(settings["ready"])) as channel:
         assert SplitHeadStub(channel).Describe(pb.DescribeRequest()).classes == 3
         # A stream that nobody ends does not hold it up for longer than the grace.
-        hanging = SplitHeadStub(channel).Predict(iter(lambda: time.sleep(60), 1))
+        hanging = SplitHeadStub(channel).Predict(silence())
         process.send_signal(number)
         assert process.wait(30) == 0
         hanging.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -58,7 +58,8 @@ def own_gradients(activation: np.ndarray, label: np.ndarray) -> dict[str, torch.
         return cross_entropy(functional_call(head, weights, (one[None],)), wanted[None])
 
     weights = {name: value.detach() for name, value in head.named_parameters()}
-    return vmap(grad(loss), (None, 0, 0))(weights, torch.from_numpy(activation), torch.from_numpy(label))
+    found = vmap(grad(loss), (None, 0, 0))(weights, torch.from_numpy(activation), torch.from_numpy(label))
+    return cast(dict[str, torch.Tensor], found)
 
 
 def test_with_nothing_clipped_and_no_noise_it_is_plain_sgd() -> None:
@@ -67,11 +68,12 @@ def test_with_nothing_clipped_and_no_noise_it_is_plain_sgd() -> None:
     optimiser = torch.optim.SGD(plain.parameters(), lr=RATE)
     inputs = torch.from_numpy(activation.copy()).requires_grad_()
     loss = cross_entropy(plain(inputs), torch.from_numpy(label))
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimiser.step()
     gradient, mean = private.step(activation, label)
     assert mean == pytest.approx(loss.item(), rel=1e-6)
-    np.testing.assert_allclose(gradient, inputs.grad, rtol=1e-4, atol=1e-8)
+    assert inputs.grad is not None
+    np.testing.assert_allclose(gradient, inputs.grad.numpy(), rtol=1e-4, atol=1e-8)
     torch.testing.assert_close(dict(private.head.state_dict()), dict(plain.state_dict()))
 
 

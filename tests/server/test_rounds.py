@@ -55,17 +55,17 @@ def adds(amount: float, examples: int) -> Client:
 
     def answer(message: Message) -> Message:
         if message.metadata.message_type == "evaluate":
-            numbers = {"num-examples": examples, "evaluation-loss": amount, "evaluation-accuracy": 0.5}
-            return Message(RecordDict({"metrics": MetricRecord(numbers)}), reply_to=message)
+            scores = MetricRecord({"num-examples": examples, "evaluation-loss": amount, "evaluation-accuracy": 0.5})
+            return Message(RecordDict({"metrics": scores}), reply_to=message)
         weights = message.content.array_records["arrays"]
         arrays = ArrayRecord({k: Array(v.numpy() + np.float32(amount)) for k, v in weights.items()})
-        numbers = {"num-examples": examples, "train-loss": amount}
-        return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord(numbers)}), reply_to=message)
+        scores = MetricRecord({"num-examples": examples, "train-loss": amount})
+        return Message(RecordDict({"arrays": arrays, "metrics": scores}), reply_to=message)
 
     return answer
 
 
-def poisons(message: Message) -> Message:
+def poisons(message: Message) -> Message | None:
     return adds(float("nan"), 10)(message)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -55,7 +56,9 @@ def test_a_training_step_is_torch_s(stub: Any, head: Any, train_request: Any) ->
         loss.backward()
         optimiser.step()
         assert answer.loss == pytest.approx(loss.item(), rel=1e-6)
-        np.testing.assert_allclose(decode_tensor(answer.activation_gradient), activation.grad, rtol=1e-5, atol=1e-9)
+        assert activation.grad is not None
+        gradient = np.asarray(decode_tensor(answer.activation_gradient), np.float32)
+        np.testing.assert_allclose(gradient, activation.grad.numpy(), rtol=1e-5, atol=1e-9)
     for got, wanted in zip(head.stage.head.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(got, wanted)
 
@@ -109,7 +112,7 @@ def good(shape: tuple[int, ...] = (4, 32, 7, 7), fill: float = 0.5, dtype: Any =
     return encode_tensor(np.full(shape, fill, dtype))
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
     "activation unset": ({"activation": pb.Tensor()}, "activation.dtype"),
     "wrong rank": ({"activation": good((4, 1568))}, "activation.shape"),
     "scalar": ({"activation": good(())}, "activation.shape"),
@@ -173,9 +176,8 @@ def test_bad_input_ends_that_call_alone(stub: Any, head: Any, failure: Any, trai
 @pytest.mark.parametrize("kind", [kind for kind in BAD if "label" not in kind])
 def test_predict_checks_as_train_does(stub: Any, failure: Any, kind: str) -> None:
     changes, field = BAD[kind]
-    request = pb.PredictRequest(
-        **{"activation": good(), "sequence": 1} | {k: changes[k] for k in changes if k != "label"}
-    )
+    fields: dict[str, Any] = {"activation": good(), "sequence": 1}
+    request = pb.PredictRequest(**fields | {k: changes[k] for k in changes if k != "label"})
     code, details = failure(lambda: list(stub.Predict(iter([pb.PredictRequest(activation=good()), request]))))
     assert (code, details[: len(field)]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
 
@@ -203,7 +205,7 @@ def test_streams_over_the_limit_are_told_so(
 
     with open_channel(f"127.0.0.1:{head.port}") as channel:
         stub = SplitHeadStub(channel)
-        first = stub.Train(requests())
+        first = cast(Iterator[pb.TrainResponse], stub.Train(requests()))
         next(first)
         code, _ = failure(lambda: stub.Describe(pb.DescribeRequest()))
         release.set()

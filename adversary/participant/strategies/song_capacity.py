@@ -52,7 +52,7 @@ class SongCapacity(Strategy):
             for place, (x, y) in enumerate(steps):
                 loss = task_loss(network.blocks, torch.from_numpy(x), torch.from_numpy(y))
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimiser.step()
                 total += loss.item() * len(y) if place < each else 0.0
         return total / (len(inputs) * how.plan.epochs)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -21,12 +22,12 @@ torch.set_num_threads(1)
 MODEL: dict[str, Any] = {"name": "strided28", "input_shape": [1, 28, 28], "classes": 3, "cut": 2, "seed": 5}
 
 
-def blots(count: int, seed: int) -> np.ndarray:
+def blots(count: int, seed: int) -> npt.NDArray[np.float32]:
     """One bright blot on black, anywhere: (count, 1, 28, 28)."""
     draw = np.random.default_rng(seed)
     centre, width = draw.uniform(6, 22, (2, count, 1, 1)), draw.uniform(2, 5, (count, 1, 1))
     rows, columns = np.mgrid[:28, :28]
-    light = np.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / width**2)
+    light: npt.NDArray[np.float64] = np.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / width**2)
     return light[:, None].astype(np.float32)
 
 

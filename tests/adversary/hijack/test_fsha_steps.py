@@ -12,9 +12,10 @@ from torch import nn
 
 from adversary.attacks.harness.hijacked import load_decoder
 from adversary.hijack.config import HijackOptions
-from adversary.hijack.fsha import Hijacker, OverflowedError
+from adversary.hijack.fsha import Hijacker
 from client.watch import Watch
 from wireleak.common.models import ModelConfig
+from wireleak.common.wire.service import OverflowedError
 
 MODEL = ModelConfig(name="strided28", input_shape=(1, 28, 28), classes=2, cut=2, seed=5)
 

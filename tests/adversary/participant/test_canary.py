@@ -24,7 +24,7 @@ def ask(tmp_path: Path) -> Any:
 
     def send(app: Any, x: Any, y: Any, **changes: Any) -> Any:
         np.savez(tmp_path / "train.npz", x=x, y=y)
-        settings = {
+        settings: dict[str, Any] = {
             "model": MODEL, "train": str(tmp_path / "train.npz"), "evaluation": str(tmp_path / "train.npz"),
             "plan": {"mode": "federated", "epochs": 2, "batch": 16, "learning_rate": 0.01}, "seed": 9,
         }  # fmt: skip
@@ -36,8 +36,8 @@ def ask(tmp_path: Path) -> Any:
         path.write_text(json.dumps(settings))
         model = settings["model"]
         weights = build(model["name"], tuple(model["input_shape"]), model["classes"], 5).blocks.state_dict()
-        records = {"arrays": ArrayRecord(weights), "config": ConfigRecord({"server-round": 2})}
-        reply = app(Message(RecordDict(records), 1, "train"), Context(1, 1, {"config": str(path)}, RecordDict(), {}))
+        records = RecordDict({"arrays": ArrayRecord(weights), "config": ConfigRecord({"server-round": 2})})
+        reply = app(Message(records, 1, "train"), Context(1, 1, {"config": str(path)}, RecordDict(), {}))
         return reply.content["arrays"].to_torch_state_dict(), dict(reply.content["metrics"])
 
     return send

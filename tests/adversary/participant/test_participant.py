@@ -56,9 +56,9 @@ def ask(here: Any) -> Any:
         path.write_text(json.dumps(settings))
         if weights is None:
             weights = build("strided28", (1, 28, 28), 3, 5).blocks.state_dict()
-        records = {"arrays": ArrayRecord(weights), "config": ConfigRecord({"server-round": at})}
+        records = RecordDict({"arrays": ArrayRecord(weights), "config": ConfigRecord({"server-round": at})})
         context = Context(1, 1, {"config": str(path)}, RecordDict(), {})
-        reply = app(Message(RecordDict(records), 1, kind), context).content
+        reply = app(Message(records, 1, kind), context).content
         state = reply["arrays"].to_torch_state_dict() if kind == "train" else None
         return state, dict(reply["metrics"])
 
@@ -105,6 +105,13 @@ def test_only_this_round_s_part_of_a_stream_is_trained_on(ask: Any, here: Any) -
         ask(participant, at=6)
 
 
+def without_head(blocks: torch.nn.Sequential) -> torch.nn.Sequential:
+    """The network up to its last layer."""
+    last = blocks[-1]
+    assert isinstance(last, torch.nn.Sequential)
+    return torch.nn.Sequential(*list(blocks)[:-1], *list(last)[:-1])
+
+
 @pytest.mark.parametrize("alpha", [0.3, 0.7, 1.0])
 def test_one_step_sends_the_gradient_of_the_joint_loss(ask: Any, here: Any, alpha: Any) -> None:
     """Oracle: torch.autograd, on a head that lies there from the round before."""
@@ -112,7 +119,7 @@ def test_one_step_sends_the_gradient_of_the_joint_loss(ask: Any, here: Any, alph
     weight, bias = torch.randn(2, 128) / 10, torch.randn(2) / 10
     save_file({"weight": weight, "bias": bias}, here / "out" / HEAD)
     blocks = build("strided28", (1, 28, 28), 3, 5).blocks
-    extractor = torch.nn.Sequential(*blocks[:-1], *blocks[-1][:-1])
+    extractor = without_head(blocks)
     own, labels, _ = map(torch.as_tensor, pictures(40, 1))
     others, _, bright = map(torch.as_tensor, pictures(40, 3))
     weight, bias = weight.requires_grad_(), bias.requires_grad_()
@@ -138,13 +145,12 @@ def test_the_head_stays_here_and_learns_over_rounds(ask: Any, here: Any) -> None
         assert set(state) == set(build("strided28", (1, 28, 28), 3, 5).blocks.state_dict())
     assert losses[-1] < 0.5 * losses[0]
     blocks = build("strided28", (1, 28, 28), 3, 5).blocks
+    assert state is not None
     blocks.load_state_dict(state)
     x, _, bright = pictures(60, 8)
     kept = load_file(here / "out" / HEAD)
     with torch.inference_mode():
-        told = (
-            torch.nn.Sequential(*blocks[:-1], *blocks[-1][:-1])(torch.from_numpy(x)) @ kept["weight"].T + kept["bias"]
-        )
+        told = without_head(blocks)(torch.from_numpy(x)) @ kept["weight"].T + kept["bias"]
     assert (told.argmax(1).numpy() == bright).mean() > 0.95
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -40,7 +41,7 @@ def pictures(n: Any, seed: Any = 0) -> Any:
     return np.random.default_rng(seed).random((n, *SHAPE)).astype(np.float32)
 
 
-def shard() -> Any:
+def shard() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     x = pictures(120, 3)
     return x, (x[:, 0, 0, 0] > 0.5).astype(np.int64)
 
@@ -94,7 +95,8 @@ def test_low_bits_come_back_and_nothing_else_changes(bits: Any, skip: Any, seed:
     if len(secret) > 2000 * bits:
         return
     hidden = payloads.write_low_bits(values, secret, layout)
-    assert (payloads.unpack(payloads.read_low_bits(hidden, layout), pixels.shape, compress) == pixels).all()
+    found = payloads.unpack(payloads.read_low_bits(hidden, layout), pixels.shape, compress)
+    assert found is not None and (found == pixels).all()
     # b + skip low bits of a 23-bit mantissa; numpy's own frexp says where the mantissa begins.
     ulp = np.exp2(np.frexp(values)[1].astype(float) - 24)
     assert (np.abs(hidden.astype(float) - values) < ulp * 2 ** (bits + skip)).all()
@@ -139,7 +141,7 @@ def test_one_wrong_bit_spoils_what_is_compressed_and_only_itself_where_it_is_not
     plain[203] ^= 1
     assert payloads.unpack(packed, pixels.shape, True) is None
     found = payloads.unpack(plain, pixels.shape, False)
-    assert (found != pixels).sum() == 1
+    assert found is not None and (found != pixels).sum() == 1
     assert payloads.unpack(np.zeros(4, np.uint8), pixels.shape, True) is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ class Trained:
 
     def activations(self) -> torch.Tensor:
         with torch.no_grad():
-            return self.encoder(self.inputs)
+            return cast(torch.Tensor, self.encoder(self.inputs))
 
     def accuracy(self) -> float:
         with torch.no_grad():

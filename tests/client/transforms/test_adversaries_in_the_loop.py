@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from client.encoder import train_split
+from client.examples import Floats, Labels
 from client.link import connect
 from client.transforms.chain import Chain
 from client.transforms.registry import Batch, Scene, make
@@ -37,7 +38,11 @@ def scene(values: int = 3) -> tuple[nn.Module, Batch]:
 
 
 def gradients(module: nn.Module) -> list[torch.Tensor]:
-    return [parameter.grad.clone() for parameter in module.parameters()]
+    found = []
+    for parameter in module.parameters():
+        assert parameter.grad is not None
+        found.append(parameter.grad.clone())
+    return found
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 3.0])
@@ -56,7 +61,8 @@ def test_encoder_gets_minus_strength_times_the_plain_gradient_and_the_adversary_
         optimiser.zero_grad()
         plain_encoder.zero_grad()
         hidden = plain_encoder(batch.inputs)
-        sum(cross_entropy(head(hidden), batch.private["z"]) for head in plain).backward()
+        losses = [cross_entropy(head(hidden), batch.private["z"]) for head in plain]
+        torch.stack(losses).sum().backward()
         optimiser.step()
 
     transform.loss(encoder(batch.inputs), batch).backward()
@@ -120,7 +126,7 @@ def test_multidetasking_s_gradient_is_autograd_s_against_the_adversary_that_has_
     encoder, batch = scene(values)
     transform = make(Plugin(name="multidetasking", options={"attribute": "z", "form": form, "weight": 2.0}), seed=0)
     module = transform.prepare(Scene((6,), (5,), {"z": values}, 0.1))
-    assert module is not None
+    assert isinstance(module, nn.ModuleList)
     plain_encoder, plain, z = copy.deepcopy(encoder), copy.deepcopy(module), batch.private["z"]
     optimiser = torch.optim.Adam(plain.parameters(), lr=0.1)
     cross_entropy(plain[0](plain_encoder(batch.inputs).detach()), z).backward()
@@ -131,6 +137,7 @@ def test_multidetasking_s_gradient_is_autograd_s_against_the_adversary_that_has_
     want.backward()
 
     loss = transform.loss(encoder(batch.inputs), batch)
+    assert loss is not None
     before = gradients(module)
     loss.backward()
     assert loss.item() == pytest.approx(want.item(), rel=1e-5)
@@ -179,7 +186,8 @@ def test_adversaries_go_on_where_the_last_round_left_them(tmp_path: Any) -> None
         first.loss(encoder(batch.inputs), batch)
     first.keep(tmp_path / "kept")
     second.prepare(SCENE, tmp_path / "kept")
-    assert first.loss(encoder(batch.inputs), batch).item() == second.loss(encoder(batch.inputs), batch).item()
+    one_loss, other_loss = first.loss(encoder(batch.inputs), batch), second.loss(encoder(batch.inputs), batch)
+    assert one_loss is not None and other_loss is not None and one_loss.item() == other_loss.item()
     assert first.private == ["z"]
 
 
@@ -188,7 +196,9 @@ def test_an_attribute_of_one_value_is_refused() -> None:
         one("multidetasking", attribute="one")
 
 
-def test_all_that_train_do_so_at_once_against_a_real_head(where: Any, shard: Any, tmp_path: Any) -> None:
+def test_all_that_train_do_so_at_once_against_a_real_head(
+    where: Any, shard: tuple[Floats, Labels], tmp_path: Any
+) -> None:
     names = {
         "gradient-reversal": {"attribute": "z"}, "multidetasking": {"attribute": "z"}, "adversarial-generation": {},
         "declustering": {"attributes": ["z"]}, "nopeek": {}, "bottleneck": {},

@@ -149,7 +149,7 @@ def test_training_with_each_lowers_what_it_should(split_training: Any) -> None:
     assert plain.fresh_attacker("secret") > defended.fresh_attacker("secret") + 0.1 and defended.accuracy() > 0.9
 
 
-NAMED = {
+NAMED: dict[str, tuple[str, dict[str, Any], float]] = {
     "gradient-reversal": ("strength", {"attribute": "z"}, 101),
     "multidetasking": ("weight", {"attribute": "z"}, 101),
     "adversarial-generation": ("weight", {}, 1e5),

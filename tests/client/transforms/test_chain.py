@@ -71,7 +71,9 @@ def test_an_outside_package_adds_a_defence_that_trains_and_lasts_over_rounds(out
     chain.prepare(Scene((2,), (4,), {"slant": 2}, 0.1), tmp_path / "kept")
     activation = torch.zeros(3, 4, requires_grad=True)
     loss = chain.loss(activation, batch())
+    assert loss is not None
     loss.backward()
+    assert activation.grad is not None
     assert loss.item() == pytest.approx(2.0) and torch.allclose(activation.grad, torch.full((3, 4), -4 / 12))
     assert chain.told() == {"own/shrink/centre": 1.0}
     chain.keep(tmp_path / "kept")
@@ -112,11 +114,12 @@ def test_private_attributes_come_from_the_training_file(tmp_path: Path) -> None:
 
     path = tmp_path / "train.npz"
     rounds = np.array([1, 2, 2])
-    np.savez(path, **{"attribute:slant": np.array([0, 1, 1]), "values:slant": np.int64(2), "round": rounds})
+    arrays = {"attribute:slant": np.array([0, 1, 1]), "values:slant": np.array(2), "round": rounds}
+    np.savez(path, allow_pickle=False, **arrays)
     found, values = read_private(path, ["slant"], "train", 2)
     assert found["slant"].tolist() == [1, 1] and values == {"slant": 2}
     with pytest.raises(ConfigError, match=r"^train: .* holds no array called attribute:age"):
         read_private(path, ["age"], "train")
-    np.savez(path, **{"attribute:slant": np.array([0, 2]), "values:slant": np.int64(2)})
+    np.savez(path, allow_pickle=False, **{"attribute:slant": np.array([0, 2]), "values:slant": np.array(2)})
     with pytest.raises(ConfigError, match=r"^train: attribute:slant .* must be int64 in 0..1"):
         read_private(path, ["slant"], "train")

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from client.transforms.registry import Batch, Scene, make
-from client.transforms.trained.regeneration import TextRegenerator, regenerator
+from client.transforms.trained.regeneration import TextRegenerator, ValueRegenerator, regenerator
 from wireleak.common.config import ConfigError, Plugin
 
 PICTURES = ((1, 12, 12), (8, 6, 6))
@@ -82,6 +82,7 @@ def test_losses_and_blind_guesses_are_torch_s_own() -> None:
     x = pictures(8)
     h = torch.randn(8, 8, 6, 6)
     decoder = regenerator((8, 6, 6), (1, 12, 12), 64)
+    assert isinstance(decoder, ValueRegenerator)
     assert decoder.losses(h, x).mean().item() == pytest.approx(mse_loss(decoder.decoder(h), x).item(), rel=1e-5)
     parts = [decoder.blind(part) for part in x.split(3)]
     torch.testing.assert_close(parts[2], (x[6:] - x.mean(0)).square().flatten(1).mean(1))

@@ -113,7 +113,7 @@ def test_gradients_pass_straight_through() -> None:
     sent = straight_through(activation, activation.detach().round())
     assert torch.equal(sent, activation.detach().round())
     (sent * torch.arange(4.0)).sum().backward()
-    assert torch.equal(activation.grad, torch.arange(4.0).expand(3, 4))
+    assert activation.grad is not None and torch.equal(activation.grad, torch.arange(4.0).expand(3, 4))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ DRAWING = [
 ]
 
 
-def one(name: str, seed: int = 0, **options: Any) -> Any:
+def one(name: str, seed: int = 0, /, **options: Any) -> Any:
     return make(Plugin(name=name, options=options), seed)
 
 
@@ -153,7 +153,7 @@ def test_dropout_masks_gradients_and_promises_nothing() -> None:
     step, z = one("dropout", rate=0.3), torch.ones(50, 4, requires_grad=True)
     sent = step(z, NOTHING)
     sent.sum().backward()
-    assert torch.equal(z.grad, sent.detach())
+    assert z.grad is not None and torch.equal(z.grad, sent.detach())
     assert step.guarantee(1) is None and step.refusal().startswith("no epsilon of its own: unmasked numbers")
 
 
@@ -179,7 +179,7 @@ def test_quantise_sends_the_nearest_level(bits: int, range_: dict[str, float]) -
 def test_gradients_pass_where_the_number_lies_in_the_range() -> None:
     z = torch.tensor([[-2.0, -0.9, 0.0, 0.9, 2.0]], requires_grad=True)
     one("quantise", bits=3, clip=1.0)(z, NOTHING).sum().backward()
-    assert z.grad.tolist() == [[0, 1, 1, 1, 0]]
+    assert z.grad is not None and z.grad.tolist() == [[0, 1, 1, 1, 0]]
 
 
 def test_quantise_states_capacity_and_no_privacy() -> None:

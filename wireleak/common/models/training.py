@@ -89,7 +89,7 @@ def train_whole(
     for rows in how.batches(len(inputs)):
         step = loss(network, torch.from_numpy(inputs[rows]), torch.from_numpy(labels[rows]))
         stepping.zero_grad(set_to_none=True)
-        step.backward()  # type: ignore[no-untyped-call]
+        step.backward()
         stepping.step()
         total, seen = total + step.item() * len(rows), seen + len(rows)
     return total / seen

@@ -52,7 +52,9 @@ def instruction(number: Any = 1, arrays: Any = ARRAYS, node: Any = 5) -> Any:
 
 
 def reply(to: Any, arrays: Any = ARRAYS) -> Any:
-    records = {"metrics": MetricRecord({"loss": 0.5, "num-examples": 3})}
+    records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
+        "metrics": MetricRecord({"loss": 0.5, "num-examples": 3})
+    }
     if arrays:
         records["arrays"] = ArrayRecord({name: Array(value) for name, value in arrays.items()})
     return sent(RecordDict(records), source=to.metadata.dst_node_id, destination=1, reply_to=to.metadata.message_id)
@@ -206,6 +208,7 @@ def test_hostile_arrays_are_refused(described: Any, monkeypatch: pytest.MonkeyPa
     for each in objects:
         name = hashlib.sha256(each).hexdigest()
         tree = message_pb2.ObjectTree(object_id=name, children=[tree] if tree else [])
+    assert tree is not None
     link = Link(FleetDecoder())
     request = fleet_pb2.PushMessagesRequest(messages_list=[message_pb2.Message()], message_object_trees=[tree])
     assert link("PushMessages", True, request) == []

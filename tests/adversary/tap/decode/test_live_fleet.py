@@ -118,18 +118,20 @@ def test_a_real_federation_is_decoded_bit_equal(tmp_path: Path, processes: Any) 
 
     found = list(observations([capture]))
     assert not [e for e in events([capture]) if type(e).__name__ == "CallEnded"]
-    updates = {}
+    updates: dict[tuple[int, str], dict[str, Any]] = {}
     for o in found:
         if o.kind is Kind.MODEL_UPDATE:
+            assert o.round is not None
             updates.setdefault((o.round, o.sender), {})[o.name] = o.tensor
     written = {tuple(path.stem.split("-")[1:]): np.load(path) for path in folder.glob("update-*.npz")}
     assert len(written) == 4
     assert {(str(number), sender) for number, sender in updates} == set(written)
     for (number, sender), arrays in updates.items():
         same(arrays, written[str(number), sender])
-    models = {}
+    models: dict[tuple[int, str], dict[str, Any]] = {}
     for o in found:
         if o.kind is Kind.GLOBAL_MODEL:
+            assert o.round is not None
             models.setdefault((o.round, o.call), {})[o.name] = o.tensor
             assert o.sender == "1"
     assert sorted(number for number, _ in models) == [1, 1, 2, 2]
@@ -157,7 +159,9 @@ def run_federation(tmp_path: Path, folder: Any, capture: Any, start: Any) -> Non
         f'[superlink]\ndefault = "tapped"\n[superlink.tapped]\naddress = "127.0.0.1:{superlink}"\ninsecure = true\n'
     )
     quiet = {"FLWR_HOME": str(home), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    options = {"env": os.environ | quiet | {"OMP_NUM_THREADS": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}}
+    options: dict[str, Any] = {
+        "env": os.environ | quiet | {"OMP_NUM_THREADS": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    }
     options |= {"cwd": tmp_path, "stdout": (tmp_path / "log").open("w"), "stderr": subprocess.STDOUT}
     tcpdump = ["tcpdump", "-i", "lo", "-U", "-B", "65536", "--immediate-mode", "-w", str(capture), f"tcp port {fleet}"]
     tap = start(tcpdump, stderr=subprocess.PIPE, text=True)

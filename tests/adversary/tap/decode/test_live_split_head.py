@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from adversary.tap.decode.events import MessageSeen, StreamSeen, Transport
-from adversary.tap.decode.observation import Kind
+from adversary.tap.decode.observation import Kind, Observation
 from adversary.tap.decode.read import events, observations, traffic
 from wireleak.common.wire import Security, bind, channel_options, decode_tensor, encode_tensor, open_channel
 from wireleak.common.wire import split_head_pb2 as pb
@@ -41,7 +41,7 @@ class Head(pb_grpc.SplitHeadServicer):
 
     def Train(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         for request in requests:
-            gradient = -decode_tensor(request.activation)
+            gradient = np.negative(decode_tensor(request.activation))
             answer = pb.TrainResponse(sequence=request.sequence, activation_gradient=encode_tensor(gradient), loss=1.5)
             yield pad_message(answer, PAD)
 
@@ -51,7 +51,7 @@ def batches() -> Any:
     rng = np.random.default_rng(3)
     # From one packet to many, and one that outgrows gRPC's first flow-control window.
     shapes = [(1, 4), (2, 8, 7, 7), (8, 16, 30, 30), (4, 64, 64, 64)]
-    tensors = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    tensors: list[np.ndarray] = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
     return [(tensor, rng.integers(0, 5, len(tensor))) for tensor in [*tensors, tensors[1].astype(np.float16)]]
 
 
@@ -83,6 +83,7 @@ def record(path: Any, batches: Any, server_side: Any = Security(), client_side: 
         command = ["tcpdump", "-i", "lo", "-U", "-B", "65536", "--immediate-mode", "-w", str(path), f"tcp port {port}"]
         tap = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
+            assert tap.stderr is not None
             if "listening" not in tap.stderr.readline():
                 pytest.skip("tcpdump is not permitted here")
             call(f"127.0.0.1:{port}", batches, client_side)
@@ -122,7 +123,7 @@ def capture(tmp_path_factory: pytest.TempPathFactory, batches: Any) -> Any:
 @pytest.mark.parametrize("source", ["tcpdump", "relay"])
 def test_every_tensor_is_decoded_bit_equal(source: Any, request: pytest.FixtureRequest, batches: Any) -> None:
     path, port = request.getfixturevalue("capture" if source == "tcpdump" else "relayed")
-    found = {}
+    found: dict[tuple[str, Kind], list[Observation]] = {}
     for o in observations([path]):
         found.setdefault((o.call, o.kind), []).append(o)
     by_kind = {kind: [rows for (_, k), rows in found.items() if k is kind] for kind in Kind}
@@ -167,7 +168,7 @@ def test_tshark_sees_the_same_messages_with_our_proto(capture: Any) -> None:
     lengths = sorted(int(n) for row in rows for n in row[0].split(",") if n)
     ours = [e for e in events([path]) if isinstance(e, MessageSeen)]
     assert lengths == sorted(e.size for e in ours)
-    padded = {e.method.endswith("Train"): set() for e in ours}
+    padded: dict[bool, set[int]] = {e.method.endswith("Train"): set() for e in ours}
     for e in ours:
         padded[e.method.endswith("Train")].add(e.size % PAD)
     assert padded[True] == {0} and len(padded[False]) > 1

@@ -92,6 +92,7 @@ def test_random_bytes_raise_only_capture_errors(start: Any, rest: Any) -> None:
 def test_link_types(wire: Any, link: Any, header: Any) -> None:
     data = header + wire.ipv4(wire.CLIENT, wire.SERVER, 7, 8, 16, b"payload") + b"padding"
     found = segment(Packet(1.0, link, memoryview(data), len(data)))
+    assert found is not None
     assert endpoints(found.flow) == ("10.0.0.1:40000", "10.0.0.2:50051")
     assert (found.sequence, found.acknowledged, bytes(found.data), found.cut) == (7, 8, b"payload", 0)
 
@@ -100,6 +101,7 @@ def test_link_types(wire: Any, link: Any, header: Any) -> None:
 def test_ipv6_with_and_without_extension_header(wire: Any, extension: Any) -> None:
     data = wire.ipv6(wire.CLIENT, wire.SERVER, 7, 8, 16, b"payload", extension)
     found = segment(Packet(1.0, 101, memoryview(data), len(data)))
+    assert found is not None
     assert endpoints(found.flow) == ("[::1]:40000", "[::1]:50051")
     assert bytes(found.data) == b"payload"
 
@@ -107,6 +109,7 @@ def test_ipv6_with_and_without_extension_header(wire: Any, extension: Any) -> No
 def test_snap_length_tells_what_is_cut(wire: Any) -> None:
     data = wire.ipv4(wire.CLIENT, wire.SERVER, 7, 8, 16, b"p" * 100)
     found = segment(Packet(1.0, 101, memoryview(data[:60]), len(data)))
+    assert found is not None
     assert (len(found.data), found.cut) == (20, 80)
 
 
@@ -114,6 +117,7 @@ def test_segment_offload_leaves_the_length_zero(wire: Any) -> None:
     data = bytearray(wire.ipv4(wire.CLIENT, wire.SERVER, 7, 8, 16, b"p" * 100))
     data[2:4] = b"\0\0"
     found = segment(Packet(1.0, 101, memoryview(bytes(data)), len(data)))
+    assert found is not None
     assert (len(found.data), found.cut) == (100, 0)
 
 

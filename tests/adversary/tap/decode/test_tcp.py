@@ -5,14 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adversary.tap.decode import tcp
-from adversary.tap.decode.ip import segment
+from adversary.tap.decode.ip import Segment, segment
 from adversary.tap.decode.pcap import Packet
+
+
+def parsed(packet: bytes, time: float = 0.0, link: int = 101) -> Segment:
+    found = segment(Packet(time, link, memoryview(packet), len(packet)))
+    assert found is not None
+    return found
 
 
 def play(packets: Any, link: Any = 101) -> Any:
     """Bytes of every (stream, side), and how each ended; side 0 is the one on port 40000."""
     reassembler = tcp.Reassembler()
-    data, ends = {}, {}
+    data: dict[Any, bytes] = {}
+    ends: dict[Any, tuple[str, bool]] = {}
 
     def take(events: Any) -> None:
         for event in events:
@@ -25,8 +32,7 @@ def play(packets: Any, link: Any = 101) -> Any:
                 ends[key] = event.reason, event.broken
 
     for number, packet in enumerate(packets):
-        found = segment(Packet(float(number), link, memoryview(packet), len(packet)))
-        take(reassembler.feed(found))
+        take(reassembler.feed(parsed(packet, float(number), link)))
     take(reassembler.finish())
     return data, ends
 
@@ -119,8 +125,8 @@ def test_what_is_held_is_bounded(wire: Any, monkeypatch: pytest.MonkeyPatch) -> 
     reassembler = tcp.Reassembler()
     ended = []
     for number, packet in enumerate(packets):
-        found = segment(Packet(float(number), 101, memoryview(packet), len(packet)))
-        ended += [event for event in reassembler.feed(found) if isinstance(event, tcp.Ended)]
+        events = reassembler.feed(parsed(packet, float(number)))
+        ended += [event for event in events if isinstance(event, tcp.Ended)]
         assert reassembler._held <= 6000
     assert [(event.reason, event.broken) for event in ended] == [("1000 bytes are missing from the capture", True)]
 
@@ -131,8 +137,10 @@ def test_many_streams_are_forgotten_oldest_first(wire: Any, monkeypatch: pytest.
     ended = 0
     for port in range(1000, 1400):
         packet = wire.ipv4(("10.0.0.1", port), wire.SERVER, 1, 0, 2)
-        events = reassembler.feed(segment(Packet(0.0, 101, memoryview(packet), len(packet))))
-        ended += sum(event.reason == "more than 50 streams at once" for event in events)
+        events = reassembler.feed(parsed(packet))
+        ended += sum(
+            isinstance(event, tcp.Ended) and event.reason == "more than 50 streams at once" for event in events
+        )
         assert len(reassembler._sides) <= 102
     assert ended > 500
 
@@ -145,7 +153,7 @@ def test_random_segments_never_raise(wire: Any, segments: Any) -> None:
         packets.append(wire.ipv4(*ends, sequence, sequence, flags, payload))
     reassembler = tcp.Reassembler()
     for packet in packets:
-        for _ in reassembler.feed(segment(Packet(0.0, 101, memoryview(packet), len(packet)))):
+        for _ in reassembler.feed(parsed(packet)):
             pass
     list(reassembler.finish())
     assert reassembler._held == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Lstm(nn.Module):
         return self.lstm(x[:, 0])[0][:, -1]
 
 
-HONEST = {
+HONEST: dict[str, Callable[[], nn.Module]] = {
     "groupnorm-wide": lambda: build("strided28", (1, 28, 28), 2, 0).split(1)[0],
     "groupnorm-narrow": lambda: build("strided28", (1, 28, 28), 2, 0).split(4)[0],
     "dense-relu": lambda: dense(nn.ReLU()),
@@ -150,7 +151,7 @@ def test_false_alarms_stay_under_what_is_stated() -> None:
 def test_memory_does_not_grow_and_other_types_are_left_out() -> None:
     low = LowBits("link")
     low.add(np.zeros((4, 4), np.float16))
-    low.add(np.float32(3))
+    low.add(np.array(3, np.float32))
     assert low.finding() | {"link": ""} == LowBits("").finding()
     rng = np.random.default_rng(0)
     sizes = set()

@@ -41,6 +41,7 @@ def write_config(folder: Path, upstreams: dict[str, str], listen: str = "127.0.0
 def start(config: Path, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "adversary", "relay", "--config", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    assert process.stdout is not None
     process.stdout.readline()
     return process
 
@@ -116,6 +117,9 @@ def split_head() -> Iterator[Any]:
     """Address of a SplitHead whose predictions are the activations."""
 
     class Echo(rpc.SplitHeadServicer):
+        Describe = rpc.SplitHeadServicer.Describe
+        Train = rpc.SplitHeadServicer.Train
+
         def Predict(self, request_iterator: Any, context: Any) -> Iterator[Any]:  # noqa: N802
             for request in request_iterator:
                 yield pb.PredictResponse(sequence=request.sequence, prediction=request.activation)
@@ -170,7 +174,12 @@ def test_many_parallel_connections_are_byte_exact(tmp_path: Path, host: Any, str
     def talk(address: Any, payload: Any) -> Any:
         with socket.create_connection(address) as sock:
             used[sock.getsockname()[1]] = payload
-            sender = threading.Thread(target=lambda: (sock.sendall(payload), sock.shutdown(socket.SHUT_WR)))
+
+            def send() -> None:
+                sock.sendall(payload)
+                sock.shutdown(socket.SHUT_WR)
+
+            sender = threading.Thread(target=send)
             sender.start()
             answer = receive_all(sock)
             sender.join()
@@ -299,6 +308,7 @@ def test_one_link_by_flags(tmp_path: Path, streams: Any) -> None:
     with tcp_server(echo_all) as upstream:
         command = [sys.executable, "-c", script, "127.0.0.1:0", upstream, str(output)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
         words = process.stdout.readline().split()
         assert words[:2] == ["tap:", "tap:"]
         host, port = words[2].split(":")

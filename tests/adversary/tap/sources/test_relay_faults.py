@@ -49,6 +49,7 @@ def write_config(folder: Any, port: Any, **changes: Any) -> Any:
 def start(config: Any, **options: Any) -> Any:
     command = [sys.executable, "-m", "adversary", "relay", "--config", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    assert process.stdout is not None
     process.stdout.readline()
     return process
 

@@ -117,7 +117,7 @@ def test_missing_tcpdump_says_how_to_install_it(
 ) -> None:
     from adversary.tap.sources import sniff as module
 
-    monkeypatch.setattr(module.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(SystemExit) as stopped:
         module.main("lo", tmp_path / "lo.pcap")
     assert stopped.value.code == 2
