@@ -130,9 +130,10 @@ def test_words_are_read_where_one_vector_a_word_crosses() -> None:
     table = rng.normal(size=(30, 5)).astype(np.float32)
     own, theirs = rng.integers(0, 30, (40, 6)), rng.integers(0, 30, (20, 6))
     read = words_read(table[own], own, table[theirs], theirs)
+    assert read is not None
     assert read.share == 1.0 and read.n == (theirs > 0).sum() and read.majority < 0.2
     noise = words_read(rng.normal(size=(40, 6, 5)), own, rng.normal(size=(20, 6, 5)), theirs)
-    assert noise.share < 0.2
+    assert noise is not None and noise.share < 0.2
     assert words_read(table[own].mean(1), own, table[theirs].mean(1), theirs) is None
 
 
@@ -148,11 +149,12 @@ def test_an_average_keeps_the_count_of_batch_normalisation_whole() -> None:
     assert kept["count"].numpy() == 5
 
 
-def score(measure: Any, value: Any, half: Any = 0.01, target: Any = "input", cut: Any = 1) -> Any:
+def score(measure: str, value: float, half: float = 0.01, target: str = "input", cut: int = 1) -> SeedMean:
     return SeedMean(
-        *("s", f"cut-{cut}", "plaintext", "gateway", "inversion", target, measure, value),
-        *(value - half, value + half, 100, "", 1, None, ((0, value),)),
-    )
+        study="s", variant=f"cut-{cut}", link="plaintext", vantage="gateway", attack="inversion", target=target,
+        measure=measure, value=value, low=value - half, high=value + half, n=100, role="attack", name="", seeds=1,
+        chance=None, by_seed=((0, value),),
+    )  # fmt: skip
 
 
 def row(cut: Any, mse: Any, auc: Any, half: Any = 0.01, floats: Any = 100) -> Any:
@@ -205,7 +207,9 @@ def test_numbers_are_written_as_people_read_them() -> None:
 @pytest.mark.study
 def test_the_example_of_the_help_audits_the_example_network(tmp_path: Path, wireleak: Any) -> None:
     shown = wireleak("audit", "--help", cwd=tmp_path, env=os.environ | {"COLUMNS": "200"}).stdout
-    line = re.search(r"Example: wireleak (.+)", shown)[1].strip()
+    example = re.search(r"Example: wireleak (.+)", shown)
+    assert example is not None
+    line = example[1].strip()
     done = wireleak(*shlex.split(line), "--attributes", "slant", "--out", tmp_path / "runs", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     run = (tmp_path / "runs" / "audit-make-latest").resolve()
