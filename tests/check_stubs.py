@@ -23,7 +23,7 @@ def main() -> int:
             ]
         )
         if status:
-            return status
+            return int(status)
         fresh = {path.name: path.read_bytes() for path in Path(scratch, "wireleak/common/wire").iterdir()}
     stale = [name for name, text in fresh.items() if (ROOT / "wireleak/common/wire" / name).read_bytes() != text]
     if stale:

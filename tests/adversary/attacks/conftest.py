@@ -30,9 +30,12 @@ OWN, VICTIMS = 360, 120
 class Head(rpc.SplitHeadServicer):
     """Answers with the task label that the test planted in the activation's last number."""
 
+    Describe = rpc.SplitHeadServicer.Describe
+    Train = rpc.SplitHeadServicer.Train
+
     def Predict(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         for request in requests:
-            z = decode_tensor(request.activation)
+            z = np.asarray(decode_tensor(request.activation), np.float32)
             label = (z[:, -1] > 0).astype(int)
             yield pb.PredictResponse(sequence=request.sequence, prediction=encode_tensor(np.eye(2, dtype="f4")[label]))
 

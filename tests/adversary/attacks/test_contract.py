@@ -61,7 +61,9 @@ class Scene:
 def limited(known: Knowledge, threat: ThreatModel) -> Knowledge:
     """What the threat model grants; the rest is missing, or fails when it is used."""
     granted = set(map(str, threat.knows))
-    files = dict(known.files) | ({} if "candidates" in granted else {"candidates": NotGranted("candidates")})
+    files: dict[str, Any] = dict(known.files) | (
+        {} if "candidates" in granted else {"candidates": NotGranted("candidates")}
+    )
     rest: dict[str, Any] = {
         "model": NotGranted("architecture") if not {"architecture", "weights", "head"} & granted else known.model,
         "encoder": NotGranted("weights") if "weights" not in granted else known.encoder,
@@ -250,10 +252,11 @@ def scene_of(name: str, kind: type[Any], folder: Path) -> Scene:
 def attacked(kind: type[Any], scene: Scene, options: dict[str, Any], seed: int = 0) -> np.ndarray:
     attack = kind(kind.options(**options), seed)
     attack.fit(limited(replace(scene.known, seed=seed), kind.threat))
-    return attack.guess(scene.seen)
+    guess: np.ndarray = attack.guess(scene.seen)
+    return guess
 
 
-@pytest.fixture(params=OURS, ids=OURS)
+@pytest.fixture(params=list(OURS))
 def case(request: Any, tmp_path: Path) -> tuple[type[Any], Scene, dict[str, Any]]:
     kind = OURS[request.param]
     return kind, scene_of(request.param, kind, tmp_path), QUICK.get(request.param, {})

@@ -105,7 +105,7 @@ def test_one_that_cannot_be_loaded_costs_itself_only(
 
 
 def test_a_name_belongs_to_one_piece_of_code() -> None:
-    shapes = Registry("shape", "wireleak.no-shapes", error=LookupError)
+    shapes: Registry[int] = Registry("shape", "wireleak.no-shapes", error=LookupError)
     shapes.add("one", 1, Registry)
     shapes.add("one", 2, Registry)  # the same code again, such as a module that is loaded anew
     assert shapes.all() == {"one": 2} and shapes.listed()[0].source == "wireleak"

@@ -40,8 +40,11 @@ def granted(world: Any, tmp_path: Path) -> Any:
     encoder, _ = build("linear-8x8-of-a-test", (1, 8, 8), 2, 0).split(1)
     x = world.private.reshape(-1, 64)
     weights = np.linalg.lstsq(x - 0.5, world.private_seen, rcond=None)[0]
-    encoder[0][1].weight.data = torch.from_numpy(weights.T.copy())
-    encoder[0][1].bias.data = torch.from_numpy(-0.5 * weights.sum(0))
+    assert isinstance(encoder[0], nn.Sequential)
+    layer = encoder[0][1]
+    assert isinstance(layer, nn.Linear)
+    layer.weight.data = torch.from_numpy(weights.T.copy())
+    layer.bias.data = torch.from_numpy(-0.5 * weights.sum(0))
     save_weights(encoder, tmp_path / "encoder.safetensors")
     np.savez(tmp_path / "candidates.npz", x=np.random.default_rng(0).permutation(world.private))
     return {
@@ -88,7 +91,7 @@ def informed(encoded: Any, tmp_path: Path, clip: Any, from_file: Any = True, nor
     """The attack, fitted on what a device with this clip makes public."""
     save_weights(encoded.encoder, tmp_path / "encoder.safetensors")
     public = {"clip": np.array(clip), "norm": np.array(norm)} if from_file else {}
-    np.savez(tmp_path / "candidates.npz", x=encoded.x, **public)
+    np.savez(tmp_path / "candidates.npz", allow_pickle=False, x=encoded.x, **public)
     empty = np.zeros(0, np.float32)
     knowledge = Knowledge(
         seen=empty,

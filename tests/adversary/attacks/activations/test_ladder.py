@@ -133,12 +133,12 @@ def test_without_people_buckets_of_the_input_stand_for_them() -> None:
 def test_held_out_people_are_none_that_it_trains_on(tmp_path: Path) -> None:
     whose = np.repeat(np.arange(30), 10)
     arrays = {"x": np.ones((300, 2), "f4"), "y": np.zeros(300, int), "attribute:a": whose % 2, "group": whose}
-    np.savez(tmp_path / "s.npz", **arrays, augmented=np.arange(300) >= 200)
+    np.savez(tmp_path / "s.npz", allow_pickle=False, **arrays, augmented=np.arange(300) >= 200)
     granted = surrogate(tmp_path / "s.npz", "a", 3)
     held = granted.held_out()
     assert 20 <= held.sum() <= 40 and not held[200:].any()
     assert not set(whose[held]) & set(whose[:200][~held[:200]])
-    np.savez(tmp_path / "s.npz", **arrays | {"group": whose[:9]})
+    np.savez(tmp_path / "s.npz", allow_pickle=False, **arrays | {"group": whose[:9]})
     with pytest.raises(ValueError, match=r"'group' in .* has shape"):
         surrogate(tmp_path / "s.npz", "a", 3)
 

@@ -26,7 +26,7 @@ def linear(input_shape: Any, classes: Any) -> Any:
 
 def of(matrix: Any) -> Any:
     """A linear encoder x -> x @ matrix.T."""
-    layer = nn.Linear(*matrix.T.shape, bias=False)
+    layer = nn.Linear(matrix.shape[1], matrix.shape[0], bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(matrix))
     return nn.Sequential(nn.Flatten(), layer)
@@ -42,7 +42,7 @@ def inputs(n: Any, seed: Any = 1) -> Any:
 
 def knowledge(**changes: Any) -> Any:
     none = np.zeros((0, *SHAPE), np.float32)
-    fields = {
+    fields: dict[str, Any] = {
         "seen": np.zeros(0, np.float32),
         "inputs": none,
         "labels": np.zeros(0, np.int64),

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from adversary.attacks.harness.knowledge import Knowledge
-from adversary.attacks.harness.training import ALL, Recipe, Seen, Update
+from adversary.attacks.harness.training import Recipe, Seen, Update
 from wireleak.common.models import ModelConfig
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
+from wireleak.common.traffic import ALL
 
 
 def state(network: Any) -> Any:

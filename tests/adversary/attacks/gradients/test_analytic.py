@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -23,16 +24,22 @@ def through_a_network(x: Any, y: Any) -> Any:
     return gradients(first, cross_entropy(rest(first(torch.from_numpy(x))), torch.from_numpy(y)))
 
 
+def recovered(weight: Any, bias: Any) -> npt.NDArray[np.float64]:
+    found = input_of(weight, bias)
+    assert found is not None
+    return found
+
+
 def test_one_example_is_exact_at_any_scale() -> None:
     x = np.random.default_rng(0).random((1, 20), np.float32)
     weight, bias = through_a_network(x, np.array([1]))
-    assert np.allclose(input_of(weight, bias), x[0], atol=1e-6)
-    assert np.allclose(input_of(-0.01 * weight, -0.01 * bias), x[0], atol=1e-6)
+    assert np.allclose(recovered(weight, bias), x[0], atol=1e-6)
+    assert np.allclose(recovered(-0.01 * weight, -0.01 * bias), x[0], atol=1e-6)
 
 
 def test_several_examples_are_a_weighted_mean() -> None:
     x = np.random.default_rng(0).random((2, 20), np.float32)
-    found = input_of(*through_a_network(x, np.array([1, 1])))
+    found = recovered(*through_a_network(x, np.array([1, 1])))
     share, residual, *_ = np.linalg.lstsq(x.T, found, rcond=None)
     assert residual < 1e-8 and share.sum() == pytest.approx(1, abs=1e-4)
     assert min(np.abs(found - x).max(1)) > 1e-2
@@ -45,15 +52,17 @@ def test_a_layer_that_no_example_reached_gives_nothing() -> None:
 class Imprinted:
     """An imprint layer made from public inputs, and the gradients that a batch leaves in it."""
 
-    def __init__(self, bins: Any, d: Any = 30) -> None:
-        rng = np.random.default_rng(1)
-        # Brightness differs between inputs as it does between images.
-        self.draw = lambda n: rng.random((n, 1)) * 0.6 + 0.4 * rng.random((n, d))
+    def __init__(self, bins: int, d: int = 30) -> None:
+        self.rng, self.d = np.random.default_rng(1), d
         self.bins = bins
         weight, bias = imprint_layer(self.draw(5000), bins)
         self.thresholds = -bias
         self.layer = torch.nn.Linear(d, bins).double()
         self.layer.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+
+    def draw(self, n: int) -> npt.NDArray[np.float64]:
+        # Brightness differs between inputs as it does between images.
+        return self.rng.random((n, 1)) * 0.6 + 0.4 * self.rng.random((n, self.d))
 
     def bin_of(self, x: Any) -> Any:
         return np.searchsorted(self.thresholds, x.mean(1), side="right") - 1

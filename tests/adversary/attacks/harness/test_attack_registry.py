@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from adversary.attacks.harness.knowledge import surrogate
 from adversary.attacks.harness.registry import ATTACKS, register
 from adversary.attacks.harness.run import attack, describe
-from adversary.attacks.harness.threat import ThreatModel, Vantage
+from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.registry import summary
 
 OUTSIDE = '''
@@ -90,9 +90,9 @@ def test_every_attack_documents_itself() -> None:
 
 def test_threat_models_take_known_words_alone() -> None:
     with pytest.raises(ValueError, match=r"threat\.sees"):
-        ThreatModel((Vantage.LINK,), ("thoughts",), ("nothing",))
+        ThreatModel((Vantage.LINK,), ("thoughts",), (Knows.NOTHING,))
     with pytest.raises(ValueError, match=r"threat\.vantage"):
-        ThreatModel((), ("activation",), ("nothing",))
+        ThreatModel((), ("activation",), (Knows.NOTHING,))
 
 
 @pytest.mark.parametrize(

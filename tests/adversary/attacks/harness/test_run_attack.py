@@ -42,6 +42,7 @@ def test_captured_rows_are_what_was_sent_in_order(captures: Any, world: Any) -> 
     for party, sent in (("device", world.own_seen), ("victims", world.private_seen)):
         seen = activations([captures["plaintext"][party]], len(sent))
         assert np.array_equal(seen.rows, sent) and not seen.notes
+        assert seen.predictions is not None
         assert np.array_equal(seen.predictions.argmax(1), sent[:, -1] > 0)
         assert (seen.messages, seen.bytes) == (len(sent), sent.nbytes)
 
@@ -199,7 +200,7 @@ def test_sigterm_ends_it_in_order_and_writes_nothing(config: Any) -> None:
     path, out = config(options={"epochs": 10_000})
     command = [sys.executable, "-c", SAYS_WHEN_IT_FITS, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stdout.readline() == "fits\n"
+        assert running.stdout is not None and running.stdout.readline() == "fits\n"
         running.send_signal(signal.SIGTERM)
         assert running.communicate(timeout=60) == ("", "") and running.returncode == 0
     assert not out.exists()

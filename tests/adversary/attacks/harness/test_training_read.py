@@ -14,7 +14,8 @@ from wireleak.common.traffic import OTHERS
 
 def recipe(**changes: Any) -> Any:
     plan = ClientPlan(rounds=2, epochs=1, batch=4, learning_rate=0.1, optimiser="sgd")
-    return Recipe(**({"plan": plan, "participants": 3, "examples": 4} | changes))
+    fields: dict[str, Any] = {"plan": plan, "participants": 3, "examples": 4}
+    return Recipe(**fields | changes)
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 
 from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.run import attack
-from adversary.attacks.hidden.covert import Covert, CovertOptions, layout
+from adversary.attacks.hidden.covert import Covert, CovertOptions
+from wireleak.common.wire.hidden import layout
 
 
 def fitted(shape: Any, span: Any = (0.0, 1.0), **options: Any) -> Any:

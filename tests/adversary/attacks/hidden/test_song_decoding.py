@@ -14,6 +14,7 @@ from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.registry import ATTACKS
 from adversary.attacks.harness.threat import Vantage
 from adversary.attacks.harness.training import Seen, Update
+from adversary.attacks.harness.update_attack import ModelAttack
 from adversary.participant import payloads, queries
 from wireleak.common.models import ModelConfig, networks
 
@@ -43,6 +44,7 @@ def world(seed: Any = 0) -> Any:
 def guess(name: Any, known: Any, seen: Any, count: Any = 2, **options: Any) -> Any:
     kind = ATTACKS.get(name)
     one = kind(kind.options(**options), 0)
+    assert isinstance(one, ModelAttack)
     one.fit(replace(known, training=seen))
     found = one.guess(count)
     assert found.shape == (count, *SHAPE) and found.dtype == np.float32
@@ -120,8 +122,8 @@ def test_capacity_abuse_is_read_by_queries_alone() -> None:
         optimiser.step()
     state = {name: value.numpy().copy() for name, value in network.state_dict().items()}
     found, report = guess("song-capacity", known, Seen({1: state}, ()), side=3)
-    small = payloads.to_bytes(queries.reduce(secret, 3)) // 16 * 16
-    assert np.allclose(found, queries.enlarge(small.astype(np.float32) / 255, SHAPE), atol=1e-6)
+    small = np.asarray(payloads.to_bytes(queries.reduce(secret, 3)) // 16 * 16 / np.float32(255), np.float32)
+    assert np.allclose(found, queries.enlarge(small, SHAPE), atol=1e-6)
     assert report["measured"] == {"queries": 36, "bits-per-query": 2.0}
 
 

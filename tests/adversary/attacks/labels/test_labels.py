@@ -20,6 +20,7 @@ import torch
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
+from adversary.attacks.harness.gradient_attack import GradientAttack
 from adversary.attacks.harness.gradients import Gradients, gradients
 from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.registry import ATTACKS
@@ -35,6 +36,9 @@ BATCHES = (10, 10, 7, 5)
 
 class Head(rpc.SplitHeadServicer):
     """The true head, never trained: the mean cross-entropy's gradient, by torch."""
+
+    Describe = rpc.SplitHeadServicer.Describe
+    Predict = rpc.SplitHeadServicer.Predict
 
     def __init__(self) -> None:
         _, self.head = MODEL.network().split(MODEL.cut)
@@ -94,8 +98,8 @@ def link(tmp_path_factory: Any) -> Iterator[Any]:
         relay.wait()
         server.stop(None)
     save_weights(service.head, folder / "head.safetensors")
-    z, labels = (np.concatenate(part) for part in zip(*sent, strict=True))
-    yield SimpleNamespace(paths=[folder / "0.pcap", folder / "1.pcap"], z=z, labels=labels, head=service.head,
+    all_z, all_labels = (np.concatenate(part) for part in zip(*sent, strict=True))
+    yield SimpleNamespace(paths=[folder / "0.pcap", folder / "1.pcap"], z=all_z, labels=all_labels, head=service.head,
                           weights=folder / "head.safetensors")  # fmt: skip
     shutil.rmtree(folder)
 
@@ -119,12 +123,14 @@ def known(frequencies: list[int], **changes: Any) -> Knowledge:
 def run(name: str, knowledge: Knowledge, seen: Any, **options: Any) -> Any:
     kind = ATTACKS.get(name)
     attack = kind(kind.options.model_validate(options), 0)
+    assert isinstance(attack, GradientAttack)
     attack.fit(knowledge)
     return attack.guess(seen)
 
 
 def test_rows_are_each_example_s_own_gradient_in_the_order_sent(link: Any) -> None:
     seen = gradients(link.paths, len(link.z), activations=True)
+    assert seen.activations is not None
     assert seen.values.shape == seen.activations.shape == (64, 32)
     assert seen.notes == ()
     assert seen.messages == 2 * len(BATCHES)
@@ -146,7 +152,9 @@ def test_rows_are_each_example_s_own_gradient_in_the_order_sent(link: Any) -> No
 def test_matching_with_the_head_that_made_them_finds_every_label(link: Any) -> None:
     knowledge = known([1, 1, 1], model=MODEL, head=link.weights)
     kind = ATTACKS.get("label-match")
-    seen = kind(kind.options(), 0).read(link.paths, len(link.z))
+    attack = kind(kind.options(), 0)
+    assert isinstance(attack, GradientAttack)
+    seen = attack.read(link.paths, len(link.z))
     guess = run("label-match", knowledge, seen)
     np.testing.assert_array_equal(guess.argmax(1), link.labels)
     np.testing.assert_allclose(guess.sum(1), 1, rtol=1e-5)
@@ -222,4 +230,4 @@ def test_every_row_is_fresh_in_one_window() -> None:
     seen = [(rows.tolist(), fresh.tolist()) for rows, fresh in windows(times, 2)]
     assert seen == [([1, 2], [True, True]), ([4, 3], [True, True]), ([3, 0], [False, True])]
     assert [rows.tolist() for rows, _ in windows(times, 9)] == [[1, 2, 4, 3, 0]]
-    np.testing.assert_allclose(directions(np.array([[3, 4], [0, 0]], np.float32)), [[0.6, 0.8], [0, 0]])
+    np.testing.assert_allclose(directions(np.array([[3, 4], [0, 0]], np.float32)), [[0.6, 0.8], [0.0, 0.0]])

@@ -38,6 +38,7 @@ def test_flower_makes_the_same_of_the_same_updates(rule: Any, participants: Any)
         content = RecordDict({"arrays": _record(one), "metrics": MetricRecord({"num-examples": 8})})
         replies.append(Message(content, reply_to=asked))
     theirs, _ = STRATEGIES[rule].aggregate_train(1, replies)
+    assert theirs is not None
     ours = join(updates, rule, cut=0.25, malicious=1)
     assert list(ours) == ["a", "b"]
     for name, value in ours.items():

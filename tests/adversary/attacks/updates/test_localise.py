@@ -232,6 +232,7 @@ def test_three_values_are_guessed_and_scored() -> None:
 def test_auc_is_scikit_learns_of_held_out_rows() -> None:
     made = planted()
     read = reading(made, "property", 0, permutations=0)
+    assert read is not None
     assert auc(read) == roc_auc_score(made.values, read.reading.evidence[:, 1])
 
 

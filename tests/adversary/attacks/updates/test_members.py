@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -50,7 +51,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         return nn.Sequential(Bag(), nn.Linear(8, classes))
 
 
-def examples(n: Any, seed: Any) -> Any:
+def examples(n: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Weak signal, much noise: whoever gets all of it right has learnt it by heart."""
     draw = np.random.default_rng(seed)
     y = draw.integers(0, 2, n)
@@ -82,9 +83,9 @@ def federation(tmp_path: Path, epochs: Any, rounds: Any = 3, clients: Any = 2, s
         ends = [trained(blocks, now, *shards[place], epochs, 100 * number + place) for place in range(clients)]
         updates += [Update(place, number, now, end) for place, end in enumerate(ends)]
         now = models[number + 1] = mean(ends)
-    inside, outside = [np.concatenate(parts) for parts in zip(*shards, strict=True)], examples(shard * clients, 50)
+    everyone = [*shards, examples(shard * clients, 50)]
     order = np.random.default_rng(0).permutation(2 * shard * clients)
-    x, y = (np.concatenate(parts)[order] for parts in zip(inside, outside, strict=True))
+    x, y = np.concatenate([x for x, _ in everyone])[order], np.concatenate([y for _, y in everyone])[order]
     np.savez(tmp_path / "records.npz", x=x, y=y)
     own = examples(400, 60)
     zero = np.zeros(0, np.float32)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from scipy import stats
@@ -21,12 +22,15 @@ from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
 from wireleak.common.traffic import OTHERS
 
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
 BATCH = 16
 FEWER = {"mixed": 1, "without": 5}
 MODEL = ModelConfig(name="conv1d", input_shape=(2, 16), classes=2, cut=1, seed=0)
 
 
-def people(n: Any, shift: Any, rng: Any, which: Any = None) -> Any:
+def people(n: int, shift: float, rng: np.random.Generator, which: Any = None) -> tuple[Floats, Ints, Ints]:
     """Inputs whose mean the property shifts; the task has nothing to do with it."""
     has = rng.integers(0, 2, n) if which is None else np.full(n, which)
     labels = rng.integers(0, 2, n)
@@ -70,11 +74,11 @@ def world(
             truth.append(number % 2)
         state = join(ends, rule, cut=0.25, malicious=1)
     models[rounds + 1] = state
-    x, y, has = people(300, shift, rng)
+    x, y, having = people(300, shift, rng)
     seen = Seen(models, tuple(updates), tuple(ours))
     recipe = Recipe(plan, clients, BATCH, own)
     none, copies = np.zeros(0, np.float32), np.zeros(len(x), bool)
-    known = Knowledge(none, x, y, has, 2, copies, seed, model=MODEL, training=seen, recipe=recipe)
+    known = Knowledge(none, x, y, having, 2, copies, seed, model=MODEL, training=seen, recipe=recipe)
     return known, np.array(truth, int)
 
 
@@ -127,7 +131,7 @@ def test_imitated_updates_are_as_many_gradients_as_the_others_send(own: Any, oth
     """Oracle: torch.autograd. Each draw is of all there is, so that nothing is left to chance."""
     rng = np.random.default_rng(0)
     with_it, without = people(BATCH, 1.0, rng, 1), people(BATCH, 1.0, rng, 0)
-    x, y, has = (np.concatenate(both) for both in zip(with_it, without, strict=True))
+    x, y, has = (np.concatenate([with_it[place], without[place]]) for place in range(3))
     plan = ClientPlan(rounds=1, epochs=1, batch=BATCH, learning_rate=0.05, optimiser="sgd")
     known = Knowledge(
         np.zeros(0, np.float32), x, y, has, 2, np.zeros(len(x), bool), 0, model=MODEL,

@@ -31,6 +31,9 @@ class Lstm(nn.Module):
 class Sizes(nn.Module):
     """Sizes that outlive the tensor they were read from, and batch normalisation as a function."""
 
+    mean: torch.Tensor
+    variance: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b, self.c = nn.Conv2d(1, 4, 3, 2), nn.Conv2d(4, 4, 3, 2), nn.Linear(4 * 36, 4)

@@ -25,8 +25,9 @@ def test_a_block_is_causal_attention_and_a_perceptron_with_residuals() -> None:
     states = torch.randn(2, 5, WIDTH)
     with torch.no_grad():
         projected = block.project(layer_norm(states, (WIDTH,), block.before.weight, block.before.bias))
-        parts = [part.reshape(2, 5, HEADS, -1).transpose(1, 2) for part in projected.split(WIDTH, dim=-1)]
-        attended = scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2).reshape(2, 5, WIDTH)
+        query, key, value = (part.reshape(2, 5, HEADS, -1).transpose(1, 2) for part in projected.split(WIDTH, dim=-1))
+        attended = scaled_dot_product_attention(query, key, value, is_causal=True)
+        attended = attended.transpose(1, 2).reshape(2, 5, WIDTH)
         expected = states + block.join(attended)
         expected = expected + block.perceptron(expected)
         torch.testing.assert_close(block(states), expected)

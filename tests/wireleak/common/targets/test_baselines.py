@@ -81,7 +81,7 @@ def test_conditional_majority_follows_the_answer() -> None:
     answers = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 0, 1]], np.float32)
     # No input of the attacker's has the third label: the overall frequencies.
     np.testing.assert_allclose(
-        baselines.majority_per_prediction(one, answers), [[2 / 3, 1 / 3], [0, 1], [1 / 3, 2 / 3]], rtol=1e-6
+        baselines.majority_per_prediction(one, answers), [[2 / 3, 1 / 3], [0.0, 1.0], [1 / 3, 2 / 3]], rtol=1e-6
     )
 
 

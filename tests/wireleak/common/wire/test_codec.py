@@ -1,7 +1,7 @@
 import contextlib
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_a_dtype_that_cannot_cross_is_named() -> None:
 @pytest.mark.parametrize(
     ("tensor", "field"),
     [
-        (pb.Tensor(dtype=99), "z.dtype"),
+        (pb.Tensor(dtype=cast("pb.DType.ValueType", 99)), "z.dtype"),
         (pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[1] * 9, data=b"1234"), "z.shape"),
         (pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=[2**31, 2**31]), "z.shape"),
         (pb.Tensor(dtype=pb.DTYPE_UINT8, shape=[200], data=bytes(200)), "z.data"),

@@ -21,8 +21,8 @@ MODEL = "examples/audit_model.py:make"
 
 
 def point(name: Any, lost: Any, gained: Any, leak: Any = (0.6, 0.55, 0.65), defence: Any = "x") -> Any:
-    rest = {"attacker": "a", "own": "", "device_seconds": 0.0, "bytes": 0.0, "guarantee": ""}
-    spreads = {
+    rest: dict[str, Any] = {"attacker": "a", "own": "", "device_seconds": 0.0, "bytes": 0.0, "guarantee": ""}
+    spreads: dict[str, Any] = {
         "accuracy": Spread(0.9, 0.89, 0.91),
         "leak": Spread(*leak),
         "lost": Spread(*lost),

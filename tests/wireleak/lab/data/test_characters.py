@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,6 @@ def test_prose_has_one_space_where_something_else_stood() -> None:
 
 
 def test_without_scikit_learn_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(data.DataError, match=r"^characters: not found in .*; it comes with the package scikit-learn"):
         data.load("characters")

@@ -1,4 +1,5 @@
 import csv
+import subprocess
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,7 +132,7 @@ def test_fetching_refuses_another_version(monkeypatch: pytest.MonkeyPatch, tmp_p
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setenv("WIRELEAK_DATA", str(tmp_path))
-    monkeypatch.setattr(fetch_blogs.subprocess, "run", pip)
+    monkeypatch.setattr(subprocess, "run", pip)
     with pytest.raises(SystemExit, match=f"holds no {POSTS}, or a different one"):
         fetch_blogs.main()
     assert not list(tmp_path.iterdir())
@@ -229,7 +230,7 @@ def test_what_a_bag_of_words_tells_of_the_victims_of_study_text(real: Any) -> No
     bags = csr_matrix((np.ones(len(rows)), (rows, words)))
     bags.sum_duplicates()
     bags = bags.log1p()
-    auc = {"tone": [], "gender": [], "age": []}
+    auc: dict[str, list[float]] = {"tone": [], "gender": [], "age": []}
     for seed in study.seeds:
         sizes = {role: getattr(study.data, name) for role, name in ROLES.items()}
         roles = data.assign_roles(real, **sizes, disjoint_by="author", seed=seed)

@@ -84,7 +84,7 @@ def test_overlapping_parts_are_refused() -> None:
 
 
 def test_roles_are_disjoint_and_repeat_with_the_seed(dataset: Any) -> None:
-    ask = {"clients": 300, "evaluation": 50, "attacker": 150, "victims": 100}
+    ask: dict[str, Any] = {"clients": 300, "evaluation": 50, "attacker": 150, "victims": 100}
     roles = data.assign_roles(dataset, **ask, seed=3)
     assert [len(getattr(roles, r)) for r in ROLES] == [300, 50, 150, 100]
     assert len(np.unique(np.concatenate([getattr(roles, r) for r in ROLES]))) == 600
@@ -119,7 +119,7 @@ def test_roles_by_group_share_no_group(seed: Any) -> None:
 
 
 def test_roles_restricted_to_values(dataset: Any) -> None:
-    only = {
+    only: dict[str, dict[str, list[str | int]]] = {
         "clients": {"half": ["second"]},
         "attacker": {"person": [0, 1, 2], "half": ["first"]},
         "victims": {"person": [3]},
@@ -162,7 +162,7 @@ def test_by_group_the_rest_may_go_to_one_role(dataset: Any) -> None:
     ],
 )
 def test_roles_that_cannot_be(dataset: Any, change: Any, message: Any) -> None:
-    ask = {"clients": 100, "evaluation": 10, "attacker": 10, "victims": 10} | change
+    ask: dict[str, Any] = {"clients": 100, "evaluation": 10, "attacker": 10, "victims": 10} | change
     with pytest.raises(data.DataError, match=message) as error:
         data.assign_roles(dataset, **ask)
     assert "\n" not in str(error.value)
@@ -244,7 +244,7 @@ def test_partitions_that_cannot_be(dataset: Any, arguments: Any, message: Any) -
 
 # ---------------------------------------------------------------- augment
 
-STILL = {"shift": 0, "rotation": 0, "scale": (1, 1), "shear": 0}
+STILL: dict[str, Any] = {"shift": 0, "rotation": 0, "scale": (1, 1), "shear": 0}
 
 
 def blob() -> Any:

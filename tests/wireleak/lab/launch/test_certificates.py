@@ -34,7 +34,9 @@ def handshake(server_context: Any, client_context: Any, hostname: Any) -> Any:
             thread.join()
 
 
-def contexts(server: Any, client: Any = None, ca: Any = None, mutual: Any = False) -> Any:
+def contexts(
+    server: Any, client: Any = None, ca: Any = None, mutual: bool = False
+) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=server.ca if mutual else None)
     serving.load_cert_chain(server.certificate, server.key)
     serving.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE

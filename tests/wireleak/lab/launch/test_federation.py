@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -155,7 +156,7 @@ def test_a_node_killed_in_a_round_ends_neither_round_nor_run_but_the_superlink_d
             wait_for(lambda: not psutil.pid_exists(hanging), 10)
             ends.append(time.monotonic())
 
-        ends = []
+        ends: list[float] = []
         killer = threading.Thread(target=kill)
         killer.start()
         federation.run_app({"out": str(tmp_path / "out.json"), "timeout": 90}, 120)
@@ -164,6 +165,7 @@ def test_a_node_killed_in_a_round_ends_neither_round_nor_run_but_the_superlink_d
         assert time.monotonic() - ends[0] < 40
         killer.join()
         assert json.loads((tmp_path / "out.json").read_text()) == [1.0] * 3
+        assert federation._superlink is not None
         federation._superlink.send_signal(signal.SIGKILL)
         with pytest.raises(LaunchError, match="superlink was killed by SIGKILL"):
             federation.run_app({"out": str(tmp_path / "out.json")}, 60)
@@ -260,7 +262,7 @@ def test_flowers_own_mode_does_the_same_and_leaves_nothing(launcher: Any, app: A
 def test_flowers_own_mode_is_the_fallback(
     launcher: Any, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module.runner, "unavailable", lambda: "no module named flwr.supercore.runtime")
+    monkeypatch.setattr(runner, "unavailable", lambda: "no module named flwr.supercore.runtime")
     assert Federation(launcher, tmp_path, nodes(tmp_path), app=app).isolation == "subprocess"
     assert "no module named flwr.supercore.runtime" in caplog.text
 
@@ -279,8 +281,7 @@ def test_the_apps_folder_is_what_the_project_declares(tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_unpacked_once_and_another_one_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flwr.supernode.runtime import run_clientapp
-
+    run_clientapp = importlib.import_module("flwr.supernode.runtime.run_clientapp")
     unpacked = []
 
     def install(content: bytes, skip_prompt: bool) -> None:
@@ -301,8 +302,7 @@ def test_a_bundle_is_unpacked_once_and_another_one_anew(tmp_path: Path, monkeypa
 def test_a_node_calls_the_runner_when_it_has_been_given_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flwr.supernode import start_client_internal
-
+    start_client_internal = importlib.import_module("flwr.supernode.start_client_internal")
     given = iter([7, None, 8])
     monkeypatch.setattr(start_client_internal, "_pull_and_store_message", lambda *_, **__: next(given))
     wake = tmp_path / "wake"
@@ -310,7 +310,7 @@ def test_a_node_calls_the_runner_when_it_has_been_given_a_message(
     runner._call_when_given_a_message(str(wake))
     assert start_client_internal._pull_and_store_message(state=None) == 7  # without a runner nobody waits
     mine, other = SimpleNamespace(pid=os.getpid(), not_before=9.0), SimpleNamespace(pid=1, not_before=9.0)
-    listening = runner.Runner(0.01, tmp_path / "events", wake, [mine, other])
+    listening = runner.Runner(0.01, tmp_path / "events", wake, cast(Any, [mine, other]))
     assert start_client_internal._pull_and_store_message(state=None) is None
     listening._listen()
     assert (mine.not_before, other.not_before) == (9.0, 9.0)

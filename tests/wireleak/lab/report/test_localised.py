@@ -135,6 +135,20 @@ def test_a_layer_that_was_not_read_is_a_dash() -> None:
     assert answer(found).latent is True
 
 
+def attribute(element: ET.Element | None, name: str) -> str:
+    assert element is not None
+    value = element.get(name)
+    assert value is not None
+    return value
+
+
+def first(pattern: str, text: str) -> str:
+    """The first group of the first match."""
+    match = re.search(pattern, text)
+    assert match is not None
+    return str(match[1])
+
+
 def test_the_heat_map_has_every_figure_and_each_column_normalised() -> None:
     (found,) = maps([row(), row(seed=1, shift=0.1)])
     drawing = heat_drawing(found)
@@ -142,22 +156,23 @@ def test_the_heat_map_has_every_figure_and_each_column_normalised() -> None:
     cells = [one for one in drawn.iter("g") if one.find("title") is not None]
     assert len(cells) == len(QUANTITIES) * 5
     # On a narrow page it scrolls rather than shrinks: 11 px stay 9 px at least.
-    width, least = float(drawn.get("viewBox").split()[2]), float(re.search(r"min-width:(\d+)px", drawn.get("style"))[1])
+    width = float(attribute(drawn, "viewBox").split()[2])
+    least = float(first(r"min-width:(\d+)px", attribute(drawn, "style")))
     assert 11 * least / width >= 9
     words = {one.text for one in drawn.iter("text")}
     for place, quantity in enumerate(QUANTITIES):
         column = cells[5 * place : 5 * place + 5]
         means = found.means(quantity)
         for cell, layer, mean in zip(column, found.layers, means, strict=True):
-            said = cell.find("title").text
+            said = cell.findtext("title", "")
             assert said.startswith(f"{layer.title}, {quantity.heading} {quantity.unit}: {quantity.write(mean)}, ")
             assert quantity.write(mean) in words
-        colours = [re.search(r"fill: (#\w{6})", cell.find("path").get("style"))[1] for cell in column]
+        colours = [first(r"fill: (#\w{6})", attribute(cell.find("path"), "style")) for cell in column]
         if quantity.name == "subspace":
             assert set(colours) == {"#ffffff"}
             continue
         assert min(range(5), key=lambda number: int(colours[number][1:3], 16)) == int(np.argmax(means))
-    bold = [one.text for one in drawn.iter("text") if "font-weight: 700" in one.get("style")]
+    bold = [one.text or "" for one in drawn.iter("text") if "font-weight: 700" in attribute(one, "style")]
     assert len(bold) == len(GROUPS) + len(QUANTITIES) - 1
     assert "0.80 to 0.90 over seeds" in drawing.inline()
     # 11 px digits, some 7 px each, fit into a cell.

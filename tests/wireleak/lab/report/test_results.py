@@ -12,6 +12,7 @@ import pytest
 import synthetic
 from scipy import stats
 
+from wireleak.common.files import write_atomically
 from wireleak.lab.report.boards import summarise
 from wireleak.lab.run import results as r
 from wireleak.lab.run.pictures import Pictures, read_pictures, write_pictures
@@ -112,14 +113,14 @@ def test_damaged_pictures_are_one_line(tmp_path: Path, content: bytes) -> None:
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "results.json"
-    r.write_atomically(path, b"old")
+    write_atomically(path, b"old")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        r.write_atomically(path, b"new")
+        write_atomically(path, b"new")
     assert [one.name for one in tmp_path.iterdir()] == ["results.json"] and path.read_bytes() == b"old"
 
 

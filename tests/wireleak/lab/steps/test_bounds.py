@@ -14,11 +14,12 @@ from torch import nn
 
 from wireleak.common.measures.bounds.gaussian import epsilon_of
 from wireleak.common.measures.bounds.van_trees import van_trees
+from wireleak.common.measures.quantities.quantity import Quantity
 from wireleak.common.measures.quantities.reported import REPORTED
 from wireleak.common.measures.scores.measure import MEASURES
 from wireleak.common.models import build, save_weights
 from wireleak.common.models.networks import register
-from wireleak.common.references import BALL, KNOWN, PROVED, TWO_INPUTS, UNBIASED, VAN_TREES, reference
+from wireleak.common.references import BALL, KNOWN, PROVED, TWO_INPUTS, UNBIASED, VAN_TREES, Reference, reference
 from wireleak.lab.report.findings import findings
 from wireleak.lab.report.page import page
 from wireleak.lab.run.cell import Cell
@@ -94,7 +95,9 @@ class Finished:
         np.savez(self.cell.device("victim") / "inputs.npz", x=self.x)
         np.savez(self.cell.surrogate, x=own, augmented=np.zeros(len(own), bool))
         candidates = np.load(write_candidates(self.cell))
-        weights, bias = (p.detach().double().numpy() for p in encoder[0][1].parameters())
+        layer = list(encoder.modules())[-1]
+        assert isinstance(layer, nn.Linear)
+        weights, bias = (p.detach().double().numpy() for p in layer.parameters())
         self.weights = weights
 
         def encode(x: Any) -> Any:
@@ -275,7 +278,7 @@ def printed(tmp_path: Path) -> Any:
 def test_the_words_of_the_bound_say_unbiased_only() -> None:
     words = reference(UNBIASED)
     assert "unbiased only" in words.label and "unbiased only" in words.meaning
-    speaks = [c for c in KNOWN if "1/dFIL" in c.label + c.meaning]
+    speaks: list[Reference | Quantity] = [c for c in KNOWN if "1/dFIL" in c.label + c.meaning]
     speaks += [m for m in [*REPORTED.values(), *MEASURES.all().values()] if "1/dFIL" in m.label + m.meaning]
     assert speaks == [words]
 

@@ -195,7 +195,7 @@ def test_exposures_on_the_wire_are_those_of_the_server_s_own_model(tmp_path: Pat
     with np.load(cell / "adversary" / "participant" / "secret.npz") as held:
         planted = {f"{number:03d}": times for number, times in zip(held["number"].tolist(), TIMES, strict=True)}
     blocks = build("char-lstm", (WINDOW,), len(ALPHABET), 0).blocks
-    state = {}
+    state: dict[str, torch.Tensor] = {}
     for stage in ("encoder", "head"):
         state |= load_file(cell / "server" / "checkpoints" / f"{stage}-2.safetensors")
     blocks.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})

@@ -91,7 +91,7 @@ def test_flowers_updates_read_off_the_wire_average_to_the_checkpoint(tiny_run: A
         captures = sorted((run / cell / "tap").glob("fleet-*.pcap"))
         out = subprocess.run([sys.executable, "-c", code, *captures], capture_output=True, check=True).stdout
         seen = pickle.loads(out)
-        saved = {}
+        saved: dict[str, np.ndarray] = {}
         for part in weights:
             saved |= load_arrays(run / cell / "server/checkpoints" / f"{part}-2.safetensors")
         updates = [one for one in seen if one[0] == "model-update" and one[3] == 2]
@@ -177,7 +177,9 @@ def test_every_help_shows_an_example_that_runs(tiny_run: Any, wireleak: Any) -> 
 def test_the_example_of_layers(tiny_run: Any, wireleak: Any) -> None:
     folder, run, _ = tiny_run
     shown = wireleak("layers", "--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout
-    line = re.search(r"Example: wireleak (.+)", shown)[1].strip().replace("digits-latest", "tiny-latest")
+    example = re.search(r"Example: wireleak (.+)", shown)
+    assert example is not None
+    line = example[1].strip().replace("digits-latest", "tiny-latest")
     done = wireleak(*line.split(), "--permutations", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert list(run.glob("*/layers.html"))
@@ -202,7 +204,7 @@ def test_tap_records_a_link_by_hand(tmp_path: Path, wireleak: Any) -> None:
     command = [sys.executable, "-m", "wireleak", "tap", "--listen", "127.0.0.1:0"]
     command += ["--upstream", "127.0.0.1:9", "--output", "link.pcap"]
     tap = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    assert "recorded in" in tap.stdout.readline()
+    assert tap.stdout is not None and "recorded in" in tap.stdout.readline()
     tap.send_signal(signal.SIGINT)
     assert tap.wait(10) == 0
     assert (tmp_path / "link.pcap").stat().st_size == 24
@@ -215,7 +217,7 @@ def test_sniff_records_an_interface_by_hand(tmp_path: Path, wireleak: Any) -> No
     command = [sys.executable, "-m", "wireleak", "sniff", "--interface", "lo", "--output", "lo.pcap"]
     command += ["--filter", "tcp port 9092"]
     sniffer = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    assert "sniffing lo" in sniffer.stdout.readline()
+    assert sniffer.stdout is not None and "sniffing lo" in sniffer.stdout.readline()
     sniffer.send_signal(signal.SIGINT)
     assert sniffer.wait(10) == 0
     assert (tmp_path / "lo.pcap").stat().st_size == 24
@@ -259,6 +261,7 @@ def running(tiny_study: Any) -> Iterator[Any]:
             found = [path for path in tiny_study.parent.glob(pattern) if path.stat().st_size > size]
             if found:
                 return found[0]
+            assert process.stderr is not None
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
         raise AssertionError(f"{pattern} did not appear")
@@ -272,7 +275,7 @@ def listener(address: Any) -> Any:
     """The process that listens on "host:port"."""
     port = int(address.rpartition(":")[2])
     for one in psutil.net_connections("tcp"):
-        if one.status == psutil.CONN_LISTEN and one.laddr.port == port:
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port:
             return psutil.Process(one.pid)
     raise AssertionError(f"nobody listens on {address}")
 

@@ -6,11 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wireleak.common.measures.bounds.accounting import ORDERS, epsilon, joint_noise_multiplier
+from wireleak.common.measures.bounds.accounting import ORDERS, Conversion, epsilon, joint_noise_multiplier
 
 # Section 2.4: noise -> n = 13,180 classic, n = 11,000 classic, 13,180 improved, 11,000 improved.
 TABLE = {0.7: (4.02, 4.64, 3.39, 3.95), 0.5: (12.47, 14.23, 11.35, 13.00), 0.3: (84.66, 96.22, 82.16, 93.72)}
-COLUMNS = ((13_180, "classic"), (11_000, "classic"), (13_180, "improved"), (11_000, "improved"))
+COLUMNS: tuple[tuple[int, Conversion], ...] = (
+    (13_180, "classic"),
+    (11_000, "classic"),
+    (13_180, "improved"),
+    (11_000, "improved"),
+)
 
 
 @pytest.mark.parametrize("noise", TABLE)
@@ -34,7 +39,7 @@ def test_without_sampling_it_is_the_gaussian_mechanism() -> None:
     """Oracle: rho-zCDP's conversion, rho + 2 sqrt(rho log(1/delta)), rho = steps / (2 noise^2) (Bun, Steinke 2016)."""
     steps, noise, delta = 3, 2.5, 1e-6
     rho = steps / (2 * noise**2)
-    fine = np.arange(1.01, 40, 0.01)
+    fine = np.arange(1.01, 40, 0.01).tolist()
     want = rho + 2 * math.sqrt(rho * math.log(1 / delta))
     assert epsilon(noise, 1.0, steps, delta, "classic", fine) == pytest.approx(want, rel=1e-5)
     assert want <= epsilon(noise, 1.0, steps, delta, "classic") < 1.02 * want

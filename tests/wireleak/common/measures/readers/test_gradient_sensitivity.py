@@ -96,9 +96,10 @@ def test_it_is_repeatable_and_leaves_the_network_alone(tiny: Any) -> None:
 
 
 def test_a_layer_that_gets_no_gradient_counts_as_nothing() -> None:
-    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, CLASSES))
+    first = nn.Linear(4, 3)
+    network = nn.Sequential(first, nn.ReLU(), nn.Linear(3, CLASSES))
     with torch.no_grad():
-        network[0].bias.fill_(-100.0)
+        first.bias.fill_(-100.0)
     inputs, labels = torch.rand(2, 4), torch.tensor([0, 1])
     assert output_sensitivity(network, inputs, labels)["0.weight"] == 0
     found = input_sensitivity(network, inputs, labels, draws=2)["0.weight"]

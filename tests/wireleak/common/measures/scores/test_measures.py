@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import skimage.metrics
 import sklearn.metrics
@@ -21,7 +22,10 @@ def rng() -> Any:
     return np.random.default_rng(0)
 
 
-def images(n: Any = 40, channels: Any = 1, noise: Any = 0.2, side: Any = 28) -> Any:
+Floats = npt.NDArray[np.float32]
+
+
+def images(n: int = 40, channels: int = 1, noise: float = 0.2, side: int = 28) -> tuple[Floats, Floats]:
     draw = np.random.default_rng(1)
     truth = draw.random((n, channels, side, side)).astype(np.float32)
     guess = np.clip(truth + noise * draw.normal(size=truth.shape), 0, 1).astype(np.float32)

@@ -14,7 +14,7 @@ from wireleak.common import measures
 from wireleak.common.measures.scores.tpr_at_fpr import membership_scores
 
 
-def guesses(n: Any, levels: Any, seed: Any, pull: Any = 0.3) -> Any:
+def guesses(n: int, levels: int, seed: int, pull: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(seed)
     truth = draw.permutation(np.arange(n) % 2)
     score = np.floor((pull * truth + draw.random(n)) / (1 + pull) * levels) / levels

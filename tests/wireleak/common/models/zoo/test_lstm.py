@@ -62,10 +62,10 @@ def test_padding_stays_zero_in_training(network: Any, texts: Any) -> None:
 def test_it_learns_word_order(network: Any) -> None:
     """Whether word 1 comes before word 2: no bag of words can tell."""
     rng = np.random.default_rng(0)
-    x = rng.integers(3, 30, (384, 6)).astype(np.float32)
-    places = np.array([rng.choice(6, 2, replace=False) for _ in x])
-    x[np.arange(384)[:, None], places] = [1, 2]
-    x, y = torch.from_numpy(x), torch.from_numpy((places[:, 0] < places[:, 1]).astype(np.int64))
+    words = rng.integers(3, 30, (384, 6)).astype(np.float32)
+    places = np.array([rng.choice(6, 2, replace=False) for _ in words])
+    words[np.arange(384)[:, None], places] = [1, 2]
+    x, y = torch.from_numpy(words), torch.from_numpy((places[:, 0] < places[:, 1]).astype(np.int64))
     torch.manual_seed(0)
     optimiser = torch.optim.Adam(network.blocks.parameters(), lr=4e-3)
     network.blocks.train()

@@ -16,6 +16,14 @@ def count(module: Any, *kinds: Any) -> Any:
     return sum(parameter.numel() for layer in layers for parameter in layer.parameters(recurse=False))
 
 
+def layer(block: nn.Module, place: int) -> nn.Conv2d | nn.Linear:
+    """The layer with weights at a place of a block."""
+    assert isinstance(block, nn.Sequential)
+    found = block[place]
+    assert isinstance(found, nn.Conv2d | nn.Linear)
+    return found
+
+
 @pytest.mark.parametrize("name", ["post105", "post105-gn"])
 def test_it_has_the_posts_parameters_and_shapes(name: Any) -> None:
     network = build(name, SHAPE, 50, seed=0)
@@ -26,9 +34,10 @@ def test_it_has_the_posts_parameters_and_shapes(name: Any) -> None:
     assert [network.activation_shape(cut) for cut in network.cuts] == [
         (32, 33, 33), (32, 13, 13), (32, 4, 4), (32, 1, 1)
     ]  # fmt: skip
-    sides = [layer(torch.zeros(1, inputs, side, side)).shape[-1]
-             for block, inputs, side in zip(encoder, (1, 32, 32, 32), (105, 33, 13, 4), strict=True)
-             for layer in [block[0]]]  # fmt: skip
+    sides = [
+        layer(block, 0)(torch.zeros(1, inputs, side, side)).shape[-1]
+        for block, inputs, side in zip(encoder, (1, 32, 32, 32), (105, 33, 13, 4), strict=True)
+    ]
     assert sides == [99, 27, 9, 2]
 
 
@@ -44,10 +53,10 @@ def test_the_published_one_normalises_the_batch_and_the_private_one_does_not() -
 def test_first_weights_are_glorots() -> None:
     """Oracle: the variance of U(-a, a), a**2 = 6 / (fan in + fan out), is 2 / (fan in + fan out)."""
     blocks = build("post105", SHAPE, 50, 0).blocks
-    for layer, fans in ((blocks[1][0], 2 * 32 * 49), (blocks[4][1], 32 + 256)):
-        assert layer.weight.var().item() == pytest.approx(2 / fans, rel=0.05)
-        assert layer.weight.abs().max().item() <= (6 / fans) ** 0.5
-        assert not layer.bias.any()
+    for found, fans in ((layer(blocks[1], 0), 2 * 32 * 49), (layer(blocks[4], 1), 32 + 256)):
+        assert found.weight.var().item() == pytest.approx(2 / fans, rel=0.05)
+        assert found.weight.abs().max().item() <= (6 / fans) ** 0.5
+        assert found.bias is not None and not found.bias.any()
 
 
 def test_other_inputs_are_refused() -> None:
