@@ -20,7 +20,8 @@ def export(tmp_path: Path) -> Callable[..., Path]:
     """Export the first weights of a network, with seed 5, as the head in `tests/client/conftest.py` has them."""
 
     def write(name: str = "encoder", **changes: Any) -> Path:
-        own = {"model": "strided28", "cut": 2, "input_shape": (1, 28, 28), "classes": ("a", "b", "c"), "seed": 5}
+        shape, classes = (1, 28, 28), ("a", "b", "c")
+        own: dict[str, Any] = {"model": "strided28", "cut": 2, "input_shape": shape, "classes": classes, "seed": 5}
         return export_network(Own(**own | changes), tmp_path / name).folder
 
     return write
@@ -43,7 +44,8 @@ def expected(pictures: Path) -> np.ndarray:
     """Probabilities (20, 3) that torch computes for the pictures."""
     network = build("strided28", (1, 28, 28), 3, 5).blocks.eval()
     with torch.inference_mode(), np.load(pictures) as held:
-        return network(torch.from_numpy(held["x"])).softmax(dim=1).numpy()
+        answers: torch.Tensor = network(torch.from_numpy(held["x"]))
+        return answers.softmax(dim=1).numpy()
 
 
 @pytest.fixture
