@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,17 +52,20 @@ class Authority:
         self.ca = folder / "ca.pem"
         _write(self.ca, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
-    def server(self, name: str = "server") -> Identity:
-        """Issue a certificate for a server on 127.0.0.1, ::1 or localhost, as `name`.pem and `name`.key."""
-        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH)
+    def server(self, name: str = "server", hosts: Iterable[str] = ()) -> Identity:
+        """Issue a certificate for a server on 127.0.0.1, ::1 or localhost, as `name`.pem and `name`.key.
+
+        `hosts` are further addresses under which clients know this machine.
+        """
+        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, hosts)
 
     def client(self, name: str) -> Identity:
         """Issue a certificate that proves a client's identity (mutual TLS), as `name`.pem and `name`.key."""
         return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH)
 
-    def _issue(self, name: str, purpose: x509.ObjectIdentifier) -> Identity:
+    def _issue(self, name: str, purpose: x509.ObjectIdentifier, hosts: Iterable[str] = ()) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
-        addresses = [x509.IPAddress(ipaddress.ip_address(host)) for host in ("127.0.0.1", "::1")]
+        addresses = [x509.IPAddress(ipaddress.ip_address(host)) for host in ("127.0.0.1", "::1", *hosts)]
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
             _builder(_name(name), self._name, key.public_key())

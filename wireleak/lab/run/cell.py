@@ -9,7 +9,7 @@ from typing import Any
 from wireleak.common.plan import TrainingPlan
 from wireleak.lab.run.layout import CellPaths, cell_name
 from wireleak.lab.study.schema import Study
-from wireleak.lab.study.tables import Variant
+from wireleak.lab.study.tables import Device, Variant
 
 DEVICES = ("attacker", "victim")
 # The same inputs are also served by an untrained encoder, before training: a baseline for every attack.
@@ -66,6 +66,11 @@ class Cell(CellPaths):
     def clients(self) -> list[str]:
         """Names of the training clients; their folders have the same names."""
         return [f"client-{index}" for index in range(self.study.clients_of(self.variant))]
+
+    @property
+    def devices(self) -> list[Device]:
+        """Emulated devices that serve the victim's inputs too."""
+        return self.study.devices_on(self.variant)
 
     @property
     def plan(self) -> TrainingPlan:

@@ -12,22 +12,44 @@ from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.layout import AttackFolder
 from wireleak.lab.run.results import Row
 from wireleak.lab.run.truth import CellTruth
-from wireleak.lab.study.tables import AttackUse
+from wireleak.lab.study.tables import AttackUse, Device
 
 
 @dataclass(frozen=True)
 class AttackJob:
-    """One attack on one target in one cell. `folder` holds its guesses, if they are not kept in the cell."""
+    """One attack on one target in one cell.
+
+    Parameters
+    ----------
+    cell : Cell
+    use : AttackUse
+    target : str
+    folder : Path, optional
+        Folder for its guesses, if they are not kept in the cell.
+    device : Device, optional
+        The emulated device whose capture is attacked; by default the host's own.
+    """
 
     cell: Cell
     use: AttackUse
     target: str
     folder: Path | None = None
+    device: Device | None = None
 
     @property
     def name(self) -> str:
         """Its name in messages and results, e.g. "wide-seed0-inversion-input"."""
-        return f"{self.cell.name}-{self.use.shown}-{self.target}"
+        return f"{self.cell.name}-{self._shown}-{self.target}"
+
+    @property
+    def variant(self) -> str:
+        """The variant's name in results; an emulated device's results have a name of their own."""
+        variant = self.cell.variant.name
+        return variant if self.device is None else shown_variant(variant, self.device)
+
+    @property
+    def _shown(self) -> str:
+        return self.use.shown if self.device is None else f"{self.use.shown}@{self.device.name}"
 
     @property
     def vantage(self) -> str:
@@ -44,7 +66,7 @@ class AttackJob:
         variant = self.cell.variant
         return Row(
             study=self.cell.study.name,
-            variant=variant.name,
+            variant=self.variant,
             seed=self.cell.seed,
             link=variant.seen_as,
             vantage=self.vantage,
@@ -59,7 +81,7 @@ class AttackJob:
     @property
     def out(self) -> Path:
         """Folder of its guesses."""
-        return self.folder or self.cell.attack(self.use.shown, self.target)
+        return self.folder or self.cell.attack(self._shown, self.target)
 
     @property
     def guesses(self) -> Path:
@@ -69,4 +91,17 @@ class AttackJob:
 
 def attack_jobs(cell: Cell) -> list[AttackJob]:
     """Return the attacks that the study declares for a cell."""
-    return [AttackJob(cell, use, target) for use in cell.study.attacks_on(cell.variant) for target in use.targets]
+    uses = cell.study.attacks_on(cell.variant)
+    on_devices = [
+        AttackJob(cell, use, target, device=device)
+        for device in cell.devices
+        for use in uses
+        if device.attacks is None or use.shown in device.attacks
+        for target in use.targets
+    ]
+    return [AttackJob(cell, use, target) for use in uses for target in use.targets] + on_devices
+
+
+def shown_variant(variant: str, device: Device) -> str:
+    """Name a variant in the results of an emulated device that serves in it."""
+    return f"{variant}-{device.name}"

@@ -230,6 +230,39 @@ class Fit(Record):
     profile: list[dict[str, Any]] = Field(default_factory=list)
 
 
+class DeviceUse(Record):
+    """An emulated device that served the victim's inputs, and how it compares with the host's own device.
+
+    `variant` is the device's name in the rows. `memory` is in MiB, `wire` says what its link does to packets ("" for
+    nothing). `boot` and `serve` are seconds of the emulated clock, `seconds` is the host's time from power-on to
+    power-off. `resident` and `emulator` are the largest memory in bytes, of the device's process in the emulated
+    system, and of the emulator on the host. The two differences are the largest absolute ones between what this device
+    and the host's own received (probabilities) and sent (activations). `decoded_equal` says whether the activations in
+    its capture are bit for bit those that it computed; None under TLS.
+    """
+
+    variant: str
+    seed: int
+    name: str
+    title: str
+    cpu: str
+    cores: int
+    memory: int
+    link: str
+    wire: str = ""
+    inputs: int
+    batch: int
+    boot: float
+    serve: float
+    seconds: float
+    batch_ms: float = math.nan
+    resident: int
+    emulator: int
+    prediction_difference: float
+    activation_difference: float
+    decoded_equal: bool | None
+
+
 class Disjoint(Record):
     """Whether a check found that the parties share no example; `parts` counts each party's examples.
 
@@ -273,6 +306,7 @@ class Results(Record):
     dependence: list[Dependence] = Field(default_factory=list)
     disjoint: Disjoint = Field(default_factory=Disjoint)
     fits: list[Fit] = Field(default_factory=list)
+    devices: list[DeviceUse] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
     @model_validator(mode="before")

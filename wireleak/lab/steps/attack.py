@@ -157,7 +157,8 @@ def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[st
         write_training_labels(cell, launcher)
         seen = [str(cell.capture(f"train-{name}")) for name in cell.clients]
         return {"captures": {"victims": seen}, "victims": job.sought.count(job.truth(federated=False))}
-    captures = {"device": [str(cell.capture("serve-attacker"))], "victims": [str(cell.capture("serve-victim"))]}
+    served = "victim" if job.device is None else job.device.name
+    captures = {"device": [str(cell.capture("serve-attacker"))], "victims": [str(cell.capture(f"serve-{served}"))]}
     if cell.study.runs_untrained(job.use, cell.variant, cell.seed):
         captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
         captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]

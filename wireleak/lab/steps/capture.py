@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from wireleak.common.files import write_json
+from wireleak.lab.devices.pi.boards import HOST
 from wireleak.lab.launch.certificates import Authority, Identity
 from wireleak.lab.launch.federation import Federation, Node
 from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.layout import config_in
+from wireleak.lab.steps.devices import serve_on_devices
 
 # The app of a malicious participant behind its unchanged SuperNode; the lab starts it but never imports it.
 PARTICIPANT_APP = "adversary.participant.app:app"
@@ -67,6 +69,8 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
         if devices:
             say("serving")
             _serve(cell, launcher, links, security)
+            if cell.devices:
+                serve_on_devices(cell, launcher, address, security.client, say)
     finally:
         say("stopping")
         federation.stop()
@@ -116,7 +120,7 @@ class _Security:
         if cell.variant.encrypted:
             mutual = cell.variant.link == "mtls"
             authority = Authority(cell.certificates)
-            self.fleet = authority.server("server")
+            self.fleet = authority.server("server", hosts=[HOST] * bool(cell.devices))
             ca = str(self.fleet.ca)
             own = {"certificate": str(self.fleet.certificate), "key": str(self.fleet.key)}
             self.server = {"ca": ca if mutual else None, **own}

@@ -19,12 +19,13 @@ from rich.console import Group, RenderableType
 
 from wireleak.common.models import build
 from wireleak.lab.data import dependence
+from wireleak.lab.devices.pi.boards import BOARDS
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.page import render, terminal_table
 from wireleak.lab.report.published import published_table
 from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.run.job import attack_jobs
+from wireleak.lab.run.job import attack_jobs, shown_variant
 from wireleak.lab.run.pictures import write_pictures
 from wireleak.lab.run.results import (
     Disjoint,
@@ -39,6 +40,7 @@ from wireleak.lab.run.results import (
     write_results,
 )
 from wireleak.lab.steps.bounds import companion_rows
+from wireleak.lab.steps.devices import device_uses, said_of
 from wireleak.lab.steps.fits import fit_of
 from wireleak.lab.steps.plan import Plan
 from wireleak.lab.steps.score import grant_of, pictures_of
@@ -114,7 +116,8 @@ def collect(
         disjoint=_disjoint(plan),
         # Pages show them in the order of their folders.
         fits=[fit_of(job) for job in sorted(jobs, key=lambda job: job.out)],
-        notes=[note for cell in cells for note in [*_dropped(cell), *_simulated(cell)]],
+        devices=[use for cell in cells for use in device_uses(cell)],
+        notes=[note for cell in cells for note in [*_dropped(cell), *_simulated(cell), *said_of(device_uses(cell))]],
     )
     results.seconds = time.monotonic() - began
     write_pictures([picture for job in jobs if (picture := pictures_of(job)) is not None], folder)
@@ -133,7 +136,7 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
         network = build(name, plan.dataset.input_shape, len(plan.dataset.classes), 0)
         floats = math.prod(network.activation_shape(variant.cut))
         told = steps.get(variant.name, [])
-        variants.append(
+        summary = (
             VariantSummary(
                 name=variant.name,
                 title=variant.title,
@@ -155,6 +158,17 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
                 strength=math.nan if variant.strength is None else variant.strength,
             )
         )
+        variants.append(summary)
+        # What a device sends has boards of its own, next to those of the host's device.
+        variants += [
+            summary.model_copy(
+                update={
+                    "name": shown_variant(variant.name, device),
+                    "title": f"{variant.title or f'Cut {variant.cut}'}, {BOARDS[device.board].title}",
+                }
+            )
+            for device in study.devices_on(variant)
+        ]
     return variants
 
 

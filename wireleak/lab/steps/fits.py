@@ -21,7 +21,7 @@ def fit_of(job: AttackJob) -> Fit:
     fit = meta["fit"] or {}
     profile = fit.get("profile") or []
     return Fit(
-        variant=job.cell.variant.name,
+        variant=job.variant,
         seed=job.cell.seed,
         attack=job.use.shown,
         target=job.target,

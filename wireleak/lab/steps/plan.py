@@ -135,6 +135,7 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
                 raise StudyError(
                     f"{where}: needs {missing[0]!r}, which threat.{grant} does not grant; grant it or drop the attack"
                 )
+        _check_devices(plan.study, use, Traffic(attack["reads"]))
         for target in use.targets:
             _check_target(plan, where, target, attack["targets"])
         _check_captures(plan.study, use, where, Traffic(attack["reads"]))
@@ -143,6 +144,16 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
             name = sorted(strange)[0]
             known = attack["options"].get("properties", {})
             raise StudyError(f"{where}.options.{name}: {unknown('option', name, known)}")
+
+
+def _check_devices(study: Study, use: AttackUse, traffic: Traffic) -> None:
+    for device in study.devices:
+        shares = use.variants is None or device.variants is None or set(use.variants) & set(device.variants)
+        if traffic is not Traffic.SERVING and shares and use.shown in (device.attacks or (use.shown,)):
+            raise StudyError(
+                f"devices.{device.name}.attacks: {use.shown} does not read inference traffic; "
+                "list only attacks that do"
+            )
 
 
 def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) -> None:

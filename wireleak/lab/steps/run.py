@@ -29,6 +29,7 @@ from wireleak.lab.steps.attack import (
 from wireleak.lab.steps.capture import capture_cell
 from wireleak.lab.steps.collect import Findings, collect
 from wireleak.lab.steps.deal import write_cell
+from wireleak.lab.steps.devices import check_devices
 from wireleak.lab.steps.plan import Plan, check_attacks, make_plan
 from wireleak.lab.steps.score import score_job
 from wireleak.lab.steps.wires import inspect_captures
@@ -90,6 +91,7 @@ def run_study(
         check_attacks(plan, described)
         steps = check_transforms(plan.study, launcher, list(plan.dataset.attributes))
         check_plugins(plan.study, launcher)
+        check_devices(plan.study)
         folder = _open_folder(plan, out, source, resume)
         cells = plan.cells(folder)
         console.print(

@@ -73,7 +73,7 @@ def grant_of(job: AttackJob, described: dict[str, dict[str, Any]]) -> Grant:
     threat = described[job.use.name]["threat"]
     meta = read_meta(job)
     return Grant(
-        variant=job.cell.variant.name,
+        variant=job.variant,
         attack=job.use.shown,
         target=job.target,
         vantage=job.vantage,
@@ -101,7 +101,7 @@ def pictures_of(job: AttackJob) -> Pictures | None:
         return None
     originals, guesses = picture
     return Pictures(
-        variant=job.cell.variant.name,
+        variant=job.variant,
         link=job.cell.variant.seen_as,
         seed=job.cell.seed,
         attack=job.use.shown,

@@ -15,6 +15,7 @@ from wireleak.lab.study.tables import Published, Stream, Tables, Variant
 def mistakes(study: Tables) -> Iterator[str]:
     """Yield a line for each rule that a study breaks; it begins with the field."""
     yield from _names(study)
+    yield from _devices(study)
     for variant in study.variants:
         for mistake in _of_variant(study, variant):
             yield f"variants.{variant.name}.{mistake}"
@@ -41,6 +42,26 @@ def _names(study: Tables) -> Iterator[str]:
         uses = {attack.shown for attack in study.attacks if figure.variant in (attack.variants or names)}
         if figure.variant not in names or (figure.attack and figure.attack not in uses):
             yield f"published: {_unmatched(figure, names, uses)}"
+
+
+def _devices(study: Tables) -> Iterator[str]:
+    names, variants = [device.name for device in study.devices], [variant.name for variant in study.variants]
+    attacks = {attack.shown for attack in study.attacks}
+    for device in study.devices:
+        where = f"devices.{device.name}"
+        if names.count(device.name) > 1:
+            yield f"devices: two are called {device.name!r}; rename one"
+        if device.name in ("attacker", "victim"):
+            yield f"{where}.name: is the name of the host's own device; choose another"
+        if not study.serve.devices:
+            yield f"{where}: serves inputs, but serve.devices = false; set it to true or remove the device"
+        if missing := set(device.variants or ()) - set(variants):
+            yield f"{where}.variants: {unknown('variant', min(missing), variants)}"
+        if missing := set(device.attacks or ()) - attacks:
+            yield f"{where}.attacks: {unknown('attack', min(missing), attacks)}"
+        for variant in study.variants:
+            if device in study.devices_on(variant) and f"{variant.name}-{device.name}" in variants:
+                yield f"{where}.name: results of {variant.name}-{device.name} belong to that variant; choose another"
 
 
 def _unmatched(figure: Published, variants: list[str], attacks: set[str]) -> str:

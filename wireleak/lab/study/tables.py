@@ -103,6 +103,26 @@ class Serve(Strict):
     )
 
 
+class Device(Strict):
+    """A device that serves the victim's inputs too, over its own link: an emulated Raspberry Pi."""
+
+    name: Name = Field(description="its name in files; results are under the variant's name, a hyphen and this name")
+    kind: Literal["pi"] = Field(description="pi: a Raspberry Pi that qemu-system-aarch64 emulates whole")
+    board: Literal["pi3", "pi4"] = Field(
+        default="pi3", description="the Raspberry Pi whose CPU is emulated: Cortex-A53 (pi3) or Cortex-A72 (pi4)"
+    )
+    memory: int = Field(default=512, ge=256, le=8192, description="its memory in MiB")
+    link: Literal["ethernet", "wifi"] = Field(
+        default="ethernet", description="wifi: the device delays packets by 20 ms, limits 20 Mbit/s, and loses 1 %"
+    )
+    variants: tuple[str, ...] | None = Field(
+        default=None, description="names of the variants in which it serves; default all"
+    )
+    attacks: tuple[str, ...] | None = Field(
+        default=None, description="names of the attacks that also read its capture; default all"
+    )
+
+
 class Tap(Strict):
     """Which captures are kept."""
 
@@ -232,6 +252,9 @@ class Tables(Strict):
     model: Model = Field(description="the network that is trained")
     system: TrainingPlan = Field(default=TrainingPlan(), description="how the model is trained")
     serve: Serve = Field(default=Serve(), description="predictions that devices ask for after training")
+    devices: tuple[Device, ...] = Field(
+        default=(), description="emulated devices that serve the victim's inputs beside the host's own device"
+    )
     tap: Tap = Field(default=Tap(), description="which captures are kept")
     threat: Threat = Field(default=Threat(), description="the attacker's threat model")
     variants: tuple[Variant, ...] = Field(min_length=1, description="the settings that are compared")
@@ -264,3 +287,7 @@ class Tables(Strict):
     def attacks_on(self, variant: Variant) -> list[AttackUse]:
         """Return the attacks that run on a variant."""
         return [attack for attack in self.attacks if attack.variants is None or variant.name in attack.variants]
+
+    def devices_on(self, variant: Variant) -> list[Device]:
+        """Return the emulated devices that serve in a variant."""
+        return [device for device in self.devices if device.variants is None or variant.name in device.variants]
