@@ -16,6 +16,7 @@ from wireleak.lab.report.boards import boards
 from wireleak.lab.report.charts import style
 from wireleak.lab.report.charts.strips import is_pictures, picture_strip, signal_strip
 from wireleak.lab.report.defences import compare_defences
+from wireleak.lab.report.devices import set_up_drawing
 from wireleak.lab.report.figures import Drawing
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.page import first_seed
@@ -72,7 +73,9 @@ def drawings(results: Results) -> list[Drawing]:
     training = training_page(results)
     exposed = figures.exposure_drawing(every, names)
     wires = first_seed(results.wires)
+    set_up = set_up_drawing(results.devices)
     return [
+        *([set_up] if set_up else []),
         *map(figures.defence_drawing, compare_defences(results)),
         *(drawing for _, drawing in figures.traffic_drawings(wires, names)),
         *map(figures.update_drawing, training.points),

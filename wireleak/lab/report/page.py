@@ -124,7 +124,7 @@ def page(results: Results, pictures: Sequence[Pictures] = ()) -> str:
 
 def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
     # The plotting library takes most of a second to import, and only the page needs it.
-    from wireleak.lab.report import figures
+    from wireleak.lab.report import devices, figures
 
     names = titles(results)
     order = list(names)
@@ -153,6 +153,8 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "unprotected": [wire for wire in wires if wire.link == "tls" and not wire.tls],
         "tls_wires": [(names.get(wire.variant, wire.variant), wire) for wire in wires if wire.tls][:_TLS_SHOWN],
         "grants": grants(results.grants),
+        "set_up": devices.set_up_drawing(results.devices),
+        "devices": devices,
         "opened": {next((wire.variant for wire in wires if wire.tls is tls), None) for tls in (False, True)},
         "score_key": figures.key_drawing(),
         "figures": figures,
