@@ -1,6 +1,8 @@
 # `make sim` runs the default study, `make test` the tests; both set up .venv first.
 PYTHON ?= python3
 STUDY ?= digits
+BOARD ?= pi3
+LINK ?= ethernet
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # The CPU build of torch, if the configured index does not have it.
@@ -10,11 +12,15 @@ export OMP_NUM_THREADS ?= 1
 # One test process a core, at most four: tests start processes of their own.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: sim test test-all coverage dist lint format bench reference proto install install-dev simulation blogs \
+.PHONY: sim pi test test-all coverage dist lint format bench reference proto install install-dev simulation blogs \
 	deps-system clean
 
 sim: install
 	$(BIN)/wireleak run $(STUDY)
+
+# Compare this machine's device with an emulated Raspberry Pi: make pi BOARD=pi4 LINK=wifi.
+pi: install
+	$(BIN)/wireleak pi --board $(BOARD) --link $(LINK)
 
 test: install-dev
 	$(BIN)/pytest -m "not study" $(PARALLEL)
@@ -81,10 +87,14 @@ simulation: install
 blogs: install
 	$(BIN)/python -m wireleak.lab.data.sources.fetch_blogs
 
-# Install tshark and tcpdump for the sniffer and the tests, and Chromium to view reports (Debian, Ubuntu).
+# Install tshark and tcpdump for the sniffer and the tests, Chromium to view reports, and the emulator of a Raspberry Pi
+# with what builds its system (Debian, Ubuntu).
 deps-system:
-	command -v tshark tcpdump chromium > /dev/null || \
-		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq tshark tcpdump chromium)
+	@for program in tshark tcpdump chromium qemu-system-aarch64 mmdebstrap mkfs.ext4 newuidmap; do \
+		command -v $$program > /dev/null || { export DEBIAN_FRONTEND=noninteractive; \
+			apt-get update -qq && apt-get install -y -qq tshark tcpdump chromium && \
+			apt-get install -y -qq --no-install-recommends \
+				qemu-system-arm mmdebstrap e2fsprogs uidmap debian-archive-keyring; exit; }; done
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -136,27 +136,25 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
         network = build(name, plan.dataset.input_shape, len(plan.dataset.classes), 0)
         floats = math.prod(network.activation_shape(variant.cut))
         told = steps.get(variant.name, [])
-        summary = (
-            VariantSummary(
-                name=variant.name,
-                title=variant.title,
-                cut=variant.cut,
-                link=variant.seen_as,
-                mode=study.plan_of(variant).mode,
-                floats_on_wire=floats,
-                bytes_per_inference=4 * floats,
-                seeds=list(study.seeds_of(variant)),
-                transforms=[step.name for step in variant.transforms],
-                changes=[f"{step.name}: {step.changes}" for step in told],
-                guarantees=[
-                    f"{step.name}: {said}" for step in told if (said := step.guarantee or step.refusal) is not None
-                ],
-                privacy=_privacy(plan, variant),
-                pad=variant.pad,
-                proved=[f"{step.name}: {step.guarantee}" for step in told if step.guarantee is not None],
-                defence=variant.defence,
-                strength=math.nan if variant.strength is None else variant.strength,
-            )
+        summary = VariantSummary(
+            name=variant.name,
+            title=variant.title,
+            cut=variant.cut,
+            link=variant.seen_as,
+            mode=study.plan_of(variant).mode,
+            floats_on_wire=floats,
+            bytes_per_inference=4 * floats,
+            seeds=list(study.seeds_of(variant)),
+            transforms=[step.name for step in variant.transforms],
+            changes=[f"{step.name}: {step.changes}" for step in told],
+            guarantees=[
+                f"{step.name}: {said}" for step in told if (said := step.guarantee or step.refusal) is not None
+            ],
+            privacy=_privacy(plan, variant),
+            pad=variant.pad,
+            proved=[f"{step.name}: {step.guarantee}" for step in told if step.guarantee is not None],
+            defence=variant.defence,
+            strength=math.nan if variant.strength is None else variant.strength,
         )
         variants.append(summary)
         # What a device sends has boards of its own, next to those of the host's device.

@@ -174,7 +174,7 @@ def _compare(cell: Cell, device: Device, outcome: Outcome, launcher: Launcher) -
 def _on_the_wire(
     cell: Cell, device: Device, computed: npt.NDArray[Any], launcher: Launcher
 ) -> tuple[bool | None, float]:
-    """Compare the capture with the device's own record and with the host's capture; (None, NaN) where TLS hides both."""
+    """Compare the capture with the device's own record and the host's capture; (None, NaN) where TLS hides both."""
     if cell.variant.encrypted:
         return None, math.nan
     sent = [_decoded(cell, name, launcher) for name in (device.name, "victim")]

@@ -151,8 +151,7 @@ def _check_devices(study: Study, use: AttackUse, traffic: Traffic) -> None:
         shares = use.variants is None or device.variants is None or set(use.variants) & set(device.variants)
         if traffic is not Traffic.SERVING and shares and use.shown in (device.attacks or (use.shown,)):
             raise StudyError(
-                f"devices.{device.name}.attacks: {use.shown} does not read inference traffic; "
-                "list only attacks that do"
+                f"devices.{device.name}.attacks: {use.shown} does not read inference traffic; list only attacks that do"
             )
 
 

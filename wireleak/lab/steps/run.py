@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from wireleak.common.files import write_json
 from wireleak.common.traffic import Traffic
+from wireleak.lab.devices.pi.recipe import DEVICE
+from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob, attack_jobs
@@ -50,6 +52,7 @@ def run_study(
     jobs: int = 2,
     preload: bool = True,
     table: bool = True,
+    command: str | None = None,
     console: Console,
 ) -> Path:
     """Run a study and return its run's folder.
@@ -72,6 +75,8 @@ def run_study(
         Start processes by forking a preloaded interpreter.
     table : bool
         Print the result table.
+    command : str, optional
+        Command that repeats this run, for the report; by default `wireleak run` with the study's name.
     console : Console
         Output for progress and the result table.
 
@@ -103,7 +108,8 @@ def run_study(
         try:
             schedule.run(cells)
         except (LaunchError, OSError) as error:
-            hint = f"Captures are kept in {folder}; continue with: wireleak run {name} --resume {folder}"
+            again = name if command is None else RunFolder(folder).study
+            hint = f"Captures are kept in {folder}; continue with: wireleak run {again} --resume {folder}"
             # A full disk may also lose the log's last line, and with it the reason.
             full = shutil.disk_usage(folder).free < 1 << 20 and "No space left" not in str(error)
             raise LaunchError(f"{'No space left on device: ' if full else ''}{error}. {hint}") from error
@@ -114,7 +120,8 @@ def run_study(
             RunFolder(folder).processes,
             [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes],
         )
-        scores, report = collect(plan, schedule.findings, described, folder, began, f"wireleak run {name}", steps)
+        repeat = command or f"wireleak run {name}"
+        scores, report = collect(plan, schedule.findings, described, folder, began, repeat, steps)
     _point_latest(folder, study.name)
     if table:
         console.print(scores)
@@ -133,6 +140,7 @@ class _Schedule:
         self.launcher = launcher
         self.cell_pool = ThreadPoolExecutor(jobs, thread_name_prefix="cell")
         self.attack_pool = ThreadPoolExecutor(jobs, thread_name_prefix="attack")
+        self.device_pool = ThreadPoolExecutor(1, thread_name_prefix="system")
         self.findings = Findings()
         self.futures: set[Future[None]] = set()
         self.lock = threading.Lock()
@@ -143,6 +151,9 @@ class _Schedule:
         """Run every cell and its attacks; the first failure stops all."""
         with self.progress:
             self.cells_bar = self.progress.add_task("captures", total=len(cells))
+            if self.plan.study.devices:
+                # The system is built while the first cells train; they wait for it before they serve.
+                self._submit(self.device_pool, self._build)
             self.attacks_bar = self.progress.add_task("attacks", total=sum(len(attack_jobs(cell)) for cell in cells))
             try:
                 for cell in cells:
@@ -153,7 +164,7 @@ class _Schedule:
                 self.launcher.kill()
                 raise
             finally:
-                for pool in (self.cell_pool, self.attack_pool):
+                for pool in (self.device_pool, self.cell_pool, self.attack_pool):
                     pool.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) -> None:
@@ -168,6 +179,13 @@ class _Schedule:
                 future.result()
             self.futures -= done
             return set(self.futures)
+
+    def _build(self) -> None:
+        line = self.progress.add_task("system", total=None)
+        try:
+            built(DEVICE, self.launcher, lambda what: self.progress.update(line, description=f"  {what}"))
+        finally:
+            self.progress.remove_task(line)
 
     def _capture(self, cell: Cell) -> None:
         if not cell.done.exists():

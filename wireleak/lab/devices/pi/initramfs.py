@@ -29,10 +29,9 @@ def initramfs(root: Path, modules: Iterable[str]) -> bytes:
     order = []
     for name in modules:
         for file in (root / "usr/lib/modules").rglob(f"{name}.ko*"):
-            content = file.read_bytes()
-            entries.append(
-                _entry(f"lib/{name}.ko", lzma.decompress(content) if file.suffix == ".xz" else content, stat.S_IFREG)
-            )
+            packed = file.read_bytes()
+            driver = lzma.decompress(packed) if file.suffix == ".xz" else packed
+            entries.append(_entry(f"lib/{name}.ko", driver, stat.S_IFREG | 0o644))
             order.append(name)
     entries.append(_entry("lib/order", "\n".join(order).encode(), stat.S_IFREG | 0o644))
     entries.append(_entry("init", (GUEST / "init.sh").read_bytes(), stat.S_IFREG | 0o755))

@@ -24,7 +24,6 @@ from wireleak.lab.launch.processes import Launcher, LaunchError, Process
 _DOWNLOAD_SECONDS, _BOOT_SECONDS = 900.0, 600.0
 # Programs, and the Debian packages that hold them.
 _BUILDERS = {EMULATOR: "qemu-system-arm", "mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs"}
-_SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 # The user's programs need none of this.
 _LEFT_OUT = ("dev/", "usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/zoneinfo/", "usr/share/info/")
 
@@ -36,12 +35,17 @@ def cache() -> Path:
 
 
 def missing(recipe: Recipe) -> str | None:
-    """Return one line that names the first program that is missing to build or boot a system, or None if all are there."""
+    """Name the first missing program to build or boot a system, and the fix, in one line; None if all are there."""
     needed = {EMULATOR: _BUILDERS[EMULATOR]} if is_built(recipe) else _BUILDERS
     for program, package in needed.items():
-        if shutil.which(program, path=_SBIN) is None:
+        if _found(program) is None:
             return f"{program}: is not installed; run make deps-system, or install Debian's {package}"
     return None
+
+
+def _found(program: str) -> str | None:
+    # A user's path may lack the folders of the programs that make file systems.
+    return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
 
 
 def is_built(recipe: Recipe) -> bool:
@@ -82,7 +86,9 @@ def built(recipe: Recipe, launcher: Launcher, say: Callable[[str], None]) -> Ima
                 logs = kept.with_suffix(".logs")
                 _build(recipe, launcher, say, Path(scratch), logs).folder.rename(kept)
     except OSError as error:
-        raise PiError(f"{recipe.name}: cannot write {kept}: {error.strerror}; free space or set XDG_CACHE_HOME") from error
+        raise PiError(
+            f"{recipe.name}: cannot write {kept}: {error.strerror}; free space or set XDG_CACHE_HOME"
+        ) from error
     return Image(kept)
 
 
@@ -113,7 +119,7 @@ def _build(recipe: Recipe, launcher: Launcher, say: Callable[[str], None], scrat
     image.initramfs.write_bytes(initramfs(root, recipe.modules))
     for unused in (root / "boot", root / "usr/lib/modules"):
         shutil.rmtree(unused)
-    command = [str(shutil.which("mkfs.ext4", path=_SBIN)), "-q", "-d", str(root), "-E", "root_owner=0:0"]
+    command = [str(_found("mkfs.ext4")), "-q", "-d", str(root), "-E", "root_owner=0:0"]
     command += [str(image.disk), f"{recipe.disk}M"]
     _finish(launcher, launcher.start("mkfs.ext4", command, logs / "mkfs.log", essential=False))
     say(f"first start of {recipe.name}")
