@@ -27,6 +27,8 @@ from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.private import PrivateSteps
 from wireleak.common.models.training import Training
 from wireleak.common.plan import ClientPlan, PrivacyConfig
+from wireleak.common.wire import open_channel
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 OURS = (
     *("noise", "laplace", "metric-privacy", "dropout", "quantise", "requantise", "covert", "bottleneck"),
@@ -232,7 +234,7 @@ def test_a_loss_of_single_examples_is_clipped_together_with_the_task_s(
 
     def loss(activation: Tensor, rows: np.ndarray, before: int) -> Tensor:
         assert before == 0 and len(rows) == 50
-        return step.loss(activation, None)  # type: ignore[arg-type]
+        return step.loss(activation, Batch(torch.from_numpy(inputs[rows]), torch.from_numpy(labels[rows]), {}, 0.0))
 
     got, _, _ = train(privacy(), loss=loss)
     torch.testing.assert_close(got, encoder.state_dict() | head.state_dict(), rtol=1e-4, atol=1e-6)
@@ -284,8 +286,8 @@ def test_batchnorm_and_lstm_are_refused_by_name_with_their_replacement() -> None
     ):
         encoder, _ = build(name, shape, 3, 0).split(cut)
         inputs = np.zeros((2, *shape), np.float32)
-        with pytest.raises(ConfigError, match=rf"^privacy: {words}"):
-            train_split_private(encoder, None, inputs, np.zeros(2, np.int64), how(), privacy())  # type: ignore[arg-type]
+        with open_channel("127.0.0.1:1") as channel, pytest.raises(ConfigError, match=rf"^privacy: {words}"):
+            train_split_private(encoder, SplitHeadStub(channel), inputs, np.zeros(2, np.int64), how(), privacy())
 
 
 @pytest.mark.parametrize(

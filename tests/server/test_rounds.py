@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 from safetensors.numpy import load_file
 
@@ -40,7 +41,8 @@ class PlayedGrid:
             ident = str(len(self.seen))
             message.metadata.__dict__["_message_id"] = ident
             server_round = message.content.config_records["config"]["server-round"]
-            self.seen.append((message.metadata.dst_node_id, int(server_round), message.metadata.message_type))  # type: ignore[arg-type]
+            assert isinstance(server_round, int)
+            self.seen.append((message.metadata.dst_node_id, server_round, message.metadata.message_type))
             if (reply := self.clients[message.metadata.dst_node_id](message)) is not None:
                 self.waiting[ident] = reply
             idents.append(ident)
@@ -84,7 +86,8 @@ def run(
     plan |= {name: changes.pop(name) for name in list(changes) if name in TrainingPlan.model_fields}
     config = ServerConfig.model_validate(settings | {"clients": len(played), "plan": plan} | changes)
     grid = PlayedGrid(played)
-    Rounds(config, rule or FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1), grid).run()  # type: ignore[arg-type]
+    rule = rule or FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
+    Rounds(config, rule, cast(Grid, grid)).run()
     history = json.loads(config.history.read_text())
     assert history["mode"] == config.plan.mode
     return grid, history["rounds"]

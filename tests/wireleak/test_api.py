@@ -45,6 +45,7 @@ def test_each_name_is_there_for_dir_and_for_type_checkers() -> None:
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(AttributeError, match="no attribute 'observation'; did you mean 'observations'"):
+        # The mistake is the test.
         wireleak.observation  # type: ignore[attr-defined]  # noqa: B018
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from adversary.attacks.harness.hijacked import load_decoder
 from adversary.hijack.config import HijackOptions
-from adversary.hijack.fsha import Hijacker
+from adversary.hijack.fsha import Hijacker, Standardise
 from client.watch import Watch
 from wireleak.common.models import ModelConfig
 from wireleak.common.wire.service import OverflowedError
@@ -54,7 +54,8 @@ def test_the_critic_s_loss_in_closed_form(hijacker: Hijacker) -> None:
 
 def test_the_critic_sees_the_pilot_s_features_standardised(hijacker: Hijacker) -> None:
     hijacker.step(batch(), np.zeros(6, np.int64))
-    standardise = hijacker.nets["critic"][0]  # type: ignore[index]
+    standardise = next(hijacker.nets["critic"].children())
+    assert isinstance(standardise, Standardise)
     with torch.no_grad():
         seen = standardise(hijacker.nets["pilot"](hijacker._public))
     varying = standardise.scale > standardise.scale.min()

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from inversions import federate, run
 from scipy.linalg import subspace_angles
 
 from adversary.attacks.gradients.dager import Dager, DagerOptions
+from tests.adversary.attacks.gradients.inversions import federate, run
 from wireleak.common.models.zoo.transformer import BUCKETS, WIDTH
 
 

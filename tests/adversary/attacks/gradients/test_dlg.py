@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from inversions import federate, run, smooth
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -14,6 +13,7 @@ from adversary.attacks.gradients.batch_labels import labels_of
 from adversary.attacks.gradients.dlg import Dlg, DlgOptions
 from adversary.attacks.gradients.gradient_matching import victim
 from adversary.attacks.gradients.idlg import Idlg, IdlgOptions
+from tests.adversary.attacks.gradients.inversions import federate, run, smooth
 from wireleak.common.measures.scores.matching import match
 from wireleak.common.measures.scores.psnr import PeakSignalToNoise
 

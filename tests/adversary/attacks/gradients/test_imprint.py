@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from inversions import federate, run
 from safetensors.numpy import save_file
 from torch.nn.functional import cross_entropy
 from typer.testing import CliRunner
@@ -20,6 +19,7 @@ from adversary.attacks.harness.training import Recipe, training
 from adversary.initial import pretrained
 from adversary.initial.config import InitialConfig
 from adversary.initial.imprint import write
+from tests.adversary.attacks.gradients.inversions import federate, run
 from wireleak.common.models import build, load_arrays, load_weights
 from wireleak.common.plan import ClientPlan
 from wireleak.common.traffic import ALL

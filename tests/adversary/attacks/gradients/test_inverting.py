@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from inversions import federate, run, smooth
 
 from adversary.attacks.gradients.gradient_matching import total_variation, victim
 from adversary.attacks.gradients.inverting_gradients import InvertingGradients, InvertingOptions
+from tests.adversary.attacks.gradients.inversions import federate, run, smooth
 from wireleak.common.measures.scores.matching import match
 
 LENET = {"name": "dlg-lenet-relu", "input_shape": (1, 12, 12), "classes": 4, "cut": 1}

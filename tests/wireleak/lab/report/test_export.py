@@ -6,10 +6,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import synthetic
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.wireleak.lab.report import synthetic
 from wireleak.cli import app
 from wireleak.lab.report.export import write_figures
 

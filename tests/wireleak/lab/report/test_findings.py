@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.wireleak.lab.report import synthetic
 from wireleak.common.references import reference
 from wireleak.lab.report.boards import boards
 from wireleak.lab.report.findings import Finding, finding, findings, titles

@@ -17,10 +17,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import synthetic
 from PIL import Image
 from rich.console import Console
 
+from tests.wireleak.lab.report import synthetic
 from wireleak.common.measures.scores.measure import MEASURES
 from wireleak.lab.report import page as report
 from wireleak.lab.report.charts import style

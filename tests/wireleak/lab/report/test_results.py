@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic
 from scipy import stats
 
+from tests.wireleak.lab.report import synthetic
 from wireleak.common.files import write_atomically
 from wireleak.lab.report.boards import summarise
 from wireleak.lab.run import results as r
