@@ -12,7 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from wireleak.common.measures import Score
+from wireleak.common.measures import Score, quantity
+from wireleak.common.references import reference
 from wireleak.common.registry import unknown
 from wireleak.common.targets.registry import TARGETS, target_of
 from wireleak.common.targets.target import Target
@@ -197,12 +198,14 @@ def _truth(
 
 
 def _shown(name: str, attack: str) -> str:
-    """Return a row's name: the attack, or an indented baseline."""
-    return f"  {name}" if name else attack
+    """Return a row's name: the attack, or an indented baseline or reader."""
+    return f"  {reference(name).label}" if name else attack
 
 
 def _table(scored: Iterable[tuple[str, Score | Row]]) -> Table:
     table = Table("guess", "measure", "value", "95 % interval", "n", box=None)
     for name, one in scored:
-        table.add_row(name, one.measure, f"{one.value:.4f}", f"[{one.low:.4f}, {one.high:.4f}]", str(one.n))
+        measure = quantity(one.measure)
+        interval = f"[{measure.write(one.low)}, {measure.write(one.high)}]"
+        table.add_row(name, measure.label, measure.write(one.value), interval, str(one.n))
     return table
