@@ -20,7 +20,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return {(board.variant, board.attack, board.target): board for board in boards(results.rows)}
 
 
-pytestmark = pytest.mark.study
+pytestmark = [pytest.mark.study, pytest.mark.timeout(900)]
 
 
 def test_at_the_wide_cut_the_wire_costs_the_attacker_nothing(found: Any) -> None:
