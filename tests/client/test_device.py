@@ -20,6 +20,7 @@ from client.__main__ import app as command
 from client.app import app
 from client.encoder import predict_whole
 from client.examples import Floats, Labels
+from server.head import RunningHead
 from server.updates import EVALUATION_METRICS, TRAIN_METRICS, usable
 from wireleak.common.models import build
 from wireleak.common.models.training import Training, train_whole
@@ -29,7 +30,7 @@ MODEL: dict[str, Any] = {"name": "strided28", "input_shape": [1, 28, 28], "class
 
 
 @pytest.fixture
-def device(tmp_path: Path, head: Any, shard: tuple[Floats, Labels]) -> dict[str, Any]:
+def device(tmp_path: Path, head: RunningHead, shard: tuple[Floats, Labels]) -> dict[str, Any]:
     return {
         "model": MODEL, "encoder": str(tmp_path / "encoder.safetensors"), "inputs": str(tmp_path / "inputs.npz"),
         "batch": 1, "head": {"address": f"127.0.0.1:{head.port}", "security": {"ca": None}},
@@ -51,7 +52,7 @@ def serve(device: dict[str, Any], tmp_path: Path) -> Iterator[Callable[..., Any]
         signal.signal(number, handler)
 
 
-def test_a_device_gets_its_predictions(serve: Any, device: Any, shard: tuple[Floats, Labels]) -> None:
+def test_a_device_gets_its_predictions(serve: Any, device: dict[str, Any], shard: tuple[Floats, Labels]) -> None:
     result = serve()
     assert result.exit_code == 0, result.output
     with np.load(device["predictions"]) as served:
@@ -73,7 +74,7 @@ def test_a_device_gets_its_predictions(serve: Any, device: Any, shard: tuple[Flo
         ({"colour": 1}, "colour: no key called 'colour'"),
     ],
 )
-def test_a_mistake_is_one_line(serve: Any, device: Any, changes: dict[str, Any], line: str) -> None:
+def test_a_mistake_is_one_line(serve: Any, device: dict[str, Any], changes: dict[str, Any], line: str) -> None:
     result = serve(**changes)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"client serve: {line}")
@@ -81,7 +82,7 @@ def test_a_mistake_is_one_line(serve: Any, device: Any, changes: dict[str, Any],
     assert not Path(device["predictions"]).exists()
 
 
-def test_a_device_cut_elsewhere_is_refused_by_the_head(serve: Any, device: Any, tmp_path: Path) -> None:
+def test_a_device_cut_elsewhere_is_refused_by_the_head(serve: Any, device: dict[str, Any], tmp_path: Path) -> None:
     encoder, _ = build("strided28", (1, 28, 28), 3, 5).split(1)
     from wireleak.common.models import save_weights
 
@@ -100,7 +101,7 @@ def test_a_device_cut_elsewhere_is_refused_by_the_head(serve: Any, device: Any, 
 
 
 @pytest.fixture
-def ask(tmp_path: Path, head: Any, shard: tuple[Floats, Labels]) -> Callable[..., Message]:
+def ask(tmp_path: Path, head: RunningHead, shard: tuple[Floats, Labels]) -> Callable[..., Message]:
     """Send a message to the ClientApp, as a SuperNode does."""
 
     def send(kind: str, weights: dict[str, Any], plan: dict[str, Any] | None = None, **changes: Any) -> Message:

@@ -15,6 +15,7 @@ from client.config import HeadConfig
 from client.encoder import predict_split, predict_whole, score, train_split
 from client.examples import Floats, Labels
 from client.link import HeadError, HeadStream, connect
+from server.head import RunningHead
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
@@ -33,7 +34,9 @@ def model(**changes: Any) -> ModelConfig:
     return ModelConfig.model_validate(fields | changes)
 
 
-def test_split_training_is_training_of_the_whole_network(head: Any, where: Any, shard: tuple[Floats, Labels]) -> None:
+def test_split_training_is_training_of_the_whole_network(
+    head: RunningHead, where: HeadConfig, shard: tuple[Floats, Labels]
+) -> None:
     """Oracle: torch's own autograd through both stages, in one process, with Adam on all weights."""
     inputs, labels = shard
     whole = network()
@@ -84,7 +87,9 @@ def test_every_epoch_sees_every_example_once_in_another_order() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50, 64])
-def test_predictions_come_in_the_order_of_the_inputs(where: Any, shard: tuple[Floats, Labels], batch: int) -> None:
+def test_predictions_come_in_the_order_of_the_inputs(
+    where: HeadConfig, shard: tuple[Floats, Labels], batch: int
+) -> None:
     inputs, _ = shard
     encoder, _ = network().split(2)
     with connect(where, model()) as stub:
@@ -100,7 +105,7 @@ def test_score_is_scikit_learn_s(shard: tuple[Floats, Labels]) -> None:
     assert accuracy == accuracy_score(labels, probabilities.argmax(1))
 
 
-def test_a_mismatch_is_told_before_any_data(where: Any, start_head: Any) -> None:
+def test_a_mismatch_is_told_before_any_data(where: HeadConfig, start_head: Any) -> None:
     with (
         pytest.raises(HeadError, match=r"cut: the head serves cut 2 of strided28; this device asked for cut 1$"),
         connect(where, model(cut=1)),
@@ -124,7 +129,7 @@ def test_no_head_no_network_no_certificate(tmp_path: Path) -> None:
         pytest.fail("connected")
 
 
-def test_the_head_s_refusal_reaches_the_device(where: Any, shard: tuple[Floats, Labels]) -> None:
+def test_the_head_s_refusal_reaches_the_device(where: HeadConfig, shard: tuple[Floats, Labels]) -> None:
     encoder, _ = network().split(2)
     with (
         pytest.raises(HeadError, match=r"INVALID_ARGUMENT: activation.data: holds NaN"),

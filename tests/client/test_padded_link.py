@@ -19,6 +19,7 @@ from adversary.attacks.activations.probes import ProbeOptions
 from adversary.attacks.activations.sizes import Sizes
 from client.config import HeadConfig
 from client.encoder import predict_split
+from client.examples import Floats, Labels
 from client.link import HeadStream, connect
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.wire import encode_tensor
@@ -84,7 +85,7 @@ def test_sizes_tell_how_many_examples_a_message_holds_unless_it_is_padded(
     assert 0.35 < roc_auc_score(many, padded[:, 0]) < 0.65
 
 
-def test_a_padded_link_answers_as_one_that_is_not(start_head: Any, shard: Any) -> None:
+def test_a_padded_link_answers_as_one_that_is_not(start_head: Any, shard: tuple[Floats, Labels]) -> None:
     inputs, _ = shard
     answers = []
     for pad in (None, 1000, "powers"):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from client.config import ClientConfig
+from client.config import ClientConfig, HeadConfig
 from client.examples import Floats, Labels
 from client.link import HeadError, connect
 from client.private_split import train_split_private
@@ -51,7 +51,7 @@ def privacy(**changes: Any) -> PrivacyConfig:
 
 
 @pytest.fixture
-def train(start_head: Any, where: Any, shard: tuple[Floats, Labels]) -> Any:
+def train(start_head: Any, where: HeadConfig, shard: tuple[Floats, Labels]) -> Any:
     """Train against a new private head; returns both stages' weights, the loss and epsilon."""
 
     def run(
@@ -166,7 +166,7 @@ def test_epsilon_is_opacus_s_of_one_mechanism_with_noise_over_root_two(train: An
 
 
 def test_a_step_that_draws_nobody_is_noise_at_both_stages(
-    train: Any, shard: tuple[Floats, Labels], monkeypatch: Any
+    train: Any, shard: tuple[Floats, Labels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("client.private_split._samples", lambda *_: iter([np.array([], np.int64)] * 2))
     got, loss, _ = train(privacy(noise_multiplier=2.0, max_grad_norm=1.0), how(batch=10))
@@ -271,7 +271,7 @@ def test_the_command_that_a_study_asks_refuses_them() -> None:
     assert "drop it or privacy" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_head_without_noise_is_refused_before_any_data(where: Any, shard: tuple[Floats, Labels]) -> None:
+def test_a_head_without_noise_is_refused_before_any_data(where: HeadConfig, shard: tuple[Floats, Labels]) -> None:
     with (
         pytest.raises(HeadError, match=r"privacy: the head trains with noise multiplier 0, this device needs 0\.7"),
         connect(where, MODEL, 0.7),

@@ -159,7 +159,7 @@ def client_config(folder: Path, settings: dict[str, Any], number: int, address: 
 @pytest.mark.study
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["split", "federated"])
-def test_flwr_run_trains(deployment: Deployment, tmp_path: Path, settings: Any, mode: str) -> None:
+def test_flwr_run_trains(deployment: Deployment, tmp_path: Path, settings: dict[str, Any], mode: str) -> None:
     settings["plan"] |= {"mode": mode, "timeout": 60, "rounds": 1}
     settings["model"]["classes"] = 2
     config = tmp_path / "server.json"

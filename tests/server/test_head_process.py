@@ -78,7 +78,9 @@ def silence() -> Iterator[pb.PredictRequest]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_a_signal_and_ends_in_order(launch: Any, settings: Any, number: signal.Signals) -> None:
+def test_it_serves_until_a_signal_and_ends_in_order(
+    launch: Any, settings: dict[str, Any], number: signal.Signals
+) -> None:
     process = launch()
     with open_channel(address(settings["ready"])) as channel:
         assert SplitHeadStub(channel).Describe(pb.DescribeRequest()).classes == 3
@@ -110,7 +112,7 @@ def test_a_mistake_is_one_line(invoke: Any, changes: dict[str, Any], line: str) 
     assert errors.count("\n") == 1
 
 
-def test_a_port_in_use_is_one_line(launch: Any, settings: Any) -> None:
+def test_a_port_in_use_is_one_line(launch: Any, settings: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         process = launch(address=where)
@@ -120,7 +122,7 @@ def test_a_port_in_use_is_one_line(launch: Any, settings: Any) -> None:
     assert not Path(settings["ready"]).exists()
 
 
-def test_a_head_starts_from_the_newest_complete_checkpoint(settings: Any, start_head: Any) -> None:
+def test_a_head_starts_from_the_newest_complete_checkpoint(settings: dict[str, Any], start_head: Any) -> None:
     first = start_head()
     folder = Path(settings["checkpoints"])
     encoder = first.stage.model.network().split(2)[0]

@@ -128,7 +128,7 @@ def test_a_prediction_between_steps_changes_nothing() -> None:
 
 
 def test_the_service_tells_that_it_is_private_and_takes_a_step_for_nobody(
-    start_head: Any, stub: Any, failure: Any
+    start_head: Any, stub: SplitHeadStub, failure: Any
 ) -> None:
     private = start_head(plan={"batch": 4, "privacy": {"noise_multiplier": 0.7}})
     nobody = pb.TrainRequest(

@@ -103,7 +103,7 @@ def initial(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value.numpy() for name, value in network.blocks.state_dict().items()}
 
 
-def test_federated_rounds_average_the_whole_network(settings: Any) -> None:
+def test_federated_rounds_average_the_whole_network(settings: dict[str, Any]) -> None:
     _, history = run(settings, {1: adds(1.0, 30), 2: adds(2.0, 10)}, mode="federated")
     encoder, head = stages(settings, 2)
     start = initial(settings)
@@ -118,7 +118,7 @@ def test_federated_rounds_average_the_whole_network(settings: Any) -> None:
 
 @pytest.mark.parametrize("name", ["fedavg", "krum", "median", "trimmed-mean", "central-dp"])
 def test_the_server_keeps_every_update_as_it_came_whatever_its_rule_does_with_it(
-    settings: Any, tmp_path: Path, name: str
+    settings: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     """Flower's median and trimmed mean take the arrays out of the replies."""
     options = {"noise_multiplier": 0.1, "clipping_norm": 0.5} if name == "central-dp" else {}
@@ -138,7 +138,7 @@ def test_the_server_keeps_every_update_as_it_came_whatever_its_rule_does_with_it
     assert all(one["cosine"] == pytest.approx(1, abs=1e-4) for one in standing.values())
 
 
-def test_split_rounds_average_encoders_and_save_the_live_head(settings: Any, start_head: Any) -> None:
+def test_split_rounds_average_encoders_and_save_the_live_head(settings: dict[str, Any], start_head: Any) -> None:
     head = start_head()
     Path(settings["ready"]).write_text(json.dumps({"admin": f"127.0.0.1:{head.admin_port}"}))
     run(settings, {1: adds(1.0, 10), 2: adds(3.0, 10)}, rounds=1)
@@ -154,7 +154,7 @@ def test_split_rounds_average_encoders_and_save_the_live_head(settings: Any, sta
     assert all(np.array_equal(stages(settings, 2)[1][name], saved[name]) for name in saved)
 
 
-def test_rounds_resume_where_a_run_was_cut(settings: Any) -> None:
+def test_rounds_resume_where_a_run_was_cut(settings: dict[str, Any]) -> None:
     clients = {1: adds(1.0, 10), 2: adds(1.0, 10)}
     run(settings, clients, mode="federated", rounds=2)
     # The third round was cut between the two files: it does not count.
@@ -169,7 +169,7 @@ def test_rounds_resume_where_a_run_was_cut(settings: Any) -> None:
     assert again == history
 
 
-def test_bad_lost_and_silent_clients_leave_the_round_to_the_others(settings: Any) -> None:
+def test_bad_lost_and_silent_clients_leave_the_round_to_the_others(settings: dict[str, Any]) -> None:
     clients = {1: adds(1.0, 10), 2: poisons, 3: raises, 4: silent}
     grid, history = run(settings, clients, mode="federated")
     np.testing.assert_allclose(stages(settings, 2)[0]["0.0.bias"], initial(settings)["0.0.bias"] + 2, rtol=1e-5)
@@ -182,14 +182,14 @@ def test_bad_lost_and_silent_clients_leave_the_round_to_the_others(settings: Any
     assert (3, 2, "train") in grid.seen
 
 
-def test_a_run_without_any_usable_update_ends(settings: Any) -> None:
+def test_a_run_without_any_usable_update_ends(settings: dict[str, Any]) -> None:
     with pytest.raises(RoundError, match="round 1: no client sent a usable update"):
         run(settings, {1: raises}, mode="federated")
     with pytest.raises(TimeoutError, match="clients: 1 of 3 connected"):
         run(settings, {1: raises}, mode="federated", clients=3)
 
 
-def test_split_training_without_a_head_says_so(settings: Any) -> None:
+def test_split_training_without_a_head_says_so(settings: dict[str, Any]) -> None:
     with pytest.raises(HeadAdminError, match="start `python -m server head` first"):
         run(settings, {1: adds(1.0, 1)})
     Path(settings["ready"]).write_text('{"admin": "127.0.0.1:1"}')
@@ -199,7 +199,7 @@ def test_split_training_without_a_head_says_so(settings: Any) -> None:
     assert len(history) == 2
 
 
-def test_a_checkpoint_of_another_model_is_refused(settings: Any) -> None:
+def test_a_checkpoint_of_another_model_is_refused(settings: dict[str, Any]) -> None:
     run(settings, {1: adds(1.0, 1)}, mode="federated", rounds=1)
     other = settings["model"] | {"classes": 7}
     with pytest.raises(ConfigError, match=r"checkpoints: .*not of cut 2 of strided28"):

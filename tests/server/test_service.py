@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import numpy as np
@@ -12,13 +11,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from server.head import RunningHead
 from wireleak.common.models import build
 from wireleak.common.wire import decode_tensor, encode_tensor, open_channel
 from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 
-def test_describe_tells_what_the_head_expects(stub: Any) -> None:
+def test_describe_tells_what_the_head_expects(stub: SplitHeadStub) -> None:
     description = stub.Describe(pb.DescribeRequest())
     assert description.model == "strided28"
     assert description.cut == "2"
@@ -38,14 +38,16 @@ def test_describe_tells_what_the_head_expects(stub: Any) -> None:
         ),
     ],
 )
-def test_a_mismatch_fails_before_any_data(stub: Any, failure: Any, asked: dict[str, Any], message: str) -> None:
+def test_a_mismatch_fails_before_any_data(
+    stub: SplitHeadStub, failure: Any, asked: dict[str, Any], message: str
+) -> None:
     assert failure(lambda: stub.Describe(pb.DescribeRequest(**asked))) == (
         grpc.StatusCode.FAILED_PRECONDITION,
         message,
     )
 
 
-def test_a_training_step_is_torch_s(stub: Any, head: Any, train_request: Any) -> None:
+def test_a_training_step_is_torch_s(stub: SplitHeadStub, head: RunningHead, train_request: Any) -> None:
     _, reference = build("strided28", (1, 28, 28), 3, 5).split(2)
     optimiser = torch.optim.Adam(reference.parameters(), lr=0.002)
     requests = [train_request(i, seed=i) for i in range(5)]
@@ -63,7 +65,7 @@ def test_a_training_step_is_torch_s(stub: Any, head: Any, train_request: Any) ->
         torch.testing.assert_close(got, wanted)
 
 
-def test_predictions_are_probabilities_in_order_and_change_nothing(stub: Any, head: Any) -> None:
+def test_predictions_are_probabilities_in_order_and_change_nothing(stub: SplitHeadStub, head: RunningHead) -> None:
     _, reference = build("strided28", (1, 28, 28), 3, 5).split(2)
     activations = np.random.default_rng(0).random((6, 5, 32, 7, 7), dtype=np.float32)
     requests = (pb.PredictRequest(sequence=i, activation=encode_tensor(a)) for i, a in enumerate(activations))
@@ -76,14 +78,14 @@ def test_predictions_are_probabilities_in_order_and_change_nothing(stub: Any, he
     torch.testing.assert_close(head.stage.head.state_dict(), reference.state_dict(), rtol=0, atol=0)
 
 
-def test_half_precision_activations_are_accepted(stub: Any) -> None:
+def test_half_precision_activations_are_accepted(stub: SplitHeadStub) -> None:
     activation = np.random.default_rng(0).random((2, 32, 7, 7)).astype(np.float16)
     (half,) = stub.Predict(iter([pb.PredictRequest(activation=encode_tensor(activation))]))
     (full,) = stub.Predict(iter([pb.PredictRequest(activation=encode_tensor(activation.astype(np.float32)))]))
     assert half == full
 
 
-def test_many_clients_at_once_one_step_a_batch(stub: Any, head: Any, train_request: Any) -> None:
+def test_many_clients_at_once_one_step_a_batch(stub: SplitHeadStub, head: RunningHead, train_request: Any) -> None:
     clients, batches = 32, 6
     together = threading.Barrier(clients)
     sequences: dict[int, list[int]] = {}
@@ -143,7 +145,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_bad_input_ends_that_call_alone(stub: Any, head: Any, failure: Any, train_request: Any) -> None:
+def test_bad_input_ends_that_call_alone(
+    stub: SplitHeadStub, head: RunningHead, failure: Any, train_request: Any
+) -> None:
     """Every kind of bad message, while one good stream goes on from before the first to after the last."""
     more = threading.Semaphore(0)
     stop = threading.Event()
@@ -157,7 +161,7 @@ def test_bad_input_ends_that_call_alone(stub: Any, head: Any, failure: Any, trai
             yield train_request(sequence, seed=sequence)
             sequence += 1
 
-    bystander = stub.Train(requests())
+    bystander = iter(stub.Train(requests()))
     for sequence, (changes, field) in enumerate(BAD.values()):
         bad = train_request(**{"sequence": 1} | changes)
         code, details = failure(lambda bad=bad: list(stub.Train(iter([train_request(0), bad]))))
@@ -174,7 +178,7 @@ def test_bad_input_ends_that_call_alone(stub: Any, head: Any, failure: Any, trai
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BAD if "label" not in kind])
-def test_predict_checks_as_train_does(stub: Any, failure: Any, kind: str) -> None:
+def test_predict_checks_as_train_does(stub: SplitHeadStub, failure: Any, kind: str) -> None:
     changes, field = BAD[kind]
     fields: dict[str, Any] = {"activation": good(), "sequence": 1}
     request = pb.PredictRequest(**fields | {k: changes[k] for k in changes if k != "label"})
@@ -205,7 +209,7 @@ def test_streams_over_the_limit_are_told_so(
 
     with open_channel(f"127.0.0.1:{head.port}") as channel:
         stub = SplitHeadStub(channel)
-        first = cast(Iterator[pb.TrainResponse], stub.Train(requests()))
+        first = iter(stub.Train(requests()))
         next(first)
         code, _ = failure(lambda: stub.Describe(pb.DescribeRequest()))
         release.set()

@@ -257,12 +257,12 @@ def attacked(kind: type[Any], scene: Scene, options: dict[str, Any], seed: int =
 
 
 @pytest.fixture(params=list(OURS))
-def case(request: Any, tmp_path: Path) -> tuple[type[Any], Scene, dict[str, Any]]:
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[type[Any], Scene, dict[str, Any]]:
     kind = OURS[request.param]
     return kind, scene_of(request.param, kind, tmp_path), QUICK.get(request.param, {})
 
 
-def test_an_attack_keeps_the_contract(case: Any) -> None:
+def test_an_attack_keeps_the_contract(case: tuple[type[Any], Scene, dict[str, Any]]) -> None:
     """By what it is granted, and by nothing else: not by the state of any global generator either."""
     kind, scene, options = case
     guess = attacked(kind, scene, options)

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from adversary.__main__ import app
 from server.admin import HeadAdmin, HeadAdminError
 from server.checkpoints import head_path
+from server.head import RunningHead
 from server.stage import HeadStage
 from wireleak.common.models import ModelConfig, build, save_weights
 from wireleak.common.wire import decode_tensor, encode_tensor, open_channel
@@ -84,7 +85,7 @@ def answer(stub: SplitHeadStub, method: str, request: Any) -> Any:
 
 
 @pytest.fixture
-def stubs(hijack: Any, honest: Any) -> Iterator[tuple[SplitHeadStub, SplitHeadStub]]:
+def stubs(hijack: Any, honest: RunningHead) -> Iterator[tuple[SplitHeadStub, SplitHeadStub]]:
     with (
         open_channel(f"127.0.0.1:{hijack().port}") as malicious,
         open_channel(f"127.0.0.1:{honest.port}") as true,
@@ -92,27 +93,29 @@ def stubs(hijack: Any, honest: Any) -> Iterator[tuple[SplitHeadStub, SplitHeadSt
         yield SplitHeadStub(malicious), SplitHeadStub(true)
 
 
-def test_it_refuses_what_the_head_refuses_in_the_same_words(stubs: Any) -> None:
+def test_it_refuses_what_the_head_refuses_in_the_same_words(stubs: tuple[SplitHeadStub, SplitHeadStub]) -> None:
     for method, request in BAD:
         got, wanted = (answer(stub, method, request) for stub in stubs)
         assert got == wanted
         assert isinstance(wanted, tuple), f"the head takes {method} of {request}"
 
 
-def test_it_describes_and_predicts_as_the_head_does_and_only_its_gradients_differ(stubs: Any) -> None:
+def test_it_describes_and_predicts_as_the_head_does_and_only_its_gradients_differ(
+    stubs: tuple[SplitHeadStub, SplitHeadStub],
+) -> None:
     described = [stub.Describe(pb.DescribeRequest(model="strided28", cut="2")) for stub in stubs]
     assert described[0] == described[1]
     request = pb.PredictRequest(activation=encode_tensor(activation()))
-    predictions = [floats(next(stub.Predict(iter([request]))).prediction) for stub in stubs]
+    predictions = [floats(next(iter(stub.Predict(iter([request])))).prediction) for stub in stubs]
     np.testing.assert_allclose(predictions[0], predictions[1], rtol=1e-5)
-    answers = [next(stub.Train(iter([train()]))) for stub in stubs]
+    answers = [next(iter(stub.Train(iter([train()])))) for stub in stubs]
     assert answers[0].loss == pytest.approx(answers[1].loss, rel=1e-5)
     gradients = [floats(each.activation_gradient) for each in answers]
     assert gradients[0].shape == gradients[1].shape
     assert abs(np.corrcoef(gradients[0].ravel(), gradients[1].ravel())[0, 1]) < 0.5
 
 
-def test_rounds_save_load_and_resume(hijack: Any, settings: Any) -> None:
+def test_rounds_save_load_and_resume(hijack: Any, settings: dict[str, Any]) -> None:
     first, folder = hijack(), Path(settings["checkpoints"])
     encoder, untrained = build("strided28", (1, 28, 28), 3, 5).split(2)
     Path(settings["ready"]).write_text(json.dumps({"admin": f"127.0.0.1:{first.admin_port}"}))
@@ -138,7 +141,7 @@ def test_rounds_save_load_and_resume(hijack: Any, settings: Any) -> None:
         admin.load(7)
 
 
-def test_it_takes_over_behind_a_head_that_was_honest_until_then(hijack: Any, settings: Any) -> None:
+def test_it_takes_over_behind_a_head_that_was_honest_until_then(hijack: Any, settings: dict[str, Any]) -> None:
     encoder, head = build("strided28", (1, 28, 28), 3, 8).split(2)
     save_weights(encoder, Path(settings["checkpoints"]) / "encoder-1.safetensors")
     save_weights(head, head_path(Path(settings["checkpoints"]), 1))
@@ -161,7 +164,7 @@ def test_keep_accuracy_trains_the_true_head_as_an_honest_server_would(hijack: An
 
 
 @pytest.fixture
-def launch(settings: Any, tmp_path: Path) -> Iterator[Any]:
+def launch(settings: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
     running: list[subprocess.Popen[str]] = []
 
     def begin(**changes: Any) -> subprocess.Popen[str]:
@@ -177,7 +180,7 @@ def launch(settings: Any, tmp_path: Path) -> Iterator[Any]:
         process.communicate()
 
 
-def test_the_process_serves_until_a_signal_and_ends_in_order(launch: Any, settings: Any) -> None:
+def test_the_process_serves_until_a_signal_and_ends_in_order(launch: Any, settings: dict[str, Any]) -> None:
     process, ready = launch(), Path(settings["ready"])
     end = time.monotonic() + 120
     while not ready.exists():
@@ -206,7 +209,7 @@ def test_the_process_serves_until_a_signal_and_ends_in_order(launch: Any, settin
         ({"security": {"ca": "/nowhere.pem"}}, "security: a TLS server needs certificate and key"),
     ],
 )
-def test_a_mistake_is_one_line(settings: Any, tmp_path: Path, changes: Any, line: str) -> None:
+def test_a_mistake_is_one_line(settings: dict[str, Any], tmp_path: Path, changes: Any, line: str) -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(settings | changes))

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from server.head import RunningHead
+
 # Fails every import of a package that a small device lacks, then runs the device.
 BLOCKED = """
 import sys
@@ -33,7 +35,9 @@ def answers(output: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return rows, last["totals"]
 
 
-def test_predictions_equal_torch_s(device: Any, encoder: Path, head: Any, pictures: Path, expected: Any) -> None:
+def test_predictions_equal_torch_s(
+    device: Any, encoder: Path, head: RunningHead, pictures: Path, expected: np.ndarray
+) -> None:
     status, output, _ = device(encoder, "--head", f"127.0.0.1:{head.port}", "--input", pictures, "--batch", 3, "--json")
     rows, totals = answers(output)
     assert status == 0
@@ -44,7 +48,7 @@ def test_predictions_equal_torch_s(device: Any, encoder: Path, head: Any, pictur
     assert totals["sent_bytes"] > 20 * 32 * 7 * 7 * 4
 
 
-def test_it_runs_where_no_other_package_is_installed(encoder: Path, head: Any, pictures: Path) -> None:
+def test_it_runs_where_no_other_package_is_installed(encoder: Path, head: RunningHead, pictures: Path) -> None:
     code = BLOCKED.format(packages=PACKAGES) + "main()"
     argv = [encoder, "--head", f"127.0.0.1:{head.port}", "--input", pictures]
     done = subprocess.run([sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True, timeout=60)
@@ -65,7 +69,7 @@ def test_it_runs_where_no_other_package_is_installed(encoder: Path, head: Any, p
     ],
 )
 def test_an_encoder_of_another_head_is_refused(
-    device: Any, export: Callable[..., Path], head: Any, tmp_path: Path, changes: dict[str, Any], line: str
+    device: Any, export: Callable[..., Path], head: RunningHead, tmp_path: Path, changes: dict[str, Any], line: str
 ) -> None:
     folder = export("other", **changes)
     np.save(tmp_path / "x.npy", np.zeros(json.loads((folder / "manifest.json").read_text())["input"]["shape"]))

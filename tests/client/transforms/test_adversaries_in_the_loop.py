@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from client.config import HeadConfig
 from client.encoder import train_split
 from client.examples import Floats, Labels
 from client.link import connect
@@ -177,7 +179,7 @@ def test_training_hides_the_secret_from_both_attackers_and_keeps_the_task(
     assert defended.accuracy() > 0.9
 
 
-def test_adversaries_go_on_where_the_last_round_left_them(tmp_path: Any) -> None:
+def test_adversaries_go_on_where_the_last_round_left_them(tmp_path: Path) -> None:
     encoder, batch = scene()
     configs = [Plugin(name="gradient-reversal", options={"attribute": "z"})]
     first, second = Chain(configs, 0), Chain(configs, 0)
@@ -197,7 +199,7 @@ def test_an_attribute_of_one_value_is_refused() -> None:
 
 
 def test_all_that_train_do_so_at_once_against_a_real_head(
-    where: Any, shard: tuple[Floats, Labels], tmp_path: Any
+    where: HeadConfig, shard: tuple[Floats, Labels], tmp_path: Path
 ) -> None:
     names = {
         "gradient-reversal": {"attribute": "z"}, "multidetasking": {"attribute": "z"}, "adversarial-generation": {},

@@ -55,7 +55,7 @@ class Head(rpc.SplitHeadServicer):
 
 
 @pytest.fixture(scope="module")
-def link(tmp_path_factory: Any) -> Iterator[Any]:
+def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Two clients' captures, what they sent, and the head's weights on file."""
     folder, draw, service = tmp_path_factory.mktemp("labels"), np.random.default_rng(0), Head()
     server = grpc.server(ThreadPoolExecutor(4))
