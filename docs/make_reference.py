@@ -62,7 +62,17 @@ def commands() -> Iterator[str]:
         yield f"\n## {program}\n"
         group: Any = typer.main.get_command(import_module(module).app)
         for name, command in group.commands.items():
-            yield from _command(f"{program} {name}", command)
+            for words, one in _leaves(f"{program} {name}", command):
+                yield from _command(words, one)
+
+
+def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a command, or the commands of a group, with their full names."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for word, inner in command.commands.items():
+        yield from _leaves(f"{name} {word}", inner)
 
 
 def _command(name: str, command: Any) -> Iterator[str]:

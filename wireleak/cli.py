@@ -4,7 +4,7 @@ from importlib import import_module
 
 from wireleak.commands.base import app
 
-for group in ("runs", "studies", "lists", "schema", "plugins", "traffic", "audits", "export", "pi"):
+for group in ("runs", "archive", "studies", "lists", "schema", "plugins", "traffic", "audits", "export", "pi"):
     import_module(f"wireleak.commands.{group}")
 
 __all__ = ["app"]

@@ -156,14 +156,14 @@ def test_every_help_shows_an_example_that_runs(tiny_run: Any, wireleak: Any) -> 
     commands = re.findall(r"│ (\w+)\s{2,}", wireleak("--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout)
     assert set(commands) == {
         *("run", "studies", "tap", "sniff", "inspect", "attack", "report", "data", "audit", "defend", "layers"),
-        *("figures", "schema", "plugins"),
+        *("figures", "schema", "plugins", "runs", "export", "pi"),
     }
     for command in commands:
         shown = wireleak(command, "--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout
         example = re.search(r"Example: wireleak (.+)", shown)
         assert example, command
-        if command in ("run", "audit", "defend", "layers", "tap", "sniff"):
-            # run: this fixture, and the digits study; audit, defend, layers: studies of their own; tap and sniff end by
+        if command in ("run", "audit", "defend", "layers", "tap", "sniff", "pi"):
+            # run: this fixture, and the digits study; audit, defend, layers, pi: tests of their own; tap and sniff end by
             # Ctrl-C: tests below
             continue
         line = example[1].partition(" > ")[0].strip().replace("digits-latest", "tiny-latest")

@@ -54,5 +54,5 @@ class Quantity:
         if math.isinf(value):
             return "∞" if value > 0 else "−∞"
         if self.percent:
-            return f"{value * 100:.1f}{PERCENT}"
+            return f"{value * 100:.1f}{PERCENT}".replace("-", "−")
         return f"{value:.{self.places}f}".replace("-", "−")

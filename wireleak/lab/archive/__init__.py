@@ -1,0 +1,1 @@
+"""Runs on this disk: list, remove and compare them."""
