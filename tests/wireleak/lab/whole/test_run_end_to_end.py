@@ -163,8 +163,8 @@ def test_every_help_shows_an_example_that_runs(tiny_run: Any, wireleak: Any) -> 
         example = re.search(r"Example: wireleak (.+)", shown)
         assert example, command
         if command in ("run", "audit", "defend", "layers", "tap", "sniff", "pi"):
-            # run: this fixture, and the digits study; audit, defend, layers, pi: tests of their own; tap and sniff: tests
-            # below, because they end by Ctrl-C
+            # run: this fixture, and the digits study; audit, defend, layers, pi: tests of their own; tap and sniff end
+            # by Ctrl-C: tests below
             continue
         line = example[1].partition(" > ")[0].strip().replace("digits-latest", "tiny-latest")
         done = wireleak(*line.split(), cwd=folder)
