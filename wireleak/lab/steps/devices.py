@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from wireleak.lab.study.schema import Study, StudyError
 from wireleak.lab.study.tables import Device
 
 SERVE_SECONDS = 900.0
+# torch's exporter keeps its state in globals, and cells run in threads.
+_EXPORTING = threading.Lock()
 _ROOT = Path(__file__).resolve().parents[3]
 # All of wireleak that a device needs.
 _PROGRAM = ("client/__init__.py", "client/device", "wireleak/__init__.py", "wireleak/common/wire")
@@ -120,7 +123,8 @@ def _export(cell: Cell, folder: Path) -> None:
         pad=cell.variant.pad,
         seed=cell.seed,
     )
-    export_network(own, folder)
+    with _EXPORTING:
+        export_network(own, folder)
 
 
 def _job(cell: Cell, device: Device, head: str, credentials: dict[str, str | None]) -> dict[str, Path | bytes]:
