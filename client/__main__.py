@@ -91,6 +91,26 @@ def transforms(
 
 
 @app.command()
+def timing(
+    encoder: Annotated[Path, typer.Argument(help="Folder that `wireleak export` wrote.")],
+    batch: Annotated[int, typer.Argument(min=1, help="Inputs in a batch.")] = 1,
+    threads: Annotated[int, typer.Argument(min=1, help="Threads of torch.")] = 1,
+) -> None:
+    """Time an exported encoder's network in torch and print JSON, for `wireleak-device --benchmark`.
+
+    Example: python -m client timing encoder 64 1
+    """
+    from client.timing import timing as measure
+    from wireleak.common.config import ConfigError
+
+    try:
+        typer.echo(json.dumps(measure(encoder, batch, threads)))
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
 def mods(chain: Annotated[str, typer.Argument(help="JSON: a list of mods, each {name, options}.")]) -> None:
     """Check the mods that change a client's update before it is sent.
 

@@ -44,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
         help='picture, .csv of sensor readings, .txt of lines, .npy, .npz with "x", a folder of them, or - for '
         "standard input; without it only what waits in --queue is sent",
     )
+    made.add_argument("--camera", metavar="DEVICE", help='camera such as /dev/video0, or "pi" for the Pi\'s own')
+    made.add_argument("--every", type=float, default=1, metavar="S", help="seconds between its frames (default: 1)")
+    made.add_argument("--count", type=int, metavar="N", help="stop after N inputs (default: all; of a camera, no end)")
     made.add_argument("--resize", action="store_true", help="scale pictures to the encoder's size, by area")
     made.add_argument("--batch", type=int, default=1, metavar="N", help="inputs in one message (default: 1)")
     made.add_argument("--json", action="store_true", help="print JSON lines, with all probabilities and the totals")
@@ -62,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--seed", type=int, metavar="N", help="repeat the same noise, which then protects nobody: for tests only"
     )
+    made.add_argument(
+        "--benchmark", action="store_true", help="print size, start, memory and time of a batch, and torch's; no head"
+    )
     return made
 
 
@@ -70,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        from client.device.command import stream
+        from client.device.command import run
 
-        stream(chosen)
+        run(chosen)
     except DeviceError as error:
         say(str(error))
         raise SystemExit(error.status) from None

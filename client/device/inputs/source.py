@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.device.inputs import arrays, images, windows, words
+from client.device.inputs import arrays, camera, images, windows, words
 from client.device.inputs.item import Item
 from client.device.model.errors import DeviceError, one_line
 from client.device.model.manifest import Manifest
@@ -28,12 +28,13 @@ class Source:
 
     Parameters
     ----------
-    items : iterable of Item
+    items : generator of Item
+        Close it to release the camera.
     live : bool
         Whether they arrive one after the other and cannot be read again, as from a camera.
     """
 
-    items: Iterable[Item]
+    items: Generator[Item, None, None]
     live: bool
 
 
@@ -53,6 +54,25 @@ def open_source(given: Sequence[str], manifest: Manifest, resize: bool, say: Cal
     return Source(_from_files(paths, manifest, resize, say), live=False)
 
 
+def open_camera(name: str, manifest: Manifest, seconds: float) -> Source:
+    """Return the frames of a camera, one every `seconds`.
+
+    Raises
+    ------
+    DeviceError
+        The encoder takes no pictures.
+    """
+    if manifest.kind != "image":
+        raise DeviceError(f"--camera: this encoder takes inputs of kind {manifest.kind}, no pictures; give --input")
+    return Source(camera.frames(name, manifest.shape, manifest.scaling, seconds), live=True)
+
+
+def nothing() -> Source:
+    """Return no inputs."""
+    none: tuple[Item, ...] = ()
+    return Source((item for item in none), live=False)
+
+
 def _files(path: Path, kind: str) -> list[Path]:
     suffixes = _SUFFIXES.get(kind, arrays.SUFFIXES)
     if path.is_dir():
@@ -67,7 +87,9 @@ def _files(path: Path, kind: str) -> list[Path]:
     return [path]
 
 
-def _from_files(paths: Sequence[Path], manifest: Manifest, resize: bool, say: Callable[[str], None]) -> Iterator[Item]:
+def _from_files(
+    paths: Sequence[Path], manifest: Manifest, resize: bool, say: Callable[[str], None]
+) -> Generator[Item, None, None]:
     for path in paths:
         if path.suffix.lower() in arrays.SUFFIXES:
             yield from arrays.from_file(path, manifest.shape)
@@ -87,7 +109,7 @@ def _from_lines(name: str, lines: Iterable[str], manifest: Manifest, say: Callab
     return words.numbered(name, lines, manifest.kind, manifest.shape, manifest.scaling)
 
 
-def _from_standard_input(manifest: Manifest, resize: bool, say: Callable[[str], None]) -> Iterator[Item]:
+def _from_standard_input(manifest: Manifest, resize: bool, say: Callable[[str], None]) -> Generator[Item, None, None]:
     if manifest.kind in ("window", "text", "characters"):
         yield from _from_lines(STANDARD_INPUT, iter(sys.stdin.readline, ""), manifest, say)
     elif manifest.kind == "image" and not sys.stdin.buffer.peek(1).startswith(b"\x93"):  # type: ignore[union-attr]

@@ -94,8 +94,11 @@ def clipped(activation: Floats, clip: float, norm: int) -> Floats:
     """Scale each example of (n, ...) down to a length of `clip` or less, in L1 (`norm` 1) or Euclidean norm (2)."""
     finite = np.nan_to_num(activation)
     flat = finite.reshape(len(finite), -1)
-    length = np.maximum(np.linalg.norm(flat, norm, axis=1), np.finfo(np.float32).tiny)
-    scaled: Floats = flat * np.minimum(np.float32(clip) / length, np.float32(1))[:, None]
+    # A length of 0 or beyond float32 divides to infinity or 0, and the factor is right.
+    with np.errstate(over="ignore"):
+        length = np.maximum(np.linalg.norm(flat, norm, axis=1), np.finfo(np.float32).tiny)
+        factor = np.minimum(np.float32(clip) / length, np.float32(1))
+    scaled: Floats = flat * factor[:, None]
     return scaled.reshape(activation.shape)
 
 

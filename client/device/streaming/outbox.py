@@ -62,8 +62,13 @@ class Outbox:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._database = sqlite3.connect(":memory:" if folder is None else folder / _FILE, timeout=0)
-            # Answered activations are overwritten on the disk, and only one device uses a queue.
-            for setting in ("secure_delete = ON", "locking_mode = EXCLUSIVE", "synchronous = FULL"):
+            # One device uses a queue, answered activations are overwritten, and a commit is one write to the disk.
+            for setting in (
+                "locking_mode = EXCLUSIVE",
+                "secure_delete = ON",
+                "journal_mode = WAL",
+                "synchronous = FULL",
+            ):
                 self._database.execute(f"PRAGMA {setting}")
             with self._database:
                 self._database.execute("BEGIN IMMEDIATE")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from client.device.__main__ import main
+from client.device.model.manifest import checksum
 from wireleak.common.models import build
 from wireleak.lab.devices.export import Own, export_network
 
@@ -33,6 +36,19 @@ def encoder(export: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
+def rewrite() -> Callable[..., Path]:
+    """Change an export's manifest, and sign it as `wireleak export` does."""
+
+    def change(folder: Path, **changes: Any) -> Path:
+        path = folder / "manifest.json"
+        held = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps(held | {"sha256": checksum(held)}))
+        return folder
+
+    return change
+
+
+@pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """20 inputs, as the array "x" of a .npz."""
     np.savez(tmp_path / "pictures.npz", x=np.random.default_rng(2).random((20, 1, 28, 28), dtype=np.float32))
@@ -51,8 +67,6 @@ def expected(pictures: Path) -> np.ndarray:
 @pytest.fixture
 def device(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
     """Run `wireleak-device` in this process: (exit status, output, errors)."""
-    import signal
-
     handler = signal.getsignal(signal.SIGTERM)
 
     def run(*argv: Any) -> tuple[int, str, str]:

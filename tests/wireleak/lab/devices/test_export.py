@@ -58,6 +58,25 @@ def test_the_exported_encoder_computes_what_torch_computes_for_any_batch(export:
 
 
 @pytest.mark.parametrize(
+    ("model", "shape", "cut", "kind"),
+    [
+        ("lstm", "64", "2", "text"),
+        ("tiny-transformer", "32", "3", "text"),
+        ("char-lstm", "20", "2", "characters"),
+        ("conv1d", "6,128", "4", "window"),
+        # Groups of 39,204 numbers: as torch exports them, onnxruntime is wrong by 3e-4.
+        ("post105-gn", "1,105,105", "1", "image"),
+    ],
+)
+def test_networks_of_every_kind_can_be_exported(export: Any, model: str, shape: str, cut: str, kind: str) -> None:
+    classes = "41" if model == "char-lstm" else "2"
+    argv = ("--cut", cut, "--input-shape", shape, "--classes", classes, "--kind", kind)
+    status, _, errors, folder = export(model, *argv)
+    assert (status, errors) == (0, "")
+    assert json.loads((folder / "manifest.json").read_text())["input"]["kind"] == kind
+
+
+@pytest.mark.parametrize(
     ("argv", "line"),
     [
         (("--input-shape", "1,28,28", "--classes", "2"), "--cut: is missing"),
@@ -65,7 +84,11 @@ def test_the_exported_encoder_computes_what_torch_computes_for_any_batch(export:
         ((*IMAGES, "--kind", "imag"), "--kind: no kind of input called 'imag'; did you mean 'image'?"),
         ((*IMAGES, "--input-shape", "1,x"), "--input-shape: '1,x' is not a list of numbers"),
         ((*IMAGES, "--weights", "/nowhere.safetensors"), "--weights: cannot read /nowhere.safetensors"),
-        ((*IMAGES, "--transforms", '[{"name": "nois"}]'), "no transform called 'nois'; did you mean 'noise'"),
+        pytest.param(
+            (*IMAGES, "--transforms", '[{"name": "nois"}]'),
+            "no transform called 'nois'; did you mean 'noise'",
+            marks=pytest.mark.study,
+        ),
         ((*IMAGES, "--pad", "0"), "--pad: '0' is not a size"),
         ((*IMAGES, "--variant", "wide"), "--variant: only a run has variants"),
     ],

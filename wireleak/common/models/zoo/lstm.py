@@ -68,5 +68,6 @@ class LastState(nn.Module):
         states, _ = self.cell(embedded)
         steps = torch.arange(embedded.shape[1], device=embedded.device)
         last = torch.where((embedded != 0).any(2), steps, 0).amax(1)
-        chosen: Tensor = states[torch.arange(len(states), device=states.device), last]
+        # Gathered, not indexed by two lists: ONNX has no such indexing for a batch of any size.
+        chosen: Tensor = states.gather(1, last.view(-1, 1, 1).expand(-1, 1, HIDDEN)).squeeze(1)
         return chosen
