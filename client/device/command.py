@@ -38,6 +38,7 @@ def run(chosen: argparse.Namespace) -> None:
         return
     if chosen.head is None:
         raise DeviceError("--head: is missing; give the head's host:port")
+    address, security = checked_address(chosen.head), _security(chosen)
     manifest = read_manifest(chosen.encoder)
     chain = Chain(manifest.transforms, chosen.seed)
     for step in manifest.transforms:
@@ -56,15 +57,7 @@ def run(chosen: argparse.Namespace) -> None:
 
     source = _source(chosen, manifest)
     with closing(source.items), closing(Outbox(chosen.queue, manifest.identity)) as outbox:
-        link = Link(
-            checked_address(chosen.head),
-            _security(chosen),
-            manifest,
-            chosen.batch,
-            chosen.patience,
-            chosen.timeout,
-            say,
-        )
+        link = Link(address, security, manifest, chosen.batch, chosen.patience, chosen.timeout, say)
         streamer = Streamer(lambda inputs: chain(encoder(inputs)), outbox, link, chosen.batch, deliver)
         try:
             streamer.run(islice(source.items, chosen.count), live=source.live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,22 +18,31 @@ from client.device.model.manifest import checksum
 from wireleak.common.models import build
 from wireleak.lab.devices.export import Own, export_network
 
+# As the head in `tests/client/conftest.py`.
+OWN: dict[str, Any] = {
+    "model": "strided28", "cut": 2, "input_shape": (1, 28, 28), "classes": ("a", "b", "c"), "seed": 5
+}  # fmt: skip
+
 
 @pytest.fixture
 def export(tmp_path: Path) -> Callable[..., Path]:
-    """Export the first weights of a network, with seed 5, as the head in `tests/client/conftest.py` has them."""
+    """Export the first weights of a network."""
 
-    def write(name: str = "encoder", **changes: Any) -> Path:
-        shape, classes = (1, 28, 28), ("a", "b", "c")
-        own: dict[str, Any] = {"model": "strided28", "cut": 2, "input_shape": shape, "classes": classes, "seed": 5}
-        return export_network(Own(**own | changes), tmp_path / name).folder
+    def write(name: str = "own", **changes: Any) -> Path:
+        return export_network(Own(**OWN | changes), tmp_path / name).folder
 
     return write
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_network(Own(**OWN), tmp_path_factory.mktemp("exported") / "encoder").folder
+
+
 @pytest.fixture
-def encoder(export: Callable[..., Path]) -> Path:
-    return export()
+def encoder(exported: Path, tmp_path: Path) -> Path:
+    """An export of a test's own."""
+    return Path(shutil.copytree(exported, tmp_path / "encoder"))
 
 
 @pytest.fixture

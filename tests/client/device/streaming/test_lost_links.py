@@ -21,6 +21,7 @@ import pytest
 
 from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.read import observations
+from server.head import RunningHead
 
 
 class Cutting:
@@ -64,7 +65,7 @@ class Cutting:
 
 
 @pytest.fixture
-def cutting(head: Any) -> Iterator[Callable[..., Cutting]]:
+def cutting(head: RunningHead) -> Iterator[Callable[..., Cutting]]:
     made: list[Cutting] = []
 
     def begin(*cuts: int) -> Cutting:
@@ -79,9 +80,9 @@ def cutting(head: Any) -> Iterator[Callable[..., Cutting]]:
 def test_every_input_is_answered_once_and_in_order_over_a_link_that_breaks(
     device: Any,
     encoder: Path,
-    cutting: Any,
+    cutting: Callable[..., Cutting],
     pictures: Path,
-    expected: Any,
+    expected: np.ndarray,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -101,13 +102,23 @@ def test_every_input_is_answered_once_and_in_order_over_a_link_that_breaks(
 
 
 def test_noise_is_drawn_once_for_an_input_that_is_sent_again(
-    device: Any, encoder: Path, rewrite: Any, cutting: Any, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    device: Any,
+    encoder: Path,
+    rewrite: Callable[..., Path],
+    cutting: Callable[..., Cutting],
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     noise = {"name": "noise", "options": {"clip": 1, "sigma": 1}, "at_inference": True}
     folder = rewrite(encoder, transforms=[noise | {"guarantee": "local (a guarantee)", "refusal": None}])
     draws: list[int] = []
     real = os.urandom
-    monkeypatch.setattr(os, "urandom", lambda count: draws.append(count) or real(count))
+
+    def counted(count: int) -> bytes:
+        draws.append(count)
+        return real(count)
+
+    monkeypatch.setattr(os, "urandom", counted)
     proxy = cutting(20_000, 20_000)
     status, _, errors = device(folder, "--head", f"127.0.0.1:{proxy.port}", "--input", pictures)
     assert status == 0, errors
@@ -116,11 +127,22 @@ def test_noise_is_drawn_once_for_an_input_that_is_sent_again(
 
 
 def test_a_head_that_stays_away_keeps_the_queue_and_the_next_start_goes_on(
-    device: Any, encoder: Path, head: Any, cutting: Any, pictures: Path, expected: Any, tmp_path: Path
+    device: Any,
+    encoder: Path,
+    head: RunningHead,
+    cutting: Callable[..., Cutting],
+    pictures: Path,
+    expected: np.ndarray,
+    tmp_path: Path,
 ) -> None:
     queue = ("--input", pictures, "--json", "--queue", tmp_path / "q")
     proxy = cutting(40_000)
-    threading.Thread(target=lambda: (wait_for(lambda: proxy.connections), proxy.close()), daemon=True).start()
+
+    def leave() -> None:
+        wait_for(lambda: proxy.connections)
+        proxy.close()
+
+    threading.Thread(target=leave, daemon=True).start()
     status, output, errors = device(encoder, "--head", f"127.0.0.1:{proxy.port}", *queue, "--patience", 0.5)
     assert status == 1
     assert "inputs were not answered; start again to send the inputs that wait in" in errors
@@ -141,7 +163,11 @@ def test_a_head_that_is_away_is_one_line_without_a_queue(device: Any, encoder: P
 
 
 def test_a_killed_relay_loses_and_repeats_nothing_and_its_captures_hold_what_was_sent(
-    encoder: Path, head: Any, pictures: Path, expected: Any, tmp_path: Path
+    encoder: Path,
+    head: RunningHead,
+    pictures: Path,
+    expected: np.ndarray,
+    tmp_path: Path,
 ) -> None:
     port = free_port()
     captures = [tmp_path / "before.pcap", tmp_path / "after.pcap"]
