@@ -1,4 +1,4 @@
-"""The command that exports an encoder for devices without torch."""
+"""Commands that prepare a device: its encoder, and certificates for its link."""
 
 from __future__ import annotations
 
@@ -86,3 +86,21 @@ def export(
             )
             exported = export_network(network, out or Path("encoder"))
         typer.echo(shown(exported))
+
+
+@app.command(epilog="Example: wireleak certificates --host 192.168.1.10 --device pi --out certificates")
+def certificates(
+    host: Annotated[list[str], typer.Option(help="name or address under which devices reach the head; repeatable")],
+    device: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="name of a device that gets a certificate, for mutual TLS; repeatable"),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="days for which the certificates are valid")] = 365,
+    out: Annotated[Path, typer.Option(help="folder for the PEM files")] = Path("certificates"),
+) -> None:
+    """Make an authority, and certificates of a head and of devices, for TLS between machines."""
+    with one_line_errors():
+        from wireleak.lab.devices.identities import make_identities
+
+        for line in make_identities(out, host, device or [], days):
+            typer.echo(line)

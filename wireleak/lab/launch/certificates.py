@@ -1,4 +1,4 @@
-"""A temporary certificate authority for the lab's variants with TLS and mutual TLS."""
+"""A temporary certificate authority, for variants with TLS and mutual TLS and for a head on another machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wireleak.common.files import replacing
 
-_LIFETIME = datetime.timedelta(days=30)
+_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,25 @@ class Identity:
 
 
 class Authority:
-    """A certificate authority for loopback. Its own key is never written to disk.
+    """A certificate authority. Its own key is never written to disk.
 
     Parameters
     ----------
     folder : Path
         Folder for PEM files, created if missing. The authority's certificate is `ca.pem`.
+    days : int
+        Days for which its certificates are valid.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, days: int = _DAYS) -> None:
         self._folder = folder
+        self._days = days
         folder.mkdir(parents=True, exist_ok=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("wireleak lab authority")
         public = self._key.public_key()
         certificate = (
-            _builder(self._name, self._name, public)
+            self._builder(self._name, public)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(sign_certificates=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -55,7 +58,7 @@ class Authority:
     def server(self, name: str = "server", hosts: Iterable[str] = ()) -> Identity:
         """Issue a certificate for a server on 127.0.0.1, ::1 or localhost, as `name`.pem and `name`.key.
 
-        `hosts` are further addresses under which clients know this machine.
+        `hosts` are further addresses and names under which clients know this machine.
         """
         return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, hosts)
 
@@ -65,14 +68,14 @@ class Authority:
 
     def _issue(self, name: str, purpose: x509.ObjectIdentifier, hosts: Iterable[str] = ()) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
-        addresses = [x509.IPAddress(ipaddress.ip_address(host)) for host in ("127.0.0.1", "::1", *hosts)]
+        known = [_subject(host) for host in dict.fromkeys(("localhost", "127.0.0.1", "::1", *hosts))]
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
-            _builder(_name(name), self._name, key.public_key())
+            self._builder(_name(name), key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(sign_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(known), critical=False)
             .add_extension(authority, critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -84,23 +87,29 @@ class Authority:
         _write(identity.key, private, 0o600)
         return identity
 
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        # Valid from an hour ago, for clocks that are slow.
+        begins = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(begins + datetime.timedelta(days=self._days))
+        )
+
+
+def _subject(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    # Valid from an hour ago, for clocks that are slow.
-    begins = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begins)
-        .not_valid_after(begins + _LIFETIME)
-    )
 
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
