@@ -64,6 +64,7 @@ def commands() -> Iterator[str]:
         for name, command in group.commands.items():
             for words, one in _leaves(f"{program} {name}", command):
                 yield from _command(words, one)
+    yield from _device()
 
 
 def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -73,6 +74,20 @@ def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         return
     for word, inner in command.commands.items():
         yield from _leaves(f"{name} {word}", inner)
+
+
+def _device() -> Iterator[str]:
+    """Describe the thin device, whose parser is argparse's, because it needs no other package."""
+    parser = import_module("client.device.__main__").parser()
+    yield f"## {parser.prog}\n\n{parser.description} Also `python -m client.device`.\n"
+    yield f"```console\n$ {parser.format_usage().removeprefix('usage: ').strip()}\n```\n"
+    yield f"For example: `{parser.epilog.removeprefix('Example: ')}`\n"
+    rows = []
+    for action in parser._actions[1:]:  # the first is --help
+        default = _default(action.default or None) if action.option_strings else "required"
+        meaning = _sentence(action.help.removesuffix(" (default: %(default)s)"))
+        rows.append((f"`{', '.join(action.option_strings) or action.metavar}`", default, meaning))
+    yield from _table(("argument or option", "default", "meaning"), rows)
 
 
 def _command(name: str, command: Any) -> Iterator[str]:

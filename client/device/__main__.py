@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = _Parser(
         prog="wireleak-device",
+        usage="%(prog)s ENCODER [OPTIONS]",
         description="Stream activations of private inputs to a head, and print its predictions.",
         epilog="Example: wireleak-device encoder --head 192.168.1.10:9092 --input photos --resize",
     )
@@ -45,23 +46,31 @@ def parser() -> argparse.ArgumentParser:
         "standard input; without it only what waits in --queue is sent",
     )
     made.add_argument("--camera", metavar="DEVICE", help='camera such as /dev/video0, or "pi" for the Pi\'s own')
-    made.add_argument("--every", type=float, default=1, metavar="S", help="seconds between its frames (default: 1)")
+    made.add_argument(
+        "--every", type=float, default=1, metavar="S", help="seconds between its frames (default: %(default)s)"
+    )
     made.add_argument("--count", type=int, metavar="N", help="stop after N inputs (default: all; of a camera, no end)")
     made.add_argument("--resize", action="store_true", help="scale pictures to the encoder's size, by area")
-    made.add_argument("--batch", type=int, default=1, metavar="N", help="inputs in one message (default: 1)")
+    made.add_argument("--batch", type=int, default=1, metavar="N", help="inputs in one message (default: %(default)s)")
     made.add_argument("--json", action="store_true", help="print JSON lines, with all probabilities and the totals")
     made.add_argument("--queue", type=Path, metavar="FOLDER", help="keep unanswered inputs here, for the next start")
     made.add_argument("--record", type=Path, metavar="FILE.npz", help="write all activations and predictions here")
     made.add_argument(
-        "--patience", type=float, default=60, metavar="S", help="seconds to wait for a lost head (default: 60)"
+        "--patience", type=float, default=60, metavar="S", help="seconds to wait for a lost head (default: %(default)s)"
     )
     made.add_argument(
-        "--timeout", type=float, default=30, metavar="S", help="seconds after which an answer is lost (default: 30)"
+        "--timeout",
+        type=float,
+        default=30,
+        metavar="S",
+        help="seconds after which an answer is lost (default: %(default)s)",
     )
     made.add_argument("--ca", type=Path, metavar="PEM", help="authority that signed the head's certificate: TLS")
     made.add_argument("--certificate", type=Path, metavar="PEM", help="this device's certificate: mutual TLS")
     made.add_argument("--key", type=Path, metavar="PEM", help="key of this device's certificate")
-    made.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the encoder (default: 1)")
+    made.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads of the encoder (default: %(default)s)"
+    )
     made.add_argument(
         "--seed", type=int, metavar="N", help="repeat the same noise, which then protects nobody: for tests only"
     )
