@@ -28,7 +28,7 @@ if SHARED.is_dir():
 
 
 @pytest.fixture
-def shared_data() -> Any:
+def shared_data() -> Path:
     """Folder of the packed data sets, or a skip that names it."""
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}")

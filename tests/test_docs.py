@@ -25,7 +25,7 @@ def blocks(language: Any, path: Any) -> Any:
     return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
 
 
-def example_study() -> Any:
+def example_study() -> dict[str, Any]:
     return tomllib.loads(blocks("toml", HOW_TO / "study.md")[0])
 
 

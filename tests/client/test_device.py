@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from typer.testing import CliRunner
 
@@ -42,7 +43,7 @@ def device(tmp_path: Path, head: RunningHead, shard: tuple[Floats, Labels]) -> d
 def serve(device: dict[str, Any], tmp_path: Path) -> Iterator[Callable[..., Any]]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def run(**changes: Any) -> Any:
+    def run(**changes: Any) -> Result:
         path = tmp_path / "device.json"
         path.write_text(json.dumps(device | changes))
         return CliRunner().invoke(command, ["serve", "--config", str(path)])

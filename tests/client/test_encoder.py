@@ -16,7 +16,7 @@ from client.encoder import predict_split, predict_whole, score, train_split
 from client.examples import Floats, Labels
 from client.link import HeadError, HeadStream, connect
 from server.head import RunningHead
-from wireleak.common.models import ModelConfig, build
+from wireleak.common.models import ModelConfig, Network, build
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
 from wireleak.common.wire import encode_tensor
@@ -25,7 +25,7 @@ from wireleak.common.wire import split_head_pb2 as pb
 HOW = Training(ClientPlan(epochs=2, batch=16, learning_rate=0.002), (3, 1))
 
 
-def network() -> Any:
+def network() -> Network:
     return build("strided28", (1, 28, 28), 3, 5)
 
 
@@ -149,7 +149,7 @@ class PlayedHead:
             def __iter__(self) -> Any:
                 return self
 
-            def __next__(call) -> Any:  # noqa: N805
+            def __next__(call) -> pb.TrainResponse:  # noqa: N805
                 next(requests)
                 return self.answer
 

@@ -21,7 +21,7 @@ from wireleak.common.plan import ClientPlan, PrivacyConfig
 RATE, SILENT = 0.5, 1e-12
 
 
-def network() -> Any:
+def network() -> nn.Sequential:
     return build("strided28", (1, 28, 28), 3, 5).blocks
 
 

@@ -23,7 +23,7 @@ from client.private_split import train_split_private
 from client.transforms.registry import TRANSFORMS, Batch, Changes, Transform
 from client.transforms.soundness import check_private
 from wireleak.common.config import ConfigError
-from wireleak.common.models import ModelConfig, build
+from wireleak.common.models import ModelConfig, Network, build
 from wireleak.common.models.private import PrivateSteps
 from wireleak.common.models.training import Training
 from wireleak.common.plan import ClientPlan, PrivacyConfig
@@ -38,7 +38,7 @@ RATE, SILENT = 0.1, 1e-12
 MODEL = ModelConfig(name="strided28", input_shape=(1, 28, 28), classes=3, cut=2, seed=5)
 
 
-def network() -> Any:
+def network() -> Network:
     return build("strided28", (1, 28, 28), 3, 5)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
+from client.config import HeadConfig
 from client.encoder import train_split
 from client.link import connect
 from client.watch import LIMIT, WINDOW, Watch, batch_likeness
@@ -57,7 +58,7 @@ def test_no_false_alarm_on_an_honest_head(start_head: Any, classes: int, cut: in
     assert watch.noticed_after is None
 
 
-def where(head: Any) -> Any:
+def where(head: Any) -> HeadConfig:
     from client.config import HeadConfig
 
     return HeadConfig(address=f"127.0.0.1:{head.port}")

@@ -180,7 +180,7 @@ class Authority:
         path.write_bytes(builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
 
-def describe(port: int, security: Security) -> Any:
+def describe(port: int, security: Security) -> pb.Description:
     with open_channel(f"127.0.0.1:{port}", security) as channel:
         return SplitHeadStub(channel).Describe(pb.DescribeRequest(), timeout=10)
 

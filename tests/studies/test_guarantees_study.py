@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from wireleak.lab.report.boards import boards
-from wireleak.lab.run.results import read_results
+from wireleak.lab.run.results import Results, read_results
 
 PROMISED = ("mu-8", "mu-2", "laplace-64", "laplace-8")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("guarantees")
     command = [sys.executable, "-m", "wireleak", "run", "guarantees", "--seeds", "1"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
@@ -22,7 +22,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def found(results: Any) -> Any:
+def found(results: Results) -> Any:
     return {board.variant: board for board in boards(results.rows) if board.attack == "candidates"}
 
 
@@ -38,12 +38,12 @@ def test_the_bayes_attacker_stays_under_the_bounds_and_the_audit_under_epsilon(f
 
 
 @pytest.mark.parametrize("variant", ["no-noise", "unclipped", "metric-8"])
-def test_what_has_no_local_epsilon_is_printed_none(results: Any, found: Any, variant: Any) -> None:
+def test_what_has_no_local_epsilon_is_printed_none(results: Results, found: Any, variant: Any) -> None:
     assert found[variant].get("wire-epsilon") is None
     assert not [row for row in results.rows if row.variant == variant and row.role == "bound"]
 
 
-def test_the_page_says_what_each_promises(results: Any) -> None:
+def test_the_page_says_what_each_promises(results: Results) -> None:
     told = {variant.name: " ".join(variant.guarantees) for variant in results.variants}
     assert "local 8-DP (delta 0)" in told["laplace-8"] and "mu = 2," in told["mu-2"]
     assert told["unclipped"] == "noise: no epsilon: unclipped activations have no sensitivity, hence no epsilon"

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from wireleak.lab.report.boards import boards
-from wireleak.lab.run.results import read_results
+from wireleak.lab.run.results import Results, read_results
 
 NOISED = ("mu-32", "mu-8", "mu-2")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("wire-noise")
     command = [sys.executable, "-m", "wireleak", "run", "wire-noise"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
@@ -22,7 +22,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def found(results: Any) -> Any:
+def found(results: Results) -> Any:
     return {(board.variant, board.attack): board for board in boards(results.rows)}
 
 
@@ -52,7 +52,9 @@ def test_the_decoder_goes_below_the_bound_for_unbiased_attackers_and_not_below_v
     assert board.get("mse").high > board.get("mse", "Gaussian inputs").value
 
 
-def test_without_noise_the_informed_attacker_names_every_input_and_nothing_bounds_it(results: Any, found: Any) -> None:
+def test_without_noise_the_informed_attacker_names_every_input_and_nothing_bounds_it(
+    results: Results, found: Any
+) -> None:
     board = found["no-noise", "candidates"]
     assert board.get("reid").value == 1
     assert not [row for row in results.rows if row.variant == "no-noise" and row.role == "bound"]

@@ -33,7 +33,7 @@ class Head(rpc.SplitHeadServicer):
     Describe = rpc.SplitHeadServicer.Describe
     Train = rpc.SplitHeadServicer.Train
 
-    def Predict(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Predict(self, requests: Any, context: Any) -> Iterator[pb.PredictResponse]:  # noqa: N802
         for request in requests:
             z = np.asarray(decode_tensor(request.activation), np.float32)
             label = (z[:, -1] > 0).astype(int)
@@ -145,7 +145,7 @@ def captures(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def surrogate(world: Any, tmp_path: Path) -> Any:
+def surrogate(world: Any, tmp_path: Path) -> Path:
     """The granted file; the last third of its rows counts as augmented."""
     path = tmp_path / "surrogate.npz"
     np.savez(
@@ -162,7 +162,7 @@ def surrogate(world: Any, tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def config(captures: Any, surrogate: Any, tmp_path: Path) -> Any:
+def config(captures: Any, surrogate: Path, tmp_path: Path) -> Any:
     """Writes a config for `inversion` on the plaintext captures, with changes; returns its path and `out`."""
 
     def config(link: Any = "plaintext", **changes: Any) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ def hijacker(pictures: Any) -> Hijacker:
     return Hijacker(MODEL, pictures(64, 1), HijackOptions(warm_up=60), seed=3)
 
 
-def batch(seed: int = 0) -> Any:
+def batch(seed: int = 0) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).random((6, 32, 7, 7), dtype=np.float32)
 
 

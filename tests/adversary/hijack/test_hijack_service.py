@@ -33,7 +33,7 @@ SHAPE = (32, 7, 7)
 WIDE = {"name": "strided32", "input_shape": [1, 32, 32], "classes": 3, "cut": 2}
 
 
-def activation(batch: int = 4, seed: int = 0) -> Any:
+def activation(batch: int = 4, seed: int = 0) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).random((batch, *SHAPE), dtype=np.float32)
 
 

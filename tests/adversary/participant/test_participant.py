@@ -28,7 +28,7 @@ def pictures(n: Any, seed: Any) -> Any:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Any:
+def here(tmp_path: Path) -> Path:
     """The files of one client: its own examples, an attacker's surrogates, and a folder that lasts."""
     for name, seed in (("train", 1), ("evaluation", 2)):
         x, y, _ = pictures(40, seed)
@@ -40,7 +40,7 @@ def here(tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def ask(here: Any) -> Any:
+def ask(here: Path) -> Any:
     """Send a message to a ClientApp, as a SuperNode does; the state that came back, and the metrics."""
 
     def send(app: Any, kind: Any = "train", weights: Any = None, at: Any = 4, plan: Any = (), **changes: Any) -> Any:
@@ -94,7 +94,7 @@ def test_evaluation_answers_what_an_honest_client_does(ask: Any, strategy: Any) 
     assert got == pytest.approx(wanted, rel=1e-6)
 
 
-def test_only_this_round_s_part_of_a_stream_is_trained_on(ask: Any, here: Any) -> None:
+def test_only_this_round_s_part_of_a_stream_is_trained_on(ask: Any, here: Path) -> None:
     x, y, _ = pictures(40, 1)
     np.savez(here / "train.npz", x=x, y=y, round=np.repeat([4, 5], 20))
     wanted, numbers = ask(client)
@@ -113,7 +113,7 @@ def without_head(blocks: torch.nn.Sequential) -> torch.nn.Sequential:
 
 
 @pytest.mark.parametrize("alpha", [0.3, 0.7, 1.0])
-def test_one_step_sends_the_gradient_of_the_joint_loss(ask: Any, here: Any, alpha: Any) -> None:
+def test_one_step_sends_the_gradient_of_the_joint_loss(ask: Any, here: Path, alpha: Any) -> None:
     """Oracle: torch.autograd, on a head that lies there from the round before."""
     torch.manual_seed(3)
     weight, bias = torch.randn(2, 128) / 10, torch.randn(2) / 10
@@ -137,7 +137,7 @@ def test_one_step_sends_the_gradient_of_the_joint_loss(ask: Any, here: Any, alph
     assert reported["train-loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_the_head_stays_here_and_learns_over_rounds(ask: Any, here: Any) -> None:
+def test_the_head_stays_here_and_learns_over_rounds(ask: Any, here: Path) -> None:
     state, losses = None, []
     for at in range(1, 5):
         state, reported = ask(participant, weights=state, at=at, plan={"learning_rate": 0.1}, **active(1))

@@ -33,7 +33,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
 
     @networks.register("tiny-mlp")
-    def mlp(input_shape: Any, classes: Any) -> Any:
+    def mlp(input_shape: Any, classes: Any) -> nn.Sequential:
         return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(36, 100), nn.ReLU()), nn.Linear(100, classes))
 
 

@@ -81,7 +81,7 @@ def pcap(
     nanoseconds: Any = False,
     start: Any = 1_700_000_000,
     snap: Any = None,
-) -> Any:
+) -> bytes:
     """A capture file; packet k was captured k milliseconds after `start`, or give (time, bytes) pairs."""
     magic = 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
     parts = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 262144, link)]
@@ -97,7 +97,7 @@ def grpc_message(data: Any, compressed: Any = 0) -> Any:
     return bytes([compressed]) + len(data).to_bytes(4) + data
 
 
-def data_frames(stream: Any, data: Any, *, frame: Any = 700, end: Any = False, pad: Any = 0) -> Any:
+def data_frames(stream: Any, data: Any, *, frame: Any = 700, end: Any = False, pad: Any = 0) -> bytes:
     frames = []
     for start in range(0, max(len(data), 1), frame):
         made = DataFrame(stream, data[start : start + frame])

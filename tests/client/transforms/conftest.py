@@ -41,7 +41,7 @@ class Trained:
         return float(model.score(rows[half:], truth[half:]))
 
 
-def one(name: str, **options: Any) -> Any:
+def one(name: str, **options: Any) -> Transform:
     return make(Plugin(name=name, options=options), seed=0)
 
 

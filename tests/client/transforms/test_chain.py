@@ -60,7 +60,7 @@ def outside(installed: Any) -> None:
     installed(registry.TRANSFORMS, OUTSIDE, shrink="outside:Shrink")
 
 
-def batch(progress: Any = 0.0) -> Any:
+def batch(progress: Any = 0.0) -> Batch:
     ones = torch.ones(3, dtype=torch.long)
     return Batch(torch.zeros(3, 2), ones, {"slant": ones}, progress)
 

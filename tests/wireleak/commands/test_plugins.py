@@ -123,14 +123,14 @@ SOURCES = {
 }
 
 
-def wireleak(*argv: Any, path: Any = ()) -> Any:
+def wireleak(*argv: Any, path: Any = ()) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, with folders on Python's path."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *map(str, path)]), "COLUMNS": "80"}
     return subprocess.run([sys.executable, "-m", "wireleak", *argv], capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an installed package, `elsewhere`: one plug-in of every kind, and for each kind a broken one."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "elsewhere").mkdir()
@@ -145,7 +145,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return folder
 
 
-def test_a_package_outside_the_tree_adds_a_plug_in_of_every_kind(package: Any) -> None:
+def test_a_package_outside_the_tree_adds_a_plug_in_of_every_kind(package: Path) -> None:
     done = wireleak("plugins", "--json", path=[package])
     assert not done.returncode, done.stderr
     listed = json.loads(done.stdout)
@@ -160,7 +160,7 @@ def test_a_package_outside_the_tree_adds_a_plug_in_of_every_kind(package: Any) -
         assert len(ours) == len(rows) - 2 > 0 and not any(row["error"] for row in ours), kind
 
 
-def test_the_list_fits_80_columns_and_one_kind_can_be_asked_for(package: Any) -> None:
+def test_the_list_fits_80_columns_and_one_kind_can_be_asked_for(package: Path) -> None:
     done = wireleak("plugins", "datasets", path=[package])
     assert not done.returncode and all(len(line) <= 80 for line in done.stdout.splitlines())
     assert done.stdout.startswith("datasets (entry points wireleak.datasets)") and "strategies" not in done.stdout
@@ -169,7 +169,7 @@ def test_the_list_fits_80_columns_and_one_kind_can_be_asked_for(package: Any) ->
     assert "cannot be loaded" in done.stdout
 
 
-def test_a_broken_package_is_one_line_when_its_plug_in_is_asked_for(package: Any) -> None:
+def test_a_broken_package_is_one_line_when_its_plug_in_is_asked_for(package: Path) -> None:
     done = wireleak("data", "broken", path=[package])
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("wireleak: data: data set 'broken' of elsewhere cannot be loaded: elsewhere.missing")

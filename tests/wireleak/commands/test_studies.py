@@ -12,7 +12,7 @@ from wireleak.commands.studies import GROUPS, question
 from wireleak.lab.study.library import load_study, study_files
 
 
-def studies(*arguments: Any) -> Any:
+def studies(*arguments: Any) -> subprocess.CompletedProcess[str]:
     """Run the command as a reader sees it on a terminal of 80 columns."""
     return subprocess.run(
         [sys.executable, "-m", "wireleak", "studies", *arguments],

@@ -72,7 +72,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, wireleak: Any) -> Any:
 
 
 @pytest.fixture
-def tiny_study(tmp_path: Path) -> Any:
+def tiny_study(tmp_path: Path) -> Path:
     """The small study's file, in a folder of its own."""
     path = Path(tmp_path / "tiny.toml")
     path.write_text(TINY)

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from wireleak.common.models.networks import register
 
 
 @register("linear-8x8-of-a-test")
-def _linear(input_shape: Any, classes: Any) -> Any:
+def _linear(input_shape: Any, classes: Any) -> nn.Sequential:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(64, 64)), nn.Linear(64, classes))
 
 
@@ -87,7 +87,7 @@ def encoded() -> Any:
     return SimpleNamespace(encoder=encoder, x=x.numpy(), z=z.double().numpy())
 
 
-def informed(encoded: Any, tmp_path: Path, clip: Any, from_file: Any = True, norm: Any = 2) -> Any:
+def informed(encoded: Any, tmp_path: Path, clip: Any, from_file: Any = True, norm: Any = 2) -> Candidates:
     """The attack, fitted on what a device with this clip makes public."""
     save_weights(encoded.encoder, tmp_path / "encoder.safetensors")
     public = {"clip": np.array(clip), "norm": np.array(norm)} if from_file else {}
@@ -199,4 +199,4 @@ def test_one_candidate_or_another_files_arrays_are_refused(encoded: Any, tmp_pat
     ):
         np.savez(tmp_path / "candidates.npz", **arrays)
         with pytest.raises(ValueError, match=message):
-            attack.fit(SimpleNamespace(files={"candidates": tmp_path / "candidates.npz"}))
+            attack.fit(cast(Knowledge, SimpleNamespace(files={"candidates": tmp_path / "candidates.npz"})))

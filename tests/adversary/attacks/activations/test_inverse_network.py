@@ -1,6 +1,7 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -48,7 +49,7 @@ def test_a_convolution_is_inverted_and_noise_as_queries_is_worse() -> None:
     weights = torch.from_numpy(np.random.default_rng(0).standard_normal((8, 1, 3, 3)).astype(np.float32) / 3)
     rng = np.random.default_rng(1)
 
-    def pictures(n: Any) -> Any:
+    def pictures(n: Any) -> npt.NDArray[np.float32]:
         # Smooth, in [0, 1], on black, as digits are: sums of a few cosines.
         grid = np.cos(np.pi * np.arange(4)[:, None] * (np.arange(12) + 0.5) / 12)
         waves = np.einsum("nij,ih,jw->nhw", rng.standard_normal((n, 4, 4)), grid, grid)

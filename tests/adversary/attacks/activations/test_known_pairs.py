@@ -9,18 +9,18 @@ from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.run import attack
 
 
-def known_from(seen: Any, inputs: Any, augmented: Any = None) -> Any:
+def known_from(seen: Any, inputs: Any, augmented: Any = None) -> Knowledge:
     copies = np.zeros(len(inputs), bool) if augmented is None else augmented
     return Knowledge(seen, inputs, np.zeros(len(inputs), np.int64), None, 0, copies, 0)
 
 
-def fitted(known: Any, seed: Any = 0, **options: Any) -> Any:
+def fitted(known: Any, seed: Any = 0, **options: Any) -> KnownPairs:
     made = KnownPairs(KnownPairsOptions(**options), seed)
     made.fit(known)
     return made
 
 
-def mse(guess: Any, truth: Any) -> Any:
+def mse(guess: Any, truth: Any) -> float:
     return float(np.mean((guess - truth) ** 2))
 
 

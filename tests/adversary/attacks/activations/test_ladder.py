@@ -14,7 +14,7 @@ from adversary.attacks.harness.knowledge import Knowledge, surrogate
 from adversary.attacks.harness.run import attack
 
 
-def known(seen: Any, attribute: Any, groups: Any = None, inputs: Any = None) -> Any:
+def known(seen: Any, attribute: Any, groups: Any = None, inputs: Any = None) -> Knowledge:
     n = len(seen)
     inputs = np.zeros((n, 1), np.float32) if inputs is None else inputs
     zeros = np.zeros(n, np.int64)
@@ -22,7 +22,7 @@ def known(seen: Any, attribute: Any, groups: Any = None, inputs: Any = None) -> 
     return Knowledge(seen, inputs, zeros, attribute, classes, np.zeros(n, bool), 0, groups=groups)
 
 
-def rung(knowledge: Any, **options: Any) -> Any:
+def rung(knowledge: Any, **options: Any) -> Ladder:
     ladder = Ladder(LadderOptions(**{"epochs": 30, "selectivity": False} | options), 0)
     ladder.fit(knowledge)
     return ladder

@@ -56,12 +56,12 @@ def drawings(n: Any, seed: Any = 0) -> Any:
     return where[:, :, None, None], x
 
 
-def known(seen: Any, x: Any, augmented: Any = None) -> Any:
+def known(seen: Any, x: Any, augmented: Any = None) -> Knowledge:
     n = len(x)
     return Knowledge(seen, x, np.zeros(n, np.int64), None, 0, np.zeros(n, bool) if augmented is None else augmented, 0)
 
 
-def fitted(knowledge: Any, epochs: Any = 30) -> Any:
+def fitted(knowledge: Any, epochs: Any = 30) -> PostDecoder:
     one = PostDecoder(PostDecoder.options(epochs=epochs), seed=1)
     one.fit(knowledge)
     return one

@@ -11,7 +11,7 @@ from adversary.attacks.harness.knowledge import Knowledge
 RNG = np.random.default_rng(0)
 
 
-def pairs(n: Any, width: Any, classes: Any, augmented: Any = None) -> Any:
+def pairs(n: Any, width: Any, classes: Any, augmented: Any = None) -> Knowledge:
     attribute = RNG.integers(0, classes, n)
     seen = RNG.standard_normal((n, width)).astype(np.float32)
     seen[:, :classes] += 2 * np.eye(classes, dtype=np.float32)[attribute]
@@ -19,7 +19,7 @@ def pairs(n: Any, width: Any, classes: Any, augmented: Any = None) -> Any:
     return Knowledge(seen, np.zeros((n, 1), np.float32), np.zeros(n, int), attribute, classes, none, 0)
 
 
-def fitted(known: Any, **options: Any) -> Any:
+def fitted(known: Any, **options: Any) -> Probe:
     probe = Probe(ProbeOptions(**options), 0)
     probe.fit(known)
     return probe
@@ -28,6 +28,7 @@ def fitted(known: Any, **options: Any) -> Any:
 def test_several_classes() -> None:
     known = pairs(900, 40, 4)
     probe = fitted(_take(known, slice(600)))
+    assert known.attribute is not None
     guess, truth = probe.guess(known.seen[600:]), known.attribute[600:]
     assert guess.shape == (300, 4) and np.allclose(guess.sum(1), 1, atol=1e-5)
     assert roc_auc_score(truth, guess, multi_class="ovr") > 0.9
@@ -47,6 +48,7 @@ def test_what_no_line_separates_is_the_perceptrons() -> None:
 
 def test_transformed_copies_are_left_out() -> None:
     known = pairs(300, 10, 2, augmented=np.arange(300) >= 200)
+    assert known.attribute is not None
     known.attribute[200:] = 1 - known.attribute[200:]
     assert np.array_equal(fitted(known).guess(known.seen), fitted(_take(known, slice(200))).guess(known.seen))
 
@@ -54,6 +56,7 @@ def test_transformed_copies_are_left_out() -> None:
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_few_rows_and_one_value_still_give_probabilities(n: Any) -> None:
     known = pairs(n, 3, 2)
+    assert known.attribute is not None
     known.attribute[:] = 1
     np.testing.assert_array_equal(fitted(known).guess(known.seen), [[0, 1]] * n)
 
@@ -69,7 +72,7 @@ def test_axes_are_the_principal_ones(n: Any, width: Any) -> None:
     np.testing.assert_allclose(np.abs(correlation), np.eye(4), atol=0.02)
 
 
-def _take(known: Any, rows: Any) -> Any:
+def _take(known: Any, rows: Any) -> Knowledge:
     return Knowledge(
         known.seen[rows], known.inputs[rows], known.labels[rows], known.attribute[rows], known.classes,
         known.augmented[rows], 0,

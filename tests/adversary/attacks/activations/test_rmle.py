@@ -20,11 +20,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     networks.register("rmle-linear")(linear)
 
 
-def linear(input_shape: Any, classes: Any) -> Any:
+def linear(input_shape: Any, classes: Any) -> nn.Sequential:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(SIZE, SIZE)), nn.Linear(SIZE, classes))
 
 
-def of(matrix: Any) -> Any:
+def of(matrix: Any) -> nn.Sequential:
     """A linear encoder x -> x @ matrix.T."""
     layer = nn.Linear(matrix.shape[1], matrix.shape[0], bias=False)
     with torch.no_grad():
@@ -40,7 +40,7 @@ def inputs(n: Any, seed: Any = 1) -> Any:
     return np.random.default_rng(seed).uniform(0.1, 0.9, (n, *SHAPE)).astype(np.float32)
 
 
-def knowledge(**changes: Any) -> Any:
+def knowledge(**changes: Any) -> Knowledge:
     none = np.zeros((0, *SHAPE), np.float32)
     fields: dict[str, Any] = {
         "seen": np.zeros(0, np.float32),
@@ -58,9 +58,11 @@ def knowledge(**changes: Any) -> Any:
 def test_an_invertible_linear_encoder_is_inverted_exactly(tmp_path: Path) -> None:
     known = knowledge(encoder=tmp_path / "encoder.safetensors")
     encoder, _ = known.network().split(1)
+    layer = list(encoder.modules())[-1]
+    assert isinstance(layer, nn.Linear) and known.encoder is not None
     with torch.no_grad():
         # Singular values from .5 to 2: invertible, and far from orthogonal.
-        encoder[0][1].weight.copy_(torch.from_numpy(orthonormal() * np.geomspace(0.5, 2, SIZE, dtype=np.float32)))
+        layer.weight.copy_(torch.from_numpy(orthonormal() * np.geomspace(0.5, 2, SIZE, dtype=np.float32)))
     save_weights(encoder, known.encoder)
     x = inputs(20)
     attack = Rmle(RmleOptions(tv=0), 0)
@@ -136,7 +138,7 @@ class _Rounds(nn.Module):
 
 
 class _Embeds(nn.Module):
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> torch.Tensor:
         return nn.functional.embedding(x, torch.zeros(3, 2))
 
 

@@ -23,7 +23,7 @@ def registered() -> Iterator[Any]:
         yield
 
 
-def shadow_net(input_shape: Any, classes: Any) -> Any:
+def shadow_net(input_shape: Any, classes: Any) -> nn.Sequential:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(16, 32)), nn.Sequential(nn.ReLU(), nn.Linear(32, 4)))
 
 
@@ -51,7 +51,7 @@ def world(registered: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return known, seen[300:], x[300:]
 
 
-def mse(guess: Any, truth: Any) -> Any:
+def mse(guess: Any, truth: Any) -> float:
     return float(np.mean((guess - truth) ** 2))
 
 

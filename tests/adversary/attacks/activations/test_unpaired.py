@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.stats import ortho_group
 
@@ -43,7 +44,7 @@ def test_dead_latents_are_no_obstacle() -> None:
     assert np.isfinite(axes(np.zeros((20, 1), np.float32), skewed(30, 1))).all()
 
 
-def knowledge(x: Any) -> Any:
+def knowledge(x: Any) -> Knowledge:
     nothing, rows = np.zeros(0, np.float32), np.zeros(len(x), np.int64)
     return replace(Knowledge(nothing, x, rows, None, 0, np.zeros(len(x), bool), 0), input_range=(0.0, 1.0))
 
@@ -77,7 +78,7 @@ def test_noise_in_place_of_latents_is_worth_no_more_than_the_mean() -> None:
 
 
 def test_it_repeats_itself_and_needs_some_data() -> None:
-    def run() -> Any:
+    def run() -> npt.NDArray[np.float32]:
         attack = Unpaired(UnpairedOptions(hidden=(8,), steps=20), 3)
         attack.fit(knowledge(bars(50, 1)[0]))
         return attack.guess(skewed_once)

@@ -20,7 +20,7 @@ def blobs(n: Any, seed: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def known() -> Any:
+def known() -> Knowledge:
     nothing = np.zeros((0, 1, 28, 28), np.float32), np.zeros(0, np.int64)
     model = ModelConfig(name="lenet", input_shape=(1, 28, 28), classes=10, cut=1, seed=0)
     return Knowledge(np.zeros(0, np.float32), *nothing, None, 0, np.zeros(0, bool), 0, model=model)
@@ -32,7 +32,7 @@ def attacked(known: Any, seen: Any, seed: Any = 0, **options: Any) -> Any:
     return attack.guess(seen), attack.report
 
 
-def test_inputs_come_back_from_activations_and_the_architecture_alone(known: Any) -> None:
+def test_inputs_come_back_from_activations_and_the_architecture_alone(known: Knowledge) -> None:
     x = blobs(6, 0)
     with torch.no_grad():
         seen = known.network().split(1)[0](torch.from_numpy(x)).numpy()
@@ -45,7 +45,7 @@ def test_inputs_come_back_from_activations_and_the_architecture_alone(known: Any
     assert report["final_cost"] < min(report["costs"])
 
 
-def test_the_seed_decides_and_is_not_the_victims(known: Any) -> None:
+def test_the_seed_decides_and_is_not_the_victims(known: Knowledge) -> None:
     seen = np.random.default_rng(0).standard_normal((2, 8, 24, 24)).astype(np.float32)
     quick = {"outer": 1, "inner_input": 2, "inner_model": 2}
     first, _ = attacked(known, seen, **quick)
@@ -53,12 +53,13 @@ def test_the_seed_decides_and_is_not_the_victims(known: Any) -> None:
     other, _ = attacked(known, seen, seed=1, **quick)
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     victims = known.network().split(1)[0].state_dict()["0.1.weight"]
+    assert known.model is not None
     attack = Unsplit(UnsplitOptions(), known.model.seed)
     attack.fit(known)
     assert not torch.equal(attack._clones[0].state_dict()["0.1.weight"], victims)
 
 
-def test_another_cut_is_refused_in_one_line(known: Any) -> None:
+def test_another_cut_is_refused_in_one_line(known: Knowledge) -> None:
     with pytest.raises(ValueError, match=r"model\.cut: .*\(8, 24, 24\), the captured ones \(16, 8, 8\)"):
         attacked(known, np.zeros((2, 16, 8, 8), np.float32))
     with pytest.raises(ValueError, match=r"granted\.model"):

@@ -17,7 +17,7 @@ WORDS, LENGTH = 40, 10
 
 def world(
     n: Any, seed: Any = 0, noise: Any = 0.0, table: Any = np.random.default_rng(9).standard_normal((WORDS + 1, 24))
-) -> Any:
+) -> Knowledge:
     """Texts of common and rare words, and the mean of their embeddings."""
     rng = np.random.default_rng(seed)
     share = 1 / np.arange(1, WORDS + 1)
@@ -27,7 +27,7 @@ def world(
     return Knowledge(seen.astype(np.float32), x.astype(np.float32), zeros, None, 0, np.zeros(n, bool), 0)
 
 
-def found(knowledge: Any, **options: Any) -> Any:
+def found(knowledge: Any, **options: Any) -> WordSet:
     attack = WordSet(WordSetOptions(**{"model": "logistic"} | options), 0)
     attack.fit(knowledge)
     return attack

@@ -28,7 +28,7 @@ def federate(
     weights: Any = None,
     optimiser: Any = "sgd",
     aggregate: Any = False,
-) -> Any:
+) -> Knowledge:
     """Knowledge of one round: `inputs` (clients, examples, ...), each client training on its own from one model."""
     network = ModelConfig.model_validate(config).network()
     if weights:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from scipy.linalg import subspace_angles
@@ -17,7 +18,7 @@ def model(length: Any) -> Any:
     return {"name": "tiny-transformer", "input_shape": (length,), "classes": 2, "cut": 1}
 
 
-def texts(clients: Any, count: Any, length: Any, seed: Any) -> Any:
+def texts(clients: Any, count: Any, length: Any, seed: Any) -> npt.NDArray[np.float32]:
     """Word numbers (clients, count, length) of texts of different length, some words common to them."""
     rng = np.random.default_rng(seed)
     x = rng.integers(1, BUCKETS + 1, (clients, count, length)).astype(np.float32)

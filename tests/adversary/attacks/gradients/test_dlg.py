@@ -20,7 +20,7 @@ from wireleak.common.measures.scores.psnr import PeakSignalToNoise
 LENET = {"name": "dlg-lenet", "input_shape": (1, 8, 8), "classes": 4, "cut": 1}
 
 
-def psnr(guess: Any, truth: Any) -> Any:
+def psnr(guess: Any, truth: Any) -> float:
     return PeakSignalToNoise()(guess[match(guess, truth)], truth, np.random.default_rng(0)).value
 
 
@@ -75,6 +75,7 @@ def test_the_imitation_of_the_true_inputs_is_what_the_client_sent(epochs: Any, m
     x = smooth(4, 8, 0)
     y = np.array([0, 1, 2, 2])
     known = federate(LENET, x[None], y[None], epochs=epochs, mini=mini)
+    assert known.training is not None and known.recipe is not None
     one = victim(known.training.updates[0], known.network(), known.recipe, 4)
     # A last single example joins the batch before, and the client's order is its own.
     rows = np.random.default_rng((0, 1)).permutation(4) if mini else np.arange(4)
@@ -106,6 +107,7 @@ def test_the_seed_repeats_a_search_and_another_start_differs() -> None:
 
 def test_an_update_of_nonsense_gives_a_guess_within_the_range() -> None:
     known = federate(LENET, smooth(1, 8, 2)[None], np.array([[0]]))
+    assert known.training is not None
     (update,) = known.training.updates
     broken = replace(update, end={name: np.full_like(value, np.nan) for name, value in update.end.items()})
     known = replace(known, training=replace(known.training, updates=(broken,)))
@@ -132,6 +134,7 @@ def test_adam_and_another_networks_update_are_refused() -> None:
     with pytest.raises(ValueError, match=r"system\.optimiser"):
         run(Dlg(DlgOptions(), 0), known)
     known = federate(LENET, smooth(1, 8, 2)[None], np.array([[0]]))
+    assert known.model is not None
     other = known.model.model_copy(update={"classes": 7})
     with pytest.raises(ValueError, match="is not of this network") as error:
         run(Dlg(DlgOptions(), 0), replace(known, model=other))

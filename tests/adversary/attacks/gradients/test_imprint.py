@@ -122,6 +122,7 @@ def test_of_a_batch_what_relu_lets_through_alone_is_found() -> None:
 
 def test_dead_units_leave_the_middle_of_the_range() -> None:
     known = federate(PERCEPTRON, pictures(1, 4)[None], np.array([[3]]))
+    assert known.training is not None
     (update,) = known.training.updates
     still = replace(known, training=replace(known.training, updates=(replace(update, end=update.start),)))
     assert (run(Analytic(AnalyticOptions(), 0), still) == 0.5).all()

@@ -31,6 +31,7 @@ def test_one_picture_comes_back_from_a_network_with_relu() -> None:
 
 def test_the_length_of_the_gradient_does_not_matter() -> None:
     known = federate(SMOOTH, smooth(1, 12, 1)[None], np.array([[2]]))
+    assert known.training is not None
     (update,) = known.training.updates
     longer = {name: value + 7 * (update.end[name] - value) for name, value in update.start.items()}
     scaled = replace(known, training=replace(known.training, updates=(replace(update, end=longer),)))
@@ -43,6 +44,7 @@ def test_several_local_steps_are_imitated() -> None:
     x, y = smooth(2, 12, 3), np.array([0, 1])
     known = federate(LENET, x[None], y[None], epochs=5, rate=1.0)
     angles = []
+    assert known.training is not None and known.recipe is not None
     once = known.recipe.plan.model_copy(update={"epochs": 1})
     for recipe in (known.recipe, replace(known.recipe, plan=once)):
         one = victim(known.training.updates[0], known.network(), recipe, 2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from adversary.attacks.harness.knowledge import surrogate
+from adversary.attacks.harness.knowledge import Knowledge, surrogate
 from adversary.attacks.harness.registry import ATTACKS, register
 from adversary.attacks.harness.run import attack, describe
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
@@ -112,13 +112,13 @@ def test_a_surrogate_file_that_is_wrong_says_where(tmp_path: Path, changes: Any,
         surrogate(tmp_path / "s.npz", "left", 0)
 
 
-def test_copies_train_but_never_validate(surrogate_known: Any) -> None:
+def test_copies_train_but_never_validate(surrogate_known: Knowledge) -> None:
     held = surrogate_known.held_out()
     assert held.sum() == 40 and not (held & surrogate_known.augmented).any()
     assert np.array_equal(held, surrogate_known.held_out())
 
 
 @pytest.fixture
-def surrogate_known(tmp_path: Path) -> Any:
+def surrogate_known(tmp_path: Path) -> Knowledge:
     np.savez(tmp_path / "s.npz", x=np.zeros((360, 2)), y=np.zeros(360), augmented=np.arange(360) >= 240)
     return surrogate(tmp_path / "s.npz", None, 0)

@@ -10,7 +10,7 @@ from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.read import observations
 
 
-def run(*argv: Any) -> Any:
+def run(*argv: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "adversary", "extract", *map(str, argv)], capture_output=True, text=True, check=False
     )

@@ -30,7 +30,7 @@ def run(config: Any, **changes: Any) -> Any:
         return dict(file), json.loads((out / "meta.json").read_text())
 
 
-def mse(guess: Any, truth: Any) -> Any:
+def mse(guess: Any, truth: Any) -> float:
     return float(np.mean((guess - truth) ** 2))
 
 

@@ -12,7 +12,7 @@ from wireleak.common.plan import ClientPlan
 from wireleak.common.traffic import OTHERS
 
 
-def recipe(**changes: Any) -> Any:
+def recipe(**changes: Any) -> Recipe:
     plan = ClientPlan(rounds=2, epochs=1, batch=4, learning_rate=0.1, optimiser="sgd")
     fields: dict[str, Any] = {"plan": plan, "participants": 3, "examples": 4}
     return Recipe(**fields | changes)

@@ -17,7 +17,7 @@ from adversary.attacks.hidden.covert import Covert, CovertOptions
 from wireleak.common.wire.hidden import layout
 
 
-def fitted(shape: Any, span: Any = (0.0, 1.0), **options: Any) -> Any:
+def fitted(shape: Any, span: Any = (0.0, 1.0), **options: Any) -> Covert:
     one = Covert(CovertOptions(**options), 0)
     empty = Knowledge(
         np.zeros(0, np.float32), np.zeros((0, *shape), np.float32), np.zeros(0, np.int64), None, 0, np.zeros(0, bool), 0

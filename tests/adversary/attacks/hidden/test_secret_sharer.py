@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from adversary.attacks.harness.run import attack
 from wireleak.common.measures.statistics.secret_sharer import (
@@ -30,7 +31,7 @@ MODEL = {"name": "char-lstm", "input_shape": [WINDOW], "classes": len(ALPHABET),
 TEXT = "what was the code again, and who is it that asks for the numbers of this and of that door. "
 
 
-def network(seed: Any = 0) -> Any:
+def network(seed: Any = 0) -> nn.Sequential:
     return build("char-lstm", (WINDOW,), len(ALPHABET), seed).blocks
 
 

@@ -27,7 +27,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
 
     @networks.register("tiny-mlp")
-    def mlp(input_shape: Any, classes: Any) -> Any:
+    def mlp(input_shape: Any, classes: Any) -> nn.Sequential:
         return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(36, 100), nn.ReLU()), nn.Linear(100, classes))
 
 
@@ -52,7 +52,7 @@ def guess(name: Any, known: Any, seen: Any, count: Any = 2, **options: Any) -> A
     return found, one.report
 
 
-def planted(name: Any, secret: Any, state: Any) -> Any:
+def planted(name: Any, secret: Any, state: Any) -> dict[str, np.ndarray]:
     """What the strategy would send, without training."""
     pixels = payloads.to_bytes(secret)
     names = payloads.carriers(state, matrices=name != "song-low-bits")

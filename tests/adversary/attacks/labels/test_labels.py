@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from scipy.special import softmax
@@ -43,7 +44,7 @@ class Head(rpc.SplitHeadServicer):
     def __init__(self) -> None:
         _, self.head = MODEL.network().split(MODEL.cut)
 
-    def Train(self, requests: Any, context: Any) -> Any:  # noqa: N802
+    def Train(self, requests: Any, context: Any) -> Iterator[pb.TrainResponse]:  # noqa: N802
         for request in requests:
             z = torch.from_numpy(decode_tensor(request.activation).copy()).requires_grad_()
             label = torch.from_numpy(decode_tensor(request.label).copy())
@@ -120,7 +121,7 @@ def known(frequencies: list[int], **changes: Any) -> Knowledge:
     return Knowledge(**fields | changes)
 
 
-def run(name: str, knowledge: Knowledge, seen: Any, **options: Any) -> Any:
+def run(name: str, knowledge: Knowledge, seen: Any, **options: Any) -> npt.NDArray[np.float32]:
     kind = ATTACKS.get(name)
     attack = kind(kind.options.model_validate(options), 0)
     assert isinstance(attack, GradientAttack)

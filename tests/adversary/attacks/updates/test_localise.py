@@ -25,12 +25,12 @@ SHAPE, BATCH, ROUNDS, RATE = (1, 8, 8), 12, 8, 0.1
 
 
 @register("localised-of-a-test")
-def tiny(input_shape: Any, classes: Any) -> Any:
+def tiny(input_shape: Any, classes: Any) -> nn.Sequential:
     convolution = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
     return nn.Sequential(convolution, nn.Sequential(nn.Flatten(), nn.Linear(36, classes)))
 
 
-def planted(n: Any = 144) -> Any:
+def planted(n: Any = 144) -> LayerGradients:
     """Three layers: one turns with the property, one holds the input, one is noise."""
     draw = np.random.default_rng(0)
     values, pools, rounds = np.arange(n) % 2, np.arange(n) // 2 % 6, np.arange(n) // 12
@@ -82,7 +82,7 @@ def test_a_layer_that_the_features_skip_is_no_reading() -> None:
     )
 
 
-def world(clients: Any = 2, values: Any = 2) -> Any:
+def world(clients: Any = 2, values: Any = 2) -> Knowledge:
     """A training of whose victim's rounds every other holds pictures with a bright edge, seen by client 0."""
     draw = np.random.default_rng(0)
 
@@ -200,7 +200,7 @@ def test_rows_less_their_models_mean() -> None:
 def test_with_many_participants_the_attacker_imitates_their_mean() -> None:
     alone, many = (layer_gradients(world(clients), 0, [1], pools=6, repeats=2) for clients in (2, 5))
 
-    def apart(made: Any) -> Any:
+    def apart(made: Any) -> float:
         rows = made.layers["1.1.weight"]
         return float(np.linalg.norm(rows[made.values == 1].mean(0) - rows[made.values == 0].mean(0)))
 

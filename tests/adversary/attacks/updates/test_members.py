@@ -35,7 +35,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks.NETWORKS, "_plugins", dict(networks.NETWORKS._plugins))
 
     @networks.register("tiny-mlp")
-    def mlp(input_shape: Any, classes: Any) -> Any:
+    def mlp(input_shape: Any, classes: Any) -> nn.Sequential:
         return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(12, 64), nn.ReLU()), nn.Linear(64, classes))
 
     class Bag(nn.Module):
@@ -47,7 +47,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
             return self.table(numbers.long()).mean(1)
 
     @networks.register("tiny-bag")
-    def bag(input_shape: Any, classes: Any) -> Any:
+    def bag(input_shape: Any, classes: Any) -> nn.Sequential:
         return nn.Sequential(Bag(), nn.Linear(8, classes))
 
 
@@ -198,7 +198,7 @@ def texts(n: Any, seed: Any) -> Any:
     return np.random.default_rng(seed).integers(0, VOCABULARY, (n, LENGTH)).astype(np.float32)
 
 
-def words(x: Any, batches: Any, optimiser: Any, tmp_path: Path) -> Any:
+def words(x: Any, batches: Any, optimiser: Any, tmp_path: Path) -> Knowledge:
     """One client trains on `batches` of texts, one a round."""
     model = ModelConfig(name="tiny-bag", input_shape=(LENGTH,), classes=2, cut=1)
     blocks = model.network().blocks
@@ -233,6 +233,7 @@ def test_rows_that_moved_are_the_words_of_the_batch(tmp_path: Path, optimiser: A
 def test_rounding_of_the_others_mean_is_no_movement(tmp_path: Path) -> None:
     inside = texts(8, 3)
     known = words(np.concatenate([inside, texts(200, 4)]), [inside], "sgd", tmp_path)
+    assert known.training is not None and known.recipe is not None
     (update,) = known.training.updates
     noise = np.random.default_rng(5)
     end = {
@@ -248,6 +249,7 @@ def test_rounding_of_the_others_mean_is_no_movement(tmp_path: Path) -> None:
 def test_noise_on_every_row_leaves_chance(tmp_path: Path) -> None:
     inside, outside = texts(8, 6), texts(100, 7)
     known = words(np.concatenate([inside, outside]), [inside], "sgd", tmp_path)
+    assert known.training is not None
     (update,) = known.training.updates
     end = {name: value + np.float32(0.01) for name, value in update.end.items()}
     one = MemberEmbedding(MemberEmbedding.options(), 0)

@@ -30,16 +30,16 @@ PROTO = Path(__file__).resolve().parents[4] / "proto"
 
 
 class Head(pb_grpc.SplitHeadServicer):
-    def Describe(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def Describe(self, request: Any, context: Any) -> pb.Description:  # noqa: N802
         return pb.Description(model="m", version="v1")
 
-    def Predict(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Predict(self, requests: Any, context: Any) -> Iterator[pb.PredictResponse]:  # noqa: N802
         for request in requests:
             activation = decode_tensor(request.activation)
             prediction = activation.reshape(len(activation), -1)[:, :2].copy()
             yield pb.PredictResponse(sequence=request.sequence, prediction=encode_tensor(prediction))
 
-    def Train(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Train(self, requests: Any, context: Any) -> Iterator[pb.TrainResponse]:  # noqa: N802
         for request in requests:
             gradient = np.negative(decode_tensor(request.activation))
             answer = pb.TrainResponse(sequence=request.sequence, activation_gradient=encode_tensor(gradient), loss=1.5)
@@ -56,7 +56,7 @@ def batches() -> Any:
 
 
 @contextlib.contextmanager
-def serving(security: Any = Security()) -> Iterator[Any]:
+def serving(security: Any = Security()) -> Iterator[int]:
     server = grpc.server(futures.ThreadPoolExecutor(4), options=channel_options())
     pb_grpc.add_SplitHeadServicer_to_server(Head(), server)
     port = bind(server, "127.0.0.1:0", security)
@@ -183,7 +183,7 @@ def test_tshark_sees_the_same_messages_with_our_proto(capture: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from datetime import UTC, datetime, timedelta
     from ipaddress import ip_address
 
@@ -205,7 +205,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return folder
 
 
-def test_under_tls_sizes_and_times_alone(tmp_path: Path, certificate: Any, batches: Any) -> None:
+def test_under_tls_sizes_and_times_alone(tmp_path: Path, certificate: Path, batches: Any) -> None:
     security = Security(certificate=certificate / "cert.pem", key=certificate / "key.pem")
     path = tmp_path / "tls.pcap"
     record(path, batches, security, Security(ca=certificate / "cert.pem"))

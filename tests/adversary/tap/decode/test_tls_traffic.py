@@ -23,7 +23,7 @@ PIECES = [(0, HELLO), (1, REPLY + record(1, 20)), (0, record(300) + record(1000)
 
 @pytest.fixture
 def capture(tmp_path: Path, wire: Any) -> Any:
-    def capture(pieces: Any, **options: Any) -> Any:
+    def capture(pieces: Any, **options: Any) -> Path:
         path = tmp_path / "tls.pcap"
         snap = options.pop("snap", None)
         path.write_bytes(wire.pcap(wire.conversation(pieces, **options), snap=snap))

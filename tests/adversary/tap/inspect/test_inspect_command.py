@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 
-def run(*arguments: Any) -> Any:
+def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "adversary", *map(str, arguments)], check=False, capture_output=True, text=True
     )
 
 
 @pytest.fixture
-def capture(tmp_path: Path, wire: Any) -> Any:
+def capture(tmp_path: Path, wire: Any) -> Path:
     pieces, _ = wire.split_head()
     tls = [(0, bytes([22, 3, 1, 0, 5, 1]) + bytes(4)), (1, bytes([23, 3, 3, 0, 9]) + bytes(9))]
     packets = wire.conversation(pieces) + wire.conversation(tls, client=("10.0.0.7", 41000))
@@ -27,7 +27,7 @@ def capture(tmp_path: Path, wire: Any) -> Any:
     return path
 
 
-def test_tables_say_who_talked_what_and_how_it_ended(capture: Any) -> None:
+def test_tables_say_who_talked_what_and_how_it_ended(capture: Path) -> None:
     done = run("inspect", capture)
     assert (done.returncode, done.stderr) == (0, "")
     for text in (
@@ -43,7 +43,7 @@ def test_tables_say_who_talked_what_and_how_it_ended(capture: Any) -> None:
         assert text in done.stdout
 
 
-def test_json_counts_everything(capture: Any) -> None:
+def test_json_counts_everything(capture: Path) -> None:
     done = run("inspect", capture, "--json")
     found = json.loads(done.stdout)
     assert found["kinds"] == {"activation": 6, "prediction": 3, "label": 3, "activation-gradient": 3}
@@ -75,7 +75,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, content: Any, reason: A
     assert done.stderr.startswith(f"{path}: {reason}") and done.stderr.count("\n") == 1
 
 
-def test_a_truncated_capture_is_listed_and_noted(capture: Any) -> None:
+def test_a_truncated_capture_is_listed_and_noted(capture: Path) -> None:
     capture.write_bytes(capture.read_bytes()[:-7])
     done = run("inspect", capture)
     assert done.returncode == 1

@@ -24,7 +24,7 @@ from wireleak.common.wire import split_head_pb2 as pb
 torch.set_num_threads(1)
 
 
-def pictures(count: Any = 300) -> Any:
+def pictures(count: Any = 300) -> torch.Tensor:
     """Strokes on an exactly black background, 8 bits a pixel."""
     rng = np.random.default_rng(0)
     x = np.zeros((count, 1, 28, 28), np.float32)
@@ -35,7 +35,7 @@ def pictures(count: Any = 300) -> Any:
     return torch.from_numpy(x)
 
 
-def dense(*last: Any) -> Any:
+def dense(*last: Any) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 32), *last)
 
@@ -77,7 +77,7 @@ HONEST: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def run(network: Any, *transforms: Any, batch: Any = 1, count: Any = 300) -> Any:
+def run(network: Any, *transforms: Any, batch: Any = 1, count: Any = 300) -> dict[str, Any]:
     network.eval()
     steps = [make(Plugin(name=name, options=options), 0) for name, options in transforms]
     low, x = LowBits("link"), pictures(count)
@@ -185,6 +185,6 @@ def test_inspect_flags_the_link_and_not_its_neighbour(tmp_path: Path, wire: Any)
     assert "nothing found in 8000 values" in lines[0] and "SOMETHING MAY BE HIDDEN" in lines[1]
 
 
-def _inspect(*arguments: Any) -> Any:
+def _inspect(*arguments: Any) -> str:
     command = [sys.executable, "-m", "adversary", "inspect", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -58,7 +58,7 @@ def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[
 
 
 @contextlib.contextmanager
-def relaying(folder: Path, upstream: str, listen: str = "127.0.0.1:0") -> Iterator[Any]:
+def relaying(folder: Path, upstream: str, listen: str = "127.0.0.1:0") -> Iterator[tuple[str, int]]:
     """Yield the address of a relay to `upstream`; its end must be orderly and silent."""
     process = start(write_config(folder, {"link": upstream}, listen))
     try:
@@ -69,7 +69,7 @@ def relaying(folder: Path, upstream: str, listen: str = "127.0.0.1:0") -> Iterat
 
 
 @contextlib.contextmanager
-def tcp_server(handle: Any, host: str = "127.0.0.1") -> Iterator[Any]:
+def tcp_server(handle: Any, host: str = "127.0.0.1") -> Iterator[str]:
     """Yield "host:port" of a server that calls `handle(socket)` in a thread per connection."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, 0), family=family, backlog=512)
@@ -113,14 +113,14 @@ def assert_no_warning(path: Path) -> None:
 
 
 @pytest.fixture
-def split_head() -> Iterator[Any]:
+def split_head() -> Iterator[str]:
     """Address of a SplitHead whose predictions are the activations."""
 
     class Echo(rpc.SplitHeadServicer):
         Describe = rpc.SplitHeadServicer.Describe
         Train = rpc.SplitHeadServicer.Train
 
-        def Predict(self, request_iterator: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        def Predict(self, request_iterator: Any, context: Any) -> Iterator[pb.PredictResponse]:  # noqa: N802
             for request in request_iterator:
                 yield pb.PredictResponse(sequence=request.sequence, prediction=request.activation)
 
@@ -133,7 +133,7 @@ def split_head() -> Iterator[Any]:
 
 
 @needs_tshark
-def test_tshark_reads_a_grpc_conversation_without_a_warning(tmp_path: Path, split_head: Any, streams: Any) -> None:
+def test_tshark_reads_a_grpc_conversation_without_a_warning(tmp_path: Path, split_head: str, streams: Any) -> None:
     shapes = [(1, 4), (64, 32), (1 << 20,), (3 << 20,)]
     tensors = [np.random.default_rng(i).random(shape, np.float32) for i, shape in enumerate(shapes)]
     with relaying(tmp_path, split_head) as (host, port):
@@ -171,7 +171,7 @@ def test_many_parallel_connections_are_byte_exact(tmp_path: Path, host: Any, str
     payloads = [words[7 * 100 * i :][: 200_000 + 1000 * i] for i in range(40)]
     used: dict[int, bytes] = {}
 
-    def talk(address: Any, payload: Any) -> Any:
+    def talk(address: Any, payload: Any) -> bool:
         with socket.create_connection(address) as sock:
             used[sock.getsockname()[1]] = payload
 

@@ -54,7 +54,7 @@ def start(config: Any, **options: Any) -> Any:
     return process
 
 
-def connect(folder: Any) -> Any:
+def connect(folder: Any) -> socket.socket:
     host, port = json.loads((folder / "ready.json").read_text())["links"]["link"].split(":")
     return socket.create_connection((host, int(port)))
 
@@ -70,7 +70,7 @@ def read_pcap(read_segments: Any) -> Any:
     return read
 
 
-def refuse(config: Any) -> Any:
+def refuse(config: Any) -> str:
     """Run a relay that must refuse `config`; return its one line."""
     command = [sys.executable, "-m", "adversary", "relay", "--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)

@@ -37,7 +37,7 @@ def talk(listener: Any) -> None:
         assert server.recv(100) == b"seen on the wire"
 
 
-def tcpdump_of(parent: Any) -> Any:
+def tcpdump_of(parent: Any) -> int:
     command = ["pgrep", "-P", str(parent), "tcpdump"]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 

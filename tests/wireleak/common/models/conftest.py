@@ -10,7 +10,7 @@ from wireleak.lab.data.text import BUCKETS
 def texts() -> Any:
     """Makes texts of such lengths: word numbers (n, 12), 0 behind the last."""
 
-    def make(*lengths: Any) -> Any:
+    def make(*lengths: Any) -> torch.Tensor:
         x = torch.zeros(len(lengths), 12)
         for row, length in enumerate(lengths):
             x[row, :length] = torch.randint(1, BUCKETS + 1, (length,))

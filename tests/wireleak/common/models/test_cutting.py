@@ -233,14 +233,14 @@ constant = 3
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Any:
+def file(tmp_path: Path) -> Path:
     path = tmp_path / "model.py"
     path.write_text(FILE)
     return path
 
 
 @pytest.mark.parametrize("factory", ["make", "many"])
-def test_a_factory_in_a_file_is_a_network_like_any_other(file: Any, factory: Any) -> None:
+def test_a_factory_in_a_file_is_a_network_like_any_other(file: Path, factory: Any) -> None:
     network, again = (build(f"{file}:{factory}", IMAGE, 4, 3) for _ in range(2))
     assert [name for name, _ in network.blocks.named_children()] == ["1", "3"]
     assert network.activation_shape(1) == (8,)
@@ -265,7 +265,7 @@ def test_a_factory_in_a_file_is_a_network_like_any_other(file: Any, factory: Any
         ("constant", FactoryError, "has no factory 'constant'"),
     ],
 )
-def test_a_users_mistake_is_one_line(file: Any, factory: Any, error: Any, message: Any) -> None:
+def test_a_users_mistake_is_one_line(file: Path, factory: Any, error: Any, message: Any) -> None:
     with pytest.raises(error, match=message) as caught:
         build(f"{file}:{factory}", IMAGE, 4, 0)
     assert "\n" not in str(caught.value)
@@ -314,7 +314,7 @@ def test_costs_are_those_that_one_counts_by_hand() -> None:
 
 
 def test_a_study_finds_a_network_beside_it_whatever_folder_a_process_is_in(
-    file: Any, monkeypatch: pytest.MonkeyPatch
+    file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from wireleak.lab.steps.plan import make_plan
     from wireleak.lab.study.schema import Study

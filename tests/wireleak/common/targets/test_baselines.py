@@ -19,7 +19,7 @@ def problem(n: Any, width: Any, outputs: Any = 5) -> Any:
     return z, x
 
 
-def known(attribute: Any, labels: Any, augmented: Any = None) -> Any:
+def known(attribute: Any, labels: Any, augmented: Any = None) -> Knowledge:
     n = len(attribute)
     inputs = np.arange(n * 4, dtype=np.float32).reshape(n, 1, 2, 2)
     none = np.zeros(n, bool) if augmented is None else np.asarray(augmented)
@@ -88,6 +88,7 @@ def test_conditional_majority_follows_the_answer() -> None:
 def test_permuted_keeps_the_pairs_and_the_marginal() -> None:
     one = known(np.arange(100) % 3, np.zeros(100, int))
     other = one.permuted()
+    assert one.attribute is not None and other.attribute is not None
     assert np.array_equal(np.bincount(other.attribute), np.bincount(one.attribute))
     assert (other.attribute != one.attribute).any() and other.inputs is not None
     assert np.array_equal(other.inputs, one.inputs)

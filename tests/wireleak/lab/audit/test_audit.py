@@ -37,7 +37,7 @@ PETS = {"cat": ["purr", "kitten", "meow"], "dog": ["bark", "puppy", "leash"]}
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Texts whose mood is the task and whose pet is private."""
     path = tmp_path_factory.mktemp("texts") / "texts.csv"
     rng = random.Random(0)
@@ -84,7 +84,7 @@ def test_by_default_up_to_six_cuts_from_the_first_to_the_last_are_audited() -> N
     assert examine(Request(MODEL, "digits", quick=True)).cuts == (1, 3, 4)
 
 
-def test_words_are_guessed_where_they_are_mixed(texts: Any) -> None:
+def test_words_are_guessed_where_they_are_mixed(texts: Path) -> None:
     subject = examine(Request(TEXTS, str(texts), task="mood", attributes=("pet",), options=("length=12",)))
     assert subject.is_text and subject.dataset.input_shape == (12,)
     uses = {one["name"]: one for one in tomllib.loads(study_toml(subject, "a"))["attacks"]}
@@ -114,7 +114,7 @@ def test_a_users_mistake_is_one_line(change: Any, error: Any, message: Any) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_an_attribute_with_one_class_is_refused(texts: Any) -> None:
+def test_an_attribute_with_one_class_is_refused(texts: Path) -> None:
     with pytest.raises((StudyError, DataError), match=r"same (has only one class|has one class|holds only one value)"):
         examine(Request(TEXTS, str(texts), task="mood", attributes=("same",)))
 
@@ -157,7 +157,7 @@ def score(measure: str, value: float, half: float = 0.01, target: str = "input",
     )  # fmt: skip
 
 
-def row(cut: Any, mse: Any, auc: Any, half: Any = 0.01, floats: Any = 100) -> Any:
+def row(cut: Any, mse: Any, auc: Any, half: Any = 0.01, floats: Any = 100) -> CutRow:
     leak = AttributeLeak("age", score("auc", auc, half, "age", cut), 0.5, 0.5, None)
     rebuilt = Reconstruction("inversion", score("mse", mse, half / 10, cut=cut), 0.1, None)
     cost = Cost(floats, 4 * floats, 2_000_000, 12_345)
@@ -235,7 +235,7 @@ def test_the_example_of_the_help_audits_the_example_network(tmp_path: Path, wire
 
 
 @pytest.mark.study
-def test_a_text_network_is_audited(tmp_path: Path, texts: Any, wireleak: Any) -> None:
+def test_a_text_network_is_audited(tmp_path: Path, texts: Path, wireleak: Any) -> None:
     asked = ("--task", "mood", "--attributes", "pet", "--option", "length=12", "--cuts", "1,3", "--quick")
     done = wireleak("audit", TEXTS, "--data", texts, *asked, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 
 from wireleak.cli import app
 from wireleak.lab.audit.defend import ActivationScale, percent, settings, study_toml, verdict
-from wireleak.lab.audit.subject import Request, examine
+from wireleak.lab.audit.subject import Request, Subject, examine
 from wireleak.lab.report.defences import Comparison, Point, Spread
 from wireleak.lab.study.schema import Study, StudyError
 
 MODEL = "examples/audit_model.py:make"
 
 
-def point(name: Any, lost: Any, gained: Any, leak: Any = (0.6, 0.55, 0.65), defence: Any = "x") -> Any:
+def point(name: Any, lost: Any, gained: Any, leak: Any = (0.6, 0.55, 0.65), defence: Any = "x") -> Point:
     rest: dict[str, Any] = {"attacker": "a", "own": "", "device_seconds": 0.0, "bytes": 0.0, "guarantee": ""}
     spreads: dict[str, Any] = {
         "accuracy": Spread(0.9, 0.89, 0.91),
@@ -31,7 +31,7 @@ def point(name: Any, lost: Any, gained: Any, leak: Any = (0.6, 0.55, 0.65), defe
     return Point(variant=name, title=name, defence=defence, strength=math.nan, **spreads, **rest)
 
 
-def compared(*points: Any, seeds: Any = 3) -> Any:
+def compared(*points: Any, seeds: Any = 3) -> Comparison:
     none = point("none", (0, 0, 0), (0, 0, 0), (0.9, 0.88, 0.92), "none")
     return Comparison("slant", "AUC", 0.5, ("a", "b"), seeds, (none, *points))
 
@@ -70,7 +70,7 @@ def test_no_budgets(text: Any) -> None:
 
 
 @pytest.fixture
-def subject(monkeypatch: pytest.MonkeyPatch) -> Any:
+def subject(monkeypatch: pytest.MonkeyPatch) -> Subject:
     from pathlib import Path
 
     monkeypatch.chdir(Path(__file__).parents[4])
@@ -78,7 +78,7 @@ def subject(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("protect", ["slant", None])
-def test_the_study_it_writes_is_one_and_its_transforms_exist(subject: Any, protect: Any) -> None:
+def test_the_study_it_writes_is_one_and_its_transforms_exist(subject: Subject, protect: Any) -> None:
     from client.__main__ import app as client
 
     study = Study.model_validate(tomllib.loads(study_toml(subject, "defend-make", 4, protect)))
@@ -105,7 +105,7 @@ def test_noise_is_measured_by_the_activations_own_scale() -> None:
         (["--attributes", "height"], "height"),
     ],
 )
-def test_mistakes_are_one_line(subject: Any, tmp_path: Path, arguments: Any, says: Any) -> None:
+def test_mistakes_are_one_line(subject: Subject, tmp_path: Path, arguments: Any, says: Any) -> None:
     done = CliRunner().invoke(app, ["defend", MODEL, "--data", "digits", "--out", str(tmp_path), *arguments])
     assert done.exit_code == 2 and says in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +12,16 @@ import sklearn
 
 from wireleak.common.measures.statistics.secret_sharer import ALPHABET, WINDOW
 from wireleak.lab import data
+from wireleak.lab.data.dataset import Dataset
 from wireleak.lab.data.sources import characters as module
 
 
 @pytest.fixture(scope="module")
-def prose() -> Any:
+def prose() -> Dataset:
     return data.load("characters")
 
 
-def test_every_window_stands_before_its_class_in_its_own_document(prose: Any) -> None:
+def test_every_window_stands_before_its_class_in_its_own_document(prose: Dataset) -> None:
     """Oracle: the files, cleaned by a regular expression."""
     folder = Path(sklearn.__file__).parent / "datasets" / "descr"
     names = prose.group_names["document"]
@@ -34,7 +34,7 @@ def test_every_window_stands_before_its_class_in_its_own_document(prose: Any) ->
         assert len(window) == WINDOW or text.startswith(window)
 
 
-def test_no_window_repeats_so_that_no_two_parties_hold_one(prose: Any) -> None:
+def test_no_window_repeats_so_that_no_two_parties_hold_one(prose: Dataset) -> None:
     assert len(np.unique(prose.x, axis=0)) == len(prose) > 20_000
     assert prose.input_shape == (WINDOW,) and len(prose.classes) == len(ALPHABET)
     roles = data.assign_roles(prose, clients=900, evaluation=100, attacker=50, victims=50, seed=1)

@@ -8,6 +8,7 @@ import pytest
 
 from wireleak.lab import data
 from wireleak.lab.data import registry
+from wireleak.lab.data.dataset import Dataset
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
@@ -69,7 +70,7 @@ def test_a_data_set_of_another_package_is_found_through_its_entry_point(installe
     assert len(data.load("elsewhere", size=3)) == 3
 
 
-def small(x: Any = None, y: Any = None, **fields: Any) -> Any:
+def small(x: Any = None, y: Any = None, **fields: Any) -> Dataset:
     x = np.zeros((4, 1), np.float32) if x is None else x
     y = np.zeros(len(x), np.int64) if y is None else y
     return data.Dataset("small", x, y, "task", ("a", "b"), fields.pop("attributes", {}), fields.pop("groups", {}), "-")

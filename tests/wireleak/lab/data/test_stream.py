@@ -9,7 +9,7 @@ from wireleak.lab.data.dataset import DataError
 from wireleak.lab.data.stream import plain_stream, property_stream
 
 
-def rng() -> Any:
+def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from wireleak.lab import data
 from wireleak.lab.data import text
+from wireleak.lab.data.dataset import Dataset
 from wireleak.lab.data.sources.blogs import PEOPLE, POSTS
 from wireleak.lab.study.library import load_study
 
@@ -40,7 +41,7 @@ def test_passages(words: Any, sizes: Any) -> None:
 
 
 @pytest.fixture
-def few(tmp_path: Path) -> Any:
+def few(tmp_path: Path) -> Path:
     """Three authors, one post each; the second is cut in two."""
     _write(
         tmp_path / "blogs" / PEOPLE,
@@ -55,7 +56,7 @@ def few(tmp_path: Path) -> Any:
     return tmp_path
 
 
-def test_blogs_of_the_original_files(few: Any) -> None:
+def test_blogs_of_the_original_files(few: Path) -> None:
     blogs = data.load("blogs", few, task="number", length=4)
     names = blogs.group_names["author"]
     assert [names[i] for i in blogs.groups["author"]] == ["5", "5", "7", "7", "6", "6"]
@@ -70,7 +71,7 @@ def test_blogs_of_the_original_files(few: Any) -> None:
 @pytest.mark.parametrize(
     ("task", "mark", "where"), [("tone", "...", 2), ("others", "he", 2), ("question", "?", 3), ("link", "urllink", 3)]
 )
-def test_the_tasks_marks_are_taken_out(few: Any, task: Any, mark: Any, where: Any) -> None:
+def test_the_tasks_marks_are_taken_out(few: Path, task: Any, mark: Any, where: Any) -> None:
     assert (data.load("blogs", few, task="number", length=4).x == text.number(mark)).any()
     blogs = data.load("blogs", few, task=task, length=4)
     assert not (blogs.x == text.number(mark)).any()
@@ -78,7 +79,7 @@ def test_the_tasks_marks_are_taken_out(few: Any, task: Any, mark: Any, where: An
     assert task not in blogs.attributes
 
 
-def test_the_other_tasks_marks_stay_and_are_private(few: Any) -> None:
+def test_the_other_tasks_marks_stay_and_are_private(few: Path) -> None:
     blogs = data.load("blogs", few, task="tone", length=4)
     marked = {name: one.values.tolist() for name, one in blogs.attributes.items() if one.measured}
     words = [[text.number(w) for w in marks] for marks in (["he"], ["7"], ["?"], ["urllink"])]
@@ -87,7 +88,7 @@ def test_the_other_tasks_marks_stay_and_are_private(few: Any) -> None:
     assert sum(map(sum, seen)) == 5  # 7 twice
 
 
-def test_a_passages_length_does_not_tell_the_task(few: Any) -> None:
+def test_a_passages_length_does_not_tell_the_task(few: Path) -> None:
     """Every passage but a post's last is full, marks or not."""
     _write(
         few / "blogs" / POSTS, ["user_id", "message"], [(5, "1 a 2 b 3 c 4 d e f g h i j"), (6, "k l m n o 5 6 7 p")]
@@ -105,12 +106,12 @@ def test_a_passages_length_does_not_tell_the_task(few: Any) -> None:
         ({"passages": 0}, "blogs.passages: must be a number of passages per text, 1 or more, not 0"),
     ],
 )
-def test_blogs_options_are_checked(few: Any, options: Any, message: Any) -> None:
+def test_blogs_options_are_checked(few: Path, options: Any, message: Any) -> None:
     with pytest.raises(data.DataError, match=message):
         data.load("blogs", few, **options)
 
 
-def test_blogs_that_are_absent_or_others(few: Any, tmp_path: Path) -> None:
+def test_blogs_that_are_absent_or_others(few: Path, tmp_path: Path) -> None:
     advice = r"not found in .*; run: make blogs, or python -m wireleak\.lab\.data\.sources\.fetch_blogs"
     with pytest.raises(data.DataError, match=advice):
         data.load("blogs", tmp_path / "none")
@@ -204,13 +205,13 @@ def test_a_balanced_attribute_is_independent_of_the_task(reviews: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Any:
+def real() -> Dataset:
     if data.describe("blogs")[0].where is None:
         pytest.skip("needs the blog posts: python -m wireleak.lab.data.sources.fetch_blogs")
     return data.load("blogs")
 
 
-def test_the_posts_and_their_people(real: Any) -> None:
+def test_the_posts_and_their_people(real: Dataset) -> None:
     assert len(np.unique(real.groups["author"])) == len(real.group_names["author"]) == 404
     first = np.unique(real.groups["author"], return_index=True)[1]
     people = {name: np.bincount(a.values[first]).tolist() for name, a in real.attributes.items() if not a.measured}
@@ -218,7 +219,7 @@ def test_the_posts_and_their_people(real: Any) -> None:
     assert people == {"gender": [184, 220], "age": [178, 226], "band": [178, 154, 72]}
 
 
-def test_what_a_bag_of_words_tells_of_the_victims_of_study_text(real: Any) -> None:
+def test_what_a_bag_of_words_tells_of_the_victims_of_study_text(real: Dataset) -> None:
     """The upper bound beside the study: it reads the victims' own words, which no attacker on the wire sees."""
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression

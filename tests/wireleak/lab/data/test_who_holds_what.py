@@ -10,11 +10,12 @@ from scipy import ndimage
 
 from wireleak.lab import data
 from wireleak.lab.data.augment import augment
+from wireleak.lab.data.dataset import Dataset
 
 ROLES = ("clients", "evaluation", "attacker", "victims")
 
 
-def made(n: Any = 600, seed: Any = 0, groups: Any = 12) -> Any:
+def made(n: Any = 600, seed: Any = 0, groups: Any = 12) -> Dataset:
     rng = np.random.default_rng(seed)
     person = rng.integers(0, groups, n)
     return data.Dataset(
@@ -49,7 +50,7 @@ def test_overlap_counts_copies_on_both_sides() -> None:
 
 
 def test_an_image_that_went_through_a_file_is_the_same_image() -> None:
-    x = np.rint(made().x * 255).astype(np.float32) / 255
+    x = np.rint(made().x * 255).astype(np.float32) / np.float32(255)
     assert data.find_overlap(x, x + np.float32(1e-4)).count == len(x)
     changed = x.copy()
     changed[:, 0, 0, 0] = (changed[:, 0, 0, 0] + 0.5) % 1

@@ -47,16 +47,16 @@ def contexts(
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Any:
+def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path / "tls")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_client_that_knows_the_authority_trusts_the_server(authority: Any, host: Any) -> None:
+def test_a_client_that_knows_the_authority_trusts_the_server(authority: Authority, host: Any) -> None:
     assert handshake(*contexts(authority.server()), host) == b"welcome"
 
 
-def test_another_name_and_another_authority_are_refused(authority: Any, tmp_path: Path) -> None:
+def test_another_name_and_another_authority_are_refused(authority: Authority, tmp_path: Path) -> None:
     server = authority.server()
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(*contexts(server), "example.org")
@@ -64,7 +64,7 @@ def test_another_name_and_another_authority_are_refused(authority: Any, tmp_path
         handshake(*contexts(server, ca=Authority(tmp_path / "other").ca), "127.0.0.1")
 
 
-def test_mutual_tls_takes_its_clients_alone(authority: Any, tmp_path: Path) -> None:
+def test_mutual_tls_takes_its_clients_alone(authority: Authority, tmp_path: Path) -> None:
     server = authority.server()
     assert handshake(*contexts(server, authority.client("device"), mutual=True), "127.0.0.1") == b"welcome"
     stranger = Authority(tmp_path / "other").client("device")
@@ -73,12 +73,12 @@ def test_mutual_tls_takes_its_clients_alone(authority: Any, tmp_path: Path) -> N
             handshake(*contexts(server, client, mutual=True), "127.0.0.1")
 
 
-def test_openssl_accepts_the_chain_and_keys_are_private(authority: Any) -> None:
+def test_openssl_accepts_the_chain_and_keys_are_private(authority: Authority) -> None:
     server, client = authority.server(), authority.client("device")
     assert server.key.stat().st_mode & 0o077 == 0
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     for identity, purpose in ((server, "sslserver"), (client, "sslclient")):
-        command = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", identity.ca]
+        command: list[str | Path] = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", identity.ca]
         result = subprocess.run([*command, identity.certificate], capture_output=True, text=True)
         assert result.returncode == 0, result.stderr

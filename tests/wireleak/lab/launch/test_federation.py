@@ -83,7 +83,7 @@ def main(grid, context):
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("app")
     (folder / "tiny").mkdir()
     (folder / "pyproject.toml").write_text(PROJECT)
@@ -93,13 +93,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     with Launcher(log=tmp_path_factory.mktemp("zygote") / "zygote.log") as launcher:
         yield launcher
 
 
 @pytest.fixture
-def launcher(forks: Any) -> Iterator[Any]:
+def launcher(forks: Launcher) -> Iterator[Any]:
     yield forks
     # A test's dead must not be found by the next one.
     for process in forks.processes:
@@ -117,7 +117,7 @@ def wait_for(condition: Any, seconds: Any = 10.0) -> None:
         time.sleep(0.02)
 
 
-def test_a_run_over_tls_with_homes_of_its_own(launcher: Any, app: Any, tmp_path: Path) -> None:
+def test_a_run_over_tls_with_homes_of_its_own(launcher: Any, app: Path, tmp_path: Path) -> None:
     folder = tmp_path / "a run"
     tls = Authority(folder / "tls").server()
     with Federation(launcher, folder, nodes(folder), tls=tls, app=app) as federation:
@@ -142,7 +142,7 @@ def test_a_run_over_tls_with_homes_of_its_own(launcher: Any, app: Any, tmp_path:
 
 @pytest.mark.study
 def test_a_node_killed_in_a_round_ends_neither_round_nor_run_but_the_superlink_does(
-    launcher: Any, app: Any, tmp_path: Path
+    launcher: Any, app: Path, tmp_path: Path
 ) -> None:
     roles = [*nodes(tmp_path), Node("client-2", {"folder": str(tmp_path), "hang": True})]
     with Federation(launcher, tmp_path, roles, app=app) as federation:
@@ -171,7 +171,7 @@ def test_a_node_killed_in_a_round_ends_neither_round_nor_run_but_the_superlink_d
             federation.run_app({"out": str(tmp_path / "out.json")}, 60)
 
 
-def test_the_death_of_all_nodes_ends_the_run(launcher: Any, app: Any, tmp_path: Path) -> None:
+def test_the_death_of_all_nodes_ends_the_run(launcher: Any, app: Path, tmp_path: Path) -> None:
     with Federation(launcher, tmp_path, nodes(tmp_path, hang=True), app=app) as federation:
         federation.start_superlink()
         federation.start_nodes()
@@ -182,7 +182,7 @@ def test_the_death_of_all_nodes_ends_the_run(launcher: Any, app: Any, tmp_path: 
 
 
 def test_a_taken_port_is_left_to_its_owner(
-    launcher: Any, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launcher: Any, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as owner:
         taken = owner.getsockname()[1]
@@ -196,7 +196,7 @@ def test_a_taken_port_is_left_to_its_owner(
             launcher.check()
 
 
-def test_a_superlink_that_cannot_start_says_why(launcher: Any, app: Any, tmp_path: Path) -> None:
+def test_a_superlink_that_cannot_start_says_why(launcher: Any, app: Path, tmp_path: Path) -> None:
     identity = Authority(tmp_path / "tls").server()
     identity.key.write_text("no key")
     federation = Federation(launcher, tmp_path, nodes(tmp_path), tls=identity, app=app)
@@ -204,7 +204,7 @@ def test_a_superlink_that_cannot_start_says_why(launcher: Any, app: Any, tmp_pat
         federation.start_superlink()
 
 
-def test_a_quote_in_a_path_is_refused_by_name(launcher: Any, app: Any, tmp_path: Path) -> None:
+def test_a_quote_in_a_path_is_refused_by_name(launcher: Any, app: Path, tmp_path: Path) -> None:
     federation = Federation(launcher, tmp_path, [Node("client-0", {"config": 'a"b'})], app=app)
     with pytest.raises(LaunchError, match="config: Flower accepts no quote"):
         federation.start_nodes()
@@ -227,7 +227,7 @@ with Launcher() as launcher, Federation(launcher, folder, roles, app=Path(sys.ar
 @pytest.mark.parametrize(
     ("number", "limit"), [pytest.param(signal.SIGKILL, 5, id="kill"), pytest.param(signal.SIGINT, 8, id="ctrl-c")]
 )
-def test_no_process_of_a_federation_outlives_the_lab(number: Any, limit: Any, app: Any, tmp_path: Path) -> None:
+def test_no_process_of_a_federation_outlives_the_lab(number: Any, limit: Any, app: Path, tmp_path: Path) -> None:
     lab = subprocess.Popen([sys.executable, "-c", LAB, str(tmp_path), str(app)], stderr=subprocess.DEVNULL)
     try:
         hanging = tmp_path / "hanging"
@@ -245,7 +245,7 @@ def test_no_process_of_a_federation_outlives_the_lab(number: Any, limit: Any, ap
 
 
 @pytest.mark.study
-def test_flowers_own_mode_does_the_same_and_leaves_nothing(launcher: Any, app: Any, tmp_path: Path) -> None:
+def test_flowers_own_mode_does_the_same_and_leaves_nothing(launcher: Any, app: Path, tmp_path: Path) -> None:
     with Federation(launcher, tmp_path, nodes(tmp_path), app=app, isolation="subprocess") as federation:
         federation.start_superlink()
         federation.start_nodes()
@@ -260,7 +260,7 @@ def test_flowers_own_mode_does_the_same_and_leaves_nothing(launcher: Any, app: A
 
 
 def test_flowers_own_mode_is_the_fallback(
-    launcher: Any, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    launcher: Any, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(runner, "unavailable", lambda: "no module named flwr.supercore.runtime")
     assert Federation(launcher, tmp_path, nodes(tmp_path), app=app).isolation == "subprocess"
@@ -320,7 +320,7 @@ def test_a_node_calls_the_runner_when_it_has_been_given_a_message(
 
 
 def test_where_there_are_no_named_pipes_nodes_are_asked(
-    launcher: Any, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launcher: Any, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> None:
         raise OSError("Operation not supported")

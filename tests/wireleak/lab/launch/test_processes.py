@@ -36,7 +36,7 @@ finally:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of modules that processes import by name: nothing is imported from a working folder."""
     folder = tmp_path_factory.mktemp("programs")
     with pytest.MonkeyPatch.context() as patch:
@@ -45,14 +45,14 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def forking(tmp_path_factory: pytest.TempPathFactory, programs: Any) -> Iterator[Any]:
+def forking(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Iterator[Launcher]:
     with Launcher(log=tmp_path_factory.mktemp("zygote") / "zygote.log") as launcher:
         launcher.wait_until(lambda: launcher.preload, 120, "preload")
         yield launcher
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Any]:
+def plain(tmp_path: Path) -> Iterator[Launcher]:
     with Launcher(preload=False, log=tmp_path / "zygote.log") as launcher:
         yield launcher
 
@@ -63,7 +63,7 @@ def launcher(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def program(programs: Any) -> Any:
+def program(programs: Path) -> Any:
     def write(name: Any, code: Any) -> Any:
         # A name of its own, lest the compiled file of an earlier test is taken for it.
         name = f"{name}_{len(list(programs.glob('*.py')))}"
@@ -95,7 +95,7 @@ def alive(numbers: Any) -> Any:
 
 
 def test_a_module_sees_its_arguments_environment_and_folder(
-    launcher: Any, program: Any, programs: Any, tmp_path: Path
+    launcher: Any, program: Any, programs: Path, tmp_path: Path
 ) -> None:
     code = """
     import json, os, sys
@@ -133,7 +133,7 @@ def test_what_cannot_start_is_reported_by_name(launcher: Any, tmp_path: Path) ->
 
 
 def test_the_fork_server_has_one_thread_and_children_skip_the_imports(
-    forking: Any, program: Any, tmp_path: Path
+    forking: Launcher, program: Any, tmp_path: Path
 ) -> None:
     assert forking.preload["threads"] == 1
     loads = program("loads", "import torch._dynamo, flwr.superlink.main; print(torch.get_num_threads())")
@@ -144,7 +144,7 @@ def test_the_fork_server_has_one_thread_and_children_skip_the_imports(
     assert process.cpu_seconds < 1
 
 
-def test_forks_do_not_share_random_numbers(forking: Any, program: Any, tmp_path: Path) -> None:
+def test_forks_do_not_share_random_numbers(forking: Launcher, program: Any, tmp_path: Path) -> None:
     code = "import random, numpy, torch; print(random.random(), numpy.random.rand(), torch.rand(1).item())"
     argv = program("draws", code)
     processes = [forking.start("draws", argv, tmp_path / f"{i}.log", cwd=tmp_path) for i in range(2)]
@@ -153,7 +153,9 @@ def test_forks_do_not_share_random_numbers(forking: Any, program: Any, tmp_path:
     assert all(a != b for a, b in zip(first, second, strict=True))
 
 
-def test_a_setting_that_flower_reads_at_import_reaches_the_child(forking: Any, program: Any, tmp_path: Path) -> None:
+def test_a_setting_that_flower_reads_at_import_reaches_the_child(
+    forking: Launcher, program: Any, tmp_path: Path
+) -> None:
     code = "import flwr.supercore.telemetry as t; print(t.FLWR_TELEMETRY_ENABLED)"
     argv = program("telemetry", code)
     ours = forking.start("off", argv, tmp_path / "off.log", cwd=tmp_path)
@@ -162,7 +164,7 @@ def test_a_setting_that_flower_reads_at_import_reaches_the_child(forking: Any, p
     assert (ours.log.read_text(), other.log.read_text()) == ("0\n", "2\n")
 
 
-def test_check_names_an_essential_process_that_died(plain: Any, tmp_path: Path) -> None:
+def test_check_names_an_essential_process_that_died(plain: Launcher, tmp_path: Path) -> None:
     client = plain.start("client-0", ["sleep", "300"], tmp_path / "c.log", lasting=True, essential=False)
     job = plain.start("job", ["true"], tmp_path / "j.log")
     tap = plain.start("tap", ["sh", "-c", "echo recording; exec sleep 300"], tmp_path / "t.log", lasting=True)
@@ -178,7 +180,7 @@ def test_check_names_an_essential_process_that_died(plain: Any, tmp_path: Path) 
     assert error.value.log == tap.log
 
 
-def test_a_lasting_process_may_not_end_at_all_and_a_job_only_well(plain: Any, tmp_path: Path) -> None:
+def test_a_lasting_process_may_not_end_at_all_and_a_job_only_well(plain: Launcher, tmp_path: Path) -> None:
     head = plain.start("head", ["true"], tmp_path / "h.log", lasting=True)
     head.wait(10)
     with pytest.raises(LaunchError, match="head ended with status 0"):
@@ -189,7 +191,7 @@ def test_a_lasting_process_may_not_end_at_all_and_a_job_only_well(plain: Any, tm
         plain.finish(job, 10)
 
 
-def test_waiting_ends_when_a_process_dies(plain: Any, tmp_path: Path) -> None:
+def test_waiting_ends_when_a_process_dies(plain: Launcher, tmp_path: Path) -> None:
     tap = plain.start("tap", ["false"], tmp_path / "t.log", lasting=True)
     began = time.monotonic()
     with pytest.raises(LaunchError, match="tap ended with status 1"):
@@ -207,7 +209,7 @@ def test_nobody_waits_for_what_is_asked_for_after_the_end(tmp_path: Path) -> Non
     assert time.monotonic() - began < 2
 
 
-def test_a_ready_file_is_read(plain: Any, tmp_path: Path) -> None:
+def test_a_ready_file_is_read(plain: Launcher, tmp_path: Path) -> None:
     (tmp_path / "ready").write_text('{"address": "127.0.0.1:1"}')
     listen = f"sleep .2; mv {tmp_path}/ready {tmp_path}/ready.json; exec sleep 300"
     head = plain.start("head", ["sh", "-c", listen], tmp_path / "h.log", lasting=True)
@@ -266,7 +268,7 @@ with Launcher(preload=False) as launcher:
 def lab(tmp_path: Path) -> Iterator[Any]:
     started = []
 
-    def start(argv: Any, names: Any) -> Any:
+    def start(argv: Any, names: Any) -> subprocess.Popen[bytes]:
         script = LAB.format(folder=str(tmp_path), names=names, argv=argv)
         started.append(subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE))
         return started[-1]

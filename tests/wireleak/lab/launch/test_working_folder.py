@@ -55,7 +55,7 @@ MODULE = [sys.executable, "-m", "wireleak"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Any:
+def folder(tmp_path: Path) -> Path:
     """A working folder of files that are named like packages, and write to `marker` when they are imported."""
     working = tmp_path / "working"
     working.mkdir()
@@ -69,7 +69,7 @@ def imported(folder: Any) -> Any:
     return marker.read_text() if marker.exists() else ""
 
 
-def call(command: Any, folder: Any, *argv: Any, status: Any = 0, **environment: Any) -> Any:
+def call(command: Any, folder: Any, *argv: Any, status: Any = 0, **environment: Any) -> str:
     environment = {**os.environ, **environment}
     if environment.get("PYTHONPATH", "").strip(os.pathsep) != environment.get("PYTHONPATH", ""):
         # `make coverage` has Python import the library for coverage before any line of ours runs.
@@ -84,7 +84,7 @@ def shadow_wireleak(folder: Any) -> None:
     (folder / "wireleak.py").write_text((folder / "client.py").read_text())
 
 
-def test_a_run_from_a_folder_of_shadows_is_the_run_of_any_folder(folder: Any) -> None:
+def test_a_run_from_a_folder_of_shadows_is_the_run_of_any_folder(folder: Path) -> None:
     shadow_wireleak(folder)
     (folder / "study.toml").write_text(STUDY)
     (folder / "own.py").write_text(OWN)
@@ -102,7 +102,7 @@ def test_a_run_from_a_folder_of_shadows_is_the_run_of_any_folder(folder: Any) ->
 
 @pytest.mark.parametrize("path", ["{}", ":{}", "{}:"], ids=["path", "first entry empty", "last entry empty"])
 @pytest.mark.parametrize("command", [COMMAND, MODULE], ids=["command", "module"])
-def test_commands_that_read_only_import_nothing_of_the_working_folder(command: Any, path: Any, folder: Any) -> None:
+def test_commands_that_read_only_import_nothing_of_the_working_folder(command: Any, path: Any, folder: Path) -> None:
     if command is COMMAND and path == "{}":
         shadow_wireleak(folder)
     environment = {"PYTHONPATH": path.format(os.environ.get("PYTHONPATH", ""))}
@@ -112,7 +112,7 @@ def test_commands_that_read_only_import_nothing_of_the_working_folder(command: A
 
 
 @pytest.mark.parametrize("preload", [True, False], ids=["forked", "plain"])
-def test_parties_and_flower_import_nothing_of_their_working_folder(preload: Any, folder: Any) -> None:
+def test_parties_and_flower_import_nothing_of_their_working_folder(preload: Any, folder: Path) -> None:
     shadow_wireleak(folder)
     commands = {
         "client": ["-m", "client", "--help"],
@@ -140,7 +140,7 @@ def test_a_folder_that_pythonpath_names_stays_on_the_path(monkeypatch: pytest.Mo
 
 
 def test_a_foreign_package_of_a_party_s_name_is_refused_in_one_line(
-    folder: Any, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign = folder.parent / "foreign" / "server" / "__init__.py"
     foreign.parent.mkdir(parents=True)

@@ -46,7 +46,7 @@ TASK, SECRET = 0, 1  # the input's values that hold the task label and the priva
 
 
 @register("planted-of-a-test")
-def _planted(input_shape: Any, classes: Any) -> Any:
+def _planted(input_shape: Any, classes: Any) -> nn.Sequential:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(WIDTH, WIDTH)), nn.Linear(WIDTH, 1), nn.Linear(1, 2))
 
 
@@ -101,7 +101,7 @@ def write_run(folder: Any, cells: Any = (("early", 0, 1),), drop: Any = ()) -> A
     return folder
 
 
-def measure(run: Any, **options: Any) -> Any:
+def measure(run: Any, **options: Any) -> Path:
     options = {"examples": 1000, "permutations": 1, "group": None, "jobs": 1} | options
     return profile_layers(run, None, None, **options, console=Console(quiet=True))
 
@@ -116,11 +116,11 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def profile(profiled: Any) -> Any:
+def profile(profiled: Any) -> Profile:
     return Profile(json.loads((profiled / "layers.json").read_text()))
 
 
-def test_every_layer_is_there_and_the_wire_is_marked(profile: Any) -> None:
+def test_every_layer_is_there_and_the_wire_is_marked(profile: Profile) -> None:
     assert [layer["name"] for layer in profile.layers] == ["input", "block-1", "block-2", "block-3", "softmax"]
     assert [layer["side"] for layer in profile.layers] == ["input", "wire", "server", "server", "server"]
     assert [layer["floats"] for layer in profile.layers] == [WIDTH, WIDTH, 1, 2, 2]
@@ -128,7 +128,7 @@ def test_every_layer_is_there_and_the_wire_is_marked(profile: Any) -> None:
     assert "analyst" in profile.document["view"]
 
 
-def test_the_task_is_everywhere_and_the_secret_ends_where_it_was_planted(profile: Any) -> None:
+def test_the_task_is_everywhere_and_the_secret_ends_where_it_was_planted(profile: Profile) -> None:
     assert min(profile.over_layers("shape", "auc")) > 0.97
     kept, lost = profile.over_layers("secret", "auc")[:2], profile.over_layers("secret", "auc")[2:]
     assert min(kept) > 0.97
@@ -141,7 +141,7 @@ def test_the_task_is_everywhere_and_the_secret_ends_where_it_was_planted(profile
     assert max(map(abs, corrected[2:])) < 0.05
 
 
-def test_controls_stand_beside_every_figure(profile: Any) -> None:
+def test_controls_stand_beside_every_figure(profile: Profile) -> None:
     # The task's label says nothing of the secret; the null says nothing either.
     assert 0.3 < profile.number("task label alone", "secret", "auc") < 0.7
     assert max(profile.over_layers("secret", "bits", what="null_high")) < 0.1
@@ -154,13 +154,13 @@ def test_controls_stand_beside_every_figure(profile: Any) -> None:
     assert profile.number("block-2", "input", "dcor") < 0.95
 
 
-def test_an_attribute_that_never_varies_is_left_out_and_said(profile: Any) -> None:
+def test_an_attribute_that_never_varies_is_left_out_and_said(profile: Profile) -> None:
     assert [target["name"] for target in profile.targets] == ["shape", "secret"]
     assert profile.targets[1]["classes"] == ["no", "yes"]
     assert profile.document["notes"] == ["The attribute same is all in all 120 inputs, so it cannot be probed"]
 
 
-def test_sentences_tell_what_the_wire_adds(profile: Any) -> None:
+def test_sentences_tell_what_the_wire_adds(profile: Profile) -> None:
     said = sentence(profile, profile.targets[1])
     assert said.outcome == "leak"
     assert "block 1, 6 floats" in said.text
@@ -188,7 +188,7 @@ class _Shape(HTMLParser):
             self.open.pop()
 
 
-def test_the_page_is_whole_and_needs_nothing_else(profiled: Any, profile: Any) -> None:
+def test_the_page_is_whole_and_needs_nothing_else(profiled: Any, profile: Profile) -> None:
     html = (profiled / "layers.html").read_text()
     shape = _Shape(html)
     assert shape.open == []
@@ -205,7 +205,7 @@ def test_the_page_is_whole_and_needs_nothing_else(profiled: Any, profile: Any) -
     assert "nan" not in html.lower().replace("nano", "")
 
 
-def test_names_from_data_cannot_break_the_page(profile: Any) -> None:
+def test_names_from_data_cannot_break_the_page(profile: Profile) -> None:
     document = json.loads(json.dumps(profile.document).replace('"yes"', '"<script>alert(1)</script>"'))
     html = page(document)
     assert "<script>" not in html

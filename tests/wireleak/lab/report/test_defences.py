@@ -14,6 +14,7 @@ from wireleak.lab.report import comparison
 from wireleak.lab.report.defences import Spread, compare_defences
 from wireleak.lab.report.figures import defence_drawing
 from wireleak.lab.run import results as r
+from wireleak.lab.run.results import Results
 
 # defence, accuracy and the two attackers' AUC by seed
 SETTINGS = {
@@ -24,7 +25,7 @@ SETTINGS = {
 }
 
 
-def run(*, target: Any = "slant", seeds: Any = (0, 1, 2), held_out: Any = (0.3, 0.4)) -> Any:
+def run(*, target: Any = "slant", seeds: Any = (0, 1, 2), held_out: Any = (0.3, 0.4)) -> Results:
     """Results with two attackers; the first does better on its own held-out examples."""
     rows, tasks, fits = [], [], []
     for name, (_, accuracies, aucs) in SETTINGS.items():

@@ -7,12 +7,13 @@ from wireleak.lab.report import page as report
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.guarantees import private_training, wire_transforms
 from wireleak.lab.run import results as r
+from wireleak.lab.run.results import Results
 
 PRIVACY = r.Private(noise_multiplier=0.5, max_grad_norm=1, delta=1e-5, optimiser="adam", batch=250, examples=11_000)
 MSE = {"none": (0.0412, 0.041), "noisy": (0.040, 0.039)}
 
 
-def results(private: Any = True) -> Any:
+def results(private: Any = True) -> Results:
     shared = {"study": "s", "link": "plaintext", "vantage": "gateway", "attack": "inversion", "target": "input"}
     return r.Results(
         study="s",

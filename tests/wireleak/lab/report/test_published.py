@@ -1,5 +1,4 @@
 import io
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -8,11 +7,12 @@ from wireleak.lab.report import page as report
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.published import published_scores, published_table
 from wireleak.lab.run import results as r
+from wireleak.lab.run.results import Results
 from wireleak.lab.study.tables import Published
 
 
 @pytest.fixture
-def found() -> Any:
+def found() -> Results:
     row = {"study": "s", "variant": "deep", "seed": 0, "link": "plaintext", "vantage": "server", "attack": "rmle"}
     figure = {"variant": "deep", "source": "He et al. 2019"}
     return r.Results(
@@ -32,14 +32,14 @@ def found() -> Any:
     )
 
 
-def test_a_published_figure_stands_beside_the_same_figure_of_this_run(found: Any) -> None:
+def test_a_published_figure_stands_beside_the_same_figure_of_this_run(found: Results) -> None:
     psnr, ssim, accuracy = published_scores(found, titles(found))
     assert (psnr.ours, psnr.theirs, psnr.source) == ("21.7 [21.4, 21.9]", "15.1 dB", "He et al. 2019")
     assert (ssim.ours, ssim.theirs) == ("–", "0.600")
     assert (accuracy.attack, accuracy.ours.split("\u00a0")[0]) == ("the main task", "91.0")
 
 
-def test_the_page_and_the_terminal_show_it(found: Any) -> None:
+def test_the_page_and_the_terminal_show_it(found: Results) -> None:
     page = report.page(found)
     assert "Comparison with published scores" in page and "15.1 dB" in page
     text = io.StringIO()

@@ -38,16 +38,16 @@ SPREAD = np.linspace(0.2, 2.0, D)  # standard deviation of each input value
 
 
 @register("linear-of-a-test")
-def _linear(input_shape: Any, classes: Any) -> Any:
+def _linear(input_shape: Any, classes: Any) -> nn.Sequential:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(D, K)), nn.Linear(K, classes))
 
 
 @register("wide-of-a-test")
-def _wide(input_shape: Any, classes: Any) -> Any:
+def _wide(input_shape: Any, classes: Any) -> nn.Sequential:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(36, 200), nn.Tanh()), nn.Linear(200, classes))
 
 
-def study(transforms: Any, **variant: Any) -> Any:
+def study(transforms: Any, **variant: Any) -> Study:
     return Study.model_validate(
         {
             "name": "bounds",
@@ -116,7 +116,7 @@ class Finished:
         self.mse = float(((rebuilt - self.x) ** 2).mean())
         self.named = float((named == self.x).all(1).mean())
 
-    def rows(self) -> Any:
+    def rows(self) -> list[Row]:
         return companion_rows(self.cell, self.jobs)
 
 

@@ -67,7 +67,7 @@ targets = ["canary"]
 """
 
 
-def cell_of(tmp_path: Path, seed: Any = 0, **participant: Any) -> Any:
+def cell_of(tmp_path: Path, seed: Any = 0, **participant: Any) -> Cell:
     study, _ = load_study("canary")
     chosen = {"name": "canary", "options": {"times": TIMES, "digits": 3}} | participant
     variant = study.variants[0].model_validate(study.variants[0].model_dump() | {"participant": chosen})
@@ -137,7 +137,7 @@ def test_an_attack_where_nobody_plants_is_refused(tmp_path: Path) -> None:
 ROLES = {"": "attack", UNPLANTED: "baseline", LIKELIEST: "bound"}
 
 
-def row(target: Any, value: Any, half: Any, name: Any = "", seed: Any = 0) -> Any:
+def row(target: Any, value: Any, half: Any, name: Any = "", seed: Any = 0) -> Row:
     return Row(
         study="canary", variant="four", seed=seed, link="plaintext", vantage="release", attack="secret-sharer",
         target=target, measure="exposure", value=value, low=value - half, high=value + half, n=2,

@@ -23,7 +23,7 @@ def validator() -> Any:
     return Draft202012Validator(schema)
 
 
-def tables(name: Any) -> Any:
+def tables(name: Any) -> dict[str, Any]:
     return tomllib.loads(STUDIES[name].read_text())
 
 

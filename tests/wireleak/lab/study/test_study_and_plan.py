@@ -63,7 +63,7 @@ DESCRIBED = {
 
 @pytest.fixture
 def study_file(tmp_path: Path) -> Any:
-    def write(old: Any = "", new: Any = "") -> Any:
+    def write(old: Any = "", new: Any = "") -> str:
         assert not old or old in MINIMAL
         path = tmp_path / "tiny.toml"
         path.write_text(MINIMAL.replace(old, new) if old else MINIMAL)

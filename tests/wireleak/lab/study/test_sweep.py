@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from wireleak.lab.study.library import load_study, study_files
-from wireleak.lab.study.schema import StudyError
+from wireleak.lab.study.schema import Study, StudyError
 from wireleak.lab.study.sweep import with_sweeps
 
 SWEEP = """
@@ -18,7 +18,7 @@ transforms = [{ name = "dropout", options = { rate = "{value}" } }]
 """
 
 
-def _load(tmp_path: Path, text: Any) -> Any:
+def _load(tmp_path: Path, text: Any) -> Study:
     path = tmp_path / "tiny.toml"
     path.write_text(study_files()["digits"].read_text() + text)
     return load_study(str(path))[0]

@@ -44,7 +44,7 @@ targets = ["slant"]
 
 @pytest.fixture
 def study_file(tmp_path: Path) -> Any:
-    def write(old: Any = "", new: Any = "") -> Any:
+    def write(old: Any = "", new: Any = "") -> Path:
         path = tmp_path / "private.toml"
         assert old in STUDY
         path.write_text(STUDY.replace(old, new) if old else STUDY)

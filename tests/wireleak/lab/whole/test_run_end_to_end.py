@@ -128,7 +128,7 @@ def test_a_finished_run_resumes_without_doing_anything_again(tiny_run: Any, wire
     assert {path: path.stat().st_mtime_ns for path in run.glob("*/tap/*.pcap")} == before
 
 
-def test_resuming_gives_a_finished_run_more_seeds(tiny_study: Any, wireleak: Any) -> None:
+def test_resuming_gives_a_finished_run_more_seeds(tiny_study: Path, wireleak: Any) -> None:
     folder = tiny_study.parent
     brief = tiny_study.read_text().replace("seeds = [0]", "seeds = [0, 1]")
     brief, _, attacks = brief.partition('[[variants]]\nname = "sealed"')
@@ -235,7 +235,7 @@ def test_sniff_records_an_interface_by_hand(tmp_path: Path, wireleak: Any) -> No
         (["inspect", "tiny.toml"], "tiny.toml"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_no_traceback(tiny_study: Any, wireleak: Any, argv: Any, message: Any) -> None:
+def test_a_users_mistake_is_one_line_and_no_traceback(tiny_study: Path, wireleak: Any, argv: Any, message: Any) -> None:
     done = wireleak(*argv, cwd=tiny_study.parent)
     assert done.returncode != 0
     assert message in done.stderr and "Traceback" not in done.stderr
@@ -244,7 +244,7 @@ def test_a_users_mistake_is_one_line_and_no_traceback(tiny_study: Any, wireleak:
 
 
 @pytest.fixture
-def running(tiny_study: Any) -> Iterator[Any]:
+def running(tiny_study: Path) -> Iterator[Any]:
     """A run under way, and a way to wait for something in its folder."""
     tiny_study.write_text(tiny_study.read_text().replace("epochs = 1\n", "epochs = 40\n"))
     process = subprocess.Popen(
@@ -271,7 +271,7 @@ def running(tiny_study: Any) -> Iterator[Any]:
     process.wait()
 
 
-def listener(address: Any) -> Any:
+def listener(address: Any) -> psutil.Process:
     """The process that listens on "host:port"."""
     port = int(address.rpartition(":")[2])
     for one in psutil.net_connections("tcp"):
@@ -295,7 +295,7 @@ def test_the_tap_killed_stops_the_run_and_keeps_what_was_captured(running: Any, 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_stops_the_run_and_keeps_what_was_captured(tiny_study: Any, wireleak: Any) -> None:
+def test_a_full_disk_stops_the_run_and_keeps_what_was_captured(tiny_study: Path, wireleak: Any) -> None:
     tiny_study.write_text(tiny_study.read_text().replace("epochs = 1\n", "epochs = 40\n"))
     folder = tiny_study.parent
     runs = folder / "runs"

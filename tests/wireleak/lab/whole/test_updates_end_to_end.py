@@ -220,7 +220,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(tmp_path: Path, old: A
 def test_a_recorded_training_can_be_attacked_again(run: Any, tmp_path: Path) -> None:
     capture = run[0] / "plain-seed0" / "tap" / "fleet-client-1.pcap"
 
-    def again(*options: Any) -> Any:
+    def again(*options: Any) -> subprocess.CompletedProcess[str]:
         command = [
             sys.executable,
             "-m",

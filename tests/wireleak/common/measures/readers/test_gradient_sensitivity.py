@@ -34,7 +34,7 @@ def by_output(network: Any, x: Any, y: Any, name: Any, step: Any = 1e-6) -> Any:
     weight = dict(network.named_parameters())[name]
     logits = network(x[None])[0]
 
-    def gradient(at: Any) -> Any:
+    def gradient(at: Any) -> torch.Tensor:
         at = at.detach().requires_grad_()
         (by_logits,) = torch.autograd.grad(cross_entropy(at[None], y[None]), at)
         return torch.autograd.grad(logits, weight, by_logits, retain_graph=True)[0].flatten()

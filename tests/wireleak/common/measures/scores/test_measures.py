@@ -16,9 +16,10 @@ from scipy.stats import t as student
 from wireleak.common import measures
 from wireleak.common.measures.scores.measure import MEASURES
 from wireleak.common.measures.scores.reid import Reidentification
+from wireleak.common.measures.statistics.score import Score
 
 
-def rng() -> Any:
+def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
@@ -32,7 +33,7 @@ def images(n: int = 40, channels: int = 1, noise: float = 0.2, side: int = 28) -
     return guess, truth
 
 
-def one(guess: Any, truth: Any, name: Any) -> Any:
+def one(guess: Any, truth: Any, name: Any) -> Score:
     kind = measures.get(name).applies_to
     scorer = measures.score_reconstruction if kind == "reconstruction" else measures.score_attribute
     return scorer(guess, truth, rng(), [name])[0]

@@ -34,7 +34,7 @@ class Fixed(nn.Module):
         super().__init__()
         self.favourite, self.lean = favourite, lean
 
-    def forward(self, asked: Any) -> Any:
+    def forward(self, asked: Any) -> torch.Tensor:
         logits = torch.linspace(0, self.lean, len(ALPHABET)).repeat(len(asked), 1)
         for row, window in enumerate(asked.numpy().astype(int)):
             text = "".join(ALPHABET[number - 1] for number in window if number)

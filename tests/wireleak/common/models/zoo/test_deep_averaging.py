@@ -3,19 +3,19 @@ from typing import Any
 import pytest
 import torch
 
-from wireleak.common.models import build
+from wireleak.common.models import Network, build
 from wireleak.common.models.zoo import deep_averaging
 from wireleak.lab.data.text import BUCKETS
 
 
 @pytest.fixture
-def network() -> Any:
+def network() -> Network:
     network = build("deep-averaging", (12,), 3, seed=1)
     network.blocks.eval()
     return network
 
 
-def test_what_crosses_the_wire(network: Any, texts: Any) -> None:
+def test_what_crosses_the_wire(network: Network, texts: Any) -> None:
     assert [network.activation_shape(cut) for cut in network.cuts] == [(12, 100), (deep_averaging.CODE,)]
     x = texts(5, 12, 1)
     for cut in network.cuts:
@@ -23,16 +23,18 @@ def test_what_crosses_the_wire(network: Any, texts: Any) -> None:
         assert torch.equal(head(encoder(x)), network.blocks(x)) and head(encoder(x)).shape == (3, 3)
 
 
-def test_the_mean_is_torchs_own_embedding_bag(network: Any, texts: Any) -> None:
+def test_the_mean_is_torchs_own_embedding_bag(network: Network, texts: Any) -> None:
     """Oracle: `EmbeddingBag`, which leaves padding out of the mean."""
     words = network.blocks[0]
     averaged = next(module for module in network.blocks.modules() if isinstance(module, deep_averaging.MeanWord))
-    bag = torch.nn.EmbeddingBag.from_pretrained(words.table.weight.detach(), mode="mean", padding_idx=0)
+    table = words.get_submodule("table")
+    assert isinstance(table, torch.nn.Embedding)
+    bag = torch.nn.EmbeddingBag.from_pretrained(table.weight.detach(), mode="mean", padding_idx=0)
     x = texts(12, 7, 1, 0)
     torch.testing.assert_close(averaged(words(x)), bag(x.long()))
 
 
-def test_order_and_padding_change_nothing(network: Any, texts: Any) -> None:
+def test_order_and_padding_change_nothing(network: Network, texts: Any) -> None:
     encoder, _ = network.split(2)
     x = texts(6)
     torch.testing.assert_close(encoder(x), encoder(x[:, :6]))
@@ -43,7 +45,7 @@ def test_order_and_padding_change_nothing(network: Any, texts: Any) -> None:
     assert torch.isfinite(encoder(texts(0))).all()
 
 
-def test_it_learns_which_words_there_are(network: Any) -> None:
+def test_it_learns_which_words_there_are(network: Network) -> None:
     x = torch.randint(3, 300, (384, 12), generator=torch.Generator().manual_seed(0)).float()
     y = torch.arange(384) % 2
     x[torch.arange(384), torch.arange(384) % 12] = 1.0 + y

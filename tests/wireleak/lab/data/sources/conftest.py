@@ -1,12 +1,13 @@
 """Packed data sets, where they are at hand."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 
 @pytest.fixture
-def packed(shared_data: Any) -> Any:
+def packed(shared_data: Path) -> Any:
     """Function: the folder of packed data sets, or a skip that names the missing file."""
 
     def find(name: Any) -> Any:

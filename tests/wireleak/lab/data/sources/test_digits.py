@@ -1,20 +1,20 @@
 """The digits that come with a package."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from wireleak.lab import data
+from wireleak.lab.data.dataset import Dataset
 
 
 @pytest.fixture(scope="module")
-def digits() -> Any:
+def digits() -> Dataset:
     return data.load("digits")
 
 
-def test_digits(digits: Any) -> None:
+def test_digits(digits: Dataset) -> None:
     assert digits.x.shape == (5000, 1, 28, 28) and digits.x.min() == 0 and digits.x.max() == 1
     digit = digits.attribute("digit").values
     assert np.bincount(digit).tolist() == [500] * 10
@@ -27,7 +27,7 @@ def test_digits(digits: Any) -> None:
     assert taken.attribute("digit").values.tolist() == digit[[3, 1]].tolist() and len(taken) == 2
 
 
-def test_digits_attributes_do_not_depend_on_the_task(digits: Any) -> None:
+def test_digits_attributes_do_not_depend_on_the_task(digits: Dataset) -> None:
     rows = {row.attribute: row for row in data.dependence(digits)}
     assert rows["digit"].cramers_v > 0.99 and rows["digit"].mutual_information_bits == pytest.approx(1.0)
     for name in ("slant", "thickness"):
