@@ -150,7 +150,7 @@ def test_the_example_transform_registers_and_clamps(installed: Any) -> None:
 
 
 @pytest.mark.parametrize(("auc", "status"), [(0.55, 0), (0.91, 1)])
-def test_the_example_for_ci_fails_above_the_limit(tmp_path: Path, auc: Any, status: Any) -> None:
+def test_the_example_for_ci_fails_above_the_limit(tmp_path: Path, auc: float, status: int) -> None:
     (code,) = blocks("python", HOW_TO / "ci.md")
     row = {"study": "s", "variant": "cut2", "seed": 0, "link": "plaintext", "vantage": "gateway", "target": "slant"}
     row |= {"attack": "attributes", "measure": "auc", "n": 100}

@@ -301,7 +301,7 @@ def test_batchnorm_and_lstm_are_refused_by_name_with_their_replacement() -> None
         ({"privacy": {"noise_multiplier": 1}, "objective": "autoencoder"}, "privacy: an autoencoder trains without"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path: Path, changes: Any, words: str) -> None:
+def test_a_mistake_is_one_line(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     content = {
         "model": MODEL.model_dump(), "train": "/t", "evaluation": "/e", "plan": {"mode": "split"} | changes,
         "head": {"address": "127.0.0.1:1"},

@@ -22,7 +22,7 @@ from wireleak.common.config import ConfigError, Plugin
         ("secagg", {}, FedAvg),
     ],
 )
-def test_each_name_is_flowers_own(name: Any, options: Any, kind: Any) -> None:
+def test_each_name_is_flowers_own(name: str, options: dict[str, Any], kind: Any) -> None:
     assert type(strategy(Plugin(name=name, options=options), 4)) is kind
 
 
@@ -43,7 +43,7 @@ def test_each_name_is_flowers_own(name: Any, options: Any, kind: Any) -> None:
         ('{"name": "krum"}', "strategy.options.malicious: Krum needs 4 clients"),
     ],
 )
-def test_the_command_says_what_is_wrong_in_one_line(config: Any, said: Any) -> None:
+def test_the_command_says_what_is_wrong_in_one_line(config: str, said: str) -> None:
     command = [sys.executable, "-m", "server", "strategy", config, "--clients", "2"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith(said) and done.stderr.count("\n") == 1, done.stderr

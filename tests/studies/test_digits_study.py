@@ -40,7 +40,7 @@ def test_at_the_narrow_cut_the_decoder_clearly_beats_ridge(found: Any) -> None:
 @pytest.mark.parametrize(
     ("variant", "target"), [("wide", "digit"), ("wide", "slant"), ("wide", "thickness"), ("narrow", "digit")]
 )
-def test_attributes_are_read_off_the_wire(found: Any, variant: Any, target: Any) -> None:
+def test_attributes_are_read_off_the_wire(found: Any, variant: str, target: str) -> None:
     board = found[variant, "attributes", target]
     for prior in board.priors("auc"):
         assert compare(board.get("auc"), prior) == "better", prior.name

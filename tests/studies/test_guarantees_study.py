@@ -38,7 +38,7 @@ def test_the_bayes_attacker_stays_under_the_bounds_and_the_audit_under_epsilon(f
 
 
 @pytest.mark.parametrize("variant", ["no-noise", "unclipped", "metric-8"])
-def test_what_has_no_local_epsilon_is_printed_none(results: Results, found: Any, variant: Any) -> None:
+def test_what_has_no_local_epsilon_is_printed_none(results: Results, found: Any, variant: str) -> None:
     assert found[variant].get("wire-epsilon") is None
     assert not [row for row in results.rows if row.variant == variant and row.role == "bound"]
 

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.study, pytest.mark.timeout(1000)]
 
 @pytest.mark.parametrize("variant", NOISED)
 @pytest.mark.parametrize("attack", ["inversion", "candidates"])
-def test_no_attack_names_more_inputs_than_is_proved(found: Any, variant: Any, attack: Any) -> None:
+def test_no_attack_names_more_inputs_than_is_proved(found: Any, variant: Any, attack: str) -> None:
     board = found[variant, attack]
     bound = board.get("reid", "clip ball").value
     assert board.get("reid").low <= bound <= board.get("reid", "any two inputs").value

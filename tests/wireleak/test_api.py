@@ -4,7 +4,6 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -50,7 +49,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("party", ["client", "server", "adversary"])
-def test_no_party_uses_the_public_face(party: Any) -> None:
+def test_no_party_uses_the_public_face(party: str) -> None:
     """It would hand a party the lab, or another party."""
     for path in (ROOT / party).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

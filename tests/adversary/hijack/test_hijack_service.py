@@ -209,7 +209,7 @@ def test_the_process_serves_until_a_signal_and_ends_in_order(launch: Any, settin
         ({"security": {"ca": "/nowhere.pem"}}, "security: a TLS server needs certificate and key"),
     ],
 )
-def test_a_mistake_is_one_line(settings: dict[str, Any], tmp_path: Path, changes: Any, line: str) -> None:
+def test_a_mistake_is_one_line(settings: dict[str, Any], tmp_path: Path, changes: dict[str, Any], line: str) -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(settings | changes))

@@ -64,6 +64,6 @@ def test_it_sends_what_an_honest_client_sends_whose_text_holds_the_sentences(ask
         ({"secret": None}, r"^secret: this strategy needs a file"),
     ],
 )
-def test_a_mistake_names_the_field(ask: Any, changes: Any, message: Any) -> None:
+def test_a_mistake_names_the_field(ask: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask(participant, *windows(TEXT), **changes)

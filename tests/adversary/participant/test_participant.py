@@ -76,7 +76,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
 @pytest.mark.parametrize("strategy", [{}, active(0)])
-def test_honest_and_alpha_0_send_the_client_s_own_update_bit_for_bit(ask: Any, strategy: Any, optimiser: Any) -> None:
+def test_honest_and_alpha_0_send_the_client_s_own_update_bit_for_bit(ask: Any, strategy: Any, optimiser: str) -> None:
     wanted, numbers = ask(client, plan={"optimiser": optimiser})
     got, reported = ask(participant, plan={"optimiser": optimiser}, **strategy)
     assert_same(got, wanted)
@@ -113,7 +113,7 @@ def without_head(blocks: torch.nn.Sequential) -> torch.nn.Sequential:
 
 
 @pytest.mark.parametrize("alpha", [0.3, 0.7, 1.0])
-def test_one_step_sends_the_gradient_of_the_joint_loss(ask: Any, here: Path, alpha: Any) -> None:
+def test_one_step_sends_the_gradient_of_the_joint_loss(ask: Any, here: Path, alpha: float) -> None:
     """Oracle: torch.autograd, on a head that lies there from the round before."""
     torch.manual_seed(3)
     weight, bias = torch.randn(2, 128) / 10, torch.randn(2) / 10
@@ -167,6 +167,6 @@ def test_the_head_stays_here_and_learns_over_rounds(ask: Any, here: Path) -> Non
         ({"plan": {"epochs": 0}}, r"^plan.epochs: Input should be greater than 0"),
     ],
 )
-def test_a_mistake_names_the_field(ask: Any, changes: Any, message: Any) -> None:
+def test_a_mistake_names_the_field(ask: Any, changes: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask(participant, **changes)

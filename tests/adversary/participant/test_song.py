@@ -185,7 +185,7 @@ def test_without_strength_it_is_honest_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("slope", [0.02, -3.0])
-def test_correlated_values_decode_up_to_scale_and_sign(slope: Any) -> None:
+def test_correlated_values_decode_up_to_scale_and_sign(slope: float) -> None:
     pixels = payloads.to_bytes(pictures(3))
     values = slope * payloads.levels(pixels, 500) + 7
     found, inverted = payloads.read_levels(values.astype(np.float32), pixels.shape)
@@ -237,7 +237,7 @@ def test_labels_of_ten_classes_add_up_to_four_bits() -> None:
 
 
 @pytest.mark.parametrize(("classes", "each"), [(2, 4), (4, 2), (8, 2), (9, 2), (10, 2), (16, 2)])
-def test_labels_carry_four_bits_of_each_pixel_whatever_the_classes(classes: Any, each: Any) -> None:
+def test_labels_carry_four_bits_of_each_pixel_whatever_the_classes(classes: int, each: int) -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
     labels = queries.labels(pixels, classes)
     assert len(labels) == 256 * each and labels.max() < classes
@@ -270,7 +270,7 @@ def test_the_model_learns_the_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["song-low-bits", "song-sign", "song-correlated"])
-def test_a_secret_that_does_not_fit_is_one_line(tmp_path: Path, name: Any) -> None:
+def test_a_secret_that_does_not_fit_is_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"do not fit into .*hide fewer pictures$"):
         trained(tmp_path, name, pictures(2500), **({"bits": 1} if name == "song-low-bits" else {}))
 

@@ -69,7 +69,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_with_all(shapes: Any, 
 
 
 @pytest.mark.parametrize("before", ["", "from drawing import register\n@register\n"])
-def test_an_entry_point_adds_a_class_with_or_without_the_decorator(shapes: Any, installed: Any, before: Any) -> None:
+def test_an_entry_point_adds_a_class_with_or_without_the_decorator(shapes: Any, installed: Any, before: str) -> None:
     installed(shapes, before + SQUARE, square="outside:Square")
     assert shapes.get("square").name == "square"
     assert Listed("square", "Draw a square.", "outside") in shapes.listed()
@@ -93,7 +93,7 @@ def test_an_entry_point_may_name_the_module_of_several(shapes: Any, installed: A
     ],
 )
 def test_one_that_cannot_be_loaded_costs_itself_only(
-    shapes: Any, installed: Any, source: Any, target: Any, reason: Any
+    shapes: Any, installed: Any, source: Any, target: str, reason: str
 ) -> None:
     installed(shapes, source, square=target)
     assert list(shapes.all()) == ["circle"] and shapes.get("circle").__module__ == "shapes.round.circle"

@@ -66,7 +66,7 @@ def test_names_every_input_from_captured_bytes(config: Any, granted: Any, world:
 
 @pytest.mark.parametrize("files", [{}, {"candidates": "/nowhere/candidates.npz"}])
 def test_no_candidates_is_one_clear_line(
-    config: Any, granted: Any, capsys: pytest.CaptureFixture[str], files: Any
+    config: Any, granted: Any, capsys: pytest.CaptureFixture[str], files: dict[str, Any]
 ) -> None:
     path, _ = config(attack="candidates", granted=granted | {"files": files})
     with pytest.raises(SystemExit) as ended:
@@ -116,7 +116,7 @@ def clipped(z: Any, clip: Any, norm: Any = 2) -> Any:
 
 
 @pytest.mark.parametrize("from_file", [True, False])
-def test_it_is_the_bayes_attacker(encoded: Any, tmp_path: Path, from_file: Any) -> None:
+def test_it_is_the_bayes_attacker(encoded: Any, tmp_path: Path, from_file: bool) -> None:
     """Beside the posterior written out, whose maximum no attacker's success exceeds."""
     clip, sigma, n = 3.0, 0.3, 600
     attack = informed(encoded, tmp_path, clip, from_file)
@@ -136,7 +136,7 @@ def test_it_is_the_bayes_attacker(encoded: Any, tmp_path: Path, from_file: Any) 
 
 
 @pytest.mark.parametrize("from_file", [True, False])
-def test_it_is_the_bayes_attacker_of_laplace_noise_too(encoded: Any, tmp_path: Path, from_file: Any) -> None:
+def test_it_is_the_bayes_attacker_of_laplace_noise_too(encoded: Any, tmp_path: Path, from_file: bool) -> None:
     """The likeliest by scipy's density of each number; and no oftener right than epsilon allows."""
     clip, n, m = 10.0, 600, len(encoded.x)
     attack = informed(encoded, tmp_path, clip, from_file, norm=1)
@@ -165,7 +165,7 @@ def test_a_norm_that_is_neither_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mu", [0.5, 2.0, 8.0, 40.0])
-def test_acceptance_13_success_stays_under_both_bounds(encoded: Any, tmp_path: Path, mu: Any) -> None:
+def test_acceptance_13_success_stays_under_both_bounds(encoded: Any, tmp_path: Path, mu: float) -> None:
     clip, n, m = 3.0, 4000, len(encoded.x)
     sigma = 2 * clip / mu
     attack = informed(encoded, tmp_path, clip)

@@ -39,7 +39,7 @@ def test_the_decoders_are_he_et_als() -> None:
         ((50,), (784,), True),
     ],
 )
-def test_any_shape_gets_a_decoder_that_gives_the_image(activation: Any, image: Any, dense: Any) -> None:
+def test_any_shape_gets_a_decoder_that_gives_the_image(activation: Any, image: Any, dense: bool) -> None:
     decoder = transposed_decoder(activation, image)
     assert isinstance(decoder, DenseDecoder) == dense
     assert decoder(torch.randn(3, *activation)).shape == (3, *image)

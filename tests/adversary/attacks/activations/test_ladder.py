@@ -57,7 +57,7 @@ def test_the_lowest_rung_is_logistic_regression() -> None:
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_a_higher_rung_sees_what_no_line_separates(activation: Any) -> None:
+def test_a_higher_rung_sees_what_no_line_separates(activation: str) -> None:
     rng = np.random.default_rng(0)
     seen = rng.standard_normal((1500, 2)).astype(np.float32)
     attribute = (seen[:, 0] * seen[:, 1] > 0).astype(np.int64)

@@ -54,7 +54,7 @@ def test_transformed_copies_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_few_rows_and_one_value_still_give_probabilities(n: Any) -> None:
+def test_few_rows_and_one_value_still_give_probabilities(n: int) -> None:
     known = pairs(n, 3, 2)
     assert known.attribute is not None
     known.attribute[:] = 1
@@ -62,7 +62,7 @@ def test_few_rows_and_one_value_still_give_probabilities(n: Any) -> None:
 
 
 @pytest.mark.parametrize(("n", "width"), [(50, 300), (300, 50)])
-def test_axes_are_the_principal_ones(n: Any, width: Any) -> None:
+def test_axes_are_the_principal_ones(n: int, width: int) -> None:
     rows = RNG.standard_normal((n, width)) @ np.diag(RNG.uniform(0.1, 3, width))
     rows = (rows - rows.mean(0)).astype(np.float32)
     theirs = PCA(4).fit(rows).transform(rows)

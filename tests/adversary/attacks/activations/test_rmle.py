@@ -150,7 +150,7 @@ class _Embeds(nn.Module):
         (of(orthonormal()[:3]), r"shape \(3,\), the captured ones \(16,\)"),
     ],
 )
-def test_a_network_that_cannot_be_searched_is_refused_in_one_line(encoder: Any, words: Any) -> None:
+def test_a_network_that_cannot_be_searched_is_refused_in_one_line(encoder: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words) as error:
         invert(encoder, np.zeros((2, SIZE), np.float32), SHAPE, (0.0, 1.0), RmleOptions(), 0)
     assert "\n" not in str(error.value)

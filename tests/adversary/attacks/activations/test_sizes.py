@@ -18,7 +18,7 @@ from adversary.tap.decode.traffic import SentBytes
         ([], 4, np.zeros((0, 2))),
     ],
 )
-def test_messages_among_records(sizes: Any, count: Any, expected: Any) -> None:
+def test_messages_among_records(sizes: Any, count: int, expected: Any) -> None:
     assert messages(sizes, count).tolist() == np.asarray(expected).astype(int).tolist()
 
 

@@ -38,7 +38,7 @@ def f1(guess: Any, truth: Any) -> Any:
 
 
 @pytest.mark.parametrize("model", ["logistic", "mlp-300"])
-def test_it_finds_words_that_the_commonest_do_not_give(model: Any) -> None:
+def test_it_finds_words_that_the_commonest_do_not_give(model: str) -> None:
     known, victims = world(1200), world(300, seed=1)
     attack = found(known, model=model)
     guess, prior = attack.guess(victims.seen), np.repeat(mean_input(known.without_copies().inputs), 300, axis=0)

@@ -134,7 +134,7 @@ def test_float32_rounding_fills_no_empty_bin() -> None:
         (np.full((2, 3), np.nan), np.ones(2), "not finite"),
     ],
 )
-def test_what_is_no_gradient_of_a_linear_layer_is_refused(weight: Any, bias: Any, message: Any) -> None:
+def test_what_is_no_gradient_of_a_linear_layer_is_refused(weight: Any, bias: Any, message: str) -> None:
     for recover in (input_of, inputs_of_bins):
         with pytest.raises(ValueError, match=message):
             recover(weight, bias)

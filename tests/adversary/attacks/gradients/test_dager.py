@@ -38,7 +38,7 @@ def rows(x: Any) -> Any:
 
 
 @pytest.mark.parametrize(("count", "length"), [(1, 24), (4, 12)])
-def test_every_text_comes_back_word_for_word(count: Any, length: Any) -> None:
+def test_every_text_comes_back_word_for_word(count: int, length: int) -> None:
     x = texts(2, count, length, count)
     found = run(attack := Dager(DagerOptions(), 0), seen_of(x))
     assert found.shape == (2 * count, length)

@@ -71,7 +71,7 @@ def test_labels_are_read_at_any_scale_and_never_more_than_there_are() -> None:
 
 
 @pytest.mark.parametrize(("epochs", "mini"), [(1, None), (3, None), (1, 3)])
-def test_the_imitation_of_the_true_inputs_is_what_the_client_sent(epochs: Any, mini: Any) -> None:
+def test_the_imitation_of_the_true_inputs_is_what_the_client_sent(epochs: int, mini: int | None) -> None:
     x = smooth(4, 8, 0)
     y = np.array([0, 1, 2, 2])
     known = federate(LENET, x[None], y[None], epochs=epochs, mini=mini)
@@ -122,7 +122,7 @@ def test_an_update_of_nonsense_gives_a_guess_within_the_range() -> None:
         ({"model": None}, r"granted\.model"),
     ],
 )
-def test_what_is_missing_is_named(change: Any, words: Any) -> None:
+def test_what_is_missing_is_named(change: dict[str, Any], words: str) -> None:
     known = federate(LENET, smooth(1, 8, 2)[None], np.array([[0]]))
     with pytest.raises(ValueError, match=words) as error:
         run(Dlg(DlgOptions(), 0), replace(known, **change))

@@ -163,7 +163,9 @@ def test_the_seed_fixes_the_model_and_the_scale_its_size(server: Any, tmp_path: 
         ({"surrogate": "/nowhere.npz"}, "nowhere"),
     ],
 )
-def test_a_model_that_cannot_be_made_is_one_line(server: Any, tmp_path: Path, change: Any, words: Any) -> None:
+def test_a_model_that_cannot_be_made_is_one_line(
+    server: Any, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(server[0] | {"out": str(tmp_path / "out.safetensors")} | change))
     result = CliRunner().invoke(app, ["initial", "--config", str(path)])

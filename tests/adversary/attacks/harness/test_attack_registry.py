@@ -63,7 +63,7 @@ def test_an_outside_package_adds_an_attack_that_runs(
 
 @pytest.mark.parametrize("target", ["outside:Absent", "nowhere:Grey", "outside:Options"])
 def test_a_broken_package_is_one_line_when_it_is_asked_for_and_costs_no_other_attack(
-    installed: Any, config: Any, capsys: pytest.CaptureFixture[str], target: Any
+    installed: Any, config: Any, capsys: pytest.CaptureFixture[str], target: str
 ) -> None:
     installed(ATTACKS, OUTSIDE, grey=target)
     known = described(capsys)
@@ -105,7 +105,7 @@ def test_threat_models_take_known_words_alone() -> None:
         ({"x": np.full((6, 2), np.nan)}, "finite"),
     ],
 )
-def test_a_surrogate_file_that_is_wrong_says_where(tmp_path: Path, changes: Any, words: Any) -> None:
+def test_a_surrogate_file_that_is_wrong_says_where(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     arrays = {"x": np.zeros((6, 2)), "y": np.zeros(6), "attribute:left": np.zeros(6)} | changes
     np.savez(tmp_path / "s.npz", **{name: array for name, array in arrays.items() if array is not None})
     with pytest.raises(ValueError, match=words):

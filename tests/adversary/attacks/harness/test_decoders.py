@@ -23,7 +23,7 @@ from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, fit_s
         ((4, 14, 7), (1, 28, 28), None),
     ],
 )
-def test_shapes_decide_the_decoder_and_both_give_the_image(activation: Any, image: Any, factor: Any) -> None:
+def test_shapes_decide_the_decoder_and_both_give_the_image(activation: Any, image: Any, factor: int | None) -> None:
     assert upsampling(activation, image) == factor
     mean = torch.rand(image)
     decoder = (

@@ -27,7 +27,7 @@ def test_rows_are_the_captured_tensors_in_order(captures: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["label", "activation-gradient"])
-def test_a_kind_that_is_not_there_is_one_line(captures: Any, tmp_path: Path, kind: Any) -> None:
+def test_a_kind_that_is_not_there_is_one_line(captures: Any, tmp_path: Path, kind: str) -> None:
     done = run("--kind", kind, "--output", tmp_path / "z.npz", *[captures["plaintext"]["device"]])
     assert done.returncode == 2
     assert (

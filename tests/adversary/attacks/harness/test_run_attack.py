@@ -165,7 +165,7 @@ def test_fewer_activations_than_inputs(config: Any, captures: Any, world: Any) -
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_field(
-    config: Any, capsys: pytest.CaptureFixture[str], changes: Any, words: Any
+    config: Any, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], words: Any
 ) -> None:
     path, out = config(**changes)
     with pytest.raises(SystemExit) as end:

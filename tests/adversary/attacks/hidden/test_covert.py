@@ -50,7 +50,7 @@ def test_the_layout_is_the_documented_one() -> None:
         ((1, 28, 28), 16, None, ((), 1)),
     ],
 )
-def test_what_fits(shape: Any, room: Any, depth: Any, fits: Any) -> None:
+def test_what_fits(shape: Any, room: Any, depth: int | None, fits: Any) -> None:
     """The first is the anchors' 22 x 22 picture in 32 numbers."""
     assert layout(shape, room, depth) == fits
 

@@ -81,7 +81,7 @@ def run(tmp_path: Path, learnt: Any) -> Any:
 
 
 @pytest.mark.parametrize("released", [False, True])
-def test_exposures_are_those_of_the_model_in_hand(run: Any, learnt: Any, released: Any) -> None:
+def test_exposures_are_those_of_the_model_in_hand(run: Any, learnt: Any, released: bool) -> None:
     guesses, meta = run(released=released)
     assert list(guesses) == ["secret-sharer"] and guesses["secret-sharer"].shape == (1000, 1)
     blocks, canaries = learnt

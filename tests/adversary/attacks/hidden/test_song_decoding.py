@@ -68,7 +68,7 @@ def planted(name: Any, secret: Any, state: Any) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["song-low-bits", "song-sign", "song-correlated"])
-def test_the_participants_last_update_is_read_else_the_last_global_model(name: Any) -> None:
+def test_the_participants_last_update_is_read_else_the_last_global_model(name: str) -> None:
     secret, state, known = world()
     sent = planted(name, secret, state)
     seen = Seen({1: state, 2: state, 3: state}, (Update(0, 1, state, state), Update(0, 2, state, sent)))
@@ -89,7 +89,7 @@ def test_layouts_do_not_depend_on_the_order_of_layers() -> None:
 
 
 @pytest.mark.parametrize(("name", "left"), [("song-low-bits", False), ("song-sign", True), ("song-correlated", True)])
-def test_what_averaging_with_an_honest_client_leaves(name: Any, left: Any) -> None:
+def test_what_averaging_with_an_honest_client_leaves(name: str, left: bool) -> None:
     """Low bits are gone at once; signs and correlations fade with the honest weights' size."""
     secret, state, known = world()
     sent = planted(name, secret, state)
@@ -134,6 +134,6 @@ def test_more_pictures_than_the_weights_hold_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("name", ["song-low-bits", "song-sign", "song-correlated", "song-capacity"])
-def test_they_need_no_data_and_work_from_release(name: Any) -> None:
+def test_they_need_no_data_and_work_from_release(name: str) -> None:
     threat = ATTACKS.get(name).threat
     assert Vantage.RELEASE in threat.vantage and threat.knows == ("architecture",)

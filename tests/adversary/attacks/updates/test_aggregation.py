@@ -26,7 +26,7 @@ def _record(arrays: Any) -> Any:
 
 @pytest.mark.parametrize("rule", STRATEGIES)
 @pytest.mark.parametrize("participants", [3, 4, 7])
-def test_flower_makes_the_same_of_the_same_updates(rule: Any, participants: Any) -> None:
+def test_flower_makes_the_same_of_the_same_updates(rule: Any, participants: int) -> None:
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
     updates = [
         {"a": RNG.standard_normal((4, 3)).astype(np.float32), "b": RNG.standard_normal(5).astype(np.float32)}

@@ -217,7 +217,7 @@ def words(x: Any, batches: Any, optimiser: Any, tmp_path: Path) -> Knowledge:
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
-def test_rows_that_moved_are_the_words_of_the_batch(tmp_path: Path, optimiser: Any) -> None:
+def test_rows_that_moved_are_the_words_of_the_batch(tmp_path: Path, optimiser: str) -> None:
     inside, outside = texts(16, 1), texts(300, 2)
     known = words(np.concatenate([inside, outside]), [inside[:8], inside[8:]], optimiser, tmp_path)
     one = MemberEmbedding(MemberEmbedding.options(), 0)

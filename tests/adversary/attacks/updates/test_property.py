@@ -89,7 +89,7 @@ def guesses(known: Any, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("learner", ["forest", "logistic"])
-def test_a_property_that_shifts_the_inputs_is_read_off_every_update(learner: Any) -> None:
+def test_a_property_that_shifts_the_inputs_is_read_off_every_update(learner: str) -> None:
     known, truth = world()
     guess, attack = guesses(known, learner=learner)
     assert guess.shape == (16, 2) and np.allclose(guess.sum(1), 1, atol=1e-5)
@@ -98,7 +98,7 @@ def test_a_property_that_shifts_the_inputs_is_read_off_every_update(learner: Any
 
 
 @pytest.mark.parametrize("learner", ["forest", "logistic"])
-def test_draws_of_permuted_values_average_to_chance(learner: Any) -> None:
+def test_draws_of_permuted_values_average_to_chance(learner: str) -> None:
     """One draw that takes some trait of the property for the value is right, or wrong, on all updates alike."""
     known, truth = world(seed=1)
     real, attack = guesses(known, **FEWER, learner=learner)
@@ -111,7 +111,7 @@ def test_draws_of_permuted_values_average_to_chance(learner: Any) -> None:
 
 
 @pytest.mark.parametrize("clients", [2, 3])
-def test_a_participant_reads_it_off_the_mean_of_the_others(clients: Any) -> None:
+def test_a_participant_reads_it_off_the_mean_of_the_others(clients: int) -> None:
     known, truth = world(clients, own=0, rounds=12)
     assert roc_auc_score(truth, guesses(known, **FEWER)[0][:, 1]) > 0.9
 
@@ -127,7 +127,7 @@ def test_two_epochs_of_adam_are_imitated() -> None:
 
 
 @pytest.mark.parametrize(("own", "others"), [(None, 0), (0, 2)])
-def test_imitated_updates_are_as_many_gradients_as_the_others_send(own: Any, others: Any) -> None:
+def test_imitated_updates_are_as_many_gradients_as_the_others_send(own: int | None, others: int) -> None:
     """Oracle: torch.autograd. Each draw is of all there is, so that nothing is left to chance."""
     rng = np.random.default_rng(0)
     with_it, without = people(BATCH, 1.0, rng, 1), people(BATCH, 1.0, rng, 0)

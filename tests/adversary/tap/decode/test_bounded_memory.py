@@ -57,7 +57,7 @@ def measure(path: Any) -> Any:
 
 
 @pytest.mark.parametrize("messages", [300, pytest.param(2048, marks=pytest.mark.study)])
-def test_memory_does_not_grow_with_the_capture(wire: Any, tmp_path: Path, messages: Any) -> None:
+def test_memory_does_not_grow_with_the_capture(wire: Any, tmp_path: Path, messages: int) -> None:
     small = measure(write(wire, tmp_path / "small.pcap", 3))
     large = measure(write(wire, tmp_path / "large.pcap", messages))
     (tmp_path / "large.pcap").unlink()

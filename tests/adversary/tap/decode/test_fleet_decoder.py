@@ -103,7 +103,7 @@ def same(found: Any, arrays: Any) -> None:
 
 
 @pytest.mark.parametrize("http", [False, True])
-def test_instruction_and_reply(http: Any) -> None:
+def test_instruction_and_reply(http: bool) -> None:
     link = Link(FleetDecoder(), http)
     order = instruction(4)
     models = pull(link, order)
@@ -219,7 +219,7 @@ def test_hostile_arrays_are_refused(described: Any, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("data", [b"\1\0", b"\1\0\xff\xff", b"\x09\0\1\0{"])
-def test_broken_npy_is_refused(data: Any) -> None:
+def test_broken_npy_is_refused(data: bytes) -> None:
     with pytest.raises((ValueError, IndexError)):
         fleet._npy(memoryview(b"\x93NUMPY" + data))
 

@@ -48,7 +48,7 @@ def play(pieces: Any, size: Any, ends: Any = (True, False)) -> Any:
 
 @pytest.mark.parametrize("size", [1, 10, 10_000])
 @pytest.mark.parametrize("order", [(True, False), (False, True)])
-def test_exchanges_whatever_the_pieces_and_which_side_is_seen_first(size: Any, order: Any) -> None:
+def test_exchanges_whatever_the_pieces_and_which_side_is_seen_first(size: int, order: Any) -> None:
     sides = {True: REQUESTS, False: RESPONSES}
     assert play([(client, sides[client]) for client in order], size) == sorted(EXPECTED)
 

@@ -34,7 +34,7 @@ def bodies(found: Any) -> Any:
 
 
 @pytest.mark.parametrize("piece", [None, 1, 2, 11, 64])
-def test_messages_whatever_the_pieces(wire: Any, piece: Any) -> None:
+def test_messages_whatever_the_pieces(wire: Any, piece: int | None) -> None:
     http2 = wire.Http2()
     pieces = [
         *http2.opening(),
@@ -65,7 +65,7 @@ def test_padding_pings_priority_and_continuation(wire: Any) -> None:
 
 
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_compressed_messages(wire: Any, encoding: Any, pack: Any) -> None:
+def test_compressed_messages(wire: Any, encoding: str, pack: Any) -> None:
     http2 = wire.Http2()
     data = wire.grpc_message(pack(b"hello" * 50), 1) + wire.grpc_message(b"plain")
     pieces = [*http2.opening(), http2.request(1, "/a/B", **{"grpc-encoding": encoding}), (0, wire.data_frames(1, data))]
@@ -80,7 +80,7 @@ def test_compressed_messages(wire: Any, encoding: Any, pack: Any) -> None:
         (b"\x01\0\0\0\5hello", "unknown"),
     ],
 )
-def test_hostile_messages_end_their_call_alone(wire: Any, data: Any, reason: Any) -> None:
+def test_hostile_messages_end_their_call_alone(wire: Any, data: Any, reason: str) -> None:
     http2 = wire.Http2()
     pieces = [*http2.opening(), http2.request(1, "/a/B"), (0, wire.data_frames(1, data + b"\0" * 40, end=True))]
     pieces += http2.unary(3, "/a/C", b"fine", b"too")

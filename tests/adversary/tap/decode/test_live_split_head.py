@@ -121,7 +121,7 @@ def capture(tmp_path_factory: pytest.TempPathFactory, batches: Any) -> Any:
 
 
 @pytest.mark.parametrize("source", ["tcpdump", "relay"])
-def test_every_tensor_is_decoded_bit_equal(source: Any, request: pytest.FixtureRequest, batches: Any) -> None:
+def test_every_tensor_is_decoded_bit_equal(source: str, request: pytest.FixtureRequest, batches: Any) -> None:
     path, port = request.getfixturevalue("capture" if source == "tcpdump" else "relayed")
     found: dict[tuple[str, Kind], list[Observation]] = {}
     for o in observations([path]):

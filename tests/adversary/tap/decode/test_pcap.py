@@ -20,7 +20,9 @@ def packets(data: Any, piece: Any = None) -> Any:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("nanoseconds", [False, True])
 @pytest.mark.parametrize("piece", [None, 1, 7, 1000])
-def test_classic_pcap_in_either_byte_order_and_resolution(wire: Any, order: Any, nanoseconds: Any, piece: Any) -> None:
+def test_classic_pcap_in_either_byte_order_and_resolution(
+    wire: Any, order: str, nanoseconds: bool, piece: int | None
+) -> None:
     data = wire.pcap([b"abc", b"", b"x" * 50], order=order, nanoseconds=nanoseconds, link=113, snap=20)
     found, left = packets(data, piece)
     assert left == 0
@@ -35,7 +37,7 @@ def block(kind: Any, body: Any, order: Any = "<") -> Any:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("piece", [None, 1, 13])
-def test_pcapng_with_two_interfaces_and_resolutions(order: Any, piece: Any) -> None:
+def test_pcapng_with_two_interfaces_and_resolutions(order: str, piece: int | None) -> None:
     section = block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)
     micro = block(1, struct.pack(order + "HHI", 1, 0, 0), order)
     nano = block(1, struct.pack(order + "HHI", 101, 0, 0) + struct.pack(order + "HHB3xHH", 9, 1, 9, 0, 0), order)
@@ -89,7 +91,7 @@ def test_random_bytes_raise_only_capture_errors(start: Any, rest: Any) -> None:
         (276, b"\x08\x00" + bytes(18)),
     ],
 )
-def test_link_types(wire: Any, link: Any, header: Any) -> None:
+def test_link_types(wire: Any, link: int, header: Any) -> None:
     data = header + wire.ipv4(wire.CLIENT, wire.SERVER, 7, 8, 16, b"payload") + b"padding"
     found = segment(Packet(1.0, link, memoryview(data), len(data)))
     assert found is not None
@@ -122,7 +124,7 @@ def test_segment_offload_leaves_the_length_zero(wire: Any) -> None:
 
 
 @pytest.mark.parametrize("offset", [0x2000, 0x0003])
-def test_fragments_and_other_protocols_are_no_segments(wire: Any, offset: Any) -> None:
+def test_fragments_and_other_protocols_are_no_segments(wire: Any, offset: int) -> None:
     data = bytearray(wire.ipv4(wire.CLIENT, wire.SERVER, 7, 8, 16, b"p"))
     data[6:8] = struct.pack(">H", offset)
     assert segment(Packet(1.0, 101, memoryview(bytes(data)), len(data))) is None

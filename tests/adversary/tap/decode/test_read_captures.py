@@ -109,7 +109,7 @@ def test_a_truncated_capture_yields_what_it_holds_and_says_so(
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "is empty"), (b"not a capture at all", "is not a capture")])
-def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, content: Any, reason: Any) -> None:
+def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "x.pcap"
     path.write_bytes(content)
     with pytest.raises(CaptureError, match=f"^{path}: {reason}"):

@@ -111,7 +111,7 @@ def test_reset_ends_both_directions(wire: Any) -> None:
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_the_same_ports_again_are_another_stream(wire: Any, ends: Any) -> None:
+def test_the_same_ports_again_are_another_stream(wire: Any, ends: bool) -> None:
     first = wire.conversation([(0, b"first")], ends=ends)
     second = wire.conversation([(0, b"second"), (1, b"two")], isn=(900_000, 5))
     data, _ = play([*first, first[0], *second])

@@ -33,7 +33,7 @@ def capture(tmp_path: Path, wire: Any) -> Any:
 
 
 @pytest.mark.parametrize("segment", [1, 100, 5000])
-def test_records_in_pieces(segment: Any) -> None:
+def test_records_in_pieces(segment: int) -> None:
     side, data = TlsSide(), b"".join(d for s, d in PIECES if s == 0)
     found = [r for k in range(0, len(data), segment) for r in side.feed(0.0, memoryview(data[k : k + segment]))]
     assert [(r.type, r.size) for r in found] == [(22, 50), (23, 300), (23, 1000), (21, 5)]
@@ -54,7 +54,7 @@ def test_tls_is_recognised_and_yields_no_tensor(capture: Any) -> None:
 
 
 @pytest.mark.parametrize("segment", [50, 400, 3000])
-def test_traffic_of_tls_is_its_application_records(capture: Any, segment: Any) -> None:
+def test_traffic_of_tls_is_its_application_records(capture: Any, segment: int) -> None:
     found = list(traffic([capture(PIECES, segment=segment)]))
     assert [(r.up, r.bytes) for r in found] == [(True, 300), (True, 1000), (False, 77)]
     assert {(r.transport, r.client, r.server) for r in found} == {(Transport.TLS, "10.0.0.1:40000", "10.0.0.2:50051")}

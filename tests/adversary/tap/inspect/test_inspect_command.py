@@ -66,7 +66,7 @@ def test_json_counts_everything(capture: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"", "is empty"), (b"GIF89a not a capture", "is not a capture"), (None, "cannot be read")]
 )
-def test_what_cannot_be_read_is_one_line(tmp_path: Path, content: Any, reason: Any) -> None:
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "x.pcap"
     if content is not None:
         path.write_bytes(content)

@@ -99,13 +99,13 @@ def test_honest_networks_raise_no_alarm(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["groupnorm-wide", "groupnorm-narrow", "dense-relu", "gelu", "lstm", "conv-relu"])
-def test_pictures_in_low_bits_are_found(name: Any) -> None:
+def test_pictures_in_low_bits_are_found(name: str) -> None:
     found = run(HONEST[name](), ("covert", {}))
     assert found["suspicious"] and any("agree in" in reason for reason in found["reasons"]), found
 
 
 @pytest.mark.parametrize("name", ["groupnorm-wide", "groupnorm-narrow", "dense-relu", "conv-relu"])
-def test_an_encrypted_payload_smears_what_should_repeat(name: Any) -> None:
+def test_an_encrypted_payload_smears_what_should_repeat(name: str) -> None:
     found = run(HONEST[name](), ("covert", {"key": "k"}))
     assert found["suspicious"] and found["smeared"] > 100
     assert all(abs(rate - 0.5) < 0.05 for rate in found["agreement"].values())
@@ -127,7 +127,7 @@ def test_what_it_misses_is_said_and_shows_beside_a_clean_device_alone() -> None:
 
 
 @pytest.mark.parametrize(("options", "bits"), [({"bits": 7}, 7), ({"dtype": "float16"}, 10), ({"bits": 0}, 0)])
-def test_after_requantisation_nothing_is_left(options: Any, bits: Any) -> None:
+def test_after_requantisation_nothing_is_left(options: dict[str, Any], bits: int) -> None:
     found = run(HONEST["groupnorm-narrow"](), ("covert", {"key": "k"}), ("requantise", options))
     assert not found["suspicious"] and found["significant_bits"] == bits and found["zeros"] > 0.2
 

@@ -165,7 +165,7 @@ def test_tshark_reads_a_grpc_conversation_without_a_warning(tmp_path: Path, spli
 
 @needs_tshark
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_many_parallel_connections_are_byte_exact(tmp_path: Path, host: Any, streams: Any) -> None:
+def test_many_parallel_connections_are_byte_exact(tmp_path: Path, host: str, streams: Any) -> None:
     # Plain text, every word another: tshark takes random bytes for some protocol or other now and then, and complains.
     words = " ".join(f"{number:06d}" for number in range(40_000)).encode()
     payloads = [words[7 * 100 * i :][: 200_000 + 1000 * i] for i in range(40)]
@@ -246,7 +246,7 @@ def test_a_slow_reader_holds_the_sender_back(tmp_path: Path, streams: Any) -> No
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_a_reset_is_passed_on_and_recorded(tmp_path: Path, who: Any, read_segments: Any) -> None:
+def test_a_reset_is_passed_on_and_recorded(tmp_path: Path, who: str, read_segments: Any) -> None:
     outcome: list[bytes | str] = []
     heard = threading.Event()
 

@@ -180,7 +180,7 @@ def test_a_capture_is_never_overwritten(tmp_path: Path, sink: Any) -> None:
         ({"speed": 1}, "tap: links[0].speed: no key called 'speed'"),
     ],
 )
-def test_a_mistake_is_one_line_naming_the_field(tmp_path: Path, changes: Any, line: Any) -> None:
+def test_a_mistake_is_one_line_naming_the_field(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
     assert refuse(write_config(tmp_path, 1, **changes)).startswith(line)
 
 

@@ -91,7 +91,7 @@ def test_tcpdump_killed_is_said(tmp_path: Path, may_sniff: Any) -> None:
         ("lo", "tcp and and", "tap: tcpdump cannot start: can't parse filter expression"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path: Path, may_sniff: Any, interface: Any, filter_: Any, line: Any) -> None:
+def test_a_mistake_is_one_line(tmp_path: Path, may_sniff: Any, interface: str, filter_: str, line: str) -> None:
     process = sniff(interface, tmp_path / "lo.pcap", filter_)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 2

@@ -240,7 +240,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("factory", ["make", "many"])
-def test_a_factory_in_a_file_is_a_network_like_any_other(file: Path, factory: Any) -> None:
+def test_a_factory_in_a_file_is_a_network_like_any_other(file: Path, factory: str) -> None:
     network, again = (build(f"{file}:{factory}", IMAGE, 4, 3) for _ in range(2))
     assert [name for name, _ in network.blocks.named_children()] == ["1", "3"]
     assert network.activation_shape(1) == (8,)
@@ -265,7 +265,7 @@ def test_a_factory_in_a_file_is_a_network_like_any_other(file: Path, factory: An
         ("constant", FactoryError, "has no factory 'constant'"),
     ],
 )
-def test_a_users_mistake_is_one_line(file: Path, factory: Any, error: Any, message: Any) -> None:
+def test_a_users_mistake_is_one_line(file: Path, factory: str, error: Any, message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         build(f"{file}:{factory}", IMAGE, 4, 0)
     assert "\n" not in str(caught.value)

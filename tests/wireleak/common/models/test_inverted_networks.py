@@ -47,6 +47,6 @@ def test_padding_and_later_words_change_nothing_before() -> None:
 @pytest.mark.parametrize(
     ("name", "shape"), [("dlg-lenet", (28,)), ("imprint28", (1, 27, 28)), ("tiny-transformer", (1, 2))]
 )
-def test_inputs_of_another_kind_are_refused(name: Any, shape: Any) -> None:
+def test_inputs_of_another_kind_are_refused(name: str, shape: Any) -> None:
     with pytest.raises(ValueError, match=f"model: {name} takes"):
         build(name, shape, 2, seed=0)

@@ -86,6 +86,6 @@ def test_weights_survive_the_disk(tmp_path: Path) -> None:
         (lambda: build("strided28", (1, 28, 28), 2, 0).split(5), "no cut 5; choose 1 to 4"),
     ],
 )
-def test_mistakes_are_named(call: Any, message: Any) -> None:
+def test_mistakes_are_named(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()

@@ -29,7 +29,7 @@ def known(attribute: Any, labels: Any, augmented: Any = None) -> Knowledge:
 
 @pytest.mark.parametrize(("n", "width"), [(200, 12), (60, 90)])  # primal, dual
 @pytest.mark.parametrize("strength", [1e-3, 1.0])
-def test_ridge_is_scikit_learns(n: Any, width: Any, strength: Any) -> None:
+def test_ridge_is_scikit_learns(n: int, width: int, strength: float) -> None:
     z, x = problem(n, width)
     held = np.arange(n) < n // 5
     ours = baselines.ridge(z, x, held, (strength,))
@@ -65,7 +65,7 @@ def test_nearest_is_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, 500])
-def test_derangement_moves_everything(n: Any) -> None:
+def test_derangement_moves_everything(n: int) -> None:
     partner = baselines.derangement(n, 0)
     assert sorted(partner) == list(range(n)) and (partner != np.arange(n)).all()
 

@@ -47,7 +47,7 @@ def test_a_dtype_that_cannot_cross_is_named() -> None:
         (encode_tensor(np.array([[np.inf, 1.0, 0.0]], np.float32)), "z.data"),
     ],
 )
-def test_each_broken_rule_names_its_field(tensor: Any, field: Any) -> None:
+def test_each_broken_rule_names_its_field(tensor: Any, field: str) -> None:
     with pytest.raises(WireError) as error:
         decode_tensor(tensor, "z", shape=(None, 3), bounds=Bounds(max_bytes=100))
     assert error.value.field == field
@@ -73,7 +73,7 @@ def test_hostile_bytes_are_refused_or_decoded_within_bounds(data: Any) -> None:
         (np.array([0, 1], np.float32), "label.dtype"),
     ],
 )
-def test_labels_out_of_range_shape_or_dtype(labels: Any, field: Any) -> None:
+def test_labels_out_of_range_shape_or_dtype(labels: Any, field: str) -> None:
     with pytest.raises(WireError) as error:
         decode_labels(encode_tensor(labels), batch=2, classes=3)
     assert error.value.field == field

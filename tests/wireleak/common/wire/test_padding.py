@@ -33,7 +33,7 @@ def test_a_message_is_its_bucket_s_size_and_says_the_same(count: Any, sequence: 
 
 
 @pytest.mark.parametrize("pad", [1, 2, 3, 130, 131, 16_387, 4096])
-def test_every_size_finds_its_bucket(pad: Any) -> None:
+def test_every_size_finds_its_bucket(pad: int) -> None:
     """Sizes at which one padding field cannot fill the rest (130 bytes, 16,387) are filled by two."""
     for count in range(600):
         size = len(pad_message(request(count), pad).SerializeToString())

@@ -70,7 +70,7 @@ def test_the_audit_is_a_study_that_can_be_run_again() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 64, 65, 66])
-def test_no_client_trains_on_a_last_batch_of_one(count: Any) -> None:
+def test_no_client_trains_on_a_last_batch_of_one(count: int) -> None:
     """Batch normalisation refuses a single example."""
     batches = [
         len(rows) for rows in Training(ClientPlan(epochs=1, batch=32, learning_rate=0.01), (0, 1)).batches(count)
@@ -108,7 +108,7 @@ def test_words_are_guessed_where_they_are_mixed(texts: Path) -> None:
         ({"options": ("size=3",)}, DataError, "no option called 'size'"),
     ],
 )
-def test_a_users_mistake_is_one_line(change: Any, error: Any, message: Any) -> None:
+def test_a_users_mistake_is_one_line(change: dict[str, Any], error: Any, message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         examine(replace(Request(MODEL, "digits"), **change))
     assert "\n" not in str(caught.value)

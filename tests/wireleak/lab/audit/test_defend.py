@@ -59,12 +59,12 @@ def test_what_is_not_shown_is_not_said() -> None:
 
 
 @pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("2 %", 0.02), ("0.02", 0.02), ("0", 0.0)])
-def test_budgets(text: Any, share: Any) -> None:
+def test_budgets(text: str, share: float) -> None:
     assert percent(text) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("text", ["", "lots", "-1%", "100%", "2"])
-def test_no_budgets(text: Any) -> None:
+def test_no_budgets(text: str) -> None:
     with pytest.raises(StudyError, match=r"^--budget: "):
         percent(text)
 
@@ -78,7 +78,7 @@ def subject(monkeypatch: pytest.MonkeyPatch) -> Subject:
 
 
 @pytest.mark.parametrize("protect", ["slant", None])
-def test_the_study_it_writes_is_one_and_its_transforms_exist(subject: Subject, protect: Any) -> None:
+def test_the_study_it_writes_is_one_and_its_transforms_exist(subject: Subject, protect: str | None) -> None:
     from client.__main__ import app as client
 
     study = Study.model_validate(tomllib.loads(study_toml(subject, "defend-make", 4, protect)))
@@ -105,7 +105,7 @@ def test_noise_is_measured_by_the_activations_own_scale() -> None:
         (["--attributes", "height"], "height"),
     ],
 )
-def test_mistakes_are_one_line(subject: Subject, tmp_path: Path, arguments: Any, says: Any) -> None:
+def test_mistakes_are_one_line(subject: Subject, tmp_path: Path, arguments: Any, says: str) -> None:
     done = CliRunner().invoke(app, ["defend", MODEL, "--data", "digits", "--out", str(tmp_path), *arguments])
     assert done.exit_code == 2 and says in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -1,7 +1,5 @@
 """Measured attributes against known geometry and scikit-image; dependence against scikit-learn."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
@@ -22,7 +20,7 @@ def bar(width: int, lean: float = 0.0, centre: float = 20.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("lean", [-0.4, 0.0, 0.25])
-def test_slant_of_a_sheared_bar(lean: Any) -> None:
+def test_slant_of_a_sheared_bar(lean: float) -> None:
     assert geometry(bar(4, lean)[None]).slant[0] == pytest.approx(lean, abs=0.01)
 
 
@@ -39,7 +37,7 @@ def test_an_empty_image_is_centred() -> None:
 
 
 @pytest.mark.parametrize("width", [2, 4, 6])
-def test_thickness_of_a_long_bar(width: Any) -> None:
+def test_thickness_of_a_long_bar(width: int) -> None:
     image = np.zeros((64, 64), np.float32)
     image[2:62, 20 : 20 + width] = 1
     assert thickness(image[None])[0] == pytest.approx(width * 60 / (60 + width), rel=0.03)

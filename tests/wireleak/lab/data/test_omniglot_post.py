@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +53,7 @@ def test_the_post_s_study_repeats_its_overlap() -> None:
 
 
 @pytest.mark.parametrize("name", ["omniglot-post", "omniglot-post-28", "omniglot-dp"])
-def test_the_studies_of_the_post_are_whole(name: Any) -> None:
+def test_the_studies_of_the_post_are_whole(name: str) -> None:
     study, _ = load_study(name)
     assert {attack.name for attack in study.attacks} == {"post-decoder", "inversion"}
     assert ("victims" in study.data.overlap) == (name != "omniglot-dp")

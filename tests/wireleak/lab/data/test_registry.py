@@ -28,7 +28,7 @@ def test_unknown_option_lists_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("name", ["fairface", "motionsense", "omniglot"])
-def test_absent_data_says_where_it_looked_and_how_to_get_it(name: Any, tmp_path: Path) -> None:
+def test_absent_data_says_where_it_looked_and_how_to_get_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(data.DataError, match=f"{name}: not found in {tmp_path}; .*https://github.com/") as error:
         data.load(name, tmp_path)
     assert "\n" not in str(error.value)

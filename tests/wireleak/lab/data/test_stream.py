@@ -1,7 +1,5 @@
 """Data that come in round by round."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -23,7 +21,7 @@ def test_a_plain_stream_repeats_nothing_before_all_was_drawn() -> None:
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
-def test_property_rounds_hold_their_share_and_the_others_none(share: Any) -> None:
+def test_property_rounds_hold_their_share_and_the_others_none(share: float) -> None:
     held, has = np.arange(60), np.arange(60) % 3 == 0
     rows, when = property_stream(held, has, 10, 8, rng(), share=share, rate=0.3)
     assert len(rows) == 80

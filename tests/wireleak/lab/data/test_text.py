@@ -35,7 +35,7 @@ def test_a_words_number_is_public_and_pads_are_none() -> None:
 
 
 @pytest.mark.parametrize(("words", "sizes"), [(3, [3]), (10, [4, 4, 2]), (9, [4, 4, 1]), (40, [4, 4, 4]), (0, [])])
-def test_passages(words: Any, sizes: Any) -> None:
+def test_passages(words: int, sizes: Any) -> None:
     assert [len(part) for part in text.passages(["w"] * words, 4, 3)] == sizes
     assert [len(part) for part in text.passages(["w"] * 41, 40, 3)] == [40]
 
@@ -71,7 +71,7 @@ def test_blogs_of_the_original_files(few: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "mark", "where"), [("tone", "...", 2), ("others", "he", 2), ("question", "?", 3), ("link", "urllink", 3)]
 )
-def test_the_tasks_marks_are_taken_out(few: Path, task: Any, mark: Any, where: Any) -> None:
+def test_the_tasks_marks_are_taken_out(few: Path, task: str, mark: str, where: int) -> None:
     assert (data.load("blogs", few, task="number", length=4).x == text.number(mark)).any()
     blogs = data.load("blogs", few, task=task, length=4)
     assert not (blogs.x == text.number(mark)).any()
@@ -106,7 +106,7 @@ def test_a_passages_length_does_not_tell_the_task(few: Path) -> None:
         ({"passages": 0}, "blogs.passages: must be a number of passages per text, 1 or more, not 0"),
     ],
 )
-def test_blogs_options_are_checked(few: Path, options: Any, message: Any) -> None:
+def test_blogs_options_are_checked(few: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(data.DataError, match=message):
         data.load("blogs", few, **options)
 
@@ -179,7 +179,7 @@ def test_any_csv_of_text(reviews: Any) -> None:
         ({"csv": "one.csv", "task": "sex"}, "textcsv: column sex holds only one value"),
     ],
 )
-def test_textcsv_mistakes_are_named(reviews: Any, options: Any, message: Any) -> None:
+def test_textcsv_mistakes_are_named(reviews: Any, options: dict[str, Any], message: str) -> None:
     _write(Path("one.csv"), ["text", "sex"], [("a", "f"), ("b", "f")])
     with pytest.raises(data.DataError, match=message):
         data.load("textcsv", **options)

@@ -162,7 +162,7 @@ def test_by_group_the_rest_may_go_to_one_role(dataset: Any) -> None:
         ({"clients": 600, "evaluation": 0, "attacker": 0, "victims": None}, "data.victims: no examples are left"),
     ],
 )
-def test_roles_that_cannot_be(dataset: Any, change: Any, message: Any) -> None:
+def test_roles_that_cannot_be(dataset: Any, change: dict[str, Any], message: str) -> None:
     ask: dict[str, Any] = {"clients": 100, "evaluation": 10, "attacker": 10, "victims": 10} | change
     with pytest.raises(data.DataError, match=message) as error:
         data.assign_roles(dataset, **ask)
@@ -205,7 +205,7 @@ def test_iid_is_even_and_dirichlet_is_as_uneven_as_alpha_says() -> None:
 
 
 @pytest.mark.parametrize(("how", "by"), [("by_attribute", "hat"), ("by_group", "person")])
-def test_whole_values_stay_together(dataset: Any, how: Any, by: Any) -> None:
+def test_whole_values_stay_together(dataset: Any, how: str, by: str) -> None:
     parts = data.partition(dataset, np.arange(600), 3, how, by=by)
     values = dataset.attributes[by].values if how == "by_attribute" else dataset.groups[by]
     held = [set(values[part].tolist()) for part in parts]
@@ -238,7 +238,7 @@ def test_a_client_evaluates_on_its_own_kind_of_data(dataset: Any) -> None:
         ),
     ],
 )
-def test_partitions_that_cannot_be(dataset: Any, arguments: Any, message: Any) -> None:
+def test_partitions_that_cannot_be(dataset: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(data.DataError, match=message):
         data.partition(dataset, np.arange(600), **arguments)
 

@@ -52,7 +52,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_client_that_knows_the_authority_trusts_the_server(authority: Authority, host: Any) -> None:
+def test_a_client_that_knows_the_authority_trusts_the_server(authority: Authority, host: str) -> None:
     assert handshake(*contexts(authority.server()), host) == b"welcome"
 
 

@@ -280,7 +280,7 @@ def lab(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("victim", ["lab", "zygote"])
-def test_nothing_outlives_a_sigkill(victim: Any, lab: Any, program: Any, tmp_path: Path) -> None:
+def test_nothing_outlives_a_sigkill(victim: str, lab: Any, program: Any, tmp_path: Path) -> None:
     process = lab(program("stubborn", STUBBORN), ["a", "b"])
     numbers = pids(tmp_path / "a", tmp_path / "b")
     assert len(alive(numbers)) == 6
@@ -335,7 +335,7 @@ def test_a_second_ctrl_c_kills(lab: Any, program: Any, tmp_path: Path) -> None:
         ("INFO: fine\nport 80 is taken\nINFO: Shutting down\n", True, "port 80 is taken"),
     ],
 )
-def test_the_telling_line(text: Any, exceptions: Any, line: Any, tmp_path: Path) -> None:
+def test_the_telling_line(text: str, exceptions: bool, line: str, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(text)
     assert telling_line(tmp_path / "log", exceptions=exceptions) == line
 

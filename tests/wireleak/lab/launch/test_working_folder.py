@@ -102,7 +102,7 @@ def test_a_run_from_a_folder_of_shadows_is_the_run_of_any_folder(folder: Path) -
 
 @pytest.mark.parametrize("path", ["{}", ":{}", "{}:"], ids=["path", "first entry empty", "last entry empty"])
 @pytest.mark.parametrize("command", [COMMAND, MODULE], ids=["command", "module"])
-def test_commands_that_read_only_import_nothing_of_the_working_folder(command: Any, path: Any, folder: Path) -> None:
+def test_commands_that_read_only_import_nothing_of_the_working_folder(command: Any, path: str, folder: Path) -> None:
     if command is COMMAND and path == "{}":
         shadow_wireleak(folder)
     environment = {"PYTHONPATH": path.format(os.environ.get("PYTHONPATH", ""))}
@@ -112,7 +112,7 @@ def test_commands_that_read_only_import_nothing_of_the_working_folder(command: A
 
 
 @pytest.mark.parametrize("preload", [True, False], ids=["forked", "plain"])
-def test_parties_and_flower_import_nothing_of_their_working_folder(preload: Any, folder: Path) -> None:
+def test_parties_and_flower_import_nothing_of_their_working_folder(preload: bool, folder: Path) -> None:
     shadow_wireleak(folder)
     commands = {
         "client": ["-m", "client", "--help"],

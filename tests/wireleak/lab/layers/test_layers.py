@@ -289,7 +289,7 @@ def _broken(tmp_path: Path, name: Any) -> Any:
         ("not finished", (), "choose one of none"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path: Path, broken: Any, arguments: Any, said: Any) -> None:
+def test_mistakes_are_one_line(tmp_path: Path, broken: str, arguments: Any, said: str) -> None:
     done = CliRunner().invoke(app, ["layers", str(_broken(tmp_path, broken)), *arguments])
     assert done.exit_code == 2, done.output
     assert said in done.output
@@ -320,7 +320,7 @@ def test_spans_of_numbers_go_from_dark_to_light() -> None:
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.1234, "0.123"), (-0.0001, "0.000"), (-0.5, "−0.500"), (None, "–")])
-def test_numbers_are_written_as_people_read_them(value: Any, shown: Any) -> None:
+def test_numbers_are_written_as_people_read_them(value: float | None, shown: str) -> None:
     assert write(value) == shown
 
 

@@ -126,7 +126,7 @@ def value(rows: Any, attack: Any, measure: Any, name: Any) -> Any:
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.5, 5.0])
-def test_linear_encoder_and_gaussian_inputs(tmp_path: Path, sigma: Any) -> None:
+def test_linear_encoder_and_gaussian_inputs(tmp_path: Path, sigma: float) -> None:
     done = Finished(tmp_path, sigma)
     rows = done.rows()
     dfil = (done.weights**2).sum() / D / sigma**2
@@ -143,7 +143,7 @@ def test_linear_encoder_and_gaussian_inputs(tmp_path: Path, sigma: Any) -> None:
 
 
 @pytest.mark.parametrize("mu", [1.0, 6.0, 60.0])
-def test_the_informed_attacker_stays_under_the_bounds(tmp_path: Path, mu: Any) -> None:
+def test_the_informed_attacker_stays_under_the_bounds(tmp_path: Path, mu: float) -> None:
     clip = 1.0
     done = Finished(tmp_path, 2 * clip / mu, clip)
     rows = done.rows()
@@ -158,7 +158,7 @@ def test_the_informed_attacker_stays_under_the_bounds(tmp_path: Path, mu: Any) -
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 8.0, 400.0])
-def test_the_informed_attacker_of_laplace_noise_stays_under_its_bounds(tmp_path: Path, epsilon: Any) -> None:
+def test_the_informed_attacker_of_laplace_noise_stays_under_its_bounds(tmp_path: Path, epsilon: float) -> None:
     clip = 2.0
     done = Finished(tmp_path, 2 * clip / epsilon, clip, norm=1)
     with np.load(write_candidates(done.cell)) as granted:
@@ -189,7 +189,7 @@ def test_laplace_noise_without_a_clip_has_fisher_s_bounds_alone(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("later", ["requantise", "quantise", "dropout", "noise", "laplace", "metric-privacy"])
-def test_what_only_processes_a_noised_message_keeps_its_bounds(tmp_path: Path, later: Any) -> None:
+def test_what_only_processes_a_noised_message_keeps_its_bounds(tmp_path: Path, later: str) -> None:
     chain = [*noise(1.0, 1.0), {"name": later, "options": {}}]
     declared = study(chain)
     assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2)) == WireNoise(1.0, 1.0)

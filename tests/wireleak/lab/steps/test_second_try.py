@@ -49,7 +49,7 @@ def test_it_is_captured_once_more_from_the_beginning_and_that_is_said(capture: C
 
 
 @pytest.mark.parametrize(("ends", "attempts"), [((LOST, LOST), 2), ((BUG,), 1)])
-def test_what_fails_again_or_by_a_fault_of_ours_ends_the_run(capture: Capture, ends: Any, attempts: Any) -> None:
+def test_what_fails_again_or_by_a_fault_of_ours_ends_the_run(capture: Capture, ends: Any, attempts: int) -> None:
     with pytest.raises(LaunchError, match=ends[-1]):
         capture(*ends)
     assert len(capture.clean) == attempts

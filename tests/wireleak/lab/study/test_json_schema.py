@@ -33,7 +33,7 @@ def test_every_study_fits_the_schema(validator: Any, name: Any) -> None:
 
 
 @pytest.mark.parametrize("place", ["", "data", "system", "variants", "attacks", "sweeps"])
-def test_an_unknown_key_does_not(validator: Any, place: Any) -> None:
+def test_an_unknown_key_does_not(validator: Any, place: str) -> None:
     study = tables("defences-full")
     table = study[place] if place else study
     (table[0] if isinstance(table, list) else table)["cutt"] = 1

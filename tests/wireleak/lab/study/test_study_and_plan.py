@@ -116,7 +116,7 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
     ],
 )
 def test_a_mistake_in_the_toml_is_one_line_that_names_the_field(
-    study_file: Any, old: Any, new: Any, message: Any
+    study_file: Any, old: str, new: str, message: str
 ) -> None:
     with pytest.raises(StudyError, match=message) as error:
         load_study(study_file(old, new))
@@ -140,7 +140,7 @@ def test_an_unknown_study_lists_the_known() -> None:
     ],
 )
 def test_what_the_data_and_the_network_do_not_allow_is_refused(
-    study_file: Any, old: Any, new: Any, error: Any, message: Any
+    study_file: Any, old: str, new: str, error: Any, message: str
 ) -> None:
     study, _ = load_study(study_file(old, new))
     with pytest.raises(error, match=message):
@@ -168,7 +168,7 @@ def test_what_the_data_and_the_network_do_not_allow_is_refused(
         ('targets = ["input"]', 'targets = ["input"]\noptions = {luck = 3}', "options.luck: no option called 'luck'"),
     ],
 )
-def test_an_attack_gets_no_more_than_its_threat_model_grants(study_file: Any, old: Any, new: Any, message: Any) -> None:
+def test_an_attack_gets_no_more_than_its_threat_model_grants(study_file: Any, old: str, new: str, message: str) -> None:
     study, _ = load_study(study_file(old, new))
     with pytest.raises(StudyError, match=message):
         check_attacks(make_plan(study), DESCRIBED)

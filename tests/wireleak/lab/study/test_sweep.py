@@ -56,7 +56,7 @@ def test_attacks_can_name_a_sweeps_variants(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_in_a_sweep_is_one_line_that_names_the_field(
-    tmp_path: Path, old: Any, new: Any, message: Any
+    tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     assert old in SWEEP
     with pytest.raises(StudyError, match=message) as error:

@@ -71,7 +71,7 @@ def study_file(tmp_path: Path) -> Any:
         ("pad = 32768", 'objective = "autoencoder"', r"private\.privacy: an autoencoder trains without noise"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_field(study_file: Any, old: Any, new: Any, message: Any) -> None:
+def test_a_mistake_is_one_line_that_names_the_field(study_file: Any, old: str, new: str, message: str) -> None:
     with pytest.raises(StudyError, match=message) as error:
         load_study(str(study_file(old, new)))
     assert "\n" not in str(error.value)

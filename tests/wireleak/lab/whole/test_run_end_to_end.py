@@ -235,7 +235,7 @@ def test_sniff_records_an_interface_by_hand(tmp_path: Path, wireleak: Any) -> No
         (["inspect", "tiny.toml"], "tiny.toml"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_no_traceback(tiny_study: Path, wireleak: Any, argv: Any, message: Any) -> None:
+def test_a_users_mistake_is_one_line_and_no_traceback(tiny_study: Path, wireleak: Any, argv: Any, message: str) -> None:
     done = wireleak(*argv, cwd=tiny_study.parent)
     assert done.returncode != 0
     assert message in done.stderr and "Traceback" not in done.stderr

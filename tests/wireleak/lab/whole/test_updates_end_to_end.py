@@ -125,7 +125,7 @@ def trained_again(run: Any, cell: Any, client: Any, number: Any, start: Any) -> 
 
 
 @pytest.mark.parametrize(("cell", "attack"), [("plain-seed0", "property"), ("tls-seed0", "at-the-server")])
-def test_updates_are_what_the_clients_computed_bit_for_bit(run: Any, cell: Any, attack: Any) -> None:
+def test_updates_are_what_the_clients_computed_bit_for_bit(run: Any, cell: str, attack: str) -> None:
     models, updates = seen(run[0], cell, attack)
     assert sorted(models) == [1, 2, 3, 4] and len(updates) == 9
     torch.set_num_threads(1)
@@ -144,7 +144,7 @@ def test_link_and_server_see_the_same(run: Any) -> None:
 
 
 @pytest.mark.parametrize("cell", ["plain-seed0", "tls-seed0"])
-def test_a_participant_finds_the_mean_of_the_others(run: Any, cell: Any) -> None:
+def test_a_participant_finds_the_mean_of_the_others(run: Any, cell: str) -> None:
     _, all_of_them = seen(run[0], cell, {"plain-seed0": "property", "tls-seed0": "at-the-server"}[cell])
     models, updates = seen(run[0], cell, "as-participant")
     assert {(sender, number) for sender, number, *_ in updates} == {
@@ -208,7 +208,7 @@ def test_a_participant_that_sends_nan_is_named_and_stops_nothing(run: Any) -> No
         ('property = "slant"', 'property = "slope"', "slope"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_starts(tmp_path: Path, old: Any, new: Any, said: Any) -> None:
+def test_what_cannot_be_is_refused_before_anything_starts(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in STUDY
     (tmp_path / "updates.toml").write_text(STUDY.replace(old, new))
     command = [sys.executable, "-m", "wireleak", "run", "updates.toml", "--out", "runs"]

@@ -27,7 +27,7 @@ def test_the_posts_epsilons_are_computed_again(noise: Any) -> None:
 
 
 @pytest.mark.parametrize(("noise", "rate", "steps", "delta"), [(1.1, 0.01, 1000, 1e-5), (0.4, 0.1, 50, 1e-6)])
-def test_it_is_opacus_s_own_accountant_on_the_same_orders(noise: Any, rate: Any, steps: Any, delta: Any) -> None:
+def test_it_is_opacus_s_own_accountant_on_the_same_orders(noise: float, rate: float, steps: int, delta: float) -> None:
     from opacus.accountants import RDPAccountant
 
     theirs = RDPAccountant()
@@ -69,7 +69,7 @@ def test_less_is_spent_with_more_noise_fewer_steps_and_rarer_samples() -> None:
         ((1, 0.1, 1, 1), "delta"),
     ],
 )
-def test_what_cannot_be_is_named(arguments: Any, name: Any) -> None:
+def test_what_cannot_be_is_named(arguments: Any, name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: "):
         epsilon(*arguments)
 

@@ -21,7 +21,7 @@ SEEDS = 200
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (1, 10), (400, 1000), (10, 10)])
-def test_limits_are_clopper_pearsons(successes: Any, trials: Any) -> None:
+def test_limits_are_clopper_pearsons(successes: int, trials: int) -> None:
     oracle = binomtest(successes, trials).proportion_ci(0.9, "exact")  # two-sided 90 %: each limit at 95 %
     assert proportion_limits(successes, trials) == pytest.approx((oracle.low, oracle.high))
 
@@ -73,7 +73,7 @@ def test_rates_of_gaussian_noise_stay_under_the_proved_epsilon_and_reach_for_it(
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize("m", [2, 20])
-def test_bayes_attacker_on_gaussian_wire_noise(m: Any, sigma: Any) -> None:
+def test_bayes_attacker_on_gaussian_wire_noise(m: int, sigma: float) -> None:
     """m inputs as far apart as the clip allows; the attacker that names the nearest is Bayes."""
     rng, clip, n, d = np.random.default_rng([m, int(10 * sigma)]), 1.0, 400, 32
     codes = np.eye(m, d) * clip if m > 2 else np.array([[clip], [-clip]]) * np.eye(1, d)

@@ -28,7 +28,7 @@ def encoder_of(weights: Any) -> Any:
 
 
 @pytest.mark.parametrize("target", [6.34, 0.00396])
-def test_linear_encoder_has_the_closed_form(target: Any) -> None:
+def test_linear_encoder_has_the_closed_form(target: float) -> None:
     weights, sigma = channel(target)
     found = information(encoder_of(weights), torch.randn(5, D), sigma)
     assert found.exact
@@ -38,7 +38,7 @@ def test_linear_encoder_has_the_closed_form(target: Any) -> None:
 
 
 @pytest.mark.parametrize(("target", "bound"), [(6.34, 0.864), (0.00396, 0.00394)])
-def test_bayes_attacker_under_a_gaussian_prior(target: Any, bound: Any) -> None:
+def test_bayes_attacker_under_a_gaussian_prior(target: float, bound: float) -> None:
     """Weak channel: the Bayes attacker goes far below 1/dFIL, and attains van Trees; strong: both hold."""
     weights, sigma = channel(target)
     rng = np.random.default_rng(1)

@@ -9,12 +9,12 @@ from wireleak.common.measures.bounds.gaussian import delta_of, epsilon_of, mu_of
 
 
 @pytest.mark.parametrize(("mu", "epsilon"), [(0.5, 1.99), (1, 4.38), (2, 10.0), (4, 24.4)])
-def test_published_epsilons_at_delta_1e_5(mu: Any, epsilon: Any) -> None:
+def test_published_epsilons_at_delta_1e_5(mu: float, epsilon: float) -> None:
     assert epsilon_of(mu, 1e-5) == pytest.approx(epsilon, rel=2e-3)
 
 
 @pytest.mark.parametrize(("mu", "epsilon"), [(0.5, 0.0), (0.5, 1.0), (1, 0.3), (2, 3.0), (4, 5.0)])
-def test_delta_is_the_hockey_stick_of_two_normals(mu: Any, epsilon: Any) -> None:
+def test_delta_is_the_hockey_stick_of_two_normals(mu: float, epsilon: float) -> None:
     def excess(x: Any) -> Any:
         return max(norm.pdf(x, mu) - math.exp(epsilon) * norm.pdf(x), 0.0)
 
@@ -24,7 +24,7 @@ def test_delta_is_the_hockey_stick_of_two_normals(mu: Any, epsilon: Any) -> None
 
 @pytest.mark.parametrize("mu", [1e-3, 0.3, 3.0, 30.0, 300.0])
 @pytest.mark.parametrize("delta", [1e-10, 1e-5, 0.1])
-def test_epsilon_and_delta_are_inverse(mu: Any, delta: Any) -> None:
+def test_epsilon_and_delta_are_inverse(mu: float, delta: float) -> None:
     epsilon = epsilon_of(mu, delta)
     if epsilon:
         assert delta_of(mu, epsilon) == pytest.approx(delta, rel=1e-4)
@@ -50,12 +50,12 @@ def test_unclipped_activations_have_no_epsilon() -> None:
 
 
 @pytest.mark.parametrize(("clip", "sigma"), [(0.0, 1.0), (-1.0, 1.0), (math.inf, 1.0), (1.0, -1.0)])
-def test_impossible_noise_is_refused(clip: Any, sigma: Any) -> None:
+def test_impossible_noise_is_refused(clip: Any, sigma: float) -> None:
     with pytest.raises(ValueError, match="clip > 0"):
         mu_of(clip, sigma)
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0])
-def test_epsilon_needs_a_delta(delta: Any) -> None:
+def test_epsilon_needs_a_delta(delta: float) -> None:
     with pytest.raises(ValueError, match="no epsilon at delta 0"):
         epsilon_of(1.0, delta)

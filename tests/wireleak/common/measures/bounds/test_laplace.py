@@ -12,14 +12,14 @@ from wireleak.common.measures.bounds.reconstruction_robustness import success_am
 
 
 @pytest.mark.parametrize(("clip", "scale"), [(1.0, 0.5), (3.0, 12.0)])
-def test_epsilon_is_the_largest_log_ratio_of_two_densities(clip: Any, scale: Any) -> None:
+def test_epsilon_is_the_largest_log_ratio_of_two_densities(clip: float, scale: float) -> None:
     grid = np.linspace(-5 * clip, 5 * clip, 2001)
     ratio = laplace.logpdf(grid, clip, scale) - laplace.logpdf(grid, -clip, scale)
     assert ratio.max() == pytest.approx(epsilon_of(clip, scale)) == pytest.approx(-ratio.min())
 
 
 @pytest.mark.parametrize(("epsilon", "messages", "delta"), [(0.5, 3, 1e-3), (1.0, 8, 1e-5), (2.0, 5, 0.1)])
-def test_composition_is_attained_by_randomised_response(epsilon: Any, messages: Any, delta: Any) -> None:
+def test_composition_is_attained_by_randomised_response(epsilon: float, messages: int, delta: float) -> None:
     """Its exact epsilon, from the chance of every sequence of answers written out."""
     p = expit(epsilon)
     answers = np.array(list(itertools.product([0, 1], repeat=messages)))
@@ -69,7 +69,7 @@ def test_without_a_clip_there_is_no_epsilon() -> None:
 
 
 @pytest.mark.parametrize("m", [2, 30])
-def test_randomised_response_attains_the_bound_on_naming_a_candidate(m: Any) -> None:
+def test_randomised_response_attains_the_bound_on_naming_a_candidate(m: int) -> None:
     epsilon = 1.7
     kept = math.exp(epsilon) / (m - 1 + math.exp(epsilon))
     assert success_among_candidates(1 / m, epsilon) == pytest.approx(kept)

@@ -14,12 +14,12 @@ from wireleak.common.measures.bounds.reconstruction_robustness import (
 
 
 @pytest.mark.parametrize(("mu", "success"), [(0, 0.1), (0.5, 0.217), (1, 0.389), (2, 0.764), (4, 0.997)])
-def test_published_values_at_a_tenth(mu: Any, success: Any) -> None:
+def test_published_values_at_a_tenth(mu: float, success: float) -> None:
     assert success_under_mu(0.1, mu) == pytest.approx(success, abs=6e-4)
 
 
 @pytest.mark.parametrize(("prior", "mu"), [(0.002, 0.5), (0.002, 1.0), (0.002, 3.0), (0.1, 0.5), (0.1, 1.0)])
-def test_it_is_the_best_that_the_whole_epsilon_delta_curve_gives(prior: Any, mu: Any) -> None:
+def test_it_is_the_best_that_the_whole_epsilon_delta_curve_gives(prior: float, mu: float) -> None:
     best = minimize_scalar(
         lambda epsilon: success_under_epsilon(prior, epsilon, delta_of(mu, epsilon)),
         bounds=(0, -math.log(prior)),
@@ -29,7 +29,7 @@ def test_it_is_the_best_that_the_whole_epsilon_delta_curve_gives(prior: Any, mu:
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.5, 4.0])
-def test_two_inputs_attain_the_bound_within_a_ball(sigma: Any) -> None:
+def test_two_inputs_attain_the_bound_within_a_ball(sigma: float) -> None:
     """The likelihood-ratio attacker on two inputs 2C apart: nobody does better, and the bound says so."""
     rng = np.random.default_rng(0)
     clip, n = 1.0, 200_000

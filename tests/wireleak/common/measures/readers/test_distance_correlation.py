@@ -50,7 +50,7 @@ def linear_cka(x: Any, y: Any) -> Any:
         ((2, 25, 40), 0.6402114277689518, -0.019195680703401094),
     ],
 )
-def test_it_agrees_with_the_package_dcor(arguments: Any, biased: Any, corrected: Any) -> None:
+def test_it_agrees_with_the_package_dcor(arguments: Any, biased: float, corrected: float) -> None:
     x, y = sample(*arguments)
     assert distance_correlation(x, y) == pytest.approx(biased, abs=1e-9)
     assert corrected_distance_correlation(x, y) == pytest.approx(corrected, abs=1e-9)
@@ -119,7 +119,7 @@ def test_what_does_not_vary_depends_on_nothing() -> None:
         (np.zeros((5, 2)), np.zeros((5, 2)), {"exponent": 3}, "exponent"),
     ],
 )
-def test_it_refuses(x: Any, y: Any, options: Any, said: Any) -> None:
+def test_it_refuses(x: Any, y: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         distance_correlation(x, y, **options)
 

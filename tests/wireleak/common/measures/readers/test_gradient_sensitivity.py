@@ -7,7 +7,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from wireleak.common.measures.readers.gradient_sensitivity import input_sensitivity, layer_weights, output_sensitivity
+from wireleak.common.measures.readers.gradient_sensitivity import (
+    Norm,
+    Scale,
+    input_sensitivity,
+    layer_weights,
+    output_sensitivity,
+)
 
 CLASSES = 3
 
@@ -46,7 +52,7 @@ def by_output(network: Any, x: Any, y: Any, name: Any, step: Any = 1e-6) -> Any:
 
 @pytest.mark.parametrize("norm", ["F", "1", "inf"])
 @pytest.mark.parametrize(("scale", "power"), [("root", 0.5), ("weights", 1), ("none", 0)])
-def test_the_output_form_is_what_finite_differences_give(tiny: Any, norm: Any, scale: Any, power: Any) -> None:
+def test_the_output_form_is_what_finite_differences_give(tiny: Any, norm: Norm, scale: Scale, power: float) -> None:
     network, inputs, labels = tiny
     found = output_sensitivity(network, inputs, labels, norm=norm, scale=scale)
     for name, weight in layer_weights(network).items():

@@ -19,7 +19,7 @@ def linear(n: Any = 240, width: Any = 12, noise: Any = 0.0, seed: Any = 0) -> An
 
 
 @pytest.mark.parametrize("width", [12, 400])
-def test_it_is_scikit_learns_ridge_with_the_penalty_chosen_on_other_rows(width: Any) -> None:
+def test_it_is_scikit_learns_ridge_with_the_penalty_chosen_on_other_rows(width: int) -> None:
     rows, targets = linear(120, width, noise=0.5)
     groups = np.arange(120) // 10
     left = total = 0.0

@@ -22,7 +22,7 @@ def spans(k: Any, width: Any, count: Any = 2, seed: Any = 0) -> Any:
 
 
 @pytest.mark.parametrize("width", [12, 45, 3000])
-def test_angles_are_scipys_for_narrow_and_for_wide_rows(width: Any) -> None:
+def test_angles_are_scipys_for_narrow_and_for_wide_rows(width: int) -> None:
     one, other = spans(5, width)
     found = subspace_distance(rows(one, 60, 1), rows(other, 50, 2), dimension=5)
     expected = np.sort(subspace_angles(one.T, other.T))
@@ -80,7 +80,7 @@ def test_a_layer_that_never_moves_is_at_no_distance() -> None:
 
 
 @pytest.mark.parametrize(("n", "m", "width"), [(3, 8, 30), (8, 8, 31)])
-def test_too_few_rows_or_other_widths_are_named(n: Any, m: Any, width: Any) -> None:
+def test_too_few_rows_or_other_widths_are_named(n: int, m: int, width: int) -> None:
     with pytest.raises(ValueError, match="give four or more of each kind, all of the same width"):
         subspace_shift(np.ones((n, 30)), np.ones((m, width)))
     with pytest.raises(ValueError, match="give two or more rows on each side, all of the same width"):

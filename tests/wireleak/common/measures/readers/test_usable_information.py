@@ -30,7 +30,7 @@ def mutual_information(apart: Any) -> Any:
 
 
 @pytest.mark.parametrize("apart", [1.0, 3.0])
-def test_it_is_the_mutual_information_where_a_reader_can_use_it_all(apart: Any) -> None:
+def test_it_is_the_mutual_information_where_a_reader_can_use_it_all(apart: float) -> None:
     features, labels = two_gaussians(2000, apart, width=3)
     found = usable_information(features, labels, permutations=0)
     assert found.bits == pytest.approx(mutual_information(apart), abs=0.05)
@@ -175,6 +175,6 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
         (np.arange(60) % 2, np.arange(60) % 5, "5 groups are too few"),
     ],
 )
-def test_it_refuses_what_cannot_be_read(labels: Any, groups: Any, said: Any) -> None:
+def test_it_refuses_what_cannot_be_read(labels: Any, groups: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         usable_information(np.zeros((60, 2)), labels, groups=groups)

@@ -59,7 +59,7 @@ def test_mse_is_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_psnr_and_ssim_are_scikit_images(channels: Any) -> None:
+def test_psnr_and_ssim_are_scikit_images(channels: int) -> None:
     guess, truth = images(channels=channels)
     psnr = [skimage.metrics.peak_signal_noise_ratio(t, g, data_range=1) for g, t in zip(guess, truth, strict=True)]
     ssim = [
@@ -177,7 +177,7 @@ def test_the_bootstrap_interval_is_scipys() -> None:
 
 
 @pytest.mark.parametrize("name", ["auc", "accuracy", "balanced-accuracy"])
-def test_intervals_cover_the_truth_about_19_times_in_20(name: Any) -> None:
+def test_intervals_cover_the_truth_about_19_times_in_20(name: str) -> None:
     big_guess, big_labels = attribute_guess(2, 200_000, pull=0.2, seed=9)
     true = one(big_guess[:20_000], big_labels[:20_000], name).value
     covered = 0

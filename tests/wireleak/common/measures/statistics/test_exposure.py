@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from wireleak.common.measures.statistics.exposure import by_extrapolation, by_ra
 
 
 @pytest.mark.parametrize("size", [10, 1000, 4096])
-def test_a_secret_that_ranks_first_has_all_the_bits(size: Any) -> None:
+def test_a_secret_that_ranks_first_has_all_the_bits(size: int) -> None:
     others = np.random.default_rng(0).normal(40, 5, size - 1)
     assert by_rank(1.0, [1.0, *others]) == pytest.approx(math.log2(size))
     assert by_rank(99.0, [99.0, *others]) == 0

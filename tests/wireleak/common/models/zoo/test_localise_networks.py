@@ -16,7 +16,7 @@ def weights(name: Any, shape: Any, classes: Any = 2) -> Any:
 
 
 @pytest.mark.parametrize(("side", "flat"), [(28, 576), (32, 1024)])
-def test_the_layers_are_the_papers(side: Any, flat: Any) -> None:
+def test_the_layers_are_the_papers(side: int, flat: int) -> None:
     convolutions = [(16, 1, 3, 3), (32, 16, 3, 3), (64, 32, 3, 3)]
     assert weights("mo-alexnet", (1, side, side)) == [*convolutions, (256, flat), (2, 256)]
     assert weights("mo-fcnet", (1, side, side)) == [(32, side * side), *[(32, 32)] * 8, (2, 32)]
@@ -31,7 +31,7 @@ def test_the_signal_keeps_its_size_through_all_layers() -> None:
 
 
 @pytest.mark.parametrize("name", ["mo-alexnet", "mo-fcnet"])
-def test_plain_sgd_trains_it(name: Any) -> None:
+def test_plain_sgd_trains_it(name: str) -> None:
     draw = np.random.default_rng(0)
     y = draw.integers(0, 2, 64)
     x = draw.random((64, 1, 28, 28)).astype(np.float32) * 0.2

@@ -25,7 +25,7 @@ def layer(block: nn.Module, place: int) -> nn.Conv2d | nn.Linear:
 
 
 @pytest.mark.parametrize("name", ["post105", "post105-gn"])
-def test_it_has_the_posts_parameters_and_shapes(name: Any) -> None:
+def test_it_has_the_posts_parameters_and_shapes(name: str) -> None:
     network = build(name, SHAPE, 50, seed=0)
     encoder, head = network.split(4)
     assert count(encoder, nn.Conv2d) == 86_688

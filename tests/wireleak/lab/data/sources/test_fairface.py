@@ -28,7 +28,7 @@ def write_faces(folder: Path, nested: str = "") -> None:
 
 
 @pytest.mark.parametrize("nested", ["", "fairface-img-margin025-trainval"])
-def test_fairface_from_the_authors_files(nested: Any, tmp_path: Path) -> None:
+def test_fairface_from_the_authors_files(nested: str, tmp_path: Path) -> None:
     write_faces(tmp_path / "fairface", nested)
     faces = data.load("fairface", tmp_path)
     assert faces.x.shape == (3, 1, 32, 32)

@@ -45,7 +45,7 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
         ({"path": ".", "task": "kind", "csv": "other.csv"}, "cannot read"),
     ],
 )
-def test_folder_options(options: Any, message: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_options(options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(data.DataError, match=message) as error:

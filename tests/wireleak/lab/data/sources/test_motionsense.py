@@ -29,7 +29,7 @@ def write_motionsense(folder: Path, samples: int = 300) -> np.ndarray:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_motionsense_from_the_authors_files(zipped: Any, tmp_path: Path) -> None:
+def test_motionsense_from_the_authors_files(zipped: bool, tmp_path: Path) -> None:
     table = write_motionsense(tmp_path)
     base = tmp_path / "motionsense"
     if zipped:

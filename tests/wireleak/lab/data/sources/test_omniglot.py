@@ -100,7 +100,7 @@ def test_omniglot_is_shrunk_by_area_as_pillow_does(drawings: Any, tmp_path: Path
         ({"alphabets": ["Klingon"]}, "no alphabet called 'Klingon'; choose one of Angelic, Greek, Latin"),
     ],
 )
-def test_omniglot_options(options: Any, message: Any, drawings: Any, tmp_path: Path) -> None:
+def test_omniglot_options(options: dict[str, Any], message: str, drawings: Any, tmp_path: Path) -> None:
     write_drawings(tmp_path, drawings)
     with pytest.raises(data.DataError, match=message):
         data.load("omniglot", tmp_path, **options)
