@@ -14,10 +14,10 @@ def main() -> None:
     # this package can prevent that. The command `wireleak`, and `python -P -m wireleak`, run none.
     leave_working_folder()
     try:
-        from wireleak.cli import app
+        from wireleak.cli import start
     except ModuleNotFoundError as error:
         sys.exit(f"wireleak: the package {error.name} is missing; install the testbed: pip install 'wireleak[lab]'")
-    app(prog_name="wireleak")
+    sys.exit(start())
 
 
 if __name__ == "__main__":

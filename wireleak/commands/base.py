@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
@@ -15,9 +16,9 @@ from rich.console import Console
 app = typer.Typer(
     help="Measure what an eavesdropper learns from a split or federated model, from bytes captured on the wire.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = Console()
 USER_ERROR = 2
@@ -25,6 +26,20 @@ DATA_HELP = "folder that holds data sets (default: $WIRELEAK_DATA, then ~/.cache
 DataOption = Annotated[Optional[Path], typer.Option("--data", help=DATA_HELP)]  # noqa: UP045
 OutOption = Annotated[Path, typer.Option("--out", help="folder in which the run's folder is created")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="number of cells, and of attacks, that run at once")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"wireleak {version('wireleak')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    shown: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None: ...
 
 
 @contextmanager
