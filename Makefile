@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: sim pi test test-all coverage dist lint format bench reference proto install install-dev simulation blogs \
-	deps-system clean
+	deps-system clean proto-web web
 
 sim: install
 	$(BIN)/wireleak run $(STUDY)
@@ -25,7 +25,7 @@ pi: install
 test: install-dev
 	$(BIN)/pytest -m "not study" $(PARALLEL)
 
-test-all: install-dev
+test-all: install-dev $(if $(shell command -v npm),web)
 	$(BIN)/pytest
 
 # The share of each package's lines that the tests ran, in any process.
@@ -64,6 +64,17 @@ proto: install-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iwireleak/common/wire=proto/wireleak/v1 \
 		--python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. $(PROTO)
 
+# The page's stubs; they need Node.js.
+proto-web: install-dev web
+	$(BIN)/python -m grpc_tools.protoc -Iproto/wireleak/v1 --es_out=client/web/src/gen --es_opt=target=js \
+		--plugin=client/web/node_modules/.bin/protoc-gen-es split_head.proto
+
+# Build the page of `wireleak serve --web`. Needs Node.js; client/web/package-lock.json pins every package.
+web: client/web/dist/index.html
+
+client/web/dist/index.html: client/web/package-lock.json client/web/build.mjs $(wildcard client/web/src/* client/web/src/gen/*)
+	cd client/web && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && node build.mjs
+
 install: .venv/.installed
 install-dev: .venv/.installed-dev
 
@@ -87,14 +98,14 @@ simulation: install
 blogs: install
 	$(BIN)/python -m wireleak.lab.data.sources.fetch_blogs
 
-# Install tshark and tcpdump for the sniffer and the tests, Chromium to view reports, and the emulator of a Raspberry Pi
-# with what builds its system (Debian, Ubuntu).
+# Install tshark and tcpdump for the sniffer and the tests, Chromium to view reports, npm to build the web page, adb for
+# Android, and the emulator of a Raspberry Pi with what builds its system (Debian, Ubuntu).
 deps-system:
-	@for program in tshark tcpdump chromium qemu-system-aarch64 mmdebstrap mkfs.ext4 newuidmap; do \
+	@for program in tshark tcpdump chromium npm adb qemu-system-aarch64 mmdebstrap mkfs.ext4 newuidmap; do \
 		command -v $$program > /dev/null || { export DEBIAN_FRONTEND=noninteractive; \
-			apt-get update -qq && apt-get install -y -qq tshark tcpdump chromium && \
+			apt-get update -qq && apt-get install -y -qq tshark tcpdump chromium npm adb && \
 			apt-get install -y -qq --no-install-recommends \
 				qemu-system-arm mmdebstrap e2fsprogs uidmap debian-archive-keyring; exit; }; done
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist client/web/dist client/web/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -125,6 +125,25 @@ def attack(config: Config) -> None:
 
 
 @app.command()
+def live(config: Config) -> None:
+    """Rebuild inputs from a capture while it grows, and publish them for a page, until SIGINT or SIGTERM.
+
+    Example: python -m adversary live --config runs/serve/adversary/config.json
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    from adversary.live.config import LiveConfig
+    from adversary.live.service import run
+    from wireleak.common.config import ConfigError, read_config
+
+    try:
+        run(read_config(config, LiveConfig))
+    except (ConfigError, ValueError, OSError) as error:
+        typer.echo(f"live: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+@app.command()
 def hijack(config: Config) -> None:
     """Serve as a malicious head that trains the clients' encoders for the attacker, until SIGINT or SIGTERM.
 

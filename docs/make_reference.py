@@ -39,11 +39,13 @@ STUDY_TABLES = (
 )
 CONFIGS = (
     ("server.config:ServerConfig", "`python -m server head`, and Flower's ServerApp `server.app:app`"),
+    ("server.web.config:GatewayConfig", "`python -m server gateway`"),
     ("client.config:ClientConfig", "Flower's ClientApp `client.app:app`"),
     ("client.config:DeviceConfig", "`python -m client serve`"),
     ("adversary.participant.config:ParticipantConfig", "Flower's ClientApp `adversary.participant.app:app`"),
     ("adversary.hijack.config:HijackConfig", "`python -m adversary hijack`"),
     ("adversary.initial.config:InitialConfig", "`python -m adversary initial`"),
+    ("adversary.live.config:LiveConfig", "`python -m adversary live`"),
     ("adversary.tap.sources.relay:RelayConfig", "`python -m adversary relay`"),
     ("adversary.attacks.harness.config:AttackConfig", "`python -m adversary attack`"),
 )

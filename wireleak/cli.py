@@ -7,7 +7,9 @@ import typer
 
 from wireleak.commands.base import USER_ERROR, app
 
-for group in ("runs", "archive", "studies", "lists", "schema", "plugins", "traffic", "audits", "export", "pi"):
+GROUPS = ("runs", "archive", "studies", "lists", "schema", "plugins", "traffic", "audits", "export", "serve", "pi")
+
+for group in GROUPS:
     import_module(f"wireleak.commands.{group}")
 
 

@@ -78,6 +78,7 @@ def content_security_policy(config: GatewayConfig) -> str:
             # WebAssembly needs its own permission; text that becomes JavaScript stays forbidden.
             "script-src 'self' 'wasm-unsafe-eval'",
             "style-src 'self'",
+            "font-src 'self'",
             "img-src 'self' blob: data:",
             f"connect-src 'self' {others}".rstrip(),
             "manifest-src 'self'",

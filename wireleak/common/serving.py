@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 
 import uvicorn
@@ -21,7 +22,7 @@ def listen(address: str) -> socket.socket:
     try:
         return socket.create_server((host.strip("[]"), int(port)), backlog=128)
     except OSError as error:
-        raise OSError(f"cannot listen on {address}: {error.strerror}; choose another port") from error
+        raise OSError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}; choose another port") from error
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:

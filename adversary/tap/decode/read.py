@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from adversary.tap.decode import splithead, tcp
+from adversary.tap.decode import ip, pcap, splithead, tcp
 from adversary.tap.decode.capture import Capture, Progress, segments
 from adversary.tap.decode.connection import Connection, Lost, Recognised
 from adversary.tap.decode.events import CallEnded, MessageSeen, Note, StreamEnded, StreamSeen, Transport
@@ -72,6 +72,40 @@ def events(
         if capture.note:
             yield Note(str(capture.path), capture.note)
     yield from payloads.finish()
+
+
+class GrowingCapture:
+    """Decoder of one capture whose bytes still arrive: sans-IO, like `events` for a file that grows.
+
+    Parameters
+    ----------
+    name : str
+        The capture's name in events.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._reader = _Reader(name, _Payloads(tensors=True))
+        self._start = b""
+        self._packets: pcap.Decoder | None = None
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Yield the events that the next bytes of the file complete.
+
+        Raises
+        ------
+        CaptureError
+            The bytes are no capture, or broken from here on.
+        """
+        if self._packets is None:
+            data = self._start + data
+            if len(data) < 4:
+                self._start = data
+                return
+            self._packets = pcap.decoder(data[:4])
+        for packet in self._packets.feed(data):
+            segment = ip.segment(packet)
+            if segment is not None:
+                yield from self._reader.feed(segment)
 
 
 class _Payloads:
@@ -196,4 +230,4 @@ class _Stream:
             yield StreamSeen(self._name, self._ends[client], self._ends[1 - client], event.transport, event.time)
 
 
-__all__ = ["Event", "Observation", "bursts", "events", "observations", "traffic"]
+__all__ = ["Event", "GrowingCapture", "Observation", "bursts", "events", "observations", "traffic"]

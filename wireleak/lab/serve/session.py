@@ -1,0 +1,231 @@
+"""A session: start head, tap, gateway and eavesdropper, and end all of them together."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from wireleak.common.files import write_json
+from wireleak.lab.launch.processes import Launcher, Process
+from wireleak.lab.run.layout import config_in
+from wireleak.lab.serve.source import Source, check_for_page, open_source, trained_run
+from wireleak.lab.steps.capture import PLAINTEXT
+from wireleak.lab.study.schema import StudyError
+
+PAGES = Path(__file__).resolve().parents[3] / "client" / "web" / "dist"
+_LOOPBACK = ("localhost", "127.0.0.1")
+_ANY = ("0.0.0.0", "::")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The user's wishes.
+
+    Parameters
+    ----------
+    run : Path or None
+        A finished run's folder; None takes or trains the small study.
+    variant, seed : str, int or None
+        The run's cell; by default the first that finished.
+    web : bool
+        Serve the page, too.
+    host : str
+        Address to listen on.
+    port : int
+        Port of the tap; the live eavesdropper takes the next one.
+    out : Path
+        Folder for the session's own folder.
+    names : tuple of str
+        More names of this machine, as an emulator's 10.0.2.2.
+    """
+
+    run: Path | None
+    variant: str | None
+    seed: int | None
+    web: bool
+    host: str
+    port: int
+    out: Path
+    names: tuple[str, ...] = ()
+
+    @property
+    def hosts(self) -> list[str]:
+        """Names under which a browser may open the page."""
+        return list(dict.fromkeys([*_LOOPBACK, *self._own_hosts(), *self.names]))
+
+    def _own_hosts(self) -> list[str]:
+        if self.host not in _ANY:
+            return [self.host]
+        held = [one for found in psutil.net_if_addrs().values() for one in found]
+        addresses = [one.address for one in held if one.family == socket.AF_INET]
+        return [socket.gethostname(), *addresses]
+
+
+class Session:
+    """The processes of a session.
+
+    Parameters
+    ----------
+    wanted : Wanted
+    source : Source
+        The network.
+    folder : Path
+        The session's folder.
+    launcher : Launcher
+        Starts every process.
+
+    Attributes
+    ----------
+    address : str
+        Address of the tap: the only one that devices know.
+    """
+
+    def __init__(self, wanted: Wanted, source: Source, folder: Path, launcher: Launcher) -> None:
+        self._wanted = wanted
+        self._source = source
+        self._folder = folder
+        self._launcher = launcher
+        self.capture = folder / "tap" / ("web.pcap" if wanted.web else "devices.pcap")
+        head = self._start_head()
+        upstream = self._start_gateway(head) if wanted.web else head
+        self.address = self._start_tap(upstream)
+        if wanted.web:
+            self._start_eavesdropper()
+
+    def _start_head(self) -> str:
+        trained = json.loads(self._source.cell.config("server").read_text())
+        own = {
+            "address": "127.0.0.1:0",
+            "security": PLAINTEXT,
+            "ready": str(self._ready("server")),
+            "checkpoints": str(self._source.cell.checkpoints),
+            "history": str(self._folder / "server" / "history.json"),
+            "initial": None,
+            "record": None,
+        }
+        return str(self._start("head", "server", ["server", "head"], trained | own)["address"])
+
+    def _start_gateway(self, head: str) -> str:
+        config = {
+            "head": head,
+            "address": "127.0.0.1:0",
+            "ready": str(self._ready("gateway")),
+            "pages": str(PAGES),
+            "encoder": str(self._source.encoder.folder.resolve()),
+            "hosts": self._wanted.hosts,
+            "eavesdropper": self._wanted.port + 1,
+            "title": self._source.title,
+        }
+        return str(self._start("gateway", "gateway", ["server", "gateway"], config)["address"])
+
+    def _start_tap(self, upstream: str) -> str:
+        self.capture.parent.mkdir(parents=True)
+        link = {
+            "name": self.capture.stem,
+            "listen": _address(self._wanted.host, self._wanted.port),
+            "upstream": upstream,
+            "capture": str(self.capture),
+        }
+        config = {"links": [link], "ready": str(self._ready("tap"))}
+        return str(self._start("tap", "tap", ["adversary", "relay"], config)["links"][self.capture.stem])
+
+    def _start_eavesdropper(self) -> None:
+        cell, port = self._source.cell, self._wanted.port
+        config = {
+            "capture": str(self.capture),
+            "device": [str(cell.capture("serve-attacker"))],
+            "surrogate": str(cell.surrogate),
+            "seed": int(cell.seed),
+            "address": _address(self._wanted.host, port + 1),
+            "ready": str(self._ready("adversary")),
+            "origins": [f"http://{_address(host, port)}" for host in self._wanted.hosts],
+        }
+        self._start("eavesdropper", "adversary", ["adversary", "live"], config)
+
+    def _start(self, name: str, party: str, argv: list[str], content: dict[str, Any]) -> dict[str, Any]:
+        """Start a process that lasts, and return what it writes once it listens."""
+        config = write_json(config_in(self._folder / party), content)
+        command = ["-m", *argv, "--config", str(config)]
+        process: Process = self._launcher.start(name, command, self._folder / "logs" / f"{name}.log", lasting=True)
+        return self._launcher.wait_ready(process, self._ready(party))
+
+    def _ready(self, party: str) -> Path:
+        return self._folder / party / "ready.json"
+
+
+def serve(wanted: Wanted, console: Console, ready: Callable[[Session], None] = lambda session: None) -> None:
+    """Serve until Ctrl-C; `ready` is called once everything listens.
+
+    Raises
+    ------
+    StudyError, DataError, ExportError, LaunchError
+        The network cannot be served, or a process failed.
+    """
+    if wanted.web and not (PAGES / "index.html").is_file():
+        raise StudyError("--web: the page is not built; run `make web` in wireleak's source tree (it needs Node.js)")
+    for port in range(wanted.port, wanted.port + 1 + wanted.web):
+        _check_free(wanted.host, port)
+    run = wanted.run if wanted.run is not None else trained_run(wanted.out, console)
+    folder = (wanted.out / f"serve-{datetime.now():%Y%m%d-%H%M%S}").resolve()
+    source = open_source(run, wanted.variant, wanted.seed, folder / "encoder")
+    if wanted.web:
+        check_for_page(source)
+    with Launcher(preload=False, log=None) as launcher:
+        with console.status("starting"):
+            session = Session(wanted, source, folder, launcher)
+        for line in _instructions(wanted, source, session):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        ready(session)
+        try:
+            while True:
+                launcher.check()
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            pass
+    for line in _afterwards(source, session):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _instructions(wanted: Wanted, source: Source, session: Session) -> list[str]:
+    shared = wanted.host not in _LOOPBACK
+    lines = [f"network: {source.title}"]
+    if wanted.web:
+        lines += [f"page: http://{_address(host, wanted.port)}" for host in wanted.hosts if host != "127.0.0.1"]
+        lines += ["camera and installing as an app need http://localhost: see wireleak android, or ssh -L"] * shared
+    else:
+        lines += [f"devices: wireleak-device {source.encoder.folder} --head {session.address}"]
+    return [*lines, f"capture: {session.capture}", "Ctrl-C ends every process."]
+
+
+def _afterwards(source: Source, session: Session) -> list[str]:
+    cell = source.cell
+    return [
+        f"stopped; the capture is kept: {session.capture}",
+        f"look inside: wireleak inspect {session.capture}",
+        f"attack it again: wireleak attack {session.capture} --device {cell.capture('serve-attacker')} "
+        f"--surrogate {cell.surrogate} --victims 8",
+    ]
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        # create_server repeats the address in its own text.
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise StudyError(f"--port: cannot listen on {_address(host, port)}: {reason}; choose another --port") from None
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
