@@ -173,9 +173,9 @@ function blank(text) {
   const context = canvas.getContext("2d");
   context.fillRect(0, 0, 560, 560);
   context.fillStyle = "rgb(255 255 255 / 72%)";
-  context.font = "500 36px system-ui, sans-serif";
+  context.font = "500 50px Inter, system-ui, sans-serif";
   context.textAlign = "center";
-  context.fillText(text, 280, 292);
+  context.fillText(text, 280, 297);
   return canvas;
 }
 
@@ -208,6 +208,7 @@ function listen() {
 
 async function begin() {
   listen();
+  await document.fonts.load("500 50px Inter");
   await choose("draw");
   if (!globalThis.isSecureContext) view.notice(camera.INSECURE);
   else navigator.serviceWorker?.register("sw.js").catch(() => {});

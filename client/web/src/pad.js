@@ -49,7 +49,7 @@ export class Pad {
     context.fillStyle = context.strokeStyle = "#fff";
     context.lineJoin = "round";
     context.lineWidth = SIZE * 0.012;
-    context.font = `500 ${SIZE * 0.86}px system-ui, sans-serif`;
+    context.font = `500 ${SIZE * 0.86}px Inter, system-ui, sans-serif`;
     context.textAlign = "center";
     const box = context.measureText(character);
     const middle = SIZE / 2 + (box.actualBoundingBoxAscent - box.actualBoundingBoxDescent) / 2;
@@ -137,9 +137,9 @@ export class Pad {
       context.strokeRect(SIZE / 7, SIZE / 7, (SIZE * 5) / 7, (SIZE * 5) / 7);
       context.setLineDash([]);
       context.fillStyle = "rgb(255 255 255 / 72%)";
-      context.font = `500 ${SIZE / 15}px system-ui, sans-serif`;
+      context.font = `500 ${SIZE / 11}px Inter, system-ui, sans-serif`;
       context.textAlign = "center";
-      context.fillText("Draw a digit here", SIZE / 2, SIZE / 2 + SIZE / 45);
+      context.fillText("Draw a digit here", SIZE / 2, SIZE / 2 + SIZE / 33);
     }
     if (this.#pen.shown) {
       context.strokeStyle = this.#pen.down ? "#ff9154" : "#62c6ee";

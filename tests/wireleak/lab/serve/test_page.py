@@ -29,7 +29,7 @@ from wireleak.lab.serve.session import PAGES
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--use-fake-device-for-media-stream")
 PHONE = {"device_scale_factor": 2, "is_mobile": True, "has_touch": True}
-UPRIGHT, SIDEWAYS = {"width": 390, "height": 844}, {"width": 844, "height": 390}
+UPRIGHT, SIDEWAYS, LAPTOP = ({"width": w, "height": h} for w, h in ((390, 844), (844, 390), (1200, 1010)))
 # A three, as points of the drawing area.
 THREE = ((0.33, 0.3), (0.42, 0.2), (0.58, 0.2), (0.66, 0.3), (0.48, 0.5), (0.68, 0.67), (0.58, 0.82), (0.32, 0.74))
 Floats = npt.NDArray[np.float32]
@@ -96,7 +96,8 @@ def open_page(browser: Browser, served: Served) -> Iterator[Callable[..., Page]]
     troubles: list[str] = []
 
     def begin(size: dict[str, int] = UPRIGHT, scheme: str = "light", host: str = "localhost", **more: Any) -> Page:
-        context = browser.new_context(viewport=size, color_scheme=scheme, **PHONE, **more)  # type: ignore[arg-type]
+        kind: dict[str, Any] = {} if size is LAPTOP else PHONE
+        context = browser.new_context(viewport=size, color_scheme=scheme, **kind, **more)  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
@@ -154,7 +155,7 @@ def numbers(page: Page, name: str) -> Floats:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [UPRIGHT, SIDEWAYS], ids=["upright", "sideways"])
+@pytest.mark.parametrize("size", [UPRIGHT, SIDEWAYS, LAPTOP], ids=["upright", "sideways", "laptop"])
 def test_a_drawing_is_sent_answered_and_rebuilt(
     open_page: Callable[..., Page], size: dict[str, int], scheme: str, tmp_path: Path
 ) -> None:
@@ -279,6 +280,25 @@ def test_the_page_cannot_reach_another_host(browser: Browser, served: Served) ->
     asked = f"new Promise((done) => {{ {listening}; {blocked} }})"
     assert page.evaluate(asked) == "connect-src"
     page.close()
+
+
+def test_a_thin_device_is_served_without_the_page(served: Served, tmp_path: Path) -> None:
+    port = _free_pair()
+    run = served.folder.parent / "web-latest"
+    command = [sys.executable, "-m", "wireleak", "serve", str(run), "--port", str(port), "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [line for line, _ in zip(process.stdout, range(4), strict=False)]
+        (line,) = (line for line in said if line.startswith("devices: wireleak-device "))
+        np.save(tmp_path / "inputs.npy", np.zeros((3, 1, 28, 28), np.float32))
+        words = line.split()[2:]
+        device = [sys.executable, "-m", "client.device", *words, "--json", str(tmp_path / "inputs.npy")]
+        done = subprocess.run(device, capture_output=True, text=True, timeout=120)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert done.returncode == 0 and process.returncode == 0, done.stderr
+    (capture,) = tmp_path.glob("serve-*/tap/devices.pcap")
+    assert sum(one.kind is Kind.ACTIVATION for one in observations([capture])) == 3
 
 
 def test_ctrl_c_ends_every_process_and_keeps_the_capture(served: Served) -> None:
