@@ -203,7 +203,7 @@ def _instructions(wanted: Wanted, source: Source, session: Session) -> list[str]
         lines += [f"page: http://{_address(host, wanted.port)}" for host in wanted.hosts if host != "127.0.0.1"]
         lines += ["camera and installing as an app need http://localhost: see wireleak android, or ssh -L"] * shared
     else:
-        lines += [f"devices: wireleak-device {source.encoder.folder} --head {session.address}"]
+        lines += [f"devices: wireleak-device {source.encoder.folder} --head {session.address} --input FILE"]
     return [*lines, f"capture: {session.capture}", "Ctrl-C ends every process."]
 
 

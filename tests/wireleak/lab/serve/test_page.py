@@ -291,8 +291,8 @@ def test_a_thin_device_is_served_without_the_page(served: Served, tmp_path: Path
         said = [line for line, _ in zip(process.stdout, range(4), strict=False)]
         (line,) = (line for line in said if line.startswith("devices: wireleak-device "))
         np.save(tmp_path / "inputs.npy", np.zeros((3, 1, 28, 28), np.float32))
-        words = line.split()[2:]
-        device = [sys.executable, "-m", "client.device", *words, "--json", str(tmp_path / "inputs.npy")]
+        words = line.split()[2:-2]
+        device = [sys.executable, "-m", "client.device", *words, "--json", "--input", str(tmp_path / "inputs.npy")]
         done = subprocess.run(device, capture_output=True, text=True, timeout=120)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
