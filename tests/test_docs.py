@@ -219,6 +219,7 @@ def test_commands_in_the_texts_exist() -> None:
     from wireleak.cli import app
 
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {str(group.name) for group in app.registered_groups}
     named = {
         word for path in TEXTS for block in blocks("console", path) for word in re.findall(r"\$ wireleak (\w+)", block)
     }
