@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ Value = str | int | float | bool
 _PORT_TAKEN = re.compile(r"already in use|error while attempting to bind", re.IGNORECASE)
 _ATTEMPTS = 4
 _REGISTERED = "SuperNode ID:"
+_ELSEWHERE_SECONDS = 900.0  # an emulated machine imports for minutes
 _ASK_SECONDS = 0.25  # seconds between two questions of the runner to every node, whether an app must start
 
 
@@ -33,12 +34,15 @@ _ASK_SECONDS = 0.25  # seconds between two questions of the runner to every node
 class Node:
     """A SuperNode: its name, and the `node_config` that its ClientApp reads.
 
-    `app`, "module:attribute", is a ClientApp of its own, which it runs instead of the bundle that it receives.
+    `app`, "module:attribute", is a ClientApp of its own, which it runs instead of the bundle that it receives. `start`
+    starts a node elsewhere, which runs its apps itself: it gets the address to connect to, and returns a process whose
+    log has the node's lines.
     """
 
     name: str
     config: Mapping[str, Value]
     app: str | None = None
+    start: Callable[[str], Process] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,13 +167,29 @@ class Federation:
         entry = "wireleak.lab.launch.runner:supernode" if own else "flwr.supernode.cli:flower_supernode"
         security = ("--root-certificates", str(self.tls.ca)) if self.tls is not None else ("--insecure",)
         daemons = []
+        elsewhere: dict[str, Process] = {}
         for node in self.nodes:
             address = (addresses or {}).get(node.name, self.fleet_address)
+            if node.start is not None:
+                elsewhere[node.name] = node.start(address)
+                continue
             config = ("--isolation", self.isolation, "--node-config", _flower_config(node.config))
             daemons.append(_Daemon(node.name, (entry, *security, "--superlink", address, *config), _REGISTERED))
-        self._supernodes.update(self._bring_up(daemons, timeout))
+        if daemons:
+            self._supernodes.update(self._bring_up(daemons, timeout))
+        for name, process in elsewhere.items():
+            self._await_other(name, process)
         if self.isolation == "process":
             self._start_runner()
+        self._supernodes.update(elsewhere)
+
+    def _await_other(self, name: str, process: Process) -> None:
+        def registered() -> bool:
+            if process.poll() is not None:
+                raise LaunchError(process.describe_end(), process.log)
+            return _says(process, _REGISTERED)
+
+        self.launcher.wait_until(registered, _ELSEWHERE_SECONDS, f"{name}: the start", process.log)
 
     def run_app(self, run_config: Mapping[str, Value], timeout: float) -> None:
         """Run the Flower app and wait for its end, watching every essential process of the launcher's.

@@ -93,7 +93,7 @@ def supernode() -> None:
 
 
 @dataclass(eq=False)
-class _App:
+class RuntimeApp:
     """A Runtime API that offers tasks, and the settings to run them."""
 
     name: str
@@ -153,13 +153,13 @@ class _App:
 class Runner:
     """The loop that polls apps and runs their tasks until SIGINT or SIGTERM; see the module's docstring."""
 
-    def __init__(self, poll: float, events: Path, wake: Path | None, apps: list[_App]) -> None:
+    def __init__(self, poll: float, events: Path, wake: Path | None, apps: list[RuntimeApp]) -> None:
         self._poll = poll
         self._events = events
         self._apps = apps
         # Opened for writing too, so that the pipe does not end while no node has it open.
         self._wake = [os.open(wake, os.O_RDWR | os.O_NONBLOCK)] if wake else []
-        self._running: dict[int, tuple[_App, str, float]] = {}
+        self._running: dict[int, tuple[RuntimeApp, str, float]] = {}
 
     def serve(self) -> None:
         """Run until interrupted; children die with this process."""
@@ -181,7 +181,7 @@ class Runner:
             if str(app.pid).encode() in called:
                 app.not_before = 0.0
 
-    def _start(self, app: _App, task: str, token: str) -> None:
+    def _start(self, app: RuntimeApp, task: str, token: str) -> None:
         pid = fork()
         if pid == 0:
             app.run(task, token)
@@ -288,7 +288,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
     with contextlib.suppress(KeyboardInterrupt):
-        apps = [_App(**app) for app in config["apps"]]
+        apps = [RuntimeApp(**app) for app in config["apps"]]
         wake = Path(config["wake"]) if config["wake"] else None
         Runner(config["poll"], Path(config["events"]), wake, apps).serve()
 

@@ -73,6 +73,11 @@ class Cell(CellPaths):
         return self.study.devices_on(self.variant)
 
     @property
+    def trainer(self) -> Device | None:
+        """The emulated device that is the last of the training clients."""
+        return self.study.trainer_on(self.variant)
+
+    @property
     def plan(self) -> TrainingPlan:
         """The plan of its training."""
         return self.study.plan_of(self.variant)

@@ -6,17 +6,21 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from wireleak.common.files import write_json
 from wireleak.lab.devices.pi.boards import HOST
+from wireleak.lab.devices.pi.recipe import TRAINING
+from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.certificates import Authority, Identity
 from wireleak.lab.launch.federation import Federation, Node
 from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.layout import config_in
 from wireleak.lab.steps.devices import serve_on_devices
+from wireleak.lab.steps.trainer import trainer_on_pi
 
 # The app of a malicious participant behind its unchanged SuperNode; the lab starts it but never imports it.
 PARTICIPANT_APP = "adversary.participant.app:app"
@@ -45,7 +49,12 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
         return
     security = _Security(cell)
     started: list[Process] = []
-    federation = Federation(launcher, cell.folder, _nodes(cell), tls=security.fleet, poll=0.5)
+    nodes = _nodes(cell)
+    if cell.trainer is not None:
+        image = built(TRAINING, launcher, say)
+        start = trainer_on_pi(cell, launcher, image, security.client)
+        nodes[-1] = replace(nodes[-1], start=start)
+    federation = Federation(launcher, cell.folder, nodes, tls=security.fleet, poll=0.5)
     devices = cell.study.serve.devices
     try:
         say("starting")
@@ -75,7 +84,7 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
         say("stopping")
         federation.stop()
         launcher.stop(reversed(started))
-    write_json(cell.done, {"links": sorted(links), "finished": time.time()})
+    write_json(cell.done, {"links": [path.stem for path in cell.captures()], "finished": time.time()})
 
 
 def _name_nodes(cell: Cell, federation: Federation) -> None:
@@ -120,7 +129,7 @@ class _Security:
         if cell.variant.encrypted:
             mutual = cell.variant.link == "mtls"
             authority = Authority(cell.certificates)
-            self.fleet = authority.server("server", hosts=[HOST] * bool(cell.devices))
+            self.fleet = authority.server("server", hosts=[HOST] * bool(cell.study.devices))
             ca = str(self.fleet.ca)
             own = {"certificate": str(self.fleet.certificate), "key": str(self.fleet.key)}
             self.server = {"ca": ca if mutual else None, **own}
@@ -208,8 +217,10 @@ def _start_hijack(cell: Cell, launcher: Launcher, security: _Security, ready: Pa
 
 def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[Process, dict[str, str]]:
     prefixes = (UNTRAINED, "") if cell.serves_untrained else ("",)
-    upstreams = {f"fleet-{name}": fleet for name in cell.clients}
-    upstreams |= {f"train-{name}": head for name in cell.clients} if cell.mode == "split" else {}
+    # A Pi is recorded at its own card.
+    tapped = cell.clients[:-1] if cell.trainer else cell.clients
+    upstreams = {f"fleet-{name}": fleet for name in tapped}
+    upstreams |= {f"train-{name}": head for name in tapped} if cell.mode == "split" else {}
     if cell.study.serve.devices:
         upstreams |= {f"{prefix}serve-{device}": head for prefix in prefixes for device in DEVICES}
     ready = cell.ready("tap")
@@ -223,7 +234,8 @@ def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[P
     )
     addresses: dict[str, str] = launcher.wait_ready(process, ready)["links"]
     # A client's config names the head in federated mode too, where nobody uses it.
-    return process, {f"train-{name}": head for name in cell.clients} | addresses
+    direct = {f"train-{name}": head for name in cell.clients} | {f"fleet-{name}": fleet for name in cell.clients}
+    return process, direct | addresses
 
 
 def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None:

@@ -44,6 +44,7 @@ from wireleak.lab.steps.devices import device_uses, said_of
 from wireleak.lab.steps.fits import fit_of
 from wireleak.lab.steps.plan import Plan
 from wireleak.lab.steps.score import grant_of, pictures_of
+from wireleak.lab.steps.trainer import said_of_trainer
 from wireleak.lab.study.tables import Variant
 
 PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
@@ -117,7 +118,12 @@ def collect(
         # Pages show them in the order of their folders.
         fits=[fit_of(job) for job in sorted(jobs, key=lambda job: job.out)],
         devices=[use for cell in cells for use in device_uses(cell)],
-        notes=[note for cell in cells for note in [*_dropped(cell), *_simulated(cell), *said_of(device_uses(cell))]],
+        notes=[
+            note
+            for cell in cells
+            for lines in (_dropped(cell), _simulated(cell), said_of(device_uses(cell)), said_of_trainer(cell))
+            for note in lines
+        ],
     )
     results.seconds = time.monotonic() - began
     write_pictures([picture for job in jobs if (picture := pictures_of(job)) is not None], folder)

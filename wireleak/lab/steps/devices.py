@@ -17,7 +17,7 @@ from wireleak.common.files import write_arrays, write_atomically, write_json
 from wireleak.lab.devices.export import Own, export_network
 from wireleak.lab.devices.pi.boards import BOARDS, LINKS, seen_from_guest
 from wireleak.lab.devices.pi.machine import CORES, Machine, Outcome, Running
-from wireleak.lab.devices.pi.recipe import DEVICE
+from wireleak.lab.devices.pi.recipe import DEVICE, TRAINING, Recipe
 from wireleak.lab.devices.pi.system import built, missing
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
@@ -43,8 +43,15 @@ def check_devices(study: Study) -> None:
     StudyError
         A program is missing; the message names it and the fix.
     """
-    if study.devices and (problem := missing(DEVICE)) is not None:
-        raise StudyError(f"devices.{study.devices[0].name}: {problem}")
+    for recipe in recipes(study):
+        if (problem := missing(recipe)) is not None:
+            raise StudyError(f"devices.{study.devices[0].name}: {problem}")
+
+
+def recipes(study: Study) -> list[Recipe]:
+    """Return the systems that a study's emulated devices need."""
+    roles = {device.role for device in study.devices}
+    return [recipe for role, recipe in (("serve", DEVICE), ("train", TRAINING)) if role in roles]
 
 
 def serve_on_devices(

@@ -148,6 +148,8 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
 
 def _check_devices(study: Study, use: AttackUse, traffic: Traffic) -> None:
     for device in study.devices:
+        if device.role == "train":
+            continue
         shares = use.variants is None or device.variants is None or set(use.variants) & set(device.variants)
         if traffic is not Traffic.SERVING and shares and use.shown in (device.attacks or (use.shown,)):
             raise StudyError(

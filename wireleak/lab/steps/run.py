@@ -16,7 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from wireleak.common.files import write_json
 from wireleak.common.traffic import Traffic
-from wireleak.lab.devices.pi.recipe import DEVICE
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
@@ -31,7 +30,7 @@ from wireleak.lab.steps.attack import (
 from wireleak.lab.steps.capture import capture_cell
 from wireleak.lab.steps.collect import Findings, collect
 from wireleak.lab.steps.deal import write_cell
-from wireleak.lab.steps.devices import check_devices
+from wireleak.lab.steps.devices import check_devices, recipes
 from wireleak.lab.steps.plan import Plan, check_attacks, make_plan
 from wireleak.lab.steps.score import score_job
 from wireleak.lab.steps.wires import inspect_captures
@@ -183,7 +182,8 @@ class _Schedule:
     def _build(self) -> None:
         line = self.progress.add_task("system", total=None)
         try:
-            built(DEVICE, self.launcher, lambda what: self.progress.update(line, description=f"  {what}"))
+            for recipe in recipes(self.plan.study):
+                built(recipe, self.launcher, lambda what: self.progress.update(line, description=f"  {what}"))
         finally:
             self.progress.remove_task(line)
 

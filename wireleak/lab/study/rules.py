@@ -9,7 +9,9 @@ from pydantic import ValidationError
 from wireleak.common.config import first_mistake
 from wireleak.common.plan import TrainingPlan
 from wireleak.common.registry import unknown
-from wireleak.lab.study.tables import Published, Stream, Tables, Variant
+from wireleak.lab.study.tables import Device, Published, Stream, Tables, Variant
+
+_TRAINER_MIB = 1024
 
 
 def mistakes(study: Tables) -> Iterator[str]:
@@ -53,7 +55,9 @@ def _devices(study: Tables) -> Iterator[str]:
             yield f"devices: two are called {device.name!r}; rename one"
         if device.name in ("attacker", "victim"):
             yield f"{where}.name: is the name of the host's own device; choose another"
-        if not study.serve.devices:
+        if device.role == "train":
+            yield from _trainer(study, device)
+        elif not study.serve.devices:
             yield f"{where}: serves inputs, but serve.devices = false; set it to true or remove the device"
         if missing := set(device.variants or ()) - set(variants):
             yield f"{where}.variants: {unknown('variant', min(missing), variants)}"
@@ -62,6 +66,22 @@ def _devices(study: Tables) -> Iterator[str]:
         for variant in study.variants:
             if device in study.devices_on(variant) and f"{variant.name}-{device.name}" in variants:
                 yield f"{where}.name: results of {variant.name}-{device.name} belong to that variant; choose another"
+
+
+def _trainer(study: Tables, device: Device) -> Iterator[str]:
+    where = f"devices.{device.name}"
+    if device.board != "pi4":
+        yield f'{where}.board: torch was tried only on Cortex-A72; set board = "pi4"'
+    if device.memory < _TRAINER_MIB:
+        yield f"{where}.memory: {device.memory} MiB are too few for torch and Flower; give {_TRAINER_MIB} or more"
+    for variant in study.variants:
+        trainer = study.trainer_on(variant)
+        if trainer is None or (device.variants is not None and variant.name not in device.variants):
+            continue
+        if trainer != device:
+            yield f"{where}.role: {trainer.name} trains in variant {variant.name} already; give each its own variants"
+        if variant.engine == "simulation" or study.clients_of(variant) < 2:
+            yield f"{where}.role: variant {variant.name} needs 2 clients or more, as processes; the Pi is the last one"
 
 
 def _unmatched(figure: Published, variants: list[str], attacks: set[str]) -> str:

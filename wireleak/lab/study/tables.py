@@ -104,10 +104,14 @@ class Serve(Strict):
 
 
 class Device(Strict):
-    """A device that serves the victim's inputs too, over its own link: an emulated Raspberry Pi."""
+    """An emulated Raspberry Pi: it serves the victim's inputs too, over its own link, or it is a client that trains."""
 
     name: Name = Field(description="its name in files; results are under the variant's name, a hyphen and this name")
     kind: Literal["pi"] = Field(description="pi: a Raspberry Pi that qemu-system-aarch64 emulates whole")
+    role: Literal["serve", "train"] = Field(
+        default="serve",
+        description="train: it is the last of the training clients, with torch; needs the board pi4 and 1,024 MiB",
+    )
     board: Literal["pi3", "pi4"] = Field(
         default="pi3", description="the Raspberry Pi whose CPU is emulated: Cortex-A53 (pi3) or Cortex-A72 (pi4)"
     )
@@ -290,4 +294,11 @@ class Tables(Strict):
 
     def devices_on(self, variant: Variant) -> list[Device]:
         """Return the emulated devices that serve in a variant."""
+        return [device for device in self._in(variant) if device.role == "serve"]
+
+    def trainer_on(self, variant: Variant) -> Device | None:
+        """Return the emulated device that is a training client of a variant, if there is one."""
+        return next((device for device in self._in(variant) if device.role == "train"), None)
+
+    def _in(self, variant: Variant) -> list[Device]:
         return [device for device in self.devices if device.variants is None or variant.name in device.variants]

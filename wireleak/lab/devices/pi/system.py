@@ -117,8 +117,11 @@ def _build(recipe: Recipe, launcher: Launcher, say: Callable[[str], None], scrat
     kernel = next((root / "boot").glob("vmlinuz-*"))
     shutil.move(kernel, image.kernel)
     image.initramfs.write_bytes(initramfs(root, recipe.modules))
-    for unused in (root / "boot", root / "usr/lib/modules"):
-        shutil.rmtree(unused)
+    for link, target in recipe.links:
+        (root / link).symlink_to(target)
+    for pattern in ("boot", "usr/lib/modules", *recipe.unused):
+        for unused in root.glob(pattern):
+            shutil.rmtree(unused) if unused.is_dir() else unused.unlink()
     command = [str(_found("mkfs.ext4")), "-q", "-d", str(root), "-E", "root_owner=0:0"]
     command += [str(image.disk), f"{recipe.disk}M"]
     _finish(launcher, launcher.start("mkfs.ext4", command, logs / "mkfs.log", essential=False))
