@@ -194,6 +194,18 @@ class CellPaths:
         """Folder of the exported encoder, for devices without torch."""
         return self.folder / "encoder"
 
+    def device_export(self, device: str) -> Path:
+        """Return the folder of the encoder that was exported for an emulated device."""
+        return self.device(device) / "encoder"
+
+    def device_use(self, device: str) -> Path:
+        """Return the figures of an emulated device that served."""
+        return self.device(device) / "use.json"
+
+    def device_node(self, device: str) -> Path:
+        """Return the settings of the SuperNode on an emulated device."""
+        return self.device(device) / "node.json"
+
     def predictions(self, device: str, prefix: str = "") -> Path:
         """Return the file of predictions that a device received."""
         return self.device(device) / f"{prefix}predictions.npz"

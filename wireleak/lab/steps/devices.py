@@ -82,7 +82,7 @@ def serve_on_devices(
     running: list[tuple[Device, Running]] = []
     for device in cell.devices:
         folder = cell.device(device.name)
-        _export(cell, folder / _ENCODER)
+        _export(cell, cell.device_export(device.name))
         machine = Machine(
             image,
             BOARDS[device.board],
@@ -95,12 +95,12 @@ def serve_on_devices(
         running.append((device, machine.start(launcher, f"serve-{device.name}", _job(cell, device, head, credentials))))
     for device, machine_on in running:
         outcome = machine_on.finish(SERVE_SECONDS)
-        write_json(_use(cell, device), _compare(cell, device, outcome, launcher).model_dump(mode="json"))
+        write_json(cell.device_use(device.name), _compare(cell, device, outcome, launcher).model_dump(mode="json"))
 
 
 def device_uses(cell: Cell) -> list[DeviceUse]:
     """Return how each emulated device of a finished cell served."""
-    return [DeviceUse.model_validate_json(_use(cell, device).read_text()) for device in cell.devices]
+    return [DeviceUse.model_validate_json(cell.device_use(device.name).read_text()) for device in cell.devices]
 
 
 def said_of(uses: Iterable[DeviceUse]) -> list[str]:
@@ -112,10 +112,6 @@ def said_of(uses: Iterable[DeviceUse]) -> list[str]:
         f"differ from the host's by at most {use.prediction_difference:.1g}"
         for use in uses
     ]
-
-
-def _use(cell: Cell, device: Device) -> Path:
-    return cell.device(device.name) / "use.json"
 
 
 def _export(cell: Cell, folder: Path) -> None:
@@ -137,14 +133,14 @@ def _export(cell: Cell, folder: Path) -> None:
 def _job(cell: Cell, device: Device, head: str, credentials: dict[str, str | None]) -> dict[str, Path | bytes]:
     """Return the files that go onto the device, its command as `run` among them."""
     words = ["python3", "-m", "client.device", _ENCODER, "--head", seen_from_guest(head), "--input", "inputs.npz"]
-    words += ["--batch", str(cell.study.serve.victim_batch), "--record", f"/tmp/out/{_RECORD}", "--json"]
+    words += ["--batch", str(cell.study.serve.victim_batch), "--record", f"/run/out/{_RECORD}", "--json"]
     files: dict[str, Path | bytes] = {name: _ROOT / name for name in _PROGRAM}
-    files |= {"inputs.npz": cell.inputs("victim"), _ENCODER: cell.device(device.name) / _ENCODER}
+    files |= {"inputs.npz": cell.inputs("victim"), _ENCODER: cell.device_export(device.name)}
     for name, path in credentials.items():
         if path is not None:
             files[f"{name}.pem"] = Path(path)
             words += [f"--{name}", f"{name}.pem"]
-    return files | {"run": f"exec {shlex.join(words)} > /tmp/out/answers\n".encode()}
+    return files | {"run": f"exec {shlex.join(words)} > /run/out/answers\n".encode()}
 
 
 def _compare(cell: Cell, device: Device, outcome: Outcome, launcher: Launcher) -> DeviceUse:

@@ -25,7 +25,7 @@ _PROGRAM = (
     "wireleak/lab/devices/pi/__init__.py",
     "wireleak/lab/devices/pi/node.py",
 )
-_CONSOLE, _FOLDER = "/dev/ttyAMA0", "/tmp/job"
+_CONSOLE, _FOLDER = "/dev/ttyAMA0", "/run/job"
 _POLL_SECONDS = 0.5
 
 
@@ -60,23 +60,22 @@ def trainer_on_pi(
             "root_certificates": f"{_FOLDER}/ca.pem" if "ca" in given else None,
             "runtime": "127.0.0.1:9094",
             "poll": _POLL_SECONDS,
-            "home": "/tmp/flower",
+            "home": "/run/flower",
             "events": _CONSOLE,
         }
-        folder = cell.device(device.name)
         run = f"exec python3 -m wireleak.lab.devices.pi.node node.json > {_CONSOLE} 2>&1\n"
         files: dict[str, Path | bytes] = {path: _ROOT / path for path in _PROGRAM}
         files |= {f"{key}.pem": path for key, path in given.items()}
         files |= {"train.npz": cell.train(name), "evaluation.npz": cell.evaluation(name)}
         files |= {
-            "config.json": write_json(folder / "config.json", config),
-            "node.json": write_json(folder / "node.json", node),
+            "config.json": write_json(cell.device_config(device.name), config),
+            "node.json": write_json(cell.device_node(device.name), node),
             "run": run.encode(),
         }
         machine = Machine(
             image,
             BOARDS[device.board],
-            folder,
+            cell.device(device.name),
             cell.log(name),
             memory=device.memory,
             capture=cell.capture(trainer_link(cell)),
@@ -111,4 +110,4 @@ def _guest_config(config: dict[str, Any], given: dict[str, Path]) -> dict[str, A
     head = config["head"]
     link = head and head | {"address": seen_from_guest(head["address"]), "security": security}
     paths = {key: f"{_FOLDER}/{key}.npz" for key in ("train", "evaluation")}
-    return config | paths | {"head": link, "keep": "/tmp/kept"}
+    return config | paths | {"head": link, "keep": "/run/kept"}

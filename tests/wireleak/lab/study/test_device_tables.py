@@ -13,6 +13,7 @@ from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import attack_jobs
 from wireleak.lab.steps.devices import check_devices
 from wireleak.lab.steps.plan import check_attacks, make_plan
+from wireleak.lab.steps.trainer import trainer_link
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import Study, StudyError
 from wireleak.lab.study.tables import Device
@@ -68,6 +69,22 @@ def declared(old: str = "", new: str = "") -> Study:
         ('name = "pi"', 'name = "victim"', "devices.victim.name: is the name of the host's own device; choose another"),
         ('"narrow"', '"wide-pi"', "devices.pi.name: results of wide-pi belong to that variant; choose another"),
         ("[[devices]]", '[[devices]]\nname="pi"\nkind="pi"\n[[devices]]', "devices: two are called 'pi'; rename one"),
+        (
+            'kind = "pi"',
+            'kind = "pi"\nrole = "train"',
+            "devices.pi.board: torch was tried only on Cortex-A72",
+        ),
+        (
+            'kind = "pi"',
+            'kind = "pi"\nrole = "train"\nboard = "pi4"',
+            "devices.pi.memory: 512 MiB are too few for torch and Flower; give 1024 or more",
+        ),
+        (
+            'kind = "pi"',
+            'kind = "pi"\nrole = "train"\nboard = "pi4"\nmemory = 1024\n[[devices]]\nname = "other"\nkind = "pi"\n'
+            'role = "train"\nboard = "pi4"\nmemory = 1024',
+            "devices.other.role: pi trains in variant wide already; give each its own variants",
+        ),
         ("[model]", '[system]\nmode="federated"\n[serve]\ndevices = false\n[model]', "devices.pi: .*set it to true"),
     ],
 )
@@ -95,6 +112,16 @@ def test_every_attack_also_reads_the_capture_of_a_device_under_a_name_of_its_own
         ("wide-pi", "attributes", "digit", "attributes@pi-digit"),
     ]
     assert {name for name, *_ in jobs(declared(), 1)} == {"narrow"}
+
+
+def test_a_device_that_trains_is_the_last_client_and_serves_nothing() -> None:
+    study = declared('kind = "pi"', 'kind = "pi"\nrole = "train"\nboard = "pi4"\nmemory = 1024')
+    cell = Cell(study, study.variants[0], 0, Path("run"), (1, 28, 28), 2)
+    assert cell.trainer == study.devices[0] and not cell.devices
+    assert {name for name, *_ in jobs(study, 0)} == {"wide"}
+    assert trainer_link(cell) == "train-client-2"
+    other = Cell(study, study.variants[1], 0, Path("run"), (1, 28, 28), 2)
+    assert other.trainer is None
 
 
 def test_a_device_may_name_the_attacks_that_read_its_capture() -> None:

@@ -55,7 +55,7 @@ class Outcome:
     Parameters
     ----------
     folder : Path
-        What the job wrote into `/tmp/out`, its output as `log` among it.
+        What the job wrote into `/run/out`, its output as `log` among it.
     boot, job, seconds : float
         Guest's seconds until the job began, guest's seconds of the job, and the host's seconds of all of it.
     resident : int
@@ -129,7 +129,7 @@ class Machine:
             Its name in messages.
         files : mapping
             The job's files or folders by their path in the job's folder; `run` is the script that does the work. What
-            it writes into `/tmp/out` comes back.
+            it writes into `/run/out` comes back.
 
         Raises
         ------

@@ -84,16 +84,15 @@ DEVICE = Recipe(
 
 _FLOWER = (
     "alembic==1.20.1 annotated-doc==0.0.7 annotated-types==0.8.0 anyio==4.16.0 certifi==2026.10.18 "
-    "cffi==2.1.1 charset-normalizer==3.5.2 click==8.4.2 cryptography==46.0.7 fastapi==0.138.2 "
-    "flwr==1.39.0 greenlet==3.5.6 grpcio==1.85.1 grpcio-health-checking==1.81.1 h11==0.16.0 "
-    "httpcore==1.0.9 httptools==0.9.0 httpx==0.28.1 idna==3.20 iterators==0.0.2 Mako==1.4.3 markdown-it- "
-    "py==4.3.0 MarkupSafe==3.0.4 mdurl==0.1.2 numpy==2.4.6 packaging==25.0 pathspec==1.1.1 "
-    "prompt_toolkit==3.0.53 protobuf==6.33.6 psutil==7.2.2 pycparser==3.12 pycryptodome==3.24.1 "
-    "pydantic==2.14.3 pydantic_core==2.50.4 Pygments==2.21.0 python-dotenv==1.2.4 PyYAML==6.0.3 "
-    "requests==2.34.2 rich==14.3.4 safetensors==0.8.0 shellingham==1.5.4 SQLAlchemy==2.1.9 "
-    "starlette==1.3.1 tomli==2.5.0 tomli_w==1.2.0 typer==0.20.1 typing_extensions==4.16.0 typing- "
-    "inspection==0.4.5 urllib3==2.8.0 uvicorn==0.49.0 uvloop==0.23.0 watchfiles==1.3.0 wcwidth==0.9.4 "
-    "websockets==17.4 "
+    "cffi==2.1.1 charset-normalizer==3.5.2 click==8.4.2 cryptography==46.0.7 fastapi==0.138.2 flwr==1.39.0 "
+    "greenlet==3.5.6 grpcio==1.85.1 grpcio-health-checking==1.81.1 h11==0.16.0 httpcore==1.0.9 "
+    "httptools==0.9.0 httpx==0.28.1 idna==3.20 iterators==0.0.2 Mako==1.4.3 markdown-it-py==4.3.0 "
+    "MarkupSafe==3.0.4 mdurl==0.1.2 numpy==2.4.6 packaging==25.0 pathspec==1.1.1 prompt_toolkit==3.0.53 "
+    "protobuf==6.33.6 psutil==7.2.2 pycparser==3.12 pycryptodome==3.24.1 pydantic==2.14.3 "
+    "pydantic_core==2.50.4 Pygments==2.21.0 python-dotenv==1.2.4 PyYAML==6.0.3 requests==2.34.2 rich==14.3.4 "
+    "safetensors==0.8.0 shellingham==1.5.4 SQLAlchemy==2.1.9 starlette==1.3.1 tomli==2.5.0 tomli_w==1.2.0 "
+    "typer==0.20.1 typing_extensions==4.16.0 typing-inspection==0.4.5 urllib3==2.8.0 uvicorn==0.49.0 "
+    "uvloop==0.23.0 watchfiles==1.3.0 wcwidth==0.9.4 websockets==17.4 "
 )
 
 # A Flower SuperNode whose ClientApp trains with torch: Debian's, because the registry's uses instructions that a Pi

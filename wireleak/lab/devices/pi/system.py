@@ -166,7 +166,7 @@ def _unpack(packed: Path, root: Path) -> None:
             entry.name = entry.name.removeprefix("./")
             if not entry.isdev() and not entry.name.startswith(_LEFT_OUT):
                 archive.extract(entry, root, filter="fully_trusted")
-    for name in ("dev", "proc", "sys", "root", "opt", "tmp"):
+    for name in ("dev", "proc", "sys", "root", "opt", "run", "tmp"):
         (root / name).mkdir(exist_ok=True)
     # Only the package base-files, which nothing here needs, makes these links.
     for name in ("bin", "sbin", "lib"):

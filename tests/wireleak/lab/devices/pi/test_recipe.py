@@ -15,14 +15,15 @@ import pytest
 
 from wireleak.lab.devices.pi import recipe
 from wireleak.lab.devices.pi.initramfs import initramfs
-from wireleak.lab.devices.pi.recipe import DEVICE
+from wireleak.lab.devices.pi.recipe import DEVICE, TRAINING, Recipe
 
 ROOT = Path(__file__).parents[5]
 
 
-def test_the_device_has_the_versions_that_were_tested_on_the_host() -> None:
+@pytest.mark.parametrize("system", [DEVICE, TRAINING])
+def test_a_system_has_the_versions_that_were_tested_on_the_host(system: Recipe) -> None:
     tested = (ROOT / "constraints.txt").read_text().splitlines()
-    assert not set(DEVICE.wheels) - set(tested)
+    assert not set(system.wheels) - set(tested)
 
 
 @pytest.mark.parametrize(
