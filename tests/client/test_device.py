@@ -26,6 +26,9 @@ from server.updates import EVALUATION_METRICS, TRAIN_METRICS, usable
 from wireleak.common.models import build
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
+from wireleak.common.wire import open_channel
+from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 MODEL: dict[str, Any] = {"name": "strided28", "input_shape": [1, 28, 28], "classes": 3, "cut": 2, "seed": 5}
 
@@ -162,3 +165,13 @@ def test_a_node_without_a_config_says_so() -> None:
     message = Message(RecordDict({"arrays": ArrayRecord(), "config": ConfigRecord({"server-round": 1})}), 1, "train")
     with pytest.raises(ValueError, match="config: start the node with --node-config"):
         app(message, Context(1, 1, {}, RecordDict(), {}))
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_loopback(
+    head: RunningHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.delenv("no_proxy", raising=False)
+    with open_channel(f"127.0.0.1:{head.port}") as channel:
+        assert SplitHeadStub(channel).Describe(pb.DescribeRequest(), timeout=10).model == MODEL["name"]

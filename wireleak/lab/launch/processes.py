@@ -385,4 +385,13 @@ class Launcher:
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     # Flower starts its commands by name, so they must be on the path even if the virtual environment is not active.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, **ENVIRONMENT, **safe_environment(), "PATH": path, **extra}
+    return {**os.environ, **ENVIRONMENT, **_direct_loopback(), **safe_environment(), "PATH": path, **extra}
+
+
+def _direct_loopback() -> dict[str, str]:
+    """Return variables with which gRPC and HTTP clients reach loopback without the proxy that the environment names."""
+    own = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    names = {"no_proxy": own, "NO_PROXY": own}
+    if (only := os.environ.get("no_grpc_proxy")) is not None:  # noqa: SIM112
+        names["no_grpc_proxy"] = only  # gRPC then ignores the others
+    return {name: ",".join([*filter(None, [value]), "127.0.0.1", "localhost", "::1"]) for name, value in names.items()}

@@ -117,7 +117,11 @@ def wait_for(condition: Any, seconds: Any = 10.0) -> None:
         time.sleep(0.02)
 
 
-def test_a_run_over_tls_with_homes_of_its_own(launcher: Any, app: Path, tmp_path: Path) -> None:
+def test_a_run_over_tls_with_homes_of_its_own_and_past_a_dead_proxy(
+    launcher: Any, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     folder = tmp_path / "a run"
     tls = Authority(folder / "tls").server()
     with Federation(launcher, folder, nodes(folder), tls=tls, app=app) as federation:

@@ -114,6 +114,15 @@ def test_a_module_sees_its_arguments_environment_and_folder(
     assert process.peak_bytes > 1 << 20
 
 
+def test_a_child_reaches_loopback_without_a_proxy(
+    plain: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    plain.finish(plain.start("names", ["printenv", "no_proxy", "NO_PROXY"], tmp_path / "log"), 20)
+    assert (tmp_path / "log").read_text().split() == ["intranet.example,127.0.0.1,localhost,::1"] * 2
+
+
 def test_an_entry_point_and_a_program_run(launcher: Any, tmp_path: Path) -> None:
     entry = launcher.start("entry", ["json.tool:main", "--help"], tmp_path / "entry.log")
     echo = launcher.start("echo", ["echo", "a:b"], tmp_path / "echo.log")
