@@ -62,9 +62,14 @@ def run(chosen: argparse.Namespace) -> None:
         try:
             streamer.run(islice(source.items, chosen.count), live=source.live)
         except HeadAwayError as error:
-            kept = f"start again to send the inputs that wait in {chosen.queue}" if chosen.queue else "the rest is lost"
-            hint = kept if chosen.queue else f"{kept}; give --queue FOLDER to keep unanswered inputs"
-            raise HeadAwayError(f"{error}; {outbox.count()} inputs were not answered; {hint}") from error
+            fix = (
+                "run the same command again to go on"
+                if chosen.queue
+                else "give --queue FOLDER, and a next start goes on"
+            )
+            raise HeadAwayError(
+                f"{error}; inputs from number {outbox.unanswered()} on have no answer; {fix}"
+            ) from error
         finally:
             if record is not None:
                 record.write()

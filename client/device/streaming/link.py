@@ -79,6 +79,7 @@ class Link:
         self._say = say
         self._delay = _FIRST_DELAY
         self._lost: float | None = None
+        self._met = False
 
     def heard(self) -> None:
         """Note that the head answered."""
@@ -102,6 +103,7 @@ class Link:
         try:
             stub = SplitHeadStub(channel)
             _check(stub, self._manifest, self._batch, self._timeout)
+            self._met = True
             return Stream(channel, stub, self._manifest, self._timeout)
         except grpc.RpcError as error:
             channel.close()
@@ -122,7 +124,8 @@ class Link:
         self._lost = now if self._lost is None else self._lost
         left = self._patience - (now - self._lost)
         if left <= 0:
-            raise HeadAwayError(f"head at {self.address} is away: {loss}")
+            hint = "" if self._met else "; check --head, and for TLS --ca, --certificate and --key"
+            raise HeadAwayError(f"head at {self.address} is away: {loss}{hint}")
         self._say(f"head at {self.address} is away ({loss}); trying again in {self._delay:g} s")
         time.sleep(min(self._delay, left))
         self._delay = min(2 * self._delay, _LONGEST_DELAY)
@@ -131,6 +134,8 @@ class Link:
         """Return the loss or the refusal that an error of gRPC means."""
         code: grpc.StatusCode = error.code()
         details = " ".join((error.details() or "").split())
+        # gRPC nests the reason: "failed to connect to all addresses; last error: UNAVAILABLE: the reason".
+        details = (details.partition("last error: ")[2] or details).removeprefix(f"{code.name}: ")
         if code in _REFUSALS:
             return DeviceError(f"head at {self.address}: {details or code.name}")
         return LinkLostError(f"{code.name}: {details}")

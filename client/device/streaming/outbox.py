@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from client.device.model.errors import QueueError
 
-_FILE = "queue.sqlite"
-_TABLES = """
-CREATE TABLE IF NOT EXISTS messages (id INTEGER PRIMARY KEY, first INTEGER, names TEXT, tensor BLOB);
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE IF NOT EXISTS taken (name TEXT PRIMARY KEY);
-"""
+_FILE, _RESERVE = "queue.sqlite", "reserve"
+# Room for the answers to messages that are on their way when the disk becomes full.
+_RESERVED_BYTES = 256 << 10
+# One device uses a queue, answered activations are overwritten, and a commit is one write to the disk.
+_SETTINGS = (
+    "locking_mode = EXCLUSIVE",
+    "secure_delete = ON",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "wal_autocheckpoint = 100",
+)
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS messages (first INTEGER PRIMARY KEY, names TEXT, tensor BLOB)",
+    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value)",
+    "CREATE TABLE IF NOT EXISTS taken (name TEXT PRIMARY KEY)",
+    # Numbers of the next input to be read, and of the first without an answer.
+    "INSERT OR IGNORE INTO facts VALUES ('next', 0), ('unanswered', 0)",
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,6 @@ class Message:
 
     Parameters
     ----------
-    id : int
     first : int
         Number of its first input.
     names : tuple of str
@@ -34,7 +47,6 @@ class Message:
         The encoded activations. Random transforms were applied once: fresh noise would spend privacy again.
     """
 
-    id: int
     first: int
     names: tuple[str, ...]
     tensor: bytes
@@ -62,19 +74,15 @@ class Outbox:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._database = sqlite3.connect(":memory:" if folder is None else folder / _FILE, timeout=0)
-            # One device uses a queue, answered activations are overwritten, and a commit is one write to the disk.
-            for setting in (
-                "locking_mode = EXCLUSIVE",
-                "secure_delete = ON",
-                "journal_mode = WAL",
-                "synchronous = FULL",
-            ):
+            for setting in _SETTINGS:
                 self._database.execute(f"PRAGMA {setting}")
             with self._database:
                 self._database.execute("BEGIN IMMEDIATE")
-                for statement in _TABLES.strip().splitlines():
+                for statement in _TABLES:
                     self._database.execute(statement)
-                self._database.execute("INSERT OR IGNORE INTO facts VALUES ('encoder', ?), ('next', '0')", (encoder,))
+                self._database.execute("INSERT OR IGNORE INTO facts VALUES ('encoder', ?)", (encoder,))
+            if folder is not None:
+                (folder / _RESERVE).write_bytes(bytes(_RESERVED_BYTES))
         if self._fact("encoder") != encoder:
             self._database.close()
             raise QueueError(
@@ -90,34 +98,36 @@ class Outbox:
 
         With `remember`, a start that goes on after an interruption skips its inputs, until `all_answered`.
         """
-        first = int(self._fact("next"))
+        message = Message(int(self._fact("next")), tuple(names), tensor)
         with self._readable(), self._database:
-            stored = self._database.execute(
-                "INSERT INTO messages (first, names, tensor) VALUES (?, ?, ?)", (first, json.dumps(names), tensor)
-            )
-            self._database.execute("UPDATE facts SET value = ? WHERE name = 'next'", (str(first + len(names)),))
+            row = (message.first, json.dumps(names), tensor)
+            self._database.execute("INSERT INTO messages VALUES (?, ?, ?)", row)
+            self._set("next", message.first + len(names))
             if remember:
                 self._database.executemany("INSERT OR IGNORE INTO taken VALUES (?)", [(name,) for name in names])
-        assert stored.lastrowid is not None
-        return Message(stored.lastrowid, first, tuple(names), tensor)
+        return message
 
     def answered(self, message: Message) -> None:
-        """Drop a message that was answered."""
+        """Drop a message that was answered, which is the first."""
+        after = message.first + len(message.names)
         with self._readable(), self._database:
-            self._database.execute("DELETE FROM messages WHERE id = ?", (message.id,))
+            self._set("unanswered", after)
+        # On a full disk the record above takes the reserve's place, and a later answer frees the message's.
+        with contextlib.suppress(sqlite3.Error), self._database:
+            self._database.execute("DELETE FROM messages WHERE first < ?", (after,))
 
     def waiting(self) -> Iterator[Message]:
         """Yield the messages that were not answered yet, in order."""
         with self._readable():
-            numbers = [row[0] for row in self._database.execute("SELECT id FROM messages ORDER BY id")]
+            chosen = "SELECT first FROM messages WHERE first >= ? ORDER BY first"
+            numbers = [row[0] for row in self._database.execute(chosen, (self.unanswered(),))]
             for number in numbers:
-                row = self._database.execute("SELECT * FROM messages WHERE id = ?", (number,)).fetchone()
-                yield Message(row[0], row[1], tuple(json.loads(row[2])), row[3])
+                row = self._database.execute("SELECT * FROM messages WHERE first = ?", (number,)).fetchone()
+                yield Message(row[0], tuple(json.loads(row[1])), row[2])
 
-    def count(self) -> int:
-        """Return the number of inputs that wait."""
-        with self._readable():
-            return sum(len(json.loads(row[0])) for row in self._database.execute("SELECT names FROM messages"))
+    def unanswered(self) -> int:
+        """Return the number of the first input without an answer: one that waits, or else the next to be read."""
+        return int(self._fact("unanswered"))
 
     def took(self, name: str) -> bool:
         """Whether an earlier start that was interrupted has queued this input already."""
@@ -130,10 +140,13 @@ class Outbox:
         with self._readable(), self._database:
             self._database.execute("DELETE FROM taken")
 
-    def _fact(self, name: str) -> str:
+    def _fact(self, name: str) -> Any:
         with self._readable():
-            row: tuple[str] = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+            row: tuple[Any] = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return row[0]
+
+    def _set(self, name: str, value: int) -> None:
+        self._database.execute("UPDATE facts SET value = ? WHERE name = ?", (value, name))
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -145,6 +158,8 @@ class Outbox:
             if "locked" in reason:
                 reason = "another device uses it; name another folder"
             elif "full" in reason or "No space" in reason:
+                if self.folder is not None:
+                    (self.folder / _RESERVE).unlink(missing_ok=True)
                 reason = "the disk is full; free some space and start again: what was queued is kept"
             elif "not a database" in reason or "malformed" in reason:
                 reason = f"{_FILE} is no queue ({reason}); name another folder"

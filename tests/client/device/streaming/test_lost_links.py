@@ -145,7 +145,7 @@ def test_a_head_that_stays_away_keeps_the_queue_and_the_next_start_goes_on(
     threading.Thread(target=leave, daemon=True).start()
     status, output, errors = device(encoder, "--head", f"127.0.0.1:{proxy.port}", *queue, "--patience", 0.5)
     assert status == 1
-    assert "inputs were not answered; start again to send the inputs that wait in" in errors
+    assert "have no answer; run the same command again to go on" in errors
     answered = [json.loads(line) for line in output.splitlines() if "input" in json.loads(line)]
     assert 0 < len(answered) < 20
     status, output, _ = device(encoder, "--head", f"127.0.0.1:{head.port}", *queue)
@@ -159,7 +159,8 @@ def test_a_head_that_is_away_is_one_line_without_a_queue(device: Any, encoder: P
     status, output, errors = device(encoder, "--head", "127.0.0.1:1", "--input", pictures, "--patience", 0)
     assert (status, output, errors.count("\n")) == (1, "", 1)
     assert "head at 127.0.0.1:1 is away: UNAVAILABLE" in errors
-    assert "give --queue FOLDER to keep unanswered inputs" in errors
+    assert "check --head" in errors
+    assert "inputs from number 0 on have no answer; give --queue FOLDER, and a next start goes on" in errors
 
 
 def test_a_killed_relay_loses_and_repeats_nothing_and_its_captures_hold_what_was_sent(

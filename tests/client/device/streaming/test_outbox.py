@@ -14,9 +14,9 @@ def test_messages_wait_in_order_until_they_are_answered(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "q", "e")
     first, second = (outbox.put(names, b"x" * 9, remember=False) for names in (["a", "b"], ["c"]))
     assert (first.first, second.first) == (0, 2)
-    assert (list(outbox.waiting()), outbox.count()) == ([first, second], 3)
+    assert (list(outbox.waiting()), outbox.unanswered()) == ([first, second], 0)
     outbox.answered(first)
-    assert list(outbox.waiting()) == [second]
+    assert (list(outbox.waiting()), outbox.unanswered()) == ([second], 2)
     outbox.close()
     again = Outbox(tmp_path / "q", "e")
     assert list(again.waiting()) == [second]
