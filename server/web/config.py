@@ -7,6 +7,14 @@ from pydantic import Field
 from wireleak.common.config import AbsolutePath, SecurityConfig, Strict
 
 
+class Cut(Strict):
+    """A cut of the network that is served too, for the page's choice."""
+
+    port: int = Field(ge=1, le=65_535, description="port of its page, on the same hosts")
+    block: int = Field(ge=1, description="number of the block after which the device sends")
+    numbers: int = Field(ge=1, description="numbers in one example's activation")
+
+
 class GatewayConfig(Strict):
     """Config of the gateway between browsers and the head."""
 
@@ -26,4 +34,5 @@ class GatewayConfig(Strict):
     eavesdropper: int | None = Field(
         default=None, ge=1, le=65_535, description="port of the live eavesdropper, on the same hosts"
     )
+    cuts: list[Cut] = Field(default_factory=list, description="all cuts that are served, this one among them")
     title: str = Field(default="", description="the model's name for people, shown on the page")

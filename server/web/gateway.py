@@ -50,7 +50,7 @@ def application(config: GatewayConfig) -> Starlette:
         await forward.close()
 
     async def about(_: Request) -> JSONResponse:
-        return JSONResponse({"title": config.title, "eavesdropper": config.eavesdropper})
+        return JSONResponse(config.model_dump(mode="json", include={"title", "eavesdropper", "cuts"}))
 
     return Starlette(
         routes=[

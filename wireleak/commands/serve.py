@@ -15,15 +15,20 @@ RunArgument = Annotated[
     typer.Argument(metavar="[RUN]", help="folder of a finished run (default: a small study on digits, run once)"),
 ]
 VariantOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--variant", help="variant of the run (default: the first that finished)"),
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--variant",
+        help="variant of the run; repeat it for a page with several cuts (default: the first that finished; of the "
+        "small study, all)",
+    ),
 ]
 SeedOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--seed", min=0, help="seed of the run (default: the variant's first)"),
 ]
 PortOption = Annotated[
-    int, typer.Option("--port", min=1, max=65_534, help="port of the tap; the live eavesdropper takes the next one")
+    int,
+    typer.Option("--port", min=1, max=65_500, help="port of the tap; each further variant and eavesdropper adds one"),
 ]
 
 
@@ -43,7 +48,7 @@ def serve(
     with one_line_errors():
         from wireleak.lab.serve.session import Wanted, serve
 
-        serve(Wanted(run, variant, seed, web, host, port, out), console)
+        serve(Wanted(run, _variants(run, variant), seed, web, host, port, out), console)
 
 
 @app.command(epilog="Example: wireleak android --serial emulator-5554")
@@ -68,5 +73,13 @@ def android(
         from wireleak.lab.serve.android import show_on_android
         from wireleak.lab.serve.session import Wanted
 
-        wanted = Wanted(run, variant, seed, True, "127.0.0.1", port, out)
+        wanted = Wanted(run, _variants(run, variant), seed, True, "127.0.0.1", port, out)
         show_on_android(wanted, serial, network, console)
+
+
+def _variants(run: Path | None, given: list[str] | None) -> tuple[str | None, ...]:
+    from wireleak.lab.serve.source import small_variants
+
+    if given:
+        return tuple(dict.fromkeys(given))
+    return small_variants() if run is None else (None,)

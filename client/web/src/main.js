@@ -179,6 +179,19 @@ function blank(text) {
   return canvas;
 }
 
+/** Open the page of another cut, with the same drawing. */
+async function goTo(address) {
+  location.href = source === "draw" && !pad.empty ? `${address}#${await pad.toText()}` : address;
+}
+
+/** Take the drawing that another cut's page handed over. */
+async function takeOver() {
+  const text = location.hash.slice(1);
+  if (!text.startsWith("data:image/png;base64,")) return;
+  history.replaceState(null, "", location.pathname);
+  await pad.fromText(text);
+}
+
 function listen() {
   for (const radio of document.querySelectorAll("[name=source]")) {
     radio.addEventListener("change", () => choose(radio.value));
@@ -218,10 +231,12 @@ async function begin() {
     encoder = await loadEncoder();
     await describe(encoder.manifest);
     view.showClasses(encoder.manifest.classes);
+    view.showCuts(about.cuts ?? [], goTo);
     $("fact-model").textContent = `The network: ${about.title}.`;
     if (about.eavesdropper) follow(about.eavesdropper, { status, picture: rebuilt, away: () => status({ state: "away" }) });
     else view.showStatus({ state: "away" });
     document.documentElement.dataset.ready = "yes";
+    await takeOver();
     send(false);
   } catch (error) {
     view.notice(error.message);

@@ -60,6 +60,33 @@ export class Pad {
     this.#changed();
   }
 
+  /** Return the ink as the text of a small picture. */
+  async toText() {
+    const small = document.createElement("canvas");
+    small.width = small.height = SIZE / 4;
+    const context = small.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(this.#ink, 0, 0, small.width, small.height);
+    return small.toDataURL("image/png");
+  }
+
+  /** Take ink that `toText` gave. */
+  async fromText(text) {
+    const picture = new Image();
+    picture.src = text;
+    try {
+      await picture.decode();
+    } catch {
+      return; // a broken address; the pad stays empty
+    }
+    const context = this.#ink.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(picture, 0, 0, SIZE, SIZE);
+    this.empty = false;
+    this.#show();
+    this.#changed();
+  }
+
   /** Show a picture instead of the ink; null shows the ink again. */
   showStill(canvas) {
     this.#still = canvas;

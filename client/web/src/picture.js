@@ -83,8 +83,9 @@ export function paintMaps(canvas, { data, shape }) {
   const [, channels, height = 1, width = 1] = shape;
   const columns = Math.ceil(Math.sqrt(channels));
   const rows = Math.ceil(channels / columns);
-  canvas.width = columns * (width + 1) - 1;
-  canvas.height = rows * (height + 1) - 1;
+  const gap = width * height > 1 ? 1 : 0;
+  canvas.width = columns * (width + gap) - gap;
+  canvas.height = rows * (height + gap) - gap;
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
   let low = Infinity;
@@ -96,8 +97,8 @@ export function paintMaps(canvas, { data, shape }) {
   for (let index = 0; index < data.length; index++) {
     const channel = Math.floor(index / (height * width));
     const row = Math.floor(index / width) % height;
-    const x = (channel % columns) * (width + 1) + (index % width);
-    const y = Math.floor(channel / columns) * (height + 1) + row;
+    const x = (channel % columns) * (width + gap) + (index % width);
+    const y = Math.floor(channel / columns) * (height + gap) + row;
     const color = blend((data[index] - low) / (high - low || 1));
     image.data.set([...color, 255], 4 * (y * canvas.width + x));
   }

@@ -30,6 +30,33 @@ export function showClasses(names) {
   );
 }
 
+/** Offer the other cuts of the network; `go` is called with a page's address. */
+export function showCuts(cuts, go) {
+  if (cuts.length < 2) return;
+  $("cuts").querySelector("ul").replaceChildren(
+    ...cuts.map(({ port, block, numbers }) => {
+      const address = new URL(location.href);
+      const here = Number(address.port) === port;
+      address.port = port;
+      address.hash = "";
+      const link = document.createElement("a");
+      link.href = address.href;
+      if (here) link.setAttribute("aria-current", "page");
+      const what = document.createElement("strong");
+      what.textContent = `block ${block}`;
+      link.append(what, ` ${count.format(numbers)} numbers`);
+      link.addEventListener("click", (event) => {
+        event.preventDefault();
+        if (!here) go(address.href);
+      });
+      const item = document.createElement("li");
+      item.append(link);
+      return item;
+    }),
+  );
+  $("cuts").hidden = false;
+}
+
 /** Let the pulse run along the wire. */
 export function pulse() {
   const wire = document.querySelector(".wire");

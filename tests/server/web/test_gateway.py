@@ -17,7 +17,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from server.head import RunningHead
-from server.web.config import GatewayConfig
+from server.web.config import Cut, GatewayConfig
 from server.web.forward import SERVICE
 from server.web.gateway import application, content_security_policy
 from wireleak.common.config import ConfigError
@@ -41,6 +41,7 @@ def config(tmp_path: Path, head: RunningHead) -> GatewayConfig:
         encoder=encoder,
         eavesdropper=8788,
         title="digits",
+        cuts=[Cut(port=8787, block=1, numbers=3136)],
     )
 
 
@@ -112,7 +113,11 @@ def test_every_response_names_the_only_hosts_that_the_page_may_reach(browser: Te
 
 def test_webassembly_has_its_type_and_the_page_its_facts(browser: TestClient) -> None:
     assert browser.get("/app.wasm").headers["content-type"] == "application/wasm"
-    assert browser.get("/about.json").json() == {"title": "digits", "eavesdropper": 8788}
+    assert browser.get("/about.json").json() == {
+        "title": "digits",
+        "eavesdropper": 8788,
+        "cuts": [{"port": 8787, "block": 1, "numbers": 3136}],
+    }
     assert browser.get("/encoder/encoder.onnx").text == "encoder.onnx"
 
 

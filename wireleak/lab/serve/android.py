@@ -147,7 +147,7 @@ def show_on_android(wanted: Wanted, serial: str | None, network: bool, console: 
         host = EMULATORS_HOST if device.is_emulator else own_address()
         wanted = replace(wanted, host=wanted.host if device.is_emulator else "0.0.0.0", names=(host,))
     url = f"http://{host}:{wanted.port}/"
-    with reversed_ports(adb, device, () if network else (wanted.port, wanted.port + 1)):
+    with reversed_ports(adb, device, () if network else wanted.ports):
 
         def ready(session: Session) -> None:
             view = ["am", "start", "-a", "android.intent.action.VIEW", "-d", url]

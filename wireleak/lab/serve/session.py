@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
@@ -35,14 +36,16 @@ class Wanted:
     ----------
     run : Path or None
         A finished run's folder; None takes or trains the small study.
-    variant, seed : str, int or None
-        The run's cell; by default the first that finished.
+    variants : tuple of str or None
+        The run's variants, each with its own link and page; None is the first that finished.
+    seed : int or None
+        The seed; by default the variant's first.
     web : bool
         Serve the page, too.
     host : str
         Address to listen on.
     port : int
-        Port of the tap; the live eavesdropper takes the next one.
+        Port of the first tap; its live eavesdropper takes the next one, and so on for further variants.
     out : Path
         Folder for the session's own folder.
     names : tuple of str
@@ -50,13 +53,18 @@ class Wanted:
     """
 
     run: Path | None
-    variant: str | None
+    variants: tuple[str | None, ...]
     seed: int | None
     web: bool
     host: str
     port: int
     out: Path
     names: tuple[str, ...] = ()
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Every port that a browser needs."""
+        return tuple(range(self.port, self.port + 2 * len(self.variants)))
 
     @property
     def hosts(self) -> list[str]:
@@ -72,15 +80,17 @@ class Wanted:
 
 
 class Session:
-    """The processes of a session.
+    """The processes that serve one network.
 
     Parameters
     ----------
     wanted : Wanted
     source : Source
         The network.
-    folder : Path
-        The session's folder.
+    port : int
+        Port of its tap.
+    cuts : list of dict
+        All cuts that are served, for the page.
     launcher : Launcher
         Starts every process.
 
@@ -90,10 +100,14 @@ class Session:
         Address of the tap: the only one that devices know.
     """
 
-    def __init__(self, wanted: Wanted, source: Source, folder: Path, launcher: Launcher) -> None:
+    def __init__(
+        self, wanted: Wanted, source: Source, port: int, cuts: list[dict[str, int]], launcher: Launcher
+    ) -> None:
         self._wanted = wanted
-        self._source = source
-        self._folder = folder
+        self.source = source
+        self.port = port
+        self._cuts = cuts
+        self._folder = folder = source.encoder.folder.parent
         self._launcher = launcher
         self.capture = folder / "tap" / ("web.pcap" if wanted.web else "devices.pcap")
         head = self._start_head()
@@ -103,12 +117,12 @@ class Session:
             self._start_eavesdropper()
 
     def _start_head(self) -> str:
-        trained = json.loads(self._source.cell.config("server").read_text())
+        trained = json.loads(self.source.cell.config("server").read_text())
         own = {
             "address": "127.0.0.1:0",
             "security": PLAINTEXT,
             "ready": str(self._ready("server")),
-            "checkpoints": str(self._source.cell.checkpoints),
+            "checkpoints": str(self.source.cell.checkpoints),
             "history": str(self._folder / "server" / "history.json"),
             "initial": None,
             "record": None,
@@ -121,10 +135,11 @@ class Session:
             "address": "127.0.0.1:0",
             "ready": str(self._ready("gateway")),
             "pages": str(PAGES),
-            "encoder": str(self._source.encoder.folder.resolve()),
+            "encoder": str(self.source.encoder.folder.resolve()),
             "hosts": self._wanted.hosts,
-            "eavesdropper": self._wanted.port + 1,
-            "title": self._source.title,
+            "eavesdropper": self.port + 1,
+            "title": self.source.title,
+            "cuts": self._cuts,
         }
         return str(self._start("gateway", "gateway", ["server", "gateway"], config)["address"])
 
@@ -132,7 +147,7 @@ class Session:
         self.capture.parent.mkdir(parents=True)
         link = {
             "name": self.capture.stem,
-            "listen": _address(self._wanted.host, self._wanted.port),
+            "listen": _address(self._wanted.host, self.port),
             "upstream": upstream,
             "capture": str(self.capture),
         }
@@ -140,7 +155,7 @@ class Session:
         return str(self._start("tap", "tap", ["adversary", "relay"], config)["links"][self.capture.stem])
 
     def _start_eavesdropper(self) -> None:
-        cell, port = self._source.cell, self._wanted.port
+        cell, port = self.source.cell, self.port
         config = {
             "capture": str(self.capture),
             "device": [str(cell.capture("serve-attacker"))],
@@ -156,7 +171,9 @@ class Session:
         """Start a process that lasts, and return what it writes once it listens."""
         config = write_json(config_in(self._folder / party), content)
         command = ["-m", *argv, "--config", str(config)]
-        process: Process = self._launcher.start(name, command, self._folder / "logs" / f"{name}.log", lasting=True)
+        process: Process = self._launcher.start(
+            f"{self.source.variant.name}-{name}", command, self._folder / "logs" / f"{name}.log", lasting=True
+        )
         return self._launcher.wait_ready(process, self._ready(party))
 
     def _ready(self, party: str) -> Path:
@@ -164,7 +181,7 @@ class Session:
 
 
 def serve(wanted: Wanted, console: Console, ready: Callable[[Session], None] = lambda session: None) -> None:
-    """Serve until Ctrl-C; `ready` is called once everything listens.
+    """Serve until Ctrl-C; `ready` is called with the first network's session once everything listens.
 
     Raises
     ------
@@ -173,42 +190,53 @@ def serve(wanted: Wanted, console: Console, ready: Callable[[Session], None] = l
     """
     if wanted.web and not (PAGES / "index.html").is_file():
         raise StudyError("--web: the page is not built; run `make web` in wireleak's source tree (it needs Node.js)")
-    for port in range(wanted.port, wanted.port + 1 + wanted.web):
+    for port in wanted.ports if wanted.web else wanted.ports[:1]:
         _check_free(wanted.host, port)
     run = wanted.run if wanted.run is not None else trained_run(wanted.out, console)
     folder = (wanted.out / f"serve-{datetime.now():%Y%m%d-%H%M%S}").resolve()
-    source = open_source(run, wanted.variant, wanted.seed, folder / "encoder")
+    sources = [open_source(run, variant, wanted.seed, folder) for variant in wanted.variants]
     if wanted.web:
-        check_for_page(source)
-    with Launcher(preload=False, log=None) as launcher:
+        for source in sources:
+            check_for_page(source)
+    cuts = [
+        {"port": port, "block": source.encoder.model.cut, "numbers": math.prod(source.encoder.activation_shape)}
+        for port, source in zip(wanted.ports[::2], sources, strict=True)
+    ]
+    with Launcher(preload=False) as launcher:
         with console.status("starting"):
-            session = Session(wanted, source, folder, launcher)
-        for line in _instructions(wanted, source, session):
+            sessions = [
+                Session(wanted, source, cut["port"], cuts, launcher) for source, cut in zip(sources, cuts, strict=True)
+            ]
+        for line in _instructions(wanted, sessions):
             console.print(line, highlight=False, soft_wrap=True, markup=False)
-        ready(session)
+        ready(sessions[0])
         try:
             while True:
                 launcher.check()
                 time.sleep(0.2)
         except KeyboardInterrupt:
             pass
-    for line in _afterwards(source, session):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    for session in sessions:
+        for line in _afterwards(session):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _instructions(wanted: Wanted, source: Source, session: Session) -> list[str]:
+def _instructions(wanted: Wanted, sessions: list[Session]) -> list[str]:
     shared = wanted.host not in _LOOPBACK
-    lines = [f"network: {source.title}"]
+    lines = [f"network: {session.source.title}" for session in sessions]
     if wanted.web:
         lines += [f"page: http://{_address(host, wanted.port)}" for host in wanted.hosts if host != "127.0.0.1"]
         lines += ["camera and installing as an app need http://localhost: see wireleak android, or ssh -L"] * shared
     else:
-        lines += [f"devices: wireleak-device {source.encoder.folder} --head {session.address} --input FILE"]
-    return [*lines, f"capture: {session.capture}", "Ctrl-C ends every process."]
+        lines += [
+            f"devices: wireleak-device {session.source.encoder.folder} --head {session.address} --input FILE"
+            for session in sessions
+        ]
+    return [*lines, *(f"capture: {session.capture}" for session in sessions), "Ctrl-C ends every process."]
 
 
-def _afterwards(source: Source, session: Session) -> list[str]:
-    cell = source.cell
+def _afterwards(session: Session) -> list[str]:
+    cell = session.source.cell
     return [
         f"stopped; the capture is kept: {session.capture}",
         f"look inside: wireleak inspect {session.capture}",

@@ -42,6 +42,12 @@ class Source:
     title: str
 
 
+def small_variants() -> tuple[str, ...]:
+    """Name the variants of the small study: its cuts."""
+    study, _ = load_study(str(STUDY))
+    return tuple(variant.name for variant in study.variants)
+
+
 def trained_run(out: Path, console: Console) -> Path:
     """Return the last run of the small study in `out`; without one, run it now.
 
@@ -54,22 +60,24 @@ def trained_run(out: Path, console: Console) -> Path:
     if RunFolder(latest).results.is_file():
         console.print(f"model: {latest}, trained before", highlight=False, soft_wrap=True)
         return latest
-    console.print("model: a small study trains it first, about a minute", highlight=False)
+    console.print("model: a small study trains it first, a minute or two", highlight=False)
     return run_study(str(STUDY), out, table=False, console=console)
 
 
 def open_source(run: Path, variant: str | None, seed: int | None, out: Path) -> Source:
-    """Open a cell of a finished run, and export its encoder into `out`.
+    """Open a cell of a finished run, and export its encoder into the variant's folder in `out`.
 
     Raises
     ------
     StudyError, ExportError
         Something is missing: one line that names it.
     """
-    encoder = export_run(run, variant, seed, out)
     files = RunFolder(run)
+    if not files.study.is_file():
+        raise StudyError(f"RUN: {run} holds no {files.study.name}; name a run's folder")
     study, _ = load_study(str(files.study))
     cell, name, number = finished_cell(files, study, variant, seed)
+    encoder = export_run(run, name, number, out / name / "encoder")
     chosen = next(one for one in study.variants if one.name == name)
     model = encoder.model
     title = (

@@ -20,7 +20,7 @@ from wireleak.lab.serve.session import Wanted
 from wireleak.lab.study.schema import StudyError
 
 needs_adb = pytest.mark.skipif(shutil.which("adb") is None, reason="needs adb")
-WANTED = Wanted(None, None, None, True, "127.0.0.1", 8787, Path("runs"))
+WANTED = Wanted(None, ("wide",), None, True, "127.0.0.1", 8787, Path("runs"))
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from wireleak.cli import app
 from wireleak.lab.serve import session
 from wireleak.lab.serve.session import Wanted
-from wireleak.lab.serve.source import STUDY
+from wireleak.lab.serve.source import STUDY, small_variants
 from wireleak.lab.study.library import load_study
 
 ROOT = Path(__file__).parents[4]
 
 
 def wanted(host: str = "127.0.0.1", port: int = 8787) -> Wanted:
-    return Wanted(None, None, None, True, host, port, Path("runs"))
+    return Wanted(None, ("wide", "narrow"), None, True, host, port, Path("runs"))
 
 
 def refused(*argv: str) -> str:
@@ -69,7 +69,8 @@ def test_a_browser_may_use_only_this_machines_names() -> None:
 
 def test_the_small_study_can_run() -> None:
     study, _ = load_study(str(STUDY))
-    assert [variant.name for variant in study.variants] == ["wide"] and study.seeds == (0,)
+    assert small_variants() == ("wide", "narrow") and study.seeds == (0,)
+    assert wanted().ports == (8787, 8788, 8789, 8790)
 
 
 def test_every_file_that_the_page_loads_is_built() -> None:
