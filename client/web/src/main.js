@@ -49,7 +49,9 @@ async function send(asked) {
   if (!own) return;
   busy = true;
   try {
+    const began = performance.now();
     const activation = await encoder.run(own);
+    const spent = performance.now() - began;
     const bits = new Uint8Array(activation.data.buffer, activation.data.byteOffset, activation.data.byteLength);
     const checksum = crc32(bits);
     remember(checksum, { own, left: performance.now() });
@@ -61,7 +63,7 @@ async function send(asked) {
     const answer = await predict(activation);
     Object.assign(message, { probabilities: answer.probabilities, bytes: answer.bytes });
     const { classes } = encoder.manifest;
-    const said = view.showSent({ activation, ...answer, classes, manifest: encoder.manifest });
+    const said = view.showSent({ activation, ...answer, classes, manifest: encoder.manifest, spent });
     view.announce(`${answer.bytes} bytes left the device. The service answers ${said}.`);
     view.notice("");
   } catch (error) {

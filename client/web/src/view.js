@@ -74,13 +74,14 @@ export function showSeen(own, input) {
 }
 
 /** Show what left the device, and what came back. */
-export function showSent({ activation, probabilities, bytes, classes, manifest }) {
+export function showSent({ activation, probabilities, bytes, classes, manifest, spent }) {
   paintMaps($("maps"), activation);
   const channels = activation.shape[1];
   $("maps").setAttribute("aria-label", `The ${channels} maps of numbers that the service receives`);
   $("bytes").textContent = `${count.format(bytes)} bytes`;
   $("numbers").textContent = `${count.format(activation.data.length)} numbers`;
   $("origin").textContent = `They are the output of block ${manifest.cut} of ${manifest.model}.`;
+  $("spent").textContent = ` after ${spent < 10 ? spent.toFixed(1) : Math.round(spent)} ms of computing`;
   const best = probabilities.indexOf(Math.max(...probabilities));
   $("prediction").textContent = classes[best];
   [...$("classes").children].forEach((item, index) => {
