@@ -28,6 +28,7 @@ STUDY_TABLES = (
     ("[system]", "TrainingPlan"),
     ("[system.privacy]", "PrivacyConfig"),
     ("[serve]", "Serve"),
+    ("[[devices]]", "Device"),
     ("[tap]", "Tap"),
     ("[threat]", "Threat"),
     ("[[variants]]", "Variant"),
