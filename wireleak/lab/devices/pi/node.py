@@ -20,9 +20,11 @@ from typing import NoReturn
 
 from wireleak.lab.launch.runner import POLL, Runner, RuntimeApp
 
+# The first optimiser imports torch._dynamo, which would cost each message as much as torch itself.
 _MODULES = (
     "torch",
     "torch.optim",
+    "torch._dynamo",
     "flwr.supernode.runtime.run_clientapp",
     "flwr.clientapp",
     "safetensors.torch",

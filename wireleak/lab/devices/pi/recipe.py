@@ -104,6 +104,7 @@ TRAINING = Recipe(
     imports=(
         "torch",
         "torch.optim",
+        "torch._dynamo",
         "flwr.supernode.cli",
         "flwr.supernode.main",
         "flwr.supernode.runtime.run_clientapp",
