@@ -52,9 +52,7 @@ CONFIGS = (
 )
 PROGRAMS = (
     ("wireleak", "wireleak.cli"),
-    ("python -m server", "server.__main__"),
-    ("python -m client", "client.__main__"),
-    ("python -m adversary", "adversary.__main__"),
+    *((f"python -m {party}", f"{party}.__main__") for party in ("server", "client", "adversary")),
 )
 
 
