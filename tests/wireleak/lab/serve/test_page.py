@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +304,7 @@ def test_a_thin_device_is_served_without_the_page(served: Served, tmp_path: Path
     command = [sys.executable, "-m", "wireleak", "serve", str(run), "--port", str(port), "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        said = [line for line, _ in zip(process.stdout, range(4), strict=False)]
+        said = list(islice(process.stdout, 4))
         (line,) = (line for line in said if line.startswith("devices: wireleak-device "))
         np.save(tmp_path / "inputs.npy", np.zeros((3, 1, 28, 28), np.float32))
         words = line.split()[2:-2]
