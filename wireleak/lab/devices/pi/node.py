@@ -13,48 +13,67 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from wireleak.lab.launch.runner import POLL, Runner, RuntimeApp
+from wireleak.lab.launch.zygote import become_child, end_child, fork, run_command
 
-# The first optimiser imports torch._dynamo, which would cost each message as much as torch itself.
+# Node and apps are forks that share these: on an emulated CPU each import takes half a minute. The first optimiser
+# imports torch._dynamo.
 _MODULES = (
     "torch",
     "torch.optim",
     "torch._dynamo",
+    "flwr.supernode.cli",
+    "flwr.supernode.main",
     "flwr.supernode.runtime.run_clientapp",
     "flwr.clientapp",
+    "flwr.supercore.runtime",
     "safetensors.torch",
     "wireleak.common.models",
     "wireleak.common.wire",
 )
-_NODE = "from wireleak.lab.launch.runner import supernode; supernode()"
 
 
 def main() -> None:
-    """Start the node, and fork its apps from here, where torch has been imported once."""
+    """Import once, then fork the node and, for each of its messages, the app."""
     config = json.loads(Path(sys.argv[1]).read_text())
     os.environ[POLL] = str(config["poll"])
-    root = config["root_certificates"]
-    security = ["--root-certificates", root] if root else ["--insecure"]
-    host, port = config["runtime"].split(":")
-    words = ["flower-supernode", *security, "--superlink", config["superlink"], "--isolation", "process"]
-    words += ["--node-config", config["node"], "--host", host, "--port", port]
-    # The server counts on a node once it has registered, so torch is imported before.
+    home, events = Path(config["home"]), Path(config["events"])
+    # The server counts on a node once it has registered, so everything is imported before.
     for module in _MODULES:
         importlib.import_module(module)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    node = fork()
+    if node == 0:
+        _be_node(config, home / "node")
+    app = RuntimeApp("client", config["runtime"], None, node, str(home / "app"), events)
     signal.signal(signal.SIGTERM, _interrupt)
-    home, events = Path(config["home"]), Path(config["events"])
-    program = f"import sys; sys.argv = {words!r}; {_NODE}"
-    with subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"FLWR_HOME": str(home / "node")}) as node:
-        app = RuntimeApp("client", config["runtime"], None, node.pid, str(home / "app"), events)
-        with contextlib.suppress(KeyboardInterrupt):
-            Runner(config["poll"], events, None, [app]).serve()
-        node.send_signal(signal.SIGINT)
+    signal.signal(signal.SIGCHLD, lambda *_: _end_with(node))
+    with contextlib.suppress(KeyboardInterrupt):
+        Runner(config["poll"], events, None, [app]).serve()
+
+
+def _be_node(config: dict[str, str | None], home: Path) -> NoReturn:
+    status = 1
+    try:
+        become_child()
+        os.environ["FLWR_HOME"] = str(home)
+        root = config["root_certificates"]
+        host, port = str(config["runtime"]).split(":")
+        words = ["--root-certificates", root] if root else ["--insecure"]
+        words += ["--superlink", str(config["superlink"]), "--isolation", "process"]
+        words += ["--node-config", str(config["node"]), "--host", host, "--port", port]
+        status = run_command(["wireleak.lab.launch.runner:supernode", *words])
+    finally:
+        end_child(status)
+
+
+def _end_with(node: int) -> None:
+    if os.waitid(os.P_PID, node, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        raise SystemExit("the SuperNode ended")
 
 
 def _interrupt(*_: object) -> NoReturn:
