@@ -101,11 +101,15 @@ blogs: install
 # Install tshark and tcpdump for the sniffer and the tests, Chromium to view reports, npm to build the web page, adb for
 # Android, and the emulator of a Raspberry Pi with what builds its system (Debian, Ubuntu).
 deps-system:
-	@for program in tshark tcpdump chromium npm adb qemu-system-aarch64 mmdebstrap mkfs.ext4 newuidmap; do \
+	@for program in tshark tcpdump chromium qemu-system-aarch64 mmdebstrap mkfs.ext4 newuidmap; do \
 		command -v $$program > /dev/null || { export DEBIAN_FRONTEND=noninteractive; \
-			apt-get update -qq && apt-get install -y -qq tshark tcpdump chromium npm adb && \
+			apt-get update -qq && apt-get install -y -qq tshark tcpdump chromium && \
 			apt-get install -y -qq --no-install-recommends \
 				qemu-system-arm mmdebstrap e2fsprogs uidmap debian-archive-keyring; exit; }; done
+	@# Node.js of other makers brings its own npm, which Debian's would not stand beside.
+	@for program in npm adb; do \
+		command -v $$program > /dev/null || { export DEBIAN_FRONTEND=noninteractive; \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends $$program; }; done
 
 clean:
 	rm -rf .venv build dist client/web/dist client/web/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

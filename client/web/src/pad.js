@@ -164,9 +164,9 @@ export class Pad {
       context.strokeRect(SIZE / 7, SIZE / 7, (SIZE * 5) / 7, (SIZE * 5) / 7);
       context.setLineDash([]);
       context.fillStyle = "rgb(255 255 255 / 72%)";
-      context.font = `500 ${SIZE / 11}px Inter, system-ui, sans-serif`;
+      context.font = `500 ${SIZE / 13}px Inter, system-ui, sans-serif`;
       context.textAlign = "center";
-      context.fillText("Draw a digit here", SIZE / 2, SIZE / 2 + SIZE / 33);
+      context.fillText("Draw a digit here", SIZE / 2, SIZE / 2 + SIZE / 39);
     }
     if (this.#pen.shown) {
       context.strokeStyle = this.#pen.down ? "#ff9154" : "#62c6ee";
