@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import struct
@@ -10,11 +11,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 
 from server.head import RunningHead
 from server.web.config import Cut, GatewayConfig
@@ -45,13 +48,39 @@ def config(tmp_path: Path, head: RunningHead) -> GatewayConfig:
     )
 
 
+class Browser:
+    """Asks a gateway as a browser would, on one event loop."""
+
+    def __init__(self, client: httpx.AsyncClient, loop: asyncio.Runner) -> None:
+        self._client = client
+        self._loop = loop
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self._loop.run(self._client.get(path, **more))
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        return self._loop.run(self._client.post(path, **more))
+
+
+@contextmanager
+def browsing(config: GatewayConfig) -> Iterator[Browser]:
+    app = application(config)
+    life = app.router.lifespan_context(app)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+    with asyncio.Runner() as loop:
+        loop.run(life.__aenter__())
+        yield Browser(client, loop)
+        loop.run(client.aclose())
+        loop.run(life.__aexit__(None, None, None))
+
+
 @pytest.fixture
-def browser(config: GatewayConfig) -> Iterator[TestClient]:
-    with TestClient(application(config), base_url="http://localhost") as client:
-        yield client
+def browser(config: GatewayConfig) -> Iterator[Browser]:
+    with browsing(config) as made:
+        yield made
 
 
-def call(browser: TestClient, method: str, *messages: bytes, **headers: str) -> tuple[list[bytes], dict[str, str]]:
+def call(browser: Browser, method: str, *messages: bytes, **headers: str) -> tuple[list[bytes], dict[str, str]]:
     """Call as a browser does, and return the answer's messages and its trailers."""
     body = b"".join(struct.pack(">BI", 0, len(one)) + one for one in messages)
     answer = browser.post(f"/{SERVICE}/{method}", content=body, headers=HEADERS | headers)
@@ -67,7 +96,7 @@ def call(browser: TestClient, method: str, *messages: bytes, **headers: str) -> 
     return found, dict(line.split(": ", 1) for line in trailers.strip().split("\r\n"))
 
 
-def test_a_prediction_is_the_heads_own(browser: TestClient, head: RunningHead) -> None:
+def test_a_prediction_is_the_heads_own(browser: Browser, head: RunningHead) -> None:
     shape = (1, *head.stage.activation_shape)
     activation = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     request = pb.PredictRequest(activation=encode_tensor(activation)).SerializeToString()
@@ -77,12 +106,12 @@ def test_a_prediction_is_the_heads_own(browser: TestClient, head: RunningHead) -
     assert found.tobytes() == head.stage.predict(activation.copy()).tobytes()
 
 
-def test_describe_says_which_encoder_fits(browser: TestClient) -> None:
+def test_describe_says_which_encoder_fits(browser: Browser) -> None:
     (answer,), _ = call(browser, "Describe", b"")
     assert pb.Description.FromString(answer).model == "strided28"
 
 
-def test_the_heads_refusal_reaches_the_browser_word_for_word(browser: TestClient) -> None:
+def test_the_heads_refusal_reaches_the_browser_word_for_word(browser: Browser) -> None:
     wrong = pb.PredictRequest(activation=encode_tensor(np.zeros((1, 3), np.float32))).SerializeToString()
     found, trailers = call(browser, "Predict", wrong)
     assert not found and trailers["grpc-status"] == "3"
@@ -91,18 +120,18 @@ def test_the_heads_refusal_reaches_the_browser_word_for_word(browser: TestClient
 
 def test_a_head_that_is_away_gives_one_line(config: GatewayConfig) -> None:
     away = config.model_copy(update={"head": "127.0.0.1:1"})
-    with TestClient(application(away), base_url="http://localhost") as browser:
+    with browsing(away) as browser:
         _, trailers = call(browser, "Describe", b"")
     assert trailers["grpc-status"] == "14" and "start%20it" in trailers["grpc-message"]
 
 
-def test_broken_framing_is_refused_and_the_next_call_goes_on(browser: TestClient) -> None:
+def test_broken_framing_is_refused_and_the_next_call_goes_on(browser: Browser) -> None:
     answer = browser.post(f"/{SERVICE}/Predict", content=b"\x09nonsense", headers=HEADERS)
     assert b"grpc-status: 3" in answer.content
     assert call(browser, "Describe", b"")[1]["grpc-status"] == "0"
 
 
-def test_every_response_names_the_only_hosts_that_the_page_may_reach(browser: TestClient) -> None:
+def test_every_response_names_the_only_hosts_that_the_page_may_reach(browser: Browser) -> None:
     for path in ("/", "/about.json", "/encoder/manifest.json", "/missing"):
         policy = browser.get(path).headers["content-security-policy"]
         assert "connect-src 'self' http://localhost:8788 http://127.0.0.1:8788;" in policy
@@ -111,7 +140,7 @@ def test_every_response_names_the_only_hosts_that_the_page_may_reach(browser: Te
         )
 
 
-def test_webassembly_has_its_type_and_the_page_its_facts(browser: TestClient) -> None:
+def test_webassembly_has_its_type_and_the_page_its_facts(browser: Browser) -> None:
     assert browser.get("/app.wasm").headers["content-type"] == "application/wasm"
     assert browser.get("/about.json").json() == {
         "title": "digits",
@@ -121,7 +150,7 @@ def test_webassembly_has_its_type_and_the_page_its_facts(browser: TestClient) ->
     assert browser.get("/encoder/encoder.onnx").text == "encoder.onnx"
 
 
-def test_another_host_name_opens_nothing(browser: TestClient) -> None:
+def test_another_host_name_opens_nothing(browser: Browser) -> None:
     assert browser.get("/", headers={"host": "evil.example"}).status_code == 400
 
 
