@@ -156,20 +156,48 @@ def test_every_help_shows_an_example_that_runs(tiny_run: Any, wireleak: Any) -> 
     commands = re.findall(r"│ (\w+)\s{2,}", wireleak("--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout)
     assert set(commands) == {
         *("run", "studies", "tap", "sniff", "inspect", "attack", "report", "data", "audit", "defend", "layers"),
-        *("figures", "schema", "plugins", "runs", "export", "pi"),
+        *("figures", "schema", "plugins", "runs", "export", "certificates", "pi", "serve", "android"),
     }
     for command in commands:
         shown = wireleak(command, "--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout
         example = re.search(r"Example: wireleak (.+)", shown)
         assert example, command
-        if command in ("run", "audit", "defend", "layers", "tap", "sniff", "pi"):
-            # run: this fixture, and the digits study; audit, defend, layers, pi: tests of their own; tap and sniff end
-            # by Ctrl-C: tests below
+        if command in ("run", "audit", "defend", "layers", "tap", "sniff", "pi", "serve", "android"):
+            # run: this fixture; tap and sniff: tests below, with Ctrl-C; the others: tests of their own
             continue
         line = example[1].partition(" > ")[0].strip().replace("digits-latest", "tiny-latest")
         done = wireleak(*line.split(), cwd=folder)
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip()
+
+
+def test_an_exported_encoder_gets_the_predictions_that_the_run_s_device_got(
+    tiny_run: Any, wireleak: Any, tmp_path: Path
+) -> None:
+    """Through `wireleak-device` and the run's head, each a process of its own."""
+    _, run, _ = tiny_run
+    cell = run / "wide-seed0"
+    assert wireleak("export", run, "--variant", "wide", "--out", tmp_path / "encoder", cwd=tmp_path).returncode == 0
+    ready = tmp_path / "ready.json"
+    config = json.loads((cell / "server/config.json").read_text()) | {"ready": str(ready), "address": "127.0.0.1:0"}
+    (tmp_path / "head.json").write_text(json.dumps(config))
+    head = subprocess.Popen([sys.executable, "-m", "server", "head", "--config", str(tmp_path / "head.json")])
+    try:
+        deadline = time.monotonic() + 60
+        while not ready.exists():
+            assert head.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        address = json.loads(ready.read_text())["address"]
+        argv = [tmp_path / "encoder", "--head", address, "--input", cell / "device-victim/inputs.npz", "--json"]
+        command = [sys.executable, "-m", "client.device", *map(str, argv)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    finally:
+        head.terminate()
+        head.wait(10)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()[:-1]]
+    predictions = np.load(cell / "device-victim/predictions.npz")["prediction"]
+    np.testing.assert_allclose([row["prediction"] for row in rows], predictions, atol=1e-5)
 
 
 @pytest.mark.study
