@@ -65,6 +65,29 @@ class Cutting:
 
 
 @pytest.fixture
+def start_relay() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start the tap's relay as a process; the test's end kills those that still run."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(port: int, upstream: int, capture: Path) -> subprocess.Popen[bytes]:
+        where = ["--listen", f"127.0.0.1:{port}", "--upstream", f"127.0.0.1:{upstream}", "--output", str(capture)]
+        command = [sys.executable, "-m", "adversary", "relay", *where]
+        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+
+        def listens() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_for(listens)
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
 def cutting(head: RunningHead) -> Iterator[Callable[..., Cutting]]:
     made: list[Cutting] = []
 
@@ -136,7 +159,8 @@ def test_a_head_that_stays_away_keeps_the_queue_and_the_next_start_goes_on(
     tmp_path: Path,
 ) -> None:
     queue = ("--input", pictures, "--json", "--queue", tmp_path / "q")
-    proxy = cutting(40_000)
+    # The first 8 messages are 50 kB; those behind them are sent only after answers.
+    proxy = cutting(80_000)
 
     def leave() -> None:
         wait_for(lambda: proxy.connections)
@@ -169,6 +193,7 @@ def test_a_killed_relay_loses_and_repeats_nothing_and_its_captures_hold_what_was
     pictures: Path,
     expected: np.ndarray,
     tmp_path: Path,
+    start_relay: Callable[..., subprocess.Popen[bytes]],
 ) -> None:
     port = free_port()
     captures = [tmp_path / "before.pcap", tmp_path / "after.pcap"]
@@ -202,18 +227,6 @@ def test_a_killed_relay_loses_and_repeats_nothing_and_its_captures_hold_what_was
     with np.load(sent) as record:
         np.testing.assert_array_equal(np.concatenate(seen), record["activation"])
         np.testing.assert_allclose(record["prediction"], expected, atol=1e-5)
-
-
-def start_relay(port: int, upstream: int, capture: Path) -> subprocess.Popen[bytes]:
-    argv = ["relay", "--listen", f"127.0.0.1:{port}", "--upstream", f"127.0.0.1:{upstream}", "--output", str(capture)]
-    process = subprocess.Popen([sys.executable, "-m", "adversary", *argv], stdout=subprocess.DEVNULL)
-
-    def listens() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_for(listens)
-    return process
 
 
 def npy(values: np.ndarray) -> bytes:
