@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from wireleak.lab.devices.pi.recipe import DEVICE
-from wireleak.lab.devices.pi.system import missing
+from wireleak.lab.devices.pi.recipe import DEVICE, TRAINING
+from wireleak.lab.devices.pi.system import is_built, missing
 from wireleak.lab.report.boards import boards, compare
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.results import read_results
@@ -63,3 +63,19 @@ def test_tshark_sees_one_connection_of_the_guest_to_the_head(run: Path) -> None:
     opened = ["tshark", "-r", str(cell.capture("serve-pi")), "-Y", "tcp.flags.syn == 1 && tcp.flags.ack == 0", *fields]
     listed = subprocess.run(opened, capture_output=True, text=True, check=True).stdout.split()
     assert listed == ["10.0.2.15", "10.0.2.2"]
+
+
+@pytest.mark.skipif(
+    not is_built(TRAINING), reason="the system with torch is not built; run devices-federated once"
+)
+def test_the_update_of_a_supernode_on_the_pi_reveals_its_input(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wireleak", "run", "devices-federated"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=850)
+    assert done.returncode == 0, done.stderr
+    results = read_results(tmp_path / "runs" / "devices-federated-latest")
+    assert any("client-2 was a SuperNode on an emulated Raspberry Pi 4" in note for note in results.notes)
+    (wire,) = [one for one in results.wires if one.link_name == "fleet-client-2"]
+    assert {"model-update", "global-model"} <= {kind.kind for kind in wire.kinds}
+    (board,) = boards(results.rows)
+    score, prior = board.get("mse"), board.get("mse", "mean")
+    assert score is not None and prior is not None and score.value < prior.value / 10
