@@ -65,9 +65,7 @@ def test_tshark_sees_one_connection_of_the_guest_to_the_head(run: Path) -> None:
     assert listed == ["10.0.2.15", "10.0.2.2"]
 
 
-@pytest.mark.skipif(
-    not is_built(TRAINING), reason="the system with torch is not built; run devices-federated once"
-)
+@pytest.mark.skipif(not is_built(TRAINING), reason="the system with torch is not built; run devices-federated once")
 def test_the_update_of_a_supernode_on_the_pi_reveals_its_input(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "wireleak", "run", "devices-federated"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=850)
