@@ -27,6 +27,11 @@ if SHARED.is_dir():
     os.environ.setdefault("WIRELEAK_DATA", str(SHARED))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests of whole runs: they are the longest, and parallel workers then end together."""
+    items.sort(key=lambda item: "whole" not in item.path.parts)
+
+
 @pytest.fixture
 def shared_data() -> Path:
     """Folder of the packed data sets, or a skip that names it."""

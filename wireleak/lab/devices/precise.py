@@ -22,7 +22,8 @@ class PreciseGroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (n, channels, ...)."""
-        parts = x.reshape(len(x), self.groups, -1, *x.shape[2:])
+        # `len(x)` would fix the batch's size in the exported graph.
+        parts = x.reshape(x.shape[0], self.groups, x.shape[1] // self.groups, *x.shape[2:])
         centred = parts - _mean(parts)
         normal: Tensor = (centred / torch.sqrt(_mean(centred * centred) + self.eps)).flatten(1, 2)
         if self.weight is None:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from wireleak.common.files import write_json
 from wireleak.lab.launch.processes import Launcher, Process
-from wireleak.lab.run.layout import config_in
+from wireleak.lab.run.layout import CellFolder
 from wireleak.lab.serve.source import Source, check_for_page, open_source, trained_run
 from wireleak.lab.steps.capture import PLAINTEXT
 from wireleak.lab.study.schema import StudyError
@@ -107,9 +107,9 @@ class Session:
         self.source = source
         self.port = port
         self._cuts = cuts
-        self._folder = folder = source.encoder.folder.parent
+        self._files = CellFolder(source.encoder.folder.parent)
         self._launcher = launcher
-        self.capture = folder / "tap" / ("web.pcap" if wanted.web else "devices.pcap")
+        self.capture = self._files.capture("web" if wanted.web else "devices")
         head = self._start_head()
         upstream = self._start_gateway(head) if wanted.web else head
         self.address = self._start_tap(upstream)
@@ -121,9 +121,9 @@ class Session:
         own = {
             "address": "127.0.0.1:0",
             "security": PLAINTEXT,
-            "ready": str(self._ready("server")),
+            "ready": str(self._files.ready("server")),
             "checkpoints": str(self.source.cell.checkpoints),
-            "history": str(self._folder / "server" / "history.json"),
+            "history": str(self._files.history),
             "initial": None,
             "record": None,
         }
@@ -133,7 +133,7 @@ class Session:
         config = {
             "head": head,
             "address": "127.0.0.1:0",
-            "ready": str(self._ready("gateway")),
+            "ready": str(self._files.ready("gateway")),
             "pages": str(PAGES),
             "encoder": str(self.source.encoder.folder.resolve()),
             "hosts": self._wanted.hosts,
@@ -151,7 +151,7 @@ class Session:
             "upstream": upstream,
             "capture": str(self.capture),
         }
-        config = {"links": [link], "ready": str(self._ready("tap"))}
+        config = {"links": [link], "ready": str(self._files.ready("tap"))}
         return str(self._start("tap", "tap", ["adversary", "relay"], config)["links"][self.capture.stem])
 
     def _start_eavesdropper(self) -> None:
@@ -162,22 +162,19 @@ class Session:
             "surrogate": str(cell.surrogate),
             "seed": int(cell.seed),
             "address": _address(self._wanted.host, port + 1),
-            "ready": str(self._ready("adversary")),
+            "ready": str(self._files.ready("adversary")),
             "origins": [f"http://{_address(host, port)}" for host in self._wanted.hosts],
         }
         self._start("eavesdropper", "adversary", ["adversary", "live"], config)
 
     def _start(self, name: str, party: str, argv: list[str], content: dict[str, Any]) -> dict[str, Any]:
         """Start a process that lasts, and return what it writes once it listens."""
-        config = write_json(config_in(self._folder / party), content)
+        config = write_json(self._files.config(party), content)
         command = ["-m", *argv, "--config", str(config)]
         process: Process = self._launcher.start(
-            f"{self.source.variant.name}-{name}", command, self._folder / "logs" / f"{name}.log", lasting=True
+            f"{self.source.variant.name}-{name}", command, self._files.log(name), lasting=True
         )
-        return self._launcher.wait_ready(process, self._ready(party))
-
-    def _ready(self, party: str) -> Path:
-        return self._folder / party / "ready.json"
+        return self._launcher.wait_ready(process, self._files.ready(party))
 
 
 def serve(wanted: Wanted, console: Console, ready: Callable[[Session], None] = lambda session: None) -> None:

@@ -77,7 +77,7 @@ def open_source(run: Path, variant: str | None, seed: int | None, out: Path) -> 
         raise StudyError(f"RUN: {run} holds no {files.study.name}; name a run's folder")
     study, _ = load_study(str(files.study))
     cell, name, number = finished_cell(files, study, variant, seed)
-    encoder = export_run(run, name, number, out / name / "encoder")
+    encoder = export_run(run, name, number, CellFolder(out / name).exported)
     chosen = next(one for one in study.variants if one.name == name)
     model = encoder.model
     title = (

@@ -128,6 +128,7 @@ def test_a_finished_run_resumes_without_doing_anything_again(tiny_run: Any, wire
     assert {path: path.stat().st_mtime_ns for path in run.glob("*/tap/*.pcap")} == before
 
 
+@pytest.mark.study
 def test_resuming_gives_a_finished_run_more_seeds(tiny_study: Path, wireleak: Any) -> None:
     folder = tiny_study.parent
     brief = tiny_study.read_text().replace("seeds = [0]", "seeds = [0, 1]")
@@ -150,6 +151,7 @@ def test_resuming_gives_a_finished_run_more_seeds(tiny_study: Path, wireleak: An
     assert (run / "results.json").read_bytes() == report
 
 
+@pytest.mark.study
 def test_every_help_shows_an_example_that_runs(tiny_run: Any, wireleak: Any) -> None:
     """The examples of --help, with the small run in the place of the digits run."""
     folder, _, _ = tiny_run
