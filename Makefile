@@ -31,10 +31,10 @@ test-all: install-dev $(if $(shell command -v npm),web)
 # The share of each package's lines that the tests ran, in any process.
 coverage: install-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not study" $(PARALLEL)
-	$(BIN)/coverage combine --quiet
-	@for package in client server adversary wireleak/common wireleak/lab; do \
-		printf '%-16s %s %%\n' $$package "$$($(BIN)/coverage report --include "$$package/*" --format total)"; done
+	@status=0; $(BIN)/coverage run -m pytest -m "not study" $(PARALLEL) || status=$$?; $(BIN)/coverage combine --quiet; rm -f .coverage.*; \
+	for package in client server adversary wireleak/common wireleak/lab; do \
+		printf '%-16s %s %%\n' $$package "$$($(BIN)/coverage report --include "$$package/*" --format total)"; done; \
+	exit $$status
 
 # A source distribution, and a wheel built from it.
 dist: install-dev
