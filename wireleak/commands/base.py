@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
@@ -30,6 +29,8 @@ JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="number of cells,
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version  # no other command needs it at its start
+
         typer.echo(f"wireleak {version('wireleak')}")
         raise typer.Exit
 

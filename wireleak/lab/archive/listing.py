@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def _files(path: Path) -> Iterator[tuple[int, float]]:
             facts = child.lstat()
         except OSError:  # it was removed meanwhile
             continue
-        if not child.is_dir():
+        if not stat.S_ISDIR(facts.st_mode):
             # Blocks, because captures may be sparse or compressed by the file system.
             yield facts.st_blocks * 512, facts.st_mtime
 
