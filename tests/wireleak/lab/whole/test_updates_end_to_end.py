@@ -235,7 +235,7 @@ def test_a_recorded_training_can_be_attacked_again(run: Any, tmp_path: Path) -> 
         return subprocess.run([*command, "--out", str(tmp_path), *options], capture_output=True, text=True)
 
     done = again("--vantage", "link")
-    assert done.returncode == 0 and "auc" in done.stdout, done.stderr
+    assert done.returncode == 0 and "AUC" in done.stdout, done.stderr
     first = np.load(run[0] / "plain-seed0" / "adversary" / "property-slant" / "guesses.npz")["property"]
     np.testing.assert_array_equal(np.load(tmp_path / "guesses.npz")["property"], first)
     refused = again("--vantage", "moon")
