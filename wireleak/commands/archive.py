@@ -47,12 +47,13 @@ def remove(
 ) -> None:
     """Remove runs with their captures; this cannot be undone."""
     with one_line_errors():
-        from wireleak.lab.archive.listing import remove_runs, size_text
+        from wireleak.lab.archive.listing import remove_runs
+        from wireleak.lab.report.formatting import size
 
         if not yes and not _confirmed(folders):
             fail("--yes: nothing was removed; give --yes to remove without a question")
         for run in remove_runs(folders):
-            console.print(f"removed {run.folder} ({size_text(run.bytes)})", soft_wrap=True, markup=False)
+            console.print(f"removed {run.folder} ({size(run.bytes)})", soft_wrap=True, markup=False)
 
 
 @runs.command(epilog="Example: wireleak runs compare runs/digits-latest runs/digits-20261128-101500")
@@ -91,7 +92,8 @@ def _listed(found: list[Run]) -> Table:
     from rich import box
     from rich.table import Table
 
-    from wireleak.lab.archive.listing import age_text, size_text
+    from wireleak.lab.archive.listing import age_text
+    from wireleak.lab.report.formatting import size
 
     table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold")
@@ -100,10 +102,10 @@ def _listed(found: list[Run]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for run in found:
-        size, age = size_text(run.bytes), age_text(run.changed)
+        written, age = size(run.bytes), age_text(run.changed)
         state = "finished" if run.finished else "unfinished"
-        table.add_row(run.folder.name, run.study or "?", str(run.seeds), str(run.captures), size, age, state)
-    table.add_row("all", "", "", "", size_text(sum(run.bytes for run in found)), "", "")
+        table.add_row(run.folder.name, run.study or "?", str(run.seeds), str(run.captures), written, age, state)
+    table.add_row("all", "", "", "", size(sum(run.bytes for run in found)), "", "")
     return table
 
 

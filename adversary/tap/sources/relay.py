@@ -89,7 +89,7 @@ def main_single(listen: str, upstream: str, output: Path) -> None:
             parse_address(address)
         except ValueError as error:
             raise _exit(MISTAKE, f"{flag}: {error}") from error
-    link = Link(name="tap", listen=listen, upstream=upstream, capture=output)
+    link = Link(name="link", listen=listen, upstream=upstream, capture=output)
     flags = {"listen": "--listen", "upstream": "--upstream", "capture": "--output"}
     _serve(RelayConfig(links=[link]), lambda _, key: flags[key])
 

@@ -15,7 +15,6 @@ import psutil
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.results import ResultsError
 
-_UNITS = ("B", "kB", "MB", "GB")
 _AGES = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
@@ -110,15 +109,6 @@ def remove_runs(folders: Sequence[Path]) -> Iterator[Run]:
             if link.is_symlink() and not link.exists():
                 link.unlink()
         yield run
-
-
-def size_text(count: float) -> str:
-    """Write a number of bytes: "1.9 GB"."""
-    for unit in _UNITS[:-1]:
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} {_UNITS[-1]}"
 
 
 def age_text(changed: float, now: float | None = None) -> str:

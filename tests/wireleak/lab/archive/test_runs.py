@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from wireleak.lab.archive.comparing import Difference, differences
-from wireleak.lab.archive.listing import age_text, list_runs, remove_runs, size_text
+from wireleak.lab.archive.listing import age_text, list_runs, remove_runs
+from wireleak.lab.report.formatting import size
 from wireleak.lab.run.results import Results, ResultsError, Row, Task
 
 
@@ -92,12 +93,12 @@ def test_a_run_under_way_is_not_removed(worker: Path) -> None:
 
 
 def test_sizes_and_ages_have_one_unit() -> None:
-    assert [size_text(count) for count in (0, 999, 1500, 1.9e9, 2e13)] == [
+    assert [size(count) for count in (0, 999, 1500, 1.9e9, 2e13)] == [
         "0 B",
         "999 B",
         "1.5 kB",
         "1.9 GB",
-        "20000.0 GB",
+        "20000 GB",
     ]
     assert [age_text(0.0, now) for now in (-5.0, 30.0, 90.0, 7200.0, 3 * 86400.0)] == [
         "now",
