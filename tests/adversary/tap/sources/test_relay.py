@@ -310,7 +310,7 @@ def test_one_link_by_flags(tmp_path: Path, streams: Any) -> None:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stdout is not None
         words = process.stdout.readline().split()
-        assert words[:2] == ["tap:", "tap:"]
+        assert words[:2] == ["tap:", "link:"]
         host, port = words[2].split(":")
         with socket.create_connection((host, int(port))) as sock:
             sock.sendall(b"by flags")
