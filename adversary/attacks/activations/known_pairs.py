@@ -15,8 +15,8 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
-from wireleak.common.targets.baselines import ridge
 from wireleak.common.targets.input import Input
+from wireleak.common.targets.ridge import ridge
 
 _FOLDS = 3
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)

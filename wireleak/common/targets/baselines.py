@@ -2,92 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.measures.scores.words_found import set_f1, word_sets
 from wireleak.common.targets.target import Array, Examples, Ints
-
-_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-_MOST = 4096
-
-
-@dataclass(frozen=True)
-class Ridge:
-    """A fitted linear decoder.
-
-    Solves `min_W |X - Z W|^2 / n + strength |W|^2` for standardised Z and centred X (Hoerl and Kennard 1970).
-    """
-
-    strength: float
-    error: float
-    _mean: Array
-    _scale: Array
-    _weights: Array
-    _offset: Array
-
-    def guess(self, seen: Array) -> Array:
-        """Flattened inputs (n, inputs) from activations (n, ...)."""
-        flat = seen.reshape(len(seen), -1)
-        return ((flat - self._mean) / self._scale @ self._weights + self._offset).astype(np.float32)
-
-
-def ridge(seen: Array, inputs: Array, held: npt.NDArray[np.bool_], strengths: tuple[float, ...] = _STRENGTHS) -> Ridge:
-    """Fit a linear decoder; its strength is the one with the least error on the held-out rows.
-
-    Parameters
-    ----------
-    seen : numpy.ndarray
-        Float32 (n, ...).
-    inputs : numpy.ndarray
-        Float32 (n, ...).
-    held : numpy.ndarray
-        Bool (n,): rows that only choose the strength.
-    strengths : tuple of float
-        Candidates in rising order. The search starts in the middle and walks while the error falls.
-
-    Notes
-    -----
-    Activations wider than 4,096 floats are solved in the dual, on the first 4,096 rows at most.
-    """
-    z, x = seen.reshape(len(seen), -1), inputs.reshape(len(inputs), -1)
-    rows = np.flatnonzero(~held)
-    dual = z.shape[1] > min(_MOST, len(rows))
-    if dual:
-        rows = rows[:_MOST]
-    mean, scale = z[rows].mean(0), z[rows].std(0) + np.float32(1e-6)
-    # Single precision halves the time of wide activations; narrow ones are exact for nothing.
-    precision = np.float32 if min(len(rows), z.shape[1]) > 1024 else np.float64
-    scaled, offset = ((z[rows] - mean) / scale).astype(precision), x[rows].mean(0)
-    centred = (x[rows] - offset).astype(precision)
-    gram = (scaled @ scaled.T if dual else scaled.T @ scaled) / len(rows)
-    goal = centred if dual else scaled.T @ centred / len(rows)
-    checks = held if held.any() else ~held
-
-    def attempt(strength: float) -> Ridge:
-        weights = _solve(gram, goal, strength)
-        if dual:
-            weights = scaled.T @ weights / len(rows)
-        fitted = Ridge(strength, 0.0, mean, scale, weights.astype(np.float32), offset)
-        error = float(np.mean((fitted.guess(seen[checks]) - x[checks]) ** 2))
-        return Ridge(strength, error, mean, scale, fitted._weights, offset)
-
-    start = len(strengths) // 2 - 1 if len(strengths) > 1 else 0
-    best = attempt(strengths[start])
-    for way in (strengths[:start][::-1], strengths[start + 1 :]):
-        before = best
-        for strength in way:
-            fitted = attempt(strength)
-            if not fitted.error < best.error:
-                break
-            best = fitted
-        if best is not before:
-            break
-    return best
 
 
 def nearest(seen: Array, inputs: Array, queries: Array) -> Array:
@@ -150,15 +70,3 @@ def frequencies(values: Ints | None, classes: int, otherwise: Array | None = Non
         return otherwise
     counts = np.bincount(values, minlength=classes).astype(np.float32)
     return np.asarray(counts / counts.sum(), np.float32)
-
-
-def _solve(gram: npt.NDArray[Any], goal: npt.NDArray[Any], strength: float) -> npt.NDArray[Any]:
-    # scipy is imported where it is used: listing attacks and targets costs no import of it.
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
-
-    damped = gram.copy()
-    damped.flat[:: len(damped) + 1] += strength
-    try:
-        return np.asarray(cho_solve(cho_factor(damped, overwrite_a=True, check_finite=False), goal, check_finite=False))
-    except LinAlgError:
-        return np.asarray(np.linalg.lstsq(gram + strength * np.eye(len(gram)), goal)[0])

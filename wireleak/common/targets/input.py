@@ -14,6 +14,7 @@ from wireleak.common.measures.scores.priors import linear_code
 from wireleak.common.measures.scores.registry import score_reconstruction
 from wireleak.common.targets import baselines
 from wireleak.common.targets.registry import register
+from wireleak.common.targets.ridge import ridge
 from wireleak.common.targets.sealed import Sealed
 from wireleak.common.targets.target import (
     Array,
@@ -123,10 +124,10 @@ def reconstruction_baselines(case: Case) -> Iterator[Baseline]:
 
 def _ridge(case: Case, pairs: Pairs) -> Array:
     inputs = pairs.own.inputs
-    decoder = baselines.ridge(pairs.seen, inputs, pairs.own.held_out())
+    decoder = ridge(pairs.seen, inputs, pairs.own.held_out())
     case.report("ridge", {"strength": decoder.strength, "validation_mse": decoder.error})
     guess = decoder.guess(pairs.victims).reshape(-1, *inputs.shape[1:])
-    return case.filled(np.clip(guess, inputs.min(), inputs.max()))
+    return case.filled(np.clip(guess, inputs.min(), inputs.max(), out=guess))
 
 
 def _matched(guesses: Guesses, truth: Inputs) -> dict[str, Array]:
