@@ -19,6 +19,7 @@ from typing import Any, Self, TypeVar
 
 from wireleak.lab.launch.endings import describe_status, telling_line
 from wireleak.lab.launch.imports import safe_environment
+from wireleak.lab.launch.jail import Jail
 
 _T = TypeVar("_T")
 # One thread per process: a study runs many processes on few cores, and a fork must come before any thread starts.
@@ -155,14 +156,8 @@ class Launcher:
         self._connection, theirs = socket.socketpair()
         self._closed = False
         root = Path(__file__).resolve().parents[3]
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "wireleak.lab.launch.zygote",
-            str(theirs.fileno()),
-            "preload" if preload else "plain",
-        ]
+        command = [sys.executable, "-P", "-m", "wireleak.lab.launch.zygote", str(theirs.fileno())]
+        command.append("preload" if preload else "plain")
         output = log.open("ab") if log is not None else subprocess.DEVNULL
         try:
             # In its own session, so that a terminal's Ctrl-C reaches only the lab.
@@ -204,6 +199,7 @@ class Launcher:
         lasting: bool = False,
         essential: bool = True,
         early: bool = False,
+        jail: Jail | None = None,
     ) -> Process:
         """Start a process and return at once; `check` reports errors.
 
@@ -223,6 +219,8 @@ class Launcher:
             See `Process`.
         early : bool
             Whether it needs Flower but not torch, so that it can start before all of `preload` is imported.
+        jail : Jail, optional
+            What it may read, write and reach; without one it may do what the lab may.
 
         Raises
         ------
@@ -243,6 +241,7 @@ class Launcher:
             env=_environment(env or {}),
             cwd=str((cwd or Path.cwd()).absolute()),
             early=early,
+            jail=None if jail is None else jail.as_json(),
         )
         return process
 

@@ -36,6 +36,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.parties import foreign_party
 
 # In the order in which they are needed: Flower's daemons start while torch is still being imported.
@@ -87,9 +88,7 @@ def fork() -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return pid
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(137)
-    return 0
+    return 0 if os.getppid() == parent else os._exit(137)
 
 
 def run_command(argv: list[str]) -> int:
@@ -146,8 +145,7 @@ def become_child(log: Path | None = None) -> None:
 
 
 def _reseed() -> None:
-    random.seed()
-    seed = int.from_bytes(os.urandom(4), "little")
+    random.seed(seed := int.from_bytes(os.urandom(4), "little"))
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed)
     if "torch" in sys.modules:
@@ -283,6 +281,8 @@ class Zygote:
             for end in (self._wake, self._wakeup, self._connection):
                 end.close()
             os.chdir(request["cwd"])
+            if request["jail"] is not None:
+                Jail.from_json(request["jail"]).enter()
             environment, argv = request["env"], request["argv"]
             if not self._can_fork(environment, argv):
                 _execute(argv, environment)

@@ -1,0 +1,189 @@
+"""A jail of a process: what it may read, write and reach, enforced by the kernel and without privileges.
+
+Files and TCP ports are limited by Landlock, and sockets as a whole by seccomp. Both last for the life of the process
+and of its children, and neither can be taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+import sysconfig
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+_ROOT = Path(__file__).resolve().parents[3]
+_GROUP = "wireleak."
+# Landlock knows TCP ports from this version on.
+_PORTS_SINCE = 4
+# What an interpreter and its libraries read; of /proc nothing about other processes.
+_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/opt", "/nix/store", "/sys/devices/system", "/sys/fs/cgroup")
+_PROC = ("self", "cpuinfo", "meminfo", "stat", "filesystems", "sys/vm", "sys/kernel", "driver/nvidia")
+_DEVICES = [Path("/dev", name) for name in ("null", "zero", "random", "urandom", "nvidiactl", "nvidia0", "nvidia-uvm")]
+
+
+@dataclass(frozen=True)
+class Jail:
+    """What a process may read, write and reach, in addition to the interpreter and public code.
+
+    Parameters
+    ----------
+    read : tuple of Path
+        Files and folders that it may read. Missing ones are left out.
+    write : tuple of Path
+        Folders in which it may read, write and remove files; missing ones are made.
+    connect, listen : tuple of int
+        TCP ports to which it may connect, and on which it may listen; 0 is any free port for listening.
+    sockets : bool
+        Whether it may open sockets at all.
+    """
+
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
+    connect: tuple[int, ...] = ()
+    listen: tuple[int, ...] = ()
+    sockets: bool = False
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Make one from the result of `as_json`."""
+        read, write = (tuple(map(Path, value[name])) for name in ("read", "write"))
+        return cls(read, write, tuple(value["connect"]), tuple(value["listen"]), value["sockets"])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON values, with absolute paths."""
+        paths = {name: [str(path.absolute()) for path in getattr(self, name)] for name in ("read", "write")}
+        return {**paths, "connect": list(self.connect), "listen": list(self.listen), "sockets": self.sockets}
+
+    def enter(self) -> None:
+        """Put this process into the jail, for good; does as much as the kernel can, see `gap`.
+
+        Call it while the process has one thread: others would stay outside.
+
+        Raises
+        ------
+        OSError
+            The kernel refused a rule that it should know.
+        """
+        for folder in self.write:
+            folder.mkdir(parents=True, exist_ok=True)
+        if _version() > 0:
+            self._limit_files()
+        if not self.sockets:
+            _refuse_sockets()
+
+    def _limit_files(self) -> None:
+        from py_landlock import AccessFs, AccessNet, Landlock
+
+        folder = AccessFs.READ_FILE | AccessFs.READ_DIR
+        rules = Landlock(strict=False)
+        for place in readable_code(self.write):
+            rules.add_path_rule(place, access=(folder if place.is_dir() else AccessFs.READ_FILE) | AccessFs.EXECUTE)
+        # Importing lists the folders of the import path, and a folder with runs may be one of them.
+        rules.add_path_rule(*_listed(), access=AccessFs.READ_DIR)
+        devices = [device for device in _DEVICES if device.exists()]
+        rules.add_path_rule(*devices, access=AccessFs.READ_FILE | AccessFs.WRITE_FILE)
+        for place in self.read:
+            if place.exists():
+                rules.add_path_rule(place, access=folder if place.is_dir() else AccessFs.READ_FILE)
+        rules.allow_read_write(*self.write)
+        for ports, access in ((self.connect, AccessNet.CONNECT_TCP), (self.listen, AccessNet.BIND_TCP)):
+            rules.add_net_rule(*ports, access=access)
+        rules.apply()
+
+
+def gap() -> str | None:
+    """Return one line on what this kernel cannot enforce, or None if it enforces all of a jail."""
+    version = _version()
+    if version == 0:
+        return "this kernel has no Landlock, so processes can read each other's files"
+    missing = []
+    if version < _PORTS_SINCE:
+        missing.append(f"TCP ports are not limited (Landlock {version}, {_PORTS_SINCE} is needed)")
+    if not _has_seccomp():
+        missing.append("attacks can open sockets (libseccomp is missing)")
+    return "; ".join(missing) or None
+
+
+def readable_code(besides: Iterable[Path] = ()) -> list[Path]:
+    """List what a jailed process may read and execute: the system's files, the interpreter, and installed code.
+
+    A folder of the import path that holds one of `besides` (a checkout with runs in it, say) counts only with its own
+    modules and packages.
+    """
+    private = [path.resolve() for path in besides]
+    found = [*map(Path, _SYSTEM), *(Path("/proc", name).resolve() for name in _PROC)]
+    found += [Path(sys.prefix), Path(sys.base_prefix), Path(sysconfig.get_path("stdlib"))]
+    for entry in _import_path():
+        if entry.is_dir() and (entry == _ROOT or any(path.is_relative_to(entry) for path in private)):
+            found += [child for child in entry.iterdir() if child.suffix == ".py" or (child / "__init__.py").is_file()]
+        else:
+            found.append(entry)
+    found += _plugins()
+    return sorted({path for path in found if path.exists()})
+
+
+def _listed() -> Sequence[Path]:
+    return [entry for entry in _import_path() if entry.is_dir()]
+
+
+def _import_path() -> list[Path]:
+    named = [Path(entry).resolve() for entry in sys.path if entry and Path(entry).is_absolute()]
+    return [*dict.fromkeys([_ROOT, *named])]
+
+
+@cache
+def _plugins() -> tuple[Path, ...]:
+    """Return the folders of the packages that announce plug-ins; an editable installation may have them anywhere."""
+    found = []
+    for group in entry_points().groups:
+        for point in entry_points(group=group) if group.startswith(_GROUP) else ():
+            with contextlib.suppress(ImportError, ValueError):
+                if (spec := find_spec(point.module.partition(".")[0])) is not None:
+                    found += [Path(place) for place in spec.submodule_search_locations or [spec.origin or ""]]
+    return tuple(found)
+
+
+@cache
+def _version() -> int:
+    """Return the kernel's version of Landlock; 0 where it has none."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        from py_landlock import LandlockError, get_abi_version
+    except ImportError:
+        return 0
+    try:
+        return int(get_abi_version())
+    except (LandlockError, OSError):
+        return 0
+
+
+@cache
+def _has_seccomp() -> bool:
+    try:
+        import pyseccomp
+    except (ImportError, OSError, RuntimeError):
+        return False
+    return bool(pyseccomp.system_arch())
+
+
+def _refuse_sockets() -> None:
+    """Refuse new sockets, and the interface that can open them in another way."""
+    if not _has_seccomp():
+        return
+    import pyseccomp
+
+    filter_ = pyseccomp.SyscallFilter(defaction=pyseccomp.ALLOW)
+    for name in ("socket", "io_uring_setup"):
+        filter_.add_rule(pyseccomp.ERRNO(errno.EACCES), name)
+    filter_.load()
+
+
+__all__ = ["Jail", "gap", "readable_code"]
