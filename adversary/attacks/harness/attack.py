@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.threat import ThreatModel
+from wireleak.common.targets.memory import Sizes, training_memory
 from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
 
@@ -58,6 +59,10 @@ class Attack(ABC):
     @abstractmethod
     def fit(self, knowledge: Knowledge) -> None:
         """Train on the attacker's own device. The result must depend only on `knowledge` and the seed."""
+
+    def memory(self, sizes: Sizes) -> int:
+        """Estimate the bytes that `fit` and the guess take beyond what the process holds; checked before they start."""
+        return training_memory(sizes, 0)
 
     def permuted(self, rng: np.random.Generator) -> Self | None:
         """Return a copy fitted to the same examples with permuted values, or None if that needs a whole new fit.

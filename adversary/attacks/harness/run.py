@@ -22,8 +22,10 @@ from adversary.attacks.harness.registry import ATTACKS
 from adversary.tap.decode.pcap import CaptureError
 from wireleak.common.config import options_of, read_config
 from wireleak.common.files import write_arrays, write_json
+from wireleak.common.memory import check_memory, out_of_memory
 from wireleak.common.registry import summary
 from wireleak.common.targets.baselines import derangement
+from wireleak.common.targets.memory import Sizes
 from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Case, Pairs
 
@@ -83,6 +85,7 @@ class _Run:
         self.extra: dict[str, Any] = {}
         self.seen = self.kind.observe(self.settings, self.config, self._granted())
         self.notes = list(self.seen.notes)
+        self.unable = self.seen.unseen
 
     def guess(self) -> None:
         """Compute the attack's guess and each baseline's: the target's first, then those of the attack's base."""
@@ -110,7 +113,7 @@ class _Run:
             "threat": self.kind.threat.as_json(),
             "observations": self.seen.messages,
             "bytes": self.seen.bytes,
-            "prior": self.seen.unseen,
+            "prior": self.unable,
             "fit": self.fitted.report if self.fitted else None,
             "control_seconds": self.control_seconds,
             "notes": self.notes,
@@ -150,10 +153,22 @@ class _Run:
         known = seen.knowledge.limited(self.kind.threat.knows)
         attack = self.kind(self.settings, self.config.seed)
         start, cpu = time.monotonic(), time.process_time()
-        attack.fit(known)
-        seconds = {"fit": time.monotonic() - start, "fit_cpu": time.process_time() - cpu}
-        start = time.monotonic()
-        guess = self._filled(seen.ask(attack))
+        try:
+            if len(known.seen):
+                shapes = known.seen.shape[1:], known.inputs.shape[1:]
+                check_memory(self.kind.name, attack.memory(Sizes(len(known), self.config.victims, *shapes)))
+            attack.fit(known)
+            seconds = {"fit": time.monotonic() - start, "fit_cpu": time.process_time() - cpu}
+            start = time.monotonic()
+            guess = self._filled(seen.ask(attack))
+        except (MemoryError, RuntimeError) as error:
+            if (short := out_of_memory(error)) is None:
+                raise
+            if seen is self.seen:
+                self.unable = f"{short}; the guess is the prior"
+            else:
+                self.notes.append(f"a baseline on other captures: {short}; its guess is the prior")
+            return None, self._prior()
         # An attack that trains on fewer pairs overwrites this number.
         attack.report = {"pairs": len(known)} | attack.report
         attack.report["seconds"] = seconds | {"guess": time.monotonic() - start}
@@ -204,7 +219,11 @@ class _Run:
 
     def _baseline(self, name: str, make: Callable[[], Array]) -> None:
         start = time.monotonic()
-        self.guesses[f"control:{name}"] = make()
+        try:
+            self.guesses[f"control:{name}"] = make()
+        except MemoryError as error:
+            self.notes.append(f"{out_of_memory(error)}; the baseline {name} is left out")
+            return
         self.control_seconds[name] = time.monotonic() - start
 
     def _prior(self) -> Array:

@@ -7,15 +7,36 @@ import numpy.typing as npt
 
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.measures.scores.words_found import set_f1, word_sets
+from wireleak.common.memory import BLOCK_BYTES, blocks
 from wireleak.common.targets.target import Array, Examples, Ints
 
 
 def nearest(seen: Array, inputs: Array, queries: Array) -> Array:
-    """Input whose activation is nearest to each query's (Euclidean, standardised): (n, *input_shape)."""
+    """Input whose activation is nearest to each query's (Euclidean, standardised): (n, *input_shape).
+
+    Distances are summed over blocks of features and taken for blocks of queries, so memory stays near 200 MiB.
+    """
     z, q = seen.reshape(len(seen), -1), queries.reshape(len(queries), -1)
-    mean, scale = z.mean(0), z.std(0) + np.float32(1e-6)
-    z, q = (z - mean) / scale, (q - mean) / scale
-    found: Array = inputs[np.argmin((z**2).sum(1) - 2 * q @ z.T, axis=1)]
+    closest = np.empty(len(q), np.int64)
+    for asked in blocks(len(q), 4 * len(z)):
+        closest[asked] = _distances(z, q[asked]).argmin(1)
+    found: Array = inputs[closest]
+    return found
+
+
+def nearest_memory(rows: int, queries: int) -> int:
+    """Estimate the memory that `nearest` takes beyond its arguments and result: distances, and blocks."""
+    return min(4 * rows * queries, BLOCK_BYTES) + 3 * BLOCK_BYTES
+
+
+def _distances(z: Array, q: Array) -> Array:
+    """Squared distances (queries, rows) in units of each feature's deviation, less each query's own length."""
+    found = np.zeros((len(q), len(z)), np.float32)
+    for part in blocks(z.shape[1], 8 * (len(z) + len(q))):
+        own, asked = (rows[:, part].astype(np.float32, copy=False) for rows in (z, q))
+        mean, scale = own.mean(0), own.std(0) + np.float32(1e-6)
+        own, asked = (own - mean) / scale, (asked - mean) / scale
+        found += (own**2).sum(1) - 2 * asked @ own.T
     return found
 
 

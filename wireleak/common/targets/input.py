@@ -12,9 +12,10 @@ from wireleak.common.measures.scores.matching import match
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.measures.scores.priors import linear_code
 from wireleak.common.measures.scores.registry import score_reconstruction
+from wireleak.common.memory import check_memory
 from wireleak.common.targets import baselines
 from wireleak.common.targets.registry import register
-from wireleak.common.targets.ridge import ridge
+from wireleak.common.targets.ridge import ridge, ridge_memory
 from wireleak.common.targets.sealed import Sealed
 from wireleak.common.targets.target import (
     Array,
@@ -124,6 +125,7 @@ def reconstruction_baselines(case: Case) -> Iterator[Baseline]:
 
 def _ridge(case: Case, pairs: Pairs) -> Array:
     inputs = pairs.own.inputs
+    check_memory("ridge", ridge_memory(len(inputs), pairs.seen[0].size, inputs[0].size))
     decoder = ridge(pairs.seen, inputs, pairs.own.held_out())
     case.report("ridge", {"strength": decoder.strength, "validation_mse": decoder.error})
     guess = decoder.guess(pairs.victims).reshape(-1, *inputs.shape[1:])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.blocks import BLOCK_BYTES, blocks
+from wireleak.common.memory import BLOCK_BYTES, blocks
 
 Array = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -71,8 +71,7 @@ def ridge(seen: Array, inputs: Array, held: Bools, strengths: tuple[float, ...] 
     """
     z, x = seen.reshape(len(seen), -1), inputs.reshape(len(inputs), -1)
     rows = np.flatnonzero(~held)
-    wide = z.shape[1] > min(_MOST, len(rows))
-    dual = wide or (len(rows) <= _MOST and 8 * z.shape[1] * x.shape[1] > 4 * BLOCK_BYTES)
+    dual = _is_dual(len(rows), z.shape[1], x.shape[1])
     equations = (_Dual if dual else _Primal)(z, x, rows[:_MOST] if dual else rows)
     checks = np.flatnonzero(held) if held.any() else rows
     basis = equations.basis(z, checks).T
@@ -96,6 +95,18 @@ def ridge(seen: Array, inputs: Array, held: Bools, strengths: tuple[float, ...] 
         if best is not before:
             break
     return best
+
+
+def ridge_memory(rows: int, features: int, inputs: int) -> int:
+    """Estimate the memory that a fit takes beyond its arguments: equations, a factor, a copy, and blocks."""
+    unknowns = min(rows, _MOST) if _is_dual(rows, features, inputs) else features
+    right = 0 if _is_dual(rows, features, inputs) else features * inputs
+    return 8 * (3 * unknowns**2 + right) + 3 * BLOCK_BYTES
+
+
+def _is_dual(rows: int, features: int, inputs: int) -> bool:
+    wide = features > min(_MOST, rows)
+    return wide or (rows <= _MOST and 8 * features * inputs > 4 * BLOCK_BYTES)
 
 
 class _Equations:

@@ -101,6 +101,22 @@ def test_tls_leaves_the_prior_and_says_why(config: Any, world: Any) -> None:
     assert meta["fit"] is None and meta["bytes"] == {"device": 0, "victims": 0}
 
 
+def test_an_attack_that_does_not_fit_in_memory_leaves_the_prior_and_says_why(config: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("WIRELEAK_MEMORY", "1M")
+    guesses, meta = run(config, options=QUICK)
+    assert np.array_equal(guesses["inversion"], guesses["control:mean"]) and meta["fit"] is None
+    assert meta["prior"].startswith("inversion needs ") and "WIRELEAK_MEMORY leaves 0 MiB" in meta["prior"]
+
+
+def test_a_baseline_that_does_not_fit_in_memory_is_left_out_by_name(config: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("wireleak.common.targets.input.ridge_memory", lambda *shapes: 2**60)
+    guesses, meta = run(config, options=QUICK)
+    assert "control:ridge" not in guesses and "control:nearest" in guesses and meta["prior"] is None
+    assert any(
+        note.startswith("ridge needs ") and note.endswith("baseline ridge is left out") for note in meta["notes"]
+    )
+
+
 def test_sizes_of_tls_are_chance_for_an_attribute(config: Any, world: Any) -> None:
     guesses, meta = run(config, link="tls", attack="sizes", target="left")
     assert set(guesses) == {"sizes", "control:majority", "control:permuted"}

@@ -9,7 +9,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from wireleak.common import blocks
+from wireleak.common import memory
 from wireleak.common.targets import ridge as module
 from wireleak.common.targets.ridge import ridge
 
@@ -26,7 +26,7 @@ def problem(n: Any, width: Any, outputs: Any = 5) -> Any:
 @pytest.mark.parametrize("strength", [1e-3, 1.0])
 @pytest.mark.parametrize("block", [2**26, 2**9])
 def test_ridge_is_scikit_learns(monkeypatch: Any, n: int, width: int, strength: float, block: int) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", block)
+    monkeypatch.setattr(memory, "BLOCK_BYTES", block)
     z, x = problem(n, width)
     held = np.arange(n) < n // 5
     ours = ridge(z, x, held, (strength,))
@@ -48,7 +48,7 @@ def test_the_dual_gives_what_the_primal_gives(monkeypatch: Any) -> None:
     z, x = problem(150, 40, 30)
     held = np.arange(150) % 6 == 0
     primal = ridge(z, x, held)
-    monkeypatch.setattr(module, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 64)  # a matrix of features by inputs is then too large
     dual = ridge(z, x, held)
     assert type(primal._equations) is module._Primal and type(dual._equations) is module._Dual
     assert dual.strength == primal.strength and dual.error == pytest.approx(primal.error, rel=1e-9)
@@ -78,7 +78,7 @@ def test_equations_without_a_cholesky_factor_are_solved_all_the_same() -> None:
 
 
 def test_memory_stays_far_below_a_matrix_of_features_by_pixels(monkeypatch: Any) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**21)
+    monkeypatch.setattr(memory, "BLOCK_BYTES", 2**21)
     z, x = RNG.standard_normal((80, 20_000), np.float32), RNG.random((80, 3, 64, 64), np.float32)
     tracemalloc.start()
     ridge(z.astype(np.float16), x, np.arange(80) < 16).guess(z[:10])
