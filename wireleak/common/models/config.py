@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field, PositiveInt, model_validator
 
 from wireleak.common.config import Strict
@@ -16,6 +18,7 @@ class ModelConfig(Strict):
     classes: int = Field(ge=2, description="classes of the task")
     cut: PositiveInt = Field(description="number of the block after which the device sends its activations")
     seed: int = Field(default=0, ge=0, description="seed of the initial weights")
+    weights: Path | None = Field(default=None, description="file of weights to begin with, instead of drawn ones")
 
     @model_validator(mode="after")
     def _exists(self) -> ModelConfig:
@@ -23,5 +26,5 @@ class ModelConfig(Strict):
         return self
 
     def network(self) -> Network:
-        """Build the network with the weights that `seed` draws."""
-        return build(self.name, self.input_shape, self.classes, self.seed)
+        """Build the network with the weights of the file, or those that `seed` draws."""
+        return build(self.name, self.input_shape, self.classes, self.seed, self.weights)

@@ -75,7 +75,7 @@ def resolve(name: str, folder: Path | None = None) -> str:
     return name
 
 
-def build_blocks(name: str, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
+def build_blocks(name: str, input_shape: tuple[int, ...], classes: int) -> tuple[nn.Module, nn.Sequential]:
     """Call a factory and cut what it returns into blocks.
 
     The factory is given what its signature asks for by name: `classes` (or num_classes, n_classes; a factory with
@@ -92,8 +92,11 @@ def build_blocks(name: str, input_shape: tuple[int, ...], classes: int) -> nn.Se
 
     Returns
     -------
-    nn.Sequential
-        One block between any two neighbouring cuts; together they compute what the network computes, bit for bit.
+    model : nn.Module
+        The network that the factory returned.
+    blocks : nn.Sequential
+        One block between any two neighbouring cuts, sharing the network's parameters. Together they compute what the
+        network computes, bit for bit.
 
     Raises
     ------
@@ -107,7 +110,7 @@ def build_blocks(name: str, input_shape: tuple[int, ...], classes: int) -> nn.Se
     with _TRACING:
         if key not in _FOUND:
             _FOUND[key] = find_cuts(model, input_shape, classes, name)
-    return _FOUND[key].apply(model)
+    return model, _FOUND[key].apply(model)
 
 
 def _find(name: str) -> Callable[..., Any]:

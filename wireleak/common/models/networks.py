@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
@@ -27,12 +27,15 @@ class Network:
         One example's shape, channels first.
     classes : int
         Length of the output.
+    whole : nn.Module
+        The same network as its author wrote it, with the same weights under the author's names.
     """
 
     name: str
     blocks: nn.Sequential
     input_shape: tuple[int, ...]
     classes: int
+    whole: nn.Module
 
     @property
     def cuts(self) -> range:
@@ -86,25 +89,31 @@ def names() -> list[str]:
     return list(NETWORKS.all())
 
 
-def build(name: str, input_shape: tuple[int, ...], classes: int, seed: int) -> Network:
-    """Build a registered network, or a user's own by "module:factory", with weights drawn from `seed`.
+def build(
+    name: str, input_shape: tuple[int, ...], classes: int, seed: int, weights: Path | str | None = None
+) -> Network:
+    """Build a registered network, or a user's own by "module:factory", with weights drawn from `seed` or from a file.
 
     Raises
     ------
     ValueError
-        Unknown name, an input that the network does not take, or a user's network that cannot be built or cut.
+        Unknown name, an input that the network does not take, a user's network that cannot be built or cut, or
+        weights that do not fit.
     """
-    if ":" in name:
-        # Imported here: a user's own network needs torch.fx, ours do not.
-        from wireleak.common.models.factory import build_blocks
-
-        builder: Builder = partial(build_blocks, name)
-    else:
-        builder = NETWORKS.get(name, "model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        blocks = builder(input_shape, classes)
-    return Network(name, blocks, input_shape, classes)
+        if ":" in name:
+            # Imported here: a user's own network needs torch.fx, ours do not.
+            from wireleak.common.models.factory import build_blocks
+
+            whole, blocks = build_blocks(name, input_shape, classes)
+        else:
+            whole = blocks = NETWORKS.get(name, "model")(input_shape, classes)
+    if weights is not None:
+        from wireleak.common.models.pretrained import load_pretrained
+
+        load_pretrained(whole, Path(weights), classes)
+    return Network(name, blocks, input_shape, classes, whole)
 
 
 @register("strided28")

@@ -235,7 +235,7 @@ def _scale(subject: Subject, cut: int) -> ActivationScale:
 
     encoder, _ = subject.network.split(cut)
     with torch.inference_mode():
-        rows = encoder.eval()(torch.from_numpy(subject.dataset.x[:_LOOKED_AT])).flatten(1)
+        rows = encoder.eval()(torch.from_numpy(subject.dataset.inputs(slice(_LOOKED_AT)))).flatten(1)
     return ActivationScale(max(float(rows.norm(dim=1).median()), 1e-6), rows.shape[1])
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.lab.data.dataset import DataError, Floats, Ints
+from wireleak.lab.data.dataset import DataError, Floats, Ints, Pixels
 
 
 @dataclass(frozen=True)
@@ -31,24 +31,33 @@ class Overlap:
     second: Ints
 
 
-def content_hashes(x: Floats) -> npt.NDArray[np.bytes_]:
+_BLOCK = 64
+
+
+def content_hashes(x: Floats | Pixels) -> npt.NDArray[np.bytes_]:
     """Return the SHA-256 of each example, bytes32 (n,).
 
-    Images (n, channels, height, width) in [0, 1] are hashed as 8-bit pixels, so a copy that was saved to a file counts
-    as the same image. All else is hashed as float32 bytes.
+    Images (n, channels, height, width), 8-bit or in [0, 1], are hashed as 8-bit pixels, so a copy that was saved to a
+    file counts as the same image. All else is hashed as float32 bytes.
     """
-    if x.ndim == 4:
-        rows = np.rint(np.clip(x, 0, 1) * np.float32(255)).astype(np.uint8)
-    else:
-        # Adding zero turns -0.0 into 0.0: the same value, but other bytes.
-        rows = (np.ascontiguousarray(x, np.float32) + np.float32(0)).view(np.uint8)
     prefix = repr(x.shape[1:]).encode()
-    # A void type keeps trailing zero bytes, which numpy's "S32" would strip.
-    digests = b"".join(hashlib.sha256(prefix + row.tobytes()).digest() for row in rows)
+    # A block at a time, so that the copies stay small; a void type keeps trailing zero bytes, which "S32" would strip.
+    blocks = (x[at : at + _BLOCK] for at in range(0, len(x), _BLOCK))
+    digests = b"".join(hashlib.sha256(prefix + row.tobytes()).digest() for block in blocks for row in _content(block))
     return np.frombuffer(digests, dtype="V32")
 
 
-def find_overlap(first: Floats, second: Floats) -> Overlap:
+def _content(x: Floats | Pixels) -> npt.NDArray[np.uint8]:
+    if x.dtype == np.uint8:
+        return np.ascontiguousarray(x, np.uint8)
+    if x.ndim == 4:
+        scaled = np.clip(np.asarray(x, np.float32), 0, 1) * np.float32(255)
+        return np.asarray(np.rint(scaled), np.uint8)
+    # Adding zero turns -0.0 into 0.0: the same value, but other bytes.
+    return (np.ascontiguousarray(x, np.float32) + np.float32(0)).view(np.uint8)
+
+
+def find_overlap(first: Floats | Pixels, second: Floats | Pixels) -> Overlap:
     """Find the examples that two sets (n, ...) and (m, ...) share, by content."""
     a, b = content_hashes(first).tolist(), content_hashes(second).tolist()
     in_a, in_b = set(a), set(b)
@@ -57,7 +66,7 @@ def find_overlap(first: Floats, second: Floats) -> Overlap:
     return Overlap(len(columns), rows, columns)
 
 
-def first_occurrences(x: Floats) -> Ints:
+def first_occurrences(x: Floats | Pixels) -> Ints:
     """Return the indices, ascending, of the first occurrence of every distinct example."""
     seen: dict[bytes, int] = {}
     for index, digest in enumerate(content_hashes(x).tolist()):
@@ -65,7 +74,7 @@ def first_occurrences(x: Floats) -> Ints:
     return np.fromiter(seen.values(), np.int64, len(seen))
 
 
-def refuse_overlap(parts: Mapping[str, Floats]) -> None:
+def refuse_overlap(parts: Mapping[str, Floats | Pixels]) -> None:
     """Raise an error if any two of these parts, given by name, share an example.
 
     Raises

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wireleak.common.registry import unknown
-from wireleak.lab.data.dataset import DataError, Floats, Ints
+from wireleak.lab.data.dataset import DataError, Ints, Pixels
 
 
 def read_columns(dataset: str, path: Path, columns: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -50,8 +50,8 @@ def encode(values: Sequence[str], classes: Sequence[str] | None = None) -> tuple
     return np.array([number[value] for value in values], np.int64), chosen
 
 
-def read_images(dataset: str, paths: Sequence[Path], size: int, grey: bool) -> Floats:
-    """Read images as float32 (n, 1 or 3, size, size) in [0, 1], resized by area to a square.
+def read_images(dataset: str, paths: Sequence[Path], size: int, grey: bool) -> Pixels:
+    """Read images as 8-bit pixels (n, 1 or 3, size, size), resized by area to a square.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def read_images(dataset: str, paths: Sequence[Path], size: int, grey: bool) -> F
     from PIL import Image, UnidentifiedImageError
 
     mode = "L" if grey else "RGB"
-    x = np.empty((len(paths), size, size, 1 if grey else 3), np.float32)
+    x = np.empty((len(paths), 1 if grey else 3, size, size), np.uint8)
     for row, path in enumerate(paths):
         try:
             with Image.open(path) as image:
@@ -71,8 +71,8 @@ def read_images(dataset: str, paths: Sequence[Path], size: int, grey: bool) -> F
             raise DataError(f"{dataset}: {path} is not an image") from error
         except OSError as error:
             raise DataError(f"{dataset}: cannot read {path} ({error.strerror or error})") from error
-        x[row] = np.asarray(small, np.float32).reshape(size, size, -1) / 255
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        x[row] = np.asarray(small).reshape(size, size, -1).transpose(2, 0, 1)
+    return x
 
 
 def _sort_key(text: str) -> tuple[int, float, str]:

@@ -98,8 +98,23 @@ class Cell(CellPaths):
         hidden = self.variant.encrypted or self.plan.secure
         return self.mode == "federated" and hidden and "participant" in self.vantages
 
+    @property
+    def trains(self) -> bool:
+        """Whether clients train; otherwise the network is served with its weights as it is."""
+        return not self.study.model.trained
+
+    @property
+    def initial_weights(self) -> str | None:
+        """File of the weights with which the network begins; None where the seed draws them."""
+        return self.study.weights_of(self.variant, self.seed)
+
     def model(self) -> dict[str, Any]:
         """The part "model" of the parties' configs."""
+        weights = self.initial_weights
+        return self.architecture() | ({} if weights is None else {"weights": weights})
+
+    def architecture(self) -> dict[str, Any]:
+        """The part "model" of an attacker's config, which says nothing of the weights."""
         return {
             "name": self.variant.model or self.study.model.name,
             "input_shape": list(self.input_shape),

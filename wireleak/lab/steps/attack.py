@@ -209,7 +209,7 @@ def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
     knows, rounds = set(attack["threat"]["knows"]), cell.plan.rounds
     granted: dict[str, Any] = {"surrogate": str(cell.surrogate)}
     if knows & {"architecture", "weights", "head"}:
-        granted["model"] = cell.model()
+        granted["model"] = cell.architecture()
     for what, stage in (("weights", "encoder"), ("head", "head")):
         if what in knows:
             copy = cell.weights(stage)

@@ -47,6 +47,9 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
     if cell.variant.engine == "simulation":
         _simulate(cell, launcher, say)
         return
+    if not cell.trains:
+        _serve_trained(cell, launcher, say)
+        return
     security = _Security(cell)
     started: list[Process] = []
     nodes = _nodes(cell)
@@ -117,6 +120,27 @@ def _simulate(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> Non
     launcher.finish(launcher.start("simulation", argv, cell.log("simulation"), essential=False), cell.plan.timeout)
     _name_records(cell)
     write_json(cell.done, {"links": [], "finished": time.time()})
+
+
+def _serve_trained(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
+    """Serve a network that is already trained: no Flower, and no links but those of the serving devices."""
+    security = _Security(cell)
+    started: list[Process] = []
+    try:
+        say("starting")
+        head, address = _start_head(cell, launcher, security, _write_server(cell, security, launcher))
+        started.append(head)
+        tap, links = _start_tap(cell, launcher, address, "")
+        started.append(tap)
+        if cell.serves_untrained:
+            say("serving untrained")
+            _serve(cell, launcher, links, security, prefix=UNTRAINED)
+        say("serving")
+        _serve(cell, launcher, links, security)
+    finally:
+        say("stopping")
+        launcher.stop(reversed(started))
+    write_json(cell.done, {"links": [path.stem for path in cell.captures()], "finished": time.time()})
 
 
 class _Security:
@@ -218,7 +242,7 @@ def _start_hijack(cell: Cell, launcher: Launcher, security: _Security, ready: Pa
 def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[Process, dict[str, str]]:
     prefixes = (UNTRAINED, "") if cell.serves_untrained else ("",)
     # A Pi is recorded at its own card.
-    tapped = cell.clients[:-1] if cell.trainer else cell.clients
+    tapped = [] if not cell.trains else cell.clients[:-1] if cell.trainer else cell.clients
     upstreams = {f"fleet-{name}": fleet for name in tapped}
     upstreams |= {f"train-{name}": head for name in tapped} if cell.mode == "split" else {}
     if cell.study.serve.devices:

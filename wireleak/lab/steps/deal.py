@@ -14,6 +14,7 @@ from wireleak.lab.data.dataset import Ints
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.truth import write_records
 from wireleak.lab.steps.plan import Plan
+from wireleak.lab.steps.trained import write_trained
 
 
 def write_cell(plan: Plan, cell: Cell) -> None:
@@ -24,14 +25,16 @@ def write_cell(plan: Plan, cell: Cell) -> None:
         rounds: dict[str, Ints] = {} if when is None else {"round": when}
         # A device knows its owner's attributes; defences that train against them need their number of classes.
         values = {f"values:{name}": np.int64(len(held.classes)) for name, held in dataset.attributes.items()}
+        indices = shard.evaluation
+        write_arrays(cell.evaluation(name), {"x": dataset.inputs(indices), "y": dataset.y[indices]})
+        if not cell.trains:
+            continue
         arrays: dict[str, Any] = _labelled(dataset, train) | values | rounds
         write_arrays(cell.train(name), arrays)
-        indices = shard.evaluation
-        write_arrays(cell.evaluation(name), {"x": dataset.x[indices], "y": dataset.y[indices]})
         people = {f"group:{group}": values[train] for group, values in dataset.groups.items()}
         write_arrays(cell.trained_on(name), _labelled(dataset, train) | people | rounds)
     victims = division.roles.victims
-    write_arrays(cell.inputs("victim"), {"x": dataset.x[victims]})
+    write_arrays(cell.inputs("victim"), {"x": dataset.inputs(victims)})
     groups = {f"group:{name}": values[victims] for name, values in dataset.groups.items()}
     write_arrays(cell.ledger, _labelled(dataset, victims) | groups)
     surrogate = _labelled(dataset, division.roles.attacker)
@@ -39,10 +42,13 @@ def write_cell(plan: Plan, cell: Cell) -> None:
         # The groups of the attacker's examples, so that it validates on people that it did not train on.
         surrogate["group"] = dataset.group(cell.study.data.disjoint_by)[division.roles.attacker]
     surrogate = _with_copies(_queries(surrogate, cell), cell)
-    write_arrays(cell.surrogate, surrogate | {"range": np.array([dataset.x.min(), dataset.x.max()])})
+    write_arrays(cell.surrogate, surrogate | {"range": np.array(dataset.input_range, np.float32)})
     write_arrays(cell.inputs("attacker"), {"x": surrogate["x"]})
-    write_records(cell)
-    if not cell.study.serve.devices:
+    if cell.trains:
+        write_records(cell)
+    else:
+        write_trained(cell)
+    if not cell.study.serve.devices or not (cell.trains or cell.serves_untrained):
         return
     network = build(cell.model()["name"], cell.input_shape, cell.classes, cell.seed)
     encoder, _ = network.split(cell.variant.cut)
@@ -60,7 +66,7 @@ def _queries(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
 
 
 def _labelled(dataset: Dataset, indices: Any) -> dict[str, Any]:
-    arrays = {"x": dataset.x[indices], "y": dataset.y[indices]}
+    arrays = {"x": dataset.inputs(indices), "y": dataset.y[indices]}
     return arrays | {f"attribute:{name}": held.values[indices] for name, held in dataset.attributes.items()}
 
 

@@ -162,6 +162,8 @@ def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) 
         if variant not in [one for one in study.variants if use in study.attacks_on(one)]:
             continue
         mode = study.plan_of(variant).mode
+        if traffic is not Traffic.SERVING and study.model.trained:
+            raise StudyError(f"{where}: the attack reads training, but model.trained = true; nobody trains")
         if traffic is Traffic.SERVING and not study.serve.devices:
             raise StudyError(f"{where}: the attack reads inference traffic, but serve.devices = false; set it to true")
         if traffic is Traffic.SPLIT_TRAINING and mode != "split":
@@ -242,7 +244,8 @@ def _check_model(study: Study, dataset: Dataset) -> None:
         if variant.model is not None:
             name, field = variant.model, f"variants.{variant.name}.model"
         try:
-            network = build(name, dataset.input_shape, len(dataset.classes), 0)
+            weights = study.weights_of(variant, study.seeds_of(variant)[0])
+            network = build(name, dataset.input_shape, len(dataset.classes), 0, weights)
         except ValueError as error:
             raise StudyError(f"{field}: {error}") from error
         if variant.cut not in network.cuts:

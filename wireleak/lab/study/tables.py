@@ -78,6 +78,13 @@ class Model(Strict):
     """The network; each variant says where it is cut."""
 
     name: str = Field(description="the network's name, as `wireleak plugins` lists it")
+    weights: str | None = Field(
+        default=None,
+        description="file of weights to begin with (safetensors or a torch state dict); {seed} stands for the seed",
+    )
+    trained: bool = Field(
+        default=False, description="true: nobody trains, and the network is served with these weights as it is"
+    )
 
 
 class Participant(Plugin):
@@ -169,6 +176,7 @@ class Variant(Strict):
         default=None, description="the study's seeds, where they differ"
     )
     model: str | None = Field(default=None, description="model.name, where it differs")
+    weights: str | None = Field(default=None, description="model.weights, where they differ")
     objective: Objective | None = Field(default=None, description="system.objective, where it differs")
     privacy: PrivacyConfig | None = Field(default=None, description="system.privacy, where it differs")
     clients: PositiveInt | None = Field(default=None, description="data.clients, where it differs")
@@ -278,6 +286,11 @@ class Tables(Strict):
     def clients_of(self, variant: Variant) -> int:
         """Return the number of clients that train in a variant."""
         return variant.clients or self.data.clients
+
+    def weights_of(self, variant: Variant, seed: int) -> str | None:
+        """Return the file of weights with which a variant begins; None where the seed draws them."""
+        file = variant.weights or self.model.weights
+        return None if file is None else file.replace("{seed}", str(seed))
 
     def seeds_of(self, variant: Variant) -> tuple[int, ...]:
         """Return the seeds that a variant runs with."""

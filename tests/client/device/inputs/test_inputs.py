@@ -53,7 +53,7 @@ def photos(tmp_path: Path) -> list[Path]:
 def test_pictures_are_scaled_as_the_lab_scales_them(read: Any, photos: list[Path], channels: int) -> None:
     names, values, _ = read("image", (channels, 16, 16), photos[0].parent, resize=True)
     assert names == sorted(map(str, photos))
-    np.testing.assert_allclose(values, read_images("folder", photos, 16, channels == 1), atol=1e-6)
+    np.testing.assert_allclose(values, read_images("folder", photos, 16, channels == 1) / 255, atol=1e-6)
 
 
 def test_a_picture_s_black_and_white_become_the_manifest_s_values(read: Any, tmp_path: Path) -> None:

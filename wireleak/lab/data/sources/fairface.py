@@ -108,4 +108,5 @@ def _read_images(folder: Path, part: str, limit: int | None) -> tuple[Floats, In
         age, _ = encode(columns["age"][:limit], _AGES)
     except KeyError as error:
         raise DataError(f"fairface: {path} holds the unknown label {error}; fetch the authors' file") from error
-    return read_images("fairface", [base / file for file in files], _SIDE, grey=True), female, race, age
+    pixels = read_images("fairface", [base / file for file in files], _SIDE, grey=True)
+    return np.asarray(pixels / np.float32(255), np.float32), female, race, age

@@ -1,6 +1,6 @@
 """A user's own images: a folder, with a CSV of attributes.
 
-x float32 (n, 1 or 3, size, size) in [0, 1]. One column of the CSV names the file (relative to the folder), one is the
+x uint8 (n, 1 or 3, size, size). One column of the CSV names the file (relative to the folder), one is the
 task; others are private attributes and groups.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from wireleak.lab.data.dataset import Attribute, DataError, Dataset
 from wireleak.lab.data.registry import register
@@ -37,6 +39,7 @@ def folder(
     groups: Sequence[str] = (),
     size: int = 28,
     grey: bool = True,
+    sample: int | None = None,
 ) -> Dataset:
     """Read a folder of images.
 
@@ -56,11 +59,15 @@ def folder(
         Side in pixels.
     grey : bool
         One channel instead of three.
+    sample : int, optional
+        Number of images to read, drawn at random with a fixed seed; by default all. Classes are those of the whole CSV.
     """
     if path is None or task is None:
         raise DataError(f"folder.{'path' if path is None else 'task'}: is missing; give the options path, csv and task")
     if not isinstance(size, int) or not 1 <= size <= 4096:
         raise DataError(f"folder.size: must be a number of pixels from 1 to 4096, not {size!r}")
+    if sample is not None and (not isinstance(sample, int) or sample < 1):
+        raise DataError(f"folder.sample: must be a number of images from 1, not {sample!r}")
     base = where / Path(path).expanduser()
     if not base.is_dir():
         raise DataError(f"folder.path: {base} is not a folder; name the folder of the images")
@@ -70,14 +77,16 @@ def folder(
     y, classes = encode(columns[task])
     encoded = {name: encode(columns[name]) for name in private}
     grouped = {name: encode(columns[name]) for name in groups}
+    # Drawn before any file is opened: most of a large folder is never decoded.
+    rows = np.sort(np.random.default_rng(0).permutation(len(y))[:sample])
     return Dataset(
         name="folder",
-        x=read_images("folder", [base / name for name in columns[file]], size, grey),
-        y=y,
+        x=read_images("folder", [base / columns[file][row] for row in rows], size, grey),
+        y=y[rows],
         task=task,
         classes=classes,
-        attributes={k: Attribute(k, values, names, measured=False) for k, (values, names) in encoded.items()},
-        groups={k: values for k, (values, _) in grouped.items()},
+        attributes={k: Attribute(k, values[rows], names, measured=False) for k, (values, names) in encoded.items()},
+        groups={k: values[rows] for k, (values, _) in grouped.items()},
         source=str(base),
         group_names={k: names for k, (_, names) in grouped.items()},
     )

@@ -22,13 +22,27 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     write_folder(tmp_path)
     own = data.load("folder", path=str(tmp_path), task="kind", groups=["person"], size=16, grey=False)
     assert own.x.shape == (4, 3, 16, 16)
-    np.testing.assert_allclose(own.x[2].mean(axis=(1, 2)), [120 / 255, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(own.inputs(slice(None))[2].mean(axis=(1, 2)), [120 / 255, 0, 1], atol=1e-6)
     assert own.y.tolist() == [0, 1, 0, 1] and own.classes == ("cat", "dog")
     assert set(own.attributes) == {"wears_hat", "note"}
     assert own.attribute("wears_hat").values.tolist() == [0, 1, 1, 0]
     assert own.groups["person"].tolist() == [0, 0, 1, 2] and own.group_names["person"] == ("ann", "bob", "cy")
     grey = data.load("folder", path=str(tmp_path), task="kind", attributes=["wears_hat"])
     assert grey.x.shape == (4, 1, 28, 28) and set(grey.attributes) == {"wears_hat"}
+
+
+def test_a_sample_is_read_without_opening_the_other_files(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    chosen = {"path": str(tmp_path), "task": "kind", "size": 8, "grey": False}
+    few, again = (data.load("folder", **chosen, sample=2) for _ in range(2))
+    np.testing.assert_array_equal(few.x, again.x)
+    assert len(few) == 2 and few.x.dtype == np.uint8 and few.classes == ("cat", "dog")
+    whole = data.load("folder", **chosen)
+    rows = [next(i for i in range(4) if np.array_equal(whole.x[i], one)) for one in few.x]
+    assert few.y.tolist() == whole.y[rows].tolist() and len(data.load("folder", **chosen, sample=99)) == 4
+    for index in set(range(4)) - set(rows):
+        (tmp_path / f"{index}.png").unlink()
+    assert len(data.load("folder", **chosen, sample=2)) == 2
 
 
 @pytest.mark.parametrize(
@@ -41,6 +55,7 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
             {"path": ".", "task": "breed"},
             "has no column called 'breed'; choose one of file, kind, wears_hat, person, note",
         ),
+        ({"path": ".", "task": "kind", "sample": 0}, "folder.sample: must be a number of images"),
         ({"path": ".", "task": "kind", "size": 0}, "folder.size: must be a number of pixels"),
         ({"path": ".", "task": "kind", "csv": "other.csv"}, "cannot read"),
     ],
