@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,7 @@ class Dataset:
     """
 
     name: str
-    x: Floats | Pixels
+    x: npt.NDArray[Any]
     y: Ints
     task: str
     classes: tuple[str, ...]

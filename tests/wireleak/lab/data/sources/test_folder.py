@@ -33,7 +33,7 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
 
 def test_a_sample_is_read_without_opening_the_other_files(tmp_path: Path) -> None:
     write_folder(tmp_path)
-    chosen = {"path": str(tmp_path), "task": "kind", "size": 8, "grey": False}
+    chosen: dict[str, Any] = {"path": str(tmp_path), "task": "kind", "size": 8, "grey": False}
     few, again = (data.load("folder", **chosen, sample=2) for _ in range(2))
     np.testing.assert_array_equal(few.x, again.x)
     assert len(few) == 2 and few.x.dtype == np.uint8 and few.classes == ("cat", "dog")
