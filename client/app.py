@@ -27,11 +27,13 @@ from client.transforms.registry import Batch, Scene
 from wireleak.common.config import ConfigError, read_config
 from wireleak.common.models import save_weights
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.wire.flower import as_received
 
 app = ClientApp()
 
 
 @app.train()
+@as_received
 def train(message: Message, context: Context) -> Message:
     """Train on the private shard, or on this round's part of it, for the config's epochs; reply with the weights."""
     config = _config(context)
@@ -71,6 +73,7 @@ def _train(config: ClientConfig, module: nn.Module, server_round: int) -> tuple[
 
 
 @app.evaluate()
+@as_received
 def evaluate(message: Message, context: Context) -> Message:
     """Score the averaged model on the client's own evaluation examples."""
     config = _config(context)

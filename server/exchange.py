@@ -8,11 +8,15 @@ from collections.abc import Iterable
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from wireleak.common.wire.flower import packed
+
 # Grid.send_and_receive polls every 3 s, which is longer than a small round takes.
 POLL_SECONDS = 0.15
 
 
-def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> dict[int, Message | None]:
+def exchange(
+    grid: Grid, messages: Iterable[Message], timeout: float, *, pack: bool = False
+) -> dict[int, Message | None]:
     """Send messages and wait for their replies.
 
     Parameters
@@ -23,6 +27,8 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> dict[in
         At most one per node.
     timeout : float
         Seconds to wait for replies.
+    pack : bool
+        Pack the arrays of each message; clients reply in the same form.
 
     Returns
     -------
@@ -31,6 +37,8 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> dict[in
         node that did not answer in time.
     """
     messages = list(messages)
+    if pack:
+        _pack(messages)
     nodes = [message.metadata.dst_node_id for message in messages]
     replies: dict[int, Message | None] = dict.fromkeys(nodes)
     # The SuperLink gives no id to a message that it rejected.
@@ -45,6 +53,14 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> dict[in
         if waiting:
             time.sleep(POLL_SECONDS)
     return replies
+
+
+def _pack(messages: list[Message]) -> None:
+    # A strategy gives all clients the same content, which is then sent to the SuperLink once.
+    contents = {id(message.content): message.content for message in messages}
+    forms = {key: packed(content) for key, content in contents.items()}
+    for message in messages:
+        message.content = forms[id(message.content)]
 
 
 def wait_for_nodes(grid: Grid, count: int, timeout: float) -> None:

@@ -147,7 +147,7 @@ class Rounds:
         # A client that timed out in one phase must not delay every later phase. Flower
         # lists a killed node as online for up to a minute. Restarted, it comes back under another id.
         present = [message for message in messages if message.metadata.dst_node_id not in self._lost]
-        replies = exchange(self._grid, present, self._config.plan.timeout)
+        replies = exchange(self._grid, present, self._config.plan.timeout, pack=self._config.plan.pack)
         self._lost |= {node for node, reply in replies.items() if reply is None}
         good, dropped = usable(replies, metrics, arrays)
         for node, reason in dropped.items():

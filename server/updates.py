@@ -12,6 +12,8 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
 from wireleak.common.measures.statistics.visibility import cosines, norm_ratios
 from wireleak.common.models import save_arrays
+from wireleak.common.wire.flower import unpacked
+from wireleak.common.wire.packing import PackingError
 
 WEIGHT = "num-examples"
 TRAIN_METRICS = frozenset({WEIGHT, "train-loss"})
@@ -114,6 +116,11 @@ def with_dtypes_of(model: ArrayRecord, averaged: ArrayRecord) -> ArrayRecord:
 def _check(reply: Message, metrics: frozenset[str], arrays: ArrayRecord | None) -> None:
     if reply.has_error():
         raise UnusableError(" ".join((reply.error.reason or "error without a reason").split()))
+    try:
+        if (content := unpacked(reply.content)) is not None:
+            reply.content = content
+    except PackingError as error:
+        raise UnusableError(f"its packed arrays cannot be read: {error}") from error
     records = reply.content
     if len(records.metric_records) != 1 or "metrics" not in records.metric_records:
         raise UnusableError("holds no single record of metrics called 'metrics'")

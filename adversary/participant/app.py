@@ -15,12 +15,14 @@ from adversary.participant.registry import Floats, Labels, make, read_arrays
 from wireleak.common.config import ConfigError, read_config
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training
+from wireleak.common.wire.flower import as_received
 
 app = ClientApp()
 _EVALUATION_BATCH = 128
 
 
 @app.train()
+@as_received
 def train(message: Message, context: Context) -> Message:
     """Train by the strategy, and reply in the form that an honest client uses."""
     config = _config(context)
@@ -35,6 +37,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 @app.evaluate()
+@as_received
 def evaluate(message: Message, context: Context) -> Message:
     """Score the averaged model honestly on the participant's own evaluation examples."""
     config = _config(context)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 from safetensors.numpy import load_file
@@ -20,6 +20,7 @@ from server.rounds import RoundError, Rounds
 from server.strategies import strategy
 from wireleak.common.config import ConfigError, Plugin
 from wireleak.common.plan import TrainingPlan
+from wireleak.common.wire.flower import as_received
 
 Client = Callable[[Message], Message | None]
 
@@ -114,6 +115,38 @@ def test_federated_rounds_average_the_whole_network(settings: dict[str, Any]) ->
     assert [entry["train_loss"] for entry in history] == [1.25, 1.25]
     assert history[0]["evaluation_accuracy"] == 0.5
     assert history[0]["trained"] == history[0]["evaluated"] == [1, 2]
+
+
+def mirrors(client: Client) -> Client:
+    """The client as a ClientApp: it answers in the form in which it is asked."""
+    answer = as_received(lambda message, _: cast(Message, client(message)))
+    return lambda message: answer(message, cast(Any, None))
+
+
+def test_packed_rounds_give_the_same_weights_and_a_damaged_update_is_dropped(settings: dict[str, Any]) -> None:
+    forms: list[bool] = []
+
+    def watched(message: Message) -> Message | None:
+        forms.append("arrays" in message.content.config_records)
+        return mirrors(adds(1.0, 30))(message)
+
+    def damages(message: Message) -> Message | None:
+        reply = mirrors(adds(1.0, 10))(message)
+        if reply is not None and "arrays" in reply.content:
+            reply.content["arrays"] = ConfigRecord({"packed": b"", "layout": '[["w", "<f4", [3]]]'})
+        return reply
+
+    run(settings, {1: watched, 2: adds(2.0, 10)}, mode="federated", rounds=1)
+    plain = stages(settings, 1)
+    assert forms == [False, False]
+    settings["checkpoints"] += "-packed"
+    played = {1: watched, 2: mirrors(adds(2.0, 10)), 3: damages}
+    _, history = run(settings, played, mode="federated", rounds=1, pack=True)
+    assert forms == [False, False, True, True]
+    for one, other in zip(plain, stages(settings, 1), strict=True):
+        assert {name: value.tobytes() for name, value in one.items()} == {n: v.tobytes() for n, v in other.items()}
+    (dropped,) = history[0]["dropped"]
+    assert dropped["client"] == 3 and dropped["reason"].startswith("its packed arrays cannot be read")
 
 
 @pytest.mark.parametrize("name", ["fedavg", "krum", "median", "trimmed-mean", "central-dp"])

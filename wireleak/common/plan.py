@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from wireleak.common.config import Plugin, Strict
 
@@ -72,7 +72,18 @@ class TrainingPlan(ClientPlan):
         default="task",
         description="task: the encoder learns from the head's gradients; autoencoder: it learns to rebuild its input",
     )
+    pack: bool = Field(
+        default=False,
+        description="true: the arrays of a Flower message travel as one block of bytes with its layout, which takes "
+        "less CPU time; the tap unpacks them",
+    )
     privacy: PrivacyConfig | None = Field(default=None, description="DP-SGD; in split mode for both encoder and head")
+
+    @model_validator(mode="after")
+    def _pack_sees_arrays(self) -> TrainingPlan:
+        if self.pack and self.secure:
+            raise ValueError("pack: secure aggregation sends masked arrays in Flower's own form; set pack = false")
+        return self
 
     @property
     def secure(self) -> bool:

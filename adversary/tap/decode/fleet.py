@@ -4,6 +4,7 @@ A Flower message crosses the wire as its metadata with a tree of object ids (Pus
 object by object (PushObject, PullObject). An object is ``<Type> <child ids> <length>\0<body>``, and its id is
 the SHA-256 of that. An object that the other side already holds is not sent again, so one store serves all links and
 both directions.
+A study may pack the arrays of a message into one record (`wireleak.common.wire.packing`); they are unpacked here.
 Source: flwr 1.39.0, `flwr/supercore/inflatable`, `flwr/app/message`; gRPC there, HTTP/1.1 from flwr 1.40.
 """
 
@@ -24,6 +25,7 @@ from google.protobuf.message import DecodeError
 
 from adversary.tap.decode.observation import Kind, Observation
 from adversary.tap.decode.payload import PayloadError
+from wireleak.common.wire.packing import DATA, LAYOUT, unpack
 
 MAX_STORE = 512 << 20
 MAX_PENDING = 4096
@@ -230,10 +232,7 @@ class FleetDecoder:
         number = self._round(pending, records)
         sequence = 0
         for record in records:
-            if record.type != "ArrayRecord":
-                continue
-            for name, identity in json.loads(bytes(record.body)).items():
-                tensor = _array(objects[identity], objects)
+            for name, tensor in _arrays(record, objects):
                 sender = str(metadata.src_node_id)
                 yield Observation(pending.kind, tensor, name, sender, pending.call, sequence, time, number)
                 sequence += 1
@@ -275,6 +274,20 @@ def _parse(content: bytes) -> _Object:
     if len(body) != int(length):
         raise ValueError("an object's length differs from the length in its head")
     return _Object(kind, children.split(",") if children else [], body)
+
+
+def _arrays(record: _Object, objects: dict[str, _Object]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Yield the named arrays of a record, in Flower's form or packed; none for a record of other things."""
+    if record.type == "ArrayRecord":
+        for name, identity in json.loads(bytes(record.body)).items():
+            yield name, _array(objects[identity], objects)
+    elif record.type == "ConfigRecord":
+        items = recorddict_pb2.ConfigRecord.FromString(bytes(record.body)).items
+        values = {item.key: item.value for item in items}
+        if values.keys() == {DATA, LAYOUT}:
+            if len(values[DATA].bytes) > MAX_ARRAY:
+                raise ValueError(f"packed arrays are over {MAX_ARRAY} bytes")
+            yield from unpack(values[DATA].bytes, values[LAYOUT].string).items()
 
 
 def _array(array: _Object, objects: dict[str, _Object]) -> npt.NDArray[Any]:

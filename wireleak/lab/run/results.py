@@ -183,7 +183,8 @@ class Step(Record):
 class VariantSummary(Record):
     """One variant of a study; `floats_on_wire` and `bytes_per_inference` are of one example's activation.
 
-    `guarantees` lists each transform's guarantee or why there is none; `proved` lists only guarantees.
+    `packed` says whether Flower's messages carried their arrays as one block of bytes. `guarantees` lists each
+    transform's guarantee or why there is none; `proved` lists only guarantees.
     """
 
     name: str
@@ -200,6 +201,7 @@ class VariantSummary(Record):
     proved: list[str] = Field(default_factory=list)
     privacy: Private | None = None
     pad: int | Literal["powers"] | None = None
+    packed: bool = False
     defence: str = ""
     strength: float = math.nan
 

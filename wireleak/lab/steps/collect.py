@@ -158,6 +158,7 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
             ],
             privacy=_privacy(plan, variant),
             pad=variant.pad,
+            packed=study.plan_of(variant).pack,
             proved=[f"{step.name}: {step.guarantee}" for step in told if step.guarantee is not None],
             defence=variant.defence,
             strength=math.nan if variant.strength is None else variant.strength,

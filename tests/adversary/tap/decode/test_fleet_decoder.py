@@ -17,6 +17,7 @@ from adversary.tap.decode.fleet import FleetDecoder, call_name
 from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.payload import PayloadError
 from adversary.tap.decode.read import observations
+from wireleak.common.wire.flower import packed
 
 ARRAYS = {
     "conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -41,23 +42,24 @@ class Link:
         return list(self._decoder.feed(method, client, message.SerializeToString(), call, time))
 
 
-def instruction(number: Any = 1, arrays: Any = ARRAYS, node: Any = 5) -> Any:
+def instruction(number: Any = 1, arrays: Any = ARRAYS, node: Any = 5, form: Any = None) -> Any:
     content = RecordDict(
         {
             "arrays": ArrayRecord({name: Array(value) for name, value in arrays.items()}),
             "config": ConfigRecord({"lr": 0.1, "server-round": number, "text": "x"}),
         }
     )
-    return sent(content, source=1, destination=node, reply_to="")
+    return sent(form(content) if form else content, source=1, destination=node, reply_to="")
 
 
-def reply(to: Any, arrays: Any = ARRAYS) -> Any:
+def reply(to: Any, arrays: Any = ARRAYS, form: Any = None) -> Any:
     records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
         "metrics": MetricRecord({"loss": 0.5, "num-examples": 3})
     }
     if arrays:
         records["arrays"] = ArrayRecord({name: Array(value) for name, value in arrays.items()})
-    return sent(RecordDict(records), source=to.metadata.dst_node_id, destination=1, reply_to=to.metadata.message_id)
+    content = form(RecordDict(records)) if form else RecordDict(records)
+    return sent(content, source=to.metadata.dst_node_id, destination=1, reply_to=to.metadata.message_id)
 
 
 def sent(content: Any, source: Any, destination: Any, reply_to: Any) -> Any:
@@ -113,6 +115,31 @@ def test_instruction_and_reply(http: bool) -> None:
     updates = push(link, reply(order, updated))
     same(updates, updated)
     assert {(o.kind, o.sender, o.call, o.time, o.round) for o in updates} == {(Kind.MODEL_UPDATE, "5", "push", 3.0, 4)}
+
+
+def test_packed_messages_give_the_same_observations() -> None:
+    def observed(form: Any) -> Any:
+        link = Link(FleetDecoder())
+        order = instruction(4, form=form)
+        return pull(link, order), push(link, reply(order, form=form))
+
+    plain, together = observed(None), observed(packed)
+    for one, other in zip(plain, together, strict=True):
+        same(other, ARRAYS)
+        rest = ("kind", "name", "sender", "call", "sequence", "time", "round")
+        assert [[getattr(o, key) for key in rest] for o in one] == [[getattr(o, key) for key in rest] for o in other]
+        assert [o.tensor.tobytes() for o in one] == [o.tensor.tobytes() for o in other]
+
+
+@pytest.mark.parametrize("layout", ['[["w", "<f4", [9]]]', "[", '[["w", "|O", [1]]]'])
+def test_hostile_packed_arrays_are_refused(layout: str) -> None:
+    link = Link(FleetDecoder())
+
+    def damaged(content: Any) -> Any:
+        return RecordDict({"arrays": ConfigRecord({"packed": b"1234", "layout": layout})})
+
+    with pytest.raises(PayloadError, match="PullObject"):
+        pull(link, instruction(form=damaged))
 
 
 def test_objects_that_the_other_side_holds_are_not_sent_again() -> None:

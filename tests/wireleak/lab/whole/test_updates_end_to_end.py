@@ -15,7 +15,7 @@ from wireleak.common.models.networks import build
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
 
-# Four federations and what attackers make of them: a minute and a half.
+# Five federations and what attackers make of them: a minute and a half.
 pytestmark = pytest.mark.study
 
 STUDY = """
@@ -56,12 +56,15 @@ link = "tls"
 name = "masked"
 system = { strategy = { name = "secagg" } }
 [[variants]]
+name = "packed"
+system = { pack = true }
+[[variants]]
 name = "broken"
 participant = { name = "broken" }
 [[attacks]]
 name = "property"
 targets = ["slant"]
-variants = ["plain", "broken"]
+variants = ["plain", "packed", "broken"]
 [[attacks]]
 name = "property"
 label = "at-the-server"
@@ -124,7 +127,10 @@ def trained_again(run: Any, cell: Any, client: Any, number: Any, start: Any) -> 
     return {name: value.numpy() for name, value in network.blocks.state_dict().items()}
 
 
-@pytest.mark.parametrize(("cell", "attack"), [("plain-seed0", "property"), ("tls-seed0", "at-the-server")])
+@pytest.mark.parametrize(
+    ("cell", "attack"),
+    [("plain-seed0", "property"), ("packed-seed0", "property"), ("tls-seed0", "at-the-server")],
+)
 def test_updates_are_what_the_clients_computed_bit_for_bit(run: Any, cell: str, attack: str) -> None:
     models, updates = seen(run[0], cell, attack)
     assert sorted(models) == [1, 2, 3, 4] and len(updates) == 9
@@ -133,6 +139,19 @@ def test_updates_are_what_the_clients_computed_bit_for_bit(run: Any, cell: str, 
         again = trained_again(run[0], cell, f"client-{sender}", number, start)
         for name, value in end.items():
             np.testing.assert_array_equal(value, again[name])
+
+
+def test_packed_messages_give_attackers_the_same_and_the_results_say_that_they_were(run: Any) -> None:
+    plain, packed = (seen(run[0], cell, "property") for cell in ("plain-seed0", "packed-seed0"))
+    assert sorted(packed[0]) == sorted(plain[0]) and len(packed[1]) == len(plain[1])
+    # Later rounds differ in the last bit: the order in which the server adds up the clients is random.
+    updates = {sender: end for sender, number, _, end in packed[1] if number == 1}
+    for sender, end in [(sender, end) for sender, number, _, end in plain[1] if number == 1]:
+        assert list(updates[sender]) == list(end)
+        for name, value in end.items():
+            np.testing.assert_array_equal(updates[sender][name], value)
+    variants = json.loads((run[0] / "results.json").read_text())["variants"]
+    assert [variant["name"] for variant in variants if variant["packed"]] == ["packed"]
 
 
 def test_link_and_server_see_the_same(run: Any) -> None:
@@ -185,18 +204,23 @@ def test_a_participant_that_sends_nan_is_named_and_stops_nothing(run: Any) -> No
     )
     with (folder / "results.csv").open() as file:
         variants = {row["variant"] for row in csv.DictReader(file)}
-    assert variants == {"plain", "tls", "masked", "broken"}
+    assert variants == {"plain", "tls", "masked", "packed", "broken"}
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ('variants = ["plain", "tls"]', 'variants = ["masked"]', "secure aggregation in variants.masked"),
-        ('variants = ["plain", "broken"]', 'variants = ["tls"]', "tls encrypts its links"),
+        ('variants = ["plain", "packed", "broken"]', 'variants = ["tls"]', "tls encrypts its links"),
         (
             'strategy = { name = "secagg" }',
             'strategy = { name = "secag" }',
             "variants.masked.system.strategy: strategy",
+        ),
+        (
+            "pack = true",
+            'pack = true, strategy = { name = "secagg" }',
+            "variants.packed.system.pack: secure",
         ),
         ('participant = { name = "broken" }', 'participant = { name = "brokn" }', "variants.broken.participant: strat"),
         ("epochs = 2", 'epochs = 2\nmods = [{ name = "local" }]', "system.mods: mods: no mod called 'local'"),
