@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from wireleak.lab.launch import runner
+from wireleak.lab.launch import flower
 from wireleak.lab.launch.bundle import write_app
 from wireleak.lab.launch.certificates import Identity
 from wireleak.lab.launch.endings import describe_status, telling_line
@@ -75,8 +75,8 @@ class Federation:
         "process": our runner starts the apps; if it cannot drive this Flower, a line is logged and Flower starts them.
         "subprocess": Flower starts them.
     poll : float or None
-        Longest wait, in seconds, of nodes and ServerApp between two checks for messages. None: Flower's own, 3 s.
-        Ignored with "subprocess".
+        Longest wait, in seconds, of the ServerApp between two checks for messages, and of nodes that no process of this
+        machine can wake. None: Flower's own, 3 s. Ignored with "subprocess".
     """
 
     launcher: Launcher
@@ -97,7 +97,7 @@ class Federation:
         self.folder = self.folder.absolute()
         for part in ("logs", "flower"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
-        if self.isolation == "process" and (reason := runner.unavailable()) is not None:
+        if self.isolation == "process" and (reason := flower.unavailable()) is not None:
             _log.warning(
                 "Our runner cannot drive this Flower, so Flower starts the app processes, which takes longer: %s",
                 reason,
@@ -164,7 +164,7 @@ class Federation:
             A node ended, or was not registered within `timeout` seconds.
         """
         own = self.isolation == "process" and self.poll is not None
-        entry = "wireleak.lab.launch.runner:supernode" if own else "flwr.supernode.cli:flower_supernode"
+        entry = "wireleak.lab.launch.flower:supernode" if own else "flwr.supernode.cli:flower_supernode"
         security = ("--root-certificates", str(self.tls.ca)) if self.tls is not None else ("--insecure",)
         daemons = []
         elsewhere: dict[str, Process] = {}
@@ -266,7 +266,9 @@ class Federation:
         log.unlink(missing_ok=True)
         env = {"FLWR_HOME": str(self._home(daemon.name)), **self._poll_setting()}
         if self._wake is not None:
-            env[runner.WAKE] = str(self._wake)
+            env[flower.WAKE] = str(self._wake)
+            if not fleet and (bell := _pipe(self._bell(daemon.name))):
+                env[flower.BELL] = str(bell)
         # It becomes essential only when it serves, because an attempt on a taken port may fail.
         return self.launcher.start(daemon.name, argv, log, env, self.folder, lasting=True, essential=False, early=True)
 
@@ -275,7 +277,8 @@ class Federation:
         root = str(self.tls.ca) if self.tls is not None else None
         own = {node.name: node.app for node in self.nodes}
         apps = [
-            self._runner_app(node, f"{name}-app", None) | {"own": own[name], "calls": self._wake is not None}
+            self._runner_app(node, f"{name}-app", None)
+            | {"own": own[name], "calls": self._wake is not None, "bell": str(self._bell(name))}
             for name, node in self._supernodes.items()
         ]
         config = {
@@ -347,7 +350,10 @@ class Federation:
         (self._home("control") / "config.toml").write_text(text)
 
     def _poll_setting(self) -> dict[str, str]:
-        return {} if self.poll is None else {runner.POLL: str(self.poll)}
+        return {} if self.poll is None else {flower.POLL: str(self.poll)}
+
+    def _bell(self, name: str) -> Path:
+        return self.folder / "flower" / f"{name}.bell"
 
     def _home(self, name: str) -> Path:
         home = self.folder / "flower" / name

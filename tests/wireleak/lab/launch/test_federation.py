@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from wireleak.lab.launch import federation as module
-from wireleak.lab.launch import runner
+from wireleak.lab.launch import flower, runner
 from wireleak.lab.launch.bundle import write_app
 from wireleak.lab.launch.certificates import Authority
 from wireleak.lab.launch.federation import Federation, Node, free_ports
@@ -57,6 +57,11 @@ def train(message, context):
         child = subprocess.Popen(["sleep", "300"])
         (folder / "hanging").write_text(f"{os.getpid()} {child.pid} ")
         time.sleep(300)
+    with (folder / "pids").open("a") as file:
+        print(context.run_id, context.node_id, os.getpid(), file=file)
+    if context.node_config.get("stumble") and not (folder / "stumbled").exists():
+        (folder / "stumbled").touch()
+        raise RuntimeError("stumbled")
     values = [value + 1 for value in message.content["arrays"].to_numpy_ndarrays()]
     content = {"arrays": ArrayRecord(values), "metrics": MetricRecord({"num-examples": 1})}
     return Message(RecordDict(content), reply_to=message)
@@ -110,6 +115,11 @@ def nodes(folder: Any, count: Any = 2, **config: Any) -> Any:
     return [Node(f"client-{i}", {"folder": str(folder), **config}) for i in range(count)]
 
 
+def lives(folder: Path) -> list[list[str]]:
+    """Run, node and process of each message."""
+    return [line.split() for line in (folder / "pids").read_text().splitlines()]
+
+
 def wait_for(condition: Any, seconds: Any = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -135,6 +145,8 @@ def test_a_run_over_tls_with_homes_of_its_own_and_past_a_dead_proxy(
         pids = [process.pid for process in launcher.processes if process.poll() is None]
         assert len(pids) == 4
     assert not any(psutil.pid_exists(pid) for pid in pids)
+    # A ClientApp lives as long as its run; each client and each run has its own.
+    assert len({pid for *_, pid in lives(folder)}) == len({(run, node) for run, node, _ in lives(folder)}) == 4
     events = [json.loads(line) for line in federation.events.read_text().splitlines()]
     messages = [event for event in events if event["task"] == "flwr-clientapp"]
     assert len(messages) == 2 * 3
@@ -142,6 +154,25 @@ def test_a_run_over_tls_with_homes_of_its_own_and_past_a_dead_proxy(
     assert max(event["cpu"] for event in messages) < 1
     assert len(list(folder.glob("flower/*/apps/*"))) == 3
     assert not (Path.home() / ".flwr" / "apps" / "test.tiny.1.0.0").exists()
+
+
+@pytest.mark.study
+def test_a_client_app_that_fails_answers_with_its_error_and_is_replaced(
+    launcher: Any, app: Path, tmp_path: Path
+) -> None:
+    roles = [*nodes(tmp_path), Node("client-2", {"folder": str(tmp_path), "stumble": True})]
+    with Federation(launcher, tmp_path, roles, app=app) as federation:
+        federation.start_superlink()
+        federation.start_nodes()
+        stumbling = federation.node_id("client-2")
+        began = time.monotonic()
+        federation.run_app({"out": str(tmp_path / "out.json"), "rounds": 2, "timeout": 90}, 120)
+        assert time.monotonic() - began < 40
+    assert json.loads((tmp_path / "out.json").read_text()) == [2.0] * 3
+    assert "stumbled" in (tmp_path / "logs" / "serverapp.log").read_text()
+    each = {node: [pid for _, other, pid in lives(tmp_path) if other == node] for _, node, _ in lives(tmp_path)}
+    assert sorted(len(pids) for pids in each.values()) == [2, 2, 2]
+    assert {node for node, pids in each.items() if len(set(pids)) == 2} == {stumbling}
 
 
 @pytest.mark.study
@@ -266,7 +297,7 @@ def test_flowers_own_mode_does_the_same_and_leaves_nothing(launcher: Any, app: P
 def test_flowers_own_mode_is_the_fallback(
     launcher: Any, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runner, "unavailable", lambda: "no module named flwr.supercore.runtime")
+    monkeypatch.setattr(flower, "unavailable", lambda: "no module named flwr.supercore.runtime")
     assert Federation(launcher, tmp_path, nodes(tmp_path), app=app).isolation == "subprocess"
     assert "no module named flwr.supercore.runtime" in caplog.text
 
@@ -294,13 +325,13 @@ def test_a_bundle_is_unpacked_once_and_another_one_anew(tmp_path: Path, monkeypa
         unpacked.append(content)
 
     monkeypatch.setattr(run_clientapp, "install_from_fab", install)
-    runner._install_once(tmp_path)
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
     for content in (b"one", b"one", b"other", b"one"):
-        run_clientapp.install_from_fab(content, skip_prompt=True)
+        flower.install_once(content)
     assert unpacked == [b"one", b"other"]
     for _ in range(2):
         with pytest.raises(ValueError, match="verified"):
-            run_clientapp.install_from_fab(b"damaged", skip_prompt=True)
+            flower.install_once(b"damaged")
 
 
 def test_a_node_calls_the_runner_when_it_has_been_given_a_message(
@@ -311,7 +342,7 @@ def test_a_node_calls_the_runner_when_it_has_been_given_a_message(
     monkeypatch.setattr(start_client_internal, "_pull_and_store_message", lambda *_, **__: next(given))
     wake = tmp_path / "wake"
     os.mkfifo(wake)
-    runner._call_when_given_a_message(str(wake))
+    flower._call_when_given_a_message(str(wake))
     assert start_client_internal._pull_and_store_message(state=None) == 7  # without a runner nobody waits
     mine, other = SimpleNamespace(pid=os.getpid(), not_before=9.0), SimpleNamespace(pid=1, not_before=9.0)
     listening = runner.Runner(0.01, tmp_path / "events", wake, cast(Any, [mine, other]))

@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from wireleak.lab.launch.runner import POLL, Runner, RuntimeApp
+from wireleak.lab.launch.flower import POLL
+from wireleak.lab.launch.runner import Runner, RuntimeApp
 from wireleak.lab.launch.zygote import become_child, end_child, fork, run_command
 
 # Node and apps are forks that share these: on an emulated CPU each import takes half a minute. The first optimiser
@@ -66,7 +67,7 @@ def _be_node(config: dict[str, str | None], home: Path) -> NoReturn:
         words = ["--root-certificates", root] if root else ["--insecure"]
         words += ["--superlink", str(config["superlink"]), "--isolation", "process"]
         words += ["--node-config", str(config["node"]), "--host", host, "--port", port]
-        status = run_command(["wireleak.lab.launch.runner:supernode", *words])
+        status = run_command(["wireleak.lab.launch.flower:supernode", *words])
     finally:
         end_child(status)
 

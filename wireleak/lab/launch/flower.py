@@ -1,0 +1,279 @@
+"""Everything of the lab that depends on Flower's internals: shorter waits, and ClientApps that live through a run.
+
+With `--isolation process`, SuperNodes and the SuperLink wait for another program to run their apps. That program is
+`wireleak.lab.launch.runner`; this file has its dealings with Flower. Where an interface is missing, `unavailable` says
+so, and Flower starts the apps itself.
+
+Flower's nodes and its ServerApp look for messages every 3 seconds, and for a reply of the app every 0.5 seconds, which
+is most of the time of a small study. Here they are woken: a process that has something for a node rings the node's
+bell, a named pipe. On other machines, and without pipes, they look every `WIRELEAK_FLOWER_POLL` seconds. They also send
+heartbeats more often, so that a killed one is noticed sooner.
+
+Flower starts a process for each message, which imports torch and the app, opens connections, and is torn down.
+`ClientAppLife` does the same work for all messages of a run in one process of the client's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import os
+import select
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+POLL = "WIRELEAK_FLOWER_POLL"
+WAKE = "WIRELEAK_FLOWER_WAKE"
+BELL = "WIRELEAK_FLOWER_BELL"
+TASKS = ("flwr-clientapp", "flwr-serverapp")
+# Flower drops a node that is silent for twice this long; Flower's own value is 30.
+_HEARTBEAT_SECONDS = 12
+_USED = {
+    "flwr.supercore.runtime": ("RuntimeHttpClient",),
+    "flwr.supercore.interceptors": ("RuntimeVersionHttpInterceptor", "RuntimeTokenHttpInterceptor"),
+    "flwr.proto.runtime_pb2": ("AcquireTaskRequest",),
+    "flwr.supernode.runtime.run_clientapp": (
+        "get_load_client_app_fn",
+        "install_from_fab",
+        "make_simple_http_retry_invoker",
+        "make_task_heartbeat_fn_http",
+        "HeartbeatSender",
+        "pull_task_input",
+        "push_message",
+        "push_task_output",
+        "ErrorCode",
+        "LoadClientAppError",
+        "SubStatus",
+    ),
+    "flwr.supernode.start_client_internal": ("_pull_and_store_message",),
+    "flwr.superlink.grid.http_grid": ("HttpGrid",),
+}
+
+
+class _Clock:
+    """The module `time` with shorter sleeps; it replaces `time` in one of Flower's modules."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, self._longest))
+
+
+class _Bell(_Clock):
+    """The module `time` with sleeps that end when another process writes to a named pipe."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(0)
+        # Opened for writing too, so that the pipe does not end while nobody else has it open.
+        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def sleep(self, seconds: float) -> None:
+        if select.select([self._pipe], [], [], seconds)[0]:
+            os.read(self._pipe, 65536)
+
+
+def ring(path: str | None, word: str = "") -> None:
+    """Write a line to a named pipe; without a reader nothing happens."""
+    with contextlib.suppress(OSError, TypeError):
+        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # type: ignore[arg-type]
+        try:
+            os.write(pipe, f"{word}\n".encode())
+        finally:
+            os.close(pipe)
+
+
+def unavailable() -> str | None:
+    """Return why the runner cannot drive this Flower, or None if it can."""
+    try:
+        for module, names in _USED.items():
+            for name in names:
+                _flower(module, name)
+        _flower("flwr.supercore.runtime", "RuntimeHttpClient").AcquireTask  # noqa: B018
+        for task in TASKS:
+            command(task)
+    except (ImportError, AttributeError, LookupError) as error:
+        return str(error)
+    return None
+
+
+def supernode() -> None:
+    """Run `flower-supernode`; it is woken by its bell, or else looks every `WIRELEAK_FLOWER_POLL` seconds."""
+    module = "flwr.supernode.start_client_internal"
+    quicken(module)
+    if bell := os.environ.get(BELL):
+        importlib.import_module(module).time = _Bell(bell)  # type: ignore[attr-defined]
+    if wake := os.environ.get(WAKE):
+        _call_when_given_a_message(wake)
+    if os.environ.get(POLL):
+        for beating in ("flwr.client.grpc_rere_client.connection", "flwr.supercore.corestate.in_memory_corestate"):
+            _beat(beating)
+    _flower("flwr.supernode.cli", "flower_supernode")()
+
+
+def runtime_client(address: str, root_certificates: str | None, *, patient: bool = False) -> Any:
+    """Return a client of a node's or the SuperLink's Runtime API; with `patient`, it tries again after an error."""
+    certificates = root_certificates and Path(root_certificates).read_bytes()
+    retries = _flower("flwr.supernode.runtime.run_clientapp", "make_simple_http_retry_invoker")() if patient else None
+    return _flower("flwr.supercore.runtime", "RuntimeHttpClient").from_server_address(
+        server_address=address,
+        insecure=root_certificates is None,
+        root_certificates=certificates,
+        interceptors=[_version()],
+        retry_invoker=retries,
+    )
+
+
+def acquire(client: Any) -> tuple[str, str, int] | None:
+    """Return type, token and run of a task that waits at a Runtime API, if there is one."""
+    response = client.AcquireTask(_flower("flwr.proto.runtime_pb2", "AcquireTaskRequest")(supported_task_types=TASKS))
+    if response.HasField("task") and response.token:
+        return response.task.type, response.token, response.task.run_id
+    return None
+
+
+class ClientAppLife:
+    """A ClientApp that answers all messages of a run, in this process.
+
+    Each message is handled as Flower's `run_clientapp` does, with the same requests. The app is loaded once, and the
+    connections to the node stay open.
+
+    Parameters
+    ----------
+    address : str
+        Of the node's Runtime API.
+    root_certificates : str, optional
+        Path of the certificate with which to check the node.
+    own : str, optional
+        "module:attribute" of the app to run, whatever bundle the server sends.
+    bell : str, optional
+        The node's bell, rung when a reply is ready.
+    """
+
+    def __init__(self, address: str, root_certificates: str | None, own: str | None, bell: str | None) -> None:
+        self._flower: Any = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+        self._client = runtime_client(address, root_certificates, patient=True)
+        self._own = own
+        self._bell = bell
+        self._app: Callable[..., Any] | None = None
+
+    def answer(self, token: str) -> bool:
+        """Answer the message of a task, with an error if the app fails; return whether it succeeded."""
+        flower, client = self._flower, self._client
+        client._interceptors = (_version(), flower.RuntimeTokenHttpInterceptor(token))
+        beating = flower.HeartbeatSender(_but_not_at_once(flower.make_task_heartbeat_fn_http(client)))
+        beating.start()
+        message = context = reply = None
+        status, details = flower.SubStatus.COMPLETED, ""
+        try:
+            message, context, run, fab = flower.pull_task_input(client)
+            if self._app is None:
+                self._app = self._load(run, fab)
+            reply = self._app(message=message, context=context)
+        except Exception as error:
+            flower.log(flower.ERROR, "ClientApp raised an exception", exc_info=error)
+            status, details = flower.SubStatus.FAILED, f"{type(error)}:<'{error}'>"
+            loading = isinstance(error, flower.LoadClientAppError)
+            codes = flower.ErrorCode
+            code = codes.LOAD_CLIENT_APP_EXCEPTION if loading else codes.CLIENT_APP_RAISED_EXCEPTION
+            if message is not None:
+                reply = flower.Message(flower.Error(code=code, reason=details), reply_to=message)
+        if reply is not None and context is not None:
+            flower.push_message(client, reply, context)
+            ring(self._bell)
+        flower.push_task_output(client, context, status, details)
+        beating.stop()
+        return bool(status == flower.SubStatus.COMPLETED)
+
+    def _load(self, run: Any, fab: Any) -> Any:
+        if self._own is not None:
+            module, _, attribute = self._own.partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        install_once(fab.content)
+        load = self._flower.get_load_client_app_fn(default_app_ref="", app_path=None, multi_app=True)
+        return load(run.fab_id, run.fab_version, fab.hash_str)
+
+
+def quicken(module: str | None = None) -> None:
+    """Shorten the waits in one of Flower's modules, including those for an object that has not arrived."""
+    if longest := os.environ.get(POLL):
+        if module is not None:
+            importlib.import_module(module).time = _Clock(float(longest))  # type: ignore[attr-defined]
+        for function in ("pull_objects", "pull_and_inflate_object_from_tree"):
+            waits = _flower("flwr.supercore.inflatable.inflatable_utils", function).__kwdefaults__
+            waits.update(initial_backoff=float(longest) / 4, backoff_cap=float(longest))
+        _beat("flwr.supercore.heartbeat")
+
+
+def ring_when_sent(bells: Iterable[str]) -> None:
+    """Make this ServerApp ring the nodes' bells after it has given messages to the SuperLink."""
+    grid: Any = _flower("flwr.superlink.grid.http_grid", "HttpGrid")
+    push, bells = grid.push_messages, list(bells)
+
+    def ringing(*given: Any, **named: Any) -> Any:
+        idents = push(*given, **named)
+        for bell in bells:
+            ring(bell)
+        return idents
+
+    grid.push_messages = ringing
+
+
+def install_once(content: bytes) -> None:
+    """Unpack and check a bundle in this process's FLWR_HOME, unless that was done."""
+    done = Path(os.environ["FLWR_HOME"]) / f"installed-{hashlib.sha256(content).hexdigest()}"
+    if not done.exists():
+        _flower("flwr.supernode.runtime.run_clientapp", "install_from_fab")(content, skip_prompt=True)
+        done.touch()
+
+
+def command(task: str) -> str:
+    """Return the entry point of Flower's program for a kind of task."""
+    (entry,) = [entry for entry in entry_points(group="console_scripts", name=task) if entry.module.startswith("flwr.")]
+    return entry.value
+
+
+def _call_when_given_a_message(wake: str) -> None:
+    """Make this node write its pid to the runner's pipe after it has stored a message for its app."""
+    module: Any = importlib.import_module("flwr.supernode.start_client_internal")
+    pull = module._pull_and_store_message
+
+    def calling(*given: Any, **named: Any) -> int | None:
+        run: int | None = pull(*given, **named)
+        if run is not None:
+            ring(wake, str(os.getpid()))
+        return run
+
+    module._pull_and_store_message = calling
+
+
+def _but_not_at_once(beat: Callable[[], bool]) -> Callable[[], bool]:
+    """Leave out the first heartbeat: a task that has just started counts as alive, and most end before the second."""
+    left_out: list[bool] = []
+
+    def later() -> bool:
+        if left_out:
+            return beat()
+        left_out.append(True)
+        return True
+
+    return later
+
+
+def _version() -> Any:
+    return _flower("flwr.supercore.interceptors", "RuntimeVersionHttpInterceptor")("wireleak-runner")
+
+
+def _beat(module: str) -> None:
+    importlib.import_module(module).HEARTBEAT_DEFAULT_INTERVAL = _HEARTBEAT_SECONDS  # type: ignore[attr-defined]
+
+
+def _flower(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
