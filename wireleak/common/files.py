@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,8 +44,23 @@ def write_json(path: Path, value: Any) -> Path:
     return write_atomically(path, (json.dumps(value, indent=1, default=str) + "\n").encode())
 
 
-def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Path:
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]], *, compress: bool = False) -> Path:
     """Write an .npz and return the path."""
-    with replacing(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    # The lowest level of compression: higher ones take longer and hardly save more of pictures.
+    method, level = (zipfile.ZIP_DEFLATED, 1) if compress else (zipfile.ZIP_STORED, None)
+    with replacing(path) as file, zipfile.ZipFile(file, "w", method, compresslevel=level) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+    return path
+
+
+def link_or_copy(source: Path, path: Path) -> Path:
+    """Give a file a second name, or copy it where the file system has no hard links; return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    try:
+        path.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, path)
     return path

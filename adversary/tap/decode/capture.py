@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import heapq
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from adversary.tap.decode import ip, pcap
 from adversary.tap.decode.pcap import CaptureError, Packet
@@ -12,10 +15,13 @@ from adversary.tap.decode.pcap import CaptureError, Packet
 Progress = Callable[[int], None]
 
 _PIECE = 1 << 20
+_GZIP = b"\x1f\x8b"
 
 
 class Capture:
     """One capture file. After its packets were read, `note` is the fault of the file, or "".
+
+    A run may compress its captures, so `link.pcap` also names `link.pcap.gz`.
 
     Raises
     ------
@@ -27,26 +33,34 @@ class Capture:
         self.path = path
         self.note = ""
         self.packets_read = 0
+        packed = path.with_name(f"{path.name}.gz")
+        self._file = packed if not path.exists() and packed.exists() else path
         try:
-            with path.open("rb") as file:
-                self._decoder = pcap.decoder(file.read(4))
-        except OSError as error:
-            raise CaptureError(f"{path}: cannot be read: {error.strerror}") from error
+            with self._file.open("rb") as file:
+                self._decoder = pcap.decoder(_unpacked(file).read(4))
+        except (OSError, EOFError, zlib.error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise CaptureError(f"{path}: cannot be read: {reason}") from error
         except CaptureError as error:
             raise CaptureError(f"{path}: {error}") from None
 
     def packets(self, progress: Progress) -> Iterator[Packet]:
         """Yield the file's packets up to its end or to its first broken part."""
-        with self.path.open("rb", buffering=0) as file:
-            while piece := file.read(_PIECE):
+        with self._file.open("rb", buffering=0) as file:
+            pieces, place = _unpacked(file), 0
+            while True:
                 try:
+                    if not (piece := pieces.read(_PIECE)):
+                        break
                     for packet in self._decoder.feed(piece):
                         self.packets_read += 1
                         yield packet
-                except CaptureError as error:
+                except (CaptureError, OSError, EOFError, zlib.error) as error:
                     self.note = f"{error} (after {self.packets_read} packets)"
                     return
-                progress(len(piece))
+                # Bytes of the file, also where it is compressed.
+                progress(file.tell() - place)
+                place = file.tell()
         if self._decoder.pending():
             self.note = f"is truncated in the middle of a packet (after {self.packets_read} packets)"
         elif not self.packets_read:
@@ -67,6 +81,13 @@ def segments(captures: Sequence[Capture], progress: Progress) -> Iterator[tuple[
         segment = ip.segment(packet)
         if segment is not None:
             yield number, segment
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    """Return the bytes of a capture, which may be compressed by gzip."""
+    packed = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
 
 
 def _tagged(number: int, packets: Iterator[Packet]) -> Iterator[tuple[int, Packet]]:

@@ -118,12 +118,15 @@ def age_text(changed: float, now: float | None = None) -> str:
 
 
 def _files(path: Path) -> Iterator[tuple[int, float]]:
+    """Yield size on disk and time of last change of each file; one with several names counts once, as with `du`."""
+    known: set[tuple[int, int]] = set()
     for child in path.rglob("*"):
         try:
             facts = child.lstat()
         except OSError:  # it was removed meanwhile
             continue
-        if not stat.S_ISDIR(facts.st_mode):
+        if not stat.S_ISDIR(facts.st_mode) and (facts.st_dev, facts.st_ino) not in known:
+            known.add((facts.st_dev, facts.st_ino))
             # Blocks, because captures may be sparse or compressed by the file system.
             yield facts.st_blocks * 512, facts.st_mtime
 

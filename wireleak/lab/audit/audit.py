@@ -66,7 +66,7 @@ def study_toml(subject: Subject, name: str) -> str:
         # Enough steps in a round for the running statistics of batch normalisation to converge.
         "system": {"rounds": 2 if quick else 3, "epochs": 3, "batch": 32},
         "serve": {"victim_batch": 1, "attacker_batch": 32},
-        "tap": {"keep_training": False},
+        "tap": {"keep": "serving"},
         "threat": {
             "vantage": "gateway",
             "sees": ["activation"],

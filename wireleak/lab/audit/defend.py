@@ -148,7 +148,7 @@ def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> st
         "model": {"name": request.model},
         "system": {"rounds": 2 if quick else 3, "epochs": 3, "batch": 32},
         "serve": {"victim_batch": 1, "attacker_batch": 32, "copies": 0 if quick or subject.is_text else 1},
-        "tap": {"keep_training": False},
+        "tap": {"keep": "serving"},
         "threat": {"vantage": "gateway", "sees": ["activation"], "knows": ["surrogate", "queries"]},
         "variants": [{"name": "none", "title": "no defence", "cut": cut, "defence": NONE}]
         + [

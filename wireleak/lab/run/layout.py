@@ -80,6 +80,21 @@ def cell_name(variant: str, seed: int) -> str:
     return f"{variant}-seed{seed}"
 
 
+def link_of(capture: Path) -> str:
+    """Return the link's name from the path of its capture."""
+    return capture.name.partition(".pcap")[0]
+
+
+def compressed(capture: Path) -> Path:
+    """Return the path of a capture's compressed form."""
+    return capture if capture.suffix == ".gz" else capture.with_name(f"{capture.name}.gz")
+
+
+def existing(capture: Path) -> Path:
+    """Return the capture, or its compressed form where only that exists."""
+    return compressed(capture) if not capture.is_file() and compressed(capture).is_file() else capture
+
+
 def config_in(folder: Path) -> Path:
     """Return the config of the party that owns this folder."""
     return folder / "config.json"
@@ -213,12 +228,18 @@ class CellPaths:
     # The tap.
 
     def capture(self, link: str) -> Path:
-        """Return the capture of a link."""
-        return self.folder / "tap" / f"{link}.pcap"
+        """Return the capture of a link; the compressed one where the recorded one is gone."""
+        return existing(self.folder / "tap" / f"{link}.pcap")
 
     def captures(self, links: str = "*") -> list[Path]:
         """List the captures of links whose name fits a pattern."""
-        return sorted((self.folder / "tap").glob(f"{links}.pcap"))
+        folder = self.folder / "tap"
+        return sorted([*folder.glob(f"{links}.pcap"), *folder.glob(f"{links}.pcap.gz")])
+
+    @property
+    def kept_record(self) -> Path:
+        """Captures that were compressed or dropped after the attacks."""
+        return self.folder / "tap" / "kept.json"
 
     # The adversary.
 
@@ -288,6 +309,14 @@ class CellPaths:
     def sealed(self, name: str) -> Path:
         """Return a sealed file."""
         return self.folder / "sealed" / name
+
+    def tensors(self, device: str) -> Path:
+        """Return the file of a device's activations that were computed without a wire."""
+        return self.sealed(f"tensors-{device}.npy")
+
+    def intermediate(self) -> list[Path]:
+        """List files that only the attacks of the cell need, and that a later attack writes again."""
+        return sorted(self.sealed("").glob("tensors-*.npy"))
 
     @property
     def ledger(self) -> Path:

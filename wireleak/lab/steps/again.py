@@ -20,7 +20,7 @@ from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run import truth as ground_truth
-from wireleak.lab.run.layout import AttackFolder, CellFolder
+from wireleak.lab.run.layout import AttackFolder, CellFolder, existing
 from wireleak.lab.run.results import Row
 from wireleak.lab.steps.again_updates import attack_training, cell_of
 from wireleak.lab.steps.attack import ATTACK_SECONDS, describe_attacks, find_attack, fit_and_guess
@@ -84,7 +84,7 @@ def attack_again(
         The attack failed.
     """
     cell = CellFolder.holding(capture)
-    _existing(capture, "CAPTURE")
+    capture = _existing(capture, "CAPTURE")
     out = (out or cell.attack(attack, f"{target}-again")).resolve()
     with console.status(f"{attack} on {capture.name}"), Launcher(preload=False) as launcher:
         described = describe_attacks(launcher)
@@ -105,7 +105,7 @@ def attack_again(
             raise StudyError("--victims: the number of the victims' inputs is unknown outside a run; give it")
         captures = {"victims": [str(capture.resolve())]}
         device = given.device or capture.with_name("serve-attacker.pcap")
-        if knows & {"queries", "pairs"} or (reads == Traffic.SERVING and device.is_file()):
+        if knows & {"queries", "pairs"} or (reads == Traffic.SERVING and existing(device).is_file()):
             captures["device"] = [str(_existing(device, "--device"))]
         config = {
             "attack": attack,
@@ -163,9 +163,9 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _existing(path: Path, option: str) -> Path:
-    if not path.is_file():
+    if not existing(path).is_file():
         raise StudyError(f"{option}: no file {path}; give its path")
-    return path.resolve()
+    return existing(path).resolve()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from wireleak.lab.launch.endings import telling_line
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import UNTRAINED, Cell
 from wireleak.lab.run.job import AttackJob
+from wireleak.lab.run.kept import capture_for
 from wireleak.lab.run.layout import AttackFolder
 from wireleak.lab.run.results import Step
 from wireleak.lab.steps.bounds import write_candidates
@@ -155,13 +156,13 @@ def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[st
         return updates_seen(job)
     if traffic is Traffic.SPLIT_TRAINING:
         write_training_labels(cell, launcher)
-        seen = [str(cell.capture(f"train-{name}")) for name in cell.clients]
+        seen = [str(capture_for(cell, f"train-{name}")) for name in cell.clients]
         return {"captures": {"victims": seen}, "victims": job.sought.count(job.truth(federated=False))}
     served = "victim" if job.device is None else job.device.name
     captures = {"device": [str(cell.capture("serve-attacker"))], "victims": [str(cell.capture(f"serve-{served}"))]}
     if cell.study.runs_untrained(job.use, cell.variant, cell.seed):
-        captures["untrained_device"] = [str(cell.capture(f"{UNTRAINED}serve-attacker"))]
-        captures["untrained_victims"] = [str(cell.capture(f"{UNTRAINED}serve-victim"))]
+        captures["untrained_device"] = [str(capture_for(cell, f"{UNTRAINED}serve-attacker"))]
+        captures["untrained_victims"] = [str(capture_for(cell, f"{UNTRAINED}serve-victim"))]
     # Only the client can apply its transforms, so the lab has no such tensors to hand over.
     in_process = job.sought.rebuilds and not cell.variant.encrypted and not cell.variant.transforms
     tensors = _tensors_in_process(cell) if in_process else None
@@ -198,7 +199,7 @@ def write_training_labels(cell: Cell, launcher: Launcher) -> None:
         return
     # Two attacks on one cell may write this file at once; they write the same bytes.
     argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path)]
-    argv += [str(cell.capture(f"train-{name}")) for name in cell.clients]
+    argv += [str(capture_for(cell, f"train-{name}")) for name in cell.clients]
     name = f"{cell.name}-labels"
     launcher.finish(launcher.start(name, argv, cell.log(name), essential=False), ATTACK_SECONDS)
 
@@ -262,7 +263,7 @@ def _tensors_in_process(cell: Cell) -> dict[str, str]:
         ("device", "attacker", serve.attacker_batch),
         ("victims", "victim", serve.victim_batch),
     ):
-        path = cell.sealed(f"tensors-{device}.npy")
+        path = cell.tensors(device)
         if not path.exists():
             # Use the devices' batches, so that equal tensors are equal to the last bit.
             with np.load(cell.inputs(device)) as inputs, torch.inference_mode():

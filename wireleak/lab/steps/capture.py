@@ -18,7 +18,7 @@ from wireleak.lab.launch.certificates import Authority, Identity
 from wireleak.lab.launch.federation import Federation, Node
 from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
-from wireleak.lab.run.layout import config_in
+from wireleak.lab.run.layout import config_in, link_of
 from wireleak.lab.steps.devices import serve_on_devices
 from wireleak.lab.steps.trainer import trainer_on_pi
 
@@ -87,7 +87,7 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
         say("stopping")
         federation.stop()
         launcher.stop(reversed(started))
-    write_json(cell.done, {"links": [path.stem for path in cell.captures()], "finished": time.time()})
+    write_json(cell.done, {"links": [link_of(path) for path in cell.captures()], "finished": time.time()})
 
 
 def _name_nodes(cell: Cell, federation: Federation) -> None:

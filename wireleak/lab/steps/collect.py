@@ -21,11 +21,13 @@ from wireleak.common.models import build
 from wireleak.lab.data import dependence
 from wireleak.lab.devices.pi.boards import BOARDS
 from wireleak.lab.report.findings import titles
+from wireleak.lab.report.formatting import size
 from wireleak.lab.report.page import render, terminal_table
 from wireleak.lab.report.published import published_table
 from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import attack_jobs, shown_variant
+from wireleak.lab.run.kept import kept_captures
 from wireleak.lab.run.pictures import write_pictures
 from wireleak.lab.run.results import (
     Disjoint,
@@ -123,7 +125,8 @@ def collect(
             for cell in cells
             for lines in (_dropped(cell), _simulated(cell), said_of(device_uses(cell)), said_of_trainer(cell))
             for note in lines
-        ],
+        ]
+        + _kept(cells),
     )
     results.seconds = time.monotonic() - began
     write_pictures([picture for job in jobs if (picture := pictures_of(job)) is not None], folder)
@@ -248,6 +251,21 @@ def _dropped(cell: Cell) -> list[str]:
         f"{cell.name}: the update of {client} was not used ({phase}, round {', '.join(map(str, numbers))}): {reason}"
         for (client, phase, reason), numbers in rounds.items()
     ]
+
+
+def _kept(cells: list[Cell]) -> list[str]:
+    """Return a note on the captures that were compressed or dropped after the attacks."""
+    changed = [one for cell in cells for one in kept_captures(cell)]
+    compressed, dropped = [one for one in changed if one.kept], [one for one in changed if not one.kept]
+    said = []
+    if compressed:
+        sizes = size(sum(one.recorded for one in compressed)), size(sum(one.kept for one in compressed))
+        said.append(f"{len(compressed)} were compressed ({sizes[0]} to {sizes[1]})")
+    if dropped:
+        links = sorted({one.link.partition("-")[0] for one in dropped})
+        of = " and ".join("training" if link == "train" else f"the {link} encoder" for link in links)
+        said.append(f"{len(dropped)} of {of} were dropped ({size(sum(one.recorded for one in dropped))})")
+    return [f"Captures: {'; '.join(said)}, as the study's table tap says."] if said else []
 
 
 def _simulated(cell: Cell) -> list[str]:

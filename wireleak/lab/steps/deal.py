@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from wireleak.common.files import write_arrays
+from wireleak.common.files import link_or_copy, write_arrays
 from wireleak.common.models import build, save_weights
 from wireleak.lab.data import Dataset
 from wireleak.lab.data.augment import augment
@@ -20,30 +21,32 @@ from wireleak.lab.steps.trained import write_trained
 def write_cell(plan: Plan, cell: Cell) -> None:
     """Write every party's data into its own folder, and the ground truth into the sealed ledger."""
     dataset, division = plan.dataset, plan.divisions[cell.variant.name, cell.seed]
+    write = partial(write_arrays, compress=cell.study.tap.compress)
     for number, (name, shard) in enumerate(zip(cell.clients, division.shards, strict=True)):
         train, when = division.streams[number] if division.streams else (shard.train, None)
         rounds: dict[str, Ints] = {} if when is None else {"round": when}
         # A device knows its owner's attributes; defences that train against them need their number of classes.
         values = {f"values:{name}": np.int64(len(held.classes)) for name, held in dataset.attributes.items()}
         indices = shard.evaluation
-        write_arrays(cell.evaluation(name), {"x": dataset.inputs(indices), "y": dataset.y[indices]})
+        write(cell.evaluation(name), {"x": dataset.inputs(indices), "y": dataset.y[indices]})
         if not cell.trains:
             continue
         arrays: dict[str, Any] = _labelled(dataset, train) | values | rounds
-        write_arrays(cell.train(name), arrays)
+        write(cell.train(name), arrays)
         people = {f"group:{group}": values[train] for group, values in dataset.groups.items()}
-        write_arrays(cell.trained_on(name), _labelled(dataset, train) | people | rounds)
+        write(cell.trained_on(name), _labelled(dataset, train) | people | rounds)
     victims = division.roles.victims
-    write_arrays(cell.inputs("victim"), {"x": dataset.inputs(victims)})
+    write(cell.inputs("victim"), {"x": dataset.inputs(victims)})
     groups = {f"group:{name}": values[victims] for name, values in dataset.groups.items()}
-    write_arrays(cell.ledger, _labelled(dataset, victims) | groups)
+    write(cell.ledger, _labelled(dataset, victims) | groups)
     surrogate = _labelled(dataset, division.roles.attacker)
     if cell.study.data.disjoint_by is not None:
         # The groups of the attacker's examples, so that it validates on people that it did not train on.
         surrogate["group"] = dataset.group(cell.study.data.disjoint_by)[division.roles.attacker]
     surrogate = _with_copies(_queries(surrogate, cell), cell)
-    write_arrays(cell.surrogate, surrogate | {"range": np.array(dataset.input_range, np.float32)})
-    write_arrays(cell.inputs("attacker"), {"x": surrogate["x"]})
+    write(cell.surrogate, surrogate | {"range": np.array(dataset.input_range, np.float32)})
+    # The attacker's device sends all of its data.
+    link_or_copy(cell.surrogate, cell.inputs("attacker"))
     if cell.trains:
         write_records(cell)
     else:

@@ -20,6 +20,7 @@ from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob, attack_jobs
+from wireleak.lab.run.kept import drop_training, settle_captures
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.steps.attack import (
     check_plugins,
@@ -141,6 +142,8 @@ class _Schedule:
         self.attack_pool = ThreadPoolExecutor(jobs, thread_name_prefix="attack")
         self.device_pool = ThreadPoolExecutor(1, thread_name_prefix="system")
         self.findings = Findings()
+        # Attacks of each cell that have not ended.
+        self.left: dict[str, int] = {}
         self.futures: set[Future[None]] = set()
         self.lock = threading.Lock()
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
@@ -202,14 +205,17 @@ class _Schedule:
                 self.progress.remove_task(line)
         wires = inspect_captures(cell, self.launcher)
         read = {self.described[use.name]["reads"] for use in cell.study.attacks_on(cell.variant)}
-        if not cell.study.tap.keep_training and Traffic.SPLIT_TRAINING not in read:
-            for capture in cell.captures("train-*"):
-                capture.unlink()
+        if Traffic.SPLIT_TRAINING not in read:
+            drop_training(cell)
+        jobs = attack_jobs(cell)
         with self.lock:
             self.findings.wires[cell.name] = wires
+            self.left[cell.name] = len(jobs)
         self.progress.advance(self.cells_bar)
-        for job in attack_jobs(cell):
+        for job in jobs:
             self._submit(self.attack_pool, self._attack, job)
+        if not jobs:
+            settle_captures(cell)
 
     def _attack(self, job: AttackJob) -> None:
         if not job.guesses.exists():
@@ -217,6 +223,10 @@ class _Schedule:
         rows = score_job(job)
         with self.lock:
             self.findings.rows[job.name] = rows
+            self.left[job.cell.name] -= 1
+            ended = not self.left[job.cell.name]
+        if ended:
+            settle_captures(job.cell)
         self.progress.advance(self.attacks_bar)
 
 

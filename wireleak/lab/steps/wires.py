@@ -9,6 +9,7 @@ from typing import Any
 
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.layout import link_of
 from wireleak.lab.run.results import Burst, Call, TensorCount, Wire
 
 
@@ -31,7 +32,7 @@ def _wire(cell: Cell, seen: dict[str, Any]) -> Wire:
     return Wire(
         variant=cell.variant.name,
         seed=cell.seed,
-        link_name=Path(seen["capture"]).stem,
+        link_name=link_of(Path(seen["capture"])),
         link=cell.variant.seen_as,
         endpoints=[f"{stream['client']} → {stream['server']}" for stream in streams],
         calls=[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, WithJsonSchema
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, WithJsonSchema, model_validator
 
 from wireleak.common.config import PadConfig, Plugin, Strict
 from wireleak.common.plan import Mode, Objective, PrivacyConfig, TrainingPlan
@@ -135,12 +135,23 @@ class Device(Strict):
 
 
 class Tap(Strict):
-    """Which captures are kept."""
+    """Which captures stay in the run's folder after the attacks have ended."""
 
-    keep_training: bool = Field(
-        default=True,
-        description="keep the captures of split training after the run has listed them; at wide cuts they are large",
+    keep: Literal["all", "serving"] = Field(
+        default="all",
+        description="all of them, or serving: without those of split training, which are large at wide cuts, and of "
+        "the untrained encoder",
     )
+    compress: bool = Field(default=False, description="compress those that stay (.pcap.gz), and the parties' data")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, content: Any) -> Any:
+        """Translate the field `keep_training` of versions before 0.3."""
+        if not isinstance(content, dict) or not isinstance(content.get("keep_training"), bool) or "keep" in content:
+            return content
+        kept = {key: value for key, value in content.items() if key != "keep_training"}
+        return kept | {"keep": "all" if content["keep_training"] else "serving"}
 
 
 class Threat(Strict):

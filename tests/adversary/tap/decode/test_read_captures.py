@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,28 @@ def test_opaque_streams_are_counted(wire: Any, write: Any) -> None:
     found = list(events([write(wire.conversation([(0, b"\x00\x01\x02something binary" * 9), (1, b"ok")]))]))
     assert [e.transport for e in found if isinstance(e, StreamSeen)] == [Transport.OTHER]
     assert {(e.client, e.bytes) for e in found if isinstance(e, StreamEnded)} == {(True, 171), (False, 2)}
+
+
+def test_a_compressed_capture_reads_as_the_recorded_one_also_by_its_old_name(wire: Any, write: Any) -> None:
+    path = write(wire.conversation(wire.split_head()[0]))
+    recorded = [(one.call, one.kind, one.tensor.tobytes()) for one in observations([path])]
+    packed = path.with_name("link.pcap.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    for name in (packed, path):
+        read = [(one.call.replace(".gz", ""), one.kind, one.tensor.tobytes()) for one in observations([name])]
+        assert read == recorded
+    counted: list[int] = []
+    list(events([path], progress=counted.append))
+    assert sum(counted) == packed.stat().st_size
+
+
+def test_a_cut_compressed_capture_is_read_up_to_there(wire: Any, write: Any) -> None:
+    path = write(wire.conversation(wire.split_head()[0]), "link.pcap.gz")
+    whole = gzip.compress(path.read_bytes())
+    path.write_bytes(whole[: len(whole) // 2])
+    *_, note = [event for event in events([path]) if isinstance(event, Note)]
+    assert "ended before the end-of-stream marker" in note.reason
+    path.write_bytes(whole[:5])
+    with pytest.raises(CaptureError, match="cannot be read: Compressed file ended"):
+        list(events([path]))
