@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+from rich.console import Console
 
 from wireleak.commands.base import DATA_HELP, JobsOption, OutOption, app, console, one_line_errors
 
+# Exit status of an audit whose every cut leaks more than --fail-above allows.
+FAILED_LIMIT = 3
 # Arguments and options that `audit` and `defend` share.
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODULE:FACTORY", help="function that builds your network; FILE.py:FACTORY also works")
@@ -37,6 +41,28 @@ DataOptionsOption = Annotated[
 ]
 RootOption = Annotated[Optional[Path], typer.Option("--root", help=DATA_HELP)]  # noqa: UP045
 
+WeightsOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--weights", help="trained weights of your network: safetensors, or a torch state dict"),
+]
+EpochsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--epochs", min=0, help="passes over the training data (default: 0 with --weights, else 9)"),
+]
+RateOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--lr", min=1e-9, max=10.0, help="learning rate (default: 0.0003 with --weights, else 0.002)"),
+]
+FrozenOption = Annotated[
+    bool,
+    typer.Option("--frozen-encoder", help="train only the blocks after the cut, as for a device with a fixed part"),
+]
+MemoryOption = Annotated[str, typer.Option("--memory", help="memory for all processes together, as 4G or 1500M")]
+ResumeOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--resume", help="folder of an interrupted run, to go on with; give the same options"),
+]
+
 
 @app.command(epilog="Example: wireleak audit examples/audit_model.py:make --data digits --quick")
 def audit(
@@ -54,17 +80,61 @@ def audit(
     option: DataOptionsOption = None,
     root: RootOption = None,
     jobs: JobsOption = 2,
+    weights: WeightsOption = None,
+    epochs: EpochsOption = None,
+    lr: RateOption = None,
+    frozen_encoder: FrozenOption = False,
+    budget: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="time in which the audit ends, as 90s, 20m or 1h; it then attacks where that decides most"),
+    ] = None,
+    memory: MemoryOption = "4G",
+    resume: ResumeOption = None,
+    fail_above: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="exit with status 3 if the cut that leaks least is above this, as reid=5% or auc=0.6; repeatable"
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print the cuts as JSON on stdout, and progress on stderr")
+    ] = False,
 ) -> None:
     """Train, serve and attack your own network at each cut, and report which cut leaks least."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
+        from wireleak.lab.audit import options
         from wireleak.lab.audit.audit import audit as run_audit
         from wireleak.lab.audit.subject import Request, numbers, words
 
-        chosen = None if attributes is None else words(attributes)
-        places = None if cuts is None else numbers(cuts)
-        request = Request(model, data, task, chosen, places, tuple(option or ()), disjoint_by, seeds, quick, root)
-        run_audit(request, out, jobs, console)
+        limits = options.limits(tuple(fail_above or ()))
+        request = Request(
+            model,
+            data,
+            task,
+            None if attributes is None else words(attributes),
+            None if cuts is None else numbers(cuts),
+            tuple(option or ()),
+            disjoint_by,
+            seeds,
+            quick,
+            root,
+            weights=None if weights is None else weights.absolute(),
+            epochs=epochs,
+            learning_rate=lr,
+            frozen_encoder=frozen_encoder,
+            budget=None if budget is None else options.seconds(budget),
+            memory=options.memory(memory),
+        )
+        page = run_audit(request, out, jobs, Console(stderr=True) if as_json else console, resume)
+    written = json.loads(page.with_suffix(".json").read_text())
+    if as_json:
+        typer.echo(json.dumps(written, indent=1))
+    over = options.exceeded(written["cuts"], limits)
+    for line in over:
+        typer.echo(f"wireleak: {line}", err=True)
+    if over:
+        raise typer.Exit(FAILED_LIMIT)
 
 
 @app.command(epilog="Example: wireleak defend examples/audit_model.py:make --data digits --protect slant --budget 2%")

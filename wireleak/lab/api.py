@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,13 @@ def audit(
     seeds: int = 1,
     quick: bool = False,
     root: str | Path | None = None,
+    weights: str | Path | None = None,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    frozen_encoder: bool = False,
+    budget: float | None = None,
+    memory: int = 4 * 2**30,
+    resume: str | Path | None = None,
     out: str | Path = "runs",
     jobs: int = 2,
     quiet: bool = False,
@@ -104,6 +112,20 @@ def audit(
         Use fewer examples, rounds and attackers, for a first look.
     root : str or Path, optional
         Folder that holds data sets.
+    weights : str or Path, optional
+        Trained weights: safetensors, or a torch state dict.
+    epochs : int, optional
+        Passes over the training data; by default 0 with `weights`.
+    learning_rate : float, optional
+        Learning rate of the training.
+    frozen_encoder : bool
+        Train only the blocks after the cut.
+    budget : float, optional
+        Seconds in which the audit ends; it then attacks where that decides most.
+    memory : int
+        Bytes of memory for all processes together.
+    resume : str or Path, optional
+        Folder of an interrupted audit, to go on with.
     out : str or Path
         Folder in which the study's file and the run's folder are made.
     jobs : int
@@ -127,7 +149,16 @@ def audit(
     places = None if cuts is None else tuple(cuts)
     given = tuple(f"{name}={value}" for name, value in (options or {}).items())
     request = Request(model, data, task, chosen, places, given, disjoint_by, seeds, quick, _path(root))
-    return run_audit(request, Path(out), jobs, Console(quiet=quiet))
+    request = replace(
+        request,
+        weights=None if weights is None else Path(weights).absolute(),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        frozen_encoder=frozen_encoder,
+        budget=budget,
+        memory=memory,
+    )
+    return run_audit(request, Path(out), jobs, Console(quiet=quiet), _path(resume))
 
 
 def read_results(run: str | Path) -> Results:

@@ -1,26 +1,43 @@
-"""Audit a user's own network on a user's own data: serve, tap and attack every cut, and compare them.
+"""Audit a user's own network on a user's own data: train it, serve, tap and attack every cut, and compare the cuts.
 
-An audit writes a study (a TOML file to keep, change and run again) and runs it. It adds a comparison of the cuts: their
-costs for the device, and which leaks least.
+An audit writes a study (a TOML file to keep, change and run again) and runs it. Within a budget it runs in two parts:
+first every cut gets a cheap reading, and then attacks go where the reading leaves the most open.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from wireleak.common.targets.memory import PROCESS_BYTES, Sizes, attack_memory
+from wireleak.lab.audit.continuing import Progress, opened
 from wireleak.lab.audit.readings import read_captures
 from wireleak.lab.audit.report import report
-from wireleak.lab.audit.subject import Audited, Request, Subject, data_of, examine, keep, sizes, slug
+from wireleak.lab.audit.rows import CutRow, cut_rows, percent
+from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, strong_attacks
+from wireleak.lab.audit.subject import Audited, Request, Subject, examine, keep, slug
+from wireleak.lab.audit.trained import doubts, learn
+from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.run.job import AttackJob
+from wireleak.lab.run.layout import RunFolder
+from wireleak.lab.run.limits import Limits
+from wireleak.lab.run.results import read_results
 from wireleak.lab.steps.run import run_study
+from wireleak.lab.study.library import load_study
 
-# Limits of the white-box search of one cut, in floating-point operations and steps: minutes on one core.
-_SEARCH_FLOPS, _SEARCH_STEPS = 2e12, (60, 500)
+# Part of a budget that is kept for reading the captures again, and for the report.
+_REPORTING = 0.08
+_LEAST_ATTACK_SECONDS = 10.0
+# A cheap reading settles a cut that leaks at least so much by it.
+_SETTLED = 0.5
 
 
-def audit(request: Request, out: Path, jobs: int, console: Console) -> Path:
+def audit(request: Request, out: Path, jobs: int, console: Console, resume: Path | None = None) -> Path:
     """Run an audit, print its table, and return the path of audit.html.
 
     Parameters
@@ -32,6 +49,8 @@ def audit(request: Request, out: Path, jobs: int, console: Console) -> Path:
         How many cells, and how many attacks, run at once.
     console : Console
         Output for progress and tables.
+    resume : Path, optional
+        Folder of an interrupted audit: finished cells and attacks are not repeated.
 
     Raises
     ------
@@ -40,73 +59,132 @@ def audit(request: Request, out: Path, jobs: int, console: Console) -> Path:
     LaunchError
         A process failed.
     """
-    subject = examine(request)
-    name = f"audit-{slug(request.model.rpartition(':')[2])}"
-    listed = ", ".join(f"{cut} after {subject.block(cut)}" for cut in subject.network.cuts)
-    console.print(f"[bold]{name}[/]: possible cuts: {listed}", highlight=False, soft_wrap=True)
-    source = keep(out / f"{name}.toml", study_toml(subject, name))
-    folder = run_study(str(source), out, data=request.root, jobs=jobs, table=False, console=console)
-    readings = read_captures(
-        folder, subject.cuts, tuple(subject.dataset.attributes), subject.is_text, request.quick, console
-    )
-    return report(Audited(subject, folder, readings), console)
+    return _Audit(request, out, jobs, console, resume).run()
 
 
-def study_toml(subject: Subject, name: str) -> str:
-    """Return the study that audits `subject`, as TOML."""
-    import tomli_w
+@dataclass
+class _Audit:
+    request: Request
+    out: Path
+    jobs: int
+    console: Console
+    resume: Path | None
+    began: float = field(default_factory=time.monotonic)
 
-    request, quick = subject.request, subject.request.quick
-    study: dict[str, Any] = {
-        "name": name,
-        "description": f"Audit of {Path(request.model).name} on {request.data}: the leakage of each cut",
-        "seeds": list(range(request.seeds)),
-        "data": data_of(subject),
-        "model": {"name": request.model},
-        # Enough steps in a round for the running statistics of batch normalisation to converge.
-        "system": {"rounds": 2 if quick else 3, "epochs": 3, "batch": 32},
-        "serve": {"victim_batch": 1, "attacker_batch": 32},
-        "tap": {"keep": "serving"},
-        "threat": {
-            "vantage": "gateway",
-            "sees": ["activation"],
-            "knows": ["surrogate", "queries", "architecture", "weights"],
-        },
-        "variants": [
-            {"name": f"cut-{cut}", "title": f"Cut {cut}, after {subject.block(cut)}", "cut": cut}
-            for cut in subject.cuts
-        ],
-        "attacks": _attacks(subject),
-    }
-    return f"# Written by `wireleak audit`; change it and run it with `wireleak run`.\n{tomli_w.dumps(study)}"
-
-
-def _attacks(subject: Subject) -> list[dict[str, Any]]:
-    """Return several attacks on the input, of which the strongest counts, and a probe for each attribute."""
-    quick = subject.request.quick
-    attacks: list[dict[str, Any]] = []
-    if not subject.is_text:
-        attacks.append(
-            {"name": "inversion", "targets": ["input"], "untrained": "never" if quick else "first seed"}
-            | ({"options": {"epochs": 15}} if quick else {})
+    def run(self) -> Path:
+        """Run every part in turn."""
+        progress = Progress.of(self.resume, self.request) if self.resume else None
+        subject = examine(self.request, progress)
+        self.name = f"audit-{slug(self.request.model.rpartition(':')[2])}"
+        self._introduce(subject)
+        first = cheap_attacks(subject) if self.request.budget is not None else all_attacks(subject)
+        self.folder = opened(self.out, self.name, subject, self.request, progress)
+        weights = RunFolder(self.folder).networks
+        source = self._keep(audit_study(subject, self.name, weights, first))
+        with Launcher(preload=False) as launcher:
+            learnt = learn(subject, load_study(str(source))[0], weights, launcher, self._say)
+        doubted = doubts(learnt)
+        for line in doubted:
+            self.console.print(line, style="bold", highlight=False, soft_wrap=True)
+        limits = self._limits(subject)
+        self._study(subject, source, limits)
+        settled: dict[int, str] = {}
+        if self.request.budget is not None:
+            chosen, settled = open_cuts(cut_rows(Audited(subject, self.folder), read_results(self.folder)))
+            if attacks := strong_attacks(subject, chosen):
+                self._share_out(limits, attacks)
+                self._say(f"attacks on {', '.join(f'cut {cut}' for cut in chosen)}")
+                self._study(subject, self._keep(audit_study(subject, self.name, weights, [*first, *attacks])), limits)
+        attributes = () if self._late() else tuple(subject.dataset.attributes)
+        readings = read_captures(
+            self.folder, subject.cuts, attributes, subject.is_text, self.request.quick, self.console, self._most_read()
         )
-        options = {"epochs": 15} if quick else {}
-        attacks.append({"name": "inverse-network", "targets": ["input"], "untrained": "never", "options": options})
-        victims = sizes(subject)["victims"]
-        for cut in [] if quick else subject.cuts:
-            # A forward and a backward pass cost three times the device's forward pass.
-            steps = round(_SEARCH_FLOPS / (3 * max(subject.costs[cut].flops, 1) * victims))
-            if steps >= _SEARCH_STEPS[0]:
-                options = {"iterations": min(steps, _SEARCH_STEPS[1])}
-                one = {"name": "rmle", "targets": ["input"], "untrained": "never", "options": options}
-                attacks.append(one | {"variants": [f"cut-{cut}"]})
-    # A cut that sends one vector for each word is read word by word after the run.
-    shapes = {cut: subject.network.activation_shape(cut) for cut in subject.cuts}
-    mixed = [cut for cut, shape in shapes.items() if len(shape) != 2 or shape[0] != subject.dataset.input_shape[0]]
-    if subject.is_text and mixed:
-        one = {"name": "word-set", "targets": ["input"], "untrained": "never"}
-        attacks.append(one | {"variants": [f"cut-{cut}" for cut in mixed], "options": {"model": "logistic"}})
-    if subject.dataset.attributes:
-        targets = list(subject.dataset.attributes)
-        attacks.append({"name": "attributes", "targets": targets, "untrained": "never" if quick else "first seed"})
-    return attacks
+        audited = Audited(subject, self.folder, readings, tuple(doubted), by_cut(limits.skipped, settled))
+        audited.peak, audited.seconds = limits.peak, time.monotonic() - self.began
+        return report(audited, self.console)
+
+    def _most_read(self) -> int:
+        """Return the bytes of activations that the lab may hold to read them again."""
+        return self.request.memory // 8
+
+    def _say(self, line: str) -> None:
+        spent = time.monotonic() - self.began
+        self.console.print(f"[{spent:.0f} s] {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def _introduce(self, subject: Subject) -> None:
+        listed = ", ".join(f"{cut} after {subject.block(cut)}" for cut in subject.cuts)
+        self.console.print(f"[bold]{self.name}[/]: cuts to audit: {listed}", highlight=False, soft_wrap=True)
+        roles = ", ".join(f"{count} {role}" for role, count in subject.counts.roles().items())
+        notes = [f"examples: {roles}", *subject.counts.notes]
+        if subject.left_out:
+            notes.append(f"{len(subject.left_out)} other cuts are possible; audit.html lists them with the reason")
+        if subject.unfit:
+            notes.append(f"{', '.join(subject.unfit)} of the weights are for other classes and begin untrained")
+        for note in notes:
+            self.console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+    def _keep(self, study: str) -> Path:
+        """Write the study next to the runs for the user, and into the run's folder."""
+        keep(RunFolder(self.folder).study, study)
+        return keep(self.out / f"{self.name}.toml", study)
+
+    def _limits(self, subject: Subject) -> Limits:
+        counts, shape = subject.counts, subject.dataset.input_shape
+        shapes = {f"cut-{cut}": subject.network.activation_shape(cut) for cut in subject.cuts}
+
+        def needs(job: AttackJob) -> int:
+            return attack_memory(Sizes(counts.attacker, counts.victims, shapes[job.cell.variant.name], shape))
+
+        deadline = None if self.request.budget is None else self.began + (1 - _REPORTING) * self.request.budget
+        inputs = 4 * subject.pixels * max(counts.attacker, counts.victims)
+        # The head and two devices, of which one holds the attacker's inputs.
+        return Limits(self.request.memory, needs, 2 * PROCESS_BYTES + inputs, deadline, scored=3 * inputs)
+
+    def _share_out(self, limits: Limits, attacks: Sequence[dict[str, Any]]) -> None:
+        """Give each attack an equal part of the time that is left; one that ends early leaves its time to others."""
+        count = sum(len(attack["variants"]) for attack in attacks) * self.request.seeds
+        assert limits.deadline is not None
+        left = limits.deadline - time.monotonic()
+        limits.seconds = max(_LEAST_ATTACK_SECONDS, 1.5 * left * min(self.jobs, count) / max(count, 1))
+
+    def _late(self) -> bool:
+        """Whether the budget is nearly spent."""
+        budget = self.request.budget
+        return budget is not None and time.monotonic() - self.began > (1 - _REPORTING / 2) * budget
+
+    def _study(self, subject: Subject, source: Path, limits: Limits) -> None:
+        run_study(
+            str(source),
+            self.out,
+            resume=self.folder,
+            data=self.request.root,
+            jobs=self.jobs,
+            table=False,
+            dataset=subject.dataset,
+            limits=limits,
+            console=self.console,
+        )
+
+
+def open_cuts(rows: Sequence[CutRow]) -> tuple[list[int], dict[int, str]]:
+    """Return the cuts that cheap readings do not settle, the least leaky first, and why others are settled.
+
+    The least leaky cut, which would be recommended, is never settled by a cheap reading.
+    """
+    ordered = sorted(rows, key=lambda row: row.leakage)
+    settled = {
+        row.cut: f"the {row.reconstruction.by} reading already shows that it leaks "
+        f"({percent(row.reconstruction.leakage)} of the input)"
+        for row in ordered[1:]
+        if row.reconstruction is not None and row.outcome == "leak" and row.reconstruction.leakage >= _SETTLED
+    }
+    return [row.cut for row in ordered if row.cut not in settled], settled
+
+
+def by_cut(skipped: dict[str, str], settled: dict[int, str]) -> dict[int, dict[str, str]]:
+    """Return why attacks did not run, by cut and attack."""
+    found: dict[int, dict[str, str]] = {cut: {"trained decoders": reason} for cut, reason in settled.items()}
+    for name, reason in skipped.items():
+        cut, _, rest = name.removeprefix("cut-").partition("-seed")
+        found.setdefault(int(cut), {})[rest.partition("-")[2]] = reason
+    return found

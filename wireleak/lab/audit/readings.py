@@ -60,7 +60,13 @@ class Readings:
 
 
 def read_captures(
-    folder: Path, cuts: Sequence[int], attributes: Sequence[str], texts: bool, quick: bool, console: Console
+    folder: Path,
+    cuts: Sequence[int],
+    attributes: Sequence[str],
+    texts: bool,
+    quick: bool,
+    console: Console,
+    most: float = math.inf,
 ) -> Readings:
     """Read the captures of an audit's run.
 
@@ -76,6 +82,8 @@ def read_captures(
         Use fewer rows and fewer draws of the null.
     console : Console
         Output for progress.
+    most : float
+        Bytes of a cut's activations that are read at most; wider cuts get no V-information.
 
     Raises
     ------
@@ -85,13 +93,20 @@ def read_captures(
     from rich.progress import track
 
     found = Readings()
+    if not texts and not attributes:
+        return found
     for cut in track(cuts, "V-information", console=console, disable=not console.is_terminal, transient=True):
         cell = RunFolder(folder).cell(f"cut-{cut}", 0)
-        names = ("x", *(f"attribute:{one}" for one in attributes))
+        if sum(cell.capture(f"serve-{device}").stat().st_size for device in DEVICES) > most:
+            continue
+        # Inputs are needed only as word numbers; those of images are large.
+        names = ("y", *["x"] * texts, *(f"attribute:{one}" for one in attributes))
         with np.load(cell.surrogate) as own:
             parts = [{name: own[name] for name in names}, truth.ledger(cell)]
+        if not console.is_terminal:
+            console.print(f"reading the capture of cut {cut}", highlight=False)
         seen = [_captured(cell.capture(f"serve-{device}")) for device in DEVICES]
-        if [len(rows) for rows in seen] != [len(part["x"]) for part in parts]:
+        if [len(rows) for rows in seen] != [len(part["y"]) for part in parts]:
             continue  # a lost message shifts rows against labels
         if texts and (read := words_read(seen[0], parts[0]["x"], seen[1], parts[1]["x"])):
             found.words[cut] = read

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from wireleak.common.files import write_atomically, write_json
 from wireleak.common.measures import quantity
+from wireleak.common.memory import written
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, percent, verdict
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import SeedMean
@@ -29,10 +30,10 @@ def report(audited: Audited, console: Console) -> Path:
     """Print an audit's table, write audit.json and audit.html into the run's folder, and return the page's path."""
     results = read_results(audited.folder)
     rows = cut_rows(audited, results)
-    said = verdict(rows)
+    said = verdict(rows, audited.doubts)
     console.print(terminal_table(rows, audited.subject.dataset.task))
-    for line in said:
-        console.print(line, highlight=False, soft_wrap=True)
+    for line in (*said, *remarks(audited, rows)):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     _write_json(audited, rows, said)
     page = RunFolder(audited.folder).audit_page
     write_atomically(page, render(audited, rows, said, results, read_pictures(audited.folder)).encode())
@@ -41,46 +42,25 @@ def report(audited: Audited, console: Console) -> Path:
 
 
 def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
-    """Return the table for the terminal, one row for each cut."""
+    """Return the table for the terminal, one row for each cut; it fits 80 columns."""
     from rich import box
     from rich.table import Table
 
     table = Table(title="audit: cost and leakage of each cut", title_justify="left", box=box.HORIZONTALS)
-    table.padding = 0  # must fit 80 columns
-    for column in ("cut", "target", "attack [95 %]", "prior", "more"):
-        table.add_column(column, overflow="fold")
+    table.padding = 0
+    # Fixed widths: a long name is folded and moves no other column.
+    for column, width in _COLUMNS.items():
+        table.add_column(column, overflow="fold", width=width)
     for row in rows:
         facts = [
             f"[bold]{row.cut} after {escape(row.block)}[/]",
+            f"[bold]{row.tag}[/]",
             f"{count(row.cost.floats)} floats, {size(row.cost.bytes)}",
             f"{count(row.cost.flops)} FLOPs",
             f"{count(row.cost.parameters)} weights",
             f"task {percent(row.accuracy)}",
         ]
-        lines = []
-        if one := row.reconstruction:
-            ridge = "" if one.ridge is None else f"ridge {one.ridge:.4f}"
-            measure = "F1" if one.is_text else "MSE"
-            prior = quantity(one.score.measure).write(one.prior)
-            lines.append(
-                (
-                    "words" if one.is_text else "input",
-                    f"{measure} {one.score.written} {one.score.interval}",
-                    prior,
-                    ridge,
-                )
-            )
-            lines.append(("", f"{percent(one.explained)} of it, by {one.by}", "", ""))
-        if row.words:
-            lines.append(("words", f"{percent(row.words.share)} read", percent(row.words.majority), ""))
-        for leak in row.attributes:
-            bits = f"{leak.information.bits:.2f}/{leak.information.entropy:.2f} bit" if leak.information else ""
-            lines.append((leak.name, f"AUC {leak.auc.written} {leak.auc.interval}", f"{leak.prior:.3f}", bits))
-        table.add_row(
-            "\n".join(facts),
-            *("\n".join(cells) for cells in zip(*(lines or [("–", "", "", "")]), strict=True)),
-            end_section=True,
-        )
+        table.add_row("\n".join(facts), *_columns(_lines(row)), end_section=True)
     table.caption = (
         f"task: {task}. prior: the mean image, the commonest words, or a guess of the attribute without the "
         "activation. Percentages of the input: share of the prior's error that is removed. Bits: V-information, of the "
@@ -88,6 +68,58 @@ def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
     )
     table.caption_justify = "left"
     return table
+
+
+def remarks(audited: Audited, rows: Sequence[CutRow]) -> list[str]:
+    """Return what was skipped and why, and the time and memory that the audit took."""
+    grouped: dict[str, list[str]] = {}
+    for row in rows:
+        for attack, reason in row.skipped:
+            grouped.setdefault(reason, []).append(f"{attack} at cut {row.cut}")
+    for cut, reason in audited.subject.left_out.items():
+        grouped.setdefault(f"not served: {reason}", []).append(f"cut {cut}")
+    said = [f"skipped {', '.join(names)}: {reason}" for reason, names in grouped.items()]
+    if audited.seconds:
+        memory = f", at most {written(audited.peak)} of memory for all processes" if audited.peak else ""
+        said.append(f"time: {duration(audited.seconds)}{memory}")
+    return said
+
+
+_COLUMNS = {"cut": 21, "target": 9, "attack [95 %]": 24, "prior": 7, "more": 15}
+
+
+def _columns(lines: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    """Return the lines' cells as columns; a cell that is folded takes a line of its own in every column."""
+    widths = list(_COLUMNS.values())[1:]
+    columns: list[list[str]] = [[] for _ in widths]
+    for cells in lines or [("–", "", "", "")]:
+        height = max(max(1, -(-len(cell) // width)) for cell, width in zip(cells, widths, strict=True))
+        for column, cell, width in zip(columns, cells, widths, strict=True):
+            folded = [cell[at : at + width] for at in range(0, len(cell), width)]
+            column += [escape(part) for part in folded] + [""] * (height - len(folded))
+    return ["\n".join(column) for column in columns]
+
+
+def _lines(row: CutRow) -> list[tuple[str, str, str, str]]:
+    """Return target, attack, prior and further figures of each line of a cut."""
+    lines = []
+    if one := row.reconstruction:
+        ridge = "" if one.ridge is None else f"ridge {one.ridge:.4f}"
+        measure = "F1" if one.is_text else "MSE"
+        prior = quantity(one.score.measure).write(one.prior)
+        lines.append(("words" if one.is_text else "input", f"{measure} {one.score.written}", prior, ridge))
+        if one.score.interval:
+            lines.append(("", one.score.interval, "", ""))
+        lines.append(("", f"{percent(one.explained)} of it removed", "by", one.by))
+        if one.reid is not None:
+            chance = "" if one.reid.chance is None else percent(one.reid.chance)
+            lines.append(("identity", f"{one.reid.written} {one.reid.interval}", chance, "re-identified"))
+    if row.words:
+        lines.append(("words", f"{percent(row.words.share)} read", percent(row.words.majority), ""))
+    for leak in row.attributes:
+        bits = f"{leak.information.bits:.2f}/{leak.information.entropy:.2f} bit" if leak.information else ""
+        lines.append((leak.name, f"AUC {leak.auc.written} {leak.auc.interval}", f"{leak.prior:.3f}", bits))
+    return lines
 
 
 def auc_words(leak: AttributeLeak) -> str:
@@ -123,6 +155,12 @@ def render(
         strips=_strips(rows, pictures),
         results=results,
         auc_words=auc_words,
+        doubts=audited.doubts,
+        remarks=remarks(audited, rows),
+        unserved=[
+            (cut, audited.subject.block(cut), audited.subject.costs[cut], reason)
+            for cut, reason in audited.subject.left_out.items()
+        ],
     )
 
 
@@ -159,36 +197,57 @@ def _strips(rows: Sequence[CutRow], pictures: Sequence[Pictures]) -> list[dict[s
 
 def _write_json(audited: Audited, rows: Sequence[CutRow], said: Sequence[str]) -> None:
     subject = audited.subject
-    cuts = [
+    write_json(
+        RunFolder(audited.folder).audit,
         {
-            "cut": row.cut,
-            "after": row.block,
-            **asdict(row.cost),
-            "bytes_sent": row.sent,
-            "accuracy": row.accuracy,
-            "majority": row.majority,
-            "leakage": row.leakage,
-            "reconstruction": row.reconstruction
-            and {
-                "by": row.reconstruction.by,
-                "measure": row.reconstruction.score.measure,
-                **_numbers(row.reconstruction.score),
-                "prior": row.reconstruction.prior,
-                "ridge": row.reconstruction.ridge,
-                "explained": row.reconstruction.explained,
-            },
-            "words": row.words and asdict(row.words),
-            "attributes": {
-                one.name: _numbers(one.auc)
-                | {"prior": one.prior, "permuted": one.permuted}
-                | {"v_information": one.information and asdict(one.information)}
-                for one in row.attributes
-            },
-        }
-        for row in rows
-    ]
-    written = {"model": subject.request.model, "data": subject.source, "task": subject.dataset.task}
-    write_json(RunFolder(audited.folder).audit, written | {"verdict": list(said), "cuts": cuts})
+            "model": subject.request.model,
+            "data": subject.source,
+            "task": subject.dataset.task,
+            "examples": subject.counts.roles(),
+            "verdict": list(said),
+            "doubts": list(audited.doubts),
+            "cuts": [as_json(row) for row in rows],
+            "unserved": [
+                {"cut": cut, "after": subject.block(cut), **asdict(subject.costs[cut]), "reason": reason}
+                for cut, reason in subject.left_out.items()
+            ],
+            "seconds": audited.seconds,
+            "peak_bytes": audited.peak,
+        },
+    )
+
+
+def as_json(row: CutRow) -> dict[str, Any]:
+    """Return one cut's figures for JSON."""
+    one = row.reconstruction
+    return {
+        "cut": row.cut,
+        "after": row.block,
+        "outcome": row.tag,
+        **asdict(row.cost),
+        "bytes_sent": row.sent,
+        "accuracy": row.accuracy,
+        "majority": row.majority,
+        "leakage": None if math.isnan(row.leakage) else row.leakage,
+        "reconstruction": one
+        and {
+            "by": one.by,
+            "measure": one.score.measure,
+            **_numbers(one.score),
+            "prior": one.prior,
+            "ridge": one.ridge,
+            "explained": one.explained,
+            "reid": one.reid and _numbers(one.reid) | {"chance": one.reid.chance},
+        },
+        "words": row.words and asdict(row.words),
+        "attributes": {
+            leak.name: _numbers(leak.auc)
+            | {"prior": leak.prior, "permuted": leak.permuted}
+            | {"v_information": leak.information and asdict(leak.information)}
+            for leak in row.attributes
+        },
+        "skipped": dict(row.skipped),
+    }
 
 
 def _numbers(score: SeedMean) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,11 +15,14 @@ from wireleak.lab.audit.cost import Cost
 from wireleak.lab.audit.readings import AttributeInformation, WordsRead
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import BLIND, Board, SeedMean, boards, compare, error_removed
+from wireleak.lab.report.findings import TAGS, Outcome, finding
 from wireleak.lab.report.formatting import size
 from wireleak.lab.run.results import Results
 
 # Rows that count as attackers: the attack and two simple readers of the wire. The strongest is shown.
 _ATTACKERS = ("", "ridge", "nearest")
+# Words read beyond the commonest word's share that count as a leak.
+_WORDS_ABOVE = 0.05
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Reconstruction:
     """The strongest reconstruction of a cut: its attacker and score, and the scores of the prior and linear decoder.
 
     The score is the MSE, with the mean image as prior; for texts, the words found, with the commonest words as prior.
+    `reid` is the highest share of victims that any reader of the wire re-identifies, which may be another reader.
     """
 
     by: str
     score: SeedMean
     prior: float
     ridge: float | None
+    reid: SeedMean | None = None
 
     @property
     def is_text(self) -> bool:
@@ -43,6 +48,17 @@ class Reconstruction:
     def explained(self) -> float:
         """Share of the prior's error that the reconstruction removes, 0 to 1."""
         return _share(error_removed(self.score.measure, self.score.value, self.prior))
+
+    @property
+    def identified(self) -> float:
+        """How far re-identification goes from chance to certainty, 0 to 1."""
+        chance = self.reid.chance if self.reid else None
+        return _share((self.reid.value - chance) / (1 - chance)) if self.reid and chance is not None else 0.0
+
+    @property
+    def leakage(self) -> float:
+        """The larger of both shares: pixels and identity leak separately."""
+        return max(self.explained, self.identified)
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,11 @@ class AttributeLeak:
 
 @dataclass(frozen=True)
 class CutRow:
-    """The results of one cut; `sent` is the size of one inference on the wire, in bytes."""
+    """The results of one cut.
+
+    `sent` is the size of one inference on the wire, in bytes; `outcome` is the finding about its strongest reader;
+    `skipped` names attacks that did not run, with reasons.
+    """
 
     cut: int
     block: str
@@ -74,6 +94,13 @@ class CutRow:
     reconstruction: Reconstruction | None
     words: WordsRead | None
     attributes: tuple[AttributeLeak, ...]
+    outcome: Outcome = "none"
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def tag(self) -> str:
+        """The outcome in a word or two, as in a run's report."""
+        return TAGS[self.outcome]
 
     @property
     def title(self) -> str:
@@ -83,7 +110,7 @@ class CutRow:
     @cached_property
     def leakage(self) -> float:
         """Mean of the shares of input, words and attributes that leak: 0 nothing, 1 everything."""
-        parts = [self.reconstruction.explained] if self.reconstruction else []
+        parts = [self.reconstruction.leakage] if self.reconstruction else []
         parts += [self.words.gained] if self.words else []
         parts += [one.gained for one in self.attributes]
         return float(np.mean(parts)) if parts else math.nan
@@ -120,6 +147,8 @@ def cut_rows(audited: Audited, results: Results) -> list[CutRow]:
                     for board in mine
                     if board.get("auc") is not None
                 ),
+                outcome=_outcome(mine, audited.readings.words.get(cut)),
+                skipped=tuple(audited.skipped.get(cut, {}).items()),
             )
         )
     return rows
@@ -136,7 +165,25 @@ def _strongest(found: Sequence[Board]) -> Reconstruction | None:
     sign = -1 if quantity(name_of).higher_leaks else 1
     by, best = min(scored, key=lambda one: sign * one[1].value)
     ridge = next((score.value for board in found if (score := board.get(name_of, "ridge"))), None)
-    return Reconstruction(by, best, priors[0].value, ridge)
+    named = [score for board in found for name in _ATTACKERS if (score := board.get("reid", name))]
+    return Reconstruction(by, best, priors[0].value, ridge, max(named, key=lambda one: one.value, default=None))
+
+
+def _outcome(found: Sequence[Board], words: WordsRead | None) -> Outcome:
+    """Return the gravest finding about any reader of a wire: attacks, the linear decoder, the nearest neighbour."""
+    outcomes = [finding(read, "").outcome for board in found for read in _readers(board)]
+    if words is not None and words.share > words.majority + _WORDS_ABOVE:
+        outcomes.append("leak")
+    return next((grave for grave in TAGS if grave in outcomes), "none")
+
+
+def _readers(board: Board) -> Iterator[Board]:
+    """Yield a board for the attack, and one for each simple reader in the attack's place."""
+    baselines = tuple(score for score in board.scores if score.role == "baseline")
+    for name in _ATTACKERS:
+        own = [replace(score, name="", role="attack") for score in board.scores if score.name == name]
+        if own:
+            yield replace(board, scores=(*own, *baselines))
 
 
 def _attribute(board: Board, information: AttributeInformation | None) -> AttributeLeak:
@@ -147,19 +194,25 @@ def _attribute(board: Board, information: AttributeInformation | None) -> Attrib
     return AttributeLeak(board.target, auc, prior, others.get("permuted"), information)
 
 
-def verdict(rows: Sequence[CutRow]) -> list[str]:
-    """Return sentences, made by rule, that name the cut with the least leakage and its costs."""
+def verdict(rows: Sequence[CutRow], doubts: Sequence[str] = ()) -> list[str]:
+    """Return sentences, made by rule, that name the cut with the least leakage, its costs, and whether it leaks.
+
+    With doubts about the network, nothing is recommended.
+    """
     scored = [row for row in rows if not math.isnan(row.leakage)]
     if not scored:
-        return ["Nothing was attacked: the data has no private attribute, and no attack on the input ran."]
+        return [*doubts, "Nothing was attacked: the data has no private attribute, and no attack on the input ran."]
     least = min(scored, key=lambda row: row.leakage)
     others = [row for row in scored if row is not least]
+    if doubts:
+        return [*doubts, f"No cut is recommended. {_absolute(scored)}"]
     lines = [
         f"{least.title}{' leaks least' if others else ''}: {_leaked(least)}. "
         f"The device stores {count(least.cost.parameters)} parameters, "
         f"spends {count(least.cost.flops)} FLOPs and sends {count(least.cost.floats)} floats "
         f"({size(least.cost.bytes)}) per inference; the task's accuracy is {percent(least.accuracy)}"
-        + (f" (best of all cuts: {percent(max(row.accuracy for row in rows))})." if others else ".")
+        + (f" (best of all cuts: {percent(max(row.accuracy for row in rows))})." if others else "."),
+        _absolute(scored),
     ]
     alike = [row for row in others if not any(_leakier(row, least)) and bool(row.words) == bool(least.words)]
     if any(row.words for row in rows) and not least.words:
@@ -178,6 +231,20 @@ def verdict(rows: Sequence[CutRow]) -> list[str]:
     return lines
 
 
+def _absolute(rows: Sequence[CutRow]) -> str:
+    """Return which cuts leak at all, by their strongest reader."""
+    named = {tag: [row for row in rows if row.tag == tag] for tag in TAGS.values()}
+    if len(named[TAGS["leak"]]) == len(rows):
+        return "Every cut leaks." if len(rows) > 1 else "It leaks."
+    parts = [f"{tag}: {_cuts(found)}" for tag, found in named.items() if found]
+    silent = " That an attack found nothing does not prove that a better one would." if named[TAGS["none"]] else ""
+    return f"{'; '.join(parts)}.{silent}"
+
+
+def _cuts(rows: Sequence[CutRow]) -> str:
+    return f"cut{'s' if len(rows) > 1 else ''} {', '.join(str(row.cut) for row in rows)}"
+
+
 def _beats(score: SeedMean, other: SeedMean, higher_leaks: bool) -> bool:
     less = score.value < other.value if higher_leaks else score.value > other.value
     return less and compare(other, score) == "better"
@@ -194,6 +261,8 @@ def _leaked(row: CutRow) -> str:
             ("finds", "words that the commonest words miss") if one.is_text else ("explains", "inputs' variance")
         )
         parts.append(f"the best reconstruction ({one.by}) {verb} {percent(one.explained)} of the {share_of}")
+        if one.reid is not None and one.reid.chance is not None:
+            parts.append(f"{one.reid.written} of the victims are re-identified (chance {percent(one.reid.chance)})")
     if row.words:
         parts.append(
             f"{percent(row.words.share)} of the words are read (commonest word: {percent(row.words.majority)})"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,23 @@ from wireleak.common.files import write_atomically
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import Network, build
 from wireleak.common.models.factory import resolve
+from wireleak.common.models.pretrained import load_pretrained
 from wireleak.common.registry import unknown
+from wireleak.lab.audit.continuing import Progress
 from wireleak.lab.audit.cost import Cost, device_cost
+from wireleak.lab.audit.learning import measure
 from wireleak.lab.audit.readings import Readings
-from wireleak.lab.data import DataError, Dataset, load
+from wireleak.lab.audit.sizes import Counts, Needs, Speed, fitted, plan_cuts
+from wireleak.lab.data import DataError, Dataset, first_occurrences, load
 from wireleak.lab.data.registry import names as data_names
 from wireleak.lab.study.schema import StudyError
 
 _MOST_CUTS = 6
+# Passes over the training data without and with --quick: enough for running statistics to converge.
+EPOCHS = (9, 6)
+_RATE, _FINE_TUNING_RATE = 2e-3, 3e-4
+# Examples of a folder that are read to learn shapes, before it is known how many are needed.
+_PEEK = 16
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,18 @@ class Request:
         Use fewer examples, rounds and attackers for a first look.
     root : Path or None
         Folder that holds data sets.
+    weights : Path or None
+        Trained weights, as safetensors or a torch state dict.
+    epochs : int or None
+        Passes over the training data; the default is 0 with weights, else `EPOCHS`.
+    learning_rate : float or None
+        Adam's learning rate; the default is lower with weights.
+    frozen_encoder : bool
+        Train only the blocks after each cut.
+    budget : float or None
+        Seconds in which an audit ends.
+    memory : int
+        Bytes for all processes together.
     """
 
     model: str
@@ -59,6 +81,22 @@ class Request:
     seeds: int = 1
     quick: bool = False
     root: Path | None = None
+    weights: Path | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    frozen_encoder: bool = False
+    budget: float | None = None
+    memory: int = 4 * 2**30
+
+    @property
+    def passes(self) -> int:
+        """Passes over the training data."""
+        return (0 if self.weights else EPOCHS[self.quick]) if self.epochs is None else self.epochs
+
+    @property
+    def rate(self) -> float:
+        """Adam's learning rate."""
+        return (_FINE_TUNING_RATE if self.weights else _RATE) if self.learning_rate is None else self.learning_rate
 
 
 @dataclass(frozen=True)
@@ -79,7 +117,15 @@ class Subject:
     cuts : tuple of int
         Cuts to audit.
     costs : dict of int to Cost
-        The device's cost by cut.
+        The device's cost at every possible cut.
+    counts : Counts
+        Examples of each role.
+    unfit : tuple of str
+        Tensors of the last layer that the file of weights has for another number of classes.
+    left_out : dict of int to str
+        Why a possible cut is not audited.
+    speed : Speed or None
+        Speed of the network, where a budget asks for it.
     """
 
     request: Request
@@ -89,6 +135,15 @@ class Subject:
     network: Network
     cuts: tuple[int, ...]
     costs: dict[int, Cost]
+    counts: Counts
+    unfit: tuple[str, ...] = ()
+    left_out: dict[int, str] = field(default_factory=dict)
+    speed: Speed | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in one input."""
+        return math.prod(self.dataset.input_shape)
 
     def block(self, cut: int) -> str:
         """Return the name of the last block on the device."""
@@ -102,15 +157,36 @@ class Subject:
 
 @dataclass
 class Audited:
-    """A finished audit: its subject, the run's folder, and the readings of its captures."""
+    """A finished audit.
+
+    Parameters
+    ----------
+    subject : Subject
+    folder : Path
+        The run's folder.
+    readings : Readings
+        Readings of its captures.
+    doubts : tuple of str
+        Ways in which the network did not learn its task.
+    skipped : dict
+        Attacks that did not run, with the reason, by cut and attack.
+    peak, seconds : int, float
+        Largest memory of all processes together in bytes, and the audit's time.
+    """
 
     subject: Subject
     folder: Path
-    readings: Readings
+    readings: Readings = field(default_factory=Readings)
+    doubts: tuple[str, ...] = ()
+    skipped: dict[int, dict[str, str]] = field(default_factory=dict)
+    peak: int = 0
+    seconds: float = 0.0
 
 
-def examine(request: Request) -> Subject:
+def examine(request: Request, progress: Progress | None = None) -> Subject:
     """Find and check the network and data of an audit, before any process starts.
+
+    With `progress`, the sizes are those of the run that goes on.
 
     Raises
     ------
@@ -118,52 +194,81 @@ def examine(request: Request) -> Subject:
         One line that names the wrong value and the fix.
     """
     source, options = _source(request)
-    try:
-        dataset = load(source, request.root, **options)
-    except TypeError as error:  # the value of an option has the wrong type
-        raise DataError(f"{source}: --option: {error}") from error
-    if request.task is not None and request.task != dataset.task:
-        dataset = dataset.with_task(request.task)
-    dataset = replace(dataset, attributes=_attributes(dataset, request.attributes))
+    sampled = source == "folder" and "sample" not in options
+    # A folder's shape and classes are known after a few images; the others are read once their number is known.
+    dataset = _load(request, source, options | ({"sample": _PEEK} if sampled else {}))
     if len(dataset.classes) < 2:
         raise StudyError(f"--task: {dataset.task} has only one class; name another column or attribute")
     try:
         name = resolve(request.model)
         network = build(name, dataset.input_shape, len(dataset.classes), 0)
+        unfit = _fit_weights(network, request)
     except ValueError as error:
-        raise StudyError(str(error)) from error
-    cuts = _chosen(network, request)
-    costs = {cut: device_cost(network, cut) for cut in cuts}
-    return Subject(replace(request, model=name), dataset, source, options, network, cuts, costs)
+        raise StudyError(f"{error}{_shape_hint(source, dataset, str(error))}") from error
+    costs = {cut: device_cost(network, cut) for cut in network.cuts}
+    speed = Speed(**measure(network)) if request.budget is not None else None
+    cuts, left_out = _chosen(network, request, costs)
+    shape = Needs(math.prod(dataset.input_shape), request.memory, request.quick, request.passes > 0)
+    cuts, counts, skipped = plan_cuts(cuts, costs, shape, speed, request.budget, fixed=request.cuts is not None)
+    left_out |= skipped
+    if progress is not None:
+        cuts, counts, left_out = progress.cuts, progress.counts, progress.left_out
+    if sampled:
+        # The sizes of a run that goes on are those that fitted, so the sample's size is kept apart.
+        options |= {"sample": math.ceil(counts.total / 0.85) if progress is None else progress.sample}
+        dataset = _load(request, source, options)
+    dataset = replace(dataset, attributes=_attributes(dataset, request.attributes))
+    distinct = len(first_occurrences(dataset.x))
+    if progress is None:
+        counts = fitted(counts, distinct, grouped=request.disjoint_by is not None)
+    return Subject(
+        replace(request, model=name), dataset, source, options, network, cuts, costs, counts, unfit, left_out, speed
+    )
 
 
-def data_of(subject: Subject) -> dict[str, Any]:
+def data_of(subject: Subject, clients: int = 2) -> dict[str, Any]:
     """Return the `data` table of a study on the user's data."""
     request = subject.request
     asked = {"task": request.task, "disjoint_by": request.disjoint_by}
     return {
         "name": subject.source,
         "options": subject.options,
-        "clients": 2,
-        **sizes(subject),
+        "clients": clients,
+        **subject.counts.roles(),
         **{name: value for name, value in asked.items() if value is not None},
     }
 
 
-def sizes(subject: Subject) -> dict[str, int]:
-    """Return the number of examples for each role, within the size of the data set."""
-    quick, count = subject.request.quick, len(subject.dataset)
-    wanted = (
-        {"train": 640, "evaluation": 160, "attacker": 500, "victims": 150}
-        if quick
-        else {"train": 2560, "evaluation": 400, "attacker": 1500, "victims": 400}
-    )
-    # Keep a margin for repeated examples, which are dropped.
-    share = min(1.0, 0.85 * count / sum(wanted.values()))
-    sizes = {role: int(most * share) for role, most in wanted.items()}
-    if sizes["train"] < 64 or sizes["victims"] < 20:
-        raise DataError(f"--data: {count} examples are too few for an audit; give 250 or more")
-    return sizes
+def _load(request: Request, source: str, options: dict[str, Any]) -> Dataset:
+    try:
+        dataset = load(source, request.root, **options)
+    except TypeError as error:  # the value of an option has the wrong type
+        raise DataError(f"{source}: --option: {error}") from error
+    if request.task is not None and request.task != dataset.task:
+        dataset = dataset.with_task(request.task)
+    # The names are checked on the first few examples already; their values are checked on all.
+    for name in request.attributes or ():
+        dataset.attribute(name)
+    return dataset
+
+
+def _fit_weights(network: Network, request: Request) -> tuple[str, ...]:
+    """Load the user's weights, and return the names of tensors that were trained for other classes."""
+    if request.weights is None:
+        return ()
+    unfit = load_pretrained(network.whole, request.weights, network.classes)
+    if unfit and not request.passes:
+        raise StudyError(
+            f"--weights: {unfit[0]!r} of {request.weights} is of other classes than the task's {network.classes}; "
+            "train the last layer with --epochs 3, or give the weights of this task"
+        )
+    return unfit
+
+
+def _shape_hint(source: str, dataset: Dataset, error: str) -> str:
+    wrong = source == "folder" and "inputs of shape" in error
+    shown = "x".join(map(str, dataset.input_shape))
+    return f"; the folder was read as {shown}: set --option size=224 --option grey=false" if wrong else ""
 
 
 def keep(path: Path, study: str) -> Path:
@@ -247,15 +352,25 @@ def _attributes(dataset: Dataset, wanted: tuple[str, ...] | None) -> dict[str, A
     return chosen
 
 
-def _chosen(network: Network, request: Request) -> tuple[int, ...]:
+def _chosen(network: Network, request: Request, costs: dict[int, Cost]) -> tuple[tuple[int, ...], dict[int, str]]:
+    """Return the cuts to audit, and why the other possible ones are left out."""
     possible = list(network.cuts)
-    if request.cuts is None:
-        most = min(3 if request.quick else _MOST_CUTS, len(possible))
-        places = np.linspace(0, len(possible) - 1, most).round().astype(int)
-        return tuple(possible[place] for place in dict.fromkeys(places.tolist()))
     names = list(dict(network.blocks.named_children()))
-    for cut in request.cuts:
-        if cut not in possible:
-            known = ", ".join(f"{one} (after {names[one - 1]})" for one in possible)
-            raise StudyError(f"--cuts: the network cannot be cut at {cut}; choose one of {known}")
-    return tuple(sorted(set(request.cuts)))
+    if request.cuts is not None:
+        for cut in request.cuts:
+            if cut not in possible:
+                known = ", ".join(f"{one} (after {names[one - 1]})" for one in possible)
+                raise StudyError(f"--cuts: the network cannot be cut at {cut}; choose one of {known}")
+        return tuple(sorted(set(request.cuts))), {}
+    left_out: dict[int, str] = {}
+    for cut in possible:
+        smaller = [one for one in possible if one < cut and costs[one].bytes < costs[cut].bytes]
+        if smaller:
+            left_out[cut] = f"cut {smaller[0]} sends less after less work on the device"
+    sensible = [cut for cut in possible if cut not in left_out]
+    if request.budget is not None:
+        return tuple(sensible), left_out
+    most = min(3 if request.quick else _MOST_CUTS, len(sensible))
+    places = np.linspace(0, len(sensible) - 1, most).round().astype(int)
+    chosen = tuple(sensible[place] for place in dict.fromkeys(places.tolist()))
+    return chosen, left_out | {cut: "name it with --cuts to audit it" for cut in sensible if cut not in chosen}

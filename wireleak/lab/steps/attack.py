@@ -120,7 +120,13 @@ def _answer(name: str, argv: list[str], launcher: Launcher, where: str = "") -> 
         return log.read_text()
 
 
-def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> None:
+def run_attack(
+    job: AttackJob,
+    launcher: Launcher,
+    attack: dict[str, Any],
+    timeout: float = ATTACK_SECONDS,
+    env: Mapping[str, str] | None = None,
+) -> None:
     """Run one attack to its end.
 
     Parameters
@@ -129,6 +135,10 @@ def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> No
     launcher : Launcher
     attack : dict
         The adversary's description of the attack; only files of its threat model are granted.
+    timeout : float
+        Seconds after which it is stopped.
+    env : mapping, optional
+        Variables of its process.
 
     Raises
     ------
@@ -146,7 +156,7 @@ def run_attack(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> No
         "out": str(job.out),
         **_seen(job, attack, launcher),
     }
-    fit_and_guess(launcher, job.name, config, log)
+    fit_and_guess(launcher, job.name, config, log, timeout, env)
 
 
 def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[str, Any]:
@@ -165,6 +175,7 @@ def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[st
         captures["untrained_victims"] = [str(capture_for(cell, f"{UNTRAINED}serve-victim"))]
     # Only the client can apply its transforms, so the lab has no such tensors to hand over.
     in_process = job.sought.rebuilds and not cell.variant.encrypted and not cell.variant.transforms
+    in_process = in_process and cell.study.serve.in_process
     tensors = _tensors_in_process(cell) if in_process else None
     return {"captures": captures, "tensors": tensors, "victims": job.sought.count(job.truth(federated=False))}
 
@@ -227,7 +238,14 @@ def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
     return granted
 
 
-def fit_and_guess(launcher: Launcher, name: str, config: dict[str, Any], log: Path) -> Path:
+def fit_and_guess(
+    launcher: Launcher,
+    name: str,
+    config: dict[str, Any],
+    log: Path,
+    timeout: float = ATTACK_SECONDS,
+    env: Mapping[str, str] | None = None,
+) -> Path:
     """Run the adversary with an attack config (docs/explanation/processes.md) and return the path of its guesses.
 
     Raises
@@ -237,7 +255,12 @@ def fit_and_guess(launcher: Launcher, name: str, config: dict[str, Any], log: Pa
     """
     out = AttackFolder(Path(config["out"]))
     argv = ["-m", "adversary", "attack", "--config", str(write_json(out.config, config))]
-    launcher.finish(launcher.start(name, argv, log, essential=False), ATTACK_SECONDS)
+    process = launcher.start(name, argv, log, env, essential=False)
+    try:
+        launcher.finish(process, timeout)
+    except LaunchError:
+        launcher.stop([process])  # one that took too long still runs
+        raise
     if not out.guesses.is_file():
         raise LaunchError(f"{name}: ended without guesses; see {log}")
     return out.guesses

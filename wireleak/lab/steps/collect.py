@@ -54,10 +54,11 @@ PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
 
 @dataclass(frozen=True)
 class Findings:
-    """Contents of each cell's captures and scores of each attack, by name; filled during the run."""
+    """Contents of each cell's captures, scores of each attack, and reasons of skipped ones, by name."""
 
     wires: dict[str, list[Wire]] = field(default_factory=dict)
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def collect(
@@ -95,7 +96,7 @@ def collect(
         The report's path.
     """
     cells = plan.cells(folder)
-    jobs = [job for cell in cells for job in attack_jobs(cell)]
+    jobs = [job for cell in cells for job in attack_jobs(cell) if job.name in findings.rows]
     study = plan.study
     results = Results(
         study=study.name,
@@ -126,7 +127,11 @@ def collect(
             for lines in (_dropped(cell), _simulated(cell), said_of(device_uses(cell)), said_of_trainer(cell))
             for note in lines
         ]
+<<<<<<< HEAD
         + _kept(cells),
+=======
+        + [f"{name} did not run: {reason}" for name, reason in findings.skipped.items()],
+>>>>>>> b571c5e (WIP audit)
     )
     results.seconds = time.monotonic() - began
     write_pictures([picture for job in jobs if (picture := pictures_of(job)) is not None], folder)

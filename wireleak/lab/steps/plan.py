@@ -67,7 +67,7 @@ class Plan:
         }
 
 
-def make_plan(study: Study, data: Path | None = None, seeds: int | None = None) -> Plan:
+def make_plan(study: Study, data: Path | None = None, seeds: int | None = None, dataset: Dataset | None = None) -> Plan:
     """Load the data, divide it, and check everything that needs no process.
 
     Parameters
@@ -77,6 +77,8 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None) 
         Folder that holds data sets.
     seeds : int, optional
         Run with seeds 0 to seeds - 1 instead of the study's.
+    dataset : Dataset, optional
+        The study's data with its task, if it has been read already.
 
     Raises
     ------
@@ -87,7 +89,8 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None) 
         variants = tuple(variant.model_copy(update={"seeds": None}) for variant in study.variants)
         study = study.model_copy(update={"seeds": tuple(range(seeds)), "variants": variants})
     study = _resolve_models(study)
-    dataset = load(study.data.name, data, **study.data.options)
+    if dataset is None:
+        dataset = load(study.data.name, data, **study.data.options)
     if study.data.task is not None and study.data.task != dataset.task:
         dataset = dataset.with_task(study.data.task)
     _check_model(study, dataset)

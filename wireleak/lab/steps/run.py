@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from wireleak.common.files import write_json
 from wireleak.common.traffic import Traffic
+from wireleak.lab.data import Dataset
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
+from wireleak.lab.launch.watch import Watch
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob, attack_jobs
 from wireleak.lab.run.kept import drop_training, settle_captures
 from wireleak.lab.run.layout import RunFolder
+from wireleak.lab.run.limits import Limits
+from wireleak.lab.run.results import Row
 from wireleak.lab.steps.attack import (
     check_plugins,
     check_transforms,
@@ -53,6 +59,8 @@ def run_study(
     preload: bool = True,
     table: bool = True,
     command: str | None = None,
+    dataset: Dataset | None = None,
+    limits: Limits | None = None,
     console: Console,
 ) -> Path:
     """Run a study and return its run's folder.
@@ -77,6 +85,10 @@ def run_study(
         Print the result table.
     command : str, optional
         Command that repeats this run, for the report; by default `wireleak run` with the study's name.
+    dataset : Dataset, optional
+        The study's data, if it has been read already.
+    limits : Limits, optional
+        Limits of time and memory; an attack that they stop, or that fails, is noted and does not end the run.
     console : Console
         Output for progress and the result table.
 
@@ -91,7 +103,7 @@ def run_study(
     study, source = load_study(name)
     # The fork server imports modules while the data is read.
     with Launcher(preload=preload) as launcher:
-        plan = make_plan(study, data, seeds)
+        plan = make_plan(study, data, seeds, dataset)
         described = describe_attacks(launcher)
         check_attacks(plan, described)
         steps = check_transforms(plan.study, launcher, list(plan.dataset.attributes))
@@ -104,7 +116,7 @@ def run_study(
             highlight=False,
             soft_wrap=True,
         )
-        schedule = _Schedule(plan, launcher, jobs, console, described)
+        schedule = _Schedule(plan, launcher, jobs, console, described, limits)
         try:
             schedule.run(cells)
         except (LaunchError, OSError) as error:
@@ -121,6 +133,7 @@ def run_study(
             [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes],
         )
         repeat = command or f"wireleak run {name}"
+        schedule.findings.skipped.update({} if limits is None else limits.skipped)
         scores, report = collect(plan, schedule.findings, described, folder, began, repeat, steps)
     _point_latest(folder, study.name)
     if table:
@@ -133,9 +146,16 @@ class _Schedule:
     """Two pools: cells, which mostly wait for Flower's polls, and attacks, which compute."""
 
     def __init__(
-        self, plan: Plan, launcher: Launcher, jobs: int, console: Console, described: dict[str, dict[str, Any]]
+        self,
+        plan: Plan,
+        launcher: Launcher,
+        jobs: int,
+        console: Console,
+        described: dict[str, dict[str, Any]],
+        limits: Limits | None,
     ) -> None:
         self.plan = plan
+        self.limits = limits
         self.described = described
         self.launcher = launcher
         self.cell_pool = ThreadPoolExecutor(jobs, thread_name_prefix="cell")
@@ -151,7 +171,7 @@ class _Schedule:
 
     def run(self, cells: list[Cell]) -> None:
         """Run every cell and its attacks; the first failure stops all."""
-        with self.progress:
+        with self.progress, self._watched():
             self.cells_bar = self.progress.add_task("captures", total=len(cells))
             if self.plan.study.devices:
                 # The system is built while the first cells train; they wait for it before they serve.
@@ -168,6 +188,25 @@ class _Schedule:
             finally:
                 for pool in (self.device_pool, self.cell_pool, self.attack_pool):
                     pool.shutdown(wait=True, cancel_futures=True)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Keep the peak memory of a run with limits, and say its state where no progress bars show it."""
+        if self.limits is None:
+            yield
+            return
+        console = self.progress.console
+        say = None if console.is_terminal else partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        with Watch(self._state, say) as watch:
+            yield
+        self.limits.peak = max(self.limits.peak, watch.peak)
+
+    def _state(self) -> str:
+        """Return the progress bars in one line."""
+        bars = [task for task in self.progress.tasks if task.total]
+        lines = [task.description.strip() for task in self.progress.tasks if not task.total]
+        done = ", ".join(f"{bar.description} {bar.completed:.0f} of {bar.total:.0f}" for bar in bars)
+        return f"{done}{': ' if lines else ''}{'; '.join(lines)}"
 
     def _submit(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) -> None:
         with self.lock:
@@ -193,14 +232,16 @@ class _Schedule:
     def _capture(self, cell: Cell) -> None:
         if not cell.done.exists():
             line = self.progress.add_task(cell.name, total=None)
+            room = self.limits.reserved(self.limits.capture) if self.limits else nullcontext()
             try:
-                capture_anew(
-                    cell,
-                    self.plan,
-                    self.launcher,
-                    lambda what: self.progress.update(line, description=f"  {cell.name}: {what}"),
-                    self.progress.console.print,
-                )
+                with room:
+                    capture_anew(
+                        cell,
+                        self.plan,
+                        self.launcher,
+                        lambda what: self.progress.update(line, description=f"  {cell.name}: {what}"),
+                        self.progress.console.print,
+                    )
             finally:
                 self.progress.remove_task(line)
         wires = inspect_captures(cell, self.launcher)
@@ -218,16 +259,44 @@ class _Schedule:
             settle_captures(cell)
 
     def _attack(self, job: AttackJob) -> None:
-        if not job.guesses.exists():
-            run_attack(job, self.launcher, self.described[job.use.name])
-        rows = score_job(job)
+        line = self.progress.add_task(f"  {job.name}", total=None)
+        try:
+            rows = self._rows(job)
+        finally:
+            self.progress.remove_task(line)
         with self.lock:
+<<<<<<< HEAD
             self.findings.rows[job.name] = rows
             self.left[job.cell.name] -= 1
             ended = not self.left[job.cell.name]
         if ended:
             settle_captures(job.cell)
+=======
+            if rows is not None:
+                self.findings.rows[job.name] = rows
+>>>>>>> b571c5e (WIP audit)
         self.progress.advance(self.attacks_bar)
+
+    def _rows(self, job: AttackJob) -> list[Row] | None:
+        """Run and score an attack; return None where limits or its own failure stopped it."""
+        attack, limits = self.described[job.use.name], self.limits
+        if limits is None:
+            if not job.guesses.exists():
+                run_attack(job, self.launcher, attack)
+            return score_job(job)
+        if not job.guesses.exists():
+            if (reason := limits.refusal(job)) is not None:
+                limits.skipped[job.name] = reason
+                return None
+            try:
+                with limits.attacking(job) as variables:
+                    run_attack(job, self.launcher, attack, max(limits.remaining, 1.0), variables)
+            except LaunchError as error:
+                self.launcher.check()
+                limits.skipped[job.name] = str(error)
+                return None
+        with limits.scoring():
+            return score_job(job)
 
 
 def capture_anew(

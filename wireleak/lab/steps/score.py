@@ -105,8 +105,8 @@ def pictures_of(job: AttackJob) -> Pictures | None:
         link=job.cell.variant.seen_as,
         seed=job.cell.seed,
         attack=job.use.shown,
-        originals=originals[:SHOWN],
-        guesses={_PREFIX + name if name else job.use.shown: guess[:SHOWN] for name, guess in guesses.items()},
+        originals=originals[:SHOWN].copy(),
+        guesses={_PREFIX + name if name else job.use.shown: guess[:SHOWN].copy() for name, guess in guesses.items()},
         ink=job.cell.study.data.name in ("digits", "omniglot"),
     )
 

@@ -108,6 +108,10 @@ class Serve(Strict):
         ge=0,
         description="number of augmented copies of each surrogate example that the attacker's device also sends",
     )
+    in_process: bool = Field(
+        default=True,
+        description="also attack activations that never crossed a wire, as a baseline; at wide cuts they are large",
+    )
 
 
 class Device(Strict):

@@ -1,0 +1,85 @@
+"""Open the folder of an audit, or go on in the folder of an interrupted one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from wireleak.common.files import write_json
+from wireleak.lab.audit.sizes import Counts
+from wireleak.lab.run.layout import RunFolder
+from wireleak.lab.study.schema import StudyError
+
+# Fields of a request that may change when an audit goes on.
+_FREE = ("budget", "memory")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """An interrupted audit: its folder, and the sizes that were chosen when it began.
+
+    Parameters
+    ----------
+    folder : Path
+    cuts : tuple of int
+    counts : Counts
+    left_out : dict of int to str
+    sample : int or None
+        Images of a folder that were read.
+    """
+
+    folder: Path
+    cuts: tuple[int, ...]
+    counts: Counts
+    left_out: dict[int, str]
+    sample: int | None
+
+    @classmethod
+    def of(cls, folder: Path, request: Any) -> Progress:
+        """Read an interrupted run's sizes.
+
+        Raises
+        ------
+        StudyError
+            The folder holds no such run, or it was started with other options.
+        """
+        path = RunFolder(folder).request
+        if not path.is_file():
+            raise StudyError(f"--resume: {folder} is not the folder of an audit or defend run (no {path.name})")
+        kept = json.loads(path.read_text())
+        asked = json.loads(json.dumps(asdict(request), default=str))
+        for name, value in asked.items():
+            if name not in _FREE and kept["request"].get(name) != value:
+                was = kept["request"].get(name)
+                raise StudyError(
+                    f"--resume: {folder} was started with {name} {was!r}, not {value!r}; give the same options"
+                )
+        counts = Counts(**{**kept["counts"], "notes": tuple(kept["counts"]["notes"])})
+        left_out = {int(cut): reason for cut, reason in kept["left_out"].items()}
+        return cls(folder.resolve(), tuple(kept["cuts"]), counts, left_out, kept["sample"])
+
+
+def opened(out: Path, name: str, subject: Any, request: Any, progress: Progress | None) -> Path:
+    """Return the folder of an interrupted run, or make a new one that another run can go on in.
+
+    Raises
+    ------
+    StudyError
+        The folder cannot be made.
+    """
+    if progress is not None:
+        return progress.folder
+    folder = (out / f"{name}-{datetime.now():%Y%m%d-%H%M%S}").resolve()
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise StudyError(f"--out: {folder} exists; wait a second or choose another folder") from None
+    except OSError as error:
+        raise StudyError(f"--out: cannot create {folder}: {error.strerror}") from error
+    kept = {"cuts": subject.cuts, "counts": asdict(subject.counts), "left_out": subject.left_out}
+    kept["sample"] = subject.options.get("sample")
+    write_json(RunFolder(folder).request, {"request": asdict(request), **kept})
+    return folder

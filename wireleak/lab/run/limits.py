@@ -1,0 +1,119 @@
+"""Limits of time and memory within which a run stays: an attack that they stop is named, and the run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+import psutil
+
+from wireleak.common.memory import LIMIT, written
+from wireleak.lab.run.job import AttackJob
+
+# Beyond an attack's estimate: room for an allocator's slack and for networks that the estimate does not know.
+_MARGIN = 2**29
+
+
+@dataclass
+class Limits:
+    """Limits of a run, and the attacks that they stopped.
+
+    Parameters
+    ----------
+    memory : int
+        Bytes for all processes of the run together, the lab's included.
+    needs : callable
+        Estimates the bytes of an attack's process.
+    capture : int
+        Bytes of the processes that serve one cell.
+    deadline : float or None
+        Time by `time.monotonic` after which no attack starts or runs on.
+    seconds : float
+        Longest time of one attack.
+    scored : int
+        Bytes that the lab takes to score one attack.
+
+    Attributes
+    ----------
+    skipped : dict of str to str
+        Reason by the name of an attack that did not run to its end.
+    peak : int
+        Largest memory of all processes together so far.
+    """
+
+    memory: int
+    needs: Callable[[AttackJob], int]
+    capture: int
+    deadline: float | None = None
+    seconds: float = 3600.0
+    scored: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    peak: int = 0
+
+    def __post_init__(self) -> None:
+        self._held = 0
+        self._freed = threading.Condition()
+
+    def refusal(self, job: AttackJob) -> str | None:
+        """Return the reason why an attack cannot start, or None if it can."""
+        if job.name in self.skipped:
+            return self.skipped[job.name]
+        if self.remaining <= 0:
+            return "no time was left in the budget"
+        needed, free = self.needs(job), self._free()
+        if needed > free:
+            return (
+                f"it needs {written(needed)} of memory and {written(max(free, 0))} are left of {written(self.memory)}"
+            )
+        return None
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that an attack may take from now on."""
+        return self.seconds if self.deadline is None else min(self.seconds, self.deadline - time.monotonic())
+
+    @contextmanager
+    def attacking(self, job: AttackJob) -> Iterator[dict[str, str]]:
+        """Reserve an attack's memory, and yield the variables that limit its process; wait while others hold it."""
+        with self.reserved(self.needs(job) + _MARGIN) as granted:
+            yield {LIMIT: str(granted)}
+
+    def scoring(self) -> AbstractContextManager[int]:
+        """Reserve the lab's memory for scoring one attack."""
+        return self.reserved(self.scored)
+
+    @contextmanager
+    def reserved(self, wanted: int) -> Iterator[int]:
+        """Reserve memory, at most all that there is; wait while others hold it."""
+        with self._freed:
+            share = max(min(wanted, self._free()), 0)
+            # Alone, a request always goes ahead: it was checked before, or has no smaller alternative.
+            self._freed.wait_for(lambda: self._held == 0 or self._held + share <= self._free())
+            self._held += share
+        try:
+            yield share
+        finally:
+            with self._freed:
+                self._held -= share
+                self._freed.notify_all()
+
+    def _free(self) -> int:
+        """Return the bytes that processes may take besides the lab and its fork server."""
+        return self.memory - resident(psutil.Process()) - _MARGIN
+
+
+def resident(process: psutil.Process, *, children: bool = False) -> int:
+    """Return a process's memory in bytes, with its descendants' if asked; pages that processes share count once."""
+    total = 0
+    family = [process]
+    with contextlib.suppress(psutil.Error):
+        family += process.children(recursive=True) if children else []
+    for member in family:
+        with contextlib.suppress(psutil.Error):
+            used = member.memory_full_info()
+            total += int(getattr(used, "pss", 0) or used.rss)
+    return total
