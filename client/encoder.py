@@ -73,20 +73,22 @@ def train_split(
     HeadError, WireError, grpc.RpcError
         The head refused a batch, cannot be reached, or sent a gradient of the wrong shape.
     """
+    frozen = how.plan.frozen_encoder
     optimiser = how.optimise(encoder)
-    encoder.train()
+    encoder.train(not frozen)
     total, seen = 0.0, 0
     with HeadStream(stub.Train) as stream:
         for sequence, rows in enumerate(how.batches(len(inputs))):
             batch = torch.from_numpy(inputs[rows])
-            activation = encoder(batch)
+            with torch.set_grad_enabled(not frozen):
+                activation = encoder(batch)
             sent = send(activation.detach(), batch)
             gradient, mean = exchange(stream, sequence, sent, labels[rows])
             if see is not None:
                 see(labels[rows], gradient)
             if own_step is not None:
                 own_step(batch)
-            else:
+            elif not frozen:
                 extra = loss(activation, rows, sequence) if loss is not None else None
                 optimiser.zero_grad(set_to_none=True)
                 wanted = (activation,) if extra is None else (activation, extra)

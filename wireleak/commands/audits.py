@@ -161,15 +161,36 @@ def defend(
     option: DataOptionsOption = None,
     root: RootOption = None,
     jobs: JobsOption = 2,
+    weights: WeightsOption = None,
+    epochs: EpochsOption = None,
+    lr: RateOption = None,
+    frozen_encoder: FrozenOption = False,
+    memory: MemoryOption = "4G",
+    resume: ResumeOption = None,
 ) -> None:
     """Try defences on your own network and report which reduces leakage most within the accuracy budget."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
+        from wireleak.lab.audit import options
         from wireleak.lab.audit.defend import defend as run_defend
         from wireleak.lab.audit.defend import percent
         from wireleak.lab.audit.subject import Request, words
 
-        chosen = None if attributes is None else words(attributes)
-        cuts = None if cut is None else (cut,)
-        request = Request(model, data, task, chosen, cuts, tuple(option or ()), disjoint_by, seeds, quick, root)
-        run_defend(request, protect, percent(budget), out, jobs, console)
+        request = Request(
+            model,
+            data,
+            task,
+            None if attributes is None else words(attributes),
+            None if cut is None else (cut,),
+            tuple(option or ()),
+            disjoint_by,
+            seeds,
+            quick,
+            root,
+            weights=None if weights is None else weights.absolute(),
+            epochs=epochs,
+            learning_rate=lr,
+            frozen_encoder=frozen_encoder,
+            memory=options.memory(memory),
+        )
+        run_defend(request, protect, percent(budget), out, jobs, console, resume)

@@ -49,6 +49,9 @@ class ClientPlan(Strict):
     optimiser: Optimiser = Field(
         default="adam", description="the clients' optimiser; sgd has no momentum; the head always uses Adam"
     )
+    frozen_encoder: bool = Field(
+        default=False, description="clients keep the encoder as it is, and only the head learns; in split mode"
+    )
 
 
 class TrainingPlan(ClientPlan):

@@ -14,8 +14,8 @@ from typing import Any
 
 from rich.console import Console
 
-from wireleak.common.targets.memory import PROCESS_BYTES, Sizes, attack_memory
 from wireleak.lab.audit.continuing import Progress, opened
+from wireleak.lab.audit.memory import limits_of
 from wireleak.lab.audit.readings import read_captures
 from wireleak.lab.audit.report import report
 from wireleak.lab.audit.rows import CutRow, cut_rows, percent
@@ -23,7 +23,6 @@ from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, 
 from wireleak.lab.audit.subject import Audited, Request, Subject, examine, keep, slug
 from wireleak.lab.audit.trained import doubts, learn
 from wireleak.lab.launch.processes import Launcher
-from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.limits import Limits
 from wireleak.lab.run.results import read_results
@@ -86,7 +85,8 @@ class _Audit:
         doubted = doubts(learnt)
         for line in doubted:
             self.console.print(line, style="bold", highlight=False, soft_wrap=True)
-        limits = self._limits(subject)
+        deadline = None if self.request.budget is None else self.began + (1 - _REPORTING) * self.request.budget
+        limits = limits_of(subject, deadline)
         self._study(subject, source, limits)
         settled: dict[int, str] = {}
         if self.request.budget is not None:
@@ -127,18 +127,6 @@ class _Audit:
         """Write the study next to the runs for the user, and into the run's folder."""
         keep(RunFolder(self.folder).study, study)
         return keep(self.out / f"{self.name}.toml", study)
-
-    def _limits(self, subject: Subject) -> Limits:
-        counts, shape = subject.counts, subject.dataset.input_shape
-        shapes = {f"cut-{cut}": subject.network.activation_shape(cut) for cut in subject.cuts}
-
-        def needs(job: AttackJob) -> int:
-            return attack_memory(Sizes(counts.attacker, counts.victims, shapes[job.cell.variant.name], shape))
-
-        deadline = None if self.request.budget is None else self.began + (1 - _REPORTING) * self.request.budget
-        inputs = 4 * subject.pixels * max(counts.attacker, counts.victims)
-        # The head and two devices, of which one holds the attacker's inputs.
-        return Limits(self.request.memory, needs, 2 * PROCESS_BYTES + inputs, deadline, scored=3 * inputs)
 
     def _share_out(self, limits: Limits, attacks: Sequence[dict[str, Any]]) -> None:
         """Give each attack an equal part of the time that is left; one that ends early leaves its time to others."""

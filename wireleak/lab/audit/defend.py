@@ -6,25 +6,33 @@ Like an audit, this writes a study to keep, change and run again. The verdict co
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from wireleak.common.files import write_json
 from wireleak.common.registry import unknown
+from wireleak.lab.audit.continuing import Progress, opened
+from wireleak.lab.audit.memory import limits_of
+from wireleak.lab.audit.rows import gravest
 from wireleak.lab.audit.subject import Request, Subject, data_of, examine, keep, slug
+from wireleak.lab.report.boards import Board, boards
 from wireleak.lab.report.comparison import written
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
+from wireleak.lab.report.findings import TAGS
 from wireleak.lab.run.layout import RunFolder
-from wireleak.lab.run.results import read_results
+from wireleak.lab.run.results import Results, read_results
 from wireleak.lab.steps.run import run_study
 from wireleak.lab.study.schema import StudyError
 
 _LOOKED_AT = 64
+_TIMEOUT = 3600.0
+# Transforms that change only the activation that is sent.
+_WITHOUT_TRAINING = ("noise", "quantise", "dropout")
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,15 @@ def percent(text: str) -> float:
     return share
 
 
-def defend(request: Request, protect: str | None, budget: float, out: Path, jobs: int, console: Console) -> Path:
+def defend(
+    request: Request,
+    protect: str | None,
+    budget: float,
+    out: Path,
+    jobs: int,
+    console: Console,
+    resume: Path | None = None,
+) -> Path:
     """Run every defence on one cut, print the verdict, and return the path of the report.
 
     Parameters
@@ -76,7 +92,7 @@ def defend(request: Request, protect: str | None, budget: float, out: Path, jobs
         Attribute that defences train against; the default is the first.
     budget : float
         Accuracy that a defence may cost, in [0, 1).
-    out, jobs, console
+    out, jobs, console, resume
         As for `wireleak.lab.audit.audit.audit`.
 
     Raises
@@ -86,22 +102,70 @@ def defend(request: Request, protect: str | None, budget: float, out: Path, jobs
     LaunchError
         A process failed.
     """
-    subject = examine(request)
+    progress = Progress.of(resume, request) if resume else None
+    subject = examine(request, progress, narrowest=True)
     wanted = protect or next(iter(subject.dataset.attributes), None)
     if wanted is not None and wanted not in subject.dataset.attributes:
         raise StudyError(f"--protect: {unknown('attribute', wanted, subject.dataset.attributes)}")
-    cut = _cut(subject)
+    if len(subject.cuts) != 1:
+        raise StudyError("--cut: give exactly one cut")
+    cut = subject.cuts[0]
     name = f"defend-{slug(request.model.rpartition(':')[2])}"
-    source = keep(out / f"{name}.toml", study_toml(subject, name, cut, wanted))
+    study = study_toml(subject, name, cut, wanted)
+    folder = opened(out, name, subject, request, progress)
+    keep(RunFolder(folder).study, study)
+    source = keep(out / f"{name}.toml", study)
     console.print(f"[bold]{name}[/]: cut {cut}, after {subject.block(cut)}; study in {source}", soft_wrap=True)
-    folder = run_study(str(source), out, data=request.root, jobs=jobs, table=False, console=console)
-    found = compare_defences(read_results(folder))
+    for note in (*subject.counts.notes, *_untrained(request)):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    limits = limits_of(subject)
+    run_study(
+        str(source),
+        out,
+        resume=folder,
+        data=request.root,
+        jobs=jobs,
+        table=False,
+        dataset=subject.dataset,
+        limits=limits,
+        console=console,
+    )
+    results = read_results(folder)
+    found = compare_defences(results)
     verdicts = {one.target: verdict(one, budget) for one in found}
+    tags = {(board.variant, board.target): TAGS[gravest(_alike(board, results))] for board in boards(results.rows)}
     for one in found:
-        console.print(_table(one, budget))
+        console.print(
+            _table(one, budget, {variant: tag for (variant, target), tag in tags.items() if target == one.target})
+        )
         console.print(verdicts[one.target], soft_wrap=True)
-    write_json(RunFolder(folder).verdict, {"budget": budget, "cut": cut, "protect": wanted, "verdicts": verdicts})
+    for attack, reason in limits.skipped.items():
+        console.print(f"skipped {attack}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    write_json(
+        RunFolder(folder).verdict,
+        {
+            "budget": budget,
+            "cut": cut,
+            "protect": wanted,
+            "verdicts": verdicts,
+            "outcomes": {f"{variant}: {target}": tag for (variant, target), tag in tags.items()},
+            "skipped": limits.skipped,
+        },
+    )
     return RunFolder(folder).report
+
+
+def _alike(board: Board, results: Results) -> list[Board]:
+    """Return the boards of every attacker on a board's target in its variant."""
+    return [one for one in boards(results.rows) if (one.variant, one.target) == (board.variant, board.target)]
+
+
+def _untrained(request: Request) -> list[str]:
+    """Explain which defences are left out where the encoder is not trained."""
+    if request.passes and not request.frozen_encoder:
+        return []
+    why = "--frozen-encoder keeps the encoder as it is" if request.passes else "no --epochs are given with --weights"
+    return [f"defences that train the encoder are left out: {why}"]
 
 
 def verdict(found: Comparison, budget: float) -> str:
@@ -145,8 +209,8 @@ def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> st
         "description": f"Defences of {Path(request.model).name} on {request.data} at cut {cut}",
         "seeds": list(range(request.seeds)),
         "data": data_of(subject),
-        "model": {"name": request.model},
-        "system": {"rounds": 2 if quick else 3, "epochs": 3, "batch": 32},
+        "model": _model(request),
+        "system": _training(request),
         "serve": {"victim_batch": 1, "attacker_batch": 32, "copies": 0 if quick or subject.is_text else 1},
         "tap": {"keep": "serving"},
         "threat": {"vantage": "gateway", "sees": ["activation"], "knows": ["surrogate", "queries"]},
@@ -154,10 +218,23 @@ def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> st
         + [
             {"name": slug(title), "title": title, "cut": cut, "defence": title.partition(",")[0], "transforms": [step]}
             for title, step in settings(_scale(subject, cut), protect, quick)
+            if step["name"] in _WITHOUT_TRAINING or (request.passes and not request.frozen_encoder)
         ],
         "attacks": _attackers(subject),
     }
     return f"# Written by `wireleak defend`; change it and run it with `wireleak run`.\n{tomli_w.dumps(study)}"
+
+
+def _model(request: Request) -> dict[str, Any]:
+    weights = {} if request.weights is None else {"weights": str(request.weights)}
+    return {"name": request.model, **weights, **({} if request.passes else {"trained": True})}
+
+
+def _training(request: Request) -> dict[str, Any]:
+    """Return the study's training: the passes in up to three rounds, after which clients' encoders are averaged."""
+    rounds = max(1, min(2 if request.quick else 3, request.passes))
+    training = {"rounds": rounds, "epochs": max(1, -(-request.passes // rounds)), "batch": 32, "timeout": _TIMEOUT}
+    return training | {"learning_rate": request.rate, "frozen_encoder": request.frozen_encoder}
 
 
 def settings(scale: ActivationScale, protect: str | None, quick: bool) -> list[tuple[str, dict[str, Any]]]:
@@ -222,30 +299,23 @@ def _attackers(subject: Subject) -> list[dict[str, Any]]:
     ]
 
 
-def _cut(subject: Subject) -> int:
-    if subject.request.cuts is not None:
-        if len(subject.cuts) != 1:
-            raise StudyError("--cut: give exactly one cut")
-        return subject.cuts[0]
-    return min(subject.cuts, key=lambda cut: (int(np.prod(subject.network.activation_shape(cut))), cut))
-
-
 def _scale(subject: Subject, cut: int) -> ActivationScale:
     import torch
 
+    # `examine` loaded the user's weights into this network.
     encoder, _ = subject.network.split(cut)
     with torch.inference_mode():
         rows = encoder.eval()(torch.from_numpy(subject.dataset.inputs(slice(_LOOKED_AT)))).flatten(1)
     return ActivationScale(max(float(rows.norm(dim=1).median()), 1e-6), rows.shape[1])
 
 
-def _table(found: Comparison, budget: float) -> Table:
+def _table(found: Comparison, budget: float, tags: Mapping[str, str]) -> Table:
     table = Table(title=f"{found.target}: the strongest of {len(found.attackers)} fresh attackers", box=None)
-    for name in ("setting", "accuracy lost", found.leak, "reduction", ""):
+    for name in ("setting", "accuracy lost", found.leak, "reduction", "", "verdict"):
         table.add_column(name, overflow="fold")
     for one in sorted(found.points, key=lambda point: point.leak.value):
         bare = one.defence == NONE
         note = "" if bare else "over budget" if one.lost.value > budget else "front" if one.front else ""
         lost, gained = ("", "") if bare else (written(one.lost), written(one.gained))
-        table.add_row(one.title, lost, written(one.leak), gained, note)
+        table.add_row(one.title, lost, written(one.leak), gained, note, tags.get(one.variant, ""))
     return table

@@ -171,9 +171,13 @@ def _strongest(found: Sequence[Board]) -> Reconstruction | None:
 
 def _outcome(found: Sequence[Board], words: WordsRead | None) -> Outcome:
     """Return the gravest finding about any reader of a wire: attacks, the linear decoder, the nearest neighbour."""
-    outcomes = [finding(read, "").outcome for board in found for read in _readers(board)]
-    if words is not None and words.share > words.majority + _WORDS_ABOVE:
-        outcomes.append("leak")
+    read = words is not None and words.share > words.majority + _WORDS_ABOVE
+    return "leak" if read else gravest(found)
+
+
+def gravest(found: Sequence[Board]) -> Outcome:
+    """Return the gravest finding about any attack of these boards, or about any simple reader in its place."""
+    outcomes = {finding(read, "").outcome for board in found for read in _readers(board)}
     return next((grave for grave in TAGS if grave in outcomes), "none")
 
 

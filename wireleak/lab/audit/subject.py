@@ -183,10 +183,11 @@ class Audited:
     seconds: float = 0.0
 
 
-def examine(request: Request, progress: Progress | None = None) -> Subject:
+def examine(request: Request, progress: Progress | None = None, *, narrowest: bool = False) -> Subject:
     """Find and check the network and data of an audit, before any process starts.
 
-    With `progress`, the sizes are those of the run that goes on.
+    With `progress`, the sizes are those of the run that goes on. With `narrowest`, the only cut is the one that sends
+    least, unless the request names cuts.
 
     Raises
     ------
@@ -207,6 +208,8 @@ def examine(request: Request, progress: Progress | None = None) -> Subject:
         raise StudyError(f"{error}{_shape_hint(source, dataset, str(error))}") from error
     costs = {cut: device_cost(network, cut) for cut in network.cuts}
     speed = Speed(**measure(network)) if request.budget is not None else None
+    if narrowest and request.cuts is None:
+        request = replace(request, cuts=(min(costs, key=lambda cut: (costs[cut].floats, cut)),))
     cuts, left_out = _chosen(network, request, costs)
     shape = Needs(math.prod(dataset.input_shape), request.memory, request.quick, request.passes > 0)
     cuts, counts, skipped = plan_cuts(cuts, costs, shape, speed, request.budget, fixed=request.cuts is not None)

@@ -127,11 +127,8 @@ def collect(
             for lines in (_dropped(cell), _simulated(cell), said_of(device_uses(cell)), said_of_trainer(cell))
             for note in lines
         ]
-<<<<<<< HEAD
-        + _kept(cells),
-=======
+        + _kept(cells)
         + [f"{name} did not run: {reason}" for name, reason in findings.skipped.items()],
->>>>>>> b571c5e (WIP audit)
     )
     results.seconds = time.monotonic() - began
     write_pictures([picture for job in jobs if (picture := pictures_of(job)) is not None], folder)

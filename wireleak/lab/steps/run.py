@@ -265,16 +265,12 @@ class _Schedule:
         finally:
             self.progress.remove_task(line)
         with self.lock:
-<<<<<<< HEAD
-            self.findings.rows[job.name] = rows
+            if rows is not None:
+                self.findings.rows[job.name] = rows
             self.left[job.cell.name] -= 1
             ended = not self.left[job.cell.name]
         if ended:
             settle_captures(job.cell)
-=======
-            if rows is not None:
-                self.findings.rows[job.name] = rows
->>>>>>> b571c5e (WIP audit)
         self.progress.advance(self.attacks_bar)
 
     def _rows(self, job: AttackJob) -> list[Row] | None:

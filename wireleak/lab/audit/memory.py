@@ -1,0 +1,22 @@
+"""The memory within which the processes of an audit stay."""
+
+from __future__ import annotations
+
+from wireleak.common.targets.memory import PROCESS_BYTES, Sizes, attack_memory
+from wireleak.lab.audit.subject import Subject
+from wireleak.lab.run.job import AttackJob
+from wireleak.lab.run.limits import Limits
+
+
+def limits_of(subject: Subject, deadline: float | None = None) -> Limits:
+    """Return the limits of a run on `subject`; attacks are estimated from its counts and the shapes at each cut."""
+    counts, shape = subject.counts, subject.dataset.input_shape
+    shapes = {cut: subject.network.activation_shape(cut) for cut in subject.cuts}
+
+    def needs(job: AttackJob) -> int:
+        pairs = counts.attacker * (1 + job.cell.study.serve.copies)
+        return attack_memory(Sizes(pairs, counts.victims, shapes[job.cell.variant.cut], shape))
+
+    inputs = 4 * subject.pixels * max(counts.attacker, counts.victims)
+    # The head and two devices, of which one holds the attacker's inputs.
+    return Limits(subject.request.memory, needs, 2 * PROCESS_BYTES + inputs, deadline, scored=3 * inputs)
