@@ -23,6 +23,7 @@ from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, 
 from wireleak.lab.audit.subject import Audited, Request, Subject, examine, keep, slug
 from wireleak.lab.audit.trained import doubts, learn
 from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.run.audit_folder import AuditFolder
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.limits import Limits
 from wireleak.lab.run.results import read_results
@@ -78,7 +79,7 @@ class _Audit:
         self._introduce(subject)
         first = cheap_attacks(subject) if self.request.budget is not None else all_attacks(subject)
         self.folder = opened(self.out, self.name, subject, self.request, progress)
-        weights = RunFolder(self.folder).networks
+        weights = AuditFolder(self.folder).networks
         source = self._keep(audit_study(subject, self.name, weights, first))
         with Launcher(preload=False) as launcher:
             learnt = learn(subject, load_study(str(source))[0], weights, launcher, self._say)

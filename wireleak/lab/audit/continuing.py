@@ -10,7 +10,7 @@ from typing import Any
 
 from wireleak.common.files import write_json
 from wireleak.lab.audit.sizes import Counts
-from wireleak.lab.run.layout import RunFolder
+from wireleak.lab.run.audit_folder import AuditFolder
 from wireleak.lab.study.schema import StudyError
 
 # Fields of a request that may change when an audit goes on.
@@ -46,7 +46,7 @@ class Progress:
         StudyError
             The folder holds no such run, or it was started with other options.
         """
-        path = RunFolder(folder).request
+        path = AuditFolder(folder).request
         if not path.is_file():
             raise StudyError(f"--resume: {folder} is not the folder of an audit or defend run (no {path.name})")
         kept = json.loads(path.read_text())
@@ -81,5 +81,5 @@ def opened(out: Path, name: str, subject: Any, request: Any, progress: Progress 
         raise StudyError(f"--out: cannot create {folder}: {error.strerror}") from error
     kept = {"cuts": subject.cuts, "counts": asdict(subject.counts), "left_out": subject.left_out}
     kept["sample"] = subject.options.get("sample")
-    write_json(RunFolder(folder).request, {"request": asdict(request), **kept})
+    write_json(AuditFolder(folder).request, {"request": asdict(request), **kept})
     return folder

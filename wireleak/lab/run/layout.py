@@ -62,16 +62,6 @@ class RunFolder:
         return self.path / "audit.html"
 
     @property
-    def request(self) -> Path:
-        """Options of an audit or a comparison of defences, and the sizes that were chosen."""
-        return self.path / "request.json"
-
-    @property
-    def networks(self) -> Path:
-        """Folder of weights that an audit trained."""
-        return self.path / "network"
-
-    @property
     def verdict(self) -> Path:
         """Verdict of a comparison of defences."""
         return self.path / "verdict.json"
