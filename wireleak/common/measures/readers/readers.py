@@ -108,10 +108,14 @@ def fit_reader(reader: Reader, rows: Rows, labels: Ints, classes: int, seed: int
     return probabilities
 
 
-def standardiser(fitting: Rows) -> Callable[[Rows], Rows]:
-    """Rows to mean 0 and variance 1 of the fitting rows, feature by feature; constant features become 0."""
+def standardiser(fitting: Rows, largest: float | None = None) -> Callable[[Rows], Rows]:
+    """Rows to mean 0 and variance 1 of the fitting rows, feature by feature; constant features become 0.
+
+    A feature is constant next to the `largest` deviation, by default that of these features.
+    """
     centre, spread = fitting.mean(axis=0), fitting.std(axis=0)
-    scale = np.where(spread > 1e-6 * max(float(spread.max()), 1e-12), 1 / np.maximum(spread, 1e-30), 0)
+    most = float(spread.max()) if largest is None else largest
+    scale = np.where(spread > 1e-6 * max(most, 1e-12), 1 / np.maximum(spread, 1e-30), 0)
     return lambda rows: np.asarray((rows - centre) * scale, np.float32)
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from wireleak.common.measures.readers.reading import split_rows
 from wireleak.common.measures.statistics.permutation import null_orders
+from wireleak.common.memory import blocks
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating]
@@ -120,6 +121,9 @@ def _coordinates(rows: Floats) -> Doubles:
     """Rows in an orthonormal basis of their span, (n, at most n): all products between rows stay what they were."""
     if rows.shape[1] <= len(rows):
         return np.asarray(rows, np.float64)
-    centred = rows - rows.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.asarray(centred @ centred.T, np.float64))
+    gram = np.zeros((len(rows), len(rows)))
+    for part in blocks(rows.shape[1], 16 * len(rows)):
+        centred = rows[:, part] - rows[:, part].mean(axis=0)
+        gram += centred @ centred.T
+    values, vectors = np.linalg.eigh(gram)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)), np.float64)

@@ -9,6 +9,7 @@ a random forest with isotonic calibration, chosen on a validation split and judg
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from wireleak.common.measures.readers.readers import Ints, Rows, standardiser
 from wireleak.common.measures.readers.reading import Part, Reading, read_labels, split_rows
 from wireleak.common.measures.statistics.permutation import null_orders
+from wireleak.common.memory import blocks
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,16 @@ def project(flat: Rows, dimension: int, rng: np.random.Generator) -> Rows:
     """Random Gaussian projection of standardised (n, d) to (n, dimension); narrower features stay as they are."""
     if flat.shape[1] <= dimension:
         return flat
-    matrix = rng.normal(0, dimension**-0.5, (flat.shape[1], dimension)).astype(np.float32)
-    return np.asarray(standardiser(flat)(flat) @ matrix, np.float32)
+    projected = np.zeros((len(flat), dimension), np.float32)
+    largest = max((float(flat[:, part].std(axis=0).max()) for part in _parts(flat, dimension)), default=0.0)
+    for part in _parts(flat, dimension):
+        matrix = rng.normal(0, dimension**-0.5, (part.stop - part.start, dimension)).astype(np.float32)
+        projected += standardiser(flat[:, part], largest)(flat[:, part]) @ matrix
+    return projected
+
+
+def _parts(flat: Rows, dimension: int) -> Iterator[slice]:
+    return blocks(flat.shape[1], 8 * (len(flat) + dimension))
 
 
 def _check(flat: Rows, labels: Ints, groups: Ints | None, folds: int) -> None:

@@ -10,13 +10,16 @@ import numpy.typing as npt
 from wireleak.common.measures.scores.measure import GuessKind, Measure, check_reconstruction, register
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.score import Doubles, Floats, Score
+from wireleak.common.memory import blocks
 
 
 def squared_errors(guess: Floats, truth: npt.NDArray[np.generic]) -> Doubles:
     """Mean squared error of each example, float64 (n,), of two arrays (n, ...)."""
-    rows = len(guess)
-    difference = np.asarray(guess, np.float32).reshape(rows, -1) - np.asarray(truth, np.float32).reshape(rows, -1)
-    return np.asarray((difference**2).mean(axis=1, dtype=np.float64))
+    errors = np.empty(len(guess))
+    for part in blocks(len(guess), 8 * guess[0].size):
+        one, other = (np.asarray(rows[part], np.float32).reshape(len(rows[part]), -1) for rows in (guess, truth))
+        errors[part] = ((one - other) ** 2).mean(axis=1, dtype=np.float64)
+    return errors
 
 
 @register

@@ -16,11 +16,13 @@ import numpy.typing as npt
 from wireleak.common.measures.scores.measure import GuessKind, Measure, check_reconstruction, register
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.score import Doubles, Floats, Score
+from wireleak.common.memory import blocks
 
 _WINDOW, _SIGMA = 11, 1.5
 _BORDER = _WINDOW // 2
 _C1, _C2 = 0.01**2, 0.03**2
-_CHUNK = 128
+# Arrays of a picture's size that one comparison needs at once.
+_MAPS = 12
 
 
 @register
@@ -42,10 +44,10 @@ class StructuralSimilarity(Measure):
         if guess.ndim != 4 or min(guess.shape[2:]) < _WINDOW:
             raise ValueError(f"guess: ssim needs images of at least {_WINDOW}x{_WINDOW}, not {guess.shape[1:]}")
         values = np.empty(len(guess))
-        for start in range(0, len(guess), _CHUNK):
-            one, other = (np.asarray(a[start : start + _CHUNK], np.float64) for a in (guess, truth))
+        for part in blocks(len(guess), 8 * _MAPS * guess[0].size):
+            one, other = (np.asarray(a[part], np.float64) for a in (guess, truth))
             inner = _similarity(one, other)[..., _BORDER:-_BORDER, _BORDER:-_BORDER]
-            values[start : start + _CHUNK] = inner.mean(axis=(1, 2, 3))
+            values[part] = inner.mean(axis=(1, 2, 3))
         return mean_score(self.name, values, rng)
 
 
