@@ -19,10 +19,13 @@ from wireleak.lab.audit.memory import limits_of
 from wireleak.lab.audit.readings import read_captures
 from wireleak.lab.audit.report import report
 from wireleak.lab.audit.rows import CutRow, cut_rows, percent
+from wireleak.lab.audit.sizes import READING, TRAINING
 from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, strong_attacks
 from wireleak.lab.audit.subject import Audited, Request, Subject, examine, keep, slug
 from wireleak.lab.audit.trained import doubts, learn
 from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.launch.watch import Watch
+from wireleak.lab.report.page import render
 from wireleak.lab.run.audit_folder import AuditFolder
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.limits import Limits
@@ -70,9 +73,15 @@ class _Audit:
     console: Console
     resume: Path | None
     began: float = field(default_factory=time.monotonic)
+    doing: str = "finding the cuts and their costs"
+    limits: Limits | None = None
 
     def run(self) -> Path:
-        """Run every part in turn."""
+        """Run every part in turn, and say what is going on while it lasts."""
+        with Watch(self._state, self._tick) as self.watch:
+            return self._run()
+
+    def _run(self) -> Path:
         progress = Progress.of(self.resume, self.request) if self.resume else None
         subject = examine(self.request, progress)
         self.name = f"audit-{slug(self.request.model.rpartition(':')[2])}"
@@ -81,14 +90,18 @@ class _Audit:
         self.folder = opened(self.out, self.name, subject, self.request, progress)
         weights = AuditFolder(self.folder).networks
         source = self._keep(audit_study(subject, self.name, weights, first))
+        self._now("training")
         with Launcher(preload=False) as launcher:
             learnt = learn(subject, load_study(str(source))[0], weights, launcher, self._say)
         doubted = doubts(learnt)
         for line in doubted:
             self.console.print(line, style="bold", highlight=False, soft_wrap=True)
         deadline = None if self.request.budget is None else self.began + (1 - _REPORTING) * self.request.budget
-        limits = limits_of(subject, deadline)
-        self._study(subject, source, limits)
+        self.limits = limits = limits_of(subject, deadline)
+        if self.request.budget is not None:
+            # Cells are served in order of priority until attacks need the rest of the time.
+            limits.captured = self.began + (TRAINING + READING) * self.request.budget
+        self._study(subject, source, limits, page=self.request.budget is None)
         settled: dict[int, str] = {}
         if self.request.budget is not None:
             chosen, settled = open_cuts(cut_rows(Audited(subject, self.folder), read_results(self.folder)))
@@ -96,17 +109,35 @@ class _Audit:
                 self._share_out(limits, attacks)
                 self._say(f"attacks on {', '.join(f'cut {cut}' for cut in chosen)}")
                 self._study(subject, self._keep(audit_study(subject, self.name, weights, [*first, *attacks])), limits)
+            else:
+                render(self.folder)
+        self._now("reading the captures")
         attributes = () if self._late() else tuple(subject.dataset.attributes)
         readings = read_captures(
             self.folder, subject.cuts, attributes, subject.is_text, self.request.quick, self.console, self._most_read()
         )
         audited = Audited(subject, self.folder, readings, tuple(doubted), by_cut(limits.skipped, settled))
-        audited.peak, audited.seconds = limits.peak, time.monotonic() - self.began
+        audited.peak, audited.seconds = self.watch.peak, time.monotonic() - self.began
         return report(audited, self.console)
 
     def _most_read(self) -> int:
         """Return the bytes of activations that the lab may hold to read them again."""
         return self.request.memory // 8
+
+    def _state(self) -> str:
+        run = self.limits.state() if self.limits is not None else ""
+        return f"{self.doing}: {run}" if run else self.doing
+
+    def _tick(self, line: str) -> None:
+        """Say a line of the watch, unless progress bars show it."""
+        if not (self.console.is_terminal and self.limits is not None):
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _now(self, doing: str) -> None:
+        """Set what the watch says."""
+        self.doing = doing
+        if self.limits is not None:
+            self.limits.state = str
 
     def _say(self, line: str) -> None:
         spent = time.monotonic() - self.began
@@ -141,7 +172,8 @@ class _Audit:
         budget = self.request.budget
         return budget is not None and time.monotonic() - self.began > (1 - _REPORTING / 2) * budget
 
-    def _study(self, subject: Subject, source: Path, limits: Limits) -> None:
+    def _study(self, subject: Subject, source: Path, limits: Limits, page: bool = True) -> None:
+        self._now("serving and attacking")
         run_study(
             str(source),
             self.out,
@@ -151,6 +183,7 @@ class _Audit:
             table=False,
             dataset=subject.dataset,
             limits=limits,
+            page=page,
             console=self.console,
         )
 

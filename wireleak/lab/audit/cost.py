@@ -37,18 +37,24 @@ class Cost:
     parameters: int
 
 
-def device_cost(network: Network, cut: int) -> Cost:
-    """Measure the cost of the blocks before `cut` for one input."""
-    encoder, _ = network.split(cut)
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    with FlopCounterMode(display=False) as counter, _no_fused_kernels():
-        activation = encoder(torch.zeros(1, *network.input_shape))
+def device_costs(network: Network) -> dict[int, Cost]:
+    """Measure the cost of the blocks before each cut for one input, in one pass through the network."""
+    modes = {module: module.training for module in network.blocks.modules()}
+    network.blocks.eval()
+    costs: dict[int, Cost] = {}
+    value, flops = torch.zeros(1, *network.input_shape), 0
+    stored: dict[int, int] = {}
+    for cut, block in zip(network.cuts, network.blocks, strict=False):
+        with FlopCounterMode(display=False) as counter, _no_fused_kernels():
+            value = block(value).detach()
+        flops += counter.get_total_flops()
+        # A parameter that several blocks share is stored once.
+        stored |= {id(parameter): parameter.numel() for parameter in block.parameters()}
+        floats = math.prod(value.shape[1:])
+        costs[cut] = Cost(floats, 4 * floats, flops, sum(stored.values()))
     for module, mode in modes.items():
         module.training = mode
-    floats = math.prod(activation.shape[1:])
-    parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    return Cost(floats, 4 * floats, counter.get_total_flops(), parameters)
+    return costs
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from wireleak.common.plan import ClientPlan
 
 _SPEAK_SECONDS = 5.0
 _EVALUATION_BATCH = 16
-_MEASURED = 4
+_MEASURED, _LEAST_BATCH = 4, 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Lesson:
     examples : str
         .npz file with `x` and `y`, and `evaluation_x` and `evaluation_y`; pixels may be uint8.
     epochs, batch, learning_rate : int, int, float
-        Training of the whole network with Adam.
+        Training of the whole network with Adam; batches are smaller where memory is short.
+    memory : int
+        Bytes that one training step may take.
     cut : int or None
         Blocks before this cut are frozen; None trains all.
     seconds : float or None
@@ -56,6 +59,7 @@ class Lesson:
     examples: str
     epochs: int
     batch: int
+    memory: int
     learning_rate: float
     cut: int | None
     seconds: float | None
@@ -81,7 +85,9 @@ def train(lesson: Lesson) -> Learnt:
     network = build(**lesson.model | {"input_shape": tuple(lesson.model["input_shape"])})
     with np.load(lesson.examples, allow_pickle=False) as stored:
         x, y, evaluation, truth = (stored[name] for name in ("x", "y", "evaluation_x", "evaluation_y"))
-    measure(network, lesson.batch)
+    if lesson.epochs:
+        each = measure(network)["memory"]
+        lesson = replace(lesson, batch=max(_LEAST_BATCH, min(lesson.batch, int(lesson.memory / max(each, 1)))))
     passes, loss = _steps(network, lesson, x, y, began) if lesson.epochs else (0.0, math.nan)
     accuracy = float(np.mean(predicted(network.blocks, evaluation) == truth))
     majority = float(np.bincount(truth).max() / len(truth))
@@ -118,22 +124,24 @@ def _steps(
     return seen / len(x), float(np.sum(losses[-steps:]) / min(seen, len(x)))
 
 
-def measure(network: Network, batch: int = _MEASURED) -> dict[str, float]:
-    """Return the seconds that one image takes to train on and to predict, and leave torch with its fastest threads.
+def measure(network: Network) -> dict[str, float]:
+    """Return the seconds that one image takes to train on and to predict, and the bytes that it takes to train on.
 
-    Small networks train faster on one thread than on all cores.
+    Torch is left with the number of threads that is fastest: small networks train faster on one thread than on all.
     """
-    few = min(batch, _MEASURED)
-    x, y = torch.zeros(few, *network.input_shape), torch.zeros(few, dtype=torch.int64)
+    x, y = torch.zeros(_MEASURED, *network.input_shape), torch.zeros(_MEASURED, dtype=torch.int64)
     modes = {name: value.detach().clone() for name, value in network.whole.state_dict().items()}
 
     def step() -> None:
         cross_entropy(network.blocks.train()(x), y).backward()
 
+    cross_entropy(network.blocks.train()(x[:2]), y[:2]).backward()  # gradients are allocated once
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = {}
-    for threads in {1, len(os.sched_getaffinity(0))}:
+    for threads in sorted({1, len(os.sched_getaffinity(0))}):
         torch.set_num_threads(threads)
         seconds[threads] = min(_timed(step))
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     torch.set_num_threads(1)
     with torch.inference_mode():
         predict_seconds = min(_timed(lambda: network.blocks.eval()(x)))
@@ -142,7 +150,9 @@ def measure(network: Network, batch: int = _MEASURED) -> dict[str, float]:
     network.whole.zero_grad(set_to_none=True)
     fastest = min(seconds, key=lambda threads: seconds[threads])
     torch.set_num_threads(fastest)
-    return {"train": seconds[fastest] / few, "predict": predict_seconds / few}
+    # The first two images of the four had their memory before.
+    memory = grown / (_MEASURED - 2)
+    return {"train": seconds[fastest] / _MEASURED, "predict": predict_seconds / _MEASURED, "memory": memory}
 
 
 def _timed(work: Any) -> Iterator[float]:
@@ -167,8 +177,13 @@ def pixels(x: npt.NDArray[Any]) -> torch.Tensor:
 
 
 def main() -> None:
-    """Train as the file after `--config` says."""
-    lesson = Lesson(**json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text()))
+    """Train as the file after `--config` says, or measure the speed of the model in it."""
+    config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
+    if "examples" not in config:
+        network = build(**config["model"] | {"input_shape": tuple(config["model"]["input_shape"])})
+        write_json(Path(config["report"]), measure(network))
+        return
+    lesson = Lesson(**config)
     write_json(Path(lesson.report), asdict(train(lesson)))
 
 

@@ -73,16 +73,20 @@ def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
 def remarks(audited: Audited, rows: Sequence[CutRow]) -> list[str]:
     """Return what was skipped and why, and the time and memory that the audit took."""
     grouped: dict[str, list[str]] = {}
-    for row in rows:
-        for attack, reason in row.skipped:
-            grouped.setdefault(reason, []).append(f"{attack} at cut {row.cut}")
+    for cut, attacks in audited.skipped.items():
+        for attack, reason in attacks.items():
+            grouped.setdefault(reason, []).append(f"{attack} at cut {cut}")
     for cut, reason in audited.subject.left_out.items():
         grouped.setdefault(f"not served: {reason}", []).append(f"cut {cut}")
-    said = [f"skipped {', '.join(names)}: {reason}" for reason, names in grouped.items()]
+    said = [f"skipped {', '.join(sorted(names, key=_by_number))}: {reason}" for reason, names in grouped.items()]
     if audited.seconds:
         memory = f", at most {written(audited.peak)} of memory for all processes" if audited.peak else ""
         said.append(f"time: {duration(audited.seconds)}{memory}")
     return said
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    return int(name.rpartition(" ")[2]), name
 
 
 _COLUMNS = {"cut": 21, "target": 9, "attack [95 %]": 24, "prior": 7, "more": 15}

@@ -23,6 +23,7 @@ from wireleak.lab.run.results import Results
 _ATTACKERS = ("", "ridge", "nearest")
 # Words read beyond the commonest word's share that count as a leak.
 _WORDS_ABOVE = 0.05
+NOT_ATTACKED = "Not attacked"
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,13 @@ class CutRow:
     reconstruction: Reconstruction | None
     words: WordsRead | None
     attributes: tuple[AttributeLeak, ...]
-    outcome: Outcome = "none"
+    outcome: Outcome | None = "none"
     skipped: tuple[tuple[str, str], ...] = ()
 
     @property
     def tag(self) -> str:
         """The outcome in a word or two, as in a run's report."""
-        return TAGS[self.outcome]
+        return NOT_ATTACKED if self.outcome is None else TAGS[self.outcome]
 
     @property
     def title(self) -> str:
@@ -132,6 +133,8 @@ def cut_rows(audited: Audited, results: Results) -> list[CutRow]:
         mine = [board for board in every if board.variant == variant]
         wires = [wire for wire in results.wires if (wire.variant, wire.link_name) == (variant, "serve-victim")]
         victims = results.disjoint.parts["victims"]
+        if not tasks or not wires:  # its capture did not begin in time
+            continue
         rows.append(
             CutRow(
                 cut=cut,
@@ -169,10 +172,10 @@ def _strongest(found: Sequence[Board]) -> Reconstruction | None:
     return Reconstruction(by, best, priors[0].value, ridge, max(named, key=lambda one: one.value, default=None))
 
 
-def _outcome(found: Sequence[Board], words: WordsRead | None) -> Outcome:
+def _outcome(found: Sequence[Board], words: WordsRead | None) -> Outcome | None:
     """Return the gravest finding about any reader of a wire: attacks, the linear decoder, the nearest neighbour."""
     read = words is not None and words.share > words.majority + _WORDS_ABOVE
-    return "leak" if read else gravest(found)
+    return "leak" if read else gravest(found) if found else None
 
 
 def gravest(found: Sequence[Board]) -> Outcome:

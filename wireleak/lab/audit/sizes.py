@@ -19,6 +19,7 @@ _LEAST = {"train": 32, "evaluation": 20, "attacker": 24, "victims": 20}
 _PROCESSES, _SCORED = 1.1 * 2**30, 10
 # Parts of a budget for training, and for serving and reading all cuts; attacks get the rest.
 TRAINING, READING = 0.25, 0.40
+_EVALUATING = 0.03
 # Work per byte on the wire: sending, recording, listing and decoding it.
 _SECONDS_A_BYTE = 1.2e-7
 _SECONDS_A_CUT, _SECONDS_A_VICTIM_BYTE = 12.0, 3e-6
@@ -77,16 +78,21 @@ class Needs:
 
 
 def wanted(
-    costs: Sequence[Cost], needs: Needs, most_attacker: int | None = None, most_train: int | None = None
+    costs: Sequence[Cost],
+    needs: Needs,
+    most_attacker: int | None = None,
+    most_train: int | None = None,
+    most_evaluation: int | None = None,
 ) -> Counts:
     """Return the numbers of examples that fit in the memory; the widest of the cuts decides.
 
-    `most_attacker` and `most_train` limit the attacker's and the training examples where time is short.
+    The other arguments limit the attacker's, the training and the evaluation examples where time is short.
     """
     most = dict(_QUICK if needs.quick else _FULL)
     if not needs.trains:
         most["train"] = 1
     most["train"] = min(most["train"], most_train or most["train"])
+    most["evaluation"] = min(most["evaluation"], most_evaluation or most["evaluation"])
     widest = max(cost.floats for cost in costs)
     notes = []
     ratio = most["victims"] / most["attacker"]
@@ -134,8 +140,9 @@ def plan_cuts(
     most = None
     # Fewer examples before fewer passes than these, because running statistics must converge.
     train = max(_LEAST["train"], math.floor(TRAINING * budget / (_FEWEST_PASSES * max(speed.train, 1e-6))))
+    evaluation = max(_LEAST["evaluation"], math.floor(_EVALUATING * budget / max(speed.predict, 1e-6)))
     while True:
-        counts = wanted([costs[cut] for cut in order], needs, most, train)
+        counts = wanted([costs[cut] for cut in order], needs, most, train, evaluation)
         kept = affordable(order, {cut: cut_seconds(costs[cut], counts, needs.pixels, speed) for cut in order}, budget)
         if (
             len(kept) >= (len(order) if fixed else min(_FEWEST_CUTS, len(order)))
@@ -145,7 +152,7 @@ def plan_cuts(
         most = max(_LEAST["attacker"], math.floor(counts.attacker * 0.8))
     kept = sorted(order) if fixed else kept
     left_out = {cut: "the budget has no time for it; name it with --cuts" for cut in order if cut not in kept}
-    return tuple(kept), wanted([costs[cut] for cut in kept], needs, most, train), left_out
+    return tuple(kept), wanted([costs[cut] for cut in kept], needs, most, train, evaluation), left_out
 
 
 def by_priority(cuts: Sequence[int], costs: Mapping[int, Cost]) -> list[int]:

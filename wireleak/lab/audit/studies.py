@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wireleak.lab.audit.sizes import by_priority
 from wireleak.lab.audit.subject import Subject, data_of
 
 # Limits of the white-box search of one cut, in floating-point operations and steps: minutes on one core.
@@ -51,7 +52,7 @@ def audit_study(subject: Subject, name: str, weights: Path, attacks: Sequence[di
         },
         "variants": [
             {"name": f"cut-{cut}", "title": f"Cut {cut}, after {subject.block(cut)}", "cut": cut, **own[cut]}
-            for cut in subject.cuts
+            for cut in by_priority(subject.cuts, subject.costs)
         ],
         "attacks": list(attacks),
     }

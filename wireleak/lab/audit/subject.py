@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wireleak.common.files import write_atomically
+from wireleak.common.files import write_atomically, write_json
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import Network, build
 from wireleak.common.models.factory import resolve
 from wireleak.common.models.pretrained import load_pretrained
 from wireleak.common.registry import unknown
 from wireleak.lab.audit.continuing import Progress
-from wireleak.lab.audit.cost import Cost, device_cost
-from wireleak.lab.audit.learning import measure
+from wireleak.lab.audit.cost import Cost, device_costs
 from wireleak.lab.audit.readings import Readings
 from wireleak.lab.audit.sizes import Counts, Needs, Speed, fitted, plan_cuts
 from wireleak.lab.data import DataError, Dataset, first_occurrences, load
 from wireleak.lab.data.registry import names as data_names
+from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.study.schema import StudyError
 
 _MOST_CUTS = 6
@@ -31,6 +32,8 @@ EPOCHS = (9, 6)
 _RATE, _FINE_TUNING_RATE = 2e-3, 3e-4
 # Examples of a folder that are read to learn shapes, before it is known how many are needed.
 _PEEK = 16
+# Seconds in which the speed of a network is measured.
+_MEASURING = 300.0
 
 
 @dataclass(frozen=True)
@@ -206,8 +209,8 @@ def examine(request: Request, progress: Progress | None = None, *, narrowest: bo
         unfit = _fit_weights(network, request)
     except ValueError as error:
         raise StudyError(f"{error}{_shape_hint(source, dataset, str(error))}") from error
-    costs = {cut: device_cost(network, cut) for cut in network.cuts}
-    speed = Speed(**measure(network)) if request.budget is not None else None
+    costs = device_costs(network)
+    speed = _speed(name, dataset) if request.budget is not None and progress is None else None
     if narrowest and request.cuts is None:
         request = replace(request, cuts=(min(costs, key=lambda cut: (costs[cut].floats, cut)),))
     cuts, left_out = _chosen(network, request, costs)
@@ -253,6 +256,18 @@ def _load(request: Request, source: str, options: dict[str, Any]) -> Dataset:
     for name in request.attributes or ():
         dataset.attribute(name)
     return dataset
+
+
+def _speed(name: str, dataset: Dataset) -> Speed:
+    """Measure the network's speed in another process, because a training step's memory would stay with this one."""
+    model = {"name": name, "input_shape": dataset.input_shape, "classes": len(dataset.classes), "seed": 0}
+    with tempfile.TemporaryDirectory() as scratch, Launcher(preload=False) as launcher:
+        report = Path(scratch) / "speed.json"
+        config = write_json(Path(scratch) / "config.json", {"model": model, "report": str(report)})
+        argv = ["-m", "wireleak.lab.audit.learning", "--config", str(config)]
+        launcher.finish(launcher.start("speed", argv, Path(scratch) / "speed.log", essential=False), _MEASURING)
+        measured = json.loads(report.read_text())
+    return Speed(measured["train"], measured["predict"])
 
 
 def _fit_weights(network: Network, request: Request) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from wireleak.lab.study.schema import Study
 _BATCH = 32
 _LONGEST = 24 * 3600.0
 _LATE = 1.2
+_TRAINING_MEMORY = 0.4
 # A network that is trained must beat the majority by this, and lose no more than this against itself uncut.
 _ABOVE_MAJORITY, _BELOW_UNCUT = 0.05, 0.10
 
@@ -115,6 +116,7 @@ def _lesson(subject: Subject, seed: int, cut: int | None, examples: Path, weight
         examples=str(examples),
         epochs=epochs,
         batch=_BATCH,
+        memory=int(request.memory * _TRAINING_MEMORY),
         learning_rate=request.rate,
         cut=cut,
         seconds=seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -51,7 +52,9 @@ class Watch:
     def _run(self) -> None:
         began = spoke = time.monotonic()
         while not self._ended.wait(_SECONDS):
-            self.peak = max(self.peak, resident(psutil.Process(), children=True))
+            # A process that ends while it is read must not end this thread.
+            with contextlib.suppress(psutil.Error, OSError, ValueError):
+                self.peak = max(self.peak, resident(psutil.Process(), children=True))
             now = time.monotonic()
             if self._say is not None and now - spoke >= _SILENCE and (state := self._state()):
                 spoke = now

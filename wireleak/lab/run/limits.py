@@ -16,6 +16,8 @@ from wireleak.lab.run.job import AttackJob
 
 # Beyond an attack's estimate: room for an allocator's slack and for networks that the estimate does not know.
 _MARGIN = 2**29
+_ALWAYS = 2
+NO_TIME = "no time was left in the budget"
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Limits:
         Bytes of the processes that serve one cell.
     deadline : float or None
         Time by `time.monotonic` after which no attack starts or runs on.
+    captured : float or None
+        Time by `time.monotonic` after which no further cell is captured; the first two always are.
     seconds : float
         Longest time of one attack.
     scored : int
@@ -41,18 +45,19 @@ class Limits:
     ----------
     skipped : dict of str to str
         Reason by the name of an attack that did not run to its end.
-    peak : int
-        Largest memory of all processes together so far.
+    state : callable
+        Returns what the run is doing, in one line.
     """
 
     memory: int
     needs: Callable[[AttackJob], int]
     capture: int
     deadline: float | None = None
+    captured: float | None = None
     seconds: float = 3600.0
     scored: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
-    peak: int = 0
+    state: Callable[[], str] = str
 
     def __post_init__(self) -> None:
         self._held = 0
@@ -62,14 +67,23 @@ class Limits:
         """Return the reason why an attack cannot start, or None if it can."""
         if job.name in self.skipped:
             return self.skipped[job.name]
-        if self.remaining <= 0:
-            return "no time was left in the budget"
+        if self.late:
+            return NO_TIME
         needed, free = self.needs(job), self._free()
         if needed > free:
             return (
                 f"it needs {written(needed)} of memory and {written(max(free, 0))} are left of {written(self.memory)}"
             )
         return None
+
+    def leaves_out(self, number: int) -> bool:
+        """Whether the cell of this number, in the study's order, is not captured for want of time."""
+        return number >= _ALWAYS and self.captured is not None and time.monotonic() > self.captured
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.remaining <= 0
 
     @property
     def remaining(self) -> float:

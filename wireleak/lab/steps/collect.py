@@ -28,6 +28,7 @@ from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import attack_jobs, shown_variant
 from wireleak.lab.run.kept import kept_captures
+from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.pictures import write_pictures
 from wireleak.lab.run.results import (
     Disjoint,
@@ -69,6 +70,7 @@ def collect(
     began: float,
     command: str,
     steps: dict[str, list[Step]],
+    page: bool = True,
 ) -> tuple[RenderableType, Path]:
     """Write the run's results and report.
 
@@ -87,6 +89,8 @@ def collect(
         Command that the user ran.
     steps : dict
         Changes and guarantees of each variant's transforms, by the variant's name.
+    page : bool
+        Also write the report.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def collect(
     report : Path
         The report's path.
     """
-    cells = plan.cells(folder)
+    cells = [cell for cell in plan.cells(folder) if cell.name in findings.wires]
     jobs = [job for cell in cells for job in attack_jobs(cell) if job.name in findings.rows]
     study = plan.study
     results = Results(
@@ -136,7 +140,7 @@ def collect(
     shown: list[RenderableType] = [terminal_table(results), *results.notes]
     if results.published:
         shown.append(published_table(results, titles(results)))
-    return Group(*shown), render(folder)
+    return Group(*shown), render(folder) if page else RunFolder(folder).report
 
 
 def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:

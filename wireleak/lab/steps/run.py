@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from wireleak.common.traffic import Traffic
 from wireleak.lab.data import Dataset
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
-from wireleak.lab.launch.watch import Watch
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob, attack_jobs
 from wireleak.lab.run.kept import drop_training, settle_captures
 from wireleak.lab.run.layout import RunFolder
-from wireleak.lab.run.limits import Limits
+from wireleak.lab.run.limits import NO_TIME, Limits
 from wireleak.lab.run.results import Row
 from wireleak.lab.steps.attack import (
     check_plugins,
@@ -61,6 +59,7 @@ def run_study(
     command: str | None = None,
     dataset: Dataset | None = None,
     limits: Limits | None = None,
+    page: bool = True,
     console: Console,
 ) -> Path:
     """Run a study and return its run's folder.
@@ -89,6 +88,8 @@ def run_study(
         The study's data, if it has been read already.
     limits : Limits, optional
         Limits of time and memory; an attack that they stop, or that fails, is noted and does not end the run.
+    page : bool
+        Write and name the report; otherwise only the results.
     console : Console
         Output for progress and the result table.
 
@@ -134,11 +135,12 @@ def run_study(
         )
         repeat = command or f"wireleak run {name}"
         schedule.findings.skipped.update({} if limits is None else limits.skipped)
-        scores, report = collect(plan, schedule.findings, described, folder, began, repeat, steps)
+        scores, report = collect(plan, schedule.findings, described, folder, began, repeat, steps, page)
     _point_latest(folder, study.name)
     if table:
         console.print(scores)
-    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+    if page:
+        console.print(f"report: {report}", soft_wrap=True, highlight=False)
     return folder
 
 
@@ -162,6 +164,7 @@ class _Schedule:
         self.attack_pool = ThreadPoolExecutor(jobs, thread_name_prefix="attack")
         self.device_pool = ThreadPoolExecutor(1, thread_name_prefix="system")
         self.findings = Findings()
+        self.cells: list[Cell] = []
         # Attacks of each cell that have not ended.
         self.left: dict[str, int] = {}
         self.futures: set[Future[None]] = set()
@@ -171,7 +174,10 @@ class _Schedule:
 
     def run(self, cells: list[Cell]) -> None:
         """Run every cell and its attacks; the first failure stops all."""
-        with self.progress, self._watched():
+        self.cells = cells
+        with self.progress:
+            if self.limits is not None:
+                self.limits.state = self._state
             self.cells_bar = self.progress.add_task("captures", total=len(cells))
             if self.plan.study.devices:
                 # The system is built while the first cells train; they wait for it before they serve.
@@ -188,18 +194,6 @@ class _Schedule:
             finally:
                 for pool in (self.device_pool, self.cell_pool, self.attack_pool):
                     pool.shutdown(wait=True, cancel_futures=True)
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Keep the peak memory of a run with limits, and say its state where no progress bars show it."""
-        if self.limits is None:
-            yield
-            return
-        console = self.progress.console
-        say = None if console.is_terminal else partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        with Watch(self._state, say) as watch:
-            yield
-        self.limits.peak = max(self.limits.peak, watch.peak)
 
     def _state(self) -> str:
         """Return the progress bars in one line."""
@@ -230,6 +224,10 @@ class _Schedule:
             self.progress.remove_task(line)
 
     def _capture(self, cell: Cell) -> None:
+        number = self.cells.index(cell)
+        if self.limits is not None and not cell.done.exists() and self.limits.leaves_out(number):
+            self.limits.skipped |= dict.fromkeys((job.name for job in attack_jobs(cell)), NO_TIME)
+            return
         if not cell.done.exists():
             line = self.progress.add_task(cell.name, total=None)
             room = self.limits.reserved(self.limits.capture) if self.limits else nullcontext()
@@ -286,7 +284,11 @@ class _Schedule:
                 return None
             try:
                 with limits.attacking(job) as variables:
-                    run_attack(job, self.launcher, attack, max(limits.remaining, 1.0), variables)
+                    # Memory may have come free only now.
+                    if limits.late:
+                        limits.skipped[job.name] = NO_TIME
+                        return None
+                    run_attack(job, self.launcher, attack, limits.remaining, variables)
             except LaunchError as error:
                 self.launcher.check()
                 limits.skipped[job.name] = str(error)

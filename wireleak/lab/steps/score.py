@@ -21,6 +21,8 @@ from wireleak.lab.run.results import Grant, Row
 Arrays = dict[str, npt.NDArray[np.float32]]
 # Show the first victims of the stream, so that the choice does not depend on results.
 SHOWN = 12
+# Larger pictures are shown at this size: a page of many stays small, and is written in seconds.
+_SIDE = 112
 _PREFIX = "control:"
 
 
@@ -105,10 +107,21 @@ def pictures_of(job: AttackJob) -> Pictures | None:
         link=job.cell.variant.seen_as,
         seed=job.cell.seed,
         attack=job.use.shown,
-        originals=originals[:SHOWN].copy(),
-        guesses={_PREFIX + name if name else job.use.shown: guess[:SHOWN].copy() for name, guess in guesses.items()},
+        originals=_small(originals[:SHOWN]),
+        guesses={_PREFIX + name if name else job.use.shown: _small(guess[:SHOWN]) for name, guess in guesses.items()},
         ink=job.cell.study.data.name in ("digits", "omniglot"),
     )
+
+
+def _small(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a copy of pictures (n, channels, height, width) of at most `_SIDE` pixels a side, by means of squares."""
+    factor = -(-max(pictures.shape[2:], default=1) // _SIDE) if pictures.ndim == 4 else 1
+    if factor == 1:
+        return pictures.copy()
+    n, channels, height, width = pictures.shape
+    cut = pictures[:, :, : height // factor * factor, : width // factor * factor]
+    squares = cut.reshape(n, channels, height // factor, factor, width // factor, factor)
+    return np.asarray(squares.mean((3, 5)), np.float32)
 
 
 def _row(job: AttackJob, scored: Scored) -> Row:

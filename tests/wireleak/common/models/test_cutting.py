@@ -12,7 +12,7 @@ from torch.nn import functional
 from wireleak.common.models import build
 from wireleak.common.models.cutting import CutError, find_cuts
 from wireleak.common.models.factory import FactoryError, resolve
-from wireleak.lab.audit.cost import device_cost
+from wireleak.lab.audit.cost import device_costs
 
 EXAMPLE = Path(__file__).resolve().parents[4] / "examples" / "audit_model.py"
 IMAGE, TEXT = (1, 28, 28), (12,)
@@ -305,12 +305,12 @@ def test_costs_are_those_that_one_counts_by_hand() -> None:
     length, width, hidden = 12, 32, 64
     attention = 2 * length * width * (3 * width + width) + 2 * 2 * length * length * width
     layer = attention + 2 * 2 * length * width * hidden
-    assert [device_cost(network, cut).flops for cut in network.cuts] == [0, layer, 2 * layer]
-    assert device_cost(network, 1).parameters == 5001 * width + length * width
-    assert [device_cost(network, cut).bytes for cut in network.cuts] == [4 * length * width] * 2 + [4 * width]
+    assert [device_costs(network)[cut].flops for cut in network.cuts] == [0, layer, 2 * layer]
+    assert device_costs(network)[1].parameters == 5001 * width + length * width
+    assert [device_costs(network)[cut].bytes for cut in network.cuts] == [4 * length * width] * 2 + [4 * width]
     pictures = build(f"{EXAMPLE}:make", IMAGE, 4, 0)
-    assert device_cost(pictures, 1).flops == 2 * 28 * 28 * 8 * 9
-    assert device_cost(pictures, 1).floats == np.prod(pictures.activation_shape(1))
+    assert device_costs(pictures)[1].flops == 2 * 28 * 28 * 8 * 9
+    assert device_costs(pictures)[1].floats == np.prod(pictures.activation_shape(1))
 
 
 def test_a_study_finds_a_network_beside_it_whatever_folder_a_process_is_in(
