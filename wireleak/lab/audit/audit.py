@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from wireleak.lab.launch.watch import Watch
 from wireleak.lab.report.page import render
 from wireleak.lab.run.audit_folder import AuditFolder
 from wireleak.lab.run.layout import RunFolder
-from wireleak.lab.run.limits import Limits
+from wireleak.lab.run.limits import NO_TIME, Limits
 from wireleak.lab.run.results import read_results
 from wireleak.lab.steps.run import run_study
 from wireleak.lab.study.library import load_study
@@ -102,6 +102,7 @@ class _Audit:
             # Cells are served in order of priority until attacks need the rest of the time.
             limits.captured = self.began + (TRAINING + READING) * self.request.budget
         self._study(subject, source, limits, page=self.request.budget is None)
+        subject = self._served(subject)
         settled: dict[int, str] = {}
         if self.request.budget is not None:
             chosen, settled = open_cuts(cut_rows(Audited(subject, self.folder), read_results(self.folder)))
@@ -116,9 +117,20 @@ class _Audit:
         readings = read_captures(
             self.folder, subject.cuts, attributes, subject.is_text, self.request.quick, self.console, self._most_read()
         )
-        audited = Audited(subject, self.folder, readings, tuple(doubted), by_cut(limits.skipped, settled))
+        skipped = {cut: why for cut, why in by_cut(limits.skipped, settled).items() if cut in subject.cuts}
+        audited = Audited(subject, self.folder, readings, tuple(doubted), skipped)
         audited.peak, audited.seconds = self.watch.peak, time.monotonic() - self.began
         return report(audited, self.console)
+
+    def _served(self, subject: Subject) -> Subject:
+        """Return the subject with only the cuts that were captured in time."""
+        served = tuple(
+            cut
+            for cut in subject.cuts
+            if all(RunFolder(self.folder).cell(f"cut-{cut}", seed).done.exists() for seed in range(self.request.seeds))
+        )
+        missing = {cut: NO_TIME for cut in subject.cuts if cut not in served}
+        return replace(subject, cuts=served, left_out=subject.left_out | missing)
 
     def _most_read(self) -> int:
         """Return the bytes of activations that the lab may hold to read them again."""

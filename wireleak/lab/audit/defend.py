@@ -31,6 +31,8 @@ from wireleak.lab.study.schema import StudyError
 
 _LOOKED_AT = 64
 _TIMEOUT = 3600.0
+# Examples in a step, and a client's part of the memory: two clients train at once.
+_BATCH, _CLIENT_MEMORY = 32, 0.15
 # Transforms that change only the activation that is sent.
 _WITHOUT_TRAINING = ("noise", "quantise", "dropout")
 
@@ -210,7 +212,7 @@ def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> st
         "seeds": list(range(request.seeds)),
         "data": data_of(subject),
         "model": _model(request),
-        "system": _training(request),
+        "system": _training(subject),
         "serve": {"victim_batch": 1, "attacker_batch": 32, "copies": 0 if quick or subject.is_text else 1},
         "tap": {"keep": "serving"},
         "threat": {"vantage": "gateway", "sees": ["activation"], "knows": ["surrogate", "queries"]},
@@ -230,10 +232,12 @@ def _model(request: Request) -> dict[str, Any]:
     return {"name": request.model, **weights, **({} if request.passes else {"trained": True})}
 
 
-def _training(request: Request) -> dict[str, Any]:
+def _training(subject: Subject) -> dict[str, Any]:
     """Return the study's training: the passes in up to three rounds, after which clients' encoders are averaged."""
+    request = subject.request
+    batch = _BATCH if subject.speed is None else subject.speed.batch(_BATCH, _CLIENT_MEMORY * request.memory)
     rounds = max(1, min(2 if request.quick else 3, request.passes))
-    training = {"rounds": rounds, "epochs": max(1, -(-request.passes // rounds)), "batch": 32, "timeout": _TIMEOUT}
+    training = {"rounds": rounds, "epochs": max(1, -(-request.passes // rounds)), "batch": batch, "timeout": _TIMEOUT}
     return training | {"learning_rate": request.rate, "frozen_encoder": request.frozen_encoder}
 
 

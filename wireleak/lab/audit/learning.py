@@ -27,10 +27,11 @@ from wireleak.common.files import write_json
 from wireleak.common.models import Network, build, save_weights
 from wireleak.common.models.training import Training
 from wireleak.common.plan import ClientPlan
+from wireleak.lab.audit.sizes import Speed
 
 _SPEAK_SECONDS = 5.0
 _EVALUATION_BATCH = 16
-_MEASURED, _LEAST_BATCH = 4, 4
+_MEASURED = 4
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ def train(lesson: Lesson) -> Learnt:
     with np.load(lesson.examples, allow_pickle=False) as stored:
         x, y, evaluation, truth = (stored[name] for name in ("x", "y", "evaluation_x", "evaluation_y"))
     if lesson.epochs:
-        each = measure(network)["memory"]
-        lesson = replace(lesson, batch=max(_LEAST_BATCH, min(lesson.batch, int(lesson.memory / max(each, 1)))))
+        speed = Speed(**measure(network))
+        lesson = replace(lesson, batch=speed.batch(lesson.batch, lesson.memory))
     passes, loss = _steps(network, lesson, x, y, began) if lesson.epochs else (0.0, math.nan)
     accuracy = float(np.mean(predicted(network.blocks, evaluation) == truth))
     majority = float(np.bincount(truth).max() / len(truth))

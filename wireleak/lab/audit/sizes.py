@@ -20,6 +20,8 @@ _PROCESSES, _SCORED = 1.1 * 2**30, 10
 # Parts of a budget for training, and for serving and reading all cuts; attacks get the rest.
 TRAINING, READING = 0.25, 0.40
 _EVALUATING = 0.03
+# Normalisation over fewer images than this would be noise.
+_LEAST_BATCH = 4
 # Work per byte on the wire: sending, recording, listing and decoding it.
 _SECONDS_A_BYTE = 1.2e-7
 _SECONDS_A_CUT, _SECONDS_A_VICTIM_BYTE = 12.0, 3e-6
@@ -29,10 +31,15 @@ _SMALL = {"attacker": 200, "victims": 50}
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds that one image takes: to train on with all cores, and to predict with one."""
+    """Seconds that one image takes: to train on with all cores, and to predict with one; bytes that training takes."""
 
     train: float
     predict: float
+    memory: float = 0.0
+
+    def batch(self, most: int, memory: float) -> int:
+        """Return the largest batch whose training step fits in the memory, from 4 to `most`."""
+        return max(_LEAST_BATCH, min(most, math.floor(memory / max(self.memory, 1.0))))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ _RATE, _FINE_TUNING_RATE = 2e-3, 3e-4
 _PEEK = 16
 # Seconds in which the speed of a network is measured.
 _MEASURING = 300.0
+# Numbers in an input above which the memory of training matters.
+_LARGE = 64 * 64
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,9 @@ def examine(request: Request, progress: Progress | None = None, *, narrowest: bo
     except ValueError as error:
         raise StudyError(f"{error}{_shape_hint(source, dataset, str(error))}") from error
     costs = device_costs(network)
-    speed = _speed(name, dataset) if request.budget is not None and progress is None else None
+    # Clients of a comparison of defences train in small batches where images are large.
+    large = narrowest and math.prod(dataset.input_shape) > _LARGE
+    speed = _speed(name, dataset) if large or (request.budget is not None and progress is None) else None
     if narrowest and request.cuts is None:
         request = replace(request, cuts=(min(costs, key=lambda cut: (costs[cut].floats, cut)),))
     cuts, left_out = _chosen(network, request, costs)
@@ -267,7 +271,7 @@ def _speed(name: str, dataset: Dataset) -> Speed:
         argv = ["-m", "wireleak.lab.audit.learning", "--config", str(config)]
         launcher.finish(launcher.start("speed", argv, Path(scratch) / "speed.log", essential=False), _MEASURING)
         measured = json.loads(report.read_text())
-    return Speed(measured["train"], measured["predict"])
+    return Speed(measured["train"], measured["predict"], measured["memory"])
 
 
 def _fit_weights(network: Network, request: Request) -> tuple[str, ...]:
