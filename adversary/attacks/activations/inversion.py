@@ -25,13 +25,16 @@ class InversionOptions(BaseModel):
         None,
         ge=1,
         le=10_000,
-        description="Passes over the pairs; by default enough for 30,000 (local decoder) or 84,000 (dense) examples.",
+        description="Passes over the pairs; by default enough for 3,750 (local decoder) or 50,000 (dense) examples.",
     )
     width: float = Field(1.0, gt=0, le=64, description="Factor for the number of the decoder's hidden units.")
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="Peak of the OneCycle schedule; by default 0.01 (local) or at most 0.003 (dense)."
+        None,
+        gt=0,
+        le=1,
+        description="Peak of the OneCycle schedule; by default 0.005 (local) or at most 0.003 (dense).",
     )
-    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of a dense decoder's hidden units.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of a dense decoder's hidden units.")
 
 
 @register
@@ -41,7 +44,7 @@ class Inversion(ActivationAttack):
     The attacker owns a device of the same service, so it can send inputs of its choice and capture their activations:
     its training pairs come from the wire. The decoder minimises the mean squared error with AdamW under a OneCycle
     schedule, and the best epoch on the attacker's held-out pairs is kept. Activations are standardised, and guesses are
-    clipped to the range of the attacker's inputs.
+    clipped to the range of the attacker's inputs. The linear path of a local decoder starts at its least squares.
 
     References
     ----------
@@ -103,15 +106,18 @@ class Inversion(ActivationAttack):
     def _train(self, z: Any, x: Any, z_held: Any, x_held: Any, local: bool) -> None:
         import torch
 
-        epochs = self.settings.epochs or min(40, max(2, round((30_000 if local else 84_000) / len(x))))
-        # A dense decoder's steps shrink with its fan-in; the power was chosen on attackers' own held-out pairs.
-        dense = 0.003 * min(1.0, (32 / z[0].numel()) ** 0.25)
-        peak = self.settings.learning_rate or (0.01 if local else dense)
-        batch = 32 if local else 64
+        # Examples, pairs in a step, peak of the learning rate, chosen on attackers' own held-out pairs. A dense
+        # decoder's steps shrink with its fan-in.
+        examples, batch, usual = 50_000, 64, 0.003 * min(1.0, (32 / z[0].numel()) ** 0.25)
+        if local:
+            started = self._decoder.start_linear(z, x)
+            examples, batch, usual = (3_750, 8, 0.005) if started else (30_000, 32, 0.01)
+        epochs = self.settings.epochs or min(40, max(1, round(examples / len(x))))
+        peak = self.settings.learning_rate or usual
         if z.dim() == 4:
             z = z.contiguous(memory_format=torch.channels_last)
             self._decoder.to(memory_format=torch.channels_last)
-        optimiser = torch.optim.AdamW(self._decoder.parameters(), peak)
+        optimiser = torch.optim.AdamW(self._decoder.parameters(), peak, fused=True)
         steps = max(10, epochs * math.ceil(len(x) / batch))  # OneCycleLR divides by zero for fewer
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.2)
         best, weights, kept = math.inf, self._decoder.state_dict(), 0

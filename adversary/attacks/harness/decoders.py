@@ -8,11 +8,15 @@ other path need not learn the linear part.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 _LARGEST_FACTOR = 4
+# Of the linear path's least squares: weights of one output value, values of the equations' matrix (128 MiB), and ridge
+# strength on standardised activations.
+_MOST_WEIGHTS, _MOST_VALUES, _STRENGTH = 1024, 2**24, 1e-3
 
 
 def upsampling(activation: tuple[int, ...], image: tuple[int, ...]) -> int | None:
@@ -57,6 +61,45 @@ class LocalDecoder(nn.Module):
         self.factor = factor
         nn.init.zeros_(self.style.weight)
         nn.init.zeros_(self.style.bias)
+
+    def start_linear(self, activations: Tensor, inputs: Tensor) -> bool:
+        """Set the linear path to its least squares on pairs, and the other path to 0: few steps then learn the rest.
+
+        Parameters
+        ----------
+        activations, inputs : torch.Tensor
+            (n, *activation) and (n, *image). Every place of each counts, so the first few hundred are used.
+
+        Returns
+        -------
+        bool
+            False, and nothing changes, where the path has too many weights.
+        """
+        weight = self.linear.weight
+        width = weight[0].numel()
+        if width > _MOST_WEIGHTS:
+            return False
+        some = max(1, _MOST_VALUES // (width * math.prod(activations.shape[2:])))
+        activations, inputs = activations[:some], inputs[:some]
+        flat = activations if activations.dim() == 4 else activations[:, :, None]
+        kernel = tuple(weight.shape[2:]) if activations.dim() == 4 else (1, weight.shape[2])
+        near = nn.functional.unfold(flat, kernel, padding=tuple(side // 2 for side in kernel))
+        grid = [side * self.factor for side in activations.shape[2:]]
+        goal = nn.functional.pad(
+            inputs - self.mean, [-pad for pad in _pads(grid, self.mean.shape[1:])], mode="replicate"
+        )
+        places = near.transpose(1, 2).reshape(-1, width).double()
+        places = torch.cat([places, places.new_ones(len(places), 1)], 1)
+        wanted = coarse(goal, self.factor).flatten(2).transpose(1, 2).reshape(len(places), -1).double()
+        gram = places.T @ places / len(places)
+        gram.diagonal().add_(_STRENGTH)
+        solved = torch.linalg.solve(gram, places.T @ wanted / len(places)).to(weight.dtype)
+        with torch.no_grad():
+            for parameter in self.linear.parameters():
+                parameter.copy_((solved[:-1].T if parameter is weight else solved[-1]).reshape(parameter.shape))
+            for parameter in self.outer.parameters():
+                parameter.zero_()
+        return True
 
     def forward(self, activation: Tensor) -> Tensor:
         """Map (n, *activation) to (n, *image)."""
@@ -108,10 +151,24 @@ def subpixel(maps: Tensor, factor: int) -> Tensor:
     return maps.view(n, channels // factor, factor, length).transpose(2, 3).reshape(n, -1, length * factor)
 
 
+def coarse(picture: Tensor, factor: int) -> Tensor:
+    """Undo `subpixel`."""
+    if picture.dim() == 4:
+        return nn.functional.pixel_unshuffle(picture, factor)
+    n, channels, length = picture.shape
+    return picture.reshape(n, channels, length // factor, factor).transpose(2, 3).reshape(n, -1, length // factor)
+
+
 def fit_sides(picture: Tensor, sides: torch.Size) -> Tensor:
     """Crop or repeat the border evenly until the spatial axes have `sides`."""
-    pads: list[int] = []
-    for have, want in zip(reversed(picture.shape[2:]), reversed(sides), strict=True):
-        before = (want - have) // 2
-        pads += [before, want - have - before]
+    pads = _pads(picture.shape[2:], sides)
     return nn.functional.pad(picture, pads, mode="replicate") if any(pads) else picture
+
+
+def _pads(have: Sequence[int], want: Sequence[int]) -> list[int]:
+    """Return how much to add before and after each axis, the last axis first; negative numbers crop."""
+    pads: list[int] = []
+    for old, new in zip(reversed(have), reversed(want), strict=True):
+        before = (new - old) // 2
+        pads += [before, new - old - before]
+    return pads

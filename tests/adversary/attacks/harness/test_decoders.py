@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, fit_sides, subpixel, upsampling
+from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, coarse, fit_sides, subpixel, upsampling
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,36 @@ def test_sides_are_cropped_and_repeated_evenly() -> None:
     assert fit_sides(row, torch.Size([2])).flatten().tolist() == [2, 3]
     assert fit_sides(row, torch.Size([6])).flatten().tolist() == [1, 1, 2, 3, 4, 4]
     assert fit_sides(row, torch.Size([4])) is row
+
+
+@pytest.mark.parametrize(
+    # Of a picture that the image crops, the pixels outside are unknown.
+    ("activation", "image", "factor", "most"),
+    [((6, 14, 14), (1, 28, 28), 2, 1e-3), ((4, 9, 9), (2, 17, 17), 2, 0.03), ((5, 32), (3, 128), 4, 1e-3)],
+)
+def test_a_local_decoder_that_starts_linear_knows_what_is_linear(
+    activation: Any, image: Any, factor: int, most: float
+) -> None:
+    torch.manual_seed(0)
+    truth, learner = (LocalDecoder(activation, image, factor, 1.0, torch.rand(image)) for _ in range(2))
+    learner.mean.data = truth.mean.data
+    truth.outer.load_state_dict({name: torch.zeros_like(value) for name, value in truth.outer.state_dict().items()})
+    with torch.no_grad():
+        pairs = torch.randn(200, *activation)
+        assert learner.start_linear(pairs, truth(pairs))
+        fresh = torch.randn(20, *activation)
+        error = torch.nn.functional.mse_loss(learner(fresh), truth(fresh)) / truth(fresh).var()
+    assert error < most
+
+
+def test_a_linear_path_with_too_many_weights_starts_as_it_was() -> None:
+    decoder = LocalDecoder((128, 4, 4), (1, 8, 8), 2, 1.0, torch.rand(1, 8, 8))
+    before = decoder.linear.weight.clone()
+    assert not decoder.start_linear(torch.randn(5, 128, 4, 4), torch.rand(5, 1, 8, 8))
+    assert torch.equal(decoder.linear.weight, before)
+
+
+@pytest.mark.parametrize("shape", [(2, 12, 5), (2, 12, 5, 4)])
+def test_coarse_undoes_subpixel(shape: Any) -> None:
+    maps = torch.randn(shape)
+    assert torch.equal(coarse(subpixel(maps, 2), 2), maps)

@@ -71,11 +71,14 @@ def linear_code(own: Floats, inputs: Floats, floats: int) -> Floats:
     float32 (n, ...)
         Not clipped to the inputs' range.
     """
-    from sklearn.decomposition import PCA  # takes a second to import
-
-    code = PCA(floats, random_state=0).fit(own.reshape(len(own), -1))
-    decoded = code.inverse_transform(code.transform(inputs.reshape(len(inputs), -1)))
-    return np.asarray(decoded, np.float32).reshape(inputs.shape)
+    flat, asked = own.reshape(len(own), -1).astype(np.float64), inputs.reshape(len(inputs), -1)
+    mean = flat.mean(0)
+    flat -= mean
+    # The smaller of the two Gram matrices has the same spectrum; scikit-learn's PCA takes seconds to import.
+    wide = len(flat) < flat.shape[1]
+    vectors = np.linalg.eigh(flat @ flat.T if wide else flat.T @ flat)[1][:, -floats:]
+    axes = np.linalg.qr(flat.T @ vectors)[0] if wide else vectors
+    return np.asarray((asked - mean) @ axes @ axes.T + mean, np.float32).reshape(inputs.shape)
 
 
 def _numbers(labels: Labels) -> npt.NDArray[np.int64]:
