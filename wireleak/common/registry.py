@@ -49,7 +49,7 @@ class _Plugin(Generic[Item]):
 
 
 class Registry(Generic[Item]):
-    """All plug-ins of one kind. Nothing is imported before the first question.
+    """All plug-ins of one kind. Nothing is imported before the first question, and for one name only what it needs.
 
     An entry point is called as its plug-in, and names the class, function or module that registers it.
 
@@ -124,7 +124,13 @@ class Registry(Generic[Item]):
             Of the registry's type: one line that begins with `field`, by default the kind. There is no such plug-in,
             or it cannot be loaded.
         """
-        self._load()
+        if not self._loaded and name not in self._plugins:
+            # Most modules are called as their plug-in, so one question costs one import. Names that two plug-ins claim
+            # are found by `all`, with which every run begins.
+            for package in self._packages:
+                _import_called(package, name.replace("-", "_"), self._skip)
+        if name not in self._plugins:
+            self._load()
         if name in self._plugins:
             return self._plugins[name].item
         place = field or self.kind
@@ -213,6 +219,15 @@ def print_listing(places: Mapping[str, str], kind: str = "") -> None:
 
 def _place(code: Any) -> tuple[str, str]:
     return code.__module__, code.__qualname__
+
+
+def _import_called(name: str, last: str, skip: Container[str]) -> None:
+    """Import the modules in a package whose last name is `last`, and the packages on the way to them."""
+    for found in pkgutil.iter_modules(getattr(import_module(name), "__path__", ()), f"{name}."):
+        if found.name not in skip and found.ispkg:
+            _import_called(found.name, last, skip)
+        elif found.name not in skip and found.name.rpartition(".")[2] == last:
+            import_module(found.name)
 
 
 def _import_all(name: str, skip: Container[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from adversary.attacks.activations.probes import Probe, ProbeOptions
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
@@ -37,6 +39,12 @@ class Attributes(ActivationAttack):
         self._probe = Probe(self.settings, self.seed)
         self._probe.fit(knowledge)
         self.report |= self._probe.report
+
+    def fit_again(self, knowledge: Knowledge) -> Self:
+        """Return this attack on the same rows with other values."""
+        attack = type(self)(self.settings, self.seed)
+        attack._probe = self._probe.fit_again(knowledge)
+        return attack
 
     def guess(self, activations: Array) -> Array:
         """Return probabilities (n, classes) from activations (n, *activation_shape)."""

@@ -37,20 +37,37 @@ class Probe:
         self._seed = seed
         self.report: dict[str, Any] = {}
 
-    def fit(self, knowledge: Knowledge) -> None:
-        """Standardise, project, choose, fit."""
+    def fit(self, knowledge: Knowledge, features: Array | None = None) -> None:
+        """Standardise, project, choose, fit.
+
+        Parameters
+        ----------
+        knowledge : Knowledge
+        features : numpy.ndarray, optional
+            Float32 (n, components): the projected rows, if this probe has its projection already.
+        """
         knowledge = knowledge.without_copies()
         assert knowledge.attribute is not None
         self._classes = knowledge.classes
-        flat = knowledge.seen.reshape(len(knowledge), -1)
-        self._mean, self._scale = flat.mean(0), flat.std(0) + np.float32(1e-6)
-        self._axes = principal_axes((flat - self._mean) / self._scale, self._options.components)
-        features, labels, held = self._features(knowledge.seen), knowledge.attribute, knowledge.held_out()
+        if features is None:
+            flat = knowledge.seen.reshape(len(knowledge), -1)
+            self._mean, self._scale = flat.mean(0), flat.std(0) + np.float32(1e-6)
+            self._axes = principal_axes((flat - self._mean) / self._scale, self._options.components)
+            features = self._features(knowledge.seen)
+        labels, held = knowledge.attribute, knowledge.held_out()
+        self._own = features
         candidates = self._candidates()
         scores = {name: self._score(make, features, labels, held) for name, make in candidates.items()}
         chosen = min(scores, key=lambda name: scores[name])
         self._model = _fitted(candidates[chosen], features, labels)
         self.report = {"probe": chosen, "validation_log_loss": scores, "components": features.shape[1]}
+
+    def fit_again(self, knowledge: Knowledge) -> Probe:
+        """Return a new probe of the same rows with other values; the projection depends on the rows only."""
+        probe = Probe(self._options, self._seed)
+        probe._mean, probe._scale, probe._axes = self._mean, self._scale, self._axes
+        probe.fit(knowledge, self._own)
+        return probe
 
     def guess(self, seen: Array) -> Array:
         """Return probabilities (n, classes)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,12 @@ class Sizes(ActivationAttack):
         self._probe = Probe(self.settings, self.seed)
         self._probe.fit(knowledge)
         self.report |= self._probe.report
+
+    def fit_again(self, knowledge: Knowledge) -> Self:
+        """Return this attack on the same rows with other values."""
+        attack = type(self)(self.settings, self.seed)
+        attack._probe = self._probe.fit_again(knowledge)
+        return attack
 
     def guess(self, activations: Array) -> Array:
         """Return probabilities (n, classes) from features (n, 5)."""

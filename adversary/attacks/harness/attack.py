@@ -71,6 +71,15 @@ class Attack(ABC):
         """
         return None
 
+    def fit_again(self, knowledge: Knowledge) -> Self:
+        """Return a new attack, fitted to the observations that this one was fitted to, with other values.
+
+        For attacks that can share work on observations between the two fits.
+        """
+        attack = type(self)(self.settings, self.seed)
+        attack.fit(knowledge)
+        return attack
+
     def finish(self) -> None:  # noqa: B027 - most attacks have nothing to add
         """Add measurements to `report` after the guess; called for the attack itself, not for baselines."""
 

@@ -212,8 +212,7 @@ class _Run:
         assert fitted is not None
         drawn = [fitted.permuted(rng) for _ in range(DRAWS)]
         if any(one is None for one in drawn):
-            attack = self.kind(self.settings, self.config.seed)
-            attack.fit(seen.knowledge.limited(self.kind.threat.knows).permuted())
+            attack = fitted.fit_again(seen.knowledge.limited(self.kind.threat.knows).permuted())
             return self._filled(seen.ask(attack))
         return np.stack([self._filled(seen.ask(one)) for one in drawn])
 

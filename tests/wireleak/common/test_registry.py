@@ -59,6 +59,11 @@ def test_every_module_of_its_packages_is_imported_at_the_first_question(shapes: 
     assert shapes.listed() == [Listed("circle", "Draw a circle.", "shapes")]
 
 
+def test_a_question_for_one_name_imports_its_module_only(shapes: Any) -> None:
+    assert shapes.get("circle").__name__ == "Circle" and "shapes.helper" not in sys.modules
+    assert list(shapes.all()) == ["circle"] and "shapes.helper" in sys.modules
+
+
 def test_an_unknown_name_is_answered_with_the_nearest_and_with_all(shapes: Any, installed: Any) -> None:
     with pytest.raises(ValueError, match=r"^shape: no shape called 'cube'; choose one of circle$"):
         shapes.get("cube")

@@ -61,6 +61,13 @@ def test_few_rows_and_one_value_still_give_probabilities(n: int) -> None:
     np.testing.assert_array_equal(fitted(known).guess(known.seen), [[0, 1]] * n)
 
 
+def test_other_values_of_the_same_rows_give_the_probe_that_a_whole_fit_gives() -> None:
+    known = pairs(300, 400, 3, augmented=np.arange(300) >= 240)
+    permuted = known.permuted()
+    again, whole = fitted(known).fit_again(permuted), fitted(permuted)
+    assert np.array_equal(again.guess(known.seen), whole.guess(known.seen)) and again.report == whole.report
+
+
 @pytest.mark.parametrize(("n", "width"), [(50, 300), (300, 50)])
 def test_axes_are_the_principal_ones(n: int, width: int) -> None:
     rows = RNG.standard_normal((n, width)) @ np.diag(RNG.uniform(0.1, 3, width))
