@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -36,6 +35,8 @@ from wireleak.lab.study.library import load_study
 # Part of a budget that is kept for reading the captures again, and for the report.
 _REPORTING = 0.08
 _LEAST_ATTACK_SECONDS = 10.0
+# Trained attacks at one cut.
+_ATTACKS = 3
 # A cheap reading settles a cut that leaks at least so much by it.
 _SETTLED = 0.5
 
@@ -106,8 +107,7 @@ class _Audit:
         settled: dict[int, str] = {}
         if self.request.budget is not None:
             chosen, settled = open_cuts(cut_rows(Audited(subject, self.folder), read_results(self.folder)))
-            if attacks := strong_attacks(subject, chosen):
-                self._share_out(limits, attacks)
+            if attacks := strong_attacks(subject, chosen, seconds=self._share_out(limits, chosen)):
                 self._say(f"attacks on {', '.join(f'cut {cut}' for cut in chosen)}")
                 self._study(subject, self._keep(audit_study(subject, self.name, weights, [*first, *attacks])), limits)
             else:
@@ -172,12 +172,13 @@ class _Audit:
         keep(RunFolder(self.folder).study, study)
         return keep(self.out / f"{self.name}.toml", study)
 
-    def _share_out(self, limits: Limits, attacks: Sequence[dict[str, Any]]) -> None:
-        """Give each attack an equal part of the time that is left; one that ends early leaves its time to others."""
-        count = sum(len(attack["variants"]) for attack in attacks) * self.request.seeds
+    def _share_out(self, limits: Limits, cuts: Sequence[int]) -> float:
+        """Return each attack's equal part of the time that is left; one that ends early leaves its time to others."""
         assert limits.deadline is not None
-        left = limits.deadline - time.monotonic()
-        limits.seconds = max(_LEAST_ATTACK_SECONDS, 1.5 * left * min(self.jobs, count) / max(count, 1))
+        count = max(1, _ATTACKS * len(cuts) * self.request.seeds)
+        share = max(limits.deadline - time.monotonic(), 0.0) * min(self.jobs, count) / count
+        limits.seconds = max(_LEAST_ATTACK_SECONDS, 2 * share)
+        return share
 
     def _late(self) -> bool:
         """Whether the budget is nearly spent."""

@@ -12,6 +12,7 @@ from wireleak.lab.report.formatting import size
 
 _MEANINGS = {
     "input": "input: share of the prior's error that the best reconstruction removes",
+    "identity": "identity: how far re-identification goes from chance to all victims",
     "words": "words: read from one vector for each word",
 }
 
@@ -22,6 +23,8 @@ def leakage_drawing(rows: Sequence[CutRow]) -> Drawing:
     for place, row in enumerate(rows):
         if row.reconstruction:
             found.setdefault("input", []).append((place, row.reconstruction.explained))
+            if row.reconstruction.reid is not None:
+                found.setdefault("identity", []).append((place, row.reconstruction.identified))
         if row.words:
             found.setdefault("words", []).append((place, row.words.gained))
         for leak in row.attributes:

@@ -213,7 +213,7 @@ def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> st
         "data": data_of(subject),
         "model": _model(request),
         "system": _training(subject),
-        "serve": {"victim_batch": 1, "attacker_batch": 32, "copies": 0 if quick or subject.is_text else 1},
+        "serve": _serving(subject),
         "tap": {"keep": "serving"},
         "threat": {"vantage": "gateway", "sees": ["activation"], "knows": ["surrogate", "queries"]},
         "variants": [{"name": "none", "title": "no defence", "cut": cut, "defence": NONE}]
@@ -225,6 +225,12 @@ def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> st
         "attacks": _attackers(subject),
     }
     return f"# Written by `wireleak defend`; change it and run it with `wireleak run`.\n{tomli_w.dumps(study)}"
+
+
+def _serving(subject: Subject) -> dict[str, Any]:
+    """Return how devices serve; large images are not copied, and not attacked in process as well."""
+    few = subject.request.quick or subject.is_text or subject.is_large
+    return {"victim_batch": 1, "attacker_batch": 32, "copies": int(not few), "in_process": not subject.is_large}
 
 
 def _model(request: Request) -> dict[str, Any]:

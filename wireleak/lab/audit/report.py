@@ -163,7 +163,7 @@ def render(
         remarks=remarks(audited, rows),
         unserved=[
             (cut, audited.subject.block(cut), audited.subject.costs[cut], reason)
-            for cut, reason in audited.subject.left_out.items()
+            for cut, reason in sorted(audited.subject.left_out.items())
         ],
     )
 
@@ -213,7 +213,7 @@ def _write_json(audited: Audited, rows: Sequence[CutRow], said: Sequence[str]) -
             "cuts": [as_json(row) for row in rows],
             "unserved": [
                 {"cut": cut, "after": subject.block(cut), **asdict(subject.costs[cut]), "reason": reason}
-                for cut, reason in subject.left_out.items()
+                for cut, reason in sorted(subject.left_out.items())
             ],
             "seconds": audited.seconds,
             "peak_bytes": audited.peak,

@@ -150,6 +150,11 @@ class Subject:
         """Numbers in one input."""
         return math.prod(self.dataset.input_shape)
 
+    @property
+    def is_large(self) -> bool:
+        """Whether inputs are so large that memory and time of copies matter."""
+        return self.pixels > _LARGE
+
     def block(self, cut: int) -> str:
         """Return the name of the last block on the device."""
         return list(dict(self.network.blocks.named_children()))[cut - 1]

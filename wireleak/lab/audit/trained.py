@@ -11,6 +11,7 @@ import numpy as np
 
 from wireleak.common.files import write_arrays, write_json
 from wireleak.lab.audit.learning import Learnt, Lesson
+from wireleak.lab.audit.rows import percent
 from wireleak.lab.audit.sizes import TRAINING, passes
 from wireleak.lab.audit.studies import weights_of
 from wireleak.lab.audit.subject import Subject
@@ -75,14 +76,16 @@ def doubts(outcomes: Outcomes) -> list[str]:
     said = []
     if uncut < majority + _ABOVE_MAJORITY * (1 - majority):
         said.append(
-            f"The network did not learn its task: accuracy {uncut:.1%}, and {majority:.1%} for always guessing the "
-            "commonest class. Its activations may leak less than those of a trained network; train it longer "
+            f"The network did not learn its task: accuracy {percent(uncut)}, and {percent(majority)} for always "
+            "guessing the commonest class. Its activations may leak less than those of a trained network; train it longer "
             "(--epochs, --lr) or give --weights."
         )
     for cut, learnt in outcomes.items():
         own = float(np.mean([one.accuracy for one in learnt]))
         if cut is not None and own < uncut - _BELOW_UNCUT:
-            said.append(f"With a frozen encoder, cut {cut} reaches {own:.1%}; the whole network reaches {uncut:.1%}.")
+            said.append(
+                f"With a frozen encoder, cut {cut} reaches {percent(own)}; the whole network reaches {percent(uncut)}."
+            )
     return said
 
 
