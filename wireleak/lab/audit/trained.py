@@ -77,8 +77,8 @@ def doubts(outcomes: Outcomes) -> list[str]:
     if uncut < majority + _ABOVE_MAJORITY * (1 - majority):
         said.append(
             f"The network did not learn its task: accuracy {percent(uncut)}, and {percent(majority)} for always "
-            "guessing the commonest class. Its activations may leak less than those of a trained network; train it longer "
-            "(--epochs, --lr) or give --weights."
+            "guessing the commonest class. Its activations may leak less than those of a trained network; train it "
+            "longer (--epochs, --lr) or give --weights."
         )
     for cut, learnt in outcomes.items():
         own = float(np.mean([one.accuracy for one in learnt]))
