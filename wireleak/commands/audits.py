@@ -105,15 +105,15 @@ def audit(
     with one_line_errors():
         from wireleak.lab.audit import options
         from wireleak.lab.audit.audit import audit as run_audit
-        from wireleak.lab.audit.subject import Request, numbers, words
+        from wireleak.lab.audit.subject import Request
 
         limits = options.limits(tuple(fail_above or ()))
         request = Request(
             model,
             data,
             task,
-            None if attributes is None else words(attributes),
-            None if cuts is None else numbers(cuts),
+            None if attributes is None else options.words(attributes),
+            None if cuts is None else options.numbers(cuts),
             tuple(option or ()),
             disjoint_by,
             seeds,
@@ -174,13 +174,13 @@ def defend(
         from wireleak.lab.audit import options
         from wireleak.lab.audit.defend import defend as run_defend
         from wireleak.lab.audit.defend import percent
-        from wireleak.lab.audit.subject import Request, words
+        from wireleak.lab.audit.subject import Request
 
         request = Request(
             model,
             data,
             task,
-            None if attributes is None else words(attributes),
+            None if attributes is None else options.words(attributes),
             None if cut is None else (cut,),
             tuple(option or ()),
             disjoint_by,

@@ -55,6 +55,25 @@ def seconds(text: str) -> float:
     return total
 
 
+def words(text: str) -> tuple[str, ...]:
+    """Return the parts of "a,b"."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of "1,3".
+
+    Raises
+    ------
+    StudyError
+        A part is not a number.
+    """
+    try:
+        return tuple(int(part) for part in words(text))
+    except ValueError:
+        raise StudyError(f"--cuts: {text!r} is not a list of numbers; write it as 1,3") from None
+
+
 def memory(text: str) -> int:
     """Return the bytes of "4g" or "1500m".
 

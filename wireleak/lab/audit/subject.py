@@ -313,25 +313,6 @@ def keep(path: Path, study: str) -> Path:
     return path
 
 
-def words(text: str) -> tuple[str, ...]:
-    """Return the parts of "a,b"."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Return the numbers of "1,3".
-
-    Raises
-    ------
-    StudyError
-        A part is not a number.
-    """
-    try:
-        return tuple(int(part) for part in words(text))
-    except ValueError:
-        raise StudyError(f"--cuts: {text!r} is not a list of numbers; write it as 1,3") from None
-
-
 def slug(name: str) -> str:
     """Return `name` in the characters that a study's name may have."""
     return "".join(one if one.isascii() and one.isalnum() else "-" for one in name.lower()).strip("-") or "network"

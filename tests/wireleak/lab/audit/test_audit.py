@@ -24,11 +24,12 @@ from wireleak.common.plan import ClientPlan
 from wireleak.lab.audit.audit import by_cut, open_cuts
 from wireleak.lab.audit.chart import leakage_drawing
 from wireleak.lab.audit.cost import Cost
+from wireleak.lab.audit.options import numbers
 from wireleak.lab.audit.readings import WordsRead, words_read
 from wireleak.lab.audit.report import terminal_table
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, Reconstruction, count, gravest, verdict
 from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, strong_attacks
-from wireleak.lab.audit.subject import Request, Subject, examine, numbers
+from wireleak.lab.audit.subject import Request, Subject, examine
 from wireleak.lab.data import DataError
 from wireleak.lab.report.boards import Board, SeedMean
 from wireleak.lab.study.schema import Study, StudyError
