@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wireleak.common.files import replacing, write_json
 from wireleak.lab.run.cell import UNTRAINED, Cell
+from wireleak.lab.run.job import attack_jobs
 from wireleak.lab.run.layout import CellPaths, compressed, link_of
 from wireleak.lab.study.schema import StudyError
 
@@ -43,10 +44,12 @@ def kept_captures(cell: CellPaths) -> list[Kept]:
 
 
 def settle_captures(cell: Cell) -> None:
-    """Drop and compress captures as the study's table `tap` says, once no attack needs them any more.
+    """Drop and compress captures as the study's table `tap` says, unless an attack of the cell has no guesses yet.
 
     Tensors that only fed the cell's attacks are removed: an attack that runs again writes them again.
     """
+    if not all(job.guesses.is_file() for job in attack_jobs(cell)):
+        return
     for path in cell.intermediate():
         path.unlink()
     tap = cell.study.tap

@@ -9,6 +9,7 @@ import pytest
 
 from wireleak.lab.archive.listing import read_run
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.job import attack_jobs
 from wireleak.lab.run.kept import Kept, capture_for, drop_training, kept_captures, settle_captures
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
@@ -22,7 +23,8 @@ def make_cell(folder: Path, **tap: Any) -> Cell:
     study, _ = load_study("digits")
     study = study.model_copy(update={"tap": Tap(**tap)})
     cell = Cell(study, study.variants[0], 0, folder, (1, 28, 28), 2)
-    for path in (*map(cell.capture, LINKS), cell.tensors("victim")):
+    guesses = [job.guesses for job in attack_jobs(cell)]
+    for path in (*map(cell.capture, LINKS), cell.tensors("victim"), *guesses):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 10_000)
     return cell
@@ -51,6 +53,17 @@ def test_training_and_the_untrained_encoder_are_dropped_and_the_rest_is_compress
     assert set(record) == set(LINKS) and {one.recorded for one in record.values()} == {10_000}
     assert record["train-client-0"] == Kept("train-client-0", 10_000, 0)
     assert record["serve-victim"].kept == cell.capture("serve-victim").stat().st_size
+
+
+def test_nothing_changes_before_every_attack_has_its_guesses(tmp_path: Path) -> None:
+    cell = make_cell(tmp_path, keep="serving", compress=True)
+    last = attack_jobs(cell)[-1].guesses
+    last.unlink()
+    settle_captures(cell)
+    assert len(names(cell)) == len(LINKS) and kept_captures(cell) == []
+    last.touch()
+    settle_captures(cell)
+    assert len(names(cell)) == 3
 
 
 def test_an_attack_that_needs_a_dropped_capture_is_told_so_in_one_line(tmp_path: Path) -> None:
