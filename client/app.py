@@ -24,7 +24,7 @@ from client.mods import with_mods
 from client.private import train_private
 from client.transforms.chain import Chain
 from client.transforms.registry import Batch, Scene
-from wireleak.common.config import ConfigError, read_config
+from wireleak.common.config import ConfigError, drawn, read_config
 from wireleak.common.models import save_weights
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.wire.flower import as_received
@@ -59,7 +59,7 @@ def _answer(config: ClientConfig, message: Message) -> Message:
 def _train(config: ClientConfig, module: nn.Module, server_round: int) -> tuple[float, int, dict[str, float]]:
     """Train for one round; return the mean loss, the number of examples and further metrics."""
     inputs, labels = read_examples(config.train, config.model, "train", server_round)
-    how = Training(config.plan, (config.seed, server_round))
+    how = Training(config.plan, (drawn(config.seed), server_round))
     _keep(config, module, server_round, "start")
     extras: dict[str, float] = {}
     if config.plan.mode == "split":
@@ -82,7 +82,7 @@ def evaluate(message: Message, context: Context) -> Message:
     inputs, labels = read_examples(config.evaluation, config.model, "evaluation")
     if config.plan.mode == "split":
         with connect(_head(config), config.model) as stub:
-            send = Chain(config.transforms, config.seed)
+            send = Chain(config.transforms, drawn(config.seed))
             probabilities = predict_split(module, stub, inputs, config.model.classes, config.plan.batch, send)
     else:
         probabilities = predict_whole(module, inputs)
@@ -115,7 +115,7 @@ def _train_split(
         from client.autoencoder import Autoencoder
 
         own = Autoencoder(encoder, config.model.input_shape, config.plan.learning_rate)
-    chain = Chain(config.transforms, config.seed)
+    chain = Chain(config.transforms, drawn(config.seed))
     task = (inputs, labels, how)
     loss = _loss_of(chain, config, inputs, labels, server_round) if chain.trains else None
     see = watch.see if watch else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt, model_validator
 
-from wireleak.common.config import AbsolutePath, PadConfig, Plugin, SecurityConfig, Strict
+from wireleak.common.config import AbsolutePath, PadConfig, Plugin, SecurityConfig, Seed, Strict
 from wireleak.common.models import ModelConfig
 from wireleak.common.plan import TrainingPlan
 
@@ -25,7 +25,7 @@ class ClientConfig(Strict):
     train: AbsolutePath = Field(description="the client's training examples, .npz: x and y")
     evaluation: AbsolutePath = Field(description="the client's evaluation examples, .npz: x and y")
     head: HeadConfig | None = Field(default=None, description="the head's address; required in split mode")
-    seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
+    seed: Seed = None
     transforms: tuple[Plugin, ...] = Field(default=(), description="transforms of activations, in this order")
     keep: AbsolutePath | None = Field(
         default=None, description="folder for the networks that transforms train over rounds"
@@ -63,5 +63,5 @@ class DeviceConfig(Strict):
     batch: PositiveInt = Field(default=1, description="inputs in one message")
     head: HeadConfig = Field(description="the head's address")
     transforms: tuple[Plugin, ...] = Field(default=(), description="transforms of activations, in this order")
-    seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
+    seed: Seed = None
     predictions: AbsolutePath = Field(description="file for the predictions, .npz: prediction")

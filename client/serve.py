@@ -10,7 +10,7 @@ from client.encoder import predict_split
 from client.examples import read_inputs
 from client.link import connect
 from client.transforms.chain import Chain
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, drawn
 from wireleak.common.files import write_arrays
 from wireleak.common.models import load_weights
 
@@ -36,7 +36,7 @@ def serve(config: DeviceConfig) -> int:
         ) from error
     inputs = read_inputs(config.inputs, config.model, "inputs")
     with connect(config.head, config.model) as stub:
-        send = Chain(config.transforms, config.seed)
+        send = Chain(config.transforms, drawn(config.seed))
         predictions = predict_split(encoder, stub, inputs, config.model.classes, config.batch, send)
     write_arrays(config.predictions, {"prediction": predictions})
     return len(predictions)

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from server.config import ServerConfig
 from server.rounds import Rounds
 from server.strategies import strategy
-from wireleak.common.config import ConfigError, read_config
+from wireleak.common.config import ConfigError, drawn, read_config
 
 app = ServerApp()
 
@@ -27,7 +27,7 @@ def main(grid: Grid, context: Context) -> None:
             """config: name the server's config: flwr run . NAME --run-config 'config="/…/config.json"'"""
         )
     config = read_config(Path(named), ServerConfig)
-    random.seed(config.seed)  # The strategy samples clients with it.
+    random.seed(drawn(config.seed))  # The strategy samples clients with it.
     joined = strategy(config.plan.strategy, config.clients)
     if config.plan.secure:
         # Imported only when needed: it imports Flower's older interfaces.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
-from wireleak.common.config import AbsolutePath, PadConfig, SecurityConfig, Strict
+from wireleak.common.config import AbsolutePath, PadConfig, SecurityConfig, Seed, Strict
 from wireleak.common.models import ModelConfig
 from wireleak.common.plan import PrivacyConfig, TrainingPlan
 
@@ -23,7 +23,7 @@ class ServerConfig(Strict):
     ready: AbsolutePath = Field(description="JSON file that the head writes once it serves, with its addresses")
     max_batch: PositiveInt = Field(default=1024, description="most examples in one message")
     clients: PositiveInt = Field(description="clients that take part in a round")
-    seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
+    seed: Seed = None
     checkpoints: AbsolutePath = Field(description="folder for the weights of each round")
     history: AbsolutePath = Field(description="JSON file with losses, accuracy and dropped clients of each round")
     initial: AbsolutePath | None = Field(default=None, description="weights to begin with, of the whole network")

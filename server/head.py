@@ -14,7 +14,7 @@ from server.admin import admin_handler
 from server.checkpoints import head_path, newest
 from server.config import ServerConfig
 from server.stage import HeadStage
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, drawn
 from wireleak.common.files import write_json
 from wireleak.common.wire import bind, channel_options
 from wireleak.common.wire.service import SplitHead
@@ -107,7 +107,7 @@ def _stage(config: ServerConfig) -> HeadStage:
         return HeadStage(config.model, config.plan.learning_rate)
     from server.private import PrivateHeadStage
 
-    return PrivateHeadStage(config.model, config.plan, config.seed)
+    return PrivateHeadStage(config.model, config.plan, drawn(config.seed))
 
 
 def _server(threads: int) -> grpc.Server:

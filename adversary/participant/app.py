@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 
 from adversary.participant.config import ParticipantConfig
 from adversary.participant.registry import Floats, Labels, make, read_arrays
-from wireleak.common.config import ConfigError, read_config
+from wireleak.common.config import ConfigError, drawn, read_config
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training
 from wireleak.common.wire.flower import as_received
@@ -29,7 +29,7 @@ def train(message: Message, context: Context) -> Message:
     network = _network(config, message)
     server_round = int(cast(int, message.content.config_records["config"]["server-round"]))
     inputs, labels = _examples(config, config.train, "train", server_round)
-    how = Training(config.plan, (config.seed, server_round))
+    how = Training(config.plan, (drawn(config.seed), server_round))
     loss = make(config).train(network, inputs, labels, how)
     metrics = MetricRecord({"num-examples": len(inputs), "train-loss": loss})
     arrays = ArrayRecord(cast(Any, network.blocks.state_dict()))

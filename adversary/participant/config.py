@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from wireleak.common.config import AbsolutePath, Plugin, Strict
+from wireleak.common.config import AbsolutePath, Plugin, Seed, Strict
 from wireleak.common.models import ModelConfig
 from wireleak.common.plan import TrainingPlan
 
@@ -16,7 +16,7 @@ class ParticipantConfig(Strict):
     train: AbsolutePath = Field(description="training examples, .npz: x and y")
     evaluation: AbsolutePath = Field(description="evaluation examples, .npz: x and y")
     plan: TrainingPlan
-    seed: int = Field(default=0, ge=0, description="seed of the process's random draws")
+    seed: Seed = None
     strategy: Plugin = Field(description="the malicious strategy that replaces honest training")
     surrogate: AbsolutePath | None = Field(
         default=None, description="the attacker's surrogate examples, .npz: x, y and attribute:<name>"

@@ -21,6 +21,10 @@ def run(
     ] = None,
     data: DataOption = None,
     seeds: Annotated[Optional[int], typer.Option(min=1, help="run with seeds 0 to N-1 instead of the study's")] = None,  # noqa: UP045
+    secret: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="file with the secret of another run (its sealed/secret), to repeat all its draws"),
+    ] = None,
     jobs: JobsOption = 2,
     preload: Annotated[bool, typer.Option(help="start processes by forking a preloaded interpreter")] = True,
 ) -> None:
@@ -30,7 +34,17 @@ def run(
     with one_line_errors():
         from wireleak.lab.steps.run import run_study
 
-        run_study(study, out, resume=resume, data=data, seeds=seeds, jobs=jobs, preload=preload, console=console)
+        run_study(
+            study,
+            out,
+            resume=resume,
+            data=data,
+            seeds=seeds,
+            secret=secret,
+            jobs=jobs,
+            preload=preload,
+            console=console,
+        )
 
 
 @app.command(epilog="Example: wireleak report runs/digits-latest")

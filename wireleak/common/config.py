@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -20,6 +21,16 @@ _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's 
 
 class ConfigError(ValueError):
     """A config, or a file it names, cannot be used; the message is one line that names the field."""
+
+
+Seed = Annotated[
+    int | None, Field(ge=0, description="seed of the process's random draws; by default the system draws one")
+]
+
+
+def drawn(seed: int | None) -> int:
+    """Return a seed; where a config gives none, a new one that the system draws."""
+    return secrets.randbits(63) if seed is None else seed
 
 
 class Strict(BaseModel):

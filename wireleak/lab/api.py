@@ -25,6 +25,7 @@ def run(
     resume: str | Path | None = None,
     data: str | Path | None = None,
     seeds: int | None = None,
+    secret: str | Path | None = None,
     jobs: int = 2,
     quiet: bool = False,
 ) -> Path:
@@ -43,6 +44,8 @@ def run(
         Folder that holds data sets.
     seeds : int, optional
         Run with seeds 0 to seeds - 1 instead of the study's.
+    secret : str or Path, optional
+        File with the secret of another run (its sealed/secret), to repeat all its draws.
     jobs : int
         Number of cells, and of attacks, that run at once.
     quiet : bool
@@ -63,7 +66,14 @@ def run(
     folder = Path(out)
     source = str(_kept(study, folder)) if isinstance(study, Mapping) else str(study)
     return run_study(
-        source, folder, resume=_path(resume), data=_path(data), seeds=seeds, jobs=jobs, console=Console(quiet=quiet)
+        source,
+        folder,
+        resume=_path(resume),
+        data=_path(data),
+        seeds=seeds,
+        secret=_path(secret),
+        jobs=jobs,
+        console=Console(quiet=quiet),
     )
 
 

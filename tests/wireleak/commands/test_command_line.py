@@ -20,7 +20,7 @@ def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     [
         (["rn"], "No such command 'rn'. Did you mean 'run', 'runs'? See wireleak --help"),
         (["runs", "lst"], "No such command 'lst'. Did you mean 'list'? See wireleak runs --help"),
-        (["run", "digits", "--sed"], "No such option '--sed'. Did you mean '--seeds'? See wireleak run --help"),
+        (["run", "digits", "--seds"], "No such option '--seds'. Did you mean '--seeds'? See wireleak run --help"),
         (["run"], "Missing argument 'STUDY'. See wireleak run --help"),
         (
             ["run", "digits", "--seeds", "0"],

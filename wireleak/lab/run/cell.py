@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wireleak.common.plan import TrainingPlan
 from wireleak.lab.run.layout import CellPaths, cell_name
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.study.schema import Study
 from wireleak.lab.study.tables import Device, Variant
 
@@ -31,6 +32,8 @@ class Cell(CellPaths):
         Shape of one example.
     classes : int
         Number of classes of the main task.
+    seeds : Seeds
+        The run's secret, from which the seeds of its parties derive.
     """
 
     study: Study
@@ -39,6 +42,7 @@ class Cell(CellPaths):
     run: Path
     input_shape: tuple[int, ...]
     classes: int
+    seeds: Seeds = field(compare=False)
 
     @property
     def name(self) -> str:
@@ -98,6 +102,15 @@ class Cell(CellPaths):
         hidden = self.variant.encrypted or self.plan.secure
         return self.mode == "federated" and hidden and "participant" in self.vantages
 
+    def seed_of(self, *names: str | int, bits: int = 63) -> int:
+        """Return the seed of one of its parties or draws; variants with one seed share it, so they can be compared."""
+        return self.seeds.seed(self.seed, *names, bits=bits)
+
+    def noise_seed(self, party: str) -> int | None:
+        """Return the seed of a party's draws; None lets it draw from the system, where it adds noise that protects."""
+        private = self.plan.privacy is not None or bool(self.variant.transforms)
+        return None if private and not self.seeds.repeated else self.seed_of(party)
+
     @property
     def trains(self) -> bool:
         """Whether clients train; otherwise the network is served with its weights as it is."""
@@ -109,9 +122,9 @@ class Cell(CellPaths):
         return self.study.weights_of(self.variant, self.seed)
 
     def model(self) -> dict[str, Any]:
-        """The part "model" of the parties' configs."""
-        weights = self.initial_weights
-        return self.architecture() | ({} if weights is None else {"weights": weights})
+        """The part "model" of the configs of honest parties, with the initial weights or the seed that draws them."""
+        weights, seed = self.initial_weights, self.seed_of("initial weights")
+        return self.architecture() | {"seed": seed} | ({} if weights is None else {"weights": weights})
 
     def architecture(self) -> dict[str, Any]:
         """The part "model" of an attacker's config, which says nothing of the weights."""
@@ -120,5 +133,4 @@ class Cell(CellPaths):
             "input_shape": list(self.input_shape),
             "classes": self.classes,
             "cut": self.variant.cut,
-            "seed": self.seed,
         }

@@ -27,6 +27,11 @@ class RunFolder:
         return self.path / "plan.json"
 
     @property
+    def secret(self) -> Path:
+        """The secret from which every party's seed derives; no party may read it."""
+        return self.path / "sealed" / "secret"
+
+    @property
     def processes(self) -> Path:
         """CPU seconds and peak memory of every process."""
         return self.path / "processes.json"

@@ -36,9 +36,9 @@ def planting(cell: Cell) -> Planting:
 
 
 def planted(cell: Cell) -> dict[str, int]:
-    """Draw the cell's numbers by its seed; return how often each is planted, by its digits."""
+    """Draw the cell's numbers by their seed; return how often each is planted, by its digits."""
     settings = planting(cell)
-    return draw_canaries(settings.times, settings.digits, np.random.default_rng([cell.seed, 0]))
+    return draw_canaries(settings.times, settings.digits, np.random.default_rng(cell.seed_of("canaries")))
 
 
 def write(cell: Cell, path: Path) -> None:

@@ -156,7 +156,7 @@ def _write_members(cell: Cell) -> None:
     _, first = np.unique(trained["x"], axis=0, return_index=True)
     with np.load(cell.ledger, allow_pickle=False) as ledger:
         fresh = {granted: ledger[name] for granted, name in names.items()}
-    rng = np.random.default_rng(cell.seed)
+    rng = np.random.default_rng(cell.seed_of("records"))
     count = min(len(first), len(fresh["x"]))
     inside, outside = rng.permutation(first)[:count], rng.permutation(len(fresh["x"]))[:count]
     order = rng.permutation(2 * count)

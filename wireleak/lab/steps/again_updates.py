@@ -16,6 +16,7 @@ from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.layout import CellFolder
 from wireleak.lab.run.results import Row
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.attack import run_attack
 from wireleak.lab.steps.score import score_job
 from wireleak.lab.study.schema import Study, StudyError
@@ -34,12 +35,14 @@ def cell_of(files: CellFolder) -> Cell:
         study = Study.model_validate(json.loads(files.run.plan.read_text())["study"])
         model = json.loads(files.config("client-0").read_text())["model"]
         variant = next(one for one in study.variants if one.name == files.variant)
-        return Cell(study, variant, int(files.seed), files.run.path, tuple(model["input_shape"]), model["classes"])
+        shape, classes = tuple(model["input_shape"]), model["classes"]
     except (OSError, ValueError, KeyError, StopIteration, ValidationError):
         raise StudyError(
             f"CAPTURE: {files.folder} is not inside a run folder. Attacks on updates need the training settings stored "
             "there; pass a capture from a run"
         ) from None
+    secret = Seeds.read(files.run.secret, "CAPTURE", repeated=True)
+    return Cell(study, variant, int(files.seed), files.run.path, shape, classes, secret)
 
 
 def attack_training(

@@ -149,7 +149,7 @@ def run_attack(
     config = {
         "attack": job.use.name,
         "target": job.target,
-        "seed": cell.seed,
+        "seed": cell.seed_of("attack", job.use.shown, job.target, bits=31),
         "options": job.use.options,
         "granted": _granted(job, attack),
         "classes": cell.classes,
@@ -221,7 +221,7 @@ def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
     knows, rounds = set(attack["threat"]["knows"]), cell.plan.rounds
     granted: dict[str, Any] = {"surrogate": str(cell.surrogate)}
     if knows & {"architecture", "weights", "head"}:
-        granted["model"] = cell.architecture()
+        granted["model"] = cell.architecture() | {"seed": cell.seed_of("attack", job.use.shown, "model", bits=31)}
     for what, stage in (("weights", "encoder"), ("head", "head")):
         if what in knows:
             copy = cell.weights(stage)
@@ -276,7 +276,7 @@ def _tensors_in_process(cell: Cell) -> dict[str, str]:
     from wireleak.common.models import build, load_weights
 
     model = cell.model()
-    network = build(model["name"], cell.input_shape, cell.classes, cell.seed)
+    network = build(model["name"], cell.input_shape, cell.classes, model["seed"])
     encoder, _ = network.split(cell.variant.cut)
     load_weights(encoder, cell.checkpoint("encoder", cell.plan.rounds))
     encoder.eval()

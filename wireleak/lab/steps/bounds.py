@@ -108,7 +108,7 @@ def write_candidates(cell: Cell) -> Path:
     path = cell.candidates
     with np.load(cell.inputs("victim"), allow_pickle=False) as sent:
         x = np.unique(sent["x"], axis=0)
-    arrays: dict[str, npt.NDArray[Any]] = {"x": np.random.default_rng(cell.seed).permutation(x)}
+    arrays: dict[str, npt.NDArray[Any]] = {"x": np.random.default_rng(cell.seed_of("candidates")).permutation(x)}
     noise = noise_of(cell)
     if noise is not None:
         arrays["norm"] = np.array(noise.norm)

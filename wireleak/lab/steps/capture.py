@@ -180,7 +180,7 @@ def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
             **cell.variant.initial.model_dump(),
             "model": cell.model(),
             "surrogate": str(cell.surrogate),
-            "seed": cell.seed,
+            "seed": cell.seed_of("initial"),
             "out": str(initial),
         }
         argv = ["-m", "adversary", "initial", "--config", str(write_json(config_in(initial.parent), content))]
@@ -196,7 +196,7 @@ def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
             # DP-SGD draws batches of random size; twice the expected size is practically never reached.
             "max_batch": max(1024, 2 * plan.batch),
             "clients": len(cell.clients),
-            "seed": cell.seed,
+            "seed": cell.noise_seed("server"),
             "checkpoints": str(cell.checkpoints),
             "history": str(cell.history),
             "initial": str(initial) if initial else None,
@@ -230,7 +230,7 @@ def _start_hijack(cell: Cell, launcher: Launcher, security: _Security, ready: Pa
             "pad": cell.variant.pad,
             "surrogate": str(cell.surrogate),
             "out": str(cell.hijack),
-            "seed": cell.seed,
+            "seed": cell.seed_of("hijack"),
             "options": cell.variant.server_options,
         },
     )
@@ -268,7 +268,7 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None
         "train": str(cell.train(name)),
         "evaluation": str(cell.evaluation(name)),
         "plan": cell.plan.model_dump(mode="json"),
-        "seed": cell.seed,
+        "seed": cell.noise_seed(name),
     }
     own = {
         "head": {"address": head, "security": security.client, "pad": cell.variant.pad} if head else None,
@@ -317,8 +317,7 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
                     "pad": cell.variant.pad,
                 },
                 "transforms": _transforms(cell),
-                # Devices draw their noise independently of one another.
-                "seed": 2 * cell.seed + DEVICES.index(device),
+                "seed": cell.noise_seed(f"{prefix}{device}"),
                 "predictions": str(cell.predictions(device, prefix)),
             },
         )

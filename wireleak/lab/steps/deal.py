@@ -53,7 +53,7 @@ def write_cell(plan: Plan, cell: Cell) -> None:
         write_trained(cell)
     if not cell.study.serve.devices or not (cell.trains or cell.serves_untrained):
         return
-    network = build(cell.model()["name"], cell.input_shape, cell.classes, cell.seed)
+    network = build(cell.model()["name"], cell.input_shape, cell.classes, cell.seed_of("initial weights"))
     encoder, _ = network.split(cell.variant.cut)
     for device in DEVICES:
         save_weights(encoder, cell.encoder(device, UNTRAINED))
@@ -64,7 +64,7 @@ def _queries(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
     if cell.variant.queries == "surrogate":
         return surrogate
     x = surrogate["x"]
-    noise = np.random.default_rng(cell.seed).standard_normal(x.shape) * x.std() + x.mean()
+    noise = np.random.default_rng(cell.seed_of("queries")).standard_normal(x.shape) * x.std() + x.mean()
     return surrogate | {"x": noise.astype(np.float32)}
 
 
@@ -77,7 +77,7 @@ def _with_copies(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
     """Add changed copies of the attacker's inputs to its queries; they cost it only time."""
     # Under TLS the attacker has no activations to pair them with.
     copies = 0 if cell.variant.encrypted or len(cell.input_shape) != 3 else cell.study.serve.copies
-    rng = np.random.default_rng(cell.seed)
+    rng = np.random.default_rng(cell.seed_of("copies"))
     repeated = {name: np.concatenate([values] * (copies + 1)) for name, values in surrogate.items()}
     n = len(surrogate["x"])
     for copy in range(1, copies + 1):

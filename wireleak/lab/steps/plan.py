@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
 from wireleak.lab.data import Dataset, load
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.attack import find_attack
 from wireleak.lab.steps.division import Division, divide
 from wireleak.lab.study.schema import Study, StudyError
@@ -29,6 +31,7 @@ class Plan:
 
     study: Study
     dataset: Dataset
+    seeds: Seeds
     # By variant and seed; variants with the same division share one object.
     divisions: dict[tuple[str, int], Division]
 
@@ -36,7 +39,7 @@ class Plan:
         """Return every variant with every seed, grouped by variant."""
         shape, classes = self.dataset.input_shape, len(self.dataset.classes)
         return [
-            Cell(self.study, variant, seed, folder, shape, classes)
+            Cell(self.study, variant, seed, folder, shape, classes, self.seeds)
             for variant in self.study.variants
             for seed in self.study.seeds_of(variant)
         ]
@@ -57,6 +60,8 @@ class Plan:
         """Return the resolved plan, for plan.json."""
         return {
             "study": self.study.model_dump(mode="json"),
+            # Whether noise that protects comes from the system, or follows from the secret that the user gave.
+            "noise": "secret" if self.seeds.repeated else "system",
             "data": self.dataset.source,
             "task": self.dataset.task,
             "classes": {self.dataset.task: self.dataset.classes}
@@ -67,7 +72,18 @@ class Plan:
         }
 
 
-def make_plan(study: Study, data: Path | None = None, seeds: int | None = None, dataset: Dataset | None = None) -> Plan:
+def repeats(plan: Path) -> bool:
+    """Return whether the run with this plan.json repeats another: its noise follows from a secret that a user gave."""
+    return bool(json.loads(plan.read_text()).get("noise") == "secret")
+
+
+def make_plan(
+    study: Study,
+    data: Path | None = None,
+    seeds: int | None = None,
+    dataset: Dataset | None = None,
+    secret: Seeds | None = None,
+) -> Plan:
     """Load the data, divide it, and check everything that needs no process.
 
     Parameters
@@ -79,6 +95,8 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None, 
         Run with seeds 0 to seeds - 1 instead of the study's.
     dataset : Dataset, optional
         The study's data with its task, if it has been read already.
+    secret : Seeds, optional
+        The run's secret; by default a new one.
 
     Raises
     ------
@@ -94,6 +112,7 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None, 
     if study.data.task is not None and study.data.task != dataset.task:
         dataset = dataset.with_task(study.data.task)
     _check_model(study, dataset)
+    drawn = secret or Seeds.draw()
     made: dict[str, Division] = {}
     divisions = {}
     for variant in study.variants:
@@ -101,9 +120,9 @@ def make_plan(study: Study, data: Path | None = None, seeds: int | None = None, 
             stream = study.stream_of(variant)
             alike = f"{seed} {study.clients_of(variant)} {stream} {study.plan_of(variant).rounds if stream else ''}"
             if alike not in made:
-                made[alike] = divide(study, dataset, variant, seed)
+                made[alike] = divide(study, dataset, variant, drawn.seed(seed, "division"))
             divisions[variant.name, seed] = made[alike]
-    return Plan(study, dataset, divisions)
+    return Plan(study, dataset, drawn, divisions)
 
 
 def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:

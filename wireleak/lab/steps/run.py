@@ -26,6 +26,7 @@ from wireleak.lab.run.kept import drop_training, settle_captures
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.limits import NO_TIME, Limits
 from wireleak.lab.run.results import Row
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.attack import (
     check_plugins,
     check_transforms,
@@ -36,7 +37,7 @@ from wireleak.lab.steps.capture import capture_cell
 from wireleak.lab.steps.collect import Findings, collect
 from wireleak.lab.steps.deal import write_cell
 from wireleak.lab.steps.devices import check_devices, recipes
-from wireleak.lab.steps.plan import Plan, check_attacks, make_plan
+from wireleak.lab.steps.plan import Plan, check_attacks, make_plan, repeats
 from wireleak.lab.steps.score import score_job
 from wireleak.lab.steps.wires import inspect_captures
 from wireleak.lab.study.library import load_study
@@ -53,6 +54,7 @@ def run_study(
     resume: Path | None = None,
     data: Path | None = None,
     seeds: int | None = None,
+    secret: Path | None = None,
     jobs: int = 2,
     preload: bool = True,
     table: bool = True,
@@ -76,6 +78,8 @@ def run_study(
         Folder that holds data sets.
     seeds : int, optional
         Run with seeds 0 to seeds - 1 instead of the study's.
+    secret : Path, optional
+        File with another run's secret, to repeat its draws.
     jobs : int
         Number of cells, and of attacks, that run at once.
     preload : bool
@@ -104,7 +108,7 @@ def run_study(
     study, source = load_study(name)
     # The fork server imports modules while the data is read.
     with Launcher(preload=preload) as launcher:
-        plan = make_plan(study, data, seeds, dataset)
+        plan = make_plan(study, data, seeds, dataset, _seeds(secret, resume))
         described = describe_attacks(launcher)
         check_attacks(plan, described)
         steps = check_transforms(plan.study, launcher, list(plan.dataset.attributes))
@@ -321,11 +325,22 @@ def capture_anew(
             warn(f"{cell.name} is captured again: {error}")
 
 
+def _seeds(secret: Path | None, resume: Path | None) -> Seeds:
+    """Return the secret of a run that is resumed or repeated, or a new one."""
+    if resume is None:
+        return Seeds.draw() if secret is None else Seeds.read(secret, "--secret", repeated=True)
+    run = RunFolder(resume)
+    if not run.study.is_file():
+        raise StudyError(f"--resume: {resume} is not a run's folder (no {run.study.name}); give the folder of a run")
+    kept = Seeds.read(run.secret, "--resume", repeated=repeats(run.plan))
+    if secret is not None and Seeds.read(secret, "--secret", repeated=True).secret != kept.secret:
+        raise StudyError(f"--secret: {secret} is not the secret of {resume}; leave --secret out")
+    return kept
+
+
 def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Path:
     if resume is not None:
         kept = RunFolder(resume).study
-        if not kept.is_file():
-            raise StudyError(f"--resume: {resume} is not a run's folder (no {kept.name}); give the folder of a run")
         if kept.read_bytes() != source.read_bytes():
             raise StudyError(f"--resume: {source} has changed since that run; resume with {kept} instead")
         held = {cell.folder.name for cell in RunFolder(resume).captured()}
@@ -345,6 +360,7 @@ def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Pa
         raise StudyError(f"--out: {folder} exists; wait a second or choose another folder") from None
     except OSError as error:
         raise StudyError(f"--out: cannot create {folder}: {error.strerror}") from error
+    plan.seeds.write(RunFolder(folder).secret)
     shutil.copyfile(source, RunFolder(folder).study)
     write_json(RunFolder(folder).plan, plan.summary())
     return folder

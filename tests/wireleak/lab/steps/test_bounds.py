@@ -25,6 +25,7 @@ from wireleak.lab.report.page import page
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.results import Results, Row, write_results
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.bounds import (
     WireNoise,
     companion_rows,
@@ -81,7 +82,7 @@ class Finished:
 
     def __init__(self, folder: Any, sigma: Any, clip: Any = None, norm: Any = 2, **variant: Any) -> None:
         declared = study((noise if norm == 2 else laplace)(sigma, clip), **variant)
-        self.cell = Cell(declared, declared.variants[0], 0, folder, (D,), 2)
+        self.cell = Cell(declared, declared.variants[0], 0, folder, (D,), 2, Seeds(bytes(32)))
         self.jobs = [AttackJob(self.cell, use, "input") for use in declared.attacks]
         rng = np.random.default_rng(5)
         self.x = (rng.standard_normal((VICTIMS, D)) * SPREAD).astype(np.float32)
@@ -192,9 +193,9 @@ def test_laplace_noise_without_a_clip_has_fisher_s_bounds_alone(tmp_path: Path) 
 def test_what_only_processes_a_noised_message_keeps_its_bounds(tmp_path: Path, later: str) -> None:
     chain = [*noise(1.0, 1.0), {"name": later, "options": {}}]
     declared = study(chain)
-    assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2)) == WireNoise(1.0, 1.0)
+    assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2, Seeds(bytes(32)))) == WireNoise(1.0, 1.0)
     declared = study([{"name": later, "options": {}}, *noise(1.0, 1.0)] if later not in ("noise", "laplace") else [])
-    assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2)) is None
+    assert noise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2, Seeds(bytes(32)))) is None
 
 
 def test_candidates_are_all_victims_inputs_once_with_the_public_clip(tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_what_no_bound_covers_has_none(tmp_path: Path) -> None:
     covert = {"name": "covert", "options": {}}
     for transforms, expected in (([], False), ([covert], False), ([*noise(1.0, 1.0), covert], False), (None, True)):
         declared = study(noise(1.0, 1.0) if transforms is None else transforms)
-        cell = Cell(declared, declared.variants[0], 0, tmp_path / "plain", (D,), 2)
+        cell = Cell(declared, declared.variants[0], 0, tmp_path / "plain", (D,), 2, Seeds(bytes(32)))
         jobs = [AttackJob(cell, use, "input") for use in declared.attacks]
         assert bool(companion_rows(cell, jobs)) is expected
         assert not companion_rows(cell, [AttackJob(cell, use, "digit") for use in declared.attacks])
@@ -231,7 +232,7 @@ def test_noise_that_is_not_the_attackers_data_makes_no_prior(tmp_path: Path) -> 
 def test_wide_encoder_of_pictures(tmp_path: Path) -> None:
     """200 numbers on the wire: estimated rather than exact; the prior is fitted without the transformed copies."""
     declared = study(noise(0.5, 4.0), model="wide-of-a-test")
-    cell = Cell(declared, declared.variants[0], 0, tmp_path, (1, 6, 6), 2)
+    cell = Cell(declared, declared.variants[0], 0, tmp_path, (1, 6, 6), 2, Seeds(bytes(32)))
     for path in (cell.checkpoints, cell.ledger.parent, cell.surrogate.parent):
         path.mkdir(parents=True)
     save_weights(build("wide-of-a-test", (1, 6, 6), 2, 0).split(1)[0], cell.checkpoints / "encoder-2.safetensors")

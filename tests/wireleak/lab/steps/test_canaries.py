@@ -25,6 +25,7 @@ from wireleak.lab.report.findings import finding
 from wireleak.lab.run import planting, truth
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.results import Row
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.plan import check_participants
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
@@ -71,7 +72,7 @@ def cell_of(tmp_path: Path, seed: Any = 0, **participant: Any) -> Cell:
     study, _ = load_study("canary")
     chosen = {"name": "canary", "options": {"times": TIMES, "digits": 3}} | participant
     variant = study.variants[0].model_validate(study.variants[0].model_dump() | {"participant": chosen})
-    return Cell(study, variant, seed, tmp_path, (WINDOW,), len(ALPHABET))
+    return Cell(study, variant, seed, tmp_path, (WINDOW,), len(ALPHABET), Seeds(bytes(range(32))))
 
 
 def exposure_scores(cell: Any, found: Any) -> Any:
@@ -130,7 +131,7 @@ def test_an_attack_where_nobody_plants_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"secret-sharer.variants: no client of one plants numbers; set its"):
         check_participants(study.model_copy(update={"variants": (plain,)}))
     with pytest.raises(StudyError, match="no client plants numbers in one-seed0; set participant"):
-        planting.planting(Cell(study, plain, 0, tmp_path, (WINDOW,), len(ALPHABET)))
+        planting.planting(Cell(study, plain, 0, tmp_path, (WINDOW,), len(ALPHABET), Seeds(bytes(range(32)))))
     check_participants(study)
 
 

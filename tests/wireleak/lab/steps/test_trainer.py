@@ -15,6 +15,7 @@ from wireleak.common.files import write_json
 from wireleak.lab.devices.pi.machine import EMULATOR, Image
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.trainer import said_of_trainer, trainer_on_pi
 from wireleak.lab.study.schema import Study
 
@@ -59,7 +60,7 @@ def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(program.parent), os.environ["PATH"]]))
     study = Study.model_validate(tomllib.loads(TINY))
-    cell = Cell(study, study.variants[0], 0, tmp_path / "run", (1, 28, 28), 2)
+    cell = Cell(study, study.variants[0], 0, tmp_path / "run", (1, 28, 28), 2, Seeds(bytes(32)))
     security = {"ca": str(tmp_path / "ca.pem"), "certificate": None, "key": None}
     head = {"address": "127.0.0.1:4001", "security": security, "pad": None}
     paths = {name: str(cell.folder / "client-1" / f"{name}.npz") for name in ("train", "evaluation")}

@@ -11,6 +11,7 @@ import pytest
 from wireleak.lab.devices.pi.boards import BOARDS, LINKS
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import attack_jobs
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.devices import check_devices
 from wireleak.lab.steps.plan import check_attacks, make_plan
 from wireleak.lab.steps.trainer import trainer_link
@@ -98,7 +99,7 @@ def test_a_mistake_is_one_line_that_names_the_field(tmp_path: Path, old: str, ne
 
 
 def jobs(study: Study, variant: int) -> list[tuple[str, str, str, str]]:
-    cell = Cell(study, study.variants[variant], 0, Path("run"), (1, 28, 28), 2)
+    cell = Cell(study, study.variants[variant], 0, Path("run"), (1, 28, 28), 2, Seeds(bytes(32)))
     return [(job.variant, job.use.name, job.target, job.out.name) for job in attack_jobs(cell)]
 
 
@@ -116,11 +117,11 @@ def test_every_attack_also_reads_the_capture_of_a_device_under_a_name_of_its_own
 
 def test_a_device_that_trains_is_the_last_client_and_serves_nothing() -> None:
     study = declared('kind = "pi"', 'kind = "pi"\nrole = "train"\nboard = "pi4"\nmemory = 1024')
-    cell = Cell(study, study.variants[0], 0, Path("run"), (1, 28, 28), 2)
+    cell = Cell(study, study.variants[0], 0, Path("run"), (1, 28, 28), 2, Seeds(bytes(32)))
     assert cell.trainer == study.devices[0] and not cell.devices
     assert {name for name, *_ in jobs(study, 0)} == {"wide"}
     assert trainer_link(cell) == "train-client-2"
-    other = Cell(study, study.variants[1], 0, Path("run"), (1, 28, 28), 2)
+    other = Cell(study, study.variants[1], 0, Path("run"), (1, 28, 28), 2, Seeds(bytes(32)))
     assert other.trainer is None
 
 
