@@ -96,16 +96,23 @@ def shards(
 ) -> list[Shard]:
     """Partition training and evaluation examples together, so that each client evaluates on its own kind of data.
 
-    The parameters are those of `partition`; the pool is the union of both roles.
+    The parameters are those of `partition`; the pool is the union of both roles. `iid` divides each role by itself, so
+    that chance leaves no client without examples to evaluate on.
 
     Raises
     ------
     DataError
         As for `partition`, or a client got no training or no evaluation example.
     """
-    pool = np.concatenate([roles.clients, roles.evaluation])
+    whole = np.concatenate([roles.clients, roles.evaluation])
+    pools = [role for role in (roles.clients, roles.evaluation) if len(role)] if how == "iid" else [whole]
+    divided = [
+        partition(dataset, pool, clients, how, alpha=alpha, by=by, seed=seed + place)
+        for place, pool in enumerate(pools)
+    ]
     result = []
-    for client, held in enumerate(partition(dataset, pool, clients, how, alpha=alpha, by=by, seed=seed)):
+    for client, parts in enumerate(zip(*divided, strict=True)):
+        held = np.concatenate(parts)
         shard = Shard(np.intersect1d(held, roles.clients), np.intersect1d(held, roles.evaluation))
         for kind, part, wanted in (
             ("training", shard.train, roles.clients),

@@ -19,7 +19,9 @@ _BATCH = 16
 def write_trained(cell: Cell) -> None:
     """Write a cell's encoder and head, and the accuracy of the whole network on the evaluation examples."""
     model, rounds = cell.architecture(), cell.plan.rounds
-    network = build(model["name"], cell.input_shape, cell.classes, cell.seed, cell.initial_weights)
+    network = build(
+        model["name"], cell.input_shape, cell.classes, cell.seed_of("initial weights"), cell.initial_weights
+    )
     for stage, module in zip(("encoder", "head"), network.split(cell.variant.cut), strict=True):
         save_weights(module, cell.checkpoint(stage, rounds))
     loss, accuracy = _known(cell) or _evaluate(network.blocks, cell)

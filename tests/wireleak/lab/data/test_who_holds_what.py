@@ -290,3 +290,11 @@ def test_augment_turns_and_scales_as_scipy_does(shape: Any) -> None:
 def test_augment_takes_images_alone() -> None:
     with pytest.raises(ValueError, match="must be images"):
         augment(np.zeros((2, 6, 128), np.float32), np.random.default_rng(0))
+
+
+def test_no_client_is_left_without_evaluation_examples_by_chance() -> None:
+    dataset = data.load("digits")
+    for seed in range(20):
+        roles = data.assign_roles(dataset, clients=3600, evaluation=400, attacker=50, victims=50, seed=seed)
+        held = data.shards(dataset, roles, 100, seed=seed)
+        assert {(len(shard.train), len(shard.evaluation)) for shard in held} == {(36, 4)}
