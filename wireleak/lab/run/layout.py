@@ -137,8 +137,6 @@ class CellPaths:
         """Return the file into which "server" or "tap" writes its addresses."""
         return self.folder / party / "ready.json"
 
-    # Clients.
-
     def train(self, client: str) -> Path:
         """Return the file of a client's training data."""
         return self.folder / client / "train.npz"
@@ -331,8 +329,6 @@ class CellPaths:
     def trained_on(self, client: str) -> Path:
         """Return the file of examples on which a client trained, with attributes and rounds."""
         return self.sealed(f"{client}.npz")
-
-    # The analyst's view.
 
     @property
     def layers(self) -> Path:
