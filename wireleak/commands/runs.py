@@ -23,7 +23,9 @@ def run(
     seeds: Annotated[Optional[int], typer.Option(min=1, help="run with seeds 0 to N-1 instead of the study's")] = None,  # noqa: UP045
     secret: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="file with the secret of another run (its sealed/secret), to repeat all its draws"),
+        typer.Option(
+            help="file with another run's secret (its sealed/secret), to repeat its draws (default: WIRELEAK_SECRET)"
+        ),
     ] = None,
     jobs: JobsOption = 2,
     preload: Annotated[bool, typer.Option(help="start processes by forking a preloaded interpreter")] = True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -45,6 +46,8 @@ from wireleak.lab.study.schema import StudyError
 
 # Errors of Flower when the objects of two messages collide.
 _LOST_BY_FLOWER = ("ObjectPushError", "ObjectPullError")
+# Names the file of `--secret`, for commands that run studies of their own.
+_SECRET = "WIRELEAK_SECRET"
 
 
 def run_study(
@@ -79,7 +82,7 @@ def run_study(
     seeds : int, optional
         Run with seeds 0 to seeds - 1 instead of the study's.
     secret : Path, optional
-        File with another run's secret, to repeat its draws.
+        File with another run's secret, to repeat its draws; by default the one that WIRELEAK_SECRET names, if any.
     jobs : int
         Number of cells, and of attacks, that run at once.
     preload : bool
@@ -328,7 +331,8 @@ def capture_anew(
 def _seeds(secret: Path | None, resume: Path | None) -> Seeds:
     """Return the secret of a run that is resumed or repeated, or a new one."""
     if resume is None:
-        return Seeds.draw() if secret is None else Seeds.read(secret, "--secret", repeated=True)
+        given = secret or os.environ.get(_SECRET)
+        return Seeds.read(Path(given), "--secret", repeated=True) if given else Seeds.draw()
     run = RunFolder(resume)
     if not run.study.is_file():
         raise StudyError(f"--resume: {resume} is not a run's folder (no {run.study.name}); give the folder of a run")

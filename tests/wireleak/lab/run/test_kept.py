@@ -11,6 +11,7 @@ from wireleak.lab.archive.listing import read_run
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import attack_jobs
 from wireleak.lab.run.kept import Kept, capture_for, drop_training, kept_captures, settle_captures
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
 from wireleak.lab.study.tables import Tap
@@ -22,7 +23,7 @@ def make_cell(folder: Path, **tap: Any) -> Cell:
     """A cell with captures of 10,000 equal bytes."""
     study, _ = load_study("digits")
     study = study.model_copy(update={"tap": Tap(**tap)})
-    cell = Cell(study, study.variants[0], 0, folder, (1, 28, 28), 2)
+    cell = Cell(study, study.variants[0], 0, folder, (1, 28, 28), 2, Seeds(bytes(32)))
     guesses = [job.guesses for job in attack_jobs(cell)]
     for path in (*map(cell.capture, LINKS), cell.tensors("victim"), *guesses):
         path.parent.mkdir(parents=True, exist_ok=True)
