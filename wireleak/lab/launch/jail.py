@@ -122,11 +122,16 @@ def readable_code(besides: Iterable[Path] = ()) -> list[Path]:
     found += [Path(sys.prefix), Path(sys.base_prefix), Path(sysconfig.get_path("stdlib"))]
     for entry in _import_path():
         if entry.is_dir() and (entry == _ROOT or any(path.is_relative_to(entry) for path in private)):
-            found += [child for child in entry.iterdir() if child.suffix == ".py" or (child / "__init__.py").is_file()]
+            found += modules_in(entry)
         else:
             found.append(entry)
     found += _plugins()
     return sorted({path for path in found if path.exists()})
+
+
+def modules_in(folder: Path) -> list[Path]:
+    """List the modules and packages in a folder, but nothing else of it."""
+    return [child for child in folder.iterdir() if child.suffix == ".py" or (child / "__init__.py").is_file()]
 
 
 def _listed() -> Sequence[Path]:
@@ -184,6 +189,3 @@ def _refuse_sockets() -> None:
     for name in ("socket", "io_uring_setup"):
         filter_.add_rule(pyseccomp.ERRNO(errno.EACCES), name)
     filter_.load()
-
-
-__all__ = ["Jail", "gap", "readable_code"]

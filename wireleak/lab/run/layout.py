@@ -315,11 +315,11 @@ class CellPaths:
 
     def tensors(self, device: str) -> Path:
         """Return the file of a device's activations that were computed without a wire."""
-        return self.sealed(f"tensors-{device}.npy")
+        return self.folder / "in-process" / f"tensors-{device}.npy"
 
     def intermediate(self) -> list[Path]:
         """List files that only the attacks of the cell need, and that a later attack writes again."""
-        return sorted(self.sealed("").glob("tensors-*.npy"))
+        return sorted(self.folder.glob("in-process/tensors-*.npy"))
 
     @property
     def ledger(self) -> Path:

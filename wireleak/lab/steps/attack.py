@@ -17,6 +17,7 @@ from wireleak.common.registry import unknown
 from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.endings import telling_line
+from wireleak.lab.launch.granted import jail_of
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import UNTRAINED, Cell
 from wireleak.lab.run.job import AttackJob
@@ -255,7 +256,8 @@ def fit_and_guess(
     """
     out = AttackFolder(Path(config["out"]))
     argv = ["-m", "adversary", "attack", "--config", str(write_json(out.config, config))]
-    process = launcher.start(name, argv, log, env, essential=False)
+    jail = jail_of(out.config, config, out.path)
+    process = launcher.start(name, argv, log, env, essential=False, jail=jail)
     try:
         launcher.finish(process, timeout)
     except LaunchError:
@@ -291,6 +293,7 @@ def _tensors_in_process(cell: Cell) -> dict[str, str]:
             # Use the devices' batches, so that equal tensors are equal to the last bit.
             with np.load(cell.inputs(device)) as inputs, torch.inference_mode():
                 batches = torch.split(torch.from_numpy(inputs["x"]), batch)
+                path.parent.mkdir(exist_ok=True)
                 np.save(path, torch.cat([encoder(one) for one in batches]).numpy())
         paths[role] = str(path)
     return paths

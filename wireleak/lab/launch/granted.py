@@ -1,0 +1,52 @@
+"""The jail of a party's process: it reads what its config names, and writes its own folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from wireleak.lab.launch.jail import Jail, modules_in
+
+
+def jail_of(config: Path, content: Any, own: Path, *, connect: Iterable[str] = (), listens: bool = False) -> Jail:
+    """Return the jail of a process with a config.
+
+    Parameters
+    ----------
+    config : Path
+        The config's file.
+    content : JSON value
+        What it says. Every absolute path in it is a grant, and so is a network's file "FILE.py:factory".
+    own : Path
+        The process's own folder, which it may write.
+    connect : iterable of str
+        "host:port" of the servers that it may reach.
+    listens : bool
+        Whether it serves, on free ports.
+
+    Raises
+    ------
+    AssertionError
+        The config names a sealed file.
+    """
+    named = [path for path in _paths(content) if not path.is_relative_to(own)]
+    sealed = [path for path in named if "sealed" in path.parts]
+    assert not sealed, f"{config} names {sealed[0]}, which no party may read"
+    ports = tuple(int(address.rpartition(":")[2]) for address in connect)
+    return Jail((config, *named), (own,), ports, (0,) if listens else (), sockets=bool(ports) or listens)
+
+
+def _paths(content: Any) -> Iterator[Path]:
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list | tuple):
+        for value in content:
+            yield from _paths(value)
+    elif isinstance(content, str | Path) and str(content).startswith("/"):
+        file, separator, _ = str(content).partition(".py:")
+        if separator:
+            # The user's network may import its neighbours.
+            yield from modules_in(Path(file).parent)
+        else:
+            yield Path(content)
