@@ -79,6 +79,10 @@ class _Audit:
 
     def run(self) -> Path:
         """Run every part in turn, and say what is going on while it lasts."""
+        import torch
+
+        # Cells and attacks fill the cores; further threads of the lab would only wait for one another.
+        torch.set_num_threads(1)
         with Watch(self._state, self._tick) as self.watch:
             return self._run()
 
