@@ -33,7 +33,9 @@ from wireleak.lab.steps.run import run_study
 from wireleak.lab.study.library import load_study
 
 # Part of a budget that is kept for reading the captures again, and for the report.
-_REPORTING = 0.08
+_REPORTING = 0.15
+# Part after the share of reading until which cheap readings may run on, so that they leave time to attacks.
+_READING_ON = 0.1
 _LEAST_ATTACK_SECONDS = 10.0
 # Trained attacks at one cut.
 _ATTACKS = 3
@@ -106,11 +108,16 @@ class _Audit:
         if self.request.budget is not None:
             # Cells are served in order of priority until attacks need the rest of the time.
             limits.captured = self.began + (TRAINING + READING) * self.request.budget
+            limits.deadline = limits.captured + _READING_ON * self.request.budget
         self._study(subject, source, limits, page=self.request.budget is None)
+        limits.deadline = deadline
         subject = self._served(subject)
         settled: dict[int, str] = {}
         if self.request.budget is not None:
             chosen, settled = open_cuts(cut_rows(Audited(subject, self.folder), read_results(self.folder)))
+            if limits.late:
+                settled |= dict.fromkeys(chosen, NO_TIME)
+                chosen = []
             if attacks := strong_attacks(subject, chosen, seconds=self._share_out(limits, chosen)):
                 self._say(f"attacks on {', '.join(f'cut {cut}' for cut in chosen)}")
                 self._study(subject, self._keep(audit_study(subject, self.name, weights, [*first, *attacks])), limits)
