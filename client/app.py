@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -161,7 +162,12 @@ def _config(context: Context) -> ClientConfig:
     named = context.node_config.get("config")
     if not named:
         raise ConfigError("""config: start the node with --node-config 'config="/…/client-0/config.json"'""")
-    return read_config(Path(str(named)), ClientConfig)
+    return _read(Path(str(named)), Path(str(named)).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, _written: int) -> ClientConfig:
+    return read_config(path, ClientConfig)
 
 
 def _module(config: ClientConfig, message: Message) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -89,15 +90,20 @@ def read_private(
     return {name: cast(Labels, values[rows]) for name, values in attributes.items()}, counts
 
 
-def _names(path: Path) -> list[str]:
+# A ClientApp answers thousands of messages with the same two files.
+@lru_cache(maxsize=2)
+def _read(path: Path, _written: int) -> dict[str, npt.NDArray[np.generic]]:
     with np.load(path) as archive:
-        return list(archive.files)
+        return dict(archive)
+
+
+def _names(path: Path) -> list[str]:
+    return list(_read(path, path.stat().st_mtime_ns))
 
 
 def _array(path: Path, key: str, field: str) -> npt.NDArray[np.generic]:
     try:
-        with np.load(path) as archive:
-            return archive[key]  # type: ignore[no-any-return]
+        return _read(path, path.stat().st_mtime_ns)[key]
     except KeyError as error:
         raise ConfigError(f"{field}: {path} holds no array called {key}; add it") from error
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from wireleak.common.config import ConfigError
 from wireleak.common.models import ModelConfig
 
+KEPT = 100  # rounds whose checkpoints are kept; a training may have thousands
 _NAME = re.compile(r"(encoder|head)-([1-9]\d*)\.safetensors")
 
 
@@ -31,6 +32,12 @@ def encoder_path(folder: Path, server_round: int) -> Path:
 def head_path(folder: Path, server_round: int) -> Path:
     """Return the path of a round's head."""
     return folder / f"head-{server_round}.safetensors"
+
+
+def forget(folder: Path, server_round: int) -> None:
+    """Remove the checkpoint that is `KEPT` rounds older than this round."""
+    for path in (encoder_path(folder, server_round - KEPT), head_path(folder, server_round - KEPT)):
+        path.unlink(missing_ok=True)
 
 
 def newest(folder: Path) -> int:

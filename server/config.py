@@ -24,7 +24,7 @@ class ServerConfig(Strict):
     max_batch: PositiveInt = Field(default=1024, description="most examples in one message")
     clients: PositiveInt = Field(description="clients that take part in a round")
     seed: Seed = None
-    checkpoints: AbsolutePath = Field(description="folder for the weights of each round")
+    checkpoints: AbsolutePath = Field(description="folder for the weights of the last 100 rounds")
     history: AbsolutePath = Field(description="JSON file with losses, accuracy and dropped clients of each round")
     initial: AbsolutePath | None = Field(default=None, description="weights to begin with, of the whole network")
     record: AbsolutePath | None = Field(default=None, description="folder in which a curious server keeps updates")

@@ -15,11 +15,11 @@ from flwr.serverapp.strategy import Strategy
 from safetensors import SafetensorError
 
 from server.admin import HeadAdmin, HeadAdminError
-from server.checkpoints import CheckpointError, encoder_path, head_path, newest
+from server.checkpoints import CheckpointError, encoder_path, forget, head_path, newest
 from server.config import ServerConfig
 from server.exchange import exchange, wait_for_nodes
 from server.updates import EVALUATION_METRICS, TRAIN_METRICS, record, standing, take_extras, usable, with_dtypes_of
-from wireleak.common.files import write_json
+from wireleak.common.files import write_atomically
 from wireleak.common.models import load_arrays, load_weights, save_arrays
 
 logger = logging.getLogger("flwr")
@@ -80,17 +80,16 @@ class Rounds:
         config = self._config
         done = newest(config.checkpoints)
         arrays = self._initial_arrays(done)
-        history = _history(config.history, done)
+        history = _History(config.history, config.plan.mode, done)
         self._load_head(done)
         if done < config.plan.rounds:
             wait_for_nodes(self._grid, config.clients, config.plan.timeout)
         for server_round in range(done + 1, config.plan.rounds + 1):
             began = time.monotonic()
             arrays, entry = self._round(server_round, arrays)
-            history.append(entry | {"seconds": round(time.monotonic() - began, 3)})
-            write_json(config.history, {"mode": config.plan.mode, "rounds": history})
+            line = history.add(entry | {"seconds": round(time.monotonic() - began, 3)})
             self._save(server_round, arrays)
-            logger.info("round %d of %d: %s", server_round, config.plan.rounds, json.dumps(history[-1]))
+            logger.info("round %d of %d: %s", server_round, config.plan.rounds, line)
         if self._head:
             self._head.close()
 
@@ -186,6 +185,7 @@ class Rounds:
             self._load_head(server_round)
         elif self._head:
             self._head.save(server_round)
+        forget(config.checkpoints, server_round)
 
     def _load_head(self, server_round: int) -> None:
         """Make the head serve a round's weights."""
@@ -210,11 +210,21 @@ def _head_admin(config: ServerConfig) -> HeadAdmin | None:
         return None
 
 
-def _history(path: Path, done: int) -> list[dict[str, Any]]:
-    if not done or not path.exists():
-        return []
-    rounds: list[dict[str, Any]] = json.loads(path.read_text())["rounds"]
-    return [entry for entry in rounds if entry["round"] <= done]
+class _History:
+    """The file that describes every round. Each round is encoded once, because there may be thousands."""
+
+    def __init__(self, path: Path, mode: str, done: int) -> None:
+        self._path = path
+        self._mode = mode
+        rounds = json.loads(path.read_text())["rounds"] if done and path.exists() else []
+        self._lines = [json.dumps(entry) for entry in rounds if entry["round"] <= done]
+
+    def add(self, entry: dict[str, Any]) -> str:
+        """Add a round, write the file, and return the round as JSON."""
+        self._lines.append(json.dumps(entry))
+        rounds = ",\n".join(self._lines)
+        write_atomically(self._path, f'{{"mode": {json.dumps(self._mode)}, "rounds": [\n{rounds}\n]}}\n'.encode())
+        return self._lines[-1]
 
 
 def _metric(record: MetricRecord | None, name: str) -> float | None:

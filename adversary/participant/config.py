@@ -23,5 +23,5 @@ class ParticipantConfig(Strict):
     )
     secret: AbsolutePath | None = Field(default=None, description="the examples to hide, .npz: x")
     out: AbsolutePath = Field(
-        description="folder for state between rounds, as each message is handled by a new process"
+        description="folder for state between rounds, as the client's process may end between two messages"
     )

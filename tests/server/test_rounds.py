@@ -14,13 +14,14 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 from safetensors.numpy import load_file
 
+from server import checkpoints
 from server.admin import HeadAdminError
 from server.config import ServerConfig
 from server.rounds import RoundError, Rounds
 from server.strategies import strategy
 from wireleak.common.config import ConfigError, Plugin
 from wireleak.common.plan import TrainingPlan
-from wireleak.common.wire.flower import as_received
+from wireleak.common.wire.flower import as_received, unpacked
 
 Client = Callable[[Message], Message | None]
 
@@ -41,7 +42,8 @@ class PlayedGrid:
         for message in messages:
             ident = str(len(self.seen))
             message.metadata.__dict__["_message_id"] = ident
-            server_round = message.content.config_records["config"]["server-round"]
+            content = unpacked(message.content) or message.content
+            server_round = content.config_records["config"]["server-round"]
             assert isinstance(server_round, int)
             self.seen.append((message.metadata.dst_node_id, server_round, message.metadata.message_type))
             if (reply := self.clients[message.metadata.dst_node_id](message)) is not None:
@@ -127,13 +129,13 @@ def test_packed_rounds_give_the_same_weights_and_a_damaged_update_is_dropped(set
     forms: list[bool] = []
 
     def watched(message: Message) -> Message | None:
-        forms.append("arrays" in message.content.config_records)
+        forms.append("packed" in message.content.config_records)
         return mirrors(adds(1.0, 30))(message)
 
     def damages(message: Message) -> Message | None:
         reply = mirrors(adds(1.0, 10))(message)
-        if reply is not None and "arrays" in reply.content:
-            reply.content["arrays"] = ConfigRecord({"packed": b"", "layout": '[["w", "<f4", [3]]]'})
+        if reply is not None and "packed" in reply.content:
+            cast(ConfigRecord, reply.content["packed"])["packed"] = b""
         return reply
 
     run(settings, {1: watched, 2: adds(2.0, 10)}, mode="federated", rounds=1)
@@ -213,6 +215,14 @@ def test_bad_lost_and_silent_clients_leave_the_round_to_the_others(settings: dic
     # A client that let a phase run into its timeout is not asked again; one that failed is.
     assert [seen for seen in grid.seen if seen[0] == 4] == [(4, 1, "train")]
     assert (3, 2, "train") in grid.seen
+
+
+def test_of_many_rounds_only_the_last_are_kept(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "KEPT", 2)
+    _, history = run(settings, {1: adds(1.0, 10)}, mode="federated", rounds=4)
+    kept = {path.name for path in Path(settings["checkpoints"]).iterdir()}
+    assert kept == {f"{stage}-{number}.safetensors" for stage in ("encoder", "head") for number in (3, 4)}
+    assert [entry["round"] for entry in history] == [1, 2, 3, 4]
 
 
 def test_a_run_without_any_usable_update_ends(settings: dict[str, Any]) -> None:

@@ -244,7 +244,8 @@ class FleetDecoder:
         for record in records:
             if record.type == "ConfigRecord":
                 for item in recorddict_pb2.ConfigRecord.FromString(bytes(record.body)).items:
-                    if item.key == _ROUND and item.value.WhichOneof("value") in ("sint64", "uint64"):
+                    # A packed record's keys name the records that they come from.
+                    if item.key.rpartition("/")[2] == _ROUND and item.value.WhichOneof("value") in ("sint64", "uint64"):
                         number = int(item.value.sint64 or item.value.uint64)
                         _remember(self._rounds, pending.root, number)
                         return number
@@ -284,10 +285,11 @@ def _arrays(record: _Object, objects: dict[str, _Object]) -> Iterator[tuple[str,
     elif record.type == "ConfigRecord":
         items = recorddict_pb2.ConfigRecord.FromString(bytes(record.body)).items
         values = {item.key: item.value for item in items}
-        if values.keys() == {DATA, LAYOUT}:
+        if values.keys() >= {DATA, LAYOUT}:
             if len(values[DATA].bytes) > MAX_ARRAY:
                 raise ValueError(f"packed arrays are over {MAX_ARRAY} bytes")
-            yield from unpack(values[DATA].bytes, values[LAYOUT].string).items()
+            for (_, name), tensor in unpack(values[DATA].bytes, values[LAYOUT].string).items():
+                yield name, tensor
 
 
 def _array(array: _Object, objects: dict[str, _Object]) -> npt.NDArray[Any]:

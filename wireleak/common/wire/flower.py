@@ -1,39 +1,69 @@
-"""Pack the arrays of Flower messages: one record of bytes, where Flower sends three objects for each array.
+"""Pack Flower messages with arrays into one record, where Flower sends three objects for each array.
 
 Each object of a message is a request of its own at every hop, so a network of 20 arrays costs over 60 requests a hop.
-A packed record replaces the record of arrays under the same name.
+The packed record has the arrays as bytes with their layout, and the items of all other records as
+"<kind>/<record>/<key>".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeGuard, cast
+from typing import Any, cast
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from wireleak.common.wire.packing import DATA, LAYOUT, pack, unpack
+from wireleak.common.wire.packing import DATA, LAYOUT, PackingError, pack, unpack
 
 Handler = Callable[[Message, Context], Message]
+_PACKED = "packed"
+_RECORDS = "records"
+_KINDS: dict[str, type[MetricRecord | ConfigRecord]] = {"metrics": MetricRecord, "config": ConfigRecord}
 
 
 def packed(content: RecordDict) -> RecordDict:
-    """Return a message's content with every record of arrays packed; the other records are shared."""
-    return RecordDict(
-        {name: _pack(record) if isinstance(record, ArrayRecord) else record for name, record in content.items()}
-    )
+    """Return a message's content as one record; content without arrays stays as it is."""
+    if not content.array_records:
+        return content
+    arrays = {
+        (record, name): array.numpy()
+        for record, values in content.array_records.items()
+        for name, array in values.items()
+    }
+    data, layout = pack(arrays)
+    places = {record: f"{_kind(values)}/{record}" for record, values in content.items()}
+    merged: dict[str, Any] = {DATA: data, LAYOUT: layout, _RECORDS: list(places.values())}
+    for record, values in content.items():
+        if not isinstance(values, ArrayRecord):
+            merged |= {f"{places[record]}/{key}": value for key, value in values.items()}
+    return RecordDict({_PACKED: ConfigRecord(merged)})
 
 
 def unpacked(content: RecordDict) -> RecordDict | None:
-    """Return a message's content with every packed record unpacked; None if no record is packed.
+    """Return the records that a message's content was packed from; None if it is not packed.
 
     Raises
     ------
     PackingError
-        Bytes and layout do not fit together.
+        The packed record is damaged.
     """
-    if not any(_is_packed(record) for record in content.values()):
+    merged = content.get(_PACKED)
+    if not isinstance(merged, ConfigRecord) or not {DATA, LAYOUT, _RECORDS} <= set(merged):
         return None
-    return RecordDict({name: _unpack(record) if _is_packed(record) else record for name, record in content.items()})
+    arrays = unpack(cast(bytes, merged[DATA]), cast(str, merged[LAYOUT]))
+    records: dict[str, Any] = {}
+    try:
+        for place in cast(list[str], merged[_RECORDS]):
+            kind, _, record = place.partition("/")
+            if kind == "arrays":
+                own = {name: Array(values) for (owner, name), values in arrays.items() if owner == record}
+                records[record] = ArrayRecord(own)
+            else:
+                prefix = f"{place}/"
+                items = {key.removeprefix(prefix): merged[key] for key in merged if key.startswith(prefix)}
+                records[record] = _KINDS[kind](cast(Any, items))
+        return RecordDict(records)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise PackingError("a packed record names records that it does not hold") from error
 
 
 def as_received(handler: Handler) -> Handler:
@@ -52,16 +82,7 @@ def as_received(handler: Handler) -> Handler:
     return answer
 
 
-def _pack(record: ArrayRecord) -> ConfigRecord:
-    data, layout = pack({name: array.numpy() for name, array in record.items()})
-    return ConfigRecord({DATA: data, LAYOUT: layout})
-
-
-def _is_packed(record: object) -> TypeGuard[ConfigRecord]:
-    return isinstance(record, ConfigRecord) and set(record) == {DATA, LAYOUT}
-
-
-def _unpack(record: ConfigRecord) -> ArrayRecord:
-    data, layout = record[DATA], record[LAYOUT]
-    arrays = unpack(cast(bytes, data), cast(str, layout))
-    return ArrayRecord({name: Array(values) for name, values in arrays.items()})
+def _kind(record: object) -> str:
+    if isinstance(record, ArrayRecord):
+        return "arrays"
+    return next(kind for kind, type_ in _KINDS.items() if isinstance(record, type_))

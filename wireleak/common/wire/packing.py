@@ -1,4 +1,4 @@
-"""Many named arrays as one block of bytes, with their layout as JSON: `[[name, dtype, shape], …]`.
+"""Many named arrays as one block of bytes, with their layout as JSON: `[[record, name, dtype, shape], …]`.
 
 Arrays follow one another in C order. Each starts at a multiple of 16 bytes, so that a reader needs no copy.
 """
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# The two fields of a record that holds packed arrays.
+# The fields of a record that holds packed arrays.
 DATA, LAYOUT = "packed", "layout"
+# An array's name: that of its record, and its own.
+Name = tuple[str, str]
 _ALIGNMENT = 16
 _MAX_ARRAYS = 1 << 16
 _MAX_RANK = 32
@@ -24,7 +26,7 @@ class PackingError(ValueError):
     """Bytes and layout do not fit together."""
 
 
-def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[bytes, str]:
+def pack(arrays: Mapping[Name, npt.NDArray[Any]]) -> tuple[bytes, str]:
     """Return the arrays as one block of bytes, and its layout.
 
     Raises
@@ -33,16 +35,16 @@ def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[bytes, str]:
         An array holds Python objects or records.
     """
     layout, parts, end = [], [], 0
-    for name, values in arrays.items():
+    for (record, name), values in arrays.items():
         if values.dtype.kind not in "biufc":
             raise PackingError(f"{name}: {values.dtype} cannot be packed; use numbers")
-        layout.append([name, values.dtype.str, values.shape])
+        layout.append([record, name, values.dtype.str, values.shape])
         parts += [bytes(-end % _ALIGNMENT), values.tobytes()]
         end += len(parts[-2]) + len(parts[-1])
     return b"".join(parts), json.dumps(layout)
 
 
-def unpack(data: bytes | memoryview, layout: str) -> dict[str, npt.NDArray[Any]]:
+def unpack(data: bytes | memoryview, layout: str) -> dict[Name, npt.NDArray[Any]]:
     """Return read-only views of the arrays in a block of bytes, in the order of the layout.
 
     Raises
@@ -54,18 +56,18 @@ def unpack(data: bytes | memoryview, layout: str) -> dict[str, npt.NDArray[Any]]
         described = json.loads(layout)
         if not isinstance(described, list) or len(described) > _MAX_ARRAYS:
             raise PackingError("the layout is no list of arrays")
-        arrays: dict[str, npt.NDArray[Any]] = {}
+        arrays: dict[Name, npt.NDArray[Any]] = {}
         block, end = memoryview(data), 0
-        for name, kind, shape in described:
+        for record, name, kind, shape in described:
             start = end + -end % _ALIGNMENT
             dtype = _dtype(kind)
             end = start + dtype.itemsize * _size(shape)
-            if end > len(data) or not isinstance(name, str) or name in arrays:
+            if end > len(data) or (record, name) in arrays or not isinstance(record + name, str):
                 raise PackingError(f"array {len(arrays)} of the layout is longer than the bytes, or its name is taken")
             # numpy refuses to read an empty buffer.
             values = np.frombuffer(block[start:end], dtype) if end > start else np.empty(0, dtype)
-            arrays[name] = values.reshape(shape)
-            arrays[name].flags.writeable = False
+            arrays[record, name] = values.reshape(shape)
+            arrays[record, name].flags.writeable = False
     except PackingError:
         raise
     except (ValueError, TypeError, RecursionError) as error:

@@ -1,12 +1,16 @@
-"""Wireleak as a Flower app: the files that Flower bundles for its nodes to download."""
+"""Wireleak as a Flower app: the files that Flower bundles for its nodes to download, and settings for it."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from wireleak import __version__
+from wireleak.lab.launch.processes import LaunchError
+
+Value = str | int | float | bool
 
 # Files that a node downloads, relative to the folder where `wireleak` is installed (a checkout or site-packages).
 APP_FILES = (
@@ -52,3 +56,18 @@ def write_app(folder: Path) -> Path:
     project = _APP_PROJECT.format(version=__version__, files=json.dumps(APP_FILES))
     (folder / "pyproject.toml").write_text(project)
     return folder
+
+
+def flower_config(config: Mapping[str, Value]) -> str:
+    """Spell settings as Flower's command line takes them.
+
+    Raises
+    ------
+    LaunchError
+        A string holds a character that Flower cannot take.
+    """
+    for name, value in config.items():
+        # Flower splits such a string by a pattern without escapes.
+        if isinstance(value, str) and ('"' in value or "\\" in value or "\n" in value):
+            raise LaunchError(f"{name}: Flower accepts no quote, backslash or newline in {value!r}; rename it")
+    return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in config.items())

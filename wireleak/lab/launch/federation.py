@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import math
 import re
 import socket
 import time
@@ -16,13 +16,12 @@ from types import TracebackType
 from typing import Literal, Self
 
 from wireleak.lab.launch import flower
-from wireleak.lab.launch.bundle import write_app
+from wireleak.lab.launch.bundle import Value, flower_config, write_app
 from wireleak.lab.launch.certificates import Identity
 from wireleak.lab.launch.endings import describe_status, telling_line
 from wireleak.lab.launch.processes import Launcher, LaunchError, Process
 
 _log = logging.getLogger(__name__)
-Value = str | int | float | bool
 _PORT_TAKEN = re.compile(r"already in use|error while attempting to bind", re.IGNORECASE)
 _ATTEMPTS = 4
 _REGISTERED = "SuperNode ID:"
@@ -92,6 +91,8 @@ class Federation:
     _others: list[Process] = field(default_factory=list, init=False)
     _runtimes: dict[str, str] = field(default_factory=dict, init=False)
     _wake: Path | None = field(default=None, init=False)
+    _read: int = field(default=0, init=False)
+    _ends: list[int] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.folder = self.folder.absolute()
@@ -109,7 +110,8 @@ class Federation:
             )
         # Without `poll`, nodes are Flower's own program, which does not call the runner.
         if self.isolation == "process" and self.poll is not None:
-            self._wake = _pipe(self.folder / "flower" / "wake")
+            self._wake = flower.make_pipe(self.folder / "flower" / "wake")
+            flower.make_pipe(self._bell("serverapp"))
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +142,8 @@ class Federation:
         if self.tls is not None:
             security = ("--ssl-ca-certfile", str(self.tls.ca), "--ssl-certfile", str(self.tls.certificate))
             security += ("--ssl-keyfile", str(self.tls.key))
-        entry = "flwr.superlink.cli:flower_superlink"
+        own = self.isolation == "process" and self.poll is not None
+        entry = "wireleak.lab.launch.flower:superlink" if own else "flwr.superlink.cli:flower_superlink"
         isolation = ("--isolation", self.isolation, "--disable-runtime-dependency-installation")
         daemon = _Daemon("superlink", (entry, *security, *isolation), "Uvicorn running on")
         self._superlink = self._bring_up([daemon], timeout, fleet=True)["superlink"]
@@ -173,7 +176,7 @@ class Federation:
             if node.start is not None:
                 elsewhere[node.name] = node.start(address)
                 continue
-            config = ("--isolation", self.isolation, "--node-config", _flower_config(node.config))
+            config = ("--isolation", self.isolation, "--node-config", flower_config(node.config))
             daemons.append(_Daemon(node.name, (entry, *security, "--superlink", address, *config), _REGISTERED))
         if daemons:
             self._supernodes.update(self._bring_up(daemons, timeout))
@@ -191,8 +194,16 @@ class Federation:
 
         self.launcher.wait_until(registered, _ELSEWHERE_SECONDS, f"{name}: the start", process.log)
 
-    def run_app(self, run_config: Mapping[str, Value], timeout: float) -> None:
+    def run_app(self, run_config: Mapping[str, Value], timeout: float, progress: Path | None = None) -> None:
         """Run the Flower app and wait for its end, watching every essential process of the launcher's.
+
+        Parameters
+        ----------
+        run_config : mapping
+        timeout : float
+            In seconds; with `progress`, since the app last changed that file.
+        progress : Path, optional
+            A file that the app writes after each round.
 
         Raises
         ------
@@ -202,15 +213,21 @@ class Federation:
         deadline = time.monotonic() + timeout
         before = len(self._server_app_ends())
         run = self._submit(run_config, timeout)
+        log = self._server_log()
+        written = None
 
         def end() -> str | None:
+            nonlocal deadline, written
+            if progress is not None and progress.exists() and (now := progress.stat().st_mtime_ns) != written:
+                deadline, written = time.monotonic() + timeout, now
+            if time.monotonic() > deadline:
+                raise LaunchError(f"training: no round ended within {timeout:g} s; raise system.timeout", log)
             if self._supernodes and all(node.poll() is not None for node in self._supernodes.values()):
                 last = list(self._supernodes.values())[-1]
                 raise LaunchError(f"every client has died; {last.describe_end()}", last.log)
             return self._listed_end(run) if self.isolation == "subprocess" else self._forked_end(before)
 
-        log = self._server_log()
-        outcome = self.launcher.wait_until(end, max(1.0, deadline - time.monotonic()), "training", log)
+        outcome = self.launcher.wait_until(end, math.inf, "training", log)
         if outcome != "completed":
             raise LaunchError(f"the ServerApp {outcome}", log)
 
@@ -267,7 +284,8 @@ class Federation:
         env = {"FLWR_HOME": str(self._home(daemon.name)), **self._poll_setting()}
         if self._wake is not None:
             env[flower.WAKE] = str(self._wake)
-            if not fleet and (bell := _pipe(self._bell(daemon.name))):
+            env[flower.SENT] = str(self._bell("serverapp"))
+            if not fleet and (bell := flower.make_pipe(self._bell(daemon.name))):
                 env[flower.BELL] = str(bell)
         # It becomes essential only when it serves, because an attempt on a taken port may fail.
         return self.launcher.start(daemon.name, argv, log, env, self.folder, lasting=True, essential=False, early=True)
@@ -285,7 +303,10 @@ class Federation:
             "poll": _ASK_SECONDS if self.poll is None else min(_ASK_SECONDS, self.poll),
             "events": str(self.events),
             "wake": self._wake and str(self._wake),
-            "apps": [self._runner_app(self._superlink, "serverapp", root), *apps],
+            "apps": [
+                self._runner_app(self._superlink, "serverapp", root) | {"bell": str(self._bell("serverapp"))},
+                *apps,
+            ],
         }
         path = self.folder / "flower" / "runner.json"
         path.write_text(json.dumps(config, indent=1))
@@ -301,7 +322,7 @@ class Federation:
 
     def _submit(self, run_config: Mapping[str, Value], timeout: float) -> str:
         app = self.app if self.app is not None else write_app(self.folder / "flower" / "app")
-        process = self._flwr("submit", ["run", str(app), "lab", "--run-config", _flower_config(run_config)])
+        process = self._flwr("submit", ["run", str(app), "lab", "--run-config", flower_config(run_config)])
         self.launcher.finish(process, timeout)
         match = re.search(r"started run (\d+)", process.log.read_text())
         if match is None:
@@ -318,10 +339,15 @@ class Federation:
         return process
 
     def _server_app_ends(self) -> list[int]:
-        if not self.events.exists():
-            return []
-        ends = [json.loads(line) for line in self.events.read_text().splitlines()]
-        return [end["status"] for end in ends if end["task"] == "flwr-serverapp"]
+        if self.events.exists() and self.events.stat().st_size > self._read:
+            # A run of thousands of rounds has a line for each message, so only new lines are read.
+            with self.events.open("rb") as file:
+                file.seek(self._read)
+                *lines, _ = file.read().split(b"\n")
+            self._read += sum(len(line) + 1 for line in lines)
+            ends = [end for end in map(json.loads, lines) if end["task"] == flower.SERVERAPP]
+            self._ends += [end["status"] for end in ends]
+        return self._ends
 
     def _forked_end(self, before: int) -> str | None:
         ends = self._server_app_ends()[before:]
@@ -361,16 +387,6 @@ class Federation:
         return home
 
 
-def _pipe(path: Path) -> Path | None:
-    """Make a named pipe; return None on a file system without pipes, where the runner polls the nodes instead."""
-    path.unlink(missing_ok=True)
-    try:
-        os.mkfifo(path)
-    except OSError:
-        return None
-    return path
-
-
 def free_ports(count: int) -> list[int]:
     """Return distinct TCP ports of loopback that are free now."""
     with ExitStack() as stack:
@@ -382,11 +398,3 @@ def free_ports(count: int) -> list[int]:
 
 def _says(process: Process, line: str) -> bool:
     return process.log.exists() and line in process.log.read_text(errors="replace")
-
-
-def _flower_config(config: Mapping[str, Value]) -> str:
-    for name, value in config.items():
-        # Flower splits such a string by a pattern without escapes.
-        if isinstance(value, str) and ('"' in value or "\\" in value or "\n" in value):
-            raise LaunchError(f"{name}: Flower accepts no quote, backslash or newline in {value!r}; rename it")
-    return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in config.items())

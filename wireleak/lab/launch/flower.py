@@ -29,7 +29,10 @@ from typing import Any
 POLL = "WIRELEAK_FLOWER_POLL"
 WAKE = "WIRELEAK_FLOWER_WAKE"
 BELL = "WIRELEAK_FLOWER_BELL"
-TASKS = ("flwr-clientapp", "flwr-serverapp")
+SENT = "WIRELEAK_FLOWER_SENT"
+CLIENTAPP, SERVERAPP = TASKS = ("flwr-clientapp", "flwr-serverapp")
+# Replies that come within this time are pulled together.
+_TOGETHER_SECONDS = 0.05
 # Flower drops a node that is silent for twice this long; Flower's own value is 30.
 _HEARTBEAT_SECONDS = 12
 _USED = {
@@ -49,7 +52,7 @@ _USED = {
         "LoadClientAppError",
         "SubStatus",
     ),
-    "flwr.supernode.start_client_internal": ("_pull_and_store_message",),
+    "flwr.supernode.start_client_internal": ("_pull_and_store_message", "_push_messages"),
     "flwr.superlink.grid.http_grid": ("HttpGrid",),
 }
 
@@ -70,14 +73,24 @@ class _Clock:
 class _Bell(_Clock):
     """The module `time` with sleeps that end when another process writes to a named pipe."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(0)
+    def __init__(self, path: str, longest: float = 3.0) -> None:
+        super().__init__(longest)
         # Opened for writing too, so that the pipe does not end while nobody else has it open.
         self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
 
     def sleep(self, seconds: float) -> None:
-        if select.select([self._pipe], [], [], seconds)[0]:
+        if select.select([self._pipe], [], [], min(seconds, self._longest))[0]:
             os.read(self._pipe, 65536)
+
+
+def make_pipe(path: Path) -> Path | None:
+    """Make a named pipe; return None on a file system without pipes, where the runner polls the nodes instead."""
+    path.unlink(missing_ok=True)
+    try:
+        os.mkfifo(path)
+    except OSError:
+        return None
+    return path
 
 
 def ring(path: str | None, word: str = "") -> None:
@@ -104,6 +117,14 @@ def unavailable() -> str | None:
     return None
 
 
+def superlink() -> None:
+    """Run `flower-superlink` without a log line for each of its requests, of which a message needs about ten."""
+    uvicorn: Any = importlib.import_module("uvicorn")
+    run = uvicorn.run
+    uvicorn.run = lambda *given, **named: run(*given, **named | {"access_log": False})
+    _flower("flwr.superlink.cli", "flower_superlink")()
+
+
 def supernode() -> None:
     """Run `flower-supernode`; it is woken by its bell, or else looks every `WIRELEAK_FLOWER_POLL` seconds."""
     module = "flwr.supernode.start_client_internal"
@@ -112,6 +133,8 @@ def supernode() -> None:
         importlib.import_module(module).time = _Bell(bell)  # type: ignore[attr-defined]
     if wake := os.environ.get(WAKE):
         _call_when_given_a_message(wake)
+    if sent := os.environ.get(SENT):
+        _ring_after(importlib.import_module(module), "_push_messages", [sent])
     if os.environ.get(POLL):
         for beating in ("flwr.client.grpc_rere_client.connection", "flwr.supercore.corestate.in_memory_corestate"):
             _beat(beating)
@@ -212,18 +235,23 @@ def quicken(module: str | None = None) -> None:
         _beat("flwr.supercore.heartbeat")
 
 
-def ring_when_sent(bells: Iterable[str]) -> None:
-    """Make this ServerApp ring the nodes' bells after it has given messages to the SuperLink."""
+def join_bells(bell: str | None, nodes: Iterable[str]) -> None:
+    """Make this ServerApp ring the nodes after it has sent messages, and look for replies when it is rung."""
     grid: Any = _flower("flwr.superlink.grid.http_grid", "HttpGrid")
-    push, bells = grid.push_messages, list(bells)
+    _ring_after(grid, "push_messages", list(nodes))
+    if bell is None or not os.environ.get(POLL) or not Path(bell).is_fifo():
+        return
+    # A reply from another machine rings nothing.
+    longest = float(os.environ[POLL])
+    clock, pull = _Bell(bell, longest), grid.pull_messages
 
-    def ringing(*given: Any, **named: Any) -> Any:
-        idents = push(*given, **named)
-        for bell in bells:
-            ring(bell)
-        return idents
+    def waiting(*given: Any, **named: Any) -> Any:
+        clock.sleep(longest)
+        return pull(*given, **named)
 
-    grid.push_messages = ringing
+    grid.pull_messages = waiting
+    # The loop around it would wait again.
+    importlib.import_module("flwr.superlink.grid.http_grid").time = _Clock(_TOGETHER_SECONDS)  # type: ignore[attr-defined]
 
 
 def install_once(content: bytes) -> None:
@@ -238,6 +266,19 @@ def command(task: str) -> str:
     """Return the entry point of Flower's program for a kind of task."""
     (entry,) = [entry for entry in entry_points(group="console_scripts", name=task) if entry.module.startswith("flwr.")]
     return entry.value
+
+
+def _ring_after(owner: Any, name: str, bells: list[str]) -> None:
+    """Make a function of Flower's ring bells when it returns."""
+    function = getattr(owner, name)
+
+    def ringing(*given: Any, **named: Any) -> Any:
+        result = function(*given, **named)
+        for bell in bells:
+            ring(bell)
+        return result
+
+    setattr(owner, name, ringing)
 
 
 def _call_when_given_a_message(wake: str) -> None:

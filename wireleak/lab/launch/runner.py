@@ -41,7 +41,6 @@ from wireleak.lab.launch.zygote import become_child, end_child, fork, run_comman
 _RETRY_SECONDS = 0.5
 # Nodes that call are also asked this often, in case a call is lost.
 _SELDOM_SECONDS = 3.0
-CLIENTAPP, SERVERAPP = flower.TASKS
 
 
 @dataclass(eq=False)
@@ -82,10 +81,10 @@ class RuntimeApp:
         status = 1
         try:
             self._begin("flwr.superlink.grid.http_grid")
-            flower.ring_when_sent(bells)
+            flower.join_bells(self.bell, bells)
             trust = ["--root-certificates", self.root_certificates] if self.root_certificates else ["--insecure"]
             words = ["--runtime-api-address", self.address, "--token", token, *trust]
-            status = run_command([flower.command(SERVERAPP), *words])
+            status = run_command([flower.command(flower.SERVERAPP), *words])
         finally:
             end_child(status)
 
@@ -180,7 +179,7 @@ class Runner:
                 self._end_task(answering, **json.loads(line))
 
     def _start(self, app: RuntimeApp, task: str, token: str, run: int) -> None:
-        if task == CLIENTAPP:
+        if task == flower.CLIENTAPP:
             living = self._living(app, run)
             living.began = time.monotonic()
             # If it has just died, `_reap` finds out.
@@ -190,13 +189,13 @@ class Runner:
             return
         pid = fork()
         if pid == 0:
-            app.serve(token, [each.bell for each in self._apps if each.bell is not None])
+            app.serve(token, [each.bell for each in self._apps if each.bell is not None and each is not app])
         self._forks[pid] = _Fork(app, task, run, time.monotonic())
 
     def _living(self, app: RuntimeApp, run: int) -> _Fork:
         """Return the process of a node's ClientApp in this run; start it if there is none."""
         for each in self._forks.values():
-            if each.app is app and each.task == CLIENTAPP and each.lines is not None:
+            if each.app is app and each.task == flower.CLIENTAPP and each.lines is not None:
                 if each.run == run:
                     return each
                 each.leave()
@@ -209,7 +208,7 @@ class Runner:
                     each.lines.close()
             app.live(theirs)
         theirs.close()
-        self._forks[pid] = _Fork(app, CLIENTAPP, run, None, ours)
+        self._forks[pid] = _Fork(app, flower.CLIENTAPP, run, None, ours)
         return self._forks[pid]
 
     def _kill_deserted(self) -> None:

@@ -131,7 +131,7 @@ def test_packed_messages_give_the_same_observations() -> None:
         assert [o.tensor.tobytes() for o in one] == [o.tensor.tobytes() for o in other]
 
 
-@pytest.mark.parametrize("layout", ['[["w", "<f4", [9]]]', "[", '[["w", "|O", [1]]]'])
+@pytest.mark.parametrize("layout", ['[["a", "w", "<f4", [9]]]', "[", '[["a", "w", "|O", [1]]]'])
 def test_hostile_packed_arrays_are_refused(layout: str) -> None:
     link = Link(FleetDecoder())
 
