@@ -33,7 +33,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from adversary.attacks.harness.hijacked import FACTS, WEIGHTS, make_decoder
+from adversary.attacks.harness.device import best_device
+from adversary.attacks.harness.hijacked import FACTS, WEIGHTS
+from adversary.attacks.harness.progressive import build_decoder
 from adversary.hijack.config import HijackOptions
 from wireleak.common.config import ConfigError
 from wireleak.common.files import write_json
@@ -106,7 +108,7 @@ class Hijacker:
         self.activation_shape = model.network().activation_shape(model.cut)
         self._public = torch.from_numpy(public)
         self._options, self._seed = options, seed
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = best_device()
         self._lock = threading.Lock()
         self.reset()
 
@@ -221,7 +223,7 @@ class Hijacker:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             shape, width = self.activation_shape, self._options.width
-            decoder = make_decoder(shape, self.model.input_shape, width, self._public.mean(0))
+            decoder = build_decoder(shape, self.model.input_shape, width, self._public.mean(0))
             critic = make_critic(shape, width)
         return nn.ModuleDict({"head": head, "pilot": pilot, "decoder": decoder, "critic": critic}).to(self._device)
 

@@ -129,13 +129,14 @@ def read_candidates(path: Path | None) -> GrantedCandidates:
 def _activations(knowledge: Knowledge, inputs: Array) -> Array:
     import torch
 
+    from adversary.attacks.harness.device import best_device
     from wireleak.common.models import load_weights
 
     if knowledge.model is None or knowledge.encoder is None:
         raise ValueError("granted.encoder: this attack computes activations; grant the model and its weights")
     encoder, _ = knowledge.network().split(knowledge.model.cut)
     load_weights(encoder, knowledge.encoder)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     encoder.to(device).eval()
     with torch.inference_mode():
         batches = torch.split(torch.from_numpy(inputs), _BATCH)

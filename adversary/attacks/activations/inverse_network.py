@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
+from wireleak.common.targets.memory import Sizes, training_memory
 
-_BATCH = 32
+_BATCH, _AT_ONCE = 32, 32
 
 
 class InverseNetworkOptions(BaseModel):
@@ -26,7 +28,10 @@ class InverseNetworkOptions(BaseModel):
         50, ge=1, le=10_000, description="Passes over the pairs; the learning rate is halved after 2/5 and 4/5 of them."
     )
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="Adam's first step size; by default .01 (convolutions) or .001 (perceptron)."
+        None,
+        gt=0,
+        le=1,
+        description="Adam's first step size; by default .01, or .001 where large or dense.",
     )
 
 
@@ -54,13 +59,22 @@ class InverseNetwork(ActivationAttack):
     target = Input
     options = InverseNetworkOptions
 
+    def memory(self, sizes: Sizes) -> int:
+        """Estimate the bytes that the decoder, its optimiser, one batch, and the scaled inputs take."""
+        import torch
+
+        with torch.device("meta"):
+            count = sum(one.numel() for one in transposed_decoder(sizes.activation, sizes.image).parameters())
+        return training_memory(sizes, count) + 4 * sizes.pairs * math.prod(sizes.image)
+
     def fit(self, knowledge: Knowledge) -> None:
         """Train the decoder on the attacker's pairs, and report its error on a held-out sixth."""
         import torch
 
-        from adversary.attacks.harness.decoders import DenseDecoder
+        from adversary.attacks.harness.device import best_device
+        from adversary.attacks.harness.progressive import is_careful
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = best_device()
         low, high = self._range = knowledge.input_range
         z = torch.from_numpy(knowledge.seen).to(device)
         x = (torch.from_numpy(knowledge.inputs).to(device) - low) / max(high - low, 1e-12) * 2 - 1
@@ -68,8 +82,9 @@ class InverseNetwork(ActivationAttack):
         with torch.random.fork_rng(devices=None if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             self._decoder = transposed_decoder(tuple(z.shape[1:]), tuple(x.shape[1:])).to(device)
+        self._image = knowledge.inputs.shape[1:]
         epochs, rows = self.settings.epochs, np.flatnonzero(~held)
-        rate = self.settings.learning_rate or (1e-3 if isinstance(self._decoder, DenseDecoder) else 1e-2)
+        rate = self.settings.learning_rate or (1e-3 if is_careful(self._decoder) else 1e-2)
         optimiser = torch.optim.Adam(self._decoder.parameters(), rate, amsgrad=True)
         halving = torch.optim.lr_scheduler.StepLR(optimiser, max(1, epochs * 2 // 5), 0.5)
         rng = np.random.default_rng([self.seed, 1])
@@ -89,14 +104,15 @@ class InverseNetwork(ActivationAttack):
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
         import torch
 
+        from adversary.attacks.harness.device import run_in_parts
+
         low, high = self._range
         device = next(self._decoder.parameters()).device
-        with torch.no_grad():
-            pieces = [
-                self._decoder(torch.from_numpy(activations[i : i + 256]).to(device)).clamp(-1, 1).cpu()
-                for i in range(0, len(activations), 256)
-            ]
-        guesses: Array = (low + (torch.cat(pieces) + 1) / 2 * (high - low)).numpy()
+        guesses = np.empty((len(activations), *self._image), np.float32)
+        for part, found in run_in_parts(
+            lambda rows: self._decoder(torch.from_numpy(rows).to(device)), activations, _AT_ONCE
+        ):
+            guesses[part] = (low + (found.clamp(-1, 1).cpu() + 1) / 2 * (high - low)).numpy()
         return guesses
 
 
@@ -106,17 +122,18 @@ def transposed_decoder(activation: tuple[int, ...], image: tuple[int, ...]) -> A
     Parameters
     ----------
     activation, image : tuple of int
-        (channels, length), (channels, height, width), or anything else: then a perceptron.
+        (channels, length), (channels, height, width), or anything else: then the decoder of `build_decoder`.
     """
     import torch
     from torch import nn
 
-    from adversary.attacks.harness.decoders import DenseDecoder, fit_sides
+    from adversary.attacks.harness.decoders import fit_sides
+    from adversary.attacks.harness.progressive import build_decoder
 
     channels, axes = activation[0], len(image) - 1
     doublings = {round(np.log2(want / have)) for want, have in zip(image[1:], activation[1:], strict=False)}
     if len(activation) != len(image) or axes not in (1, 2) or not doublings <= {0, 1, 2} or len(doublings) > 1:
-        return DenseDecoder(activation, image, 1.0, torch.zeros(image), 0.0)
+        return build_decoder(activation, image, 1.0, torch.zeros(image))
     up = (nn.ConvTranspose1d, nn.ConvTranspose2d)[axes - 1]
     if all(2 * (have + 4) + 4 == want for want, have in zip(image[1:], activation[1:], strict=True)):
         middle = max(8, channels // 2)

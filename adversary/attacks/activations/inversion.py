@@ -15,6 +15,10 @@ from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
+from wireleak.common.targets.memory import Sizes, training_memory
+
+# Pairs in a step of a dense decoder; others take fewer.
+_BATCH = 64
 
 
 class InversionOptions(BaseModel):
@@ -25,14 +29,14 @@ class InversionOptions(BaseModel):
         None,
         ge=1,
         le=10_000,
-        description="Passes over the pairs; by default enough for 3,750 (local decoder) or 50,000 (dense) examples.",
+        description="Passes over the pairs; by default enough for 3,750 (local), 50,000 (dense) or 30,000 examples.",
     )
     width: float = Field(1.0, gt=0, le=64, description="Factor for the number of the decoder's hidden units.")
     learning_rate: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Peak of the OneCycle schedule; by default 0.005 (local) or at most 0.003 (dense).",
+        description="Peak of the OneCycle schedule; by default 0.005 (local) or at most 0.003.",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of a dense decoder's hidden units.")
 
@@ -45,6 +49,11 @@ class Inversion(ActivationAttack):
     its training pairs come from the wire. The decoder minimises the mean squared error with AdamW under a OneCycle
     schedule, and the best epoch on the attacker's held-out pairs is kept. Activations are standardised, and guesses are
     clipped to the range of the attacker's inputs. The linear path of a local decoder starts at its least squares.
+
+    The shapes choose the decoder, which has 12 million parameters at most. Activations with at least a quarter of the
+    image's sides are decoded in place, by convolutions. Other small problems get a dense network, and large ones get
+    convolutions that double the sides step by step. There a flat activation first passes a layer of low rank, and a
+    transformer's tokens are put back on their grid. Large activations are read batch by batch where they lie.
 
     References
     ----------
@@ -60,94 +69,99 @@ class Inversion(ActivationAttack):
     target = Input
     options = InversionOptions
 
+    def memory(self, sizes: Sizes) -> int:
+        """Estimate the bytes that the decoder, its optimiser and one batch take."""
+        from adversary.attacks.harness.progressive import footprint
+
+        return training_memory(sizes, *footprint(sizes.activation, sizes.image, self.settings.width), _BATCH)
+
     def fit(self, knowledge: Knowledge) -> None:
         """Train the decoder on the attacker's pairs."""
         # torch is imported where it is used: listing attacks and probing attributes cost no import of it.
         import torch
 
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        held = knowledge.held_out()
-        axes = (0, *range(2, knowledge.seen.ndim))
-        self._centre = knowledge.seen[~held].mean(axes, keepdims=True)
-        self._scale = knowledge.seen[~held].std(axes, keepdims=True) + 1e-6
+        from adversary.attacks.harness.batches import Batches
+        from adversary.attacks.harness.device import best_device, rows_at_once, seeded
+        from adversary.attacks.harness.progressive import build_decoder, footprint, parameters, token_grid
+
+        self._device, held = best_device(), knowledge.held_out()
+        activation, image = knowledge.seen.shape[1:], knowledge.inputs.shape[1:]
         self._range = float(knowledge.inputs.min()), float(knowledge.inputs.max())
-        z, x = self._tensor(knowledge.seen), torch.from_numpy(knowledge.inputs).to(self._device)
-        mask = torch.from_numpy(held).to(self._device)
-        with torch.random.fork_rng(devices=None if self._device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
-            self._decoder, local = self._build(z, x)
-            self._train(z[~mask], x[~mask], z[mask], x[mask], local)
+        # A token's channels mean the same everywhere, as a picture's do.
+        axes = (0, 1) if token_grid(activation, image) else (0, *range(2, knowledge.seen.ndim))
+        self._pairs = Batches(knowledge.seen, knowledge.inputs, ~held, axes, self._device)
+        self._at_once = rows_at_once(footprint(activation, image, self.settings.width)[1])
+        with seeded(self.seed, self._device):
+            mean = torch.from_numpy(knowledge.inputs).mean(0)
+            self._decoder: Any = build_decoder(activation, image, self.settings.width, mean, self.settings.dropout)
+            self.report |= {"decoder": type(self._decoder).__name__, "parameters": parameters(self._decoder)}
+            self.report["device"] = str(self._device)
+            self._decoder.to(self._device)
+            self._train(np.flatnonzero(~held), np.flatnonzero(held))
 
     def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
-        import torch
+        from adversary.attacks.harness.device import run_in_parts
 
         self._decoder.eval()
-        with torch.no_grad():
-            pieces = [
-                self._decoder(self._tensor(activations[i : i + 256])).cpu() for i in range(0, len(activations), 256)
-            ]
-        guesses: Array = torch.cat(pieces).clamp(*self._range).contiguous().numpy()
+        guesses = np.empty((len(activations), *self._pairs.image), np.float32)
+        for part, found in run_in_parts(
+            lambda rows: self._decoder(self._pairs.standard(rows)), activations, self._at_once
+        ):
+            guesses[part] = found.clamp(*self._range).cpu().numpy()
         return guesses
 
-    def _build(self, z: Any, x: Any) -> tuple[Any, bool]:
-        from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, upsampling
-
-        activation, image, mean = tuple(z.shape[1:]), tuple(x.shape[1:]), x.mean(0)
-        factor, width = upsampling(activation, image), self.settings.width
-        if factor is None:
-            decoder: Any = DenseDecoder(activation, image, width, mean, self.settings.dropout)
-        else:
-            decoder = LocalDecoder(activation, image, factor, width, mean)
-        self.report |= {"decoder": type(decoder).__name__, "parameters": sum(p.numel() for p in decoder.parameters())}
-        self.report["device"] = str(self._device)
-        return decoder.to(self._device), factor is not None
-
-    def _train(self, z: Any, x: Any, z_held: Any, x_held: Any, local: bool) -> None:
+    def _train(self, rows: Any, held: Any) -> None:
         import torch
+
+        from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder
+        from adversary.attacks.harness.device import step_in_parts
 
         # Examples, pairs in a step, peak of the learning rate, chosen on attackers' own held-out pairs. A dense
         # decoder's steps shrink with its fan-in.
-        examples, batch, usual = 50_000, 64, 0.003 * min(1.0, (32 / z[0].numel()) ** 0.25)
-        if local:
-            started = self._decoder.start_linear(z, x)
+        examples, batch, usual = 30_000, 32, 0.003
+        if isinstance(self._decoder, DenseDecoder):
+            fan_in = min(1.0, (32 / math.prod(self._pairs.activation)) ** 0.25)
+            examples, batch, usual = 50_000, _BATCH, 0.003 * fan_in
+        elif isinstance(self._decoder, LocalDecoder):
+            some = rows[: self._decoder.linear_pairs(self._pairs.activation)]
+            started = self._decoder.start_linear(self._pairs.activations(some), self._pairs.inputs(some))
             examples, batch, usual = (3_750, 8, 0.005) if started else (30_000, 32, 0.01)
-        epochs = self.settings.epochs or min(40, max(1, round(examples / len(x))))
+        epochs = self.settings.epochs or min(40, max(1, round(examples / len(rows))))
         peak = self.settings.learning_rate or usual
-        if z.dim() == 4:
-            z = z.contiguous(memory_format=torch.channels_last)
+        if len(self._pairs.activation) == 3:
             self._decoder.to(memory_format=torch.channels_last)
         optimiser = torch.optim.AdamW(self._decoder.parameters(), peak, fused=True)
-        steps = max(10, epochs * math.ceil(len(x) / batch))  # OneCycleLR divides by zero for fewer
+        steps = max(10, epochs * math.ceil(len(rows) / batch))  # OneCycleLR divides by zero for fewer
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.2)
-        best, weights, kept = math.inf, self._decoder.state_dict(), 0
+
+        def loss_of(some: Any) -> Any:
+            return torch.nn.functional.mse_loss(self._decoder(self._pairs.activations(some)), self._pairs.inputs(some))
+
+        best, weights, kept, parts = math.inf, self._decoder.state_dict(), 0, 1
         for epoch in track(range(epochs), "inversion: training", disable=not Console().is_terminal, transient=True):
             self._decoder.train()
-            order = torch.randperm(len(x)).to(x.device)
-            for rows in torch.split(order, batch):
-                optimiser.zero_grad()
-                loss = torch.nn.functional.mse_loss(self._decoder(z[rows]), x[rows])
-                torch.autograd.backward(loss)
-                optimiser.step()
+            order = rows[torch.randperm(len(rows)).numpy()]
+            for start in range(0, len(order), batch):
+                parts = step_in_parts(optimiser, loss_of, order[start : start + batch], parts)
                 schedule.step()
-            error = self._error(z_held, x_held)
-            if error < best or not len(x_held):
+            error = self._error(held)
+            if error < best or not len(held):
                 best, kept = error, epoch + 1
                 weights = {name: value.clone() for name, value in self._decoder.state_dict().items()}
         self._decoder.load_state_dict(weights)
-        self.report |= {"epochs": epochs, "kept_epoch": kept, "validation_mse": best if len(x_held) else None}
+        self.report |= {"epochs": epochs, "kept_epoch": kept, "validation_mse": best if len(held) else None}
         self.report["held_out_loss"] = self.report["validation_mse"]
 
-    def _error(self, z: Any, x: Any) -> float:
+    def _error(self, held: Any) -> float:
+        """Return the mean squared error on held-out rows; infinite without any."""
         import torch
+
+        from adversary.attacks.harness.device import run_in_parts
 
         self._decoder.eval()
-        with torch.no_grad():
-            guesses = [self._decoder(z[i : i + 256]) for i in range(0, len(z), 256)]
-            return float(torch.nn.functional.mse_loss(torch.cat(guesses), x)) if guesses else math.inf
-
-    def _tensor(self, seen: Array) -> Any:
-        import torch
-
-        scaled: Array = ((seen - self._centre) / self._scale).astype(np.float32)
-        return torch.from_numpy(scaled).to(self._device)
+        squares, count = 0.0, 0
+        for part, found in run_in_parts(lambda rows: self._decoder(self._pairs.activations(rows)), held, self._at_once):
+            squares += float((found - self._pairs.inputs(held[part])).square().sum(dtype=torch.float64))
+            count += found.numel()
+        return squares / count if count else math.inf

@@ -20,7 +20,7 @@ from wireleak.common.targets.ridge import ridge
 
 _FOLDS = 3
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-_BATCH = 16
+_BATCH, _AT_ONCE = 16, 32
 
 Guess = Callable[[Array], Array]
 
@@ -35,7 +35,7 @@ class KnownPairsOptions(BaseModel):
         None,
         gt=0,
         le=1,
-        description="Peak of the decoder's OneCycle schedule; by default .03 (convolutions) or .003 (perceptron).",
+        description="Peak of the decoder's OneCycle schedule; by default .03, or .003 where large or dense.",
     )
     weight_decay: float = Field(0.01, ge=0, le=10, description="Weight decay of the decoder (AdamW).")
 
@@ -61,12 +61,12 @@ class KnownPairs(ActivationAttack):
 
     def fit(self, knowledge: Knowledge) -> None:
         """Choose between the candidates on the pairs, and fit the better one."""
-        known = knowledge.without_copies()
-        wanted, have = self.settings.pairs, min(len(known.seen), len(known))
+        own = np.flatnonzero(~knowledge.augmented)
+        wanted, have = self.settings.pairs, len(own) if len(knowledge.seen) else 0
         if wanted > have:
             raise ValueError(f"options.pairs: {wanted} is more than the {have} captured pairs; give fewer")
-        rows = np.random.default_rng(self.seed).permutation(have)[:wanted]
-        z, x = known.seen[rows], known.inputs[rows]
+        rows = own[np.random.default_rng(self.seed).permutation(have)[:wanted]]
+        z, x = knowledge.seen[rows], knowledge.inputs[rows]
         self._range = knowledge.input_range
         fold = np.arange(wanted) % _FOLDS
         candidates: dict[str, Callable[[Array, Array], Guess]] = {"ridge": _ridge, "decoder": self._train}
@@ -92,9 +92,10 @@ class KnownPairs(ActivationAttack):
         """Fit the decoder, on activations scaled by channel and inputs less their overall mean."""
         import torch
 
-        from adversary.attacks.harness.decoders import DenseDecoder
+        from adversary.attacks.harness.device import best_device, run_in_parts
+        from adversary.attacks.harness.progressive import is_careful
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = best_device()
         axes = (0, *range(2, z.ndim))
         # Not centred: transposed convolutions pad with zeros, which would then mean another value at the border.
         scale, mean = np.sqrt(np.square(z).mean(axes, keepdims=True)) + 1e-6, x.mean()
@@ -107,7 +108,7 @@ class KnownPairs(ActivationAttack):
             decoder = transposed_decoder(z.shape[1:], x.shape[1:]).to(device)
         inputs, goal = scaled(z), torch.from_numpy(x - mean).to(device)
         steps = max(10, self.settings.steps)
-        peak = self.settings.learning_rate or (0.003 if isinstance(decoder, DenseDecoder) else 0.03)
+        peak = self.settings.learning_rate or (0.003 if is_careful(decoder) else 0.03)
         optimiser = torch.optim.AdamW(decoder.parameters(), peak, weight_decay=self.settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.2)
         rng = np.random.default_rng([self.seed, 1])
@@ -119,9 +120,10 @@ class KnownPairs(ActivationAttack):
             schedule.step()
 
         def guess(seen: Array) -> Array:
-            with torch.no_grad():
-                pieces = [decoder(scaled(seen[i : i + 256])).cpu().numpy() for i in range(0, len(seen), 256)]
-            return np.asarray(np.concatenate(pieces) + mean, np.float32)
+            found = np.empty((len(seen), *x.shape[1:]), np.float32)
+            for part, picture in run_in_parts(lambda rows: decoder(scaled(rows)), seen, _AT_ONCE):
+                found[part] = picture.cpu().numpy() + mean
+            return found
 
         return guess
 

@@ -90,9 +90,11 @@ class Perceptron:
         import torch
         from torch.nn import functional
 
+        from adversary.attacks.harness.device import best_device
+
         rows = seen.reshape(len(seen), -1)
         self._mean, self._scale = rows[~held].mean(0), rows[~held].std(0) + np.float32(1e-6)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = best_device()
         z = torch.from_numpy(self._standard(rows)).to(self._device)
         y = torch.from_numpy(labels).to(self._device)
         self._several = labels.ndim == 2

@@ -61,7 +61,9 @@ class PostDecoder(ActivationAttack):
         """
         import torch
 
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        from adversary.attacks.harness.device import best_device
+
+        self._device = best_device()
         own = knowledge.without_copies()
         low, high = knowledge.input_range
         self._range, self._negative = (low, high), bool(np.median(own.inputs) < (low + high) / 2)

@@ -113,7 +113,9 @@ def invert(
     """
     import torch
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    from adversary.attacks.harness.device import best_device
+
+    device = best_device()
     encoder = encoder.to(device).eval().requires_grad_(False)
     middle, half = (span[0] + span[1]) / 2, max((span[1] - span[0]) / 2, 1e-12)
     rng = np.random.default_rng(seed)

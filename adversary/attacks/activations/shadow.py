@@ -53,7 +53,9 @@ class _Shadow(ActivationAttack):
         """Train the shadow on the attacker's data, and report its loss on a held-out sixth."""
         import torch
 
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        from adversary.attacks.harness.device import best_device
+
+        self._device = best_device()
         network, cut = fresh_network(knowledge, self.seed)
         self._encoder = network.split(cut)[0].to(self._device)
         self._shape, self._range = network.input_shape, knowledge.input_range

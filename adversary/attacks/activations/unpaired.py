@@ -88,7 +88,9 @@ class Unpaired(ActivationAttack):
         import torch
         from torch import nn
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        from adversary.attacks.harness.device import best_device
+
+        device = best_device()
         low, high = self._range
         with torch.random.fork_rng(devices=None if device.type == "cuda" else []):
             torch.manual_seed(seed)

@@ -67,10 +67,12 @@ class Unsplit(ActivationAttack):
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape), all rows together."""
         import torch
 
+        from adversary.attacks.harness.device import best_device
+
         if activations.shape[1:] != self._sent:
             shapes = f"{self._sent}, the captured ones {activations.shape[1:]}"
             raise ValueError(f"model.cut: the clone's activations have shape {shapes}; grant the network that was cut")
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = best_device()
         z = torch.from_numpy(activations).to(device)
         searches = [_Search(clone.to(device), z, self._shape, self._range, self.settings) for clone in self._clones]
         first = max(1, self.settings.outer // 4)

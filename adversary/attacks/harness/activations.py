@@ -71,18 +71,35 @@ def activations(paths: Sequence[Path], count: int) -> Activations:
     shape = sent[0].shape[1:]
     kept = [tensor for tensor in sent if tensor.shape[1:] == shape]
     notes = [f"{len(sent) - len(kept)} activations of another shape than {shape} left out"] * (len(kept) < len(sent))
-    rows = np.concatenate(kept).astype(np.float32)
-    if not np.isfinite(rows).all():
-        notes.append("values that are not finite were read as 0")
-        rows = np.nan_to_num(rows, posinf=0.0, neginf=0.0)
-    if len(rows) != count:
-        notes.append(f"{len(rows)} activations seen of {count} inputs")
+    seen_rows = sum(map(len, kept))
+    if seen_rows != count:
+        notes.append(f"{seen_rows} activations seen of {count} inputs")
     answers = [tensor for call in calls.values() for tensor in call.predictions]
     predictions = _stack(answers) if len(kept) == len(sent) else None
     if predictions is not None:
-        predictions = predictions[:count] if len(predictions) >= len(rows) else None
-    size = sum(tensor.nbytes for tensor in kept)
-    return Activations(rows[:count], predictions, len(kept), size, tuple(notes))
+        predictions = predictions[:count] if len(predictions) >= seen_rows else None
+    messages, size = len(kept), sum(tensor.nbytes for tensor in kept)
+    calls.clear()
+    sent.clear()
+    rows, finite = _joined(kept, min(seen_rows, count))
+    if not finite:
+        notes.append("values that are not finite were read as 0")
+    return Activations(rows, predictions, messages, size, tuple(notes))
+
+
+def _joined(tensors: list[npt.NDArray[Any]], count: int) -> tuple[Array, bool]:
+    """Return the first `count` rows of all tensors, and whether all are finite; each tensor is freed once copied."""
+    rows, start, finite = np.empty((count, *tensors[0].shape[1:]), np.float32), 0, True
+    tensors.reverse()
+    while tensors:
+        tensor = tensors.pop()
+        part = rows[start : start + len(tensor)]
+        part[:] = tensor[: len(part)]
+        if not np.isfinite(part).all():
+            finite = False
+            np.nan_to_num(part, copy=False, posinf=0.0, neginf=0.0)
+        start += len(part)
+    return rows, finite
 
 
 @dataclass

@@ -62,13 +62,17 @@ class LocalDecoder(nn.Module):
         nn.init.zeros_(self.style.weight)
         nn.init.zeros_(self.style.bias)
 
+    def linear_pairs(self, activation: Sequence[int]) -> int:
+        """Return how many pairs `start_linear` uses at most; every place of each counts."""
+        return max(1, _MOST_VALUES // (self.linear.weight[0].numel() * math.prod(activation[1:])))
+
     def start_linear(self, activations: Tensor, inputs: Tensor) -> bool:
         """Set the linear path to its least squares on pairs, and the other path to 0: few steps then learn the rest.
 
         Parameters
         ----------
         activations, inputs : torch.Tensor
-            (n, *activation) and (n, *image). Every place of each counts, so the first few hundred are used.
+            (n, *activation) and (n, *image); the first `linear_pairs` are used.
 
         Returns
         -------
@@ -79,7 +83,7 @@ class LocalDecoder(nn.Module):
         width = weight[0].numel()
         if width > _MOST_WEIGHTS:
             return False
-        some = max(1, _MOST_VALUES // (width * math.prod(activations.shape[2:])))
+        some = self.linear_pairs(activations.shape[1:])
         activations, inputs = activations[:some], inputs[:some]
         flat = activations if activations.dim() == 4 else activations[:, :, None]
         kernel = tuple(weight.shape[2:]) if activations.dim() == 4 else (1, weight.shape[2])
@@ -115,23 +119,32 @@ class LocalDecoder(nn.Module):
 class DenseDecoder(nn.Module):
     """A residual perceptron plus a linear path, for any activation and any image.
 
-    Parameters are those of `LocalDecoder`, and `dropout`, the dropout of the hidden units.
+    Parameters are those of `LocalDecoder`, `dropout`, the dropout of the hidden units, and `rank`, the rank of the
+    layers that read the activation; by default it is not limited.
     """
 
     def __init__(
-        self, activation: tuple[int, ...], image: tuple[int, ...], width: float, mean: Tensor, dropout: float
+        self,
+        activation: tuple[int, ...],
+        image: tuple[int, ...],
+        width: float,
+        mean: Tensor,
+        dropout: float,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         inputs, hidden, outputs = math.prod(activation), max(8, round(256 * width)), math.prod(image)
-        self.first = nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout))
+        first = [nn.Linear(inputs, hidden)] if rank is None else [nn.Linear(inputs, rank), nn.Linear(rank, hidden)]
+        self.first = nn.Sequential(nn.Flatten(), *first, nn.GELU(), nn.Dropout(dropout))
         self.residual = nn.Sequential(
             nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, hidden)
         )
         self.last = nn.Linear(hidden, outputs)
-        self.linear = nn.Linear(inputs, outputs, bias=False)
+        last = nn.Linear(rank or inputs, outputs, bias=False)
+        self.linear = last if rank is None else nn.Sequential(nn.Linear(inputs, rank, bias=False), last)
         self.image = image
         nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(last.weight)
         with torch.no_grad():
             self.last.bias.copy_(mean.flatten())
 

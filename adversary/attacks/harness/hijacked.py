@@ -8,21 +8,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
-from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, upsampling
+from adversary.attacks.harness.progressive import build_decoder
 from wireleak.common.models import load_arrays
 
 # Weights of a round, and facts about the newest round.
 WEIGHTS, FACTS = "fsha-{}.safetensors", "fsha.json"
-
-
-def make_decoder(activation: tuple[int, ...], image: tuple[int, ...], width: float, mean: Tensor) -> nn.Module:
-    """Build a network (n, *activation) -> (n, *image) that starts from the mean image."""
-    factor = upsampling(activation, image)
-    if factor is None:
-        return DenseDecoder(activation, image, width, mean, dropout=0.0)
-    return LocalDecoder(activation, image, factor, width, mean)
 
 
 def load_decoder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -37,7 +29,7 @@ def load_decoder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         facts = json.loads((folder / FACTS).read_text())
         arrays = load_arrays(folder / WEIGHTS.format(facts["round"]))
         image = tuple(facts["input_shape"])
-        decoder = make_decoder(tuple(facts["activation_shape"]), image, facts["width"], torch.zeros(image))
+        decoder = build_decoder(tuple(facts["activation_shape"]), image, facts["width"], torch.zeros(image))
         own = {name.removeprefix("decoder."): array for name, array in arrays.items() if name.startswith("decoder.")}
         decoder.load_state_dict({name: torch.from_numpy(array) for name, array in own.items()})
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

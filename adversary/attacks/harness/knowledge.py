@@ -136,7 +136,7 @@ class Knowledge:
 
     def without_copies(self) -> Knowledge:
         """Return only the rows that are not transformed copies."""
-        return self.take(~self.augmented)
+        return self.take(~self.augmented) if self.augmented.any() else self
 
     def permuted(self) -> Knowledge:
         """Return the pairs without transformed copies, with the attribute's values permuted at random."""

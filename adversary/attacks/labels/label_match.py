@@ -74,13 +74,15 @@ class LabelMatch(GradientAttack):
         import torch
         from torch.nn.functional import cosine_similarity, cross_entropy
 
+        from adversary.attacks.harness.device import best_device
+
         assert gradients.activations is not None
         floats = gradients.values.shape[1]
         if floats != np.prod(self._sent):
             raise ValueError(
                 f"model.cut: the head takes {self._sent}, but {floats} floats were captured; grant the head of that cut"
             )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = best_device()
         head = self._head.to(device).eval().requires_grad_(False)
         pieces = []
         for at in range(0, len(gradients), _CHUNK):

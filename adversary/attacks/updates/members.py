@@ -62,7 +62,9 @@ def confidence(blocks: nn.Module, states: Sequence[Mapping[str, npt.NDArray[Any]
     """
     import torch
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    from adversary.attacks.harness.device import best_device
+
+    device = best_device()
     blocks.to(device)
     found = []
     for state in states:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.gpu import product
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.measures.scores.words_found import set_f1, word_sets
 from wireleak.common.memory import BLOCK_BYTES, blocks
@@ -36,7 +37,7 @@ def _distances(z: Array, q: Array) -> Array:
         own, asked = (rows[:, part].astype(np.float32, copy=False) for rows in (z, q))
         mean, scale = own.mean(0), own.std(0) + np.float32(1e-6)
         own, asked = (own - mean) / scale, (asked - mean) / scale
-        found += (own**2).sum(1) - 2 * asked @ own.T
+        found += (own**2).sum(1) - 2 * product(asked, own.T)
     return found
 
 
@@ -61,8 +62,12 @@ def common_words(texts: Array) -> Array:
 
 
 def background(own: Array, count: int) -> Array:
-    """Return an empty input, `count` times: the median of all values of inputs (n, ...) everywhere."""
-    return np.full((count, *own.shape[1:]), np.median(own), np.float32)
+    """Return an empty input, `count` times: the median of all values of inputs (n, ...) everywhere.
+
+    Of more than 256 MiB of values, those of some inputs, evenly spaced.
+    """
+    some = own[:: max(1, -(-own.nbytes // (4 * BLOCK_BYTES)))]
+    return np.full((count, *own.shape[1:]), np.median(some), np.float32)
 
 
 def derangement(count: int, seed: int) -> npt.NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from wireleak.common.memory import BLOCK_BYTES
 from wireleak.common.targets.baselines import nearest_memory
 from wireleak.common.targets.ridge import ridge_memory
 
@@ -13,6 +14,8 @@ PROCESS_BYTES = 400 * 2**20
 # An attack's own guess and its baselines': mean, background, ridge, nearest, shuffled, untrained, in-process.
 _GUESSES = 8
 _FLOAT = 4
+# Up to so many bytes of activations are kept standardised for training; larger ones are read batch by batch.
+RESIDENT_BYTES = 2 * BLOCK_BYTES
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ def attack_memory(sizes: Sizes, parameters: int = 0, hidden: int = 0) -> int:
 
 
 def training_memory(sizes: Sizes, parameters: int, hidden: int = 0, batch: int = 32) -> int:
-    """Estimate the memory of training a network with Adam: weights, gradients, moments, the best weights, one batch.
+    """Estimate the memory of training a network with Adam, with one batch and the activations that are kept for it.
+
+    Of each parameter there are the weight, its gradient, two moments, and the best weight.
 
     Parameters
     ----------
@@ -67,4 +72,6 @@ def training_memory(sizes: Sizes, parameters: int, hidden: int = 0, batch: int =
         Pairs in one step.
     """
     example = 2 * math.prod(sizes.activation) + 4 * math.prod(sizes.image) + 3 * hidden
-    return _FLOAT * (5 * parameters + batch * example)
+    resident = min(_FLOAT * sizes.pairs * math.prod(sizes.activation), RESIDENT_BYTES)
+    # They are standardised, and then laid out for the device.
+    return _FLOAT * (5 * parameters + batch * example) + 2 * resident

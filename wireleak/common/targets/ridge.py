@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.gpu import product
 from wireleak.common.memory import BLOCK_BYTES, blocks
 
 Array = npt.NDArray[np.float32]
@@ -140,7 +141,7 @@ class _Equations:
     def predict(self, mixture: Matrix) -> Iterator[tuple[slice, Array]]:
         """Yield the guesses (n, inputs) of solved rows (n, unknowns), a block of inputs at a time."""
         for part in blocks(self._x.shape[1], 2 * self.precision.itemsize * (self.unknowns + len(mixture))):
-            yield part, np.asarray(mixture @ self._goal(part) + self.offset[part], np.float32)
+            yield part, np.asarray(product(mixture, self._goal(part)) + self.offset[part], np.float32)
 
     def _goal(self, part: slice) -> Matrix:
         """Return the equations' right side, (unknowns, part of the inputs)."""
@@ -164,8 +165,8 @@ class _Primal(_Equations):
         self._goals = np.zeros((z.shape[1], x.shape[1]), self.precision)
         for some in blocks(len(rows), 2 * self.precision.itemsize * (z.shape[1] + x.shape[1])):
             scaled = self._scaled(z, rows[some])
-            self.gram += scaled.T @ scaled
-            self._goals += scaled.T @ self._centred(rows[some])
+            self.gram += product(scaled.T, scaled)
+            self._goals += product(scaled.T, self._centred(rows[some]))
         self.gram /= len(rows)
         self._goals /= len(rows)
 
@@ -184,14 +185,14 @@ class _Dual(_Equations):
         super().__init__(z, x, rows, len(rows))
         for part in self._parts():
             scaled = self._scaled(z, rows, part)
-            self.gram += scaled @ scaled.T
+            self.gram += product(scaled, scaled.T)
         self.gram /= len(rows)
 
     def basis(self, z: Matrix, rows: Any) -> Matrix:
         """Return the kernel with the fitting rows."""
         kernel = np.zeros((len(z[rows, :0]), self.unknowns), self.precision)
         for part in self._parts():
-            kernel += self._scaled(z, rows, part) @ self._scaled(self._z, self._rows, part).T
+            kernel += product(self._scaled(z, rows, part), self._scaled(self._z, self._rows, part).T)
         return np.asarray(kernel / self.unknowns)
 
     def _parts(self) -> Iterator[slice]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.gpu import product
 from wireleak.common.measures.scores.measure import GuessKind, Measure, check_reconstruction, register
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.score import Doubles, Floats, Score
@@ -57,7 +58,7 @@ def _hits(guess: Floats, truth: npt.NDArray[np.generic], rows: npt.NDArray[np.in
         one, other = one - centre, other - centre
         # |g|^2 is the same for every candidate, so it is left out of |g - t|^2.
         lengths += (other**2).sum(axis=1)
-        distance -= 2 * one @ other.T
+        distance -= 2 * product(one, other.T)
     distance += lengths
     tolerance = 1e-9 * max(float(lengths.max()), 1e-12)
     nearest = distance <= distance.min(axis=1, keepdims=True) + tolerance
