@@ -24,6 +24,7 @@ from wireleak.lab.audit.sizes import Counts, Needs, Speed, fitted, plan_cuts
 from wireleak.lab.data import DataError, Dataset, first_occurrences, load
 from wireleak.lab.data.registry import names as data_names
 from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.run.layout import config_in
 from wireleak.lab.study.schema import StudyError
 
 _MOST_CUTS = 6
@@ -272,7 +273,7 @@ def _speed(name: str, dataset: Dataset) -> Speed:
     model = {"name": name, "input_shape": dataset.input_shape, "classes": len(dataset.classes), "seed": 0}
     with tempfile.TemporaryDirectory() as scratch, Launcher(preload=False) as launcher:
         report = Path(scratch) / "speed.json"
-        config = write_json(Path(scratch) / "config.json", {"model": model, "report": str(report)})
+        config = write_json(config_in(Path(scratch)), {"model": model, "report": str(report)})
         argv = ["-m", "wireleak.lab.audit.learning", "--config", str(config)]
         launcher.finish(launcher.start("speed", argv, Path(scratch) / "speed.log", essential=False), _MEASURING)
         measured = json.loads(report.read_text())

@@ -106,10 +106,14 @@ class Cell(CellPaths):
         """Return the seed of one of its parties or draws; variants with one seed share it, so they can be compared."""
         return self.seeds.seed(self.seed, *names, bits=bits)
 
+    @property
+    def protects(self) -> bool:
+        """Whether a party adds noise or another change that protects."""
+        return self.plan.privacy is not None or bool(self.variant.transforms)
+
     def noise_seed(self, party: str) -> int | None:
         """Return the seed of a party's draws; None lets it draw from the system, where it adds noise that protects."""
-        private = self.plan.privacy is not None or bool(self.variant.transforms)
-        return None if private and not self.seeds.repeated else self.seed_of(party)
+        return None if self.protects and not self.seeds.repeated else self.seed_of(party)
 
     @property
     def trains(self) -> bool:

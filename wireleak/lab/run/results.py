@@ -287,7 +287,10 @@ class Machine(Record):
 
 
 class Results(Record):
-    """All results of a run; `created` is ISO 8601, `seconds` is the wall-clock time of the run."""
+    """All results of a run; `created` is ISO 8601, `seconds` is the wall-clock time of the run.
+
+    `not_enforced` is what the kernel could not keep the attacks from, or None.
+    """
 
     schema_version: int = SCHEMA_VERSION
     study: str
@@ -299,6 +302,7 @@ class Results(Record):
     versions: dict[str, str] = Field(default_factory=dict)
     machine: Machine = Field(default_factory=Machine)
     seconds: float = 0.0
+    not_enforced: str | None = None
     variants: list[VariantSummary] = Field(default_factory=list)
     rows: list[Row] = Field(default_factory=list)
     wires: list[Wire] = Field(default_factory=list)

@@ -20,6 +20,7 @@ from rich.console import Group, RenderableType
 from wireleak.common.models import build
 from wireleak.lab.data import dependence
 from wireleak.lab.devices.pi.boards import BOARDS
+from wireleak.lab.launch.jail import gap
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.formatting import size
 from wireleak.lab.report.page import render, terminal_table
@@ -113,6 +114,7 @@ def collect(
         machine=Machine(
             platform=platform.platform(), cpus=psutil.cpu_count() or 0, memory=psutil.virtual_memory().total
         ),
+        not_enforced=gap(),
         variants=_variants(plan, steps),
         rows=[row for job in jobs for row in findings.rows[job.name]]
         + [row for cell in cells for row in companion_rows(cell, jobs)],
@@ -132,15 +134,26 @@ def collect(
             for note in lines
         ]
         + _kept(cells)
+        + _noise(cells)
         + [f"{name} did not run: {reason}" for name, reason in findings.skipped.items()],
     )
     results.seconds = time.monotonic() - began
     write_pictures([picture for job in jobs if (picture := pictures_of(job)) is not None], folder)
     write_results(results, folder)
-    shown: list[RenderableType] = [terminal_table(results), *results.notes]
+    unheld = [f"Not enforced here: {results.not_enforced}."] if results.not_enforced else []
+    shown: list[RenderableType] = [*unheld, terminal_table(results), *results.notes]
     if results.published:
         shown.append(published_table(results, titles(results)))
     return Group(*shown), render(folder) if page else RunFolder(folder).report
+
+
+def _noise(cells: list[Cell]) -> list[str]:
+    """Say where the noise of defences came from, if any cell has one."""
+    if not any(cell.protects for cell in cells):
+        return []
+    if cells[0].seeds.repeated:
+        return ["The noise of defences follows from the secret that was given: whoever has it can remove the noise."]
+    return ["The noise of defences was drawn from the system, so this run cannot be repeated exactly."]
 
 
 def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
