@@ -1,0 +1,125 @@
+"""A cheating attack on a real run: the kernel refuses it other parties' files, and no seed names the victims' draws."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wireleak.lab.launch.jail import gap
+
+ROOT = Path(__file__).resolve().parents[4]
+CHEAT = '''
+"""An attack that reads whatever it can, and repeats the lab's draws from every seed that it knows."""
+
+import socket
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel
+
+from wireleak import ActivationAttack, Knows, ThreatModel, Vantage
+from wireleak.common.targets.input import Input
+
+
+class Options(BaseModel):
+    study: str
+    own: bool
+
+
+class Cheat(ActivationAttack):
+    """Read other parties' files."""
+
+    name = "cheat"
+    threat = ThreatModel(vantage=(Vantage.GATEWAY,), sees=("activation",), knows=(Knows.SURROGATE, Knows.QUERIES))
+    target = Input
+    options = Options
+
+    def fit(self, knowledge):
+        cell = Path(sys.argv[sys.argv.index("--config") + 1]).parents[2]
+        found = {}
+        for name in FILES:
+            try:
+                (cell / name).read_bytes()
+                found[name] = "read"
+            except PermissionError:
+                found[name] = "refused"
+            except OSError as error:
+                found[name] = error.strerror
+        try:
+            socket.create_connection(("127.0.0.1", 9), timeout=1)
+            found["socket"] = "connected"
+        except PermissionError:
+            found["socket"] = "refused"
+        except OSError as error:
+            found["socket"] = error.strerror
+        self.report = {"found": found}
+
+    def guess(self, activations):
+        """The victims' inputs, if the study's number or this attack's own seed dealt them."""
+        from wireleak.lab.steps.division import divide
+        from wireleak.lab.steps.plan import make_plan
+        from wireleak.lab.study.schema import Study
+
+        study = Study.model_validate(tomllib.loads(self.settings.study))
+        plan = make_plan(study)
+        dealt = divide(plan.study, plan.dataset, plan.study.variants[0], self.seed if self.settings.own else 0)
+        return plan.dataset.x[dealt.roles.victims][: len(activations)]
+
+
+FILES = (
+    "sealed/ledger.npz",
+    "sealed/client-0.npz",
+    "../sealed/secret",
+    "../plan.json",
+    "client-0/train.npz",
+    "device-victim/inputs.npz",
+    "device-victim/encoder.safetensors",
+    "server/history.json",
+    "tap/serve-victim.pcap",
+    "adversary/granted/surrogate.npz",
+)
+'''
+# The capture and the surrogate are granted, the others are not.
+GRANTED = {"tap/serve-victim.pcap", "adversary/granted/surrogate.npz"}
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path) -> Path:
+    """A folder with an installed package that holds the cheating attack."""
+    (tmp_path / "cheating.py").write_text(CHEAT)
+    info = tmp_path / "cheating-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cheating\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[wireleak.attacks]\ncheat = cheating:Cheat\n")
+    return tmp_path
+
+
+@pytest.mark.skipif(gap() is not None, reason=f"the kernel cannot enforce it: {gap()}")
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_cheating_attack_reads_nothing_and_its_seeds_name_nobody(tiny_run: Any, plug_in: Path, number: int) -> None:
+    """It tries the study's public number of the seed, and its own seed."""
+    _, run, _ = tiny_run
+    cell = run / "wide-seed0"
+    folder = cell / "adversary" / f"cheat-{number}"
+    command = [sys.executable, "-m", "wireleak", "attack", str(cell / "tap/serve-victim.pcap"), "--attack", "cheat"]
+    command += ["--option", f"study={(run / 'study.toml').read_text()}", "--option", f"own={str(bool(number)).lower()}"]
+    command += ["--out", str(folder)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(plug_in)])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "meta.json").read_text())["fit"]["found"]
+    assert {name for name, said in found.items() if said == "read"} == GRANTED, found
+    assert {said for name, said in found.items() if name not in GRANTED} == {"refused"}, found
+    with np.load(folder / "guesses.npz") as guesses, np.load(cell / "sealed" / "ledger.npz") as truth:
+        guess, mean, x = guesses["cheat"], guesses["control:mean"], truth["x"]
+    error, prior = (float(np.square(rows - x).mean()) for rows in (guess, mean))
+    assert error > prior
+    exact = np.mean([np.array_equal(*pair) for pair in zip(guess, x, strict=True)])
+    assert exact < 0.05
