@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -29,13 +30,25 @@ def run(
     ] = None,
     jobs: JobsOption = 2,
     preload: Annotated[bool, typer.Option(help="start processes by forking a preloaded interpreter")] = True,
+    ray: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="ADDRESS",
+            help="run captures and attacks on a Ray cluster: auto (that of this machine) or HOST:PORT of its head",
+        ),
+    ] = None,
 ) -> None:
     """Run a study: launch all parties, capture their traffic, attack it, score, and write a report."""
     # A service manager's SIGTERM must stop all processes, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with one_line_errors():
+    with one_line_errors(), ExitStack() as stack:
         from wireleak.lab.steps.run import run_study
 
+        executor = None
+        if ray is not None:
+            from wireleak.lab.cluster.executor import on_cluster
+
+            executor = stack.enter_context(on_cluster(ray, console))
         run_study(
             study,
             out,
@@ -45,6 +58,7 @@ def run(
             secret=secret,
             jobs=jobs,
             preload=preload,
+            executor=executor,
             console=console,
         )
 

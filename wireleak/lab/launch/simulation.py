@@ -67,10 +67,11 @@ def simulate(server: str, clients: list[str], nodes: Path) -> None:
 
     named = nodes.with_suffix(".d")
     named.mkdir(parents=True, exist_ok=True)
-    # One thread per actor, because clients are many and small.
+    # One thread per actor, because clients are many and small. A cluster that this machine is in has other work.
+    own = {"address": "local", "num_cpus": os.cpu_count() or 1, "include_dashboard": False}
     backend: dict[str, Any] = {
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-        "init_args": {"num_cpus": os.cpu_count() or 1, "include_dashboard": False, "logging_level": "warning"},
+        "init_args": own | {"logging_level": "warning"},
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the command that replaces it needs a bundle

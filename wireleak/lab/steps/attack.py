@@ -146,6 +146,17 @@ def run_attack(
     LaunchError
         The attack failed.
     """
+    fit_and_guess(launcher, job.name, *attack_config(job, launcher, attack), timeout, env)
+
+
+def attack_config(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+    """Write the files that an attack is granted; return its config and the path of its log.
+
+    Raises
+    ------
+    LaunchError
+        The ground truth could not be read off the link.
+    """
     cell, log = job.cell, job.cell.log(f"attack-{job.use.shown}-{job.target}")
     config = {
         "attack": job.use.name,
@@ -157,7 +168,7 @@ def run_attack(
         "out": str(job.out),
         **_seen(job, attack, launcher),
     }
-    fit_and_guess(launcher, job.name, config, log, timeout, env)
+    return config, log
 
 
 def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[str, Any]:

@@ -34,18 +34,15 @@ from wireleak.lab.steps.attack import (
     describe_attacks,
     run_attack,
 )
-from wireleak.lab.steps.capture import capture_cell
 from wireleak.lab.steps.collect import Findings, collect
-from wireleak.lab.steps.deal import write_cell
-from wireleak.lab.steps.devices import check_devices, recipes
+from wireleak.lab.steps.devices import recipes
+from wireleak.lab.steps.executor import Executor, LocalExecutor
 from wireleak.lab.steps.plan import Plan, check_attacks, make_plan, repeats
 from wireleak.lab.steps.score import score_job
 from wireleak.lab.steps.wires import inspect_captures
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
 
-# Errors of Flower when the objects of two messages collide.
-_LOST_BY_FLOWER = ("ObjectPushError", "ObjectPullError")
 # Names the file of `--secret`, for commands that run studies of their own.
 _SECRET = "WIRELEAK_SECRET"
 
@@ -65,6 +62,7 @@ def run_study(
     dataset: Dataset | None = None,
     limits: Limits | None = None,
     page: bool = True,
+    executor: Executor | None = None,
     console: Console,
 ) -> Path:
     """Run a study and return its run's folder.
@@ -97,6 +95,8 @@ def run_study(
         Limits of time and memory; an attack that they stop, or that fails, is noted and does not end the run.
     page : bool
         Write and name the report; otherwise only the results.
+    executor : Executor, optional
+        Runs captures and attacks; by default this machine does, `jobs` at once.
     console : Console
         Output for progress and the result table.
 
@@ -116,7 +116,8 @@ def run_study(
         check_attacks(plan, described)
         steps = check_transforms(plan.study, launcher, list(plan.dataset.attributes))
         check_plugins(plan.study, launcher)
-        check_devices(plan.study)
+        executor = executor or LocalExecutor(jobs)
+        executor.check(plan.study)
         folder = _open_folder(plan, out, source, resume)
         cells = plan.cells(folder)
         console.print(
@@ -124,7 +125,7 @@ def run_study(
             highlight=False,
             soft_wrap=True,
         )
-        schedule = _Schedule(plan, launcher, jobs, console, described, limits)
+        schedule = _Schedule(plan, launcher, executor, console, described, limits)
         try:
             schedule.run(cells)
         except (LaunchError, OSError) as error:
@@ -138,7 +139,8 @@ def run_study(
             raise
         write_json(
             RunFolder(folder).processes,
-            [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes],
+            [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes]
+            + executor.processes,
         )
         repeat = command or f"wireleak run {name}"
         schedule.findings.skipped.update({} if limits is None else limits.skipped)
@@ -158,7 +160,7 @@ class _Schedule:
         self,
         plan: Plan,
         launcher: Launcher,
-        jobs: int,
+        executor: Executor,
         console: Console,
         described: dict[str, dict[str, Any]],
         limits: Limits | None,
@@ -167,8 +169,9 @@ class _Schedule:
         self.limits = limits
         self.described = described
         self.launcher = launcher
-        self.cell_pool = ThreadPoolExecutor(jobs, thread_name_prefix="cell")
-        self.attack_pool = ThreadPoolExecutor(jobs, thread_name_prefix="attack")
+        self.executor = executor
+        self.cell_pool = ThreadPoolExecutor(executor.jobs, thread_name_prefix="cell")
+        self.attack_pool = ThreadPoolExecutor(executor.jobs, thread_name_prefix="attack")
         self.device_pool = ThreadPoolExecutor(1, thread_name_prefix="system")
         self.findings = Findings()
         self.cells: list[Cell] = []
@@ -196,6 +199,7 @@ class _Schedule:
                 while pending := self._pending():
                     wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
             except BaseException:
+                self.executor.stop()
                 self.launcher.kill()
                 raise
             finally:
@@ -240,7 +244,7 @@ class _Schedule:
             room = self.limits.reserved(self.limits.capture) if self.limits else nullcontext()
             try:
                 with room:
-                    capture_anew(
+                    self.executor.capture(
                         cell,
                         self.plan,
                         self.launcher,
@@ -283,7 +287,7 @@ class _Schedule:
         attack, limits = self.described[job.use.name], self.limits
         if limits is None:
             if not job.guesses.exists():
-                run_attack(job, self.launcher, attack)
+                self.executor.attack(job, self.launcher, attack)
             return score_job(job)
         if not job.guesses.exists():
             if (reason := limits.refusal(job)) is not None:
@@ -302,30 +306,6 @@ class _Schedule:
                 return None
         with limits.scoring():
             return score_job(job)
-
-
-def capture_anew(
-    cell: Cell, plan: Plan, launcher: Launcher, say: Callable[[str], None], warn: Callable[[str], None]
-) -> None:
-    """Write a cell's files and capture it; if Flower loses one of its objects, warn and capture once more.
-
-    Flower loses an object about once in a hundred cells on a busy machine, which would end a study of hours.
-
-    Raises
-    ------
-    LaunchError
-        A process failed.
-    """
-    for last in (False, True):
-        shutil.rmtree(cell.folder, ignore_errors=True)
-        write_cell(plan, cell)
-        try:
-            capture_cell(cell, launcher, say)
-            return
-        except LaunchError as error:
-            if last or not any(name in str(error) for name in _LOST_BY_FLOWER):
-                raise
-            warn(f"{cell.name} is captured again: {error}")
 
 
 def _seeds(secret: Path | None, resume: Path | None) -> Seeds:

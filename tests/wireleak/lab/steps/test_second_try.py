@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from wireleak.lab.launch.processes import LaunchError
-from wireleak.lab.steps import run as module
+from wireleak.lab.steps import executor as module
 
 LOST = "the ServerApp ended with status 1: flwr.supercore.inflatable.inflatable_utils.ObjectPushError: Failed to push"
 BUG = "the ServerApp ended with status 1: ValueError: a bug"
@@ -31,13 +31,12 @@ class Capture:
     def __call__(self, *ends: str | None) -> None:
         self.ends = list(ends)
         cell, unused = cast(Any, self.cell), cast(Any, None)
-        module.capture_anew(cell, unused, unused, print, self.said.append)
+        module.capture_anew(cell, cell.folder.mkdir, unused, print, self.said.append)
 
 
 @pytest.fixture
 def capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Capture:
     made = Capture(tmp_path / "none-seed0")
-    monkeypatch.setattr(module, "write_cell", lambda plan, cell: cell.folder.mkdir())
     monkeypatch.setattr(module, "capture_cell", made.attempt)
     return made
 
