@@ -1,4 +1,4 @@
-"""Throughput of decoding a capture, as a ratio to tshark's on the same file in the same run.
+"""Throughput of decoding a capture, as a ratio to tshark's on the same file in the same run; and of `wireleak inspect`.
 
 The capture holds 400 messages of one `Predict` call: 200 activations of 1 MiB up and 200 predictions down, in HTTP/2
 frames of 16 KiB and loopback segments. Both programs run on one core; CPU time is compared, because wall
@@ -23,6 +23,7 @@ from hyperframe.frame import DataFrame, HeadersFrame, SettingsFrame
 
 from adversary.tap.decode.http2 import PREFACE
 from adversary.tap.decode.read import events
+from adversary.tap.inspect.command import inspect
 from wireleak.common.wire import encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
 
@@ -30,7 +31,7 @@ MESSAGES, PORT, FRAME = 200, 50051, 16384
 # Largest packet on a loopback link, as captured by tcpdump or the relay.
 SEGMENT = 65495
 LOOPBACK = bytes([127, 0, 0, 1])
-TARGET = 5
+LISTING, TENSORS, INSPECT = 5, 8, 2
 
 
 def run() -> list[dict[str, Any]]:
@@ -41,16 +42,23 @@ def run() -> list[dict[str, Any]]:
         size = path.stat().st_size
         listing = _best(lambda: sum(1 for _ in events([path], tensors=False)))
         tensors = _best(lambda: sum(1 for _ in events([path])))
+        whole = _best(lambda: len(inspect([path])))
         rows = [
             {"name": "list messages", "ratio": size / listing / 1e6, "target": "-", "unit": "MB/s"},
             {"name": "decode tensors", "ratio": size / tensors / 1e6, "target": "-", "unit": "MB/s"},
+            {
+                "name": "inspect",
+                "ratio": whole / listing,
+                "target": f"<= {INSPECT}",
+                "unit": "x the CPU time of listing",
+            },
         ]
         if shutil.which("tshark"):
             tshark = _tshark(path) - _tshark(small)
             unit = f"x tshark's throughput ({size / tshark / 1e6:.0f} MB/s)"
             rows += [
-                {"name": "list messages", "ratio": tshark / listing, "target": f">= {TARGET}", "unit": unit},
-                {"name": "decode tensors", "ratio": tshark / tensors, "target": f">= {TARGET}", "unit": unit},
+                {"name": "list messages", "ratio": tshark / listing, "target": f">= {LISTING}", "unit": unit},
+                {"name": "decode tensors", "ratio": tshark / tensors, "target": f">= {TENSORS}", "unit": unit},
             ]
         return rows
 

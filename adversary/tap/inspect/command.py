@@ -177,9 +177,13 @@ def _summarise(captures: Sequence[Path]) -> tuple[Summary, dict[Path, Summary], 
     try:
         whole, each = Summary(), {path: Summary() for path in captures}
         parts, hidden = {str(path): part for path, part in each.items()}, LinksLowBits()
+        if len(each) == 1:
+            # A single capture is counted once.
+            each, parts = dict.fromkeys(captures, whole), {}
         for event in events(captures, progress=progress):
             whole.add_one(event)
-            parts[capture_of(event)].add_one(event)
+            if parts:
+                parts[capture_of(event)].add_one(event)
             hidden.add_one(event)
         return whole, each, hidden
     finally:

@@ -12,6 +12,9 @@ smeared
     Values share their high bits far more often than values just above and below do, but differ in the low bits; or
     there are numbers below float32's normal range and none just above it. This finds encrypted payloads too.
 
+After 2^18 values of a link, two messages of every 64 are examined. By then a payload that is always sent has shown. One
+that starts later shows in these messages, once there are enough of them.
+
 Both miss an encrypted payload that spares zeros and all other repeated values. Then the small values of a plain sum
 lack the zeros of cancellation, which `grid` shows in comparison with a clean device, and only then. Both also miss
 payloads of few bits, in a small part of a wide activation, or in high bits, sizes, times or predictions.
@@ -39,6 +42,10 @@ MISSES = "an encrypted payload that spares zeros and other repeated values would
 LOW = 16
 # Most values of a message that are examined; which ones changes from message to message.
 WINDOW = 1 << 14
+# So many values of a link are all examined: over 200,000 pairs in each stretch, where 100,000 show a lean of `LEAN`.
+THOROUGH = 1 << 18
+# Of later messages, two neighbours of so many.
+SPARSE = 64
 MAX_LINKS = 64
 STRETCHES = 16
 _TABLE = 1 << 22
@@ -105,6 +112,9 @@ class LowBits:
         if tensor.dtype != np.float32 or not tensor.ndim or not tensor.size:
             return
         self.messages += 1
+        if self.values > THOROUGH and self.messages % SPARSE > 1:
+            self._before = None
+            return
         rows = np.ascontiguousarray(tensor, np.float32).reshape(len(tensor), -1).view(np.uint32)
         rows, stretch = self._window(rows)
         rows = rows & np.uint32(0x7FFFFFFF)
@@ -169,17 +179,23 @@ class LowBits:
     def _fresh(self, rows: Words) -> Bools:
         """Mark nonzero values that did not occur before, in any message: a repeated constant counts only once."""
         flat = rows.ravel()
-        values, first = np.unique(flat, return_index=True)
-        slots = (values * np.uint32(2654435761)) >> np.uint32(10)
-        new = ~self._seen[slots] & (values != 0)
-        if self._filled + int(new.sum()) > _TABLE // 2:
+        slots = (flat * np.uint32(2654435761)) >> np.uint32(10)
+        new: Bools = ~self._seen[slots]
+        new &= flat != 0
+        # Of equal values the first: it is written last. Two values with one slot count as equal, as they do above.
+        places = np.flatnonzero(new).astype(np.int32)
+        short = slots[places] & np.uint32((1 << (8 * len(flat)).bit_length()) - 1)
+        first = np.empty(1 << (8 * len(flat)).bit_length(), np.int32)
+        first[short[::-1]] = places[::-1]
+        new[places[first[short] != places]] = False
+        fresh = slots[new]
+        if self._filled + len(fresh) > _TABLE // 2:
             self._seen[:] = False
             self._filled = 0
-        self._seen[slots] = True
-        self._filled += int(new.sum())
-        mask = np.zeros(flat.shape, bool)
-        mask[first[new]] = True
-        return mask.reshape(rows.shape)
+            self._seen[slots] = True
+        self._seen[fresh] = True
+        self._filled += len(fresh)
+        return new.reshape(rows.shape)
 
     def _pairs(self, kind: str, a: Words, b: Words, usable_a: Words, usable_b: Words, stretch: Ints) -> None:
         # Values close to each other share high bits and some low bits, so only distant pairs count.

@@ -77,6 +77,7 @@ def decode_tensor(
     shape: Sequence[int | None] | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
     finite: bool = True,
+    content: memoryview | None = None,
 ) -> Array:
     """Decode a message into a read-only array that shares the message's bytes.
 
@@ -92,6 +93,8 @@ def decode_tensor(
         Checked before anything is allocated.
     finite : bool
         Whether NaN and infinities are refused.
+    content : memoryview, optional
+        The message's data, read-only, where they are kept apart from it.
 
     Raises
     ------
@@ -107,7 +110,8 @@ def decode_tensor(
     elements = math.prod(dims)
     if elements > bounds.max_elements:
         raise WireError(f"{field}.shape", f"{elements} elements are over {bounds.max_elements}")
-    data = tensor.data  # read once: each access copies the bytes
+    # Read once: each access copies the bytes.
+    data = tensor.data if content is None else content
     if len(data) > bounds.max_bytes:
         raise WireError(f"{field}.data", f"{len(data)} bytes are over {bounds.max_bytes}")
     if len(data) != elements * dtype.itemsize:
