@@ -67,9 +67,12 @@ class RayExecutor:
         self._readers: Counter[str] = Counter()
 
     def check(self, study: Study) -> None:
-        """Refuse emulated devices: they would need their systems on every node."""
+        """Refuse what is on this machine only: systems of emulated devices, and files of weights."""
         if study.devices:
             raise StudyError(f"--ray: {study.name} emulates devices, which works on one machine only; drop --ray")
+        for variant in study.variants:
+            if (file := study.weights_of(variant, study.seeds_of(variant)[0])) is not None:
+                raise StudyError(f"--ray: {variant.name} begins with {file}, which the nodes do not have; drop --ray")
 
     def capture(self, cell: Cell, plan: Plan, launcher: Launcher, say: Say, warn: Say) -> None:
         """Deal a cell's data and capture the cell on a node; ground truth stays on this machine."""

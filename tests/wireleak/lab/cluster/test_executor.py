@@ -15,6 +15,8 @@ from wireleak.lab.cluster import versions
 from wireleak.lab.cluster.executor import RayExecutor, on_cluster
 from wireleak.lab.cluster.work import Outcome
 from wireleak.lab.launch.processes import LaunchError
+from wireleak.lab.study.library import load_study
+from wireleak.lab.study.schema import Study, StudyError
 
 NODE = {
     "Alive": True,
@@ -178,3 +180,18 @@ def test_a_missing_ray_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(LaunchError, match=r"wireleak\[simulation\]"), on_cluster("auto", Console()):
         pass
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"devices": [{"name": "kitchen", "kind": "pi"}]}, "emulates devices"),
+        ({"model": {"name": "strided28", "weights": "w.safetensors"}}, "wide begins with w.safetensors"),
+    ],
+)
+def test_a_study_that_needs_files_of_this_machine_is_refused(change: dict[str, Any], message: str) -> None:
+    study = load_study("digits")[0].model_dump(mode="json")
+    one = RayExecutor(StandIn(Outcome()), Console(quiet=True))
+    one.check(Study.model_validate(study))
+    with pytest.raises(StudyError, match=f"--ray: .*{message}"):
+        one.check(Study.model_validate(study | change))

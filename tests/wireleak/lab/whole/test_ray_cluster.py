@@ -125,6 +125,7 @@ def until(condition: Callable[[], Any], run: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.study
+@pytest.mark.timeout(900)
 def test_a_node_that_dies_costs_its_tasks_and_the_table_stays_the_same(
     nodes: list[Node], tmp_path: Path, wireleak: Any
 ) -> None:
