@@ -12,7 +12,7 @@ smeared
     Values share their high bits far more often than values just above and below do, but differ in the low bits; or
     there are numbers below float32's normal range and none just above it. This finds encrypted payloads too.
 
-After 2^18 values of a link, two messages of every 64 are examined. By then a payload that is always sent has shown. One
+After 2^19 values of a link, two messages of every 64 are examined. By then a payload that is always sent has shown. One
 that starts later shows in these messages, once there are enough of them.
 
 Both miss an encrypted payload that spares zeros and all other repeated values. Then the small values of a plain sum
@@ -42,8 +42,8 @@ MISSES = "an encrypted payload that spares zeros and other repeated values would
 LOW = 16
 # Most values of a message that are examined; which ones changes from message to message.
 WINDOW = 1 << 14
-# So many values of a link are all examined: over 200,000 pairs in each stretch, where 100,000 show a lean of `LEAN`.
-THOROUGH = 1 << 18
+# So many values of a link are all examined: over 400,000 pairs in each stretch, where 100,000 show a lean of `LEAN`.
+THOROUGH = 1 << 19
 # Of later messages, two neighbours of so many.
 SPARSE = 64
 MAX_LINKS = 64
