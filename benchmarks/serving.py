@@ -1,4 +1,4 @@
-"""Throughput of the head's Predict, as a ratio to bare gRPC, and the share of the head's forward pass.
+"""Throughput of the head's Predict, as a ratio to bare gRPC with the head's forward pass on one core.
 
 Head, echo and client are separate processes. The client sends the same bytes to each, serialised beforehand, over one
 stream with a bounded window, so only the service differs. "Echo" sends each message back unread. "Short answers" sends
@@ -123,11 +123,14 @@ def run() -> list[dict[str, Any]]:
         return {"name": f"{what}: {name}", "ratio": value, "target": target, "unit": unit}
 
     echo, short = f"of {1e3 / middle['echo']:.0f} calls/s", f"of {1e3 / middle['short']:.0f} calls/s"
+    middling = f"of {middle['head']:.2f} ms"
     return [
-        row("throughput / bare gRPC echo", ">= 0.80", echo, lambda t: t["echo"] / t["head"]),
-        row("the same, forward pass taken out", ">= 0.80", echo, lambda t: t["echo"] / (t["head"] - t["forward"])),
+        row(
+            "bare echo and forward pass / a call", ">= 0.90", middling, lambda t: (t["echo"] + t["forward"]) / t["head"]
+        ),
+        row("throughput / bare gRPC echo", "-", echo, lambda t: t["echo"] / t["head"]),
         row("throughput / bare gRPC, short answers", "-", short, lambda t: t["short"] / t["head"]),
-        row("forward pass / a call", "-", f"of {middle['head']:.2f} ms", lambda t: t["forward"] / t["head"]),
+        row("forward pass / a call", "-", middling, lambda t: t["forward"] / t["head"]),
     ]
 
 

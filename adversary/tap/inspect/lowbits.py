@@ -12,7 +12,7 @@ smeared
     Values share their high bits far more often than values just above and below do, but differ in the low bits; or
     there are numbers below float32's normal range and none just above it. This finds encrypted payloads too.
 
-After 2^19 values of a link, two messages of every 64 are examined. By then a payload that is always sent has shown. One
+After 2^18 values of a link, two messages of every 64 are examined. By then a payload that is always sent has shown. One
 that starts later shows in these messages, once there are enough of them.
 
 Both miss an encrypted payload that spares zeros and all other repeated values. Then the small values of a plain sum
@@ -42,8 +42,8 @@ MISSES = "an encrypted payload that spares zeros and other repeated values would
 LOW = 16
 # Most values of a message that are examined; which ones changes from message to message.
 WINDOW = 1 << 14
-# So many values of a link are all examined: over 400,000 pairs in each stretch, where 100,000 show a lean of `LEAN`.
-THOROUGH = 1 << 19
+# So many values of a link are all examined: over 200,000 pairs in each stretch, where 100,000 show a lean of `LEAN`.
+THOROUGH = 1 << 18
 # Of later messages, two neighbours of so many.
 SPARSE = 64
 MAX_LINKS = 64
@@ -179,12 +179,12 @@ class LowBits:
     def _fresh(self, rows: Words) -> Bools:
         """Mark nonzero values that did not occur before, in any message: a repeated constant counts only once."""
         flat = rows.ravel()
-        slots = (flat * np.uint32(2654435761)) >> np.uint32(10)
+        slots = ((flat * np.uint32(2654435761)) >> np.uint32(10)).astype(np.int64)
         new: Bools = ~self._seen[slots]
         new &= flat != 0
         # Of equal values the first: it is written last. Two values with one slot count as equal, as they do above.
         places = np.flatnonzero(new).astype(np.int32)
-        short = slots[places] & np.uint32((1 << (8 * len(flat)).bit_length()) - 1)
+        short = slots[places] & ((1 << (8 * len(flat)).bit_length()) - 1)
         first = np.empty(1 << (8 * len(flat)).bit_length(), np.int32)
         first[short[::-1]] = places[::-1]
         new[places[first[short] != places]] = False
@@ -205,8 +205,10 @@ class LowBits:
     def _count(self, values: Words) -> None:
         if not len(values):
             return
-        cells, counts = np.unique(values >> np.uint32(LOW), return_counts=True)
-        self._high[cells] += counts
+        counts = np.bincount(values >> np.uint32(LOW), minlength=1 << 16)
+        self._high += counts
+        cells = np.flatnonzero(counts).astype(np.uint32)
+        counts = counts[cells]
         # A background that differs from picture to picture is a spike only in its own message.
         self._spike += _spikes(cells, counts)
         trailing = _trailing_zeros(values)
