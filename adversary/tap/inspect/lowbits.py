@@ -205,10 +205,8 @@ class LowBits:
     def _count(self, values: Words) -> None:
         if not len(values):
             return
-        counts = np.bincount(values >> np.uint32(LOW), minlength=1 << 16)
-        self._high += counts
-        cells = np.flatnonzero(counts).astype(np.uint32)
-        counts = counts[cells]
+        cells, counts = np.unique(values >> np.uint32(LOW), return_counts=True)
+        self._high[cells] += counts
         # A background that differs from picture to picture is a spike only in its own message.
         self._spike += _spikes(cells, counts)
         trailing = _trailing_zeros(values)
