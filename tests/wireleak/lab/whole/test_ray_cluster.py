@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("ray", reason="needs Ray (make simulation)")
 
-# With one client, runs are equal to the last bit.
+# With one client, runs of one secret are equal to the last bit.
 STUDY = """
 name = "tiny"
 description = "a study for tests"
@@ -127,9 +127,11 @@ def until(condition: Callable[[], Any], run: subprocess.Popen[str]) -> None:
 @pytest.mark.study
 @pytest.mark.timeout(900)
 def test_a_node_that_dies_costs_its_tasks_and_the_table_stays_the_same(
-    nodes: list[Node], tmp_path: Path, wireleak: Any
+    nodes: list[Node], tmp_path: Path, wireleak: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tiny.toml").write_text(STUDY)
+    (tmp_path / "secret").write_text("5a" * 32)
+    monkeypatch.setenv("WIRELEAK_SECRET", str(tmp_path / "secret"))
     command = [sys.executable, "-m", "wireleak", "run", "tiny.toml", "--ray", nodes[0].address]
     run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: list(nodes[1].folder.glob("tmp/wireleak-*/wide-seed*/tap/*.pcap")), run)
