@@ -36,7 +36,7 @@ class InversionOptions(BaseModel):
         None,
         gt=0,
         le=1,
-        description="Peak of the OneCycle schedule; by default 0.005 (local) or at most 0.003.",
+        description="Peak of the OneCycle schedule; by default 0.0065 (local) or at most 0.003.",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of a dense decoder's hidden units.")
 
@@ -117,23 +117,23 @@ class Inversion(ActivationAttack):
         from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder
         from adversary.attacks.harness.device import step_in_parts
 
-        # Examples, pairs in a step, peak of the learning rate, chosen on attackers' own held-out pairs. A dense
-        # decoder's steps shrink with its fan-in.
-        examples, batch, usual = 30_000, 32, 0.003
+        # Examples, pairs in a step, peak of the learning rate and the share of steps before it, chosen on attackers'
+        # own held-out pairs. A dense decoder's steps shrink with its fan-in.
+        examples, batch, usual, rise = 30_000, 32, 0.003, 0.2
         if isinstance(self._decoder, DenseDecoder):
             fan_in = min(1.0, (32 / math.prod(self._pairs.activation)) ** 0.25)
             examples, batch, usual = 50_000, _BATCH, 0.003 * fan_in
         elif isinstance(self._decoder, LocalDecoder):
             some = rows[: self._decoder.linear_pairs(self._pairs.activation)]
             started = self._decoder.start_linear(self._pairs.activations(some), self._pairs.inputs(some))
-            examples, batch, usual = (3_750, 8, 0.005) if started else (30_000, 32, 0.01)
+            examples, batch, usual, rise = (3_750, 8, 0.0065, 0.1) if started else (30_000, 32, 0.01, 0.2)
         epochs = self.settings.epochs or min(40, max(1, round(examples / len(rows))))
         peak = self.settings.learning_rate or usual
         if len(self._pairs.activation) == 3:
             self._decoder.to(memory_format=torch.channels_last)
         optimiser = torch.optim.AdamW(self._decoder.parameters(), peak, fused=True)
         steps = max(10, epochs * math.ceil(len(rows) / batch))  # OneCycleLR divides by zero for fewer
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=rise)
 
         def loss_of(some: Any) -> Any:
             return torch.nn.functional.mse_loss(self._decoder(self._pairs.activations(some)), self._pairs.inputs(some))
