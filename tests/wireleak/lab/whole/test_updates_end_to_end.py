@@ -116,13 +116,14 @@ def trained_again(run: Any, cell: Any, client: Any, number: Any, start: Any) -> 
     with np.load(run / cell / client / "train.npz") as held:
         now = held["round"] == number
         inputs, labels = held["x"][now], held["y"][now]
+    seed = json.loads((run / cell / client / "config.json").read_text())["seed"]
     network = build("strided28", (1, 28, 28), 2, 0)
     network.blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
     train_whole(
         network.blocks,
         inputs,
         labels,
-        Training(ClientPlan(epochs=2, batch=8, learning_rate=0.05, optimiser="sgd"), (0, number)),
+        Training(ClientPlan(epochs=2, batch=8, learning_rate=0.05, optimiser="sgd"), (seed, number)),
     )
     return {name: value.numpy() for name, value in network.blocks.state_dict().items()}
 
