@@ -13,6 +13,7 @@ import psutil
 
 from wireleak.common.memory import LIMIT, written
 from wireleak.lab.run.job import AttackJob
+from wireleak.lab.run.results import Row
 
 # Beyond an attack's estimate: room for an allocator's slack and for networks that the estimate does not know.
 _MARGIN = 2**29
@@ -45,6 +46,8 @@ class Limits:
     ----------
     skipped : dict of str to str
         Reason by the name of an attack that did not run to its end.
+    rows : dict of str to list of Row
+        Scores by the name of an attack, so that a run that goes on in the same process scores nothing twice.
     state : callable
         Returns what the run is doing, in one line.
     """
@@ -57,6 +60,7 @@ class Limits:
     seconds: float = 3600.0
     scored: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
     state: Callable[[], str] = str
 
     def __post_init__(self) -> None:

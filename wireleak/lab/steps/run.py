@@ -304,8 +304,10 @@ class _Schedule:
                 self.launcher.check()
                 limits.skipped[job.name] = str(error)
                 return None
-        with limits.scoring():
-            return score_job(job)
+        if job.name not in limits.rows:
+            with limits.scoring():
+                limits.rows[job.name] = score_job(job)
+        return limits.rows[job.name]
 
 
 def _seeds(secret: Path | None, resume: Path | None) -> Seeds:

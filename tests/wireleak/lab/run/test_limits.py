@@ -1,0 +1,47 @@
+"""Limits of a run: time, memory, and what they stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from wireleak.lab.run.limits import NO_TIME, Limits
+
+GIB = 2**30
+JOB: Any = SimpleNamespace(name="cut-1-seed0-inversion-input")
+
+
+def test_an_attack_that_cannot_run_says_why() -> None:
+    limits = Limits(64 * GIB, lambda job: 100 * GIB, 0)
+    assert (limits.refusal(JOB) or "").startswith("it needs 100.0 GiB of memory and ")
+    assert Limits(64 * GIB, lambda job: GIB, 0).refusal(JOB) is None
+    late = Limits(64 * GIB, lambda job: GIB, 0, deadline=time.monotonic() - 1)
+    assert late.late and late.refusal(JOB) == NO_TIME
+    late.skipped[JOB.name] = "it failed before"
+    assert late.refusal(JOB) == "it failed before"
+
+
+def test_attacks_wait_until_their_memory_is_free() -> None:
+    limits = Limits(8 * GIB, lambda job: 4 * GIB, 0)
+    order: list[str] = []
+
+    def second() -> None:
+        with limits.reserved(5 * GIB):
+            order.append("second")
+
+    with limits.reserved(5 * GIB) as share:
+        assert share == 5 * GIB
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.05)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+
+
+def test_the_first_cells_are_captured_however_late_it_is() -> None:
+    limits = Limits(GIB, lambda job: 0, 0, captured=time.monotonic() - 1)
+    assert [limits.leaves_out(number) for number in range(4)] == [False, False, True, True]
+    assert not Limits(GIB, lambda job: 0, 0).leaves_out(9)
