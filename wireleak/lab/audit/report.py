@@ -89,7 +89,7 @@ def _by_number(name: str) -> tuple[int, str]:
     return int(name.rpartition(" ")[2]), name
 
 
-_COLUMNS = {"cut": 21, "target": 9, "attack [95 %]": 24, "prior": 7, "more": 15}
+_COLUMNS = {"cut": 20, "target": 9, "attack [95 %]": 24, "prior": 6, "more": 15}
 
 
 def _columns(lines: Sequence[tuple[str, str, str, str]]) -> list[str]:

@@ -314,6 +314,7 @@ def test_the_terminal_table_stays_within_80_columns() -> None:
     assert max(map(len, lines)) <= 80
     starts = {line.index(word) for line in lines for word in ("MSE", "AUC", "100.0") if word in line}
     assert len(starts) == 1, "each column begins at one place"
+    assert all(line.count("[") == line.count("]") for line in lines), "no interval is folded"
 
 
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path: Path, wireleak: Any) -> None:
