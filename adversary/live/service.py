@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
@@ -118,10 +119,12 @@ def run(config: LiveConfig) -> None:
     worker.start()
     try:
         serve(application(feed, config.origins), listener)
+    except SystemExit:
+        pass  # a signal ended it
     finally:
         stopped.set()
         config.ready.unlink(missing_ok=True)
         worker.join(2)
-    if worker.is_alive():
-        # Training does not look at `stopped`, and torch must not be torn down under it.
-        os._exit(0)
+    # Training does not look at `stopped`, and torch aborts a process that tears it down beside threads of its own.
+    sys.stdout.flush()
+    os._exit(0)

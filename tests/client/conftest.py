@@ -38,7 +38,7 @@ def start_head(tmp_path: Path) -> Iterator[Callable[..., RunningHead]]:
     def begin(**changes: Any) -> RunningHead:
         settings = {
             "model": MODEL, "plan": {"mode": "split", "rounds": 1}, "ready": str(tmp_path / "r"), "clients": 1,
-            "checkpoints": str(tmp_path / "c"), "history": str(tmp_path / "h"),
+            "seed": 0, "checkpoints": str(tmp_path / "c"), "history": str(tmp_path / "h"),
         }  # fmt: skip
         running.append(start(ServerConfig.model_validate(settings | changes)))
         return running[-1]
