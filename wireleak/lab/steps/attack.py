@@ -161,7 +161,7 @@ def attack_config(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) ->
     config = {
         "attack": job.use.name,
         "target": job.target,
-        "seed": cell.seed_of("attack", job.use.shown, job.target, bits=31),
+        "seed": cell.seed_of("attack", job.use.name, job.target, bits=31),
         "options": job.use.options,
         "granted": _granted(job, attack),
         "classes": cell.classes,
@@ -233,7 +233,7 @@ def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
     knows, rounds = set(attack["threat"]["knows"]), cell.plan.rounds
     granted: dict[str, Any] = {"surrogate": str(cell.surrogate)}
     if knows & {"architecture", "weights", "head"}:
-        granted["model"] = cell.architecture() | {"seed": cell.seed_of("attack", job.use.shown, "model", bits=31)}
+        granted["model"] = cell.architecture() | {"seed": cell.seed_of("attack", job.use.name, "model", bits=31)}
     for what, stage in (("weights", "encoder"), ("head", "head")):
         if what in knows:
             copy = cell.weights(stage)
