@@ -184,7 +184,7 @@ def test_flwr_run_trains(deployment: Deployment, tmp_path: Path, settings: dict[
 
     if mode == "split":
         # The same run again, for one round more: nothing is trained twice, and a killed client holds nobody up.
-        config.write_text(json.dumps(settings | {"plan": settings["plan"] | {"rounds": 2, "timeout": 12}}))
+        config.write_text(json.dumps(settings | {"plan": settings["plan"] | {"rounds": 2, "timeout": 25}}))
         deployment.kill("node-1")
         deployment.run(config)
         wait_until((checkpoints / "head-2.safetensors").exists, "the second round")

@@ -312,12 +312,13 @@ class _Schedule:
 
 def _seeds(secret: Path | None, resume: Path | None) -> Seeds:
     """Return the secret of a run that is resumed or repeated, or a new one."""
-    if resume is None:
+    run = None if resume is None else RunFolder(resume)
+    if run is not None and not run.study.is_file():
+        raise StudyError(f"--resume: {resume} is not a run's folder (no {run.study.name}); give the folder of a run")
+    # A folder without a plan was only prepared, by an audit say.
+    if run is None or not run.plan.is_file():
         given = secret or os.environ.get(_SECRET)
         return Seeds.read(Path(given), "--secret", repeated=True) if given else Seeds.draw()
-    run = RunFolder(resume)
-    if not run.study.is_file():
-        raise StudyError(f"--resume: {resume} is not a run's folder (no {run.study.name}); give the folder of a run")
     kept = Seeds.read(run.secret, "--resume", repeated=repeats(run.plan))
     if secret is not None and Seeds.read(secret, "--secret", repeated=True).secret != kept.secret:
         raise StudyError(f"--secret: {secret} is not the secret of {resume}; leave --secret out")
@@ -335,6 +336,7 @@ def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Pa
                 f"--seeds: {resume} already contains {left_out[-1]}, which fewer seeds would drop from the report; "
                 "raise --seeds"
             )
+        plan.seeds.write(RunFolder(resume).secret)
         # The run may now have more seeds than at its start.
         write_json(RunFolder(resume).plan, plan.summary())
         return resume.resolve()
