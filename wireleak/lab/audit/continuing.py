@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from wireleak.common.files import write_json
 from wireleak.lab.audit.sizes import Counts
 from wireleak.lab.run.audit_folder import AuditFolder
+from wireleak.lab.run.folders import new_folder
 from wireleak.lab.study.schema import StudyError
 
 # Fields of a request that may change when an audit goes on.
@@ -72,13 +72,7 @@ def opened(out: Path, name: str, subject: Any, request: Any, progress: Progress 
     """
     if progress is not None:
         return progress.folder
-    folder = (out / f"{name}-{datetime.now():%Y%m%d-%H%M%S}").resolve()
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise StudyError(f"--out: {folder} exists; wait a second or choose another folder") from None
-    except OSError as error:
-        raise StudyError(f"--out: cannot create {folder}: {error.strerror}") from error
+    folder = new_folder(out, name)
     kept = {"cuts": subject.cuts, "counts": asdict(subject.counts), "left_out": subject.left_out}
     kept["sample"] = subject.options.get("sample")
     write_json(AuditFolder(folder).request, {"request": asdict(request), **kept})

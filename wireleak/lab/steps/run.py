@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from wireleak.lab.data import Dataset
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.folders import new_folder
 from wireleak.lab.run.job import AttackJob, attack_jobs
 from wireleak.lab.run.kept import drop_training, settle_captures
 from wireleak.lab.run.layout import RunFolder
@@ -340,14 +340,7 @@ def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Pa
         # The run may now have more seeds than at its start.
         write_json(RunFolder(resume).plan, plan.summary())
         return resume.resolve()
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = (out / f"{plan.study.name}-{stamp}").resolve()
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise StudyError(f"--out: {folder} exists; wait a second or choose another folder") from None
-    except OSError as error:
-        raise StudyError(f"--out: cannot create {folder}: {error.strerror}") from error
+    folder = new_folder(out, plan.study.name)
     plan.seeds.write(RunFolder(folder).secret)
     shutil.copyfile(source, RunFolder(folder).study)
     write_json(RunFolder(folder).plan, plan.summary())

@@ -1,0 +1,26 @@
+"""Make the folder of a new run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from wireleak.lab.study.schema import StudyError
+
+
+def new_folder(out: Path, name: str) -> Path:
+    """Make `<out>/<name>-<time>` and return its absolute path.
+
+    Raises
+    ------
+    StudyError
+        It exists, or cannot be made.
+    """
+    folder = (out / f"{name}-{datetime.now():%Y%m%d-%H%M%S}").resolve()
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise StudyError(f"--out: {folder} exists; wait a second or choose another folder") from None
+    except OSError as error:
+        raise StudyError(f"--out: cannot create {folder}: {error.strerror}") from error
+    return folder
