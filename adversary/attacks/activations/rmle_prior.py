@@ -28,7 +28,7 @@ class RmlePriorOptions(RmleOptions):
 
 @register
 class RmleWithPrior(Rmle):
-    """Find the code whose decoded input explains a captured activation best.
+    """Search for the code that, once decoded, explains a captured activation best.
 
     The decoder is that of a variational autoencoder, trained on surrogate data. The search is that of `rmle`, through
     decoder and encoder together, over codes in three standard deviations instead of inputs. The guess never leaves what
@@ -51,15 +51,11 @@ class RmleWithPrior(Rmle):
     def fit(self, knowledge: Knowledge) -> None:
         """Load the encoder, and train the autoencoder on the attacker's own inputs."""
         super().fit(knowledge)
-        self._decoder: Any = None
-        if self.settings.prior == "autoencoder":
-            from adversary.attacks.harness.prior import learn_prior
+        from adversary.attacks.harness.prior import prior_of
 
-            own = knowledge.without_copies().inputs
-            self._decoder, error = learn_prior(
-                own, self._range, self.settings.codes, self.settings.prior_steps, self.seed
-            )
-            self.report["prior_mse"] = error
+        self._decoder: Any
+        self._decoder, found = prior_of(self.settings, knowledge, self._range, self.seed)
+        self.report |= found
 
     def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""

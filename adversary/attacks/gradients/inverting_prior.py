@@ -51,15 +51,11 @@ class InvertingWithPrior(InvertingGradients):
     def fit(self, knowledge: Knowledge) -> None:
         """Train the autoencoder on the attacker's own inputs."""
         super().fit(knowledge)
-        self._decoder: Any = None
-        if self.settings.prior == "autoencoder":
-            from adversary.attacks.harness.prior import learn_prior
+        from adversary.attacks.harness.prior import prior_of
 
-            own = knowledge.without_copies().inputs
-            self._decoder, error = learn_prior(
-                own, self._range, self.settings.codes, self.settings.prior_steps, self.seed
-            )
-            self.report["prior_mse"] = error
+        self._decoder: Any
+        self._decoder, found = prior_of(self.settings, knowledge, self._range, self.seed)
+        self.report |= found
 
     def _search(self, distance: Callable[[Any], Any], temperature: Temperature, u: Any) -> Any:
         import torch

@@ -1,4 +1,4 @@
-"""A generative prior: an autoencoder that an attacker trains on its own data, and whose codes it searches."""
+"""A generative prior: an attacker trains an autoencoder on its own data, and searches its codes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+
+from adversary.attacks.harness.knowledge import Knowledge
 
 Array = npt.NDArray[np.float32]
 _BATCH, _LEAST, _RATE = 64, 12, 3e-3
@@ -33,6 +35,34 @@ class Decoder(nn.Module):
     def forward(self, codes: Any) -> Any:
         """Decode the codes."""
         return torch.tanh(self.layers(codes)).view(-1, *self.shape)
+
+
+def prior_of(
+    settings: Any, knowledge: Knowledge, span: tuple[float, float], seed: int
+) -> tuple[Decoder | None, dict[str, float]]:
+    """Train the prior that an attack's settings name, on the attacker's own inputs.
+
+    Parameters
+    ----------
+    settings : pydantic model
+        With the fields `prior`, `codes` and `prior_steps`.
+    knowledge : Knowledge
+    span : (float, float)
+        Least and greatest value of an input.
+    seed : int
+
+    Returns
+    -------
+    decoder : Decoder or None
+        None where the settings name no prior.
+    report : dict
+        Its error on held-out inputs, for the attack's report.
+    """
+    if settings.prior == "none":
+        return None, {}
+    own = knowledge.without_copies().inputs
+    decoder, error = learn_prior(own, span, settings.codes, settings.prior_steps, seed)
+    return decoder, {"prior_mse": error}
 
 
 def learn_prior(inputs: Array, span: tuple[float, float], size: int, steps: int, seed: int) -> tuple[Decoder, float]:
