@@ -32,7 +32,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,6 +60,8 @@ ANALYSIS = (
     "h11",
     "hpack",
     "hyperframe.frame",
+    "py_landlock",
+    "pyseccomp",
     "wireleak.common.wire",
     "wireleak.common.measures",
     "wireleak.common.targets.attribute",
@@ -377,8 +378,7 @@ def _children() -> list[int]:
     with contextlib.suppress(OSError):
         return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
     psutil: Any = importlib.import_module("psutil")
-    children: Callable[[], list[Any]] = psutil.Process().children
-    return [child.pid for child in children()]
+    return [child.pid for child in psutil.Process().children()]
 
 
 def main() -> None:
