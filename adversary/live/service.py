@@ -125,6 +125,6 @@ def run(config: LiveConfig) -> None:
         stopped.set()
         config.ready.unlink(missing_ok=True)
         worker.join(2)
-    # Training does not look at `stopped`, and torch aborts a process that tears it down beside threads of its own.
+    # Training goes on although `stopped` is set. Ending the interpreter under torch's threads would abort the process.
     sys.stdout.flush()
     os._exit(0)

@@ -22,7 +22,7 @@ class LinearOptions(BaseModel):
 
 @register
 class Linear(ActivationAttack):
-    """Rebuild inputs with a linear decoder, whose strength the attacker's held-out pairs choose.
+    """Rebuild inputs with a linear decoder. The attacker's held-out pairs choose its strength.
 
     It costs seconds where a trained decoder costs minutes, so it shows first where a wire leaks. Every attack on inputs
     has the same decoder among its readers ("ridge").

@@ -24,7 +24,7 @@ class Temperature:
 
 
 def softened(one: Victim) -> tuple[Victim, Temperature]:
-    """Return the same update in double precision, of a network whose ReLUs become soft: `t log(1 + exp(z / t))`.
+    """Return the same update in double precision; the network's ReLUs become soft: `t log(1 + exp(z / t))`.
 
     A ReLU's second derivative is zero, so a search by gradients does not see which inputs would switch a unit. The
     softened network shows it.
