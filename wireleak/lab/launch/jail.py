@@ -10,6 +10,7 @@ import contextlib
 import errno
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -61,6 +62,16 @@ class Jail:
         paths = {name: [str(path.absolute()) for path in getattr(self, name)] for name in ("read", "write")}
         return {**paths, "connect": list(self.connect), "listen": list(self.listen), "sockets": self.sockets}
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that a process in this jail needs."""
+        return {} if (folder := self.temporary) is None else {"TMPDIR": str(folder)}
+
+    @property
+    def temporary(self) -> Path | None:
+        """Folder for its temporary files, in the first that it may write; whoever starts it removes it in the end."""
+        return self.write[0].absolute() / "tmp" if self.write else None
+
     def enter(self) -> None:
         """Put this process into the jail, for good; does as much as the kernel can, see `gap`.
 
@@ -71,8 +82,10 @@ class Jail:
         OSError
             The kernel refused a rule that it should know.
         """
-        for folder in self.write:
+        for folder in (*self.write, *filter(None, [self.temporary])):
             folder.mkdir(parents=True, exist_ok=True)
+        # The temporary folder that was found before the fork may lie outside.
+        tempfile.tempdir = None
         if _version() > 0:
             self._limit_files()
         if not self.sockets:

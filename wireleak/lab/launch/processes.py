@@ -238,7 +238,7 @@ class Launcher:
             id=process._identity,
             argv=[str(word) for word in argv],
             log=str(log),
-            env=_environment(env or {}),
+            env=_environment({**(env or {}), **({} if jail is None else jail.environment)}),
             cwd=str((cwd or Path.cwd()).absolute()),
             early=early,
             jail=None if jail is None else jail.as_json(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -274,6 +275,9 @@ def fit_and_guess(
     except LaunchError:
         launcher.stop([process])  # one that took too long still runs
         raise
+    finally:
+        if jail.temporary is not None:
+            shutil.rmtree(jail.temporary, ignore_errors=True)
     if not out.guesses.is_file():
         raise LaunchError(f"{name}: ended without guesses; see {log}")
     return out.guesses

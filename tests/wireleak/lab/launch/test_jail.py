@@ -120,17 +120,19 @@ def test_a_party_reaches_only_the_ports_of_its_links(folder: Path, listening: in
 
 def test_the_launcher_puts_a_process_into_its_jail(folder: Path, tmp_path: Path) -> None:
     program = textwrap.dedent("""
-        import sys
+        import sys, tempfile
         print(open(sys.argv[1]).read())
+        with tempfile.NamedTemporaryFile() as scratch:
+            print(scratch.name.startswith(sys.argv[3]))
         open(sys.argv[2]).read()
     """)
     jail = Jail((folder / "granted",), (folder / "out",))
     with Launcher(preload=False) as launcher:
-        words = ["-c", program, str(folder / "granted"), str(folder / "sealed" / "truth")]
+        words = ["-c", program, str(folder / "granted"), str(folder / "sealed" / "truth"), str(folder / "out")]
         process = launcher.start("cheat", [sys.executable, *words], folder / "cheat.log", jail=jail)
         assert process.wait(60) == 1
     said = process.log.read_text()
-    assert said.startswith("granted\n") and "PermissionError" in said, said
+    assert said.startswith("granted\nTrue\n") and "PermissionError" in said, said
 
 
 def test_code_beside_a_run_is_read_without_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
