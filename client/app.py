@@ -19,7 +19,7 @@ from torch import nn
 
 from client.config import ClientConfig, HeadConfig
 from client.encoder import Loss, predict_split, predict_whole, score, train_split
-from client.examples import Floats, Labels, read_examples, read_private
+from client.examples import Floats, Labels, append_labels, read_examples, read_private
 from client.link import connect
 from client.mods import with_mods
 from client.private import train_private
@@ -119,7 +119,13 @@ def _train_split(
     chain = Chain(config.transforms, drawn(config.seed))
     task = (inputs, labels, how)
     loss = _loss_of(chain, config, inputs, labels, server_round) if chain.trains else None
-    see = watch.see if watch else None
+
+    def see(batch: Labels, gradient: Floats) -> None:
+        if config.ledger is not None:
+            append_labels(config.ledger, batch)
+        if watch is not None:
+            watch.see(batch, gradient)
+
     extras: dict[str, float] = {}
     if config.plan.privacy is not None:
         from client.private_split import train_split_private

@@ -33,6 +33,9 @@ class ClientConfig(Strict):
     record: AbsolutePath | None = Field(
         default=None, description="folder in which a curious client keeps the models that it receives and sends"
     )
+    ledger: AbsolutePath | None = Field(
+        default=None, description="file to which the labels of each batch of split training are appended, JSON lines"
+    )
     watch: bool = Field(default=False, description="check the head's gradients for a hijack")
 
     @model_validator(mode="after")

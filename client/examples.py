@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -108,3 +109,10 @@ def _array(path: Path, key: str, field: str) -> npt.NDArray[np.generic]:
         raise ConfigError(f"{field}: {path} holds no array called {key}; add it") from error
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{field}: cannot read {path} as .npz: {error}") from error
+
+
+def append_labels(path: Path, labels: Labels) -> None:
+    """Append the labels of one batch as a JSON line, the ground truth for attacks on labels."""
+    line = json.dumps({"labels": labels.tolist()})
+    with path.open("a") as file:
+        file.write(f"{line}\n")

@@ -124,10 +124,19 @@ def ask(tmp_path: Path, head: RunningHead, shard: tuple[Floats, Labels]) -> Call
 
 
 @pytest.mark.parametrize("mode", ["split", "federated"])
-def test_the_client_app_s_replies_are_what_the_server_takes(ask: Any, shard: tuple[Floats, Labels], mode: str) -> None:
+def test_the_client_app_s_replies_are_what_the_server_takes(
+    ask: Any, shard: tuple[Floats, Labels], mode: str, tmp_path: Path
+) -> None:
     network = build("strided28", (1, 28, 28), 3, 5)
     weights = (network.split(2)[0] if mode == "split" else network.blocks).state_dict()
-    trained = ask("train", weights, {"mode": mode})
+    ledger = tmp_path / "labels.jsonl"
+    trained = ask("train", weights, {"mode": mode}, ledger=str(ledger) if mode == "split" else None)
+    if mode == "split":
+        # The labels that it sent, batch by batch, are the ground truth for attacks on labels.
+        kept = [json.loads(line)["labels"] for line in ledger.read_text().splitlines()]
+        assert [len(batch) for batch in kept] == [16, 16, 16, 2]
+        batches = Training(ClientPlan(epochs=1, batch=16), (9, 4)).batches(50)
+        assert kept == [shard[1][rows].tolist() for rows in batches]
     assert usable({1: trained}, TRAIN_METRICS, ArrayRecord(weights))[1] == {}
     assert trained.content["metrics"]["num-examples"] == 50
     # In both modes the same weights, and the same order of examples, give the same encoder.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from wireleak.common.measures.scores.registry import score_attribute
 from wireleak.common.targets import baselines
 from wireleak.common.targets.registry import register
@@ -37,11 +35,11 @@ class Label(Target[Ints]):
 
     def count(self, sealed: Sealed) -> int:
         """Return how often an example was sent."""
-        return len(sealed.file("labels", "label"))
+        return len(sealed.trained_labels())
 
     def ground_truth(self, sealed: Sealed) -> Ints:
         """Read the labels."""
-        return sealed.file("labels", "label").astype(np.int64)
+        return sealed.trained_labels()
 
     def score(self, guesses: Guesses, truth: Ints, seed: int) -> list[Scored]:
         """Score probabilities."""

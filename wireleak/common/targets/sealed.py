@@ -58,6 +58,10 @@ class Sealed(Protocol):
         """Return an array of the sealed file "<name>.npz"."""
         ...
 
+    def trained_labels(self) -> npt.NDArray[np.int64]:
+        """Return the labels of every batch of split training, as the clients kept them, in the order of the wire."""
+        ...
+
     def hidden(self, array: str) -> npt.NDArray[Any]:
         """Return an array that a malicious participant was given to hide."""
         ...

@@ -87,7 +87,7 @@ class RayExecutor:
     def attack(self, job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> None:
         """Run an attack on a node, which gets the files that the attack's config names and no others."""
         cell = job.cell
-        config, log = attack_config(job, launcher, attack)
+        config, log = attack_config(job, attack)
         with self._files_of(cell.name, _named(config, cell.run)) as files:
             memory = _IMPORTS + _PROCESS + _COPIES * sum(path.stat().st_size for path in files)
             task = Attack(job.name, moved(config, str(cell.run), RUN), log.relative_to(cell.run).as_posix())

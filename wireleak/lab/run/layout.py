@@ -149,6 +149,10 @@ class CellPaths:
         """Return the folder of the weights that a client's transforms train, besides the encoder."""
         return self.folder / client / "kept"
 
+    def trained_labels(self, client: str) -> Path:
+        """Return the file to which a client appends the labels of each batch that it sends in split training."""
+        return self.folder / client / "labels.jsonl"
+
     # The server.
 
     @property
@@ -388,11 +392,6 @@ class AttackFolder:
     def guesses(self) -> Path:
         """The guesses; the file exists once the attack has finished."""
         return self.path / "guesses.npz"
-
-    @property
-    def labels(self) -> Path:
-        """Labels that crossed an attacked link: the ground truth for guesses of labels."""
-        return self.path / "truth.npz"
 
     @property
     def meta(self) -> Path:

@@ -6,6 +6,7 @@ A *unit* is one update as an attacker sees it: (client, round) is one client's. 
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from wireleak.lab.data.overlap import find_overlap
 from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.layout import CellPaths
+from wireleak.lab.study.schema import StudyError
+
+_LABELS = '{"labels"'
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,10 @@ class CellTruth:
         """Read an array of a sealed file."""
         return _array(self.cell.sealed(f"{name}.npz"), array)
 
+    def trained_labels(self) -> npt.NDArray[np.int64]:
+        """Read the labels that the clients sent, by client and then in their order."""
+        return np.concatenate([trained_labels(self.cell, client) for client in self.cell.clients])
+
     def hidden(self, array: str) -> npt.NDArray[Any]:
         """Read an array that a malicious participant was given to hide."""
         return _array(self.cell.secret, array)
@@ -129,6 +137,27 @@ def ledger(cell: CellPaths) -> dict[str, npt.NDArray[Any]]:
     """Read the victims' inputs, task labels, attributes and groups."""
     with np.load(cell.ledger, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
+
+
+def trained_labels(cell: Cell, client: str) -> npt.NDArray[np.int64]:
+    """Return the labels that a client sent in split training, in their order, from its own record.
+
+    Raises
+    ------
+    StudyError
+        There is no record.
+    """
+    # An emulated device has no other way out than its console.
+    emulated = cell.trainer is not None and client == cell.clients[-1]
+    path = cell.log(client) if emulated else cell.trained_labels(client)
+    if not path.is_file():
+        raise StudyError(
+            f"{cell.name}: {client} kept no record of the labels that it sent, as runs of older versions; "
+            f"remove {cell.folder} and run again with --resume"
+        )
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.startswith(_LABELS)]
+    batches = [np.array(json.loads(line)["labels"], np.int64) for line in lines]
+    return np.concatenate([np.zeros(0, np.int64), *batches])
 
 
 def write_records(cell: Cell) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +22,8 @@ from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run import truth as ground_truth
-from wireleak.lab.run.layout import AttackFolder, CellFolder, existing
+from wireleak.lab.run.kept import TRAINING
+from wireleak.lab.run.layout import AttackFolder, CellFolder, existing, link_of
 from wireleak.lab.run.results import Row
 from wireleak.lab.steps.again_updates import attack_training, cell_of
 from wireleak.lab.steps.attack import ATTACK_SECONDS, describe_attacks, find_attack, fit_and_guess
@@ -99,7 +102,7 @@ def attack_again(
             console.print(_table((_shown(row.name, attack), row) for row in rows))
             return
         knows, reads = set(described[attack]["threat"]["knows"]), described[attack]["reads"]
-        truth = _truth(cell, capture, target, sought, reads, launcher, out)
+        truth = _truth(cell, capture, target, sought, reads, launcher)
         victims = given.victims or (None if truth is None else truth.count)
         if victims is None:
             raise StudyError("--victims: the number of the victims' inputs is unknown outside a run; give it")
@@ -113,7 +116,7 @@ def attack_again(
             "seed": seed,
             "options": dict(_option(text) for text in given.options),
             "captures": captures,
-            "granted": _granted(cell, knows, given),
+            "granted": _granted(cell, knows, sought, given),
             "victims": victims,
             "classes": _model(cell, given)["classes"] if reads == Traffic.SPLIT_TRAINING else 0,
             "out": str(out),
@@ -125,7 +128,7 @@ def attack_again(
         console.print(_table((_shown(one.guess, attack), one.score) for one in scored))
 
 
-def _granted(cell: CellFolder, knows: set[str], given: Given) -> dict[str, Any]:
+def _granted(cell: CellFolder, knows: set[str], sought: Target[Any], given: Given) -> dict[str, Any]:
     """Return the files that the attack's threat model knows: the user's, else the run's."""
     surrogate = given.surrogate or cell.surrogate
     granted: dict[str, Any] = {"surrogate": str(_existing(surrogate, "--surrogate"))}
@@ -136,7 +139,8 @@ def _granted(cell: CellFolder, knows: set[str], given: Given) -> dict[str, Any]:
     if "head" in knows:
         last = max(cell.rounds("head"), default=0)
         granted["head"] = str(_existing(given.head or cell.checkpoint("head", last), "--head"))
-    files = {path.stem: str(path) for path in cell.all_granted() if path != surrogate}
+    named = {sought.grants, "candidates" if "candidates" in knows else None}
+    files = {path.stem: str(path) for path in cell.all_granted() if path.stem in named}
     if cell.hijack.is_dir():
         files["hijack"] = str(cell.hijack)
     return granted | {"files": files}
@@ -147,7 +151,7 @@ def _model(cell: CellFolder, given: Given) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
         model: dict[str, Any] = content.get("model", content)
-        return {name: model[name] for name in ("name", "input_shape", "classes", "cut", "seed")}
+        return {name: model[name] for name in ("name", "input_shape", "classes", "cut")}
     except (ValueError, KeyError, TypeError) as error:
         raise StudyError(f"--model: {path} is not the JSON config of a network ({error})") from None
 
@@ -177,15 +181,15 @@ class _Truth:
 
 
 def _truth(
-    files: CellFolder, capture: Path, target: str, sought: Target[Any], reads: str, launcher: Launcher, out: Path
+    files: CellFolder, capture: Path, target: str, sought: Target[Any], reads: str, launcher: Launcher
 ) -> _Truth | None:
-    """Return the run's ground truth, or the labels on the captured link itself; None outside a run."""
+    """Return the run's ground truth; None outside a run, where only labels can be read off the captured link."""
     if reads == Traffic.SPLIT_TRAINING:
-        path = AttackFolder(out).labels
-        argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path), str(capture.resolve())]
-        launcher.finish(launcher.start("labels", argv, out / "labels.log", essential=False), ATTACK_SECONDS)
-        with np.load(path, allow_pickle=False) as stored:
-            labels = stored["label"].astype(np.int64)
+        client = link_of(capture).removeprefix(TRAINING)
+        if files.run.study.is_file() and client in (cell := cell_of(files)).clients:
+            labels = ground_truth.trained_labels(cell, client)
+        else:
+            labels = _labels_on_the_link(capture, launcher)
         return _Truth(labels, len(labels))
     if not files.ledger.is_file():
         return None
@@ -195,6 +199,18 @@ def _truth(
     cell = cell_of(files)
     sealed = ground_truth.CellTruth(cell, cell.study.threat.vantage, sought, federated=False)
     return _Truth(sought.ground_truth(sealed), sought.count(sealed))
+
+
+def _labels_on_the_link(capture: Path, launcher: Launcher) -> npt.NDArray[np.int64]:
+    # Not in the attack's folder, which it reads.
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "labels.npz"
+        argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path), str(capture.resolve())]
+        process = launcher.start("labels", argv, Path(scratch) / "labels.log", essential=False)
+        launcher.finish(process, ATTACK_SECONDS)
+        with np.load(path, allow_pickle=False) as stored:
+            labels: npt.NDArray[np.int64] = stored["label"].astype(np.int64)
+    return labels
 
 
 def _shown(name: str, attack: str) -> str:

@@ -147,17 +147,11 @@ def run_attack(
     LaunchError
         The attack failed.
     """
-    fit_and_guess(launcher, job.name, *attack_config(job, launcher, attack), timeout, env)
+    fit_and_guess(launcher, job.name, *attack_config(job, attack), timeout, env)
 
 
-def attack_config(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) -> tuple[dict[str, Any], Path]:
-    """Write the files that an attack is granted; return its config and the path of its log.
-
-    Raises
-    ------
-    LaunchError
-        The ground truth could not be read off the link.
-    """
+def attack_config(job: AttackJob, attack: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+    """Write the files that an attack is granted; return its config and the path of its log."""
     cell, log = job.cell, job.cell.log(f"attack-{job.use.shown}-{job.target}")
     config = {
         "attack": job.use.name,
@@ -167,18 +161,17 @@ def attack_config(job: AttackJob, launcher: Launcher, attack: dict[str, Any]) ->
         "granted": _granted(job, attack),
         "classes": cell.classes,
         "out": str(job.out),
-        **_seen(job, attack, launcher),
+        **_seen(job, attack),
     }
     return config, log
 
 
-def _seen(job: AttackJob, attack: dict[str, Any], launcher: Launcher) -> dict[str, Any]:
+def _seen(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
     """Return the captures that the attack gets, and the number of rows to guess."""
     cell, traffic = job.cell, Traffic(attack["reads"])
     if traffic is Traffic.FEDERATED_TRAINING:
         return updates_seen(job)
     if traffic is Traffic.SPLIT_TRAINING:
-        write_training_labels(cell, launcher)
         seen = [str(capture_for(cell, f"train-{name}")) for name in cell.clients]
         return {"captures": {"victims": seen}, "victims": job.sought.count(job.truth(federated=False))}
     served = "victim" if job.device is None else job.device.name
@@ -214,18 +207,6 @@ def updates_seen(job: AttackJob) -> dict[str, Any]:
         "units": truth.units(),
     }
     return {"captures": {"victims": seen}, "training": training, "victims": job.sought.count(truth)}
-
-
-def write_training_labels(cell: Cell, launcher: Launcher) -> None:
-    """Write the sealed labels of the training examples, in their order on the wire."""
-    path = cell.sealed("labels.npz")
-    if path.is_file():
-        return
-    # Two attacks on one cell may write this file at once; they write the same bytes.
-    argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path)]
-    argv += [str(capture_for(cell, f"train-{name}")) for name in cell.clients]
-    name = f"{cell.name}-labels"
-    launcher.finish(launcher.start(name, argv, cell.log(name), essential=False), ATTACK_SECONDS)
 
 
 def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:

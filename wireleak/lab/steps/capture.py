@@ -274,6 +274,7 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None
         "head": {"address": head, "security": security.client, "pad": cell.variant.pad} if head else None,
         "transforms": _transforms(cell),
         "keep": str(cell.keep(name)),
+        "ledger": str(cell.trained_labels(name)) if cell.mode == "split" else None,
         "record": str(cell.kept) if cell.participant_records and name == cell.clients[0] else None,
         "watch": cell.variant.watch,
     }

@@ -184,13 +184,13 @@ def _on_the_wire(
     """Compare the capture with the device's own record and the host's capture; (None, NaN) where TLS hides both."""
     if cell.variant.encrypted:
         return None, math.nan
-    sent = [_decoded(cell, name, launcher) for name in (device.name, "victim")]
+    sent = [_decoded(cell, device, name, launcher) for name in (device.name, "victim")]
     equal = sent[0].dtype == computed.dtype and np.array_equal(sent[0], computed)
     return equal, _apart(*sent)
 
 
-def _decoded(cell: Cell, name: str, launcher: Launcher) -> npt.NDArray[Any]:
-    output = cell.sealed(f"sent-{name}.npz")
+def _decoded(cell: Cell, device: Device, name: str, launcher: Launcher) -> npt.NDArray[Any]:
+    output = cell.device(device.name) / f"sent-{name}.npz"
     argv = ["-m", "adversary", "extract", "--kind", "activation", "--output", str(output)]
     argv.append(str(cell.capture(f"serve-{name}")))
     process = launcher.start(f"extract-{name}", argv, cell.log(f"extract-{name}"), essential=False)

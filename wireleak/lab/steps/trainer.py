@@ -110,4 +110,6 @@ def _guest_config(config: dict[str, Any], given: dict[str, Path]) -> dict[str, A
     head = config["head"]
     link = head and head | {"address": seen_from_guest(head["address"]), "security": security}
     paths = {key: f"{_FOLDER}/{key}.npz" for key in ("train", "evaluation")}
-    return config | paths | {"head": link, "keep": "/run/kept"}
+    # It cannot hand over files while it runs, so the record of its labels goes to the console.
+    ledger = _CONSOLE if config["ledger"] is not None else None
+    return config | paths | {"head": link, "keep": "/run/kept", "ledger": ledger}

@@ -16,6 +16,7 @@ from wireleak.lab.devices.pi.machine import EMULATOR, Image
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.seeds import Seeds
+from wireleak.lab.run.truth import trained_labels
 from wireleak.lab.steps.trainer import said_of_trainer, trainer_on_pi
 from wireleak.lab.study.schema import Study
 
@@ -47,6 +48,7 @@ import pathlib, shutil, sys
 disks = [word[5:].split(",")[0] for before, word in zip(sys.argv, sys.argv[1:]) if before == "-drive"]
 shutil.copy(disks[1], pathlib.Path(disks[1]).with_name("kept.tar"))
 print("SuperNode ID: 17")
+print('{{"labels": [1, 0]}}\\n{{"labels": [1]}}')
 print('{{"name": "client", "task": "flwr-clientapp", "status": 0, "cpu": 3.5, "seconds": 4.25, "rss": 209715200}}')
 print('{{"name": "client", "task": "flwr-clientapp", "status": 0, "cpu": 1.5, "seconds": 2.0, "rss": 104857600}}')
 """
@@ -64,7 +66,7 @@ def cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
     security = {"ca": str(tmp_path / "ca.pem"), "certificate": None, "key": None}
     head = {"address": "127.0.0.1:4001", "security": security, "pad": None}
     paths = {name: str(cell.folder / "client-1" / f"{name}.npz") for name in ("train", "evaluation")}
-    write_json(cell.config("client-1"), {"seed": 3, "head": head, "keep": "/kept", **paths})
+    write_json(cell.config("client-1"), {"seed": 3, "head": head, "keep": "/kept", "ledger": "/labels", **paths})
     for path in (*map(Path, paths.values()), tmp_path / "ca.pem"):
         path.write_text(path.name)
     return cell
@@ -83,6 +85,8 @@ def test_the_guest_gets_its_data_and_addresses_that_it_can_reach(cell: Cell, tmp
     assert node["root_certificates"] == "/run/job/ca.pem" and held["ca.pem"] == b"ca.pem"
     assert config["train"] == "/run/job/train.npz" and held["train.npz"] == b"train.npz"
     assert config["seed"] == 3
+    # Its labels leave it by its console, where its app's figures are too.
+    assert config["ledger"] == node["events"]
     assert {"client/app.py", "wireleak/common/plan.py", "wireleak/lab/devices/pi/node.py"} <= set(held)
     assert not [name for name in held if "__pycache__" in name or name.startswith(("server", "adversary"))]
 
@@ -90,6 +94,7 @@ def test_the_guest_gets_its_data_and_addresses_that_it_can_reach(cell: Cell, tmp
 def test_its_console_says_what_the_messages_took(cell: Cell, tmp_path: Path) -> None:
     with Launcher(preload=False) as launcher:
         launcher.finish(trainer_on_pi(cell, launcher, Image(tmp_path), {})("127.0.0.1:5001"), 60)
+    assert trained_labels(cell, "client-1").tolist() == [1, 0, 1]
     (line,) = said_of_trainer(cell)
     assert "client-1 was a SuperNode on an emulated Raspberry Pi 4 (1024 MiB)" in line
     assert "2 messages, 2.0 to 4.2 s each, its app at most 200 MiB" in line
