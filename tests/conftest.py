@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,16 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def default_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the default study as a user does, and return the run's folder."""
+    folder = tmp_path_factory.mktemp("digits")
+    command = [sys.executable, "-m", "wireleak", "run", "digits"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "digits-latest"
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The default study says what the project promises of it."""
 
-import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +10,8 @@ from wireleak.lab.run.results import read_results
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("digits")
-    command = [sys.executable, "-m", "wireleak", "run", "digits"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    results = read_results(folder / "runs" / "digits-latest")
-    return {(board.variant, board.attack, board.target): board for board in boards(results.rows)}
+def found(default_study: Path) -> Any:
+    return {(board.variant, board.attack, board.target): board for board in boards(read_results(default_study).rows)}
 
 
 pytestmark = [pytest.mark.study, pytest.mark.timeout(900)]
