@@ -98,11 +98,11 @@ class _Run:
             self._baseline(name, partial(self._repeated, name, other))
 
     def write(self) -> None:
-        """Write guesses.npz and meta.json, each whole or not at all."""
+        """Write meta.json and guesses.npz, each whole or not at all; the guesses come last and mark the end."""
         out = self.config.out
         arrays: dict[str, Any] = {name: np.asarray(guess, np.float32) for name, guess in self.guesses.items()}
-        write_arrays(out / "guesses.npz", arrays)
         write_json(out / "meta.json", self._meta())
+        write_arrays(out / "guesses.npz", arrays)
 
     def _meta(self) -> dict[str, Any]:
         return {
@@ -192,7 +192,7 @@ class _Run:
             count=self.config.victims,
             prior=self._prior,
             filled=self._filled,
-            pairs=None if victims is None else Pairs(pairs, pairs.seen, victims),
+            pairs=None if victims is None or seen.unseen else Pairs(pairs, pairs.seen, victims),
             predictions=seen.predictions,
             guess=None if fitted is None else own,
             # The inputs behind one update have no order, so only another update's guesses belong to other inputs.

@@ -114,8 +114,7 @@ def reconstruction_baselines(case: Case) -> Iterator[Baseline]:
     yield "commonest" if is_text else "mean", case.prior
     if not is_text:
         yield "background", lambda: baselines.background(case.own.without_copies().inputs, case.count)
-    if case.guess is None:
-        return
+    # An attack that could not run takes none of the simple readers with it.
     if (pairs := case.pairs) is not None:
         if not is_text:  # the numbers of words are names, not amounts
             yield "ridge", partial(_ridge, case, pairs)

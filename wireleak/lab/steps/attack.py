@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -29,6 +30,10 @@ from wireleak.lab.steps.bounds import write_candidates
 from wireleak.lab.study.schema import Study, StudyError
 
 ATTACK_SECONDS = 3600.0
+
+
+class AttackKilledError(LaunchError):
+    """The kernel killed an attack, mostly because memory was short; the run goes on without it."""
 
 
 def describe_attacks(launcher: Launcher) -> dict[str, dict[str, Any]]:
@@ -244,8 +249,10 @@ def fit_and_guess(
 
     Raises
     ------
+    AttackKilledError
+        The kernel killed the attack.
     LaunchError
-        The attack failed.
+        The attack failed in another way.
     """
     out = AttackFolder(Path(config["out"]))
     argv = ["-m", "adversary", "attack", "--config", str(write_json(out.config, config))]
@@ -253,8 +260,13 @@ def fit_and_guess(
     process = launcher.start(name, argv, log, env, essential=False, jail=jail)
     try:
         launcher.finish(process, timeout)
-    except LaunchError:
+    except LaunchError as error:
         launcher.stop([process])  # one that took too long still runs
+        # The end of the fork server, or of a process that the run needs, ends all others.
+        launcher.check()
+        if process.poll() == -signal.SIGKILL and process.failed:
+            why = f"{name} was killed by SIGKILL, probably because memory was short; see {log}"
+            raise AttackKilledError(why, log) from error
         raise
     finally:
         if jail.temporary is not None:

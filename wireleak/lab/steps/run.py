@@ -29,6 +29,7 @@ from wireleak.lab.run.limits import NO_TIME, Limits
 from wireleak.lab.run.results import Row
 from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.attack import (
+    AttackKilledError,
     check_plugins,
     check_transforms,
     describe_attacks,
@@ -287,7 +288,12 @@ class _Schedule:
         attack, limits = self.described[job.use.name], self.limits
         if limits is None:
             if not job.guesses.exists():
-                self.executor.attack(job, self.launcher, attack)
+                try:
+                    self.executor.attack(job, self.launcher, attack)
+                except AttackKilledError as error:
+                    self.findings.skipped[job.name] = str(error)
+                    self.progress.console.print(f"skipped {job.name}: {error}", markup=False, highlight=False)
+                    return None
             return score_job(job)
         if not job.guesses.exists():
             if (reason := limits.refusal(job)) is not None:

@@ -101,10 +101,19 @@ def test_tls_leaves_the_prior_and_says_why(config: Any, world: Any) -> None:
     assert meta["fit"] is None and meta["bytes"] == {"device": 0, "victims": 0}
 
 
-def test_an_attack_that_does_not_fit_in_memory_leaves_the_prior_and_says_why(config: Any, monkeypatch: Any) -> None:
-    monkeypatch.setenv("WIRELEAK_MEMORY", "1M")
+def test_an_attack_that_does_not_fit_in_memory_leaves_the_prior_and_says_why(
+    config: Any, world: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("adversary.attacks.activations.inversion.Inversion.memory", lambda self, sizes: 2**60)
+    monkeypatch.setenv("WIRELEAK_MEMORY", "64G")
     guesses, meta = run(config, options=QUICK)
     assert np.array_equal(guesses["inversion"], guesses["control:mean"]) and meta["fit"] is None
+    # The simple readers of the wire need less, so they still run.
+    assert mse(guesses["control:ridge"], world.private) < 1e-5 and "control:nearest" in guesses
+    assert "control:shuffled" not in guesses
+    monkeypatch.setenv("WIRELEAK_MEMORY", "1M")
+    guesses, meta = run(config, options=QUICK)
+    assert "control:ridge" not in guesses
     assert meta["prior"].startswith("inversion needs ") and "WIRELEAK_MEMORY leaves 0 MiB" in meta["prior"]
 
 
@@ -115,6 +124,17 @@ def test_a_baseline_that_does_not_fit_in_memory_is_left_out_by_name(config: Any,
     assert any(
         note.startswith("ridge needs ") and note.endswith("baseline ridge is left out") for note in meta["notes"]
     )
+
+
+def test_guesses_are_written_last_because_they_mark_the_end(config: Any, monkeypatch: Any) -> None:
+    def killed(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    path, out = config(options=QUICK)
+    monkeypatch.setattr("adversary.attacks.harness.run.write_arrays", killed)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        attack(path)
+    assert (out / "meta.json").is_file() and not (out / "guesses.npz").exists()
 
 
 def test_sizes_of_tls_are_chance_for_an_attribute(config: Any, world: Any) -> None:

@@ -1,0 +1,65 @@
+"""An attack that the kernel kills is named, and the run goes on; any other failure ends it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wireleak.lab.launch.processes import Launcher, LaunchError
+from wireleak.lab.steps.attack import AttackKilledError, fit_and_guess
+from wireleak.lab.steps.run import _Schedule
+
+
+class Starting(Launcher):
+    """A launcher that runs a short program in place of the adversary."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(preload=False)
+        self.program = program
+
+    def start(self, name: str, argv: Any, log: Path, *rest: Any, **more: Any) -> Any:
+        return super().start(name, [sys.executable, "-c", self.program], log, essential=False)
+
+
+def attacked(program: str, folder: Path) -> None:
+    config = {"out": str(folder / "out"), "granted": {}, "captures": {}}
+    with Starting(program) as launcher:
+        fit_and_guess(launcher, "cut-1-seed0-inversion-input", config, folder / "attack.log", 60)
+
+
+def test_a_kill_is_an_error_of_its_own(tmp_path: Path) -> None:
+    kill = f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})"
+    with pytest.raises(AttackKilledError, match="was killed by SIGKILL, probably because memory was short; see "):
+        attacked(kill, tmp_path)
+    with pytest.raises(LaunchError, match="ended with status 1") as caught:
+        attacked("raise SystemExit(1)", tmp_path)
+    assert not isinstance(caught.value, AttackKilledError)
+
+
+def test_a_killed_attack_is_named_and_the_run_goes_on() -> None:
+    errors: list[LaunchError] = [AttackKilledError("it was killed"), LaunchError("it failed")]
+
+    def attack(*given: Any) -> None:
+        raise errors.pop(0)
+
+    said: list[str] = []
+    console = SimpleNamespace(print=lambda line, **style: said.append(line))
+    schedule: Any = SimpleNamespace(
+        described={"inversion": {}},
+        limits=None,
+        launcher=None,
+        executor=SimpleNamespace(attack=attack),
+        findings=SimpleNamespace(skipped={}),
+        progress=SimpleNamespace(console=console),
+    )
+    job: Any = SimpleNamespace(use=SimpleNamespace(name="inversion"), guesses=Path("none"), name="cut-1-inversion")
+    assert _Schedule._rows(schedule, job) is None
+    assert schedule.findings.skipped == {"cut-1-inversion": "it was killed"}
+    assert said == ["skipped cut-1-inversion: it was killed"]
+    with pytest.raises(LaunchError, match="it failed"):
+        _Schedule._rows(schedule, job)
