@@ -45,6 +45,25 @@ def test_grey_pictures_are_taken_and_blocks_change_nothing(monkeypatch: Any, pic
     assert score(grey * 0.8, grey).value == pytest.approx(whole.value, rel=1e-4)
 
 
+def test_large_pictures_are_fewer_and_the_truth_is_seen_once(monkeypatch: Any, pictures: Any) -> None:
+    from wireleak.common.measures.scores import perceptual
+
+    seen: list[int] = []
+    features = perceptual._features
+    monkeypatch.setattr(perceptual, "_features", lambda images: seen.append(len(images)) or features(images))
+    monkeypatch.setattr(perceptual, "_KEPT", {})
+    monkeypatch.setattr(perceptual, "_PIXELS", 5 * 96 * 96)
+    monkeypatch.setattr(perceptual, "_FEWEST", 4)
+    assert score(pictures * 0.8, pictures).n == 5
+    assert score(pictures * 0.5, pictures).n == 5
+    # A prior is one picture for all: it equals the same picture, guessed for each.
+    mean = np.repeat(pictures.mean(0, keepdims=True), len(pictures), axis=0)
+    fixed = score(mean, pictures).value
+    assert seen == [5, 5, 5, 1]
+    mean[0, 0, 0, 0] += 1e-6
+    assert score(mean, pictures).value == pytest.approx(fixed, rel=1e-3)
+
+
 def test_many_pictures_are_drawn_from_and_small_ones_are_refused(pictures: Any) -> None:
     assert FeatureDistance(most=3)(pictures, pictures, np.random.default_rng(0)).n == 3
     with pytest.raises(ValueError, match="at least 64x64"):
