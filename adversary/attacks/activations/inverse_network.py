@@ -72,6 +72,7 @@ class InverseNetwork(ActivationAttack):
         import torch
 
         from adversary.attacks.harness.device import best_device
+        from adversary.attacks.harness.pace import Pace
         from adversary.attacks.harness.progressive import is_careful
 
         device = best_device()
@@ -87,6 +88,8 @@ class InverseNetwork(ActivationAttack):
         rate = self.settings.learning_rate or (1e-3 if is_careful(self._decoder) else 1e-2)
         optimiser = torch.optim.Adam(self._decoder.parameters(), rate, amsgrad=True)
         halving = torch.optim.lr_scheduler.StepLR(optimiser, max(1, epochs * 2 // 5), 0.5)
+        each = math.ceil(len(rows) / _BATCH)
+        pace = Pace(epochs * each, self.deadline)
         rng = np.random.default_rng([self.seed, 1])
         for _ in track(range(epochs), "inverse-network", disable=not Console().is_terminal, transient=True):
             order = rng.permutation(rows)
@@ -94,8 +97,14 @@ class InverseNetwork(ActivationAttack):
                 optimiser.zero_grad()
                 torch.autograd.backward(torch.nn.functional.mse_loss(self._decoder(z[batch]), x[batch]))
                 optimiser.step()
+                if pace.step():
+                    halving.step_size = max(1, math.ceil(pace.allowed / each) * 2 // 5)
+                if pace.over:
+                    break
             halving.step()
-        self.report |= {"parameters": sum(p.numel() for p in self._decoder.parameters())}
+            if pace.over:
+                break
+        self.report |= {"parameters": sum(p.numel() for p in self._decoder.parameters()), "stopped": pace.stopped}
         if held.any():
             error = float(np.mean((self.guess(knowledge.seen[held]) - knowledge.inputs[held]) ** 2))
             self.report["validation_mse"] = error

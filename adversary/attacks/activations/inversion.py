@@ -17,8 +17,8 @@ from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
 from wireleak.common.targets.memory import Sizes, training_memory
 
-# Pairs in a step of a dense decoder; others take fewer.
-_BATCH = 64
+# Pairs in a step of a dense decoder, and of others at most.
+_BATCH, _FEWER = 64, 32
 
 
 class InversionOptions(BaseModel):
@@ -71,9 +71,16 @@ class Inversion(ActivationAttack):
 
     def memory(self, sizes: Sizes) -> int:
         """Estimate the bytes that the decoder, its optimiser and one batch take."""
-        from adversary.attacks.harness.progressive import footprint
+        import torch
 
-        return training_memory(sizes, *footprint(sizes.activation, sizes.image, self.settings.width), _BATCH)
+        from adversary.attacks.harness.decoders import DenseDecoder
+        from adversary.attacks.harness.progressive import build_decoder, footprint
+
+        shapes = sizes.activation, sizes.image, self.settings.width
+        with torch.device("meta"):
+            decoder = build_decoder(*shapes, torch.empty(sizes.image))
+        pairs = _BATCH if isinstance(decoder, DenseDecoder) else _FEWER
+        return training_memory(sizes, *footprint(*shapes), pairs)
 
     def fit(self, knowledge: Knowledge) -> None:
         """Train the decoder on the attacker's pairs."""
@@ -116,24 +123,30 @@ class Inversion(ActivationAttack):
 
         from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder
         from adversary.attacks.harness.device import step_in_parts
+        from adversary.attacks.harness.pace import Pace
 
         # Examples, pairs in a step, peak of the learning rate and the share of steps before it, chosen on attackers'
         # own held-out pairs. A dense decoder's steps shrink with its fan-in.
-        examples, batch, usual, rise = 30_000, 32, 0.003, 0.2
+        examples, batch, usual, rise = 30_000, _FEWER, 0.003, 0.2
         if isinstance(self._decoder, DenseDecoder):
             fan_in = min(1.0, (32 / math.prod(self._pairs.activation)) ** 0.25)
             examples, batch, usual = 50_000, _BATCH, 0.003 * fan_in
         elif isinstance(self._decoder, LocalDecoder):
             some = rows[: self._decoder.linear_pairs(self._pairs.activation)]
             started = self._decoder.start_linear(self._pairs.activations(some), self._pairs.inputs(some))
-            examples, batch, usual, rise = (3_750, 8, 0.0065, 0.1) if started else (30_000, 32, 0.01, 0.2)
+            examples, batch, usual, rise = (3_750, 8, 0.0065, 0.1) if started else (30_000, _FEWER, 0.01, 0.2)
         epochs = self.settings.epochs or min(40, max(1, round(examples / len(rows))))
         peak = self.settings.learning_rate or usual
         if len(self._pairs.activation) == 3:
             self._decoder.to(memory_format=torch.channels_last)
         optimiser = torch.optim.AdamW(self._decoder.parameters(), peak, fused=True)
-        steps = max(10, epochs * math.ceil(len(rows) / batch))  # OneCycleLR divides by zero for fewer
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=rise)
+        pace = Pace(epochs * math.ceil(len(rows) / batch), self.deadline)
+
+        def one_cycle(steps: int) -> Any:
+            # It divides by zero for fewer steps than ten.
+            return torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=max(10, steps), pct_start=rise)
+
+        schedule = one_cycle(pace.planned)
 
         def loss_of(some: Any) -> Any:
             return torch.nn.functional.mse_loss(self._decoder(self._pairs.activations(some)), self._pairs.inputs(some))
@@ -145,13 +158,20 @@ class Inversion(ActivationAttack):
             for start in range(0, len(order), batch):
                 parts = step_in_parts(optimiser, loss_of, order[start : start + batch], parts)
                 schedule.step()
+                if pace.step():
+                    schedule = one_cycle(pace.left)
+                if pace.over:
+                    break
             error = self._error(held)
             if error < best or not len(held):
                 best, kept = error, epoch + 1
                 weights = {name: value.clone() for name, value in self._decoder.state_dict().items()}
+            if pace.over:
+                break
         self._decoder.load_state_dict(weights)
         self.report |= {"epochs": epochs, "kept_epoch": kept, "validation_mse": best if len(held) else None}
         self.report["held_out_loss"] = self.report["validation_mse"]
+        self.report["stopped"] = pace.stopped
 
     def _error(self, held: Any) -> float:
         """Return the mean squared error on held-out rows; infinite without any."""

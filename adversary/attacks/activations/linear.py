@@ -40,6 +40,7 @@ class Linear(ActivationAttack):
     )
     target = Input
     options = LinearOptions
+    same_as = "ridge"
 
     def memory(self, sizes: Sizes) -> int:
         """Estimate the memory of the fit."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +14,7 @@ from rich.progress import track
 
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import Pace
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
@@ -73,13 +77,23 @@ class Rmle(ActivationAttack):
 
     def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
-        guesses, residual = invert(self._encoder, activations, self._shape, self._range, self.settings, self.seed)
-        self.report["residual"] = residual
+        stopped: list[str] = []
+        guesses, residual = invert(
+            self._encoder, activations, self._shape, self._range, self.settings, self.seed, self.deadline, stopped.append
+        )
+        self.report |= {"residual": residual, "stopped": stopped[0] if stopped else None}
         return guesses
 
 
 def invert(
-    encoder: Any, seen: Array, shape: tuple[int, ...], span: tuple[float, float], settings: RmleOptions, seed: int
+    encoder: Any,
+    seen: Array,
+    shape: tuple[int, ...],
+    span: tuple[float, float],
+    settings: RmleOptions,
+    seed: int,
+    deadline: float | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[Array, float]:
     """Search the inputs that an encoder maps to given activations, all rows at once.
 
@@ -98,6 +112,10 @@ def invert(
     settings : RmleOptions
     seed : int
         Seed of the noise of `start = "noise"`.
+    deadline : float, optional
+        Time by `time.monotonic` at which the search stops with what it has; it is shared by parts of the rows.
+    say : callable, optional
+        Called where the search of a part stopped early.
 
     Returns
     -------
@@ -123,6 +141,8 @@ def invert(
     _check(encoder, torch.full((1, *shape), middle, device=device), seen)
     pieces, left = [], 0.0
     for at in range(0, len(seen), _CHUNK):
+        now, parts = time.monotonic(), math.ceil((len(seen) - at) / _CHUNK)
+        pace = Pace(settings.iterations, None if deadline is None else now + (deadline - now) / parts)
         z = torch.from_numpy(seen[at : at + _CHUNK]).to(device)
         u = torch.from_numpy(starts[at : at + _CHUNK].astype(np.float32)).to(device).requires_grad_(True)
         optimiser = torch.optim.Adam([u], settings.learning_rate, eps=settings.epsilon, amsgrad=True)
@@ -136,6 +156,12 @@ def invert(
             optimiser.step()
             if settings.schedule == "cosine":
                 decay.step()
+            if pace.step():
+                decay.T_max = pace.allowed
+            if pace.over:
+                break
+        if say is not None and pace.stopped is not None:
+            say(pace.stopped)
         left += float(distance.detach().sum())
         pieces.append((middle + half * u.detach().clamp(-1, 1)).cpu().numpy())
     return np.concatenate(pieces), left / len(seen)

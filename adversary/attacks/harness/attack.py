@@ -37,7 +37,10 @@ class Attack(ABC):
     report : dict
         Filled by `fit` and `guess`: facts for a reader of meta.json (sizes, choices, validation scores).
         Numbers under "measured" become rows of the results. "held_out_loss" is the loss on the attacker's own held-out
-        examples, by which a comparison of defences chooses the strongest of several attackers.
+        examples, by which a comparison of defences chooses the strongest of several attackers. "stopped" says that
+        a training ended early, for want of time.
+    deadline : float or None
+        Time by `time.monotonic` at which a training stops with what it has.
     """
 
     name: ClassVar[str]
@@ -45,11 +48,14 @@ class Attack(ABC):
     target: ClassVar[type[Target[Any]]]
     traffic: ClassVar[Traffic]
     options: ClassVar[type[BaseModel]]
+    # Name of the baseline that makes the same guess as the attack, if there is one.
+    same_as: ClassVar[str | None] = None
 
     def __init__(self, settings: Any, seed: int) -> None:
         self.settings = settings
         self.seed = seed
         self.report: dict[str, Any] = {}
+        self.deadline: float | None = None
 
     @classmethod
     @abstractmethod
@@ -77,6 +83,7 @@ class Attack(ABC):
         For attacks that can share work on observations between the two fits.
         """
         attack = type(self)(self.settings, self.seed)
+        attack.deadline = self.deadline
         attack.fit(knowledge)
         return attack
 

@@ -92,4 +92,7 @@ class AttackConfig(Strict):
     )
     victims: int = Field(ge=1, description="number of rows to guess")
     classes: int = Field(0, ge=0, description="classes of the task, for attacks on training labels")
+    seconds: float | None = Field(
+        default=None, gt=0, description="time after which a training stops with what it has; none by default"
+    )
     out: Path = Field(description="folder for guesses.npz and meta.json")

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder, fit_sides, subpixel, upsampling
+from wireleak.common.targets.memory import DECODER_PARAMETERS
 
-# A decoder with more parameters is replaced by a smaller kind: 48 MiB of weights, and five times that in training.
-MOST_PARAMETERS = 12_000_000
 _RANK_PARAMETERS = 4_000_000
 _LAST_FACTORS = (4, 2, 1)
 _WIDEST, _NARROWEST = 128, 32
@@ -49,10 +48,10 @@ def build_decoder(
     if factor is not None:
         with torch.device("meta"):
             size = parameters(LocalDecoder(activation, image, factor, width, mean.to("meta")))
-        if size <= MOST_PARAMETERS:
+        if size <= DECODER_PARAMETERS:
             return LocalDecoder(activation, image, factor, width, mean)
     inputs, hidden, outputs = math.prod(activation), max(8, round(256 * width)), math.prod(image)
-    if (inputs + hidden) * (hidden + outputs) <= MOST_PARAMETERS:
+    if (inputs + hidden) * (hidden + outputs) <= DECODER_PARAMETERS:
         return DenseDecoder(activation, image, width, mean, dropout)
     if len(activation) == len(image) and len(image) in (2, 3) and min(activation[1:]) > 1:
         return ProgressiveDecoder(activation, image, width, mean)

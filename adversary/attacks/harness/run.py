@@ -29,6 +29,10 @@ from wireleak.common.targets.memory import Sizes
 from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Case, Pairs
 
+# Part of an attack's time in which it trains; the rest is for guesses, baselines and files.
+_TRAINING = 0.7
+# Baselines that are left out where the time is over; the others take no time.
+_COSTLY = ("ridge", "nearest", "permuted")
 # One draw of permuted values may be right, or wrong, about all updates by luck.
 DRAWS = 20
 
@@ -73,6 +77,7 @@ class _Run:
     """State of one attack; every mistake of a user raises in the constructor."""
 
     def __init__(self, path: Path) -> None:
+        self.began = time.monotonic()
         self.config = read_config(path, AttackConfig)
         self.kind = ATTACKS.get(self.config.attack)
         self.target = target_of(self.config.target)
@@ -93,9 +98,9 @@ class _Run:
         if self.fitted is not None:
             self.fitted.finish()
         for name, make in self.target.baselines(self._case()):
-            self._baseline(name, make)
+            self._baseline(name, make, self._until(1.0) if name in _COSTLY else None)
         for name, other in self.seen.others():
-            self._baseline(name, partial(self._repeated, name, other))
+            self._baseline(name, partial(self._repeated, name, other), self._until(_TRAINING))
 
     def write(self) -> None:
         """Write meta.json and guesses.npz, each whole or not at all; the guesses come last and mark the end."""
@@ -152,6 +157,7 @@ class _Run:
             return None, self._prior()
         known = seen.knowledge.limited(self.kind.threat.knows)
         attack = self.kind(self.settings, self.config.seed)
+        attack.deadline = self._until(_TRAINING)
         start, cpu = time.monotonic(), time.process_time()
         try:
             if len(known.seen):
@@ -216,10 +222,19 @@ class _Run:
             return self._filled(seen.ask(attack))
         return np.stack([self._filled(seen.ask(one)) for one in drawn])
 
-    def _baseline(self, name: str, make: Callable[[], Array]) -> None:
+    def _until(self, part: float) -> float | None:
+        """Return the time by `time.monotonic` at which a part of the attack's seconds is over; None without a limit."""
+        return None if self.config.seconds is None else self.began + part * self.config.seconds
+
+    def _baseline(self, name: str, make: Callable[[], Array], end: float | None) -> None:
+        """Make a baseline's guess, unless the time `end` is over."""
         start = time.monotonic()
+        same = self.fitted is not None and name == self.kind.same_as
+        if end is not None and start > end and not same:
+            self.notes.append(f"the baseline {name} is left out: no time was left")
+            return
         try:
-            self.guesses[f"control:{name}"] = make()
+            self.guesses[f"control:{name}"] = self.guesses[self.kind.name] if same else make()
         except MemoryError as error:
             self.notes.append(f"{out_of_memory(error)}; the baseline {name} is left out")
             return

@@ -14,6 +14,9 @@ PROCESS_BYTES = 400 * 2**20
 # An attack's own guess and its baselines': mean, background, ridge, nearest, shuffled, untrained, in-process.
 _GUESSES = 8
 _FLOAT = 4
+# The most that a decoder which an attack trains may have, and what one example leaves in its layers, in numbers of the
+# input: upper bounds where the decoder is not known yet.
+DECODER_PARAMETERS, DECODER_HIDDEN = 12_000_000, 8
 # Up to so many bytes of activations are kept standardised for training; larger ones are read batch by batch.
 RESIDENT_BYTES = 2 * BLOCK_BYTES
 

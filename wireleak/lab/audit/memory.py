@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from wireleak.common.targets.memory import PROCESS_BYTES, Sizes, attack_memory
+from wireleak.common.targets.memory import DECODER_HIDDEN, DECODER_PARAMETERS, PROCESS_BYTES, Sizes, attack_memory
 from wireleak.lab.audit.subject import Subject
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.limits import Limits
+
+# Attacks that train no decoder.
+_SIMPLE = ("linear", "attributes", "word-set", "ladder")
 
 
 def limits_of(subject: Subject, deadline: float | None = None) -> Limits:
@@ -15,7 +18,10 @@ def limits_of(subject: Subject, deadline: float | None = None) -> Limits:
 
     def needs(job: AttackJob) -> int:
         pairs = counts.attacker * (1 + job.cell.study.serve.copies)
-        return attack_memory(Sizes(pairs, counts.victims, shapes[job.cell.variant.cut], shape))
+        sizes = Sizes(pairs, counts.victims, shapes[job.cell.variant.cut], shape)
+        if job.use.name in _SIMPLE or subject.is_text:
+            return attack_memory(sizes)
+        return attack_memory(sizes, DECODER_PARAMETERS, DECODER_HIDDEN * subject.pixels)
 
     inputs = 4 * subject.pixels * max(counts.attacker, counts.victims)
     # The head and two devices, of which one holds the attacker's inputs.

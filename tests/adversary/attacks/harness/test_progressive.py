@@ -8,7 +8,6 @@ from torch import nn
 
 from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder
 from adversary.attacks.harness.progressive import (
-    MOST_PARAMETERS,
     ProgressiveDecoder,
     SeedDecoder,
     TokenDecoder,
@@ -17,6 +16,7 @@ from adversary.attacks.harness.progressive import (
     parameters,
     token_grid,
 )
+from wireleak.common.targets.memory import DECODER_HIDDEN, DECODER_PARAMETERS
 
 LARGE = (3, 224, 224)
 
@@ -62,7 +62,7 @@ def test_small_problems_keep_the_decoders_that_they_had(activation: Any, image: 
 )
 def test_large_ones_are_bounded_and_give_the_image(activation: Any, image: Any, kind: Any) -> None:
     count, hidden = footprint(activation, image, 1.0)
-    assert count <= MOST_PARAMETERS and hidden < 1e7
+    assert count <= DECODER_PARAMETERS and hidden < 1e7
     decoder = build_decoder(activation, image, 0.25, torch.rand(image))
     assert type(decoder) is kind
     with torch.no_grad():

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from wireleak.lab.report.charts import style
 
 _GAP, _GAP_GREY = 2, 200
+# Numbers in a picture up to which its file is made as small as possible.
+_OPTIMISED = 2**18
 _SIDE, _BETWEEN, _HEIGHT = 64, 4, 70
 
 
@@ -47,7 +49,9 @@ def picture_strip(values: npt.NDArray[np.float32], ink: bool = False) -> tuple[b
     for place, picture in enumerate(pixels):
         canvas[:, place * (width + _GAP) : place * (width + _GAP) + width] = picture
     buffer = io.BytesIO()
-    Image.fromarray(canvas.squeeze(-1) if channels == 1 else canvas).save(buffer, "PNG", optimize=True)
+    # Optimising a large picture takes ten times as long and saves a few percent.
+    picture = Image.fromarray(canvas.squeeze(-1) if channels == 1 else canvas)
+    picture.save(buffer, "PNG", optimize=canvas.size < _OPTIMISED)
     return buffer.getvalue(), (canvas.shape[0], canvas.shape[1])
 
 

@@ -50,7 +50,12 @@ def test_large_pictures_are_fewer_and_the_truth_is_seen_once(monkeypatch: Any, p
 
     seen: list[int] = []
     features = perceptual._features
-    monkeypatch.setattr(perceptual, "_features", lambda images: seen.append(len(images)) or features(images))
+
+    def counted(images: Any) -> Any:
+        seen.append(len(images))
+        return features(images)
+
+    monkeypatch.setattr(perceptual, "_features", counted)
     monkeypatch.setattr(perceptual, "_KEPT", {})
     monkeypatch.setattr(perceptual, "_PIXELS", 5 * 96 * 96)
     monkeypatch.setattr(perceptual, "_FEWEST", 4)
