@@ -78,9 +78,8 @@ class Rmle(ActivationAttack):
     def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
         stopped: list[str] = []
-        guesses, residual = invert(
-            self._encoder, activations, self._shape, self._range, self.settings, self.seed, self.deadline, stopped.append
-        )
+        known = self._encoder, activations, self._shape, self._range, self.settings, self.seed
+        guesses, residual = invert(*known, self.deadline, stopped.append)
         self.report |= {"residual": residual, "stopped": stopped[0] if stopped else None}
         return guesses
 

@@ -97,6 +97,8 @@ class _Run:
         self.fitted, self.guesses[self.kind.name] = self._fit_and_guess(self.seen)
         if self.fitted is not None:
             self.fitted.finish()
+            if self.fitted.report.get("stopped"):
+                self.notes.append(f"{self.fitted.report['stopped']}, at the end of its time")
         for name, make in self.target.baselines(self._case()):
             self._baseline(name, make, self._until(1.0) if name in _COSTLY else None)
         for name, other in self.seen.others():

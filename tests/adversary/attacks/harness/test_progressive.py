@@ -16,7 +16,7 @@ from adversary.attacks.harness.progressive import (
     parameters,
     token_grid,
 )
-from wireleak.common.targets.memory import DECODER_HIDDEN, DECODER_PARAMETERS
+from wireleak.common.targets.memory import DECODER_PARAMETERS
 
 LARGE = (3, 224, 224)
 
