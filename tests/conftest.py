@@ -51,6 +51,7 @@ def default_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "wireleak", "run", "digits"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
+    (folder / "runs" / "printed.txt").write_text(done.stdout)
     return folder / "runs" / "digits-latest"
 
 

@@ -1,5 +1,6 @@
 """The default study says what the project promises of it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,8 @@ def test_under_tls_there_is_chance(found: Any) -> None:
         if variant == "wide-tls" and target != "input":
             # One seed, six probes: the interval may miss .5 by a little by chance, but never by much.
             assert abs(board.get("auc").value - 0.5) < 0.1, (board.attack, target)
+
+
+def test_without_a_terminal_lines_say_how_far_the_run_is(default_study: Path) -> None:
+    printed = (default_study.parent / "printed.txt").read_text()
+    assert re.search(r"^\[\d+ s\] captures \d of 7, attacks \d+ of \d+", printed, re.MULTILINE)

@@ -45,6 +45,7 @@ from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
 
 # Names the file of `--secret`, for commands that run studies of their own.
+_SILENCE_SECONDS = 10.0
 _SECRET = "WIRELEAK_SECRET"
 
 
@@ -181,7 +182,10 @@ class _Schedule:
         self.futures: set[Future[None]] = set()
         self.lock = threading.Lock()
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+        # In a pipe, bars would be redrawn for nobody; there `_say_state` writes lines.
+        self.bars = console.is_terminal
+        self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not self.bars)
+        self.began = self.said = time.monotonic()
 
     def run(self, cells: list[Cell]) -> None:
         """Run every cell and its attacks; the first failure stops all."""
@@ -199,6 +203,7 @@ class _Schedule:
                     self._submit(self.cell_pool, self._capture, cell)
                 while pending := self._pending():
                     wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+                    self._say_state()
             except BaseException:
                 self.executor.stop()
                 self.launcher.kill()
@@ -206,6 +211,14 @@ class _Schedule:
             finally:
                 for pool in (self.device_pool, self.cell_pool, self.attack_pool):
                     pool.shutdown(wait=True, cancel_futures=True)
+
+    def _say_state(self) -> None:
+        """Write how far the run is, every ten seconds where no bars show it; an audit's watch says it by itself."""
+        now = time.monotonic()
+        if not self.bars and self.limits is None and now - self.said >= _SILENCE_SECONDS:
+            self.said = now
+            line = f"[{now - self.began:.0f} s] {self._state()}"
+            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _state(self) -> str:
         """Return the progress bars in one line."""
