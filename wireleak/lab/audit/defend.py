@@ -23,7 +23,7 @@ from wireleak.lab.audit.subject import Request, Subject, data_of, examine, keep,
 from wireleak.lab.report.boards import Board, boards
 from wireleak.lab.report.comparison import written
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
-from wireleak.lab.report.findings import TAGS
+from wireleak.lab.report.verdicts import Verdict
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.results import Results, read_results
 from wireleak.lab.steps.run import run_study
@@ -134,8 +134,14 @@ def defend(
     )
     results = read_results(folder)
     found = compare_defences(results)
-    verdicts = {one.target: verdict(one, budget) for one in found}
-    tags = {(board.variant, board.target): TAGS[gravest(_alike(board, results))] for board in boards(results.rows)}
+    judged = {(board.variant, board.target): gravest(_alike(board, results)) for board in boards(results.rows)}
+    tags = {where: one.tag for where, one in judged.items()}
+    verdicts = {
+        one.target: verdict(
+            one, budget, {variant: said for (variant, target), said in judged.items() if target == one.target}
+        )
+        for one in found
+    }
     for one in found:
         console.print(
             _table(one, budget, {variant: tag for (variant, target), tag in tags.items() if target == one.target})
@@ -170,8 +176,17 @@ def _untrained(request: Request) -> list[str]:
     return [f"defences that train the encoder are left out: {why}"]
 
 
-def verdict(found: Comparison, budget: float) -> str:
-    """Return a sentence that names the defence with the largest reduction within the budget, and its caveats."""
+def verdict(found: Comparison, budget: float, judged: Mapping[str, Verdict] | None = None) -> str:
+    """Return a sentence that names the defence with the largest reduction within the budget, and its caveats.
+
+    Parameters
+    ----------
+    found : Comparison
+    budget : float
+        Accuracy that a defence may cost, as a share.
+    judged : mapping, optional
+        Verdict on each variant. A defence whose own verdict is not resolved is not recommended.
+    """
     defended = [point for point in found.points if point.defence != NONE]
     within = [point for point in defended if point.lost.value <= budget]
     helping = [point for point in within if found.seeds > 1 and point.gained.low > 0]
@@ -198,6 +213,12 @@ def verdict(found: Comparison, budget: float) -> str:
         f"{found.target}: {best.title} lowers the strongest attacker's {found.leak} by {written(best.gained)} to "
         f"{written(best.leak)} (guessing: {found.floor:g}) for {written(best.lost)} of accuracy{left}."
     )
+    own = (judged or {}).get(best.variant)
+    if own is not None and own.outcome == "open":
+        doubts.append(
+            f" It is not recommended: whether a leak remains is not resolved. {own.resolution}".rstrip()
+            + " Use more seeds or victims."
+        )
     return "".join([said, *doubts])
 
 

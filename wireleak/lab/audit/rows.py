@@ -14,9 +14,11 @@ from wireleak.common.targets.input import Input
 from wireleak.lab.audit.cost import Cost
 from wireleak.lab.audit.readings import AttributeInformation, WordsRead
 from wireleak.lab.audit.subject import Audited
+from wireleak.lab.report import verdicts
 from wireleak.lab.report.boards import BLIND, Board, SeedMean, boards, compare, error_removed
-from wireleak.lab.report.findings import TAGS, Outcome, finding
+from wireleak.lab.report.findings import finding
 from wireleak.lab.report.formatting import size
+from wireleak.lab.report.verdicts import TAGS, Outcome, Verdict
 from wireleak.lab.run.results import Results
 
 # Rows that count as attackers: the attack and two simple readers of the wire. The strongest is shown.
@@ -82,7 +84,7 @@ class AttributeLeak:
 class CutRow:
     """The results of one cut.
 
-    `sent` is the size of one inference on the wire, in bytes; `outcome` is the finding about its strongest reader;
+    `sent` is the size of one inference on the wire, in bytes; `verdict` is that on its strongest reader;
     `skipped` names attacks that did not run, with reasons.
     """
 
@@ -95,13 +97,18 @@ class CutRow:
     reconstruction: Reconstruction | None
     words: WordsRead | None
     attributes: tuple[AttributeLeak, ...]
-    outcome: Outcome | None = "none"
+    verdict: Verdict | None
     skipped: tuple[tuple[str, str], ...] = ()
 
     @property
     def tag(self) -> str:
-        """The outcome in a word or two, as in a run's report."""
-        return NOT_ATTACKED if self.outcome is None else TAGS[self.outcome]
+        """The verdict in a few words, as in a run's report."""
+        return NOT_ATTACKED if self.verdict is None else self.verdict.tag
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The verdict's outcome."""
+        return None if self.verdict is None else self.verdict.outcome
 
     @property
     def title(self) -> str:
@@ -150,7 +157,7 @@ def cut_rows(audited: Audited, results: Results) -> list[CutRow]:
                     for board in mine
                     if board.get("auc") is not None
                 ),
-                outcome=_outcome(mine, audited.readings.words.get(cut)),
+                verdict=_verdict(mine, audited.readings.words.get(cut)),
                 skipped=tuple(audited.skipped.get(cut, {}).items()),
             )
         )
@@ -172,16 +179,15 @@ def _strongest(found: Sequence[Board]) -> Reconstruction | None:
     return Reconstruction(by, best, priors[0].value, ridge, max(named, key=lambda one: one.value, default=None))
 
 
-def _outcome(found: Sequence[Board], words: WordsRead | None) -> Outcome | None:
-    """Return the gravest finding about any reader of a wire: attacks, the linear decoder, the nearest neighbour."""
+def _verdict(found: Sequence[Board], words: WordsRead | None) -> Verdict | None:
+    """Return the gravest verdict on any reader of a wire: attacks, the linear decoder, the nearest neighbour."""
     read = words is not None and words.share > words.majority + _WORDS_ABOVE
-    return "leak" if read else gravest(found) if found else None
+    return verdicts.leak() if read else gravest(found) if found else None
 
 
-def gravest(found: Sequence[Board]) -> Outcome:
-    """Return the gravest finding about any attack of these boards, or about any simple reader in its place."""
-    outcomes = {finding(read, "").outcome for board in found for read in _readers(board)}
-    return next((grave for grave in TAGS if grave in outcomes), "none")
+def gravest(found: Sequence[Board]) -> Verdict:
+    """Return the gravest verdict on any attack of these boards, or on any simple reader in its place."""
+    return verdicts.gravest(finding(read, "").verdict for board in found for read in _readers(board))
 
 
 def _readers(board: Board) -> Iterator[Board]:
@@ -204,7 +210,7 @@ def _attribute(board: Board, information: AttributeInformation | None) -> Attrib
 def verdict(rows: Sequence[CutRow], doubts: Sequence[str] = ()) -> list[str]:
     """Return sentences, made by rule, that name the cut with the least leakage, its costs, and whether it leaks.
 
-    With doubts about the network, nothing is recommended.
+    With doubts about the network, or where the verdict on that cut is not resolved, nothing is recommended.
     """
     scored = [row for row in rows if not math.isnan(row.leakage)]
     if not scored:
@@ -213,14 +219,21 @@ def verdict(rows: Sequence[CutRow], doubts: Sequence[str] = ()) -> list[str]:
     others = [row for row in scored if row is not least]
     if doubts:
         return [*doubts, f"No cut is recommended. {_absolute(scored)}"]
+    unresolved = least.outcome == "open"
     lines = [
-        f"{least.title}{' leaks least' if others else ''}: {_leaked(least)}. "
+        f"{'No cut is recommended. ' if unresolved else ''}"
+        f"{least.title}{' leaks least' if others and not unresolved else ''}: {_leaked(least)}. "
         f"The device stores {count(least.cost.parameters)} parameters, "
         f"spends {count(least.cost.flops)} FLOPs and sends {count(least.cost.floats)} floats "
         f"({size(least.cost.bytes)}) per inference; the task's accuracy is {percent(least.accuracy)}"
         + (f" (best of all cuts: {percent(max(row.accuracy for row in rows))})." if others else "."),
         _absolute(scored),
     ]
+    if unresolved and least.verdict is not None:
+        lines.append(
+            f"{least.title} has the lowest leakage in this sample, but whether it leaks is not resolved. "
+            f"{least.verdict.resolution} Use more seeds or victims.".replace("  ", " ")
+        )
     alike = [row for row in others if not any(_leakier(row, least)) and bool(row.words) == bool(least.words)]
     if any(row.words for row in rows) and not least.words:
         lines.append(
@@ -240,11 +253,14 @@ def verdict(rows: Sequence[CutRow], doubts: Sequence[str] = ()) -> list[str]:
 
 def _absolute(rows: Sequence[CutRow]) -> str:
     """Return which cuts leak at all, by their strongest reader."""
-    named = {tag: [row for row in rows if row.tag == tag] for tag in TAGS.values()}
-    if len(named[TAGS["leak"]]) == len(rows):
+    if all(row.outcome == "leak" for row in rows):
         return "Every cut leaks." if len(rows) > 1 else "It leaks."
-    parts = [f"{tag}: {_cuts(found)}" for tag, found in named.items() if found]
-    silent = " That an attack found nothing does not prove that a better one would." if named[TAGS["none"]] else ""
+    order = list(TAGS)
+    ranked = sorted(rows, key=lambda row: order.index(row.outcome) if row.outcome else len(order))
+    named = {tag: [row for row in rows if row.tag == tag] for tag in dict.fromkeys(row.tag for row in ranked)}
+    parts = [f"{tag}: {_cuts(found)}" for tag, found in named.items()]
+    quiet = any(row.verdict is not None and row.verdict.silent for row in rows)
+    silent = " That an attack found nothing does not prove that a better one would." if quiet else ""
     return f"{'; '.join(parts)}.{silent}"
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from wireleak.common.measures import quantity
 from wireleak.lab.report.defences import NONE, Comparison, Point, Spread
+from wireleak.lab.report.verdicts import TAGS, of_interval
 
 _SLIGHT = 0.02
 # Keep names on one line.
@@ -67,12 +69,22 @@ def claims(found: Comparison) -> list[str]:
         f"{len(slight)} of them "
         f"cost {_SLIGHT * 100:.0f} points or less" + (f" ({_named(found, slight)})." if slight else ".")
     )
-    silent = [point for point in defended if point.leak.holds(found.floor) or point.leak.value < found.floor]
+    measure = "auc" if found.leak == "AUC" else "mse"
+    margin = quantity(measure).margin
+    told = {
+        outcome: [p for p in defended if of_interval(measure, p.leak.low, p.leak.high, found.floor) == outcome]
+        for outcome in TAGS
+    }
     proved = [point for point in defended if point.guarantee]
     lines.append(
-        f"Does a defence remove all leakage? In {len(silent)} settings the strongest attacker is not distinguishable "
-        f"from guessing ({found.floor:g}), or does worse"
-        + (f": {_named(found, silent)}" if silent else "")
+        "Does a defence remove all leakage? Of the strongest attacker, against guessing "
+        f"({found.floor:g}; margin {margin:g}): "
+        + "; ".join(
+            f"{tag}{f' {found.floor + margin:g}' if outcome == 'bounded' else ''}: {len(told[outcome])} settings"
+            + (f" ({_named(found, told[outcome])})" if told[outcome] and outcome != "leak" else "")
+            for outcome, tag in TAGS.items()
+            if outcome != "part"
+        )
         + ". This does not prove that a better attacker would fail. "
         f"{len(proved)} settings guarantee a bound for every attacker"
         + (f" ({_named(found, proved)}); the table states each bound." if proved else ".")

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from wireleak.common.measures import PERCENT, quantity
 from wireleak.common.references import LIKELIEST, reference
 from wireleak.common.threat import attacker_at
+from wireleak.lab.report import verdicts
 from wireleak.lab.report.boards import Board, SeedMean, above_chance, boards, compare, error_removed
 from wireleak.lab.report.formatting import duration
+from wireleak.lab.report.verdicts import Outcome, Verdict, beats_priors
 from wireleak.lab.run.results import Results
-
-Outcome = Literal["leak", "part", "none"]
-TAGS: dict[Outcome, str] = {"leak": "Leaks", "part": "Leaks in part", "none": "No leak shown"}
 
 
 @dataclass(frozen=True)
 class Finding:
     """One sentence about one attack on one target; `detail` compares the attack with other readers and bounds."""
 
-    outcome: Outcome
+    verdict: Verdict
     where: str
     text: str
     detail: tuple[str, ...] = ()
 
     @property
     def tag(self) -> str:
-        """The outcome in a word or two."""
-        return TAGS[self.outcome]
+        """The verdict in a few words."""
+        return self.verdict.tag
+
+    @property
+    def outcome(self) -> Outcome:
+        """The verdict's outcome."""
+        return self.verdict.outcome
 
 
 def titles(results: Results) -> dict[str, str]:
@@ -54,38 +57,31 @@ def findings(results: Results) -> list[Finding]:
     several = len({board.vantage for board in found}) > 1
     plain = [finding(board, names[board.variant], several) for board in found if board.link != "tls"]
     tls = [finding(board, names[board.variant], several) for board in found if board.link == "tls"]
-    silent = [one for one in tls if one.outcome == "none"]
+    silent = [one for one in tls if one.verdict.silent]
     if len(silent) < 2:
         return plain + tls
-    text = f"None of {len(silent)} attacks learns more than is known without the traffic."
-    merged = Finding("none", "Under TLS", text, tuple(f"{one.where}: {one.text}" for one in silent))
-    return [*plain, *(one for one in tls if one.outcome != "none"), merged]
+    text = f"None of {len(silent)} attacks is shown to learn more than is known without the traffic."
+    details = tuple(f"{one.where}: {one.tag}. {one.text}" for one in silent)
+    merged = Finding(verdicts.gravest(one.verdict for one in silent), "Under TLS", text, details)
+    return [*plain, *(one for one in tls if not one.verdict.silent), merged]
 
 
 def finding(board: Board, title: str, name_vantage: bool = False) -> Finding:
     """Return the finding of one board.
 
-    An attack leaks when the interval of its headline measure lies clear of chance and of every baseline's interval.
     Reconstructions are judged by MSE and by re-identification separately. A low MSE with re-identification at chance
     shows only prior knowledge; a high MSE may still reveal whose input it was.
     """
     kinds = (("mse", _reconstruction), ("words-found", _text), ("exposure", _exposure))
     judge = next((judge for name, judge in kinds if board.get(name)), _attribute)
-    outcome, text = judge(board)
+    verdict, text = judge(board)
     vantage = f", by {attacker_at(board.vantage)}" if name_vantage else ""
     where = f"{title} · {board.target} by {board.attack}{vantage}"
-    return Finding(outcome, where, f"{text[0].upper()}{text[1:]}", _detail(board))
+    said = " ".join(filter(None, (f"{text[0].upper()}{text[1:]}", verdict.resolution)))
+    return Finding(verdict, where, said, _detail(board))
 
 
-def beats_priors(board: Board, name: str) -> bool:
-    """Return whether the attack lies clear of chance and of every baseline; False where there is neither."""
-    score, priors = board.get(name), board.priors(name)
-    if score is None or (not priors and score.chance is None):
-        return False
-    return above_chance(score) and all(compare(score, prior) == "better" for prior in priors)
-
-
-def _reconstruction(board: Board) -> tuple[Outcome, str]:
+def _reconstruction(board: Board) -> tuple[Verdict, str]:
     closer, named = beats_priors(board, "mse"), beats_priors(board, "reid")
     removed = _error_removed(board)
     verb = "rebuilds inputs faintly" if removed is not None and removed < 0.5 else "rebuilds inputs"
@@ -93,15 +89,17 @@ def _reconstruction(board: Board) -> tuple[Outcome, str]:
     if closer and removed is not None:
         mse += f" ({removed * 100:.0f}{PERCENT} of the mean image's error removed)"
     if identity is None:
-        return ("leak", f"{verb}: {mse}.") if closer else ("none", f"does not rebuild inputs: {mse}.")
+        if closer:
+            return verdicts.leak(), f"{verb}: {mse}."
+        return verdicts.silent(board, ("mse",)), f"is not shown to rebuild inputs: {mse}."
     known = f"re-identifies {_with_interval(identity)} of them{_among(identity)}"
     if closer and named:
-        return "leak", f"{verb}: {mse}; {known}."
+        return verdicts.leak(), f"{verb}: {mse}; {known}."
     if closer:
-        return "part", f"gets closer to the inputs, but cannot tell one from another: {mse}; {known}."
+        return verdicts.leak("part"), f"gets closer to the inputs, but cannot tell one from another: {mse}; {known}."
     if named:
-        return "part", f"does not rebuild inputs ({mse}), yet can tell them apart: {known}."
-    return "none", f"does not rebuild inputs: {mse}; {known}."
+        return verdicts.leak("part"), f"does not rebuild inputs ({mse}), yet can tell them apart: {known}."
+    return verdicts.silent(board, ("mse", "reid")), f"is not shown to rebuild inputs: {mse}; {known}."
 
 
 def _error_removed(board: Board) -> float | None:
@@ -110,35 +108,36 @@ def _error_removed(board: Board) -> float | None:
     return error_removed("mse", own.value, mean.value) if own and mean and mean.value > 0 else None
 
 
-def _text(board: Board) -> tuple[Outcome, str]:
+def _text(board: Board) -> tuple[Verdict, str]:
     found, placed = _against(board, "words-found"), _against(board, "words")
     if beats_priors(board, "words"):
-        return "leak", f"rebuilds texts: {placed}; {found}."
+        return verdicts.leak(), f"rebuilds texts: {placed}; {found}."
     if beats_priors(board, "words-found"):
-        return "part", f"finds words of the texts, but not their positions: {found}; {placed}."
-    return "none", f"does not find the texts' words: {found}."
+        return verdicts.leak("part"), f"finds words of the texts, but not their positions: {found}; {placed}."
+    return verdicts.silent(board, ("words-found",)), f"is not shown to find the texts' words: {found}."
 
 
-def _exposure(board: Board) -> tuple[Outcome, str]:
+def _exposure(board: Board) -> tuple[Verdict, str]:
     times, most = board.target.rpartition("-")[2], board.get("exposure", LIKELIEST)
     planted = "a number planted once" if times == "1" else f"numbers planted {times} times"
     limit = f", of {most.written} bits at most" if most else ""
     score = board.get("exposure")
     if score is not None and math.isnan(score.low):
         measured = f"{planted}: {quantity('exposure').label} {score.written}{limit}"
-        return "none", f"gives no verdict on {measured}; one number with one seed has no interval."
+        return Verdict("open"), f"gives no verdict on {measured}; one number with one seed has no interval."
     if beats_priors(board, "exposure"):
-        return "leak", f"exposes {planted}: {_against(board, 'exposure')}{limit}."
-    return "none", f"does not expose {planted}: {_against(board, 'exposure')}{limit}."
+        return verdicts.leak(), f"exposes {planted}: {_against(board, 'exposure')}{limit}."
+    silent = verdicts.silent(board, ("exposure",))
+    return silent, f"is not shown to expose {planted}: {_against(board, 'exposure')}{limit}."
 
 
-def _attribute(board: Board) -> tuple[Outcome, str]:
+def _attribute(board: Board) -> tuple[Verdict, str]:
     name = board.measures[0]
     if board.get(name) is None:
-        return "none", f"made no guess of {board.target}."
+        return Verdict("open"), f"made no guess of {board.target}."
     if beats_priors(board, name):
-        return "leak", f"learns {board.target}: {_against(board, name)}."
-    return "none", f"does not learn {board.target}: {_against(board, name)}."
+        return verdicts.leak(), f"learns {board.target}: {_against(board, name)}."
+    return verdicts.silent(board, (name,)), f"is not shown to learn {board.target}: {_against(board, name)}."
 
 
 def _against(board: Board, name: str) -> str:

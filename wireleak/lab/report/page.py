@@ -317,7 +317,7 @@ def terminal_table(results: Results) -> Table:
         table.add_column(column, justify=align, no_wrap=True)
     names = titles(results)
     order = list(names)
-    styles = {"leak": "bold red", "part": "yellow", "none": "green"}
+    styles = {"leak": "bold red", "part": "yellow", "open": "", "bounded": "green"}
     every = sorted(boards(results.rows), key=lambda one: order.index(one.variant))
     ambiguous = [key for key, count in Counter((one.variant, one.target) for one in every).items() if count > 1]
     for board in every:

@@ -32,6 +32,7 @@ from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, 
 from wireleak.lab.audit.subject import Request, Subject, examine
 from wireleak.lab.data import DataError
 from wireleak.lab.report.boards import Board, SeedMean
+from wireleak.lab.report.verdicts import Verdict
 from wireleak.lab.study.schema import Study, StudyError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -164,11 +165,14 @@ def score(measure: str, value: float, half: float = 0.01, target: str = "input",
     )  # fmt: skip
 
 
+LEAK = Verdict("leak")
+
+
 def row(cut: Any, mse: Any, auc: Any, half: Any = 0.01, floats: Any = 100) -> CutRow:
     leak = AttributeLeak("age", score("auc", auc, half, "age", cut), 0.5, 0.5, None)
     rebuilt = Reconstruction("inversion", score("mse", mse, half / 10, cut=cut), 0.1, None)
     cost = Cost(floats, 4 * floats, 2_000_000, 12_345)
-    return CutRow(cut, f"layer{cut}", cost, 4.0 * floats, 0.9 + cut / 100, 0.5, rebuilt, None, (leak,))
+    return CutRow(cut, f"layer{cut}", cost, 4.0 * floats, 0.9 + cut / 100, 0.5, rebuilt, None, (leak,), LEAK)
 
 
 def test_the_verdict_names_the_cut_that_leaks_least_and_its_cost() -> None:
@@ -255,11 +259,11 @@ def test_a_text_network_is_audited(tmp_path: Path, texts: Path, wireleak: Any) -
 
 def test_within_a_budget_attacks_go_where_the_cheap_reading_leaves_the_most_open() -> None:
     settled, open_one, least = row(1, 0.01, 0.95), row(2, 0.06, 0.8), row(3, 0.09, 0.6)
-    chosen, why = open_cuts([replace(settled, outcome="leak"), open_one, replace(least, outcome="leak")])
+    chosen, why = open_cuts([replace(settled, verdict=LEAK), open_one, replace(least, verdict=LEAK)])
     assert chosen == [3, 2] and list(why) == [1]
     assert "already shows that it leaks" in why[1]
     # The cut that would be recommended is attacked in any case.
-    assert open_cuts([replace(settled, outcome="leak")])[0] == [1]
+    assert open_cuts([replace(settled, verdict=LEAK)])[0] == [1]
     subject = examine(Request(MODEL, "digits", attributes=("slant",), cuts=(1, 4)))
     assert [use["name"] for use in cheap_attacks(subject)] == ["linear", "attributes"]
     assert {tuple(use["variants"]) for use in strong_attacks(subject, [4])} == {("cut-4",)}
@@ -271,11 +275,11 @@ def test_skipped_attacks_are_named_by_their_cut() -> None:
 
 
 def test_verdicts_are_absolute_too() -> None:
-    leaking = [replace(one, outcome="leak") for one in (row(1, 0.01, 0.95), row(2, 0.08, 0.6))]
+    leaking = [replace(one, verdict=LEAK) for one in (row(1, 0.01, 0.95), row(2, 0.08, 0.6))]
     assert verdict(leaking)[1] == "Every cut leaks."
-    mixed = [replace(leaking[0], outcome="leak"), replace(leaking[1], outcome="none")]
+    mixed = [replace(leaking[0], verdict=LEAK), replace(leaking[1], verdict=Verdict("open"))]
     assert verdict(mixed)[1].startswith(
-        "Leaks: cut 1; No leak shown: cut 2. That an attack found nothing does not prove"
+        "Leaks: cut 1; Not resolved: cut 2. That an attack found nothing does not prove"
     )
     doubted = verdict(leaking, ["The network did not learn its task."])
     assert doubted == ["The network did not learn its task.", "No cut is recommended. Every cut leaks."]
@@ -299,8 +303,8 @@ def test_the_strongest_reader_decides_the_verdict_of_a_wire() -> None:
     blind = [scored("mse", 0.1, "mean", "baseline"), scored("reid", 0.01, "mean", "baseline")]
     linear = [scored("mse", 0.05, "ridge", "reader"), scored("reid", 0.9, "ridge", "reader")]
     board = Board("cut-1", "plaintext", "gateway", "inversion", "input", (*own, *blind))
-    assert gravest([board]) == "none"
-    assert gravest([replace(board, scores=(*own, *blind, *linear))]) == "leak"
+    assert gravest([board]).silent
+    assert gravest([replace(board, scores=(*own, *blind, *linear))]) == LEAK
 
 
 def test_the_terminal_table_stays_within_80_columns() -> None:

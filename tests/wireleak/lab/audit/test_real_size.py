@@ -126,7 +126,8 @@ def test_an_audit_within_a_budget_names_all_that_it_left_out(photos: Path, tmp_p
     assert sorted(served + others) == list(possible) and all(cut["reason"] for cut in figures["unserved"])
     for cut in figures["cuts"]:
         assert cut["reconstruction"] or cut["skipped"], "every cut is read, or says why not"
-        assert cut["accuracy"] > 0.5 and cut["outcome"] in ("Leaks", "Leaks in part", "No leak shown", "Not attacked")
+        assert cut["accuracy"] > 0.5
+        assert cut["outcome"].startswith(("Leaks", "No leak above", "Not resolved", "Not attacked"))
     assert figures["peak_bytes"] < 4 * 2**30
 
 

@@ -81,46 +81,44 @@ def test_words_without_their_order_are_a_leak_in_part() -> None:
     placed = rows("words", {"": (0.97, 0.98, 0.99), "commonest": (0.01, 0.02, 0.03)})
     assert judge(placed, rows("words-found", clear | prior)).outcome == "leak"
     blind = judge(unplaced, rows("words-found", {"": (0.29, 0.30, 0.33)} | prior))
-    assert blind.outcome == "none" and blind.text.startswith("Does not find the texts' words")
+    assert blind.verdict.silent and blind.text.startswith("Is not shown to find the texts' words")
 
 
 def test_overlap_with_the_prior_is_no_claim() -> None:
     found = judge(FAR, UNNAMED)
-    assert found.outcome == "none" and "no better than 0.0460 [0.0450, 0.0470] for the mean image" in found.text
-    assert found.text.startswith("Does not rebuild inputs")
+    assert found.verdict.silent and "no better than 0.0460 [0.0450, 0.0470] for the mean image" in found.text
+    assert found.text.startswith("Is not shown to rebuild inputs")
 
 
 def test_an_attack_worse_than_the_prior_is_called_that() -> None:
     found = judge(rows("mse", {"": (0.06, 0.061, 0.062), **PRIOR_MSE}), UNNAMED)
-    assert found.outcome == "none" and "worse than 0.0460" in found.text
+    assert found.verdict.silent and "worse than 0.0460" in found.text
 
 
 def test_every_prior_must_be_beaten_and_the_unbeaten_one_is_named() -> None:
     levels = {"": (0.70, 0.75, 0.80), "majority": (0.5, 0.5, 0.5), "conditional-majority": (0.68, 0.71, 0.74)}
     found = judge(rows("auc", levels))
-    assert (
-        found.outcome == "none" and "no better than 0.710 [0.680, 0.740] for the majority given the task" in found.text
-    )
+    assert found.verdict.silent and "no better than 0.710 [0.680, 0.740] for the majority given the task" in found.text
 
 
 def test_chance_must_be_beaten_even_without_controls() -> None:
-    assert judge(rows("auc", {"": (0.49, 0.52, 0.55)})).outcome == "none"
+    assert judge(rows("auc", {"": (0.49, 0.52, 0.55)})).verdict.silent
     assert judge(rows("auc", {"": (0.51, 0.55, 0.59)})).outcome == "leak"
 
 
 def test_no_yardstick_no_claim() -> None:
     found = judge(rows("mse", {"": (0.001, 0.002, 0.003)}))
-    assert found.outcome == "none" and "no baseline to compare" in found.text
+    assert found.verdict.silent and "no baseline to compare" in found.text
 
 
 def test_an_unknown_name_counts_as_a_baseline() -> None:
     levels = {"": (0.70, 0.75, 0.80), "made-up-by-a-user": (0.7, 0.75, 0.8)}
-    assert judge(rows("auc", levels)).outcome == "none"
+    assert judge(rows("auc", levels)).verdict.silent
 
 
 def test_a_missing_interval_is_no_claim() -> None:
-    assert judge(rows("mse", {"": (math.nan, 0.001, math.nan), **PRIOR_MSE})).outcome == "none"
-    assert judge(rows("auc", {"": (0.9, 0.95, 1.0), "majority": (math.nan, 0.5, math.nan)})).outcome == "none"
+    assert judge(rows("mse", {"": (math.nan, 0.001, math.nan), **PRIOR_MSE})).verdict.silent
+    assert judge(rows("auc", {"": (0.9, 0.95, 1.0), "majority": (math.nan, 0.5, math.nan)})).verdict.silent
 
 
 def test_other_attackers_stand_beside_it_but_do_not_veto() -> None:
@@ -145,8 +143,8 @@ def test_a_leak_is_claimed_exactly_when_intervals_lie_clear(own: Interval, first
 def test_negative_results_under_tls_are_told_once_with_their_numbers() -> None:
     made = synthetic.results()
     found = findings(made)
-    assert [one.outcome for one in found][-1] == "none" and found[-1].where == "Under TLS"
-    assert "None of 4 attacks" in found[-1].text and len(found[-1].detail) == 4
+    assert found[-1].verdict.silent and found[-1].where == "Under TLS"
+    assert "None of 4 attacks is shown" in found[-1].text and len(found[-1].detail) == 4
     assert len(found) == 9 and sum("TLS" in one.where for one in found) == 1
 
 
@@ -159,7 +157,7 @@ def test_a_leak_under_tls_is_not_hidden() -> None:
     assert [one.where for one in found if one.outcome == "leak" and "TLS" in one.where] == [
         "Cut 1, TLS · slant by attributes"
     ]
-    assert "None of 3 attacks" in found[-1].text
+    assert "None of 3 attacks is shown" in found[-1].text
 
 
 def test_variants_that_would_share_a_title_are_told_apart() -> None:

@@ -136,7 +136,7 @@ def test_what_users_must_learn_is_on_the_page(html: str) -> None:
     for said in (
         *("SplitHead/Predict", "activation-gradient", "[1 × 16 × 14 × 14]", "plaintext", "unreadable (TLS)"),
         *("surrogate.npz", "2,600", "sha-256", "Cramér's V", "wireleak run digits", "not chosen by result"),
-        *("0123456789ab", "seeds 0, 1, 2", "No leak shown", "linear decoder (ridge)", "of 1000 records"),
+        *("0123456789ab", "seeds 0, 1, 2", "No leak above AUC", "linear decoder (ridge)", "of 1000 records"),
     ):
         assert said in text, said
 
@@ -203,7 +203,7 @@ def test_the_terminal_table_shows_headline_controls_and_outcome(run: Path) -> No
     text = console.export_text().replace("\u00a0", " ")
     # The strongest control that never saw the victim's bytes, and the linear decoder.
     assert re.search(r"Cut 1: input .*MSE .*0\.0036 \[0\.0033, 0\.0039\] +0\.0458 +0\.0\d+", text)
-    assert "SSIM" in text and "Re-identified" in text and "No leak shown" in text
+    assert "SSIM" in text and "Re-identified" in text and "No leak above" in text
     assert re.search(r"Cut 1: digit .*AUC .*0\.986 ", text)
 
 

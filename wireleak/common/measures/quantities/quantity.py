@@ -32,6 +32,9 @@ class Quantity:
         Written as a percentage.
     unit : str
         Unit, empty for pure numbers.
+    margin : float
+        Largest leak that still counts as none: what a score may exceed a guess without the traffic by; of an error,
+        the share of the guess's error. NaN where the measure gives no such verdict.
     order : int
         Position among the columns of a table; a target's first column is its headline.
     """
@@ -45,6 +48,7 @@ class Quantity:
     places: int = 3
     percent: bool = False
     unit: str = ""
+    margin: float = math.nan
     order: int = LAST
 
     def write(self, value: float) -> str:

@@ -24,6 +24,7 @@ class Accuracy(Measure):
     low: float = 0.0
     high: float = 1.0
     percent: bool = True
+    margin: float = 0.1
     order: int = 230
     applies_to: GuessKind = "attribute"
 

@@ -30,6 +30,7 @@ class AreaUnderCurve(Measure):
     )
     low: float = 0.0
     high: float = 1.0
+    margin: float = 0.1
     order: int = 80
     applies_to: GuessKind = "attribute"
 

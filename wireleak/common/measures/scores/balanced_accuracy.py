@@ -23,6 +23,7 @@ class BalancedAccuracy(Measure):
     low: float = 0.0
     high: float = 1.0
     percent: bool = True
+    margin: float = 0.1
     order: int = 220
     applies_to: GuessKind = "attribute"
     stream: str = "balanced_accuracy"

@@ -70,6 +70,7 @@ class BitAccuracy(Measure):
     low: float = 0.0
     high: float = 1.0
     percent: bool = True
+    margin: float = 0.05
     order: int = 140
     applies_to: GuessKind = "secret"
 

@@ -36,6 +36,7 @@ class MeanSquaredError(Measure):
     higher_leaks: bool = False
     low: float = 0.0
     places: int = 4
+    margin: float = 0.05
     order: int = 30
     applies_to: GuessKind = "reconstruction"
 

@@ -34,6 +34,7 @@ class Reidentification(Measure):
     low: float = 0.0
     high: float = 1.0
     percent: bool = True
+    margin: float = 0.05
     order: int = 40
     applies_to: GuessKind = "reconstruction"
 

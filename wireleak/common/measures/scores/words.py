@@ -26,6 +26,7 @@ class WordsRight(Measure):
     low: float = 0.0
     high: float = 1.0
     percent: bool = True
+    margin: float = 0.05
     order: int = 20
     applies_to: GuessKind = "text"
 

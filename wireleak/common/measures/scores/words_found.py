@@ -45,6 +45,7 @@ class WordsFound(Measure):
     meaning: str = "F1 of the guessed set of words against the set of the text's words; order does not count"
     low: float = 0.0
     high: float = 1.0
+    margin: float = 0.05
     order: int = 10
     applies_to: GuessKind = "text"
 
