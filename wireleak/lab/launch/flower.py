@@ -16,6 +16,7 @@ Flower starts a process for each message, which imports torch and the app, opens
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import os
@@ -35,6 +36,8 @@ CLIENTAPP, SERVERAPP = TASKS = ("flwr-clientapp", "flwr-serverapp")
 _TOGETHER_SECONDS = 0.05
 # Flower drops a node that is silent for twice this long; Flower's own value is 30.
 _HEARTBEAT_SECONDS = 12
+# Clients close an idle connection after 5 seconds. If the server does so too, it may drop a request that is on its way.
+_IDLE_SECONDS = 60
 _USED = {
     "flwr.supercore.runtime": ("RuntimeHttpClient",),
     "flwr.supercore.interceptors": ("RuntimeVersionHttpInterceptor", "RuntimeTokenHttpInterceptor"),
@@ -121,13 +124,17 @@ def superlink() -> None:
     """Run `flower-superlink` without a log line for each of its requests, of which a message needs about ten."""
     uvicorn: Any = importlib.import_module("uvicorn")
     run = uvicorn.run
-    uvicorn.run = lambda *given, **named: run(*given, **named | {"access_log": False})
+    uvicorn.run = lambda *given, **named: run(
+        *given, **named | {"access_log": False, "timeout_keep_alive": _IDLE_SECONDS}
+    )
     _flower("flwr.superlink.cli", "flower_superlink")()
 
 
 def supernode() -> None:
     """Run `flower-supernode`; it is woken by its bell, or else looks every `WIRELEAK_FLOWER_POLL` seconds."""
     module = "flwr.supernode.start_client_internal"
+    uvicorn: Any = importlib.import_module("uvicorn")
+    uvicorn.Config = functools.partial(uvicorn.Config, timeout_keep_alive=_IDLE_SECONDS)
     quicken(module)
     if bell := os.environ.get(BELL):
         importlib.import_module(module).time = _Bell(bell)  # type: ignore[attr-defined]
@@ -209,8 +216,14 @@ class ClientAppLife:
             if message is not None:
                 reply = flower.Message(flower.Error(code=code, reason=details), reply_to=message)
         if reply is not None and context is not None:
-            flower.push_message(client, reply, context)
+            try:
+                flower.push_message(client, reply, context)
+            except Exception as error:
+                # Flower refuses a part that is pushed again after its answer was lost, though the reply has arrived.
+                flower.log(flower.ERROR, "the reply may be lost", exc_info=error)
+                status, details = flower.SubStatus.FAILED, f"{type(error)}:<'{error}'>"
             ring(self._bell)
+        # A task that never ends makes the node answer a later message with an error, and from then on one too late.
         flower.push_task_output(client, context, status, details)
         beating.stop()
         return bool(status == flower.SubStatus.COMPLETED)

@@ -28,6 +28,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -106,6 +107,9 @@ class RuntimeApp:
             status = int(not succeeded)
         except KeyboardInterrupt:
             status = -signal.SIGINT
+        except BaseException:
+            # `end_child` ends the process before the interpreter would print it.
+            traceback.print_exc()
         finally:
             end_child(status)
 

@@ -366,3 +366,20 @@ def test_where_there_are_no_named_pipes_nodes_are_asked(
         federation.start_nodes()
         federation.run_app({"out": str(tmp_path / "out.json")}, 60)
     assert json.loads((tmp_path / "out.json").read_text()) == [1, 1, 1]
+
+
+def test_a_task_ends_for_the_node_also_when_its_reply_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A task that the node waits for in vain makes it answer a later message with an error, and then always too late.
+    module = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+    ended: list[str] = []
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("already stored")
+
+    monkeypatch.setattr(module, "make_task_heartbeat_fn_http", lambda client: lambda: True)
+    monkeypatch.setattr(module, "pull_task_input", lambda client: ("message", "context", None, None))
+    monkeypatch.setattr(module, "push_message", refuse)
+    monkeypatch.setattr(module, "push_task_output", lambda client, context, status, details: ended.append(status))
+    life = flower.ClientAppLife("127.0.0.1:9", None, "builtins:dict", None)
+    assert life.answer("token") is False
+    assert ended == [module.SubStatus.FAILED]
