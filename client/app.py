@@ -42,29 +42,40 @@ def train(message: Message, context: Context) -> Message:
         from client.secure import train_secure
 
         def masked(network: nn.Module, server_round: int) -> tuple[float, int]:
-            loss, examples, _ = _train(config, network, server_round)
+            _seed_libraries(config, server_round)
+            loss, examples, _ = _train(config, network, server_round, context.node_id)
             return loss, examples
 
         return train_secure(message, context, config.model.network().blocks, masked)
-    return with_mods(config.plan.mods, lambda message, _: _answer(config, message))(message, context)
+    return with_mods(config.plan.mods, lambda message, _: _answer(config, message, context.node_id))(message, context)
 
 
-def _answer(config: ClientConfig, message: Message) -> Message:
+def _answer(config: ClientConfig, message: Message, node: int) -> Message:
     module = _module(config, message)
-    loss, examples, extras = _train(config, module, _round_of(message))
+    _seed_libraries(config, _round_of(message))
+    loss, examples, extras = _train(config, module, _round_of(message), node)
     metrics = MetricRecord({"num-examples": examples, "train-loss": loss, **extras})
     arrays = ArrayRecord(cast(Any, module.state_dict()))
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
 
-def _train(config: ClientConfig, module: nn.Module, server_round: int) -> tuple[float, int, dict[str, float]]:
+def _seed_libraries(config: ClientConfig, server_round: int) -> None:
+    """Seed the generators of torch (Dropout) and of numpy, from which Flower's mods draw noise after training."""
+    state = np.random.SeedSequence((drawn(config.seed), server_round)).generate_state(10)
+    np.random.seed(state[:8])
+    torch.manual_seed(int(state[8:].view(np.uint64)[0]) >> 1)
+
+
+def _train(
+    config: ClientConfig, module: nn.Module, server_round: int, node: int
+) -> tuple[float, int, dict[str, float]]:
     """Train for one round; return the mean loss, the number of examples and further metrics."""
     inputs, labels = read_examples(config.train, config.model, "train", server_round)
     how = Training(config.plan, (drawn(config.seed), server_round))
     _keep(config, module, server_round, "start")
     extras: dict[str, float] = {}
     if config.plan.mode == "split":
-        loss, extras = _train_split(config, module, inputs, labels, how, server_round)
+        loss, extras = _train_split(config, module, inputs, labels, how, server_round, node)
     elif config.plan.privacy is not None:
         loss, extras["epsilon"] = train_private(module, inputs, labels, how, config.plan.privacy, rounds=server_round)
     else:
@@ -103,7 +114,13 @@ def _keep(config: ClientConfig, module: nn.Module, server_round: int, moment: st
 
 
 def _train_split(
-    config: ClientConfig, encoder: nn.Module, inputs: Floats, labels: Labels, how: Training, server_round: int
+    config: ClientConfig,
+    encoder: nn.Module,
+    inputs: Floats,
+    labels: Labels,
+    how: Training,
+    server_round: int,
+    node: int,
 ) -> tuple[float, dict[str, float]]:
     """Train against the head; return the loss and metrics: CPU time, transform diagnostics, hijack check."""
     began = time.process_time()
@@ -119,6 +136,7 @@ def _train_split(
     chain = Chain(config.transforms, drawn(config.seed))
     task = (inputs, labels, how)
     loss = _loss_of(chain, config, inputs, labels, server_round) if chain.trains else None
+    named = node if config.plan.order == "fixed" else None
 
     def see(batch: Labels, gradient: Floats) -> None:
         if config.ledger is not None:
@@ -132,12 +150,12 @@ def _train_split(
         from client.transforms.soundness import check_private
 
         check_private(chain.steps)
-        with connect(_head(config), config.model, config.plan.privacy.noise_multiplier) as stub:
+        with connect(_head(config), config.model, config.plan.privacy.noise_multiplier, named) as stub:
             mean, extras["epsilon"] = train_split_private(
                 encoder, stub, *task, config.plan.privacy, rounds=server_round, send=chain, loss=loss, see=see
             )
     else:
-        with connect(_head(config), config.model) as stub:
+        with connect(_head(config), config.model, node=named) as stub:
             mean = train_split(encoder, stub, *task, send=chain, loss=loss, own_step=own.step if own else None, see=see)
     if config.keep is not None:
         chain.keep(config.keep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 
@@ -16,6 +17,7 @@ from wireleak.common.wire import VERSION, WireError, open_channel
 from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.padding import Pad, pad_message
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.wire.turns import NODE
 
 DESCRIBE_SECONDS = 30.0
 
@@ -85,10 +87,13 @@ class HeadStream(Generic[Request, Response]):
 
 
 @contextmanager
-def connect(head: HeadConfig, model: ModelConfig, noise_multiplier: float = 0.0) -> Iterator[SplitHeadStub]:
+def connect(
+    head: HeadConfig, model: ModelConfig, noise_multiplier: float = 0.0, node: int | None = None
+) -> Iterator[SplitHeadStub]:
     """Open a channel to the head and check that it holds the other stage of this network.
 
     Messages are padded by `head.pad`. The head must train with a noise multiplier of at least `noise_multiplier`.
+    Where clients train in a fixed order, the head knows this one by its Flower `node`.
 
     Raises
     ------
@@ -102,6 +107,8 @@ def connect(head: HeadConfig, model: ModelConfig, noise_multiplier: float = 0.0)
     try:
         padded = channel if head.pad is None else grpc.intercept_channel(channel, _Padding(head.pad))
         stub = SplitHeadStub(padded)
+        if node is not None:
+            stub.Train = partial(stub.Train, metadata=((NODE, str(node)),))  # type: ignore[assignment]
         _describe(stub, model, noise_multiplier)
         yield stub
     except grpc.RpcError as error:

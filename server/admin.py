@@ -6,17 +6,19 @@ Both belong to one trust domain. The head holds the weights of split training; t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.wrappers_pb2 import UInt32Value
+from google.protobuf.wrappers_pb2 import StringValue, UInt32Value
 
 from server.checkpoints import head_path
 from server.stage import HeadStage
 from wireleak.common.config import ConfigError
 from wireleak.common.wire import open_channel
+from wireleak.common.wire.turns import Turns, order_handler
 
 _SERVICE = "wireleak.server.HeadAdmin"
 
@@ -25,8 +27,8 @@ class HeadAdminError(RuntimeError):
     """The head process refused or failed a request; the message is one line."""
 
 
-def admin_handler(stage: HeadStage, checkpoints: Path) -> grpc.GenericRpcHandler[UInt32Value, Empty]:
-    """Serve `Save` and `Load` of a round's head."""
+def admin_handler(stage: HeadStage, checkpoints: Path, turns: Turns) -> grpc.GenericRpcHandler[Any, Empty]:
+    """Serve `Save` and `Load` of a round's head, and `Order` of its clients."""
 
     def load(server_round: int) -> None:
         if server_round:
@@ -39,6 +41,7 @@ def admin_handler(stage: HeadStage, checkpoints: Path) -> grpc.GenericRpcHandler
         {
             "Save": _unary(lambda server_round: stage.save(head_path(checkpoints, server_round))),
             "Load": _unary(load),
+            "Order": order_handler(turns),
         },
     )
 
@@ -70,27 +73,40 @@ class HeadAdmin:
 
     def save(self, server_round: int) -> None:
         """Make the head write its weights as this round's checkpoint."""
-        self._call("Save", server_round)
+        self._round("Save", server_round)
 
     def load(self, server_round: int) -> None:
         """Make the head load this round's checkpoint; 0 is the untrained head."""
-        self._call("Load", server_round)
+        self._round("Load", server_round)
+
+    def begin(self, order: Sequence[int], timeout: float) -> None:
+        """Begin a round whose clients take steps in this order; see `Turns.begin`."""
+        self._order({"begin": list(map(str, order)), "timeout": timeout})
+
+    def expect(self, remaining: Collection[int]) -> None:
+        """Keep only these clients in the order."""
+        self._order({"remaining": list(map(str, remaining))})
 
     def close(self) -> None:
         """Close the channel."""
         self._channel.close()
 
-    def _call(self, method: str, server_round: int) -> None:
+    def _order(self, content: dict[str, Any]) -> None:
+        self._call("Order", StringValue(value=json.dumps(content)), "order")
+
+    def _round(self, method: str, server_round: int) -> None:
+        self._call(method, UInt32Value(value=server_round), f"{method.lower()} round {server_round}")
+
+    def _call(self, method: str, request: UInt32Value | StringValue, what: str) -> None:
         call = self._channel.unary_unary(
             f"/{_SERVICE}/{method}",
-            request_serializer=UInt32Value.SerializeToString,
+            request_serializer=type(request).SerializeToString,
             response_deserializer=Empty.FromString,
         )
         try:
-            call(UInt32Value(value=server_round), timeout=self._timeout)
+            call(request, timeout=self._timeout)
         except grpc.RpcError as error:
-            reason = f"{method.lower()} round {server_round}: {error.details()}"
-            raise HeadAdminError(f"head at {self._address}: {reason}") from error
+            raise HeadAdminError(f"head at {self._address}: {what}: {error.details()}") from error
 
 
 def _unary(action: Callable[[int], None]) -> grpc.RpcMethodHandler[UInt32Value, Empty]:

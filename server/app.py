@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -27,12 +28,15 @@ def main(grid: Grid, context: Context) -> None:
             """config: name the server's config: flwr run . NAME --run-config 'config="/…/config.json"'"""
         )
     config = read_config(Path(named), ServerConfig)
-    random.seed(drawn(config.seed))  # The strategy samples clients with it.
+    # Flower's strategies sample clients with the one, and draw noise from the other.
+    random.seed(seed := drawn(config.seed))
+    np.random.seed(np.random.SeedSequence(seed).generate_state(8))
+    order = [int(node) for node in str(context.run_config.get("nodes", "")).split(",") if node]
     joined = strategy(config.plan.strategy, config.clients)
     if config.plan.secure:
         # Imported only when needed: it imports Flower's older interfaces.
         from server.secure import SecureRounds
 
-        SecureRounds(config, joined, grid, context).run()
+        SecureRounds(config, joined, grid, context, order).run()
     else:
-        Rounds(config, joined, grid).run()
+        Rounds(config, joined, grid, order).run()

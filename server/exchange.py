@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -15,7 +15,12 @@ POLL_SECONDS = 0.15
 
 
 def exchange(
-    grid: Grid, messages: Iterable[Message], timeout: float, *, pack: bool = False
+    grid: Grid,
+    messages: Iterable[Message],
+    timeout: float,
+    *,
+    pack: bool = False,
+    waiting_for: Callable[[list[int]], None] | None = None,
 ) -> dict[int, Message | None]:
     """Send messages and wait for their replies.
 
@@ -29,6 +34,8 @@ def exchange(
         Seconds to wait for replies.
     pack : bool
         Pack the arrays of each message; clients reply in the same form.
+    waiting_for : callable, optional
+        Called with the nodes that have not replied, after each reply and at the end.
 
     Returns
     -------
@@ -44,14 +51,19 @@ def exchange(
     # The SuperLink gives no id to a message that it rejected.
     waiting = {ident: node for ident, node in zip(grid.push_messages(messages), nodes, strict=False) if ident}
     end = time.monotonic() + timeout
+    told = waiting_for or (lambda _: None)
     while waiting:
+        before = len(waiting)
         for reply in grid.pull_messages(list(waiting)):
             if (node := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
                 replies[node] = reply
+        if len(waiting) < before:
+            told(list(waiting.values()))
         if time.monotonic() >= end:
             break
         if waiting:
             time.sleep(POLL_SECONDS)
+    told([])
     return replies
 
 

@@ -77,7 +77,7 @@ def start(config: ServerConfig) -> RunningHead:
     )
     add_SplitHeadServicer_to_server(service, server)
     admin = _server(2)
-    admin.add_generic_rpc_handlers((admin_handler(stage, config.checkpoints),))
+    admin.add_generic_rpc_handlers((admin_handler(stage, config.checkpoints, service.turns),))
     try:
         ports = bind(server, config.address, config.security), bind(admin, "127.0.0.1:0")
     except ValueError as error:
@@ -91,6 +91,8 @@ def run(config: ServerConfig) -> None:
     """Serve until SIGINT or SIGTERM; the ready file holds the addresses meanwhile."""
     # Networks this small train fastest on one thread.
     torch.set_num_threads(1)
+    # From which a head with Dropout draws.
+    torch.manual_seed(drawn(config.seed))
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

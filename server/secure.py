@@ -6,6 +6,7 @@ offers only for its older kind of strategy: four messages a client and round, we
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -31,7 +32,7 @@ class SecureRounds(Rounds):
 
     Parameters
     ----------
-    config, strategy, grid
+    config, strategy, grid, order
         As for `Rounds`; the strategy is used only for evaluation.
     context : Context
         Of the ServerApp; the workflow keeps its state in it.
@@ -42,8 +43,10 @@ class SecureRounds(Rounds):
         An option that the protocol rejects, or fewer than 3 clients.
     """
 
-    def __init__(self, config: ServerConfig, strategy: Strategy, grid: Grid, context: Context) -> None:
-        super().__init__(config, strategy, grid)
+    def __init__(
+        self, config: ServerConfig, strategy: Strategy, grid: Grid, context: Context, order: Sequence[int] = ()
+    ) -> None:
+        super().__init__(config, strategy, grid, order)
         options = cast(SecureOptions, check(config.plan.strategy, config.clients))
         self._context = context
         self._workflow = SecAggPlusWorkflow(
@@ -72,6 +75,7 @@ class SecureRounds(Rounds):
         # The protocol identifies arrays by their order and sums them as float64.
         values = zip(arrays.items(), summed, strict=True)
         averaged = ArrayRecord({name: Array(np.asarray(new, like.dtype)) for (name, like), new in values})
+        joined.results.sort(key=lambda result: self._place(result[0].node_id))
         examples = [result.num_examples for _, result in joined.results]
         losses = [float(cast(float, result.metrics["train-loss"])) for _, result in joined.results]
         nodes = sorted(cast(GridClientProxy, proxy).node_id for proxy, _ in joined.results)

@@ -27,6 +27,7 @@ from wireleak.common.files import write_json
 from wireleak.common.wire import bind, channel_options
 from wireleak.common.wire.service import Floats, SplitHead
 from wireleak.common.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
+from wireleak.common.wire.turns import order_handler
 
 _ADMIN = "wireleak.server.HeadAdmin"
 _CHECKPOINT = re.compile(r"(encoder|head)-([1-9]\d*)\.safetensors")
@@ -71,8 +72,9 @@ def start(config: HijackConfig) -> Running:
     if (newest := _newest(config.checkpoints)) > 0:
         rounds["Load"](newest)
     server, admin = _server(_MAX_STREAMS), _server(2)
-    add_SplitHeadServicer_to_server(SplitHead(hijacker, config.max_batch, trains=True, pad=config.pad), server)
-    handlers = {name: _unary(action) for name, action in rounds.items()}
+    service = SplitHead(hijacker, config.max_batch, trains=True, pad=config.pad)
+    add_SplitHeadServicer_to_server(service, server)
+    handlers = {name: _unary(action) for name, action in rounds.items()} | {"Order": order_handler(service.turns)}
     admin.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_ADMIN, handlers),))
     try:
         ports = bind(server, config.address, config.security), bind(admin, "127.0.0.1:0")

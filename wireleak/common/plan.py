@@ -11,8 +11,11 @@ from wireleak.common.config import Plugin, Strict
 Optimiser = Literal["adam", "sgd"]
 Mode = Literal["split", "federated"]
 Objective = Literal["task", "autoencoder"]
+Order = Literal["any", "fixed"]
 # The strategy under which clients mask their updates, by Flower's SecAgg+.
 SECURE = "secagg"
+# Strategies of which we know that they draw nothing at random.
+_WITHOUT_NOISE = ("fedavg", "krum", "median", "trimmed-mean")
 
 
 def _noise(multiplier: float) -> float:
@@ -80,6 +83,11 @@ class TrainingPlan(ClientPlan):
         description="true: the arrays of a Flower message travel as one block of bytes with its layout, which takes "
         "less CPU time; the tap unpacks them",
     )
+    order: Order = Field(
+        default="any",
+        description="fixed: in split mode the head takes one batch of each client in turn, so that two runs of one "
+        "secret are equal; any: it takes batches as they come",
+    )
     privacy: PrivacyConfig | None = Field(default=None, description="DP-SGD; in split mode for both encoder and head")
 
     @model_validator(mode="after")
@@ -92,3 +100,8 @@ class TrainingPlan(ClientPlan):
     def secure(self) -> bool:
         """Whether clients mask their updates (SecAgg+), so that the server sees only their sum."""
         return self.strategy.name == SECURE
+
+    @property
+    def noised(self) -> bool:
+        """Whether training, the mods or the strategy may add noise that protects."""
+        return self.privacy is not None or bool(self.mods) or self.strategy.name not in _WITHOUT_NOISE

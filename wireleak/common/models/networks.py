@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ import torch
 from torch import nn
 
 from wireleak.common.registry import Registry
+
+# Torch's generator belongs to the process: of two threads that build at once, one would get the other's draws.
+_DRAWING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def build(
         Unknown name, an input that the network does not take, a user's network that cannot be built or cut, or
         weights that do not fit.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _DRAWING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if ":" in name:
             # Imported here: a user's own network needs torch.fx, ours do not.

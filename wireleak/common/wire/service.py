@@ -14,6 +14,7 @@ from wireleak.common.wire import VERSION, WireError, decode_labels, decode_tenso
 from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.padding import Pad, pad_message
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadServicer
+from wireleak.common.wire.turns import NODE, LateError, Turns
 
 Floats = npt.NDArray[np.float32]
 
@@ -65,6 +66,11 @@ class SplitHead(SplitHeadServicer):
         How answers are padded, see `wireleak.common.wire.padding`.
     noise_multiplier : float
         Above 0 where the stage trains by DP-SGD; then it also takes steps on batches of no example.
+
+    Attributes
+    ----------
+    turns : Turns
+        The order in which clients take steps.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class SplitHead(SplitHeadServicer):
         self._trains = trains
         self._pad = pad
         self._noise_multiplier = noise_multiplier
+        self.turns = Turns()
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.Description:  # noqa: N802
         """Describe the model that the head serves; FAILED_PRECONDITION if the device asks for another."""
@@ -104,7 +111,7 @@ class SplitHead(SplitHeadServicer):
     ) -> Iterator[pb.PredictResponse]:
         """Turn each activation into class probabilities, in order."""
         for sequence, request in enumerate(request_iterator):
-            with _invalid_argument(context):
+            with _refused(context):
                 _check_sequence(request.sequence, sequence)
                 prediction = self._stage.predict(self._activation(request.activation))
             yield pad_message(pb.PredictResponse(sequence=sequence, prediction=encode_tensor(prediction)), self._pad)
@@ -115,14 +122,17 @@ class SplitHead(SplitHeadServicer):
         """Take one optimiser step for each batch and return its activation gradient, in order."""
         if not self._trains:
             _refuse(context, "mode: this head only serves predictions, because it was trained in federated mode")
-        for sequence, request in enumerate(request_iterator):
-            with _invalid_argument(context):
-                _check_sequence(request.sequence, sequence)
-                activation = self._activation(request.activation, empty=self._noise_multiplier > 0)
-                label = decode_labels(request.label, len(activation), self._stage.model.classes)
-                gradient, loss = self._stage.step(activation, label.copy())
-            answer = pb.TrainResponse(sequence=sequence, activation_gradient=encode_tensor(gradient), loss=loss)
-            yield pad_message(answer, self._pad)
+        node = str(dict(context.invocation_metadata()).get(NODE, ""))
+        with self.turns.stream(node):
+            for sequence, request in enumerate(request_iterator):
+                with _refused(context):
+                    _check_sequence(request.sequence, sequence)
+                    activation = self._activation(request.activation, empty=self._noise_multiplier > 0)
+                    label = decode_labels(request.label, len(activation), self._stage.model.classes)
+                    with self.turns.turn(node):
+                        gradient, loss = self._stage.step(activation, label.copy())
+                answer = pb.TrainResponse(sequence=sequence, activation_gradient=encode_tensor(gradient), loss=loss)
+                yield pad_message(answer, self._pad)
 
     def _activation(self, tensor: pb.Tensor, empty: bool = False) -> Floats:
         batch = tensor.shape[0] if tensor.shape else None
@@ -143,7 +153,7 @@ def _check_sequence(got: int, expected: int) -> None:
 
 
 @contextmanager
-def _invalid_argument(context: grpc.ServicerContext) -> Iterator[None]:
+def _refused(context: grpc.ServicerContext) -> Iterator[None]:
     try:
         yield
     except WireError as error:
@@ -152,6 +162,8 @@ def _invalid_argument(context: grpc.ServicerContext) -> Iterator[None]:
         context.abort(
             grpc.StatusCode.INVALID_ARGUMENT, "activation.data: the values are so large that the head overflows"
         )
+    except LateError as error:
+        context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
 
 
 def _refuse(context: grpc.ServicerContext, reason: str) -> None:

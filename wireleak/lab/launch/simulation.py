@@ -17,16 +17,17 @@ import threading
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
-from flwr.app import Context, Message
+from flwr.app import Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from wireleak.common.files import write_json
 
 _SAMPLE_SECONDS = 0.5
+_POLL_SECONDS = 0.1
 
 
 class VirtualClient(ClientApp):
@@ -46,8 +47,10 @@ class VirtualClient(ClientApp):
         self._nodes = nodes
 
     def __call__(self, message: Message, context: Context) -> Message:
-        """Answer a message as the client of this partition."""
+        """Answer a message as the client of this partition; a query asks for its number."""
         number = int(str(context.node_config["partition-id"]))
+        if message.metadata.message_type == MessageType.QUERY:
+            return Message(RecordDict({"place": MetricRecord({"partition": number})}), reply_to=message)
         context.node_config["config"] = self._configs[number]
         (Path(self._nodes) / str(context.node_id)).write_text(Path(self._configs[number]).parent.name)
         answer: Message = _app("client.app")(message, context)
@@ -63,6 +66,7 @@ def simulate(server: str, clients: list[str], nodes: Path) -> None:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         context.run_config["config"] = server
+        context.run_config["nodes"] = ",".join(map(str, _in_order(grid, len(clients))))
         _app("server.app")(grid, context)
 
     named = nodes.with_suffix(".d")
@@ -77,6 +81,22 @@ def simulate(server: str, clients: list[str], nodes: Path) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # the command that replaces it needs a bundle
         run_simulation(app, VirtualClient(clients, str(named)), len(clients), backend_config=backend)
     write_json(nodes, {path.name: path.read_text() for path in named.iterdir()})
+
+
+def _in_order(grid: Grid, count: int) -> list[int]:
+    """Return the virtual nodes by their partition: Flower draws their ids."""
+    while len(nodes := list(grid.get_node_ids())) < count:
+        time.sleep(_POLL_SECONDS)
+    asked = list(grid.push_messages([Message(RecordDict({}), node, MessageType.QUERY) for node in nodes]))
+    places: dict[int, int] = {}
+    while len(places) < count:
+        for answer in grid.pull_messages(asked):
+            if answer.has_error():
+                raise RuntimeError(f"a virtual client failed before training: {answer.error.reason}")
+            place = answer.content.metric_records["place"]["partition"]
+            places[answer.metadata.src_node_id] = int(cast(int, place))
+        time.sleep(_POLL_SECONDS)
+    return sorted(places, key=places.__getitem__)
 
 
 class _Usage:

@@ -109,7 +109,7 @@ class Cell(CellPaths):
     @property
     def protects(self) -> bool:
         """Whether a party adds noise or another change that protects."""
-        return self.plan.privacy is not None or bool(self.variant.transforms)
+        return self.plan.noised or bool(self.variant.transforms)
 
     def noise_seed(self, party: str) -> int | None:
         """Return the seed of a party's draws; None lets it draw from the system, where it adds noise that protects."""

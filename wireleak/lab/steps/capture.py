@@ -76,7 +76,10 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
             say("serving untrained")
             _serve(cell, launcher, links, security, prefix=UNTRAINED)
         say("training")
-        federation.run_app({"config": str(config)}, timeout=cell.plan.timeout, progress=cell.history)
+        nodes_in_order = ",".join(federation.node_id(name) for name in cell.clients)
+        federation.run_app(
+            {"config": str(config), "nodes": nodes_in_order}, timeout=cell.plan.timeout, progress=cell.history
+        )
         _name_nodes(cell, federation)
         if devices:
             say("serving")

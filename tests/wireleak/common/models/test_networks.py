@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,13 @@ def test_weights_survive_the_disk(tmp_path: Path) -> None:
 def test_mistakes_are_named(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_networks_built_in_threads_at_once_have_the_weights_of_their_own_seeds() -> None:
+    def weights(seed: int) -> bytes:
+        state = build("strided28", (1, 28, 28), 2, seed).blocks.state_dict()
+        return b"".join(value.numpy().tobytes() for value in state.values())
+
+    wanted = [weights(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(weights, list(range(8)) * 10)) == wanted * 10
