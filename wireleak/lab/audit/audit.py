@@ -10,35 +10,40 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from wireleak.lab.audit.continuing import Progress, opened
 from wireleak.lab.audit.memory import limits_of
-from wireleak.lab.audit.readings import read_captures
+from wireleak.lab.audit.readings import CutReading, read_captures
 from wireleak.lab.audit.report import report
 from wireleak.lab.audit.rows import CutRow, cut_rows, percent
 from wireleak.lab.audit.sizes import READING, TRAINING
-from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, strong_attacks
+from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, strong_attacks, weights_of
 from wireleak.lab.audit.subject import Audited, Request, Subject, examine, keep, slug
+from wireleak.lab.audit.survey import survey
 from wireleak.lab.audit.trained import doubts, learn
-from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.launch.watch import Watch
 from wireleak.lab.report.page import render
 from wireleak.lab.run.audit_folder import AuditFolder
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.limits import NO_TIME, Limits
 from wireleak.lab.run.results import read_results
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.run import run_study
 from wireleak.lab.study.library import load_study
+from wireleak.lab.study.schema import Study
 
 # Part of a budget that is kept for reading the captures again, and for the report.
 _REPORTING = 0.15
 # Part after the share of reading until which cheap readings may run on, so that they leave time to attacks.
 _READING_ON = 0.1
-_LEAST_ATTACK_SECONDS = 10.0
-# Trained attacks at one cut.
-_ATTACKS = 3
+# Part of the time after training for a cheap reading of every possible cut, and its longest time without a budget.
+_SURVEYING, _SURVEY_SECONDS = 0.12, 600.0
+# The least that a trained attack takes beyond the time of a linear reading of its cut, and trained attacks at one cut.
+_LEAST_TRAINING, _ATTACKS = 15.0, 2
 # A cheap reading settles a cut that leaks at least so much by it.
 _SETTLED = 0.5
 
@@ -98,38 +103,32 @@ class _Audit:
         weights = AuditFolder(self.folder).networks
         source = self._keep(audit_study(subject, self.name, weights, first))
         self._now("training")
+        study, seeds = load_study(str(source))[0], Seeds.read(RunFolder(self.folder).secret, "--resume", repeated=True)
         with Launcher(preload=False) as launcher:
-            learnt = learn(subject, load_study(str(source))[0], weights, launcher, self._say)
-        doubted = doubts(learnt)
-        for line in doubted:
-            self.console.print(line, style="bold", highlight=False, soft_wrap=True)
-        deadline = None if self.request.budget is None else self.began + (1 - _REPORTING) * self.request.budget
-        self.limits = limits = limits_of(subject, deadline)
-        if self.request.budget is not None:
+            learnt = learn(subject, study, seeds, weights, launcher, self._say, self._left())
+            doubted = doubts(learnt)
+            for line in doubted:
+                self.console.print(line, style="bold", highlight=False, soft_wrap=True)
+            self._now("reading every cut in process")
+            surveyed = self._survey(subject, study, seeds, launcher)
+        self.limits = limits = limits_of(subject, self._deadline())
+        if (left := self._left(_REPORTING)) is not None:
             # Cells are served in order of priority until attacks need the rest of the time.
-            limits.captured = self.began + (TRAINING + READING) * self.request.budget
-            limits.deadline = limits.captured + _READING_ON * self.request.budget
+            limits.captured = time.monotonic() + left * READING / (1 - _REPORTING - TRAINING)
+            limits.deadline = limits.captured + _READING_ON * left
         self._study(subject, source, limits, page=self.request.budget is None)
-        limits.deadline = deadline
+        limits.deadline = self._deadline()
         subject = self._served(subject)
         settled: dict[int, str] = {}
         if self.request.budget is not None:
-            chosen, settled = open_cuts(cut_rows(Audited(subject, self.folder), read_results(self.folder)))
-            if limits.late:
-                settled |= dict.fromkeys(chosen, NO_TIME)
-                chosen = []
-            if attacks := strong_attacks(subject, chosen, seconds=self._share_out(limits, chosen)):
-                self._say(f"attacks on {', '.join(f'cut {cut}' for cut in chosen)}")
-                self._study(subject, self._keep(audit_study(subject, self.name, weights, [*first, *attacks])), limits)
-            else:
-                render(self.folder)
+            settled = self._attack(subject, limits, first, weights)
         self._now("reading the captures")
         attributes = () if self._late() else tuple(subject.dataset.attributes)
         readings = read_captures(
             self.folder, subject.cuts, attributes, subject.is_text, self.request.quick, self.console, self._most_read()
         )
         skipped = {cut: why for cut, why in by_cut(limits.skipped, settled).items() if cut in subject.cuts}
-        audited = Audited(subject, self.folder, readings, tuple(doubted), skipped)
+        audited = Audited(subject, self.folder, readings, tuple(doubted), skipped, by_cut(limits.stopped, {}), surveyed)
         audited.peak, audited.seconds = self.watch.peak, time.monotonic() - self.began
         return report(audited, self.console)
 
@@ -183,13 +182,67 @@ class _Audit:
         keep(RunFolder(self.folder).study, study)
         return keep(self.out / f"{self.name}.toml", study)
 
-    def _share_out(self, limits: Limits, cuts: Sequence[int]) -> float:
-        """Return each attack's equal part of the time that is left; one that ends early leaves its time to others."""
+    def _attack(self, subject: Subject, limits: Limits, first: list[dict[str, Any]], weights: Path) -> dict[int, str]:
+        """Attack the cuts that cheap readings leave the most open; return why others are not attacked."""
+        chosen, why = open_cuts(cut_rows(Audited(subject, self.folder), read_results(self.folder)))
+        kept = chosen[: self._affordable(limits, chosen)]
+        why |= dict.fromkeys(chosen[len(kept) :], NO_TIME)
+        if attacks := strong_attacks(subject, kept):
+            self._say(f"attacks on {', '.join(f'cut {cut}' for cut in kept)}")
+            limits.at_once = self.jobs
+            study = self._keep(audit_study(subject, self.name, weights, [*first, *attacks]))
+            self._study(subject, study, limits, page=False)
+        if self._late():
+            again = f"wireleak report {self.folder}"
+            self.console.print(f"report.html is left out, for want of time; make it with: {again}", soft_wrap=True)
+        else:
+            render(self.folder)
+        return why
+
+    def _affordable(self, limits: Limits, cuts: Sequence[int]) -> int:
+        """Return for how many of the cuts there is time to train, by the time that their linear readings took."""
         assert limits.deadline is not None
-        count = max(1, _ATTACKS * len(cuts) * self.request.seeds)
-        share = max(limits.deadline - time.monotonic(), 0.0) * min(self.jobs, count) / count
-        limits.seconds = max(_LEAST_ATTACK_SECONDS, 2 * share)
-        return share
+        left, count = (limits.deadline - time.monotonic()) * self.jobs, 0
+        for cut in cuts:
+            took = [seconds for name, seconds in limits.took.items() if name.startswith(f"cut-{cut}-")]
+            left -= _ATTACKS * self.request.seeds * (max(took, default=0.0) + _LEAST_TRAINING)
+            # At the least leaky cut one attack is better than none; the limits stop it.
+            if left < 0 and (count or not limits.remaining > 0):
+                break
+            count += 1
+        return count
+
+    def _survey(self, subject: Subject, study: Study, seeds: Seeds, launcher: Launcher) -> dict[int, CutReading]:
+        """Return cheap readings of all possible cuts; none of texts, nor where every cut is attacked anyway."""
+        left = self._left(_REPORTING)
+        if subject.is_text or left == 0 or (left is None and not subject.left_out):
+            return {}
+        weights = AuditFolder(self.folder).networks
+        seed = study.seeds[0]
+        trained = Path(weights_of(weights).replace("{seed}", str(seed)))
+        try:
+            return survey(
+                subject,
+                study,
+                seeds.seed(seed, "division"),
+                # With a frozen encoder, every cut's device has the first weights.
+                None if self.request.frozen_encoder else trained,
+                weights,
+                launcher,
+                _SURVEY_SECONDS if left is None else _SURVEYING * left,
+            )
+        except LaunchError as error:
+            self.console.print(f"cuts are not read in process: {error}", markup=False, soft_wrap=True)
+            return {}
+
+    def _left(self, kept: float = 0.0) -> float | None:
+        """Return the seconds of the budget that are left, without a part that is kept; None without a budget."""
+        budget = self.request.budget
+        return None if budget is None else max(0.0, (1 - kept) * budget - (time.monotonic() - self.began))
+
+    def _deadline(self) -> float | None:
+        left = self._left(_REPORTING)
+        return None if left is None else time.monotonic() + left
 
     def _late(self) -> bool:
         """Whether the budget is nearly spent."""

@@ -11,6 +11,7 @@ from wireleak.common.files import write_json
 from wireleak.lab.audit.sizes import Counts
 from wireleak.lab.run.audit_folder import AuditFolder
 from wireleak.lab.run.folders import new_folder
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.study.schema import StudyError
 
 # Fields of a request that may change when an audit goes on.
@@ -75,5 +76,7 @@ def opened(out: Path, name: str, subject: Any, request: Any, progress: Progress 
     folder = new_folder(out, name)
     kept = {"cuts": subject.cuts, "counts": asdict(subject.counts), "left_out": subject.left_out}
     kept["sample"] = subject.options.get("sample")
+    # The network must be trained on the examples that the run gives its clients.
+    Seeds.given_or_drawn().write(AuditFolder(folder).secret)
     write_json(AuditFolder(folder).request, {"request": asdict(request), **kept})
     return folder

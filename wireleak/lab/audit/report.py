@@ -15,6 +15,7 @@ from rich.markup import escape
 from wireleak.common.files import write_atomically, write_json
 from wireleak.common.measures import quantity
 from wireleak.common.memory import written
+from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, percent, verdict
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import SeedMean
@@ -32,6 +33,8 @@ def report(audited: Audited, console: Console) -> Path:
     rows = cut_rows(audited, results)
     said = verdict(rows, audited.doubts)
     console.print(terminal_table(rows, audited.subject.dataset.task))
+    if audited.subject.left_out and audited.survey:
+        console.print(unserved_table(audited))
     for line in (*said, *remarks(audited, rows)):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     _write_json(audited, rows, said)
@@ -70,6 +73,35 @@ def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
     return table
 
 
+def unserved_table(audited: Audited) -> Any:
+    """Return the table of the cuts that were not served, for the terminal: costs, and the cheap reading in process."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title="cuts not served, read in process", title_justify="left", box=box.HORIZONTALS)
+    table.padding = 0
+    for column, width in {"cut": 32, "on the wire": 12, "FLOPs": 8, "input": 8, "identity": 9, "chance": 7}.items():
+        table.add_column(column, overflow="fold", width=width)
+    for cut, read in sorted(audited.survey.items()):
+        if cut in audited.subject.left_out:
+            cost = audited.subject.costs[cut]
+            named = f"{cut} after {escape(audited.subject.block(cut))}"
+            figures = size(cost.bytes), count(cost.flops), *map(percent, (read.explained, read.reid, read.chance))
+            table.add_row(named, *figures)
+    table.caption = (
+        "input: share of the mean image's error that is removed; identity: victims re-identified. Ridge or nearest "
+        f"neighbour{_basis(audited)}. No attack was tried, so a cut may leak more."
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _basis(audited: Audited) -> str:
+    """Return the numbers of examples on which the survey rests, as text."""
+    pairs = sorted({(read.pairs, read.victims) for read in audited.survey.values()})
+    return f" on {' or '.join(f'{own} pairs and {victims} victims' for own, victims in pairs)}" if pairs else ""
+
+
 def remarks(audited: Audited, rows: Sequence[CutRow]) -> list[str]:
     """Return what was skipped and why, and the time and memory that the audit took."""
     grouped: dict[str, list[str]] = {}
@@ -78,11 +110,31 @@ def remarks(audited: Audited, rows: Sequence[CutRow]) -> list[str]:
             grouped.setdefault(reason, []).append(f"{attack} at cut {cut}")
     for cut, reason in audited.subject.left_out.items():
         grouped.setdefault(f"not served: {reason}", []).append(f"cut {cut}")
-    said = [f"skipped {', '.join(sorted(names, key=_by_number))}: {reason}" for reason, names in grouped.items()]
+    said = [
+        f"{attack} at cut {cut}: {how}" for cut, attacks in audited.stopped.items() for attack, how in attacks.items()
+    ]
+    said += [f"skipped {', '.join(sorted(names, key=_by_number))}: {reason}" for reason, names in grouped.items()]
+    if (better := _better_unserved(audited, rows)) is not None:
+        said.append(better)
     if audited.seconds:
         memory = f", at most {written(audited.peak)} of memory for all processes" if audited.peak else ""
         said.append(f"time: {duration(audited.seconds)}{memory}")
     return said
+
+
+def _better_unserved(audited: Audited, rows: Sequence[CutRow]) -> str | None:
+    """Name the unserved cut that leaks least by the cheap reading, if it leaks less than every served one by it."""
+    served = [row.survey.leakage for row in rows if row.survey is not None]
+    others = [read for cut, read in audited.survey.items() if cut in audited.subject.left_out]
+    if not served or not others:
+        return None
+    best = min(others, key=lambda read: read.leakage)
+    if best.leakage >= min(served):
+        return None
+    return (
+        f"by the reading in process, cut {best.cut} leaks less than the cuts that were served; attack it with "
+        f"--cuts {best.cut}"
+    )
 
 
 def _by_number(name: str) -> tuple[int, str]:
@@ -118,6 +170,11 @@ def _lines(row: CutRow) -> list[tuple[str, str, str, str]]:
         if one.reid is not None:
             chance = "" if one.reid.chance is None else percent(one.reid.chance)
             lines.append(("identity", f"{one.reid.written} {one.reid.interval}", chance, "re-identified"))
+    elif read := row.survey:
+        lines.append(("input", f"MSE {read.mse:.4f}", f"{read.prior:.4f}", "in process"))
+        lines.append(("", f"{percent(read.explained)} of it removed", "by", read.by))
+        lines.append(("", f"on {read.pairs} pairs", "", f"{read.victims} victims"))
+        lines.append(("identity", percent(read.reid), percent(read.chance), "re-identified"))
     if row.words:
         lines.append(("words", f"{percent(row.words.share)} read", percent(row.words.majority), ""))
     for leak in row.attributes:
@@ -162,7 +219,7 @@ def render(
         doubts=audited.doubts,
         remarks=remarks(audited, rows),
         unserved=[
-            (cut, audited.subject.block(cut), audited.subject.costs[cut], reason)
+            (cut, audited.subject.block(cut), audited.subject.costs[cut], audited.survey.get(cut), reason)
             for cut, reason in sorted(audited.subject.left_out.items())
         ],
     )
@@ -213,6 +270,7 @@ def _write_json(audited: Audited, rows: Sequence[CutRow], said: Sequence[str]) -
             "cuts": [as_json(row) for row in rows],
             "unserved": [
                 {"cut": cut, "after": subject.block(cut), **asdict(subject.costs[cut]), "reason": reason}
+                | {"survey": _read(audited.survey.get(cut))}
                 for cut, reason in sorted(subject.left_out.items())
             ],
             "seconds": audited.seconds,
@@ -251,7 +309,13 @@ def as_json(row: CutRow) -> dict[str, Any]:
             for leak in row.attributes
         },
         "skipped": dict(row.skipped),
+        "stopped": dict(row.stopped),
+        "survey": _read(row.survey),
     }
+
+
+def _read(reading: CutReading | None) -> dict[str, Any] | None:
+    return None if reading is None else asdict(reading) | {"explained": reading.explained}
 
 
 def _numbers(score: SeedMean) -> dict[str, Any]:

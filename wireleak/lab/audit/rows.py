@@ -12,7 +12,7 @@ import numpy as np
 from wireleak.common.measures import PERCENT, quantity
 from wireleak.common.targets.input import Input
 from wireleak.lab.audit.cost import Cost
-from wireleak.lab.audit.readings import AttributeInformation, WordsRead
+from wireleak.lab.audit.readings import AttributeInformation, CutReading, WordsRead
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report import verdicts
 from wireleak.lab.report.boards import BLIND, Board, SeedMean, boards, compare, error_removed
@@ -85,7 +85,8 @@ class CutRow:
     """The results of one cut.
 
     `sent` is the size of one inference on the wire, in bytes; `verdict` is that on its strongest reader;
-    `skipped` names attacks that did not run, with reasons.
+    `skipped` names attacks that did not run, with reasons; `stopped`, how far others came that ended early. `survey` is
+    the cheap reading in process.
     """
 
     cut: int
@@ -99,6 +100,8 @@ class CutRow:
     attributes: tuple[AttributeLeak, ...]
     verdict: Verdict | None
     skipped: tuple[tuple[str, str], ...] = ()
+    stopped: tuple[tuple[str, str], ...] = ()
+    survey: CutReading | None = None
 
     @property
     def tag(self) -> str:
@@ -159,6 +162,8 @@ def cut_rows(audited: Audited, results: Results) -> list[CutRow]:
                 ),
                 verdict=_verdict(mine, audited.readings.words.get(cut)),
                 skipped=tuple(audited.skipped.get(cut, {}).items()),
+                stopped=tuple(audited.stopped.get(cut, {}).items()),
+                survey=audited.survey.get(cut),
             )
         )
     return rows

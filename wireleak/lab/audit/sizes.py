@@ -18,13 +18,13 @@ _LEAST = {"train": 32, "evaluation": 20, "attacker": 24, "victims": 20}
 # The lab, the fork server, the tap and the head, before any data; and the lab's copies of guesses while it scores.
 _PROCESSES, _SCORED = 1.1 * 2**30, 10
 # Parts of a budget for training, and for serving and reading all cuts; attacks get the rest.
-TRAINING, READING = 0.25, 0.40
+TRAINING, READING = 0.25, 0.30
 _EVALUATING = 0.03
 # Normalisation over fewer images than this would be noise.
 _LEAST_BATCH = 4
 # Work per byte on the wire: sending, recording, listing and decoding it.
 _SECONDS_A_BYTE = 1.2e-7
-_SECONDS_A_CUT, _SECONDS_A_VICTIM_BYTE = 12.0, 3e-6
+_SECONDS_A_CUT, _SECONDS_A_VICTIM_BYTE = 15.0, 5e-7
 _FEWEST_CUTS, _FEWEST_PASSES = 3, 3
 _SMALL = {"attacker": 200, "victims": 50}
 

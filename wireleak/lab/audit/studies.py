@@ -14,8 +14,8 @@ _SEARCH_FLOPS, _SEARCH_STEPS = 2e12, (60, 500)
 # Largest message of the attacker's device.
 _MESSAGE_BYTES, _MOST_IN_MESSAGE = 8e6, 32
 _TIMEOUT = 3600.0
-# Passes of a decoder, and the time that one number of an input takes in one pass.
-_QUICK_EPOCHS, _EPOCHS, _LEAST_EPOCHS, _SECONDS_A_NUMBER = 15, 40, 3, 1e-6
+# Passes of a decoder.
+_QUICK_EPOCHS = 15
 
 
 def audit_study(subject: Subject, name: str, weights: Path, attacks: Sequence[dict[str, Any]]) -> str:
@@ -74,20 +74,12 @@ def cheap_attacks(subject: Subject) -> list[dict[str, Any]]:
     return [*attacks, *_word_sets(subject), *_probes(subject, "never")]
 
 
-def strong_attacks(
-    subject: Subject, cuts: Sequence[int], *, untrained: str = "never", seconds: float | None = None
-) -> list[dict[str, Any]]:
-    """Return several attacks on the input at some cuts, of which the strongest counts; none for texts.
-
-    With `seconds`, a decoder trains for as many passes as probably fit in that time.
-    """
+def strong_attacks(subject: Subject, cuts: Sequence[int], *, untrained: str = "never") -> list[dict[str, Any]]:
+    """Return several attacks on the input at some cuts, of which the strongest counts; none for texts."""
     if subject.is_text or not cuts:
         return []
     quick = subject.request.quick
     options: dict[str, Any] = {"epochs": _QUICK_EPOCHS} if quick else {}
-    if seconds is not None:
-        fitting = int(seconds / (subject.counts.attacker * subject.pixels * _SECONDS_A_NUMBER))
-        options = {"epochs": max(_LEAST_EPOCHS, min(_QUICK_EPOCHS if quick else _EPOCHS, fitting))}
     where = {"variants": [f"cut-{cut}" for cut in cuts]}
     attacks: list[dict[str, Any]] = [
         {"name": "inversion", "targets": ["input"], "untrained": untrained, "options": options} | where,

@@ -19,7 +19,7 @@ from wireleak.common.models.pretrained import load_pretrained
 from wireleak.common.registry import unknown
 from wireleak.lab.audit.continuing import Progress
 from wireleak.lab.audit.cost import Cost, device_costs
-from wireleak.lab.audit.readings import Readings
+from wireleak.lab.audit.readings import CutReading, Readings
 from wireleak.lab.audit.sizes import Counts, Needs, Speed, fitted, plan_cuts
 from wireleak.lab.data import DataError, Dataset, first_occurrences, load
 from wireleak.lab.data.registry import names as data_names
@@ -181,6 +181,10 @@ class Audited:
         Ways in which the network did not learn its task.
     skipped : dict
         Attacks that did not run, with the reason, by cut and attack.
+    stopped : dict
+        How far attacks came that ended early, by cut and attack.
+    survey : dict
+        Cheap readings of all possible cuts.
     peak, seconds : int, float
         Largest memory of all processes together in bytes, and the audit's time.
     """
@@ -190,6 +194,8 @@ class Audited:
     readings: Readings = field(default_factory=Readings)
     doubts: tuple[str, ...] = ()
     skipped: dict[int, dict[str, str]] = field(default_factory=dict)
+    stopped: dict[int, dict[str, str]] = field(default_factory=dict)
+    survey: dict[int, CutReading] = field(default_factory=dict)
     peak: int = 0
     seconds: float = 0.0
 

@@ -16,6 +16,7 @@ from wireleak.lab.audit.sizes import TRAINING, passes
 from wireleak.lab.audit.studies import weights_of
 from wireleak.lab.audit.subject import Subject
 from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.division import divide
 from wireleak.lab.study.schema import Study
 
@@ -29,7 +30,15 @@ _ABOVE_MAJORITY, _BELOW_UNCUT = 0.05, 0.10
 Outcomes = dict[int | None, list[Learnt]]
 
 
-def learn(subject: Subject, study: Study, folder: Path, launcher: Launcher, say: Callable[[str], None]) -> Outcomes:
+def learn(
+    subject: Subject,
+    study: Study,
+    seeds: Seeds,
+    folder: Path,
+    launcher: Launcher,
+    say: Callable[[str], None],
+    left: float | None = None,
+) -> Outcomes:
     """Train the network for each seed, uncut, and with a frozen encoder also the head of each cut.
 
     Parameters
@@ -37,11 +46,15 @@ def learn(subject: Subject, study: Study, folder: Path, launcher: Launcher, say:
     subject : Subject
     study : Study
         Its first variant says how the data is divided.
+    seeds : Seeds
+        The run's seeds, by which it divides the data.
     folder : Path
         Folder for weights; networks that are there already are not trained again.
     launcher : Launcher
     say : callable
         Called with progress, a line at a time.
+    left : float, optional
+        Seconds of the budget that are left.
 
     Returns
     -------
@@ -59,10 +72,11 @@ def learn(subject: Subject, study: Study, folder: Path, launcher: Launcher, say:
     for seed in study.seeds:
         jobs = [(cut, Path(weights_of(folder, cut).replace("{seed}", str(seed)))) for cut in cuts]
         if not all(path.with_suffix(".json").exists() for _, path in jobs):
-            examples = _deal(subject, study, seed, folder)
+            examples = deal(subject, study, seeds.seed(seed, "division"), folder / f"examples-{seed}.npz")
             for cut, path in jobs:
                 if not path.with_suffix(".json").exists():
-                    _train(_lesson(subject, seed, cut, examples, path, len(cuts)), launcher, say)
+                    share = None if left is None else left / (len(cuts) * len(study.seeds))
+                    _train(_lesson(subject, seed, cut, examples, path, share), launcher, say)
             examples.unlink()
         for cut, path in jobs:
             found[cut].append(Learnt(**json.loads(path.with_suffix(".json").read_text())))
@@ -89,23 +103,22 @@ def doubts(outcomes: Outcomes) -> list[str]:
     return said
 
 
-def _deal(subject: Subject, study: Study, seed: int, folder: Path) -> Path:
-    """Write the training and evaluation examples of a seed."""
+def deal(subject: Subject, study: Study, seed: int, path: Path) -> Path:
+    """Write the training and evaluation examples of a division."""
     dataset, roles = subject.dataset, divide(study, subject.dataset, study.variants[0], seed).roles
-    path = folder / f"examples-{seed}.npz"
     arrays = {"x": dataset.x[roles.clients], "y": dataset.y[roles.clients]}
     held = {"evaluation_x": dataset.x[roles.evaluation], "evaluation_y": dataset.y[roles.evaluation]}
     write_arrays(path, arrays | held)
     return path
 
 
-def _lesson(subject: Subject, seed: int, cut: int | None, examples: Path, weights: Path, lessons: int) -> Lesson:
+def _lesson(subject: Subject, seed: int, cut: int | None, examples: Path, weights: Path, share: float | None) -> Lesson:
     request = subject.request
     epochs, seconds = request.passes, None
-    if request.budget is not None and subject.speed is not None and epochs:
-        share = request.budget / (lessons * request.seeds)
+    if share is not None and epochs:
         # Fewer passes where time is short; the time limit is for a machine that is slower than it seemed.
-        epochs = passes(subject.counts, epochs, subject.speed, share)
+        if subject.speed is not None:
+            epochs = passes(subject.counts, epochs, subject.speed, share)
         seconds = _LATE * TRAINING * share
     model = {
         "name": request.model,

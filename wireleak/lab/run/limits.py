@@ -41,9 +41,17 @@ class Limits:
         Longest time of one attack.
     scored : int
         Bytes that the lab takes to score one attack.
+    at_once : int or None
+        Attacks that run at once, where those that have not started share the time that is left equally.
 
     Attributes
     ----------
+    waiting : set of str
+        Names of attacks that have not started.
+    took : dict of str to float
+        Seconds of finished attacks, by name.
+    stopped : dict of str to str
+        How far trainings came that ended early, by the name of the attack.
     skipped : dict of str to str
         Reason by the name of an attack that did not run to its end.
     rows : dict of str to list of Row
@@ -59,6 +67,10 @@ class Limits:
     captured: float | None = None
     seconds: float = 3600.0
     scored: int = 0
+    at_once: int | None = None
+    waiting: set[str] = field(default_factory=set)
+    took: dict[str, float] = field(default_factory=dict)
+    stopped: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     rows: dict[str, list[Row]] = field(default_factory=dict)
     state: Callable[[], str] = str
@@ -73,6 +85,8 @@ class Limits:
             return self.skipped[job.name]
         if self.late:
             return NO_TIME
+        if self.at_once is not None and (least := self._least(job)) > (left := self.remaining):
+            return f"it needs about {least:.0f} s, and {left:.0f} s were left for it"
         needed, free = self.needs(job), self._free()
         if needed > free:
             return (
@@ -91,8 +105,16 @@ class Limits:
 
     @property
     def remaining(self) -> float:
-        """Seconds that an attack may take from now on."""
-        return self.seconds if self.deadline is None else min(self.seconds, self.deadline - time.monotonic())
+        """Seconds that an attack that starts now may take."""
+        if self.deadline is None:
+            return self.seconds
+        share = 1.0 if self.at_once is None else min(1.0, self.at_once / max(1, len(self.waiting)))
+        return min(self.seconds, share * (self.deadline - time.monotonic()))
+
+    def _least(self, job: AttackJob) -> float:
+        """Return the seconds of the fastest attack on the same target of the same cell; 0 before any has ended."""
+        start, end = f"{job.cell.name}-", f"-{job.target}"
+        return min((t for name, t in self.took.items() if name.startswith(start) and name.endswith(end)), default=0.0)
 
     @contextmanager
     def attacking(self, job: AttackJob) -> Iterator[dict[str, str]]:

@@ -17,6 +17,8 @@ from typing import Self
 from wireleak.common.files import write_atomically
 from wireleak.lab.study.schema import StudyError
 
+# Names the file of `--secret`, for commands that run studies of their own.
+SECRET = "WIRELEAK_SECRET"
 _BYTES = 32
 
 
@@ -39,6 +41,18 @@ class Seeds:
     def draw(cls) -> Self:
         """Draw a secret from the system."""
         return cls(secrets.token_bytes(_BYTES))
+
+    @classmethod
+    def given_or_drawn(cls, secret: Path | None = None) -> Self:
+        """Read the secret of `--secret`, or of the file that WIRELEAK_SECRET names, or draw one.
+
+        Raises
+        ------
+        StudyError
+            The file holds no secret.
+        """
+        given = secret or os.environ.get(SECRET)
+        return cls.read(Path(given), "--secret", repeated=True) if given else cls.draw()
 
     @classmethod
     def read(cls, path: Path, where: str, *, repeated: bool) -> Self:

@@ -133,6 +133,7 @@ def run_attack(
     attack: dict[str, Any],
     timeout: float = ATTACK_SECONDS,
     env: Mapping[str, str] | None = None,
+    seconds: float | None = None,
 ) -> None:
     """Run one attack to its end.
 
@@ -146,13 +147,16 @@ def run_attack(
         Seconds after which it is stopped.
     env : mapping, optional
         Variables of its process.
+    seconds : float, optional
+        Time after which its training stops with what it has; by default it trains to its end.
 
     Raises
     ------
     LaunchError
         The attack failed.
     """
-    fit_and_guess(launcher, job.name, *attack_config(job, attack), timeout, env)
+    config, log = attack_config(job, attack)
+    fit_and_guess(launcher, job.name, config | ({} if seconds is None else {"seconds": seconds}), log, timeout, env)
 
 
 def attack_config(job: AttackJob, attack: dict[str, Any]) -> tuple[dict[str, Any], Path]:

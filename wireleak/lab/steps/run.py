@@ -27,7 +27,7 @@ from wireleak.lab.run.kept import drop_training, settle_captures
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.limits import NO_TIME, Limits
 from wireleak.lab.run.results import Row
-from wireleak.lab.run.seeds import Seeds
+from wireleak.lab.run.seeds import SECRET, Seeds
 from wireleak.lab.steps.attack import (
     AttackKilledError,
     check_plugins,
@@ -39,14 +39,14 @@ from wireleak.lab.steps.collect import Findings, collect
 from wireleak.lab.steps.devices import recipes
 from wireleak.lab.steps.executor import Executor, LocalExecutor
 from wireleak.lab.steps.plan import Plan, check_attacks, make_plan, repeats
-from wireleak.lab.steps.score import score_job
+from wireleak.lab.steps.score import cut_short, score_job
 from wireleak.lab.steps.wires import inspect_captures
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
 
-# Names the file of `--secret`, for commands that run studies of their own.
 _SILENCE_SECONDS = 10.0
-_SECRET = "WIRELEAK_SECRET"
+# Part of an attack's time in which its process ends by itself; the rest is for its scores.
+_OWN = 0.75
 
 
 def run_study(
@@ -193,6 +193,8 @@ class _Schedule:
         with self.progress:
             if self.limits is not None:
                 self.limits.state = self._state
+                jobs = [job for cell in cells for job in attack_jobs(cell) if not job.guesses.exists()]
+                self.limits.waiting = {job.name for job in jobs} - set(self.limits.skipped)
             self.cells_bar = self.progress.add_task("captures", total=len(cells))
             if self.plan.study.devices:
                 # The system is built while the first cells train; they wait for it before they serve.
@@ -252,6 +254,7 @@ class _Schedule:
         number = self.cells.index(cell)
         if self.limits is not None and not cell.done.exists() and self.limits.leaves_out(number):
             self.limits.skipped |= dict.fromkeys((job.name for job in attack_jobs(cell)), NO_TIME)
+            self.limits.waiting -= set(self.limits.skipped)
             return
         if not cell.done.exists():
             line = self.progress.add_task(cell.name, total=None)
@@ -308,25 +311,37 @@ class _Schedule:
                     self.progress.console.print(f"skipped {job.name}: {error}", markup=False, highlight=False)
                     return None
             return score_job(job)
-        if not job.guesses.exists():
-            if (reason := limits.refusal(job)) is not None:
-                limits.skipped[job.name] = reason
-                return None
-            try:
-                with limits.attacking(job) as variables:
-                    # Memory may have come free only now.
-                    if limits.late:
-                        limits.skipped[job.name] = NO_TIME
-                        return None
-                    run_attack(job, self.launcher, attack, limits.remaining, variables)
-            except LaunchError as error:
-                self.launcher.check()
-                limits.skipped[job.name] = str(error)
-                return None
+        began = time.monotonic()
+        if not job.guesses.exists() and not self._within(limits, job, attack):
+            return None
+        if (said := cut_short(job)) is not None:
+            limits.stopped[job.name] = said
         if job.name not in limits.rows:
             with limits.scoring():
                 limits.rows[job.name] = score_job(job)
+            limits.took[job.name] = time.monotonic() - began
         return limits.rows[job.name]
+
+    def _within(self, limits: Limits, job: AttackJob, attack: dict[str, Any]) -> bool:
+        """Run an attack within limits; return whether it ended, and otherwise note why not."""
+        reason = limits.refusal(job)
+        if reason is None:
+            try:
+                with limits.attacking(job) as variables:
+                    # Memory may have come free only now.
+                    reason = limits.refusal(job)
+                    if reason is None:
+                        seconds = limits.remaining
+                        limits.waiting.discard(job.name)
+                        most = seconds if limits.deadline is None else limits.deadline - time.monotonic()
+                        run_attack(job, self.launcher, attack, most, variables, _OWN * seconds)
+            except LaunchError as error:
+                self.launcher.check()
+                reason = str(error)
+        limits.waiting.discard(job.name)
+        if reason is not None:
+            limits.skipped[job.name] = reason
+        return reason is None
 
 
 def _seeds(secret: Path | None, resume: Path | None) -> Seeds:
@@ -334,10 +349,10 @@ def _seeds(secret: Path | None, resume: Path | None) -> Seeds:
     run = None if resume is None else RunFolder(resume)
     if run is not None and not run.study.is_file():
         raise StudyError(f"--resume: {resume} is not a run's folder (no {run.study.name}); give the folder of a run")
-    # A folder without a plan was only prepared, by an audit say.
-    if run is None or not run.plan.is_file():
-        given = secret or os.environ.get(_SECRET)
-        return Seeds.read(Path(given), "--secret", repeated=True) if given else Seeds.draw()
+    if run is None:
+        return Seeds.given_or_drawn(secret)
+    if not run.plan.is_file():  # an audit has prepared it, and trained a network by its division
+        return Seeds.read(run.secret, "--resume", repeated=bool(os.environ.get(SECRET)))
     kept = Seeds.read(run.secret, "--resume", repeated=repeats(run.plan))
     if secret is not None and Seeds.read(secret, "--secret", repeated=True).secret != kept.secret:
         raise StudyError(f"--secret: {secret} is not the secret of {resume}; leave --secret out")

@@ -38,6 +38,13 @@ def read_meta(job: AttackJob) -> dict[str, Any]:
     return meta
 
 
+def cut_short(job: AttackJob) -> str | None:
+    """Say how an attack ended early: its training stopped, or it could not run; None if it did all of its work."""
+    meta = read_meta(job)
+    stopped: str | None = meta["prior"] or (meta["fit"] or {}).get("stopped")
+    return stopped
+
+
 def score_job(job: AttackJob) -> list[Row]:
     """Return every measure of an attack's guess and of each of its baselines.
 

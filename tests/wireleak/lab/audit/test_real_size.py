@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +20,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from wireleak.common.models import save_weights
 from wireleak.lab.audit.learning import Lesson, train
+from wireleak.lab.audit.readings import CutReading
+from wireleak.lab.audit.studies import all_attacks, audit_study
 from wireleak.lab.audit.subject import Request, examine
-from wireleak.lab.study.schema import StudyError
+from wireleak.lab.audit.survey import read_all
+from wireleak.lab.audit.trained import deal
+from wireleak.lab.run.seeds import Seeds
+from wireleak.lab.steps.plan import make_plan
+from wireleak.lab.study.schema import Study, StudyError
 
 ROOT = Path(__file__).resolve().parents[4]
 NETWORK = """
@@ -104,6 +114,57 @@ def test_a_lesson_stops_at_its_time(photos: Path, tmp_path: Path) -> None:
     assert learnt.passes < 1
 
 
+def test_the_network_learns_from_the_clients_examples_of_the_run(photos: Path, tmp_path: Path) -> None:
+    subject = examine(asked(photos, quick=True))
+    study = Study.model_validate(tomllib.loads(audit_study(subject, "audit-make", tmp_path, all_attacks(subject))))
+    seeds = Seeds.draw()
+    save_weights(subject.network.whole, tmp_path / "seed0.safetensors")
+    path = deal(subject, study, seeds.seed(0, "division"), tmp_path / "examples.npz")
+    roles = make_plan(study, dataset=subject.dataset, secret=seeds).divisions[study.variants[0].name, 0].roles
+    with np.load(path) as dealt:
+        assert np.array_equal(dealt["x"], subject.dataset.x[roles.clients])
+        assert np.array_equal(dealt["evaluation_x"], subject.dataset.x[roles.evaluation])
+
+
+def surveyed(photos: Path, tmp_path: Path, seconds: float) -> Any:
+    subject = examine(asked(photos, quick=True))
+    x = subject.dataset.x
+    np.savez(tmp_path / "survey.npz", own=x[:64], victims=x[64:96])
+    model = {"name": subject.request.model, "input_shape": (3, 96, 96), "classes": 3, "seed": 0, "weights": None}
+    return subject, read_all(
+        {
+            "model": model,
+            "examples": tmp_path / "survey.npz",
+            "seconds": seconds,
+            "report": str(tmp_path / "survey.json"),
+        }
+    )
+
+
+def test_every_possible_cut_is_read_in_process(photos: Path, tmp_path: Path) -> None:
+    subject, found = surveyed(photos, tmp_path, 600.0)
+    assert [one.cut for one in found] == list(subject.network.cuts)
+    assert {(one.pairs, one.victims) for one in found} == {(64, 32)} and found[0].chance == 1 / 32
+    # The first activation shows the input, the last only its channels' means.
+    assert found[0].explained > 0.7 > found[-1].explained and found[0].reid > 0.9 > found[-1].reid
+    own, victims = (subject.dataset.x[part].astype(np.float32) / 255 for part in (slice(64), slice(64, 96)))
+    assert found[0].prior == pytest.approx(float(((victims - own.mean(0)) ** 2).mean()), rel=1e-5)
+    kept = json.loads((tmp_path / "survey.json").read_text())
+    assert [CutReading(**one) for one in kept] == found
+
+
+def test_a_survey_that_is_short_of_time_reads_on_fewer_examples(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr("wireleak.lab.audit.survey.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    subject, found = surveyed(photos, tmp_path, 2.5)
+    # A cut takes a second on this clock. At least 16 examples are read, so the time ends before the last cut.
+    assert [one.cut for one in found] == [1, 2, 3] and len(subject.network.cuts) > 3
+    assert [one.pairs for one in found] == sorted((one.pairs for one in found), reverse=True)
+    assert found[0].pairs == 64 and (found[2].pairs, found[2].victims) == (16, 16)
+
+
 @pytest.mark.study
 def test_an_audit_within_a_budget_names_all_that_it_left_out(photos: Path, tmp_path: Path, wireleak: Any) -> None:
     rest = (
@@ -126,8 +187,11 @@ def test_an_audit_within_a_budget_names_all_that_it_left_out(photos: Path, tmp_p
     assert sorted(served + others) == list(possible) and all(cut["reason"] for cut in figures["unserved"])
     for cut in figures["cuts"]:
         assert cut["reconstruction"] or cut["skipped"], "every cut is read, or says why not"
+        assert cut["survey"]["pairs"] >= 16
         assert cut["accuracy"] > 0.5
         assert cut["outcome"].startswith(("Leaks", "No leak above", "Not resolved", "Not attacked"))
+    assert all(cut["survey"] for cut in figures["unserved"]), "every possible cut has a cheap reading"
+    assert "cuts not served, read in process" in done.stderr
     assert figures["peak_bytes"] < 4 * 2**30
 
 

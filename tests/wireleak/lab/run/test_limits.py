@@ -7,10 +7,12 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from wireleak.lab.run.limits import NO_TIME, Limits
 
 GIB = 2**30
-JOB: Any = SimpleNamespace(name="cut-1-seed0-inversion-input")
+JOB: Any = SimpleNamespace(name="cut-1-seed0-inversion-input", target="input", cell=SimpleNamespace(name="cut-1-seed0"))
 
 
 def test_an_attack_that_cannot_run_says_why() -> None:
@@ -39,6 +41,33 @@ def test_attacks_wait_until_their_memory_is_free() -> None:
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
+
+
+def test_attacks_share_the_time_that_is_left_and_shrink_with_it() -> None:
+    limits = Limits(64 * GIB, lambda job: GIB, 0, deadline=time.monotonic() + 100, at_once=2)
+    limits.waiting = {"a", "b", "c", JOB.name}
+    assert limits.remaining == pytest.approx(50, abs=1)
+    limits.waiting -= {"a", "b", "c"}
+    assert limits.remaining == pytest.approx(100, abs=1)
+    # A phase before took longer, so less is left.
+    limits.deadline = time.monotonic() + 40
+    limits.waiting |= {"a", "b", "c"}
+    assert limits.remaining == pytest.approx(20, abs=1)
+    assert Limits(GIB, lambda job: 0, 0, seconds=7.0).remaining == 7.0
+
+
+def test_an_attack_that_cannot_end_in_its_share_does_not_start() -> None:
+    limits = Limits(64 * GIB, lambda job: GIB, 0, deadline=time.monotonic() + 40, at_once=2)
+    limits.waiting = {"a", "b", "c", JOB.name}
+    # Of the same cut and target the fastest attack counts; others tell nothing.
+    limits.took = {
+        "cut-1-seed0-linear-input": 31.0,
+        "cut-10-seed0-linear-input": 1.0,
+        "cut-1-seed0-attributes-age": 1.0,
+    }
+    assert (limits.refusal(JOB) or "").startswith("it needs about 31 s, and ")
+    limits.took["cut-1-seed0-linear-input"] = 5.0
+    assert limits.refusal(JOB) is None
 
 
 def test_the_first_cells_are_captured_however_late_it_is() -> None:

@@ -1,0 +1,161 @@
+"""Read every possible cut cheaply, in a process of its own and not off a wire, on a few of the examples.
+
+Activations of all cuts come from one pass through the trained network. Each is read by ridge regression and by the
+nearest neighbour. So cuts that are not served have a reading too, and attacks go where it leaves the most open.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from wireleak.common.files import write_arrays, write_json
+from wireleak.common.measures.scores.registry import score_reconstruction
+from wireleak.common.models import build
+from wireleak.common.targets.baselines import nearest
+from wireleak.common.targets.ridge import ridge
+from wireleak.lab.audit.learning import pixels
+from wireleak.lab.audit.readings import CutReading
+from wireleak.lab.audit.subject import Subject
+from wireleak.lab.launch.processes import Launcher, LaunchError
+from wireleak.lab.steps.division import divide
+from wireleak.lab.study.schema import Study
+
+# Examples of the attacker and of the victims that are read at most, and the fewest.
+_MOST, _FEWEST = (128, 64), 16
+_BATCH = 8
+_HELD = 6
+Arrays = npt.NDArray[np.float32]
+
+
+def survey(
+    subject: Subject, study: Study, seed: int, weights: Path | None, folder: Path, launcher: Launcher, seconds: float
+) -> dict[int, CutReading]:
+    """Read all possible cuts of a network, as many as there is time for.
+
+    Parameters
+    ----------
+    subject : Subject
+    study : Study
+        Its first variant says how the data is divided.
+    seed : int
+        Seed of the division.
+    weights : Path or None
+        Weights of the whole network; None where its first weights are served, as with a frozen encoder.
+    folder : Path
+        Folder for the process's files. A reading that is there already is not repeated.
+    launcher : Launcher
+    seconds : float
+        Time after which it stops with the cuts that it has.
+
+    Raises
+    ------
+    LaunchError
+        The process failed.
+    """
+    report = folder / "survey.json"
+    if not report.exists():
+        roles = divide(study, subject.dataset, study.variants[0], seed).roles
+        most = _rows(subject)
+        arrays = {name: subject.dataset.x[rows[:count]] for (name, rows), count in zip(
+            {"own": roles.attacker, "victims": roles.victims}.items(), most, strict=True
+        )}  # fmt: skip
+        examples = write_arrays(folder / "survey.npz", arrays)
+        given = weights or subject.request.weights
+        model = {
+            "name": subject.request.model,
+            "input_shape": list(subject.dataset.input_shape),
+            "classes": len(subject.dataset.classes),
+            "seed": study.seeds[0],
+            "weights": None if given is None else str(given),
+        }
+        config = {"model": model, "examples": str(examples), "seconds": seconds, "report": str(report)}
+        argv = ["-m", "wireleak.lab.audit.survey", "--config", str(write_json(folder / "survey-config.json", config))]
+        process = launcher.start("survey of all cuts", argv, folder / "survey.log", essential=False)
+        try:
+            launcher.finish(process, 1.5 * seconds + 30)
+        except LaunchError:
+            launcher.stop([process])
+            if not report.exists():
+                raise
+        finally:
+            examples.unlink()
+    return {reading["cut"]: CutReading(**reading) for reading in json.loads(report.read_text())}
+
+
+def _rows(subject: Subject) -> tuple[int, int]:
+    """Return how many of the attacker's examples and of the victims a third of the memory holds at the widest cut."""
+    widest = max(cost.floats for cost in subject.costs.values())
+    # The activations before and after a block, in whole, and a block's copy.
+    fit = subject.request.memory // 3 // (4 * (3 * widest + 4 * subject.pixels))
+    share = min(1.0, max(fit, 2 * _FEWEST) / sum(_MOST))
+    return max(_FEWEST, math.floor(share * _MOST[0])), max(_FEWEST, math.floor(share * _MOST[1]))
+
+
+def read_all(config: dict[str, Any]) -> list[CutReading]:
+    """Read the cuts of a network one after another until the time is over, and write each at once.
+
+    Where time is short, later cuts are read on fewer examples.
+    """
+    began = time.monotonic()
+    found: list[CutReading] = []
+    network = build(**config["model"] | {"input_shape": tuple(config["model"]["input_shape"])})
+    network.blocks.eval()
+    with np.load(config["examples"], allow_pickle=False) as stored:
+        own, victims = (pixels(stored[name]).numpy() for name in ("own", "victims"))
+    value: Any = torch.from_numpy(np.concatenate([own, victims]))
+    for cut, block in zip(network.cuts, network.blocks, strict=False):
+        with torch.inference_mode():
+            value = torch.cat([block(value[at : at + _BATCH]) for at in range(0, len(value), _BATCH)])
+        found.append(_read(cut, value.numpy(), own, victims))
+        write_json(Path(config["report"]), [asdict(reading) for reading in found])
+        spent, left = time.monotonic() - began, len(network.cuts) - len(found)
+        if spent > config["seconds"]:
+            break
+        share = (config["seconds"] - spent) / max(left * spent / len(found), 1e-6)
+        if share < 1:
+            kept = [max(_FEWEST, math.floor(share * len(rows))) for rows in (own, victims)]
+            value = torch.cat([value[: len(own)][: kept[0]], value[len(own) :][: kept[1]]])
+            own, victims = own[: kept[0]], victims[: kept[1]]
+    return found
+
+
+def _read(cut: int, seen: npt.NDArray[Any], own: Arrays, victims: Arrays) -> CutReading:
+    seen = seen.astype(np.float32, copy=False)
+    asked = seen[len(own) :]
+    decoder = ridge(seen[: len(own)], own, np.arange(len(own)) % _HELD == 0)
+    rebuilt = np.clip(decoder.guess(asked).reshape(victims.shape), own.min(), own.max())
+    readers = {"ridge": rebuilt, "nearest": nearest(seen[: len(own)], own, asked)}
+    scores = {name: _scores(guess, victims) for name, guess in readers.items()}
+    by = min(scores, key=lambda name: scores[name]["mse"].value)
+    error, identity = scores[by]["mse"], max((one["reid"] for one in scores.values()), key=lambda score: score.value)
+    prior = float(np.square(victims - own.mean(0)).mean())
+    chance = 1 / len(victims) if identity.chance is None else identity.chance
+    return CutReading(
+        cut, len(own), len(victims), by, error.value, error.low, error.high, prior,
+        identity.value, identity.low, identity.high, chance,
+    )  # fmt: skip
+
+
+def _scores(guess: Arrays, truth: Arrays) -> dict[str, Any]:
+    scored = score_reconstruction(guess, truth, np.random.default_rng(0), ["mse", "reid"])
+    return {score.measure: score for score in scored}
+
+
+def main() -> None:
+    """Read the cuts of the network that the file after `--config` describes."""
+    torch.set_num_threads(1)
+    read_all(json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text()))
+
+
+if __name__ == "__main__":
+    main()
