@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from wireleak.common.words import counted
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 Config = Annotated[Path, typer.Option("--config", help="The resolved config, JSON.")]
@@ -86,7 +88,7 @@ def extract(
     except (ValueError, OSError, CaptureError) as error:
         typer.echo(f"extract: {error}", err=True)
         raise typer.Exit(2) from None
-    typer.echo(f"{count} rows in {output}")
+    typer.echo(f"{counted(count, 'row')} in {output}")
 
 
 @app.command()

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from wireleak.common.words import counted
+
 # An error is one line of our own: gRPC's core would write a second line to stderr. ("error" is Flower's setting.)
 if os.environ.get("GRPC_VERBOSITY", "error").lower() == "error":
     os.environ["GRPC_VERBOSITY"] = "NONE"
@@ -42,7 +44,7 @@ def serve(config: Annotated[Path, typer.Option(help="The device's resolved confi
     except (ConfigError, HeadError, OSError) as error:
         typer.echo(f"client serve: {error}", err=True)
         raise typer.Exit(2) from error
-    typer.echo(f"{count} predictions in {device.predictions}")
+    typer.echo(f"{counted(count, 'prediction')} in {device.predictions}")
 
 
 @app.command()

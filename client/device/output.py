@@ -51,9 +51,9 @@ class Printer:
             return
         encoding = 1000 * totals.encode_seconds / max(totals.inputs, 1)
         say(
-            f"{totals.inputs} inputs in {totals.messages} messages, {_size(totals.sent_bytes)} sent, "
-            f"{_size(totals.received_bytes)} received in {seconds:.1f} s ({totals.inputs / seconds:.1f} inputs/s, "
-            f"{_size(totals.sent_bytes / seconds)}/s, encoder {encoding:.2f} ms an input)"
+            f"inputs: {totals.inputs}; messages: {totals.messages}; sent: {_size(totals.sent_bytes)}; "
+            f"received: {_size(totals.received_bytes)}; time: {seconds:.1f} s ({totals.inputs / seconds:.1f} inputs/s, "
+            f"{_size(totals.sent_bytes / seconds)}/s); encoder: {encoding:.2f} ms an input"
         )
 
 

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from wireleak.commands.base import DataOption, app, console, one_line_errors
+from wireleak.common.words import counted
 
 if TYPE_CHECKING:
     from wireleak.lab.study.schema import Study
@@ -99,10 +100,10 @@ def _facts(study: Study, path: Path, root: Path | None) -> Iterator[tuple[str, s
     yield "data", f"{data.name}: " + ("on this machine" if about.where else f"not on this machine; {about.obtain}")
     yield (
         "examples",
-        f"{data.train} to train {data.clients} client(s), {data.evaluation} for evaluation, "
+        f"{data.train} to train {counted(data.clients, 'client')}, {data.evaluation} for evaluation, "
         f"{data.attacker} of the attacker's own, {data.victims} from the victims",
     )
-    yield "network", f"{study.model.name}, {system.mode} training, {system.rounds} round(s)"
+    yield "network", f"{study.model.name}, {system.mode} training, {counted(system.rounds, 'round')}"
     threat = study.threat
     yield "attacker", f"at {threat.vantage}; sees {_list(threat.sees)}; knows {_list(threat.knows)}"
     yield "seeds", _list(map(str, study.seeds))

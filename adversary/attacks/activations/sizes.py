@@ -17,6 +17,7 @@ from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import SIZES_AND_TIMES, Knows, ThreatModel, Vantage
 from adversary.tap.decode.traffic import SentBytes, traffic
 from wireleak.common.targets.attribute import PrivateAttribute
+from wireleak.common.words import counted
 
 
 @register
@@ -46,7 +47,7 @@ class Sizes(ActivationAttack):
         records = [record for stream in streams.values() for record in stream]
         groups = messages([record.bytes for record in records if record.up], count)
         if not len(groups):
-            return Activations(np.zeros(0, np.float32), notes=(f"0 records seen in {len(paths)} capture(s)",))
+            return Activations(np.zeros(0, np.float32), notes=(f"0 records seen in {counted(len(paths), 'capture')}",))
         kinds = sorted({str(record.transport) for record in records})
         used = sum(record.bytes for record in records)
         return Activations(features(records, groups), None, len(records), used, (f"link: {', '.join(kinds)}",))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from adversary.tap.decode.events import StreamSeen
 from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.read import events, observations
+from wireleak.common.words import counted
 
 Array = npt.NDArray[np.float32]
 
@@ -70,10 +71,11 @@ def activations(paths: Sequence[Path], count: int) -> Activations:
         return Activations(np.zeros(0, np.float32), notes=(f"0 activations seen: {_link(paths)}",))
     shape = sent[0].shape[1:]
     kept = [tensor for tensor in sent if tensor.shape[1:] == shape]
-    notes = [f"{len(sent) - len(kept)} activations of another shape than {shape} left out"] * (len(kept) < len(sent))
+    others = len(sent) - len(kept)
+    notes = [f"{counted(others, 'activation')} of another shape than {shape} left out"] if others else []
     seen_rows = sum(map(len, kept))
     if seen_rows != count:
-        notes.append(f"{seen_rows} activations seen of {count} inputs")
+        notes.append(f"{counted(seen_rows, 'activation')} seen of {counted(count, 'input')}")
     answers = [tensor for call in calls.values() for tensor in call.predictions]
     predictions = _stack(answers) if len(kept) == len(sent) else None
     if predictions is not None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.read import observations
+from wireleak.common.words import counted
 
 Array = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -100,10 +101,11 @@ def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, k
         return Gradients(notes=("0 activation gradients seen",))
     width = rows[0].shape[1]
     kept = [batch for batch in rows if batch.shape[1] == width]
-    notes = [f"{len(rows) - len(kept)} gradients of another shape left out"] * (len(kept) < len(rows))
+    others = len(rows) - len(kept)
+    notes = [f"{counted(others, 'gradient')} of another shape left out"] if others else []
     table = np.concatenate(kept)
     if len(table) != count:
-        notes.append(f"{len(table)} gradients seen of {count} examples")
+        notes.append(f"{counted(len(table), 'gradient')} seen of {counted(count, 'example')}")
     table = np.nan_to_num(table[:count], posinf=0.0, neginf=0.0)
     floats = (width - 2) // 2 if activations else width - 2
     values, behind = table[:, 2 : 2 + floats], table[:, 2 + floats :] if activations else None

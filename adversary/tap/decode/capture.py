@@ -11,6 +11,7 @@ from typing import BinaryIO, cast
 
 from adversary.tap.decode import ip, pcap
 from adversary.tap.decode.pcap import CaptureError, Packet
+from wireleak.common.words import counted
 
 Progress = Callable[[int], None]
 
@@ -56,13 +57,13 @@ class Capture:
                         self.packets_read += 1
                         yield packet
                 except (CaptureError, OSError, EOFError, zlib.error) as error:
-                    self.note = f"{error} (after {self.packets_read} packets)"
+                    self.note = f"{error} (after {counted(self.packets_read, 'packet')})"
                     return
                 # Bytes of the file, also where it is compressed.
                 progress(file.tell() - place)
                 place = file.tell()
         if self._decoder.pending():
-            self.note = f"is truncated in the middle of a packet (after {self.packets_read} packets)"
+            self.note = f"is truncated in the middle of a packet (after {counted(self.packets_read, 'packet')})"
         elif not self.packets_read:
             self.note = "holds no packets"
 

@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError
 from adversary.tap.decode.observation import Kind, Observation
 from adversary.tap.decode.payload import PayloadError
 from wireleak.common.wire.packing import DATA, LAYOUT, unpack
+from wireleak.common.words import counted
 
 MAX_STORE = 512 << 20
 MAX_PENDING = 4096
@@ -127,7 +128,7 @@ class FleetDecoder:
     def finish(self) -> Iterator[Unfinished]:
         """Yield each Flower message that never became complete."""
         for pending in [*self._dropped, *self._pending.values()]:
-            reason = f"{len(pending.missing)} objects of a Flower message are missing from the captures"
+            reason = f"{counted(len(pending.missing), 'object')} of a Flower message missing from the captures"
             yield Unfinished(pending.call, pending.kind is Kind.MODEL_UPDATE, pending.time, reason)
 
     def _push_messages(self, data: bytes, call: str, time: float) -> Iterator[Observation]:

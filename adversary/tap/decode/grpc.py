@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from adversary.tap.decode.framing import BrokenFramingError, Direction
 from adversary.tap.decode.http2 import DataPiece, HeaderBlock, Http2Side, Reset
+from wireleak.common.words import counted
 
 MAX_CALLS = 1 << 14
 # Most bytes of unfinished messages, over all calls and connections that share a `Budget`.
@@ -100,8 +101,9 @@ class GrpcConnection:
         self._silent = self._silent or client
         for number in list(self._calls):
             direction = self._direction(self._calls[number], client)
-            if direction.unfinished() and not direction.over:
-                yield self._broken(number, client, time, f"ends {direction.unfinished()} bytes before a message's end")
+            lacking = direction.unfinished()
+            if lacking and not direction.over:
+                yield self._broken(number, client, time, f"ends {counted(lacking, 'byte')} before a message's end")
             yield from self._finish(number, client, time)
 
     def _headers(self, client: bool, time: float, event: HeaderBlock) -> Iterator[Event]:

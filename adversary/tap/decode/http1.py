@@ -14,6 +14,7 @@ import h11
 from adversary.tap.decode.framing import MAX_MESSAGE, BrokenFramingError, Direction, is_grpc_web
 from adversary.tap.decode.grpc import MAX_CALLS, MAX_WAITING, CallBroken, Message
 from adversary.tap.decode.http2 import ProtocolError
+from wireleak.common.words import counted
 
 _MAX_HEAD = 1 << 18
 
@@ -63,7 +64,7 @@ class _WebBody:
         lacking = 0 if self._direction.over else self._direction.unfinished()
         self._direction.stop()
         if lacking:
-            raise BrokenFramingError(f"ends {lacking} bytes before a message's end")
+            raise BrokenFramingError(f"ends {counted(lacking, 'byte')} before a message's end")
         yield from ()
 
 

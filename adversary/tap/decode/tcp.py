@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from adversary.tap.decode.ip import ACK, FIN, RST, SYN, Segment, endpoints, reverse
+from wireleak.common.words import counted
 
 MAX_HELD = 8 << 20
 MAX_HELD_TOGETHER = 64 << 20
@@ -111,7 +112,7 @@ class Reassembler:
             sequence = segment.sequence + 1 if flags & SYN else segment.sequence
             yield from self._out_of_order(side, sequence & 0xFFFFFFFF, segment)
         if segment.cut:
-            reason = f"a packet's last {segment.cut} bytes were not captured (snap length)"
+            reason = f"{counted(segment.cut, 'byte was', 'bytes were')} cut from a packet's end (snap length)"
             yield from self._end(side, segment.time, reason, broken=True)
         elif flags & FIN:
             side.end = segment.sequence + len(segment.data) & 0xFFFFFFFF
@@ -230,7 +231,7 @@ class Reassembler:
                 # A FIN that was not captured takes one sequence number.
                 missing = _distance(side.next, side.acknowledged) - 1
         if missing > 0:
-            return f"{missing} bytes are missing from the capture", True
+            return f"{counted(missing, 'byte is', 'bytes are')} missing from the capture", True
         return CAPTURE_ENDS, False
 
     def _end(self, side: _Side, time: float, reason: str, broken: bool = False) -> Iterator[Chunk | Ended]:

@@ -32,6 +32,7 @@ import numpy.typing as npt
 from adversary.tap.decode.observation import Kind, Observation
 from adversary.tap.decode.read import Event
 from adversary.tap.inspect.summary import capture_of
+from wireleak.common.words import counted
 
 Words = npt.NDArray[np.uint32]
 Ints = npt.NDArray[np.int64]
@@ -145,13 +146,14 @@ class LowBits:
         """
         worst = {kind: coins.worst() for kind, coins in self._coins.items()}
         reasons = [
-            f"bits {kind} agree in {rate:.1%} of {pairs} pairs; honest computation gives 50 %"
+            f"bits {kind} agree in {rate:.1%} of {counted(pairs, 'pair')}; honest computation gives 50 %"
             for kind, (rate, pairs, log_p) in worst.items()
             if log_p < math.log(FALSE_ALARM / (len(_KINDS) * STRETCHES))
         ]
         smeared = self._smeared()
         if smeared:
-            reasons.append(f"{smeared} values that should repeat exactly differ only in their low bits")
+            values = counted(smeared, "value differs", "values differ")
+            reasons.append(f"{values} only in the low bits from values that should be equal")
         return {
             "link": self.link,
             "messages": self.messages,
@@ -262,7 +264,7 @@ def _words(finding: dict[str, Any]) -> str:
         return f"SOMETHING MAY BE HIDDEN: {'; '.join(finding['reasons'])}"
     if finding["significant_bits"] <= 23 - LOW:
         return f"nothing hidden: {finding['significant_bits']} mantissa bits in use, the rest are zero"
-    return f"nothing found in {finding['values']} values ({MISSES})"
+    return f"nothing found in {counted(finding['values'], 'value')} ({MISSES})"
 
 
 def _spikes(cells: Words, counts: Ints) -> int:

@@ -132,9 +132,9 @@ def _report(counters: str) -> None:
     counted = {name: int(number) for number, name in re.findall(r"(\d+) packets? (captured|dropped by \w+)", counters)}
     captured = counted.pop("captured", 0)
     dropped = {name: number for name, number in counted.items() if number}
-    print(f"tap: {captured} packets captured", flush=True)
+    print(f"tap: {counted(captured, 'packet')} captured", flush=True)
     for name, number in dropped.items():
-        print(f"tap: {number} packets {name}: the capture has gaps", file=sys.stderr, flush=True)
+        print(f"tap: {counted(number, 'packet')} {name}: the capture has gaps", file=sys.stderr, flush=True)
 
 
 def _reason(text: str) -> str:

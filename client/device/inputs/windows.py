@@ -47,4 +47,4 @@ def cut(name: str, lines: Iterable[str], shape: tuple[int, ...], say: Callable[[
             window += 1
             rows = []
     if rows:
-        say(f"{len(rows)} rows at the end of {name} fill no window of {length} and were not sent")
+        say(f"the end of {name} was not sent: a window needs {length} rows, not {len(rows)}")

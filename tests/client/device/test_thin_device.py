@@ -77,7 +77,7 @@ def test_a_person_reads_names_classes_and_rates(device: Any, encoder: Path, head
     assert (number, name) == ("1", f"{pictures}[1]")
     assert chosen in "abc"
     assert 0 < float(share) < 1
-    assert "2 inputs in 2 messages, 12.6 kB sent" in errors
+    assert "inputs: 2; messages: 2; sent: 12.6 kB" in errors
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from wireleak.common.files import write_atomically
 from wireleak.common.models import ModelConfig, load_weights
 from wireleak.common.models.factory import resolve
 from wireleak.common.models.weights import load_arrays
+from wireleak.common.words import counted
 from wireleak.lab.devices.encoder import to_onnx
 from wireleak.lab.devices.errors import ExportError
 from wireleak.lab.devices.manifest import ENCODER, MANIFEST, Inputs, Kind, kind_of, manifest
@@ -248,7 +249,7 @@ def shown(exported: Exported) -> str:
     model, floats = exported.model, math.prod(exported.activation_shape)
     lines = [
         f"encoder of {model.name} at cut {model.cut}: {list(model.input_shape)} to {list(exported.activation_shape)}, "
-        f"{floats} floats",
+        f"{counted(floats, 'float')}",
         *(f"{step.name}: {step.guarantee or step.refusal or 'no guarantee'}" for step in exported.transforms),
         f"written: {exported.folder / ENCODER} and {MANIFEST}",
     ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from wireleak.common.measures import quantity
+from wireleak.common.words import counted
 from wireleak.lab.report.defences import NONE, Comparison, Point, Spread
 from wireleak.lab.report.verdicts import TAGS, of_interval
 
@@ -63,11 +64,13 @@ def claims(found: Comparison) -> list[str]:
     slight = [point for point in helped if point.lost.value <= _SLIGHT]
     lost = [point.lost.value * 100 for point in helped]
     spread = f"; they cost {min(lost):.1f} to {max(lost):.1f} points of accuracy".replace("-", "−") if lost else ""
+    of = counted(len(defended), "setting")
+    lowers, lower = f"of {of} lowers", f"of {of} lower"
     lines.append(
-        f"Is the loss of accuracy small? {len(helped)} of {len(defended)} settings lower the leak by more "
+        f"Is the loss of accuracy small? {counted(len(helped), lowers, lower)} the leak by more "
         f"than the spread over seeds (each by its own 95 % interval, not corrected for their number){spread}; "
-        f"{len(slight)} of them "
-        f"cost {_SLIGHT * 100:.0f} points or less" + (f" ({_named(found, slight)})." if slight else ".")
+        f"{counted(len(slight), 'of them costs', 'of them cost')} {_SLIGHT * 100:.0f} points or less"
+        + (f" ({_named(found, slight)})." if slight else ".")
     )
     measure = "auc" if found.leak == "AUC" else "mse"
     margin = quantity(measure).margin
@@ -80,13 +83,13 @@ def claims(found: Comparison) -> list[str]:
         "Does a defence remove all leakage? Of the strongest attacker, against guessing "
         f"({found.floor:g}; margin {margin:g}): "
         + "; ".join(
-            f"{tag}{f' {found.floor + margin:g}' if outcome == 'bounded' else ''}: {len(told[outcome])} settings"
+            f"{tag}{f' {found.floor + margin:g}' if outcome == 'bounded' else ''}: {counted(len(told[outcome]), 'setting')}"
             + (f" ({_named(found, told[outcome])})" if told[outcome] and outcome != "leak" else "")
             for outcome, tag in TAGS.items()
             if outcome != "part"
         )
         + ". This does not prove that a better attacker would fail. "
-        f"{len(proved)} settings guarantee a bound for every attacker"
+        f"{counted(len(proved), 'setting guarantees', 'settings guarantee')} a bound for every attacker"
         + (f" ({_named(found, proved)}); the table states each bound." if proved else ".")
     )
     return lines

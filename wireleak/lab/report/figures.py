@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from wireleak.common.measures import quantity
 from wireleak.common.references import reference
+from wireleak.common.words import counted
 from wireleak.lab.report.boards import Board, SeedMean, times_planted
 from wireleak.lab.report.charts import heat, style, tradeoff
 from wireleak.lab.report.charts.exposure import Curve, exposure
@@ -64,10 +65,11 @@ def score_drawings(board: Board, title: str, every: Sequence[Board]) -> list[Dra
     for name in board.measures:
         scale = scale_of(every, name)
         marks = [_mark(board, score, scale) for score in _ordered(board, name)]
+        others = counted(len(marks) - 1, "baseline")
         drawings.append(
             Drawing(
                 f"scores-{board.variant}-{board.attack}-{board.target}-{name}",
-                f"{title}, {board.target} by {board.attack}: {marks[0].said}, and {len(marks) - 1} baselines",
+                f"{title}, {board.target} by {board.attack}: {marks[0].said}, and {others}",
                 partial(scores, marks, scale),
                 partial(scores, marks, scale, key=True),
             )
@@ -198,7 +200,7 @@ def defence_drawing(found: Comparison) -> Drawing:
         )
         for number, one in enumerate(found.points, 1)
     ]
-    said = f"accuracy against leakage of {len(settings)} settings"
+    said = f"accuracy against leakage of {counted(len(settings), 'setting')}"
     said += ", a panel for each defence" if len(settings) > tradeoff.CROWD else ""
     leak = f"{found.target}: {found.leak} of the strongest fresh attacker (left is better)"
     draw = partial(tradeoff.tradeoff, settings, leak, found.floor)
@@ -210,7 +212,7 @@ def heat_drawing(one: Map) -> Drawing:
     columns = [_column(one, group, quantity) for group, quantities in GROUPS for quantity in quantities]
     layers = [heat.HeatRow(layer.title, layer.parameters) for layer in one.layers]
     peaks = ", ".join(f"{one.layers[highest(one.means(q))].title} for {q.heading} {q.unit}" for q in QUANTITIES)
-    said = f"heat map of {len(one.layers)} layers of {one.network} on {one.dataset}; strongest: {peaks}"
+    said = f"heat map of {counted(len(one.layers), 'layer')} of {one.network} on {one.dataset}; strongest: {peaks}"
     return Drawing(
         f"layers-{one.variant}-{one.target}", said, partial(heat.heat_map, layers, columns), least=heat.LEAST
     )
@@ -230,7 +232,7 @@ def _column(one: Map, group: str, quantity: LayerQuantity) -> heat.Column:
 def update_drawing(one: PointMap) -> Drawing:
     """Return a map of updates, coloured by their true labels."""
     colours = palette(one.classes)
-    said = f"{len(one.labels)} updates of {one.variant}, coloured by {one.target}"
+    said = f"{counted(len(one.labels), 'update')} of {one.variant}, coloured by {one.target}"
     named = [f"{name} ({count})" for name, count in zip(one.classes, one.counts, strict=True)]
     return Drawing(
         f"updates-{one.variant}-{one.attack}-{one.target}",

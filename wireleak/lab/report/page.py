@@ -16,6 +16,7 @@ from wireleak.common.measures import column_order, quantity
 from wireleak.common.references import reference, reference_order
 from wireleak.common.targets.input import Input
 from wireleak.common.threat import attacker_at, sight
+from wireleak.common.words import counted
 from wireleak.lab.report import comparison, localised
 from wireleak.lab.report.boards import Board, boards, times_planted
 from wireleak.lab.report.defences import compare_defences
@@ -178,14 +179,14 @@ class Panel:
         self.seeds = max(score.seeds for score in board.scores)
         self.n = max(score.n for score in board.scores)
         planted = board.get("exposure") if times_planted(board) else None
-        self.scored = f"planted numbers: {planted.n}" if planted else f"{self.n} victims"
+        self.scored = f"planted numbers: {planted.n}" if planted else counted(self.n, "victim")
         self._every = every
 
     def label(self, name: str) -> str:
         """Return a row's label."""
         label = reference(name).label if name else f"{self.board.attack} (the attack)"
         seeds = max(score.seeds for score in self.board.scores if score.name == name)
-        return label if seeds == self.seeds else f"{label}, {seeds} seed{'' if seeds == 1 else 's'}"
+        return label if seeds == self.seeds else f"{label}, {counted(seeds, 'seed')}"
 
     def hint(self, name: str) -> str:
         """Return whether higher or lower values of a measure leak more."""
@@ -298,7 +299,7 @@ def _strip(one: Pictures, values: Any, label: str, note: str, kind: str, most: i
     from wireleak.lab.report.charts.strips import strip
 
     chosen = values[:most]
-    said = f"{label}: the first {len(chosen)} victims' inputs" + (f"; {note}" if note else "")
+    said = f"{label}: inputs of the first {counted(len(chosen), 'victim')}" + (f"; {note}" if note else "")
     reach = float(np.abs(np.nan_to_num(one.originals)).max()) or 1.0
     return Strip(label, note, kind, strip(chosen, said, one.ink, reach))
 

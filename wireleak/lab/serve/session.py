@@ -24,7 +24,6 @@ from wireleak.lab.steps.capture import PLAINTEXT
 from wireleak.lab.study.schema import StudyError
 
 PAGES = Path(__file__).resolve().parents[3] / "client" / "web" / "dist"
-_LOOPBACK = ("localhost", "127.0.0.1")
 _ANY = ("0.0.0.0", "::")
 
 

@@ -18,6 +18,7 @@ import psutil
 from rich.console import Group, RenderableType
 
 from wireleak.common.models import build
+from wireleak.common.words import counted
 from wireleak.lab.data import dependence
 from wireleak.lab.devices.pi.boards import BOARDS
 from wireleak.lab.launch.jail import gap
@@ -279,11 +280,11 @@ def _kept(cells: list[Cell]) -> list[str]:
     said = []
     if compressed:
         sizes = size(sum(one.recorded for one in compressed)), size(sum(one.kept for one in compressed))
-        said.append(f"{len(compressed)} were compressed ({sizes[0]} to {sizes[1]})")
+        said.append(f"{len(compressed)} compressed ({sizes[0]} to {sizes[1]})")
     if dropped:
         links = sorted({one.link.partition("-")[0] for one in dropped})
         of = " and ".join("training" if link == "train" else f"the {link} encoder" for link in links)
-        said.append(f"{len(dropped)} of {of} were dropped ({size(sum(one.recorded for one in dropped))})")
+        said.append(f"{len(dropped)} of {of} dropped ({size(sum(one.recorded for one in dropped))})")
     return [f"Captures: {'; '.join(said)}, as the study's table tap says."] if said else []
 
 
@@ -293,8 +294,9 @@ def _simulated(cell: Cell) -> list[str]:
         return []
     used = json.loads(cell.usage.read_text())
     return [
-        f"{cell.name}: {len(cell.clients)} virtual clients, {cell.plan.rounds} rounds in {used['seconds']:.0f} s "
-        f"with at most {used['peak_bytes'] / 2**30:.2f} GiB of memory, Ray's start and processes included"
+        f"{cell.name}: {counted(len(cell.clients), 'virtual client')}, {counted(cell.plan.rounds, 'round')} "
+        f"in {used['seconds']:.0f} s with at most {used['peak_bytes'] / 2**30:.2f} GiB of memory, "
+        "Ray's start and processes included"
     ]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.files import write_arrays, write_atomically, write_json
+from wireleak.common.words import counted
 from wireleak.lab.devices.export import Own, export_network
 from wireleak.lab.devices.pi.boards import BOARDS, LINKS, seen_from_guest
 from wireleak.lab.devices.pi.machine import CORES, Machine, Outcome, Running
@@ -107,9 +108,10 @@ def said_of(uses: Iterable[DeviceUse]) -> list[str]:
     """Return a line for people on each device."""
     return [
         f"{use.variant}, seed {use.seed}: an emulated {use.title} ({use.cpu}, {use.memory} MiB, {use.link}) served "
-        f"{use.inputs} inputs; {use.boot:.0f} s to boot, {use.serve:.0f} s to serve, {use.seconds:.0f} s in all; "
-        f"largest process {use.resident / 2**20:.0f} MiB, emulator {use.emulator / 2**20:.0f} MiB; its predictions "
-        f"differ from the host's by at most {use.prediction_difference:.1g}"
+        f"{counted(use.inputs, 'input')}; {use.boot:.0f} s to boot, {use.serve:.0f} s to serve, "
+        f"{use.seconds:.0f} s in all; largest process {use.resident / 2**20:.0f} MiB, "
+        f"emulator {use.emulator / 2**20:.0f} MiB; "
+        f"its predictions differ from the host's by at most {use.prediction_difference:.1g}"
         for use in uses
     ]
 

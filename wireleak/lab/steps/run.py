@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from wireleak.common.files import write_json
 from wireleak.common.traffic import Traffic
+from wireleak.common.words import counted
 from wireleak.lab.data import Dataset
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
@@ -123,7 +124,7 @@ def run_study(
         folder = _open_folder(plan, out, source, resume)
         cells = plan.cells(folder)
         console.print(
-            f"[bold]{study.name}[/]: {len(cells)} cells (variants × seeds) into {folder}",
+            f"[bold]{study.name}[/]: {counted(len(cells), 'cell')} (variants × seeds) into {folder}",
             highlight=False,
             soft_wrap=True,
         )

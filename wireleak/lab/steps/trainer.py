@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wireleak.common.files import write_json
+from wireleak.common.words import counted
 from wireleak.lab.devices.pi.boards import BOARDS, LINKS, seen_from_guest
 from wireleak.lab.devices.pi.machine import Image, Machine
 from wireleak.lab.launch.processes import Launcher, Process
@@ -99,8 +100,8 @@ def said_of_trainer(cell: Cell) -> list[str]:
     seconds = [event["seconds"] for event in events]
     return [
         f"{cell.name}: {cell.clients[-1]} was a SuperNode on an emulated {BOARDS[cell.trainer.board].title} "
-        f"({cell.trainer.memory} MiB); {len(events)} messages, {min(seconds):.1f} to {max(seconds):.1f} s each, "
-        f"its app at most {max(event['rss'] for event in events) / 2**20:.0f} MiB"
+        f"({cell.trainer.memory} MiB); {counted(len(events), 'message')}, {min(seconds):.1f} to {max(seconds):.1f} s "
+        f"each, its app at most {max(event['rss'] for event in events) / 2**20:.0f} MiB"
     ]
 
 

@@ -176,7 +176,7 @@ def test_missing_objects_are_told() -> None:
     assert pull(Link(decoder), order, only=list(contents(order))[1:]) == []
     (unfinished,) = decoder.finish()
     assert (unfinished.call, unfinished.client) == ("pull", False)
-    assert unfinished.reason.startswith("1 objects of a Flower message are missing")
+    assert unfinished.reason.startswith("1 object of a Flower message missing")
 
 
 def test_a_reply_whose_instruction_was_not_captured_has_no_round() -> None:

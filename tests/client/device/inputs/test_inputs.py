@@ -83,7 +83,7 @@ def test_sensor_rows_become_windows_and_left_over_rows_are_named(read: Any, tmp_
     names, values, notes = read("window", (3, 4), tmp_path / "walk.csv")
     np.testing.assert_array_equal(values, [table[:4].T, table[4:8].T])
     assert names[1].endswith("walk.csv[1]")
-    assert notes == [f"1 rows at the end of {tmp_path / 'walk.csv'} fill no window of 4 and were not sent"]
+    assert notes == [f"the end of {tmp_path / 'walk.csv'} was not sent: a window needs 4 rows, not 1"]
 
 
 def test_standard_input_gives_lines_arrays_and_a_picture(

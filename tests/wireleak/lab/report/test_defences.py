@@ -106,9 +106,9 @@ def test_the_front_holds_what_no_other_setting_beats_on_both() -> None:
 def test_the_claims_are_answered_from_the_figures() -> None:
     found, _ = points()
     said = " ".join(comparison.claims(found))
-    assert "2 of 3 settings lower the leak" in said and "1 of them cost 2 points or less (2 helps)" in said
+    assert "2 of 3 settings lower the leak" in said and "1 of them costs 2 points or less (2 helps)" in said
     assert "guessing (0.5; margin 0.1): " in said and "Not resolved" in said and "No leak above 0.6" in said
-    assert "1 settings guarantee a bound for every attacker (3 ruins)" in said
+    assert "1 setting guarantees a bound for every attacker (3 ruins)" in said
     assert "adversary-accuracy 0.500" in comparison.table(found)
     titles = [title for title, _ in discs(drawn(found))]
     assert [title.partition(":")[0] for title in sorted(titles)] == ["1 bare", "2 helps", "3 ruins", "4 harms"]
@@ -148,7 +148,7 @@ def test_what_dp_sgd_guarantees_of_training_examples_is_no_bound_on_these_attack
     (found,) = compare_defences(results)
     helps = next(point for point in found.points if point.variant == "helps")
     assert helps.holds == "nothing; ε 8.1, δ 1e-05 for one training example; this does not cover these inputs"
-    assert "1 settings guarantee a bound for every attacker (3 ruins)" in " ".join(comparison.claims(found))
+    assert "1 setting guarantees a bound for every attacker (3 ruins)" in " ".join(comparison.claims(found))
 
 
 def test_many_settings_get_a_panel_each_defence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from wireleak.common.words import counted
 from wireleak.lab.report.charts import style
 from wireleak.lab.run.results import Burst
 
@@ -27,7 +28,7 @@ def record_sizes(bursts: Sequence[Burst]) -> Figure:
     top = max(math.ceil(math.log10(float(sizes.max())) + 1e-9), 2)
     edges = np.logspace(0, top, 8 * top + 1)
     counts = [np.histogram(sizes[chosen], edges)[0].astype(float) for chosen in (up, ~up)]
-    figure, axes = _two_sided(counts, np.log10(edges), lambda number: f"{number:.0f} records")
+    figure, axes = _two_sided(counts, np.log10(edges), lambda number: counted(round(number), "record"))
     axes.set_xticks(range(top + 1), [EngFormatter(unit="B")(10**power) for power in range(top + 1)])
     axes.set_xlabel("bytes per record")
     return figure
