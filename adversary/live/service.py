@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from adversary.live.config import LiveConfig
 from adversary.live.eavesdropper import CaptureError, Eavesdropper
+from wireleak.common.addresses import IPV4_LOOPBACK
 from wireleak.common.files import write_json
 from wireleak.common.serving import listen, serve
 
@@ -74,7 +75,7 @@ def application(feed: Feed, origins: list[str]) -> Starlette:
     return Starlette(
         routes=[Route("/events", events)],
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts, "127.0.0.1", "localhost"], www_redirect=False),
+            Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts, *IPV4_LOOPBACK], www_redirect=False),
             Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET"]),
         ],
     )

@@ -24,6 +24,7 @@ from client.device.model.manifest import Manifest, read_manifest
 
 _WIRE = ("wireleak", "grpcio", "protobuf", "numpy")
 _BATCHES = 30
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def benchmark(folder: Path, batch: int, threads: int) -> list[dict[str, Any]]:
@@ -62,7 +63,10 @@ def shown(rows: list[dict[str, Any]]) -> str:
 
 def _measured(runtime: str, argv: list[str]) -> dict[str, Any]:
     began = time.time()
-    done = subprocess.run([sys.executable, "-m", *argv], capture_output=True, text=True)
+    # -P: a file client.py of the working folder must not run in place of this package.
+    path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-P", "-m", *argv]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     if done.returncode:
         line = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise DeviceError(f"--benchmark: {runtime} failed: {line}")

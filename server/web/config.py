@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from wireleak.common.addresses import IPV4_LOOPBACK
 from wireleak.common.config import AbsolutePath, SecurityConfig, Strict
 
 
@@ -29,7 +30,7 @@ class GatewayConfig(Strict):
     pages: AbsolutePath = Field(description="folder of the built page, with index.html")
     encoder: AbsolutePath = Field(description="folder of the exported encoder: encoder.onnx and manifest.json")
     hosts: list[str] = Field(
-        default=["localhost", "127.0.0.1"], min_length=1, description="host names under which a browser opens the page"
+        default=list(IPV4_LOOPBACK), min_length=1, description="host names under which a browser opens the page"
     )
     eavesdropper: int | None = Field(
         default=None, ge=1, le=65_535, description="port of the live eavesdropper, on the same hosts"

@@ -9,10 +9,10 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     Parameters
     ----------
     number : int
-        The number; it gets commas at thousands.
+        The number.
     one : str
         The form for 1.
     several : str, optional
         The form for every other number. By default `one` and an s.
     """
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
+    return f"{number} {one if number == 1 else several or one + 's'}"

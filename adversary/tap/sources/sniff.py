@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from wireleak.common.words import counted
+
 MISTAKE, FAILED = 2, 3
 # The kernel passes packets to tcpdump in blocks, at the latest after a second. Wait for the last block before a stop.
 _RETIRE_S = 1.2
@@ -129,9 +131,9 @@ def _stop(child: subprocess.Popen[bytes]) -> str:
 
 
 def _report(counters: str) -> None:
-    counted = {name: int(number) for number, name in re.findall(r"(\d+) packets? (captured|dropped by \w+)", counters)}
-    captured = counted.pop("captured", 0)
-    dropped = {name: number for name, number in counted.items() if number}
+    counts = {name: int(number) for number, name in re.findall(r"(\d+) packets? (captured|dropped by \w+)", counters)}
+    captured = counts.pop("captured", 0)
+    dropped = {name: number for name, number in counts.items() if number}
     print(f"tap: {counted(captured, 'packet')} captured", flush=True)
     for name, number in dropped.items():
         print(f"tap: {counted(number, 'packet')} {name}: the capture has gaps", file=sys.stderr, flush=True)

@@ -151,7 +151,11 @@ def test_a_record_that_cannot_be_written_is_one_line(
 
 
 @pytest.mark.study
-def test_the_benchmark_prints_size_start_memory_and_time_beside_torch_s(device: Any, encoder: Path) -> None:
+def test_the_benchmark_prints_size_start_memory_and_time_beside_torch_s(
+    device: Any, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "client.py").write_text("raise SystemExit('a file of the working folder ran')")
+    monkeypatch.chdir(tmp_path)
     status, output, _ = device(encoder, "--benchmark", "--batch", 4, "--json")
     ours, torch_s = json.loads(output)
     assert status == 0

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import grpc
 
+from wireleak.common.addresses import LOOPBACK
+
 # A batch of activations at a wide cut outgrows gRPC's 4 MiB default.
 MAX_MESSAGE_BYTES = 80 << 20
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)

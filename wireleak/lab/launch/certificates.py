@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from wireleak.common.addresses import LOOPBACK
 from wireleak.common.files import replacing
 
 _DAYS = 30
@@ -68,7 +69,7 @@ class Authority:
 
     def _issue(self, name: str, purpose: x509.ObjectIdentifier, hosts: Iterable[str] = ()) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
-        known = [_subject(host) for host in dict.fromkeys(("localhost", "127.0.0.1", "::1", *hosts))]
+        known = [_subject(host) for host in dict.fromkeys((*LOOPBACK, *hosts))]
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
             self._builder(_name(name), key.public_key())

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from wireleak.common.addresses import LOOPBACK
 from wireleak.lab.launch.endings import describe_status, telling_line
 from wireleak.lab.launch.imports import safe_environment
 from wireleak.lab.launch.jail import Jail
@@ -393,4 +394,4 @@ def _direct_loopback() -> dict[str, str]:
     names = {"no_proxy": own, "NO_PROXY": own}
     if (only := os.environ.get("no_grpc_proxy")) is not None:  # noqa: SIM112
         names["no_grpc_proxy"] = only  # gRPC then ignores the others
-    return {name: ",".join([*filter(None, [value]), "127.0.0.1", "localhost", "::1"]) for name, value in names.items()}
+    return {name: ",".join([*filter(None, [value]), *LOOPBACK]) for name, value in names.items()}

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from wireleak.common.addresses import IPV4_LOOPBACK, LOOPBACK
 from wireleak.common.files import write_json
 from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.layout import CellFolder
@@ -68,7 +69,7 @@ class Wanted:
     @property
     def hosts(self) -> list[str]:
         """Names under which a browser may open the page."""
-        return list(dict.fromkeys([*_LOOPBACK, *self._own_hosts(), *self.names]))
+        return list(dict.fromkeys([*IPV4_LOOPBACK, *self._own_hosts(), *self.names]))
 
     def _own_hosts(self) -> list[str]:
         if self.host not in _ANY:
@@ -218,7 +219,7 @@ def serve(wanted: Wanted, console: Console, ready: Callable[[Session], None] = l
 
 
 def _instructions(wanted: Wanted, sessions: list[Session]) -> list[str]:
-    shared = wanted.host not in _LOOPBACK
+    shared = wanted.host not in LOOPBACK
     lines = [f"network: {session.source.title}" for session in sessions]
     if wanted.web:
         lines += [f"page: http://{_address(host, wanted.port)}" for host in wanted.hosts if host != "127.0.0.1"]

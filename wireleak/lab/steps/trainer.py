@@ -24,6 +24,7 @@ _PROGRAM = (
     "wireleak/lab/launch",
     "wireleak/lab/devices/__init__.py",
     "wireleak/lab/devices/pi/__init__.py",
+    "wireleak/lab/devices/pi/modules.py",
     "wireleak/lab/devices/pi/node.py",
 )
 _CONSOLE, _FOLDER = "/dev/ttyAMA0", "/run/job"

@@ -130,6 +130,7 @@ def test_parties_and_flower_import_nothing_of_their_working_folder(preload: bool
 
 def test_a_folder_that_pythonpath_names_stays_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONSAFEPATH", "")  # to be taken back after the test
     checkout = str(Path(parties.__file__).resolve().parents[3])
     for entry, kept in (("", []), (".", [str(tmp_path)]), (str(tmp_path), [str(tmp_path)]), (os.pathsep, [])):
         monkeypatch.setenv("PYTHONPATH", entry)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wireleak.common.addresses import IPV4_LOOPBACK
+
 
 @dataclass(frozen=True)
 class Board:
@@ -32,6 +34,6 @@ def seen_from_guest(address: str) -> str:
         The service is not on loopback.
     """
     host, _, port = address.rpartition(":")
-    if host not in ("127.0.0.1", "localhost"):
+    if host not in IPV4_LOOPBACK:
         raise ValueError(f"address: {address} is not on this machine's loopback; use 127.0.0.1:{port}")
     return f"{HOST}:{port}"

@@ -17,25 +17,14 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from wireleak.lab.devices.pi.modules import NODE
 from wireleak.lab.launch.flower import POLL
 from wireleak.lab.launch.runner import Runner, RuntimeApp
 from wireleak.lab.launch.zygote import become_child, end_child, fork, run_command
 
 # Node and apps are forks that share these: on an emulated CPU each import takes half a minute. The first optimiser
 # imports torch._dynamo.
-_MODULES = (
-    "torch",
-    "torch.optim",
-    "torch._dynamo",
-    "flwr.supernode.cli",
-    "flwr.supernode.main",
-    "flwr.supernode.runtime.run_clientapp",
-    "flwr.clientapp",
-    "flwr.supercore.runtime",
-    "safetensors.torch",
-    "wireleak.common.models",
-    "wireleak.common.wire",
-)
+_MODULES = (*NODE, "wireleak.common.models", "wireleak.common.wire")
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 # The guest's own scripts: `init` mounts the system, `start` runs one job and switches the machine off.
+from wireleak.lab.devices.pi.modules import NODE
+
 GUEST = Path(__file__).parent / "guest"
 # In the order in which the kernel must get them.
 MODULES = ("virtio_blk", "failover", "net_failover", "virtio_net", "sch_netem")
@@ -101,19 +103,7 @@ TRAINING = Recipe(
     name="the Raspberry Pi's system with torch and Flower",
     packages=(*_BASE, "python3-torch"),
     wheels=tuple(_FLOWER.split()),
-    imports=(
-        "torch",
-        "torch.optim",
-        "torch._dynamo",
-        "flwr.supernode.cli",
-        "flwr.supernode.main",
-        "flwr.supernode.runtime.run_clientapp",
-        "flwr.clientapp",
-        "flwr.supercore.runtime",
-        "safetensors.torch",
-        "pydantic",
-        "psutil",
-    ),
+    imports=(*NODE, "pydantic", "psutil"),
     disk=2500,
     memory=2048,
     cpu="cortex-a72",
