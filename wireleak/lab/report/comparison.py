@@ -83,7 +83,8 @@ def claims(found: Comparison) -> list[str]:
         "Does a defence remove all leakage? Of the strongest attacker, against guessing "
         f"({found.floor:g}; margin {margin:g}): "
         + "; ".join(
-            f"{tag}{f' {found.floor + margin:g}' if outcome == 'bounded' else ''}: {counted(len(told[outcome]), 'setting')}"
+            f"{tag}{f' {found.floor + margin:g}' if outcome == 'bounded' else ''}: "
+            + counted(len(told[outcome]), "setting")
             + (f" ({_named(found, told[outcome])})" if told[outcome] and outcome != "leak" else "")
             for outcome, tag in TAGS.items()
             if outcome != "part"
