@@ -23,9 +23,9 @@ from starlette.routing import Route
 
 from adversary.live.config import LiveConfig
 from adversary.live.eavesdropper import CaptureError, Eavesdropper
-from wireleak.common.addresses import IPV4_LOOPBACK
 from wireleak.common.files import write_json
 from wireleak.common.serving import listen, serve
+from wireleak.common.wire.channel import IPV4_LOOPBACK
 
 # A page that opens late sees so many of the last pictures.
 KEPT = 24

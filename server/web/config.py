@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from wireleak.common.addresses import IPV4_LOOPBACK
 from wireleak.common.config import AbsolutePath, SecurityConfig, Strict
+from wireleak.common.wire.channel import IPV4_LOOPBACK
 
 
 class Cut(Strict):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import grpc
 
-from wireleak.common.addresses import LOOPBACK
-
+IPV4_LOOPBACK = ("localhost", "127.0.0.1")
+LOOPBACK = (*IPV4_LOOPBACK, "::1")
 # A batch of activations at a wide cut outgrows gRPC's 4 MiB default.
 MAX_MESSAGE_BYTES = 80 << 20
 

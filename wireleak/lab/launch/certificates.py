@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wireleak.common.addresses import LOOPBACK
 from wireleak.common.files import replacing
+from wireleak.common.wire.channel import LOOPBACK
 
 _DAYS = 30
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from wireleak.common.addresses import LOOPBACK
+from wireleak.common.wire.channel import LOOPBACK
 from wireleak.lab.launch.endings import describe_status, telling_line
 from wireleak.lab.launch.imports import safe_environment
 from wireleak.lab.launch.jail import Jail

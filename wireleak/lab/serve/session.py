@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from wireleak.common.addresses import IPV4_LOOPBACK, LOOPBACK
 from wireleak.common.files import write_json
+from wireleak.common.wire.channel import IPV4_LOOPBACK, LOOPBACK
 from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.layout import CellFolder
 from wireleak.lab.serve.source import Source, check_for_page, open_source, trained_run

@@ -32,13 +32,7 @@ SERVE_SECONDS = 900.0
 _EXPORTING = threading.Lock()
 _ROOT = Path(__file__).resolve().parents[3]
 # All of wireleak that a device needs.
-_PROGRAM = (
-    "client/__init__.py",
-    "client/device",
-    "wireleak/__init__.py",
-    "wireleak/common/addresses.py",
-    "wireleak/common/wire",
-)
+_PROGRAM = ("client/__init__.py", "client/device", "wireleak/__init__.py", "wireleak/common/wire")
 _ENCODER, _RECORD = "encoder", "record.npz"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wireleak.common.addresses import IPV4_LOOPBACK
+from wireleak.common.wire.channel import IPV4_LOOPBACK
 
 
 @dataclass(frozen=True)
