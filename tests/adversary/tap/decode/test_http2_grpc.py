@@ -64,12 +64,22 @@ def test_padding_pings_priority_and_continuation(wire: Any) -> None:
     assert bodies(play(pieces, 3)) == [(1, "/a/B", True, 0, b"x" * 100)]
 
 
+@pytest.mark.parametrize("piece", [None, 4096])
+def test_a_frame_of_more_than_64_kib(wire: Any, piece: int | None) -> None:
+    # Servers may allow frames up to 16 MiB; a length has three bytes.
+    http2 = wire.Http2()
+    data = wire.grpc_message(b"z" * 200_000)
+    pieces = [*http2.opening(), http2.request(1, "/a/B"), (0, wire.data_frames(1, data, frame=150_000, end=True))]
+    assert bodies(play(pieces, piece)) == [(1, "/a/B", True, 0, b"z" * 200_000)]
+
+
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 def test_compressed_messages(wire: Any, encoding: str, pack: Any) -> None:
     http2 = wire.Http2()
     data = wire.grpc_message(pack(b"hello" * 50), 1) + wire.grpc_message(b"plain")
     pieces = [*http2.opening(), http2.request(1, "/a/B", **{"grpc-encoding": encoding}), (0, wire.data_frames(1, data))]
-    assert [body for *_, body in bodies(play(pieces))] == [b"hello" * 50, b"plain"]
+    found = bodies(play(pieces))
+    assert [(sequence, body) for *_, sequence, body in found] == [(0, b"hello" * 50), (1, b"plain")]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +121,15 @@ def test_unfinished_messages_of_many_calls_are_bounded_together(wire: Any, monke
     for client in (True, False):
         list(connection.end(client, 0.0))
     assert budget.held == 0
+
+
+def test_calls_that_never_end_are_bounded(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adversary.tap.decode.grpc.MAX_CALLS", 3)
+    http2, connection = wire.Http2(), GrpcConnection()
+    pieces = [*http2.opening(), *(http2.request(stream, "/a/B") for stream in range(1, 41, 2))]
+    for side, data in pieces:
+        assert list(connection.feed(side == 0, 0.0, memoryview(data))) == []
+    assert len(connection._calls) == 3
 
 
 def test_a_response_that_the_capture_shows_first_waits_for_its_method(wire: Any) -> None:

@@ -2,6 +2,7 @@ import contextlib
 import struct
 from typing import Any
 
+import dpkt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,3 +144,13 @@ def test_random_ip_packets_never_raise(data: Any) -> None:
     for first in (b"\x45", b"\x4f", b"\x60"):
         packet = first + data
         segment(Packet(0.0, 101, memoryview(packet), len(packet)))
+
+
+def test_options_of_ip_and_tcp_are_no_payload() -> None:
+    tcp = dpkt.tcp.TCP(sport=7, dport=8, seq=9, off=7, opts=b"\x01" * 8, data=b"payload")
+    packet = dpkt.ip.IP(src=b"\x0a\0\0\1", dst=b"\x0a\0\0\2", p=6, hl=6, opts=b"\x01" * 4, data=tcp)
+    packet.len = len(packet)
+    data = bytes(packet)
+    found = segment(Packet(1.0, 101, memoryview(data), len(data)))
+    assert found is not None
+    assert (bytes(found.data), found.sequence, found.flow[-4:]) == (b"payload", 9, b"\0\7\0\x08")

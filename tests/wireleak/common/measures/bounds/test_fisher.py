@@ -59,6 +59,16 @@ def test_bayes_attacker_under_a_gaussian_prior(target: float, bound: float) -> N
         assert attack > target
 
 
+def test_under_a_correlated_gaussian_prior_it_is_the_posterior_variance() -> None:
+    weights, sigma = channel(0.5)
+    draw = np.random.default_rng(2).standard_normal((D, D))
+    prior = draw @ draw.T / D + 0.1 * np.eye(D)
+    gain = prior @ weights.T @ np.linalg.inv(weights @ prior @ weights.T + sigma**2 * np.eye(K))
+    posterior = prior - gain @ weights @ prior
+    holds = van_trees_bound(encoder_of(weights), GaussianPrior(np.zeros(D), prior), sigma, (D,))
+    assert holds.value == pytest.approx(np.trace(posterior) / D, rel=1e-4)
+
+
 def test_an_orthogonal_encoder_attains_both_forms_of_van_trees() -> None:
     weights = np.linalg.qr(np.random.default_rng(0).standard_normal((D, D)))[0]
     prior = GaussianPrior(np.zeros(D), np.eye(D))
