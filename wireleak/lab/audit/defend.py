@@ -149,6 +149,8 @@ def defend(
         console.print(verdicts[one.target], soft_wrap=True)
     for attack, reason in limits.skipped.items():
         console.print(f"skipped {attack}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    for attack, how in limits.stopped.items():
+        console.print(f"{attack}: {how}", markup=False, highlight=False, soft_wrap=True)
     write_json(
         RunFolder(folder).verdict,
         {
@@ -158,6 +160,7 @@ def defend(
             "verdicts": verdicts,
             "outcomes": {f"{variant}: {target}": tag for (variant, target), tag in tags.items()},
             "skipped": limits.skipped,
+            "stopped": limits.stopped,
         },
     )
     return RunFolder(folder).report
