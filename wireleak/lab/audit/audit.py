@@ -41,7 +41,7 @@ _REPORTING = 0.15
 # Part after the share of reading until which cheap readings may run on, so that they leave time to attacks.
 _READING_ON = 0.1
 # Part of the time after training for a cheap reading of every possible cut, and its longest time without a budget.
-_SURVEYING, _SURVEY_SECONDS = 0.12, 600.0
+_SURVEYING, _SURVEY_SECONDS = 0.15, 600.0
 # The least that a trained attack takes beyond the time of a linear reading of its cut, and trained attacks at one cut.
 _LEAST_TRAINING, _ATTACKS = 15.0, 2
 # A cheap reading settles a cut that leaks at least so much by it.

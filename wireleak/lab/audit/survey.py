@@ -33,6 +33,9 @@ from wireleak.lab.study.schema import Study
 # Examples of the attacker and of the victims that are read at most, and the fewest.
 _MOST, _FEWEST = (128, 64), 16
 _BATCH = 8
+# Part of the time in which the network may compute activations. A late survey goes on for so many times its time, on the
+# fewest examples, because every cut should have a reading.
+_FORWARD, _LATE = 0.4, 2.0
 _HELD = 6
 Arrays = npt.NDArray[np.float32]
 
@@ -63,9 +66,10 @@ def survey(
         The process failed.
     """
     report = folder / "survey.json"
-    if not report.exists():
+    if not (report.exists() and json.loads(report.read_text())["ended"]):
+        report.unlink(missing_ok=True)
         roles = divide(study, subject.dataset, study.variants[0], seed).roles
-        most = _rows(subject)
+        most = _rows(subject, seconds)
         arrays = {name: subject.dataset.x[rows[:count]] for (name, rows), count in zip(
             {"own": roles.attacker, "victims": roles.victims}.items(), most, strict=True
         )}  # fmt: skip
@@ -82,21 +86,23 @@ def survey(
         argv = ["-m", "wireleak.lab.audit.survey", "--config", str(write_json(folder / "survey-config.json", config))]
         process = launcher.start("survey of all cuts", argv, folder / "survey.log", essential=False)
         try:
-            launcher.finish(process, 1.5 * seconds + 30)
+            launcher.finish(process, (_LATE + 0.5) * seconds + 30)
         except LaunchError:
             launcher.stop([process])
             if not report.exists():
                 raise
         finally:
             examples.unlink()
-    return {reading["cut"]: CutReading(**reading) for reading in json.loads(report.read_text())}
+    return {reading["cut"]: CutReading(**reading) for reading in json.loads(report.read_text())["cuts"]}
 
 
-def _rows(subject: Subject) -> tuple[int, int]:
-    """Return how many of the attacker's examples and of the victims a third of the memory holds at the widest cut."""
+def _rows(subject: Subject, seconds: float) -> tuple[int, int]:
+    """Return how many of the attacker's examples and of the victims fit in the time, and in a third of the memory."""
     widest = max(cost.floats for cost in subject.costs.values())
     # The activations before and after a block, in whole, and a block's copy.
     fit = subject.request.memory // 3 // (4 * (3 * widest + 4 * subject.pixels))
+    if subject.speed is not None:
+        fit = min(fit, math.floor(_FORWARD * seconds / max(subject.speed.predict, 1e-6)))
     share = min(1.0, max(fit, 2 * _FEWEST) / sum(_MOST))
     return max(_FEWEST, math.floor(share * _MOST[0])), max(_FEWEST, math.floor(share * _MOST[1]))
 
@@ -117,16 +123,22 @@ def read_all(config: dict[str, Any]) -> list[CutReading]:
         with torch.inference_mode():
             value = torch.cat([block(value[at : at + _BATCH]) for at in range(0, len(value), _BATCH)])
         found.append(_read(cut, value.numpy(), own, victims))
-        write_json(Path(config["report"]), [asdict(reading) for reading in found])
+        _write(config, found, ended=False)
         spent, left = time.monotonic() - began, len(network.cuts) - len(found)
-        if spent > config["seconds"]:
+        if spent > _LATE * config["seconds"]:
             break
-        share = (config["seconds"] - spent) / max(left * spent / len(found), 1e-6)
+        share = max(0.0, config["seconds"] - spent) / max(left * spent / len(found), 1e-6)
         if share < 1:
             kept = [max(_FEWEST, math.floor(share * len(rows))) for rows in (own, victims)]
             value = torch.cat([value[: len(own)][: kept[0]], value[len(own) :][: kept[1]]])
             own, victims = own[: kept[0]], victims[: kept[1]]
+    _write(config, found, ended=True)
     return found
+
+
+def _write(config: dict[str, Any], found: list[CutReading], *, ended: bool) -> None:
+    """Write the readings so far; a survey that was interrupted begins again."""
+    write_json(Path(config["report"]), {"ended": ended, "cuts": [asdict(reading) for reading in found]})
 
 
 def _read(cut: int, seen: npt.NDArray[Any], own: Arrays, victims: Arrays) -> CutReading:

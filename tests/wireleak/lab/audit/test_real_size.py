@@ -150,7 +150,7 @@ def test_every_possible_cut_is_read_in_process(photos: Path, tmp_path: Path) -> 
     own, victims = (subject.dataset.x[part].astype(np.float32) / 255 for part in (slice(64), slice(64, 96)))
     assert found[0].prior == pytest.approx(float(((victims - own.mean(0)) ** 2).mean()), rel=1e-5)
     kept = json.loads((tmp_path / "survey.json").read_text())
-    assert [CutReading(**one) for one in kept] == found
+    assert kept["ended"] and [CutReading(**one) for one in kept["cuts"]] == found
 
 
 def test_a_survey_that_is_short_of_time_reads_on_fewer_examples(
@@ -159,10 +159,13 @@ def test_a_survey_that_is_short_of_time_reads_on_fewer_examples(
     clock = itertools.count()
     monkeypatch.setattr("wireleak.lab.audit.survey.time", SimpleNamespace(monotonic=lambda: next(clock)))
     subject, found = surveyed(photos, tmp_path, 2.5)
-    # A cut takes a second on this clock. At least 16 examples are read, so the time ends before the last cut.
-    assert [one.cut for one in found] == [1, 2, 3] and len(subject.network.cuts) > 3
+    # A cut takes a second on this clock, so the time ends early; a late survey goes on, on the fewest examples.
+    assert [one.cut for one in found] == list(subject.network.cuts) and len(found) > 3
     assert [one.pairs for one in found] == sorted((one.pairs for one in found), reverse=True)
     assert found[0].pairs == 64 and (found[2].pairs, found[2].victims) == (16, 16)
+    # Far too late, it ends with the cuts that it has.
+    _, found = surveyed(photos, tmp_path, 1.0)
+    assert [one.cut for one in found] == [1, 2, 3]
 
 
 @pytest.mark.study
