@@ -33,8 +33,8 @@ from wireleak.lab.study.schema import Study
 # Examples of the attacker and of the victims that are read at most, and the fewest.
 _MOST, _FEWEST = (128, 64), 16
 _BATCH = 8
-# Part of the time in which the network may compute activations. A late survey goes on for so many times its time, on the
-# fewest examples, because every cut should have a reading.
+# Part of the time in which the network may compute activations. A late survey goes on for so many times its time, on
+# the fewest examples, because every cut should have a reading.
 _FORWARD, _LATE = 0.4, 2.0
 _HELD = 6
 Arrays = npt.NDArray[np.float32]

@@ -30,6 +30,8 @@ from wireleak.lab.steps.bounds import write_candidates
 from wireleak.lab.study.schema import Study, StudyError
 
 ATTACK_SECONDS = 3600.0
+# A party's answer takes a second; on a machine that is busy or short of memory it may take minutes.
+_ANSWER_SECONDS = 600.0
 
 
 class AttackKilledError(LaunchError):
@@ -40,7 +42,9 @@ def describe_attacks(launcher: Launcher) -> dict[str, dict[str, Any]]:
     """Return the adversary's descriptions of its attacks (threat model, targets, options) by name."""
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "describe.log"
-        launcher.finish(launcher.start("describe", ["-m", "adversary", "describe"], log, essential=False), 120)
+        launcher.finish(
+            launcher.start("describe", ["-m", "adversary", "describe"], log, essential=False), _ANSWER_SECONDS
+        )
         described: list[dict[str, Any]] = json.loads(log.read_text())
     return {attack["name"]: attack for attack in described}
 
@@ -121,7 +125,7 @@ def _answer(name: str, argv: list[str], launcher: Launcher, where: str = "") -> 
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / f"{name}.log"
         try:
-            launcher.finish(launcher.start(name, argv, log, essential=False), 120)
+            launcher.finish(launcher.start(name, argv, log, essential=False), _ANSWER_SECONDS)
         except LaunchError:
             raise StudyError(f"{where}{telling_line(log)}") from None
         return log.read_text()
