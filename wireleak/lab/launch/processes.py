@@ -348,7 +348,8 @@ class Launcher:
             return self._changed.wait_for(condition, timeout)
 
     def _listen(self) -> None:
-        with self._connection.makefile("rb") as lines:
+        # A fork server that is killed before it has read a request resets the stream.
+        with contextlib.suppress(ConnectionResetError), self._connection.makefile("rb") as lines:
             for line in lines:
                 with self._changed:
                     self._take(json.loads(line))

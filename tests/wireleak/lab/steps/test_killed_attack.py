@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,3 +64,22 @@ def test_a_killed_attack_is_named_and_the_run_goes_on() -> None:
     assert said == ["skipped cut-1-inversion: it was killed"]
     with pytest.raises(LaunchError, match="it failed"):
         _Schedule._rows(schedule, job)
+
+
+def test_a_reset_stream_of_the_fork_server_ends_its_processes_without_a_traceback() -> None:
+    class Reset:
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *error: object) -> None: ...
+
+        def __iter__(self) -> Any:
+            raise ConnectionResetError
+
+    launcher = Launcher.__new__(Launcher)
+    process: Any = SimpleNamespace(_status=None)
+    launcher.processes, launcher._changed = [process], threading.Condition()
+    connection: Any = SimpleNamespace(makefile=lambda mode: Reset(), close=lambda: None)
+    launcher._connection = connection
+    launcher._listen()
+    assert process._status == -signal.SIGKILL
