@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adversary.tap.decode import tcp
-from adversary.tap.decode.ip import Segment, segment
+from adversary.tap.decode.ip import ACK, SYN, Segment, segment
 from adversary.tap.decode.pcap import Packet
 
 
@@ -157,3 +157,10 @@ def test_random_segments_never_raise(wire: Any, segments: Any) -> None:
             pass
     list(reassembler.finish())
     assert reassembler._held == 0
+
+
+def test_data_in_the_segment_that_opens_the_connection(wire: Any) -> None:
+    # TCP Fast Open: the SYN takes a number of its own, before its data.
+    first = wire.ipv4(wire.CLIENT, wire.SERVER, 99, 0, SYN, b"early")
+    data, _ = play([first, wire.ipv4(wire.CLIENT, wire.SERVER, 105, 1, ACK, b"later")])
+    assert data == {(0, 0): b"earlylater"}

@@ -285,3 +285,12 @@ def test_a_measure_of_another_package_is_found_through_its_entry_point(installed
     installed(MEASURES, WORST, worst="outside:Worst")
     assert isinstance(measures.get("worst"), measures.Measure)
     assert "worst" in [s.measure for s in measures.score_reconstruction(*images(), rng())]
+
+
+def test_balanced_accuracy_counts_the_classes_that_are_there() -> None:
+    truth = np.array([0] * 19 + [1])
+    right = np.eye(3, dtype=np.float32)[truth]
+    found = one(right, truth, "balanced-accuracy")
+    # Nobody has the third class, and a third of the resamples leaves the second out; what is there is always right.
+    assert (found.low, found.value, found.high) == (1.0, 1.0, 1.0)
+    assert found.chance == 0.5
