@@ -63,6 +63,9 @@ class DeviceConfig(Strict):
     model: ModelConfig
     encoder: AbsolutePath = Field(description="weights of the encoder, .safetensors")
     inputs: AbsolutePath = Field(description="inputs to send, .npz: x")
+    activations: bool = Field(
+        default=False, description="true: an audit; the inputs are activations, and the encoder is left out"
+    )
     batch: PositiveInt = Field(default=1, description="inputs in one message")
     head: HeadConfig = Field(description="the head's address")
     transforms: tuple[Plugin, ...] = Field(default=(), description="transforms of activations, in this order")

@@ -19,8 +19,8 @@ Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 
-def read_inputs(path: Path, model: ModelConfig, field: str) -> Floats:
-    """Read `x`, float32 of shape (n, *input_shape), n at least 1.
+def read_inputs(path: Path, shape: tuple[int, ...], field: str) -> Floats:
+    """Read `x`, float32 of shape (n, *shape), n at least 1.
 
     Raises
     ------
@@ -28,8 +28,8 @@ def read_inputs(path: Path, model: ModelConfig, field: str) -> Floats:
         The file does not hold this array; the message names the config's `field`.
     """
     inputs = _array(path, "x", field)
-    if inputs.dtype != np.float32 or inputs.shape[1:] != model.input_shape or not len(inputs):
-        wanted = ", ".join(map(str, model.input_shape))
+    if inputs.dtype != np.float32 or inputs.shape[1:] != shape or not len(inputs):
+        wanted = ", ".join(map(str, shape))
         raise ConfigError(f"{field}: x in {path} is {inputs.dtype} {inputs.shape}; give float32 (n, {wanted}), n >= 1")
     return cast(Floats, inputs)
 
@@ -51,7 +51,7 @@ def read_examples(path: Path, model: ModelConfig, field: str, server_round: int 
     ConfigError
         The file does not hold these arrays; the message names the config's `field`.
     """
-    inputs, labels = read_inputs(path, model, field), _array(path, "y", field)
+    inputs, labels = read_inputs(path, model.input_shape, field), _array(path, "y", field)
     if labels.dtype != np.int64 or labels.shape != (len(inputs),):
         raise ConfigError(f"{field}: y in {path} is {labels.dtype} {labels.shape}; give int64 ({len(inputs)},)")
     if labels.min() < 0 or labels.max() >= model.classes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from client.config import DeviceConfig
 from client.encoder import predict_split
@@ -34,7 +35,10 @@ def serve(config: DeviceConfig) -> int:
             f"encoder: {config.encoder} does not hold the encoder of {config.model.name} at cut {config.model.cut}; "
             "name a file that does"
         ) from error
-    inputs = read_inputs(config.inputs, config.model, "inputs")
+    shape = config.model.input_shape
+    if config.activations:
+        encoder, shape = nn.Sequential(), config.model.network().activation_shape(config.model.cut)
+    inputs = read_inputs(config.inputs, shape, "inputs")
     with connect(config.head, config.model) as stub:
         send = Chain(config.transforms, drawn(config.seed))
         predictions = predict_split(encoder, stub, inputs, config.model.classes, config.batch, send)

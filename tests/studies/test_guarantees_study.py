@@ -37,10 +37,21 @@ def test_the_bayes_attacker_stays_under_the_bounds_and_the_audit_under_epsilon(f
     assert board.get("wire-epsilon").value <= board.get("wire-epsilon", "proved").value
 
 
+@pytest.mark.parametrize("variant", PROMISED)
+def test_the_audit_on_the_wire_is_tight_and_would_have_seen_half_of_the_noise(results: Results, variant: str) -> None:
+    (audit,) = [one for one in results.audits if one.variant == variant]
+    assert audit.holds and audit.lower > 0.75 * audit.promised
+    assert audit.smallest_fault > 0.8
+
+
 @pytest.mark.parametrize("variant", ["no-noise", "unclipped", "metric-8"])
 def test_what_has_no_local_epsilon_is_printed_none(results: Results, found: Any, variant: str) -> None:
     assert found[variant].get("wire-epsilon") is None
     assert not [row for row in results.rows if row.variant == variant and row.role == "bound"]
+
+
+def test_only_promised_noise_is_audited(results: Results) -> None:
+    assert {one.variant for one in results.audits} == set(PROMISED)
 
 
 def test_the_page_says_what_each_promises(results: Results) -> None:

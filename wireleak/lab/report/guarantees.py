@@ -41,7 +41,7 @@ def wire_transforms(results: Results, titles: dict[str, str]) -> list[str]:
             # Runs recorded by earlier versions hold only the names of the transforms.
             done = "; then ".join(variant.changes or variant.transforms)
             said = "; ".join(variant.guarantees) or "no guarantee"
-            lines.append(f"{titles[variant.name]}, before sending: {done}. {said}.")
+            lines.append(f"{titles[variant.name]}, before sending: {done}. {said}.{_audited(results, variant.name)}")
         if variant.pad is not None:
             to = "a power of two" if variant.pad == "powers" else f"a multiple of {variant.pad:,} bytes"
             lines.append(
@@ -49,6 +49,23 @@ def wire_transforms(results: Results, titles: dict[str, str]) -> list[str]:
                 "times stay visible, and Flower's messages are not padded."
             )
     return lines
+
+
+def _audited(results: Results, variant: str) -> str:
+    """Return what the audit of a variant's noise found, and the smallest fault that it would have seen."""
+    audit = next((one for one in results.audits if one.variant == variant), None)
+    if audit is None:
+        return ""
+    share = f"{audit.errors / audit.messages:.2%}"
+    found = f"{audit.messages:,} messages of two known activations were told apart with {share} errors"
+    if not audit.holds:
+        verdict = f"REFUTED: ε is at least {audit.lower:.3g}, not the promised {audit.promised:.3g} (99.9 %)"
+    else:
+        verdict = f"This proves ε ≥ {audit.lower:.3g} of the promised {audit.promised:.3g} (99.9 %)"
+    seen = f"Noise of {audit.smallest_fault:.2f} times the promised would be refuted with probability .95"
+    if audit.smallest_fault < 0.5:
+        seen += "; half might not be"
+    return f" Audit: {found}; the noise allows no fewer than {audit.allowed:.2%}. {verdict}. {seen}."
 
 
 def _guarantee(results: Results, variant: VariantSummary, title: str) -> str:

@@ -206,6 +206,19 @@ class VariantSummary(Record):
     strength: float = math.nan
 
 
+class NoiseAudit(Record):
+    """Audit of a variant's noise by messages of two known activations; see `TwoPointAudit` for the figures."""
+
+    variant: str
+    errors: int
+    messages: int
+    allowed: float
+    lower: float
+    promised: float
+    smallest_fault: float
+    holds: bool
+
+
 class UpdateMap(Record):
     """Positions by t-SNE of the updates that an attack saw, and the ground truth of each."""
 
@@ -313,6 +326,7 @@ class Results(Record):
     disjoint: Disjoint = Field(default_factory=Disjoint)
     fits: list[Fit] = Field(default_factory=list)
     devices: list[DeviceUse] = Field(default_factory=list)
+    audits: list[NoiseAudit] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
     @model_validator(mode="before")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.files import write_arrays
+from wireleak.common.measures.bounds.two_points import count_errors
 from wireleak.common.models import build
 from wireleak.common.targets.member import Member
 from wireleak.common.targets.registry import target_of
@@ -211,3 +212,23 @@ def _array(path: Path, name: str) -> npt.NDArray[Any]:
     with np.load(path, allow_pickle=False) as stored:
         array: npt.NDArray[Any] = stored[name]
     return array
+
+
+def audited(cell: CellPaths) -> Path:
+    """Return the file of activations that the auditor's device sent, as they were seen on the wire."""
+    return cell.device("audit") / "seen.npz"
+
+
+def write_audit(cell: Cell, first: npt.NDArray[np.bool_], place: npt.NDArray[np.int64]) -> None:
+    """Write which activation each message of the auditor's device holds, and in which number the two differ."""
+    write_arrays(cell.sealed("audit.npz"), {"first": first, "place": place})
+
+
+def audit_errors(cell: Cell) -> tuple[int, int] | None:
+    """Return the errors of a test between the auditor's two activations, and its messages; None without an audit."""
+    sent, received = cell.sealed("audit.npz"), audited(cell)
+    if not received.is_file() or not sent.is_file():
+        return None
+    first, place = _array(sent, "first"), _array(sent, "place")
+    seen = _array(received, "activation").reshape(len(first), -1)
+    return count_errors(seen[np.arange(len(seen)), place], first)

@@ -9,7 +9,8 @@ names. Their role is "bound"; their name says which bound it is and which attack
   attacker's own data. Images are not Gaussian, so for them it is a guide.
 - `any two inputs`, `clip ball`: how often an attacker can name the sent input among m, by
   reconstruction robustness at kappa = 1/m; for attackers that guess each message by itself. Only with a clip.
-- `wire-epsilon`: lower bound on a message's epsilon from the attack's hits, and the noise's bound. Only with a clip.
+- `wire-epsilon`: lower bound on a message's epsilon, from messages of two known activations where an audit sent some,
+  otherwise from the attack's hits; and the noise's bound. Only with a clip.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.files import write_arrays
-from wireleak.common.measures.bounds import laplace
+from wireleak.common.measures.bounds import laplace, two_points
 from wireleak.common.measures.bounds.auditing import audit_messages
 from wireleak.common.measures.bounds.gaussian import mu_of
 from wireleak.common.measures.bounds.reconstruction_robustness import (
@@ -189,6 +190,9 @@ def _chance(victims: int) -> float:
 def _audit(job: AttackJob, noise: WireNoise, victims: npt.NDArray[np.float32]) -> list[_Values]:
     if noise.clip is None:
         return []
+    if (counted := truth.audit_errors(job.cell)) is not None:
+        tight = two_points.audit(two_points.Noise(noise.norm, noise.spread, noise.clip), *counted)
+        return [_Values("wire-epsilon", "", tight.lower), _Values("wire-epsilon", PROVED, tight.promised)]
     with np.load(job.guesses, allow_pickle=False) as stored:
         guesses = stored[job.use.name]
     correct = int((guesses == victims).reshape(len(victims), -1).all(axis=1).sum())

@@ -19,6 +19,7 @@ from wireleak.lab.launch.federation import Federation, Node
 from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.layout import config_in, link_of
+from wireleak.lab.steps import two_points
 from wireleak.lab.steps.devices import serve_on_devices
 from wireleak.lab.steps.trainer import trainer_on_pi
 
@@ -84,6 +85,7 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
         if devices:
             say("serving")
             _serve(cell, launcher, links, security)
+            _audit(cell, launcher, links, security)
             if cell.devices:
                 serve_on_devices(cell, launcher, address, security.client, say)
     finally:
@@ -140,6 +142,7 @@ def _serve_trained(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -
             _serve(cell, launcher, links, security, prefix=UNTRAINED)
         say("serving")
         _serve(cell, launcher, links, security)
+        _audit(cell, launcher, links, security)
     finally:
         say("stopping")
         launcher.stop(reversed(started))
@@ -255,6 +258,9 @@ def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[P
         {"name": name, "listen": "127.0.0.1:0", "upstream": upstream, "capture": str(cell.capture(name))}
         for name, upstream in upstreams.items()
     ]
+    if two_points.promise_of(cell) is not None:
+        own = {"listen": "127.0.0.1:0", "upstream": head, "capture": str(two_points.capture_of(cell))}
+        links.append({"name": two_points.LINK} | own)
     config = write_json(cell.config("tap"), {"links": links, "ready": str(ready)})
     process = launcher.start(
         "tap", ["-m", "adversary", "relay", "--config", str(config)], log=cell.log("tap"), lasting=True
@@ -330,3 +336,26 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
         processes.append(launcher.start(name, argv, log=cell.log(name), essential=False))
     for process in processes:
         launcher.finish(process, cell.plan.timeout)
+
+
+def _audit(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Security) -> None:
+    """Have the auditor's device send two known activations, where noise promises an epsilon."""
+    device = two_points.LINK
+    if device not in links:
+        return
+    content = {
+        "model": cell.model(),
+        "encoder": str(cell.encoder("victim")),
+        "inputs": str(cell.inputs(device)),
+        "activations": True,
+        "batch": two_points.BATCH,
+        "head": {"address": links[device], "security": security.client},
+        "transforms": _transforms(cell),
+        "seed": cell.noise_seed(device),
+        "predictions": str(cell.predictions(device)),
+    }
+    argv = ["-m", "client", "serve", "--config", str(write_json(cell.device_config(device), content))]
+    launcher.finish(
+        launcher.start("serve-audit", argv, log=cell.log("serve-audit"), essential=False), cell.plan.timeout
+    )
+    two_points.read_pairs(cell, launcher)

@@ -50,6 +50,7 @@ from wireleak.lab.steps.fits import fit_of
 from wireleak.lab.steps.plan import Plan
 from wireleak.lab.steps.score import grant_of, pictures_of
 from wireleak.lab.steps.trainer import said_of_trainer
+from wireleak.lab.steps.two_points import noise_audits
 from wireleak.lab.study.tables import Variant
 
 PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
@@ -128,6 +129,7 @@ def collect(
         # Pages show them in the order of their folders.
         fits=[fit_of(job) for job in sorted(jobs, key=lambda job: job.out)],
         devices=[use for cell in cells for use in device_uses(cell)],
+        audits=noise_audits(cells),
         notes=[
             note
             for cell in cells

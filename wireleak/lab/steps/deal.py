@@ -16,6 +16,7 @@ from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.truth import write_records
 from wireleak.lab.steps.plan import Plan
 from wireleak.lab.steps.trained import write_trained
+from wireleak.lab.steps.two_points import promise_of, write_pairs
 
 
 def write_cell(plan: Plan, cell: Cell) -> None:
@@ -57,6 +58,8 @@ def write_cell(plan: Plan, cell: Cell) -> None:
     encoder, _ = network.split(cell.variant.cut)
     for device in DEVICES:
         save_weights(encoder, cell.encoder(device, UNTRAINED))
+    if (noise := promise_of(cell)) is not None:
+        write_pairs(cell, noise, network.activation_shape(cell.variant.cut))
 
 
 def _queries(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:

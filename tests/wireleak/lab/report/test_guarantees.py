@@ -94,3 +94,18 @@ def test_padding_is_told_with_what_it_leaves() -> None:
     one, other = wire_transforms(found, titles(found))
     assert "a multiple of 4,096 bytes" in one and "a power of two" in other
     assert "number and times stay visible" in one
+
+
+def test_an_audit_says_what_it_proves_and_the_smallest_fault_that_it_would_have_seen() -> None:
+    found = results()
+    found.variants[1].transforms = ["noise"]
+    figures = {"errors": 430, "messages": 3000, "allowed": 0.15865, "promised": 10.0}
+    found.audits = [r.NoiseAudit(variant="noisy", **figures, lower=9.84, smallest_fault=0.881, holds=True)]
+    (line,) = wire_transforms(found, titles(found))
+    assert "3,000 messages of two known activations were told apart with 14.33% errors" in line
+    assert "the noise allows no fewer than 15.87%. This proves ε ≥ 9.84 of the promised 10 (99.9 %)." in line
+    assert line.endswith("Noise of 0.88 times the promised would be refuted with probability .95.")
+    found.audits = [r.NoiseAudit(variant="noisy", **figures, lower=21.0, smallest_fault=0.4, holds=False)]
+    (line,) = wire_transforms(found, titles(found))
+    assert "REFUTED: ε is at least 21, not the promised 10 (99.9 %)." in line
+    assert line.endswith("Noise of 0.40 times the promised would be refuted with probability .95; half might not be.")

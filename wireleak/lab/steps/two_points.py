@@ -1,0 +1,89 @@
+"""Audit a cell's noise on the real wire: a device of the auditor sends two known activations many times.
+
+The device skips its encoder and applies the cell's transforms. Its link is tapped as all others are, but its capture
+lies in the auditor's folder, so that no attack and no table of traffic reads it.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from wireleak.common.files import write_arrays
+from wireleak.common.measures.bounds.two_points import Noise, audit
+from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.run import truth
+from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.results import NoiseAudit
+from wireleak.lab.steps.bounds import noise_of
+
+LINK = "audit"
+_MESSAGES = 4000
+# At wide cuts fewer messages, so that a capture stays small.
+_LEAST, _NUMBERS = 1000, 1 << 22
+BATCH = 50
+
+
+def promise_of(cell: Cell) -> Noise | None:
+    """Return the noise that an audit can test: clipped, on a plaintext link, and nothing before it in the chain."""
+    noise = noise_of(cell)
+    if noise is None or noise.clip is None or cell.variant.encrypted or not cell.study.serve.devices:
+        return None
+    # Later transforms round or drop numbers, which only adds errors: such an audit has less power than it says.
+    return Noise(noise.norm, noise.spread, noise.clip) if len(cell.variant.transforms) == 1 else None
+
+
+def capture_of(cell: Cell) -> Path:
+    """Return the capture of the auditor's device."""
+    return cell.device(LINK) / "link.pcap"
+
+
+def write_pairs(cell: Cell, noise: Noise, shape: tuple[int, ...]) -> None:
+    """Write the activations that the auditor's device sends, and which of the two each message holds.
+
+    The number in which they differ goes round all numbers of a message, so that noise missing on any of them is found.
+    """
+    numbers = math.prod(shape)
+    count = max(_LEAST, min(_MESSAGES, _NUMBERS // numbers))
+    random = np.random.default_rng(cell.seed_of("audit"))
+    first = random.integers(0, 2, count).astype(bool)
+    place = random.permutation(count) % numbers
+    values = np.zeros((count, numbers), np.float32)
+    values[np.arange(count), place] = np.where(first, *noise.pair())
+    write_arrays(cell.inputs(LINK), {"x": values.reshape(count, *shape)})
+    truth.write_audit(cell, first, place)
+
+
+def read_pairs(cell: Cell, launcher: Launcher) -> None:
+    """Write the activations that were seen on the wire, as the adversary decodes them."""
+    argv = ["-m", "adversary", "extract", "--kind", "activation", "--output", str(truth.audited(cell))]
+    log = cell.log("audit-extract")
+    launcher.finish(launcher.start("audit-extract", [*argv, str(capture_of(cell))], log, essential=False), 300)
+
+
+def noise_audits(cells: list[Cell]) -> list[NoiseAudit]:
+    """Return one audit for each variant, over the messages of all its seeds."""
+    found: dict[str, tuple[Noise, int, int]] = {}
+    for cell in cells:
+        noise, counted = promise_of(cell), truth.audit_errors(cell)
+        if noise is not None and counted is not None:
+            _, errors, messages = found.get(cell.variant.name, (noise, 0, 0))
+            found[cell.variant.name] = noise, errors + counted[0], messages + counted[1]
+    audits = []
+    for variant, (noise, errors, messages) in found.items():
+        one = audit(noise, errors, messages)
+        audits.append(
+            NoiseAudit(
+                variant=variant,
+                errors=errors,
+                messages=messages,
+                allowed=one.allowed,
+                lower=one.lower,
+                promised=one.promised,
+                smallest_fault=one.smallest_fault,
+                holds=one.holds,
+            )
+        )
+    return audits
