@@ -84,7 +84,7 @@ class TrainingPlan(ClientPlan):
         "less CPU time; the tap unpacks them",
     )
     order: Order = Field(
-        default="any",
+        default="fixed",
         description="fixed: in split mode the head takes one batch of each client in turn, so that two runs of one "
         "secret are equal; any: it takes batches as they come",
     )

@@ -43,3 +43,16 @@ def test_flower_makes_the_same_of_the_same_updates(rule: Any, participants: int)
     assert list(ours) == ["a", "b"]
     for name, value in ours.items():
         np.testing.assert_allclose(value, theirs[name].numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_krum_compares_with_all_but_the_malicious_and_two() -> None:
+    """Of five with one malicious, two neighbours count; with three the choice would be another."""
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+    updates = [{"a": np.array([at], np.float32)} for at in (10.0, 10.1, 10.2, 12.0, 13.0)]
+    assert join(updates, "krum", cut=0.0, malicious=1)["a"][0] == np.float32(10.1)
+    replies = []
+    for one in updates:
+        content = RecordDict({"arrays": _record(one), "metrics": MetricRecord({"num-examples": 8})})
+        replies.append(Message(content, reply_to=Message(RecordDict(), 1, "train")))
+    theirs, _ = Krum(num_malicious_nodes=1).aggregate_train(1, replies)
+    assert theirs is not None and theirs["a"].numpy()[0] == np.float32(10.1)

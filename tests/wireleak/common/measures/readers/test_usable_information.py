@@ -8,6 +8,7 @@ from scipy.stats import norm
 from sklearn.metrics import log_loss, roc_auc_score
 
 from wireleak.common.measures.readers.readers import READERS, fit_reader, rotation, standardiser
+from wireleak.common.measures.readers.reading import Part, split_rows
 from wireleak.common.measures.readers.usable_information import project, usable_information
 from wireleak.common.measures.statistics.permutation import null_orders
 
@@ -158,6 +159,20 @@ def test_a_class_rarer_than_the_folds_is_judged_all_the_same() -> None:
     found = usable_information(features, labels, permutations=1)
     assert np.isfinite(found.bits)
     assert found.reading.probabilities.shape == (200, 3)
+
+
+def test_the_reader_is_chosen_without_the_labels_on_which_it_is_judged() -> None:
+    features, labels = two_gaussians(160)
+    fitting, choosing, held = split_rows(labels, None, 3, 0)[0]
+    part = Part(features.astype(np.float32), fitting, choosing, held, 2, 0)
+    family, guess = part.choose(labels, None)
+    turned = labels.copy()
+    turned[held] = 1 - turned[held]
+    again, same = part.choose(turned, None)
+    assert again == family and np.array_equal(same, guess)
+    # Labels of the rows on which it is chosen do count.
+    turned[choosing] = 1 - turned[choosing]
+    assert not np.array_equal(part.choose(turned, None)[1], guess)
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
