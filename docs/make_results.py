@@ -179,7 +179,7 @@ def defences(compared: Iterable[Comparison]) -> tuple[Sequence[str], list[Line]]
         for place, point in enumerate(comparison.points, 1):
             bare = point.defence == NONE
             lost, removed = ((), ()) if bare else (spread(point.lost), spread(point.gained))
-            lowers = not bare and point.gained.low > 0
+            lowers = not bare and point.helps
             silent = not bare and (point.leak.holds(comparison.floor) or point.leak.value < comparison.floor)
             flags = (lowers, lowers and point.lost.value <= SLIGHT, silent, not bare and bool(point.guarantee))
             row = [

@@ -7,7 +7,10 @@ import typer
 
 from wireleak.commands.base import USER_ERROR, app
 
-GROUPS = ("runs", "archive", "studies", "lists", "schema", "plugins", "traffic", "audits", "export", "serve", "pi")
+GROUPS = (
+    *("runs", "archive", "studies", "power", "lists", "schema", "plugins", "traffic", "audits", "export", "serve"),
+    "pi",
+)
 
 for group in GROUPS:
     import_module(f"wireleak.commands.{group}")

@@ -89,6 +89,7 @@ def show_study(name: str, root: Path | None) -> None:
     console.print(facts)
     _table("variants", (_variant(study, variant) for variant in study.variants))
     _table("attacks", (_attack(study, attack) for attack in study.attacks))
+    console.print(f"\n`wireleak power {name}` says which leak this study can show.", highlight=False, soft_wrap=True)
 
 
 def _facts(study: Study, path: Path, root: Path | None) -> Iterator[tuple[str, str]]:

@@ -247,4 +247,11 @@ def _over_draws(guesses: Array, truth: npt.NDArray[Any], rng: np.random.Generato
     if guesses.ndim == 2:
         return measures(guesses, truth, rng)
     each = [measures(guess, truth, rng) for guess in guesses]
-    return [replace(combine_seeds(list(scores)), n=scores[0].n) for scores in zip(*each, strict=True)]
+    return [_mean_of_draws(scores) for scores in zip(*each, strict=True)]
+
+
+def _mean_of_draws(scores: Sequence[Score]) -> Score:
+    resampled = [score.draws for score in scores if score.draws is not None]
+    # All draws have the same resamples of the same rows.
+    draws = np.mean(resampled, axis=0) if len(resampled) == len(scores) else None
+    return replace(combine_seeds(list(scores)), n=scores[0].n, draws=draws)

@@ -192,14 +192,14 @@ def verdict(found: Comparison, budget: float, judged: Mapping[str, Verdict] | No
     """
     defended = [point for point in found.points if point.defence != NONE]
     within = [point for point in defended if point.lost.value <= budget]
-    helping = [point for point in within if found.seeds > 1 and point.gained.low > 0]
+    helping = [point for point in within if found.seeds > 1 and point.helps]
     share = f"{budget * 100:g} points of accuracy"
     if not helping:
         tried = f"{len(defended)} settings were tried; {len(within)} of them cost at most that"
         why = (
             "one seed gives no interval: use --seeds 3"
             if found.seeds == 1
-            else "none lowers the leak by more than its spread over seeds"
+            else "none lowers the leak by more than its spread, corrected for their number"
         )
         return f"{found.target}: no defence is shown to lower the leak for at most {share} ({tried}; {why})."
     best = max(helping, key=lambda point: point.gained.value)

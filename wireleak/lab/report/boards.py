@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from wireleak.common.measures import PERCENT, column_order, quantity
-from wireleak.common.measures.statistics.bootstrap import half_width
+from wireleak.common.measures.statistics.bootstrap import crossed, half_width, interval
 from wireleak.common.references import Role, reference_order
 from wireleak.common.targets.canary import Canary
 from wireleak.lab.run.results import Row
 
+Doubles = npt.NDArray[np.float64]
 Verdict = Literal["better", "overlap", "worse"]
 _PAIRED_SEEDS = 3
 # Measures of reconstructions, each with the baseline that guesses the same for all victims.
@@ -26,7 +28,8 @@ BLIND = {"words-found": "commonest", "mse": "mean"}
 class SeedMean:
     """One score over all seeds, with the fields of `Row`; `chance` is None where it is not known.
 
-    `seeds` is the number of seeds. `by_seed` holds each seed with its value, so that scores can be paired.
+    `seeds` is the number of seeds. `by_seed` holds each seed with its value, so that scores can be paired, and `draws`
+    its resampled values; empty for runs of older versions.
     """
 
     study: str
@@ -45,6 +48,7 @@ class SeedMean:
     seeds: int
     chance: float | None
     by_seed: tuple[tuple[int, float], ...] = ()
+    draws: Mapping[int, Doubles] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def written(self) -> str:
@@ -100,11 +104,12 @@ def times_planted(board: Board) -> int | None:
 
 
 def summarise(rows: Iterable[Row]) -> list[SeedMean]:
-    """Return the mean over seeds of each score, with a 95 % t-interval.
+    """Return the mean over seeds of each score, with its 95 % interval.
 
-    The interval is never narrower than the mean of the seeds' own intervals. Otherwise seeds that share their victims
-    would seem more certain than one of them. With one seed, it is that seed's interval. It is clipped to the range of
-    the measure. Scores keep the order of their first rows.
+    The interval is that of the crossed bootstrap over seeds and victims. Where no resamples are kept, it is Student's
+    t, never narrower than the mean of the seeds' own intervals: otherwise seeds that share their victims would seem
+    more certain than one of them. With one seed, it is that seed's interval. It is clipped to the range of the measure.
+    Scores keep the order of their first rows.
     """
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -118,7 +123,10 @@ def _over_seeds(rows: Sequence[Row]) -> SeedMean:
     values = np.array([row.value for row in rows], float)
     value = float(values.mean())
     low, high = (float(np.mean([getattr(row, end) for row in rows])) for end in ("low", "high"))
-    if len(rows) > 1 and np.isfinite(values).all():
+    draws = {row.seed: row.draws for row in rows if row.draws is not None}
+    if len(rows) > 1 and len(draws) == len(rows) and np.isfinite(values).all():
+        low, high = interval(crossed(values, np.stack([draws[row.seed] for row in rows])))
+    elif len(rows) > 1 and np.isfinite(values).all():
         half = half_width(values)
         low, high = float(np.fmin(low, value - half)), float(np.fmax(high, value + half))
     how = quantity(first.measure)
@@ -136,6 +144,7 @@ def _over_seeds(rows: Sequence[Row]) -> SeedMean:
         name=first.name,
         seeds=len(rows),
         by_seed=tuple(sorted((row.seed, row.value) for row in rows)),
+        draws=draws,
         chance=None if any(math.isnan(row.chance) for row in rows) else float(np.mean([row.chance for row in rows])),
     )
 
@@ -161,7 +170,7 @@ def compare(score: SeedMean, other: SeedMean) -> Verdict:
     """Return whether `score` leaks more than `other` ("better"), less ("worse"), or neither is shown ("overlap").
 
     With three or more seeds in common, the two are paired by seed, because a seed gives both the same network and
-    victims. The 95 % t-interval of their difference must exclude zero. With fewer seeds, their intervals must not
+    victims. The 95 % interval of their difference must exclude zero. With fewer seeds, their intervals must not
     overlap; without intervals, nothing is shown.
     """
     difference = paired_difference(score, other)
@@ -176,11 +185,18 @@ def compare(score: SeedMean, other: SeedMean) -> Verdict:
 
 
 def paired_difference(score: SeedMean, other: SeedMean) -> tuple[float, float] | None:
-    """Return the 95 % t-interval of `score` - `other` over shared seeds; None with fewer than three."""
+    """Return the 95 % interval of `score` - `other` over shared seeds; None with fewer than three.
+
+    Both scores have the same resamples of victims, so the crossed bootstrap pairs them by victim too. Where no
+    resamples are kept, the interval is Student's t.
+    """
     ours, theirs = dict(score.by_seed), dict(other.by_seed)
-    each = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+    shared = [seed for seed in ours if seed in theirs]
+    each = np.array([ours[seed] - theirs[seed] for seed in shared])
     if len(each) < _PAIRED_SEEDS or not np.isfinite(each).all():
         return None
+    if all(seed in score.draws and seed in other.draws for seed in shared):
+        return interval(crossed(each, np.stack([score.draws[seed] - other.draws[seed] for seed in shared])))
     mean, half = each.mean(), half_width(each)
     return float(mean - half), float(mean + half)
 

@@ -49,7 +49,7 @@ def table(found: Comparison) -> Markup:
 def claims(found: Comparison) -> list[str]:
     """Return sentences that test two claims: accuracy falls only slightly, and a defence removes all leakage."""
     defended = [point for point in found.points if point.defence != NONE]
-    helped = [point for point in defended if point.gained.low > 0]
+    helped = [point for point in defended if point.helps]
     base = found.baseline
     lines = [
         f"Without a defence the strongest of {len(found.attackers)} fresh attackers reaches {found.leak} "
@@ -67,8 +67,8 @@ def claims(found: Comparison) -> list[str]:
     of = counted(len(defended), "setting")
     lowers, lower = f"of {of} lowers", f"of {of} lower"
     lines.append(
-        f"Is the loss of accuracy small? {counted(len(helped), lowers, lower)} the leak by more "
-        f"than the spread over seeds (each by its own 95 % interval, not corrected for their number){spread}; "
+        f"Is the loss of accuracy small? {counted(len(helped), lowers, lower)} the leak by more than "
+        f"the spread over seeds and victims (at 5 % for all settings together, by Holm's method){spread}; "
         f"{counted(len(slight), 'of them costs', 'of them cost')} {_SLIGHT * 100:.0f} points or less"
         + (f" ({_named(found, slight)})." if slight else ".")
     )

@@ -9,34 +9,63 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from wireleak.common.measures.statistics.bootstrap import half_width
+from wireleak.common.measures.statistics.bootstrap import crossed, half_width, interval
+from wireleak.common.measures.statistics.several import p_value, resolved
 from wireleak.common.targets.input import Input
 from wireleak.lab.report.boards import BLIND, error_removed
 from wireleak.lab.run.results import Fit, Results, Row, VariantSummary
 
 NONE = "none"
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean over seeds with its 95 % t-interval; no interval (NaN) with one seed."""
+    """A mean over seeds with its 95 % interval; no interval (NaN) with one seed.
+
+    `p` is the probability of a mean this far from zero, on either side, if the true mean is zero; NaN with one seed.
+    """
 
     value: float
     low: float
     high: float
+    p: float = field(default=math.nan, compare=False)
 
     @classmethod
-    def of(cls, values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> Spread:
-        """Return the spread of one value for each seed, its interval clipped to [least, most]."""
+    def of(
+        cls,
+        values: Sequence[float],
+        least: float = -math.inf,
+        most: float = math.inf,
+        draws: Sequence[Doubles | None] = (),
+    ) -> Spread:
+        """Return the spread of one value for each seed, its interval clipped to [least, most].
+
+        Parameters
+        ----------
+        values : sequence of float
+        least, most : float
+        draws : sequence of float64 (resamples,), optional
+            Resampled values of each seed. With them the interval is that of the crossed bootstrap, else Student's t.
+        """
         mean = float(np.mean(values))
         if len(values) < 2:
             return cls(mean, math.nan, math.nan)
-        half = half_width(values)
-        return cls(mean, max(mean - half, least), min(mean + half, most))
+        known = [one for one in draws if one is not None]
+        if len(known) == len(values):
+            resampled = crossed(np.asarray(values, np.float64), np.stack(known))
+            low, high = interval(resampled)
+            p = p_value(mean, float(np.nanstd(resampled)))
+        else:
+            half = half_width(values)
+            low, high = mean - half, mean + half
+            p = p_value(mean, float(np.std(values, ddof=1)) / math.sqrt(len(values)), len(values) - 1)
+        return cls(mean, max(low, least), min(high, most), p)
 
     def holds(self, value: float) -> bool:
         """Return whether the interval contains `value`; True without an interval."""
@@ -70,6 +99,8 @@ class Point:
         Guarantee about something that these attackers do not target, or empty.
     front : bool
         Whether no other setting is both more accurate and less leaky.
+    helps : bool
+        Whether it lowers the leak, corrected by Holm's method for the number of settings of the comparison.
     """
 
     variant: str
@@ -87,6 +118,7 @@ class Point:
     guarantee: str
     elsewhere: str = ""
     front: bool = False
+    helps: bool = False
 
     @property
     def holds(self) -> str:
@@ -109,6 +141,16 @@ class Comparison:
     def baseline(self) -> Point:
         """The point without a defence."""
         return next(point for point in self.points if point.defence == NONE)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The attacker of one seed with the least loss on its own held-out examples, and its score on the victims."""
+
+    loss: float
+    attacker: str
+    value: float
+    draws: Doubles | None
 
 
 def compare_defences(results: Results) -> list[Comparison]:
@@ -143,10 +185,18 @@ def _comparison(results: Results, variants: Sequence[VariantSummary], target: st
                 defence=variant.defence,
                 strength=variant.strength,
                 accuracy=Spread.of([tasks[name, seed] for seed in seeds], 0, 1),
-                leak=Spread.of([chosen[seed][1] for seed in seeds], -math.inf if target == Input.name else 0, 1),
+                leak=Spread.of(
+                    [chosen[seed].value for seed in seeds],
+                    -math.inf if target == Input.name else 0,
+                    1,
+                    [chosen[seed].draws for seed in seeds],
+                ),
                 lost=Spread.of([tasks[base, seed] - tasks[name, seed] for seed in paired]),
-                gained=Spread.of([leaks[base][seed][1] - chosen[seed][1] for seed in paired]),
-                attacker=Counter(chosen[seed][0] for seed in seeds).most_common(1)[0][0],
+                gained=Spread.of(
+                    [leaks[base][seed].value - chosen[seed].value for seed in paired],
+                    draws=[_less(leaks[base][seed].draws, chosen[seed].draws) for seed in paired],
+                ),
+                attacker=Counter(chosen[seed].attacker for seed in seeds).most_common(1)[0][0],
                 own=_own(results, variant),
                 device_seconds=_mean(
                     [one.value for one in results.tasks if (one.variant, one.measure) == (name, "device-seconds")]
@@ -160,17 +210,17 @@ def _comparison(results: Results, variants: Sequence[VariantSummary], target: st
     attackers = tuple(dict.fromkeys(row.attack for row in rows if row.role == "attack" and row.variant == base))
     attackers += ("linear",) * (is_input and any(row.name == "ridge" for row in rows))
     measured = "error removed" if is_input else "AUC"
-    marked = tuple(_marked(points))
+    marked = tuple(_marked(_helping(points)))
     return Comparison(target, measured, 0.0 if is_input else 0.5, attackers, len(leaks[base]), marked)
 
 
 def _leaks(
     rows: Sequence[Row], fits: Mapping[tuple[str, int, str, str], Fit], variant: str, target: str
-) -> dict[int, tuple[str, float]]:
+) -> dict[int, _Choice]:
     """Return by seed the attacker with the lowest loss on its own held-out examples, and its score on the victims."""
     names = tuple(BLIND) if target == Input.name else ("auc",)
     own = [row for row in rows if row.variant == variant and row.measure in names]
-    chosen: dict[int, tuple[float, str, float]] = {}
+    chosen: dict[int, _Choice] = {}
     for row in own:
         # The linear decoder is stored as a reader, but it counts as one of the attackers.
         linear = row.name == "ridge"
@@ -180,13 +230,33 @@ def _leaks(
             loss = fit.ridge_loss if linear else fit.held_out_loss
         if math.isnan(loss) or math.isnan(row.value):
             continue
-        value, attacker = row.value, "linear" if linear else row.attack
+        value, attacker, draws = row.value, "linear" if linear else row.attack, row.draws
         if target == Input.name:
             same = (row.attack, row.seed, BLIND[row.measure])
-            blind = next(one.value for one in own if (one.attack, one.seed, one.name) == same)
-            value = error_removed(row.measure, value, blind)
-        chosen[row.seed] = min(chosen.get(row.seed, (math.inf, "", 0.0)), (loss, attacker, value))
-    return {seed: (attacker, value) for seed, (_, attacker, value) in sorted(chosen.items())}
+            blind = next(one for one in own if (one.attack, one.seed, one.name) == same)
+            value, draws = error_removed(row.measure, value, blind.value), _removed(row, blind)
+        choice = _Choice(loss, attacker, value, draws)
+        chosen[row.seed] = min(chosen.get(row.seed, choice), choice, key=lambda one: (one.loss, one.attacker))
+    return dict(sorted(chosen.items()))
+
+
+def _removed(row: Row, blind: Row) -> Doubles | None:
+    """Return the resampled shares of a constant guess's error that a reconstruction removes."""
+    if row.draws is None or blind.draws is None:
+        return None
+    pairs = zip(row.draws, blind.draws, strict=True)
+    return np.array([error_removed(row.measure, own, prior) for own, prior in pairs])
+
+
+def _less(bare: Doubles | None, defended: Doubles | None) -> Doubles | None:
+    return None if bare is None or defended is None else bare - defended
+
+
+def _helping(points: Sequence[Point]) -> list[Point]:
+    """Return the points, with those marked that lower the leak, corrected for the number of settings."""
+    defended = [point for point in points if point.defence != NONE]
+    shown = dict(zip((one.variant for one in defended), resolved([one.gained.p for one in defended]), strict=True))
+    return [replace(one, helps=shown.get(one.variant, False) and one.gained.low > 0) for one in points]
 
 
 def _own(results: Results, variant: VariantSummary) -> str:

@@ -159,12 +159,14 @@ def _smallest(board: Board, name: str) -> Level | None:
     needed: list[float] = []
     sign = 1 if higher else -1
     own = (score.high - score.low) / 2
+    # A bootstrap's interval is as wide as a normal one.
+    behind = 1 if score.draws else score.seeds
     if score.chance is not None:
-        needed.append(score.chance + sign * detectable(own, score.seeds))
+        needed.append(score.chance + sign * detectable(own, behind))
     for prior in priors:
         paired = paired_difference(score, prior)
         half = own + (prior.high - prior.low) / 2 if paired is None else (paired[1] - paired[0]) / 2
-        needed.append(prior.value + sign * detectable(half, score.seeds))
+        needed.append(prior.value + sign * detectable(half, behind))
     if not needed or any(map(math.isnan, needed)):
         return None
     if higher:

@@ -8,12 +8,15 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from wireleak.common.files import write_atomically
-from wireleak.common.references import Role, reference
+from wireleak.common.measures.statistics.score import Doubles
+from wireleak.common.references import Role
 from wireleak.lab.data.dependence import Dependence
 from wireleak.lab.run.layout import RunFolder
+from wireleak.lab.run.replicates import Draws, read_draws, write_draws
+from wireleak.lab.run.versions import of_version
 from wireleak.lab.study.tables import Published
 
 SCHEMA_VERSION = 2
@@ -22,10 +25,6 @@ COLUMNS = (
     *("measure", "value", "low", "high", "n", "role", "name"),
 )
 Link = Literal["plaintext", "tls"]
-_LOST_FROM_VERSION_1 = (
-    "An older version of wireleak made this run, so comparisons of defences, maps of updates and layer profiles are "
-    "missing. To add them, resume the run with `wireleak run`; it scores again without a new capture"
-)
 
 
 class ResultsError(ValueError):
@@ -45,7 +44,7 @@ class Row(Record):
     reads the traffic but is not the attack), a theoretical bound, or a quantile over victims. `name` names the
     baseline, reader, bound or quantile; it is empty for the attack. `low` and `high` are the 95 % confidence interval
     of `value`; NaN where there is none. `n` counts the scored guesses. `chance` is the score of guessing, NaN where it
-    is not known; only the JSON holds it.
+    is not known; only the JSON holds it. `draws` are resampled values, which `replicates.npz` holds.
     """
 
     study: str
@@ -63,6 +62,17 @@ class Row(Record):
     role: Role = "attack"
     name: str = ""
     chance: float = math.nan
+    _draws: Draws = PrivateAttr(default_factory=Draws)
+
+    @property
+    def draws(self) -> Doubles | None:
+        """Resampled values (resamples,), or None; the same resample for the same index in all rows."""
+        return self._draws.values
+
+    def drawn(self, draws: Doubles | None) -> Row:
+        """Set the resampled values, and return this row."""
+        self._draws = Draws(draws)
+        return self
 
 
 class Call(Record):
@@ -333,14 +343,7 @@ class Results(Record):
     @classmethod
     def _of_this_version(cls, content: Any) -> Any:
         """Translate version 1, whose rows had one column `control` for role and name; refuse a later version."""
-        version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else SCHEMA_VERSION
-        if version == 1:
-            rows = [_from_version_1(row) if isinstance(row, dict) else row for row in content.get("rows", [])]
-            notes = [*content.get("notes", []), _LOST_FROM_VERSION_1]
-            return content | {"schema_version": SCHEMA_VERSION, "rows": rows, "notes": notes}
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"schema_version {version} is not {SCHEMA_VERSION}; run the study again with this version")
-        return content
+        return of_version(content, SCHEMA_VERSION)
 
     def frame(self) -> Any:
         """Return the rows as a pandas table with one column per field.
@@ -357,16 +360,6 @@ class Results(Record):
         return pd.DataFrame([row.model_dump() for row in self.rows], columns=list(Row.model_fields))
 
 
-def _from_version_1(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in row.items() if key != "control"}
-    control = str(row.get("control", ""))
-    bound = control.startswith("bound (")
-    name = control.removeprefix("bound (").removesuffix(")") if bound else control
-    role = "bound" if bound else reference(name).role if name else "attack"
-    measure = str(row.get("measure", "")).replace("balanced_accuracy", "balanced-accuracy")
-    return kept | {"measure": measure, "role": role, "name": name}
-
-
 def write_results(results: Results, folder: Path) -> Path:
     """Write `results.json` and `results.csv` into `folder`, each atomically; return the path of the JSON."""
     table = io.StringIO(newline="")
@@ -374,6 +367,7 @@ def write_results(results: Results, folder: Path) -> Path:
     writer.writerow(COLUMNS)
     writer.writerows([getattr(row, column) for column in COLUMNS] for row in results.rows)
     write_atomically(RunFolder(folder).table, table.getvalue().encode())
+    write_draws(results.rows, folder)
     path = RunFolder(folder).results
     write_atomically(path, results.model_dump_json(indent=1).encode())
     return path
@@ -393,7 +387,9 @@ def read_results(folder: Path) -> Results:
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read ({error.strerror}); name a run's folder") from None
     try:
-        return Results.model_validate_json(text)
+        results = Results.model_validate_json(text)
+        read_draws(results.rows, folder)
+        return results
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "file"

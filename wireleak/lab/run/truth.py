@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,19 @@ class CellTruth:
             return np.zeros(0, np.int64)
         shared: npt.NDArray[np.int64] = find_overlap(_array(self.cell.surrogate, "x"), self.victims("x")).second
         return shared
+
+    def replicates(self) -> npt.NDArray[np.int64] | None:
+        """Return the identity of each scored row's person, or of the row itself without persons; None for updates.
+
+        An identity is the same in every seed, so that scores of several seeds can be paired by it.
+        """
+        by = self.cell.study.data.disjoint_by
+        if isinstance(self.target, Member):
+            with np.load(self.cell.records, allow_pickle=False) as records:
+                return _identities(records["group" if "group" in records else "x"])
+        if self.federated:
+            return None
+        return _identities(self.victims("x" if by is None else f"group:{by}"))
 
     def surrogate(self, array: str) -> npt.NDArray[Any]:
         """Read an array of the attacker's examples, without augmented copies."""
@@ -206,6 +220,13 @@ def _examples(cell: Cell, sender: int, number: int | None, name: str) -> npt.NDA
             now = slice(None) if number is None or "round" not in stored else stored["round"] == number
             parts.append(stored[name][now])
     return np.concatenate(parts)
+
+
+def _identities(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return a number for each row, the same for equal rows in every seed."""
+    contents = (np.ascontiguousarray(row).tobytes() for row in rows)
+    found = [int.from_bytes(blake2b(content, digest_size=8).digest(), "little", signed=True) for content in contents]
+    return np.array(found, np.int64)
 
 
 def _array(path: Path, name: str) -> npt.NDArray[Any]:

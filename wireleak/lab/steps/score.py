@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.measures import Score
+from wireleak.common.measures.statistics.bootstrap import resampled_by
 from wireleak.common.references import reference
 from wireleak.common.targets.target import OWN, Scored
 from wireleak.lab.run.job import AttackJob
@@ -51,10 +52,12 @@ def score_job(job: AttackJob) -> list[Row]:
     Returns
     -------
     list of Row
-        The attack's own rows first; intervals are bootstrap over this seed's victims.
+        The attack's own rows first; intervals are bootstrap over this seed's victims,
+        or over their persons where the study keeps persons apart.
     """
     target, truth = job.sought, job.truth(federated=read_meta(job)["training"] is not None)
-    scored = target.score(_guesses(job), target.ground_truth(truth), job.cell.seed)
+    with resampled_by(truth.replicates()):
+        scored = target.score(_guesses(job), target.ground_truth(truth), job.cell.seed)
     return [_row(job, one) for one in [*scored, *_measured(job)]]
 
 
@@ -143,4 +146,4 @@ def _row(job: AttackJob, scored: Scored) -> Row:
         chance=math.nan if score.chance is None else score.chance,
         role="attack" if own else "bound" if scored.bound else reference(scored.guess).role,
         name=scored.guess,
-    )
+    ).drawn(score.draws)

@@ -28,7 +28,7 @@ def point(name: Any, lost: Any, gained: Any, leak: Any = (0.6, 0.55, 0.65), defe
         "lost": Spread(*lost),
         "gained": Spread(*gained),
     }
-    return Point(variant=name, title=name, defence=defence, strength=math.nan, **spreads, **rest)
+    return Point(variant=name, title=name, defence=defence, strength=math.nan, helps=gained[1] > 0, **spreads, **rest)
 
 
 def compared(*points: Any, seeds: Any = 3) -> Comparison:

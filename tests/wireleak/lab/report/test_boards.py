@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from wireleak.lab.report.boards import SeedMean, compare, paired_difference
 
 
 def score(*values: float, name: str = "") -> SeedMean:
-    shared = {"study": "s", "variant": "v", "link": "plaintext", "vantage": "link", "attack": "a", "target": "t"}
+    shared: Any = {"study": "s", "variant": "v", "link": "plaintext", "vantage": "link", "attack": "a", "target": "t"}
     return SeedMean(
         **shared,
         measure="auc",

@@ -32,6 +32,8 @@ class Quantity:
         Written as a percentage.
     unit : str
         Unit, empty for pure numbers.
+    undefined : str
+        Written in place of a value that is not defined: why, in a few words.
     margin : float
         Largest leak that still counts as none: what a score may exceed a guess without the traffic by; of an error,
         the share of the guess's error. NaN where the measure gives no such verdict.
@@ -48,13 +50,14 @@ class Quantity:
     places: int = 3
     percent: bool = False
     unit: str = ""
+    undefined: str = "–"
     margin: float = math.nan
     order: int = LAST
 
     def write(self, value: float) -> str:
         """Write `value` as people read it, without the unit unless it is a percent sign."""
         if math.isnan(value):
-            return "–"
+            return self.undefined
         if math.isinf(value):
             return "∞" if value > 0 else "−∞"
         if self.percent:

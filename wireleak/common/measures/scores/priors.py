@@ -32,8 +32,9 @@ def conditional_majority(labels: Labels, task: Labels) -> float:
 def conditional_probabilities(labels: Labels, task: Labels, classes: int | None = None) -> npt.NDArray[np.float32]:
     """Return P(z|y) of each example's task label, float32 (n, classes): the conditional majority as a guess to score.
 
-    It is counted on the scored examples themselves, as Coavoux et al. do, so with few examples per task label it
-    overstates how much the task reveals.
+    Each half of the examples is guessed from counts of the other half. Coavoux et al. count on the scored examples
+    themselves, which overstates how much the task reveals where task labels have few examples. A task label that the
+    other half lacks is guessed by the overall frequencies.
 
     Parameters
     ----------
@@ -46,9 +47,18 @@ def conditional_probabilities(labels: Labels, task: Labels, classes: int | None 
     """
     numbers = _numbers(labels) if classes is None else np.asarray(labels, np.int64)
     _, rows = np.unique(task, return_inverse=True)
-    table = np.zeros((int(rows.max()) + 1, classes or int(numbers.max()) + 1), np.float32)
-    np.add.at(table, (rows, numbers), 1)
-    return np.asarray((table / table.sum(axis=1, keepdims=True))[rows], np.float32)
+    width = classes or int(numbers.max()) + 1
+    halves = np.random.default_rng(0).permutation(len(rows)) % 2
+    guess = np.empty((len(rows), width), np.float32)
+    for half in (0, 1):
+        other = halves != half
+        table = np.zeros((int(rows.max()) + 1, width), np.float32)
+        np.add.at(table, (rows[other], numbers[other]), 1)
+        # One example's weight for the overall frequencies, so that no task label is without a guess.
+        overall = table.sum(axis=0) + np.float32(1 / width)
+        table += overall / overall.sum()
+        guess[~other] = (table / table.sum(axis=1, keepdims=True))[rows[~other]]
+    return guess
 
 
 def linear_code(own: Floats, inputs: Floats, floats: int) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from wireleak.common.measures.scores.auc import AreaUnderCurve
 from wireleak.common.measures.scores.measure import GuessKind, Measure, check_probabilities, register
-from wireleak.common.measures.statistics.bootstrap import weighted_score
+from wireleak.common.measures.statistics.bootstrap import independent, weighted_score
 from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 
@@ -17,8 +18,8 @@ from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 class TruePositivesAt(Measure):
     """True positive rate at the lowest threshold whose false positive rate is at most `rate`.
 
-    Nothing is interpolated: with fewer than 1 / `rate` non-members it is the share of members that score above all of
-    them, and its bootstrap interval is then a rough guide. NaN where there are no members or no non-members.
+    Nothing is interpolated. With fewer than 1 / `rate` independent non-members (persons, where whole persons are
+    resampled) no such rate can be measured, so the value is NaN; so it is without members or non-members.
 
     References
     ----------
@@ -33,7 +34,10 @@ class TruePositivesAt(Measure):
 
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score probabilities (n, 2) of being a member against labels (n,), 1 for members."""
-        return weighted_score(self.name, self._statistic(guess, truth), len(guess), rng, chance=self.rate)
+        statistic = self._statistic(guess, truth)
+        if independent(truth != 1) * self.rate < 1 - 1e-9:
+            return Score(self.name, math.nan, math.nan, math.nan, len(guess), self.rate)
+        return weighted_score(self.name, statistic, len(guess), rng, chance=self.rate)
 
     def _statistic(self, guess: Floats, truth: npt.NDArray[np.generic]) -> _Curve:
         check_probabilities(guess, truth)
@@ -66,6 +70,7 @@ class TruePositivesAtOnePercent(TruePositivesAt):
     name: str = "tpr-at-1"
     label: str = "TPR at FPR 1 %"
     meaning: str = "share of the members identified while at most 1 % of the non-members are"
+    undefined: str = "needs 100 non-members"
     order: int = 90
     rate: float = 0.01
 
@@ -78,6 +83,7 @@ class TruePositivesAtOnePerMille(TruePositivesAt):
     name: str = "tpr-at-0.1"
     label: str = "TPR at FPR 0.1 %"
     meaning: str = "share of the members identified while at most 0.1 % of the non-members are"
+    undefined: str = "needs 1,000 non-members"
     order: int = 100
     rate: float = 0.001
 

@@ -1,11 +1,16 @@
-"""95 % bootstrap intervals over examples, and Student's t over seeds.
+"""95 % bootstrap intervals over examples or their groups, and the crossed bootstrap over seeds as well.
 
-Percentile bootstrap, Efron 1979; 1,000 resamples, all at once as matrices, in blocks that bound memory.
+Percentile bootstrap, Efron 1979; 1,000 resamples, all at once as matrices, in blocks that bound memory. The crossed
+bootstrap resamples seeds and units independently: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007.
+A unit's weight is Poisson distributed and drawn from its identity, so a person has the same weight in every seed:
+Owen and Eckles, "Bootstrapping data arrays of arbitrary order", Annals of Applied Statistics 2012.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +18,46 @@ import numpy.typing as npt
 from wireleak.common.measures.statistics.score import Doubles, Floats, Score
 
 RESAMPLES = 1000
+KEPT = 400  # resamples that a score keeps, for comparisons over seeds
 _CELLS = 4_000_000  # of one block of resamples: 32 MB
+_SEED_DRAWS = 5  # draws of the seeds for each resample of the units
+_MOST_UNITS = 20_000
+
+Weights = npt.NDArray[np.uint8]
+_WEIGHTS: ContextVar[Weights | None] = ContextVar("weights", default=None)
+_UNITS: ContextVar[npt.NDArray[np.int64] | None] = ContextVar("units", default=None)
+
+
+@contextmanager
+def resampled_by(units: npt.NDArray[np.int64] | None) -> Iterator[None]:
+    """Resample whole units while this context lasts: rows of one unit are drawn together, alike in all scores.
+
+    Parameters
+    ----------
+    units : int64 (n,) or None
+        Identity of the person, author or example of each scored row; the same in every seed. Scores of another number
+        of rows resample single rows.
+    """
+    usable = units is not None and len(units) <= _MOST_UNITS
+    token, names = _WEIGHTS.set(unit_weights(units) if usable and units is not None else None), _UNITS.set(units)
+    try:
+        yield
+    finally:
+        _WEIGHTS.reset(token)
+        _UNITS.reset(names)
+
+
+def independent(rows: npt.NDArray[np.bool_]) -> int:
+    """Return the number of independent units among the marked rows (n,): persons, where these are resampled."""
+    units = _UNITS.get()
+    return int(rows.sum()) if units is None or len(units) != len(rows) else len(np.unique(units[rows]))
+
+
+def unit_weights(units: npt.NDArray[np.int64]) -> Weights:
+    """Return how often each row is drawn, uint8 (resamples, n): Poisson weights of mean 1, drawn from each unit."""
+    names, of_row = np.unique(units, return_inverse=True)
+    each = np.stack([np.random.default_rng(int(name) & (2**63 - 1)).poisson(1.0, RESAMPLES) for name in names], axis=1)
+    return np.asarray(each.astype(np.uint8)[:, of_row])
 
 
 def mean_score(
@@ -22,6 +66,11 @@ def mean_score(
     """The mean of per-example `values` (n,) with its bootstrap interval."""
     each = np.asarray(values, np.float64)
     n = len(each)
+    weights = _WEIGHTS.get()
+    if weights is not None and weights.shape[1] == n:
+        total = weights.sum(axis=1, dtype=np.float64)
+        drawn = np.where(total > 0, weights @ each / np.maximum(total, 1), np.nan)
+        return _score(measure, float(each.mean()), drawn, n, chance)
     means = np.concatenate([each[rng.integers(0, n, (rows, n))].mean(axis=1) for rows in _blocks(n)])
     return _score(measure, float(each.mean()), means, n, chance)
 
@@ -45,7 +94,13 @@ def weighted_score(
         Examples.
     """
     value = statistic(np.ones((1, n), np.float32))[0]
-    drawn = [statistic(_counts(rows, n, rng)) for rows in _blocks(n)]
+    weights = _WEIGHTS.get()
+    if weights is not None and weights.shape[1] == n:
+        size = max(1, _CELLS // n)
+        blocks = (weights[start : start + size].astype(np.float32) for start in range(0, RESAMPLES, size))
+    else:
+        blocks = (_counts(rows, n, rng) for rows in _blocks(n))
+    drawn = [statistic(block) for block in blocks]
     return _score(measure, float(value), np.concatenate(drawn), n, chance)
 
 
@@ -85,9 +140,38 @@ def half_width(values: npt.ArrayLike) -> float:
 
 
 def _score(measure: str, value: float, resampled: Doubles, n: int, chance: float | None) -> Score:
-    defined = resampled[np.isfinite(resampled)]
+    low, high = interval(resampled)
+    return Score(measure, value, low, high, n, chance, resampled[:KEPT])
+
+
+def crossed(values: Doubles, draws: Doubles) -> Doubles:
+    """Return resampled means over seeds: units and seeds are both drawn with replacement.
+
+    Parameters
+    ----------
+    values : float64 (seeds,)
+        A score, or a difference of scores, of each seed; two or more.
+    draws : float64 (seeds, resamples)
+        Its resampled values. A unit that several seeds share has one weight in all of them.
+
+    Returns
+    -------
+    float64 (resamples * 5,)
+        Their variance is that over units plus that over seeds, unbiased for few seeds. The latter holds the units'
+        variance too where seeds have other units, so intervals are then wider than needed.
+    """
+    seeds, resamples = draws.shape
+    picks = np.random.default_rng(0).integers(0, seeds, (_SEED_DRAWS, resamples, seeds))
+    # The mean of a resample of few seeds varies too little by this factor.
+    spread = (values[picks].mean(axis=-1) - values.mean()) * np.sqrt(seeds / (seeds - 1))
+    return np.asarray((draws.mean(axis=0) + spread).reshape(-1))
+
+
+def interval(draws: Doubles) -> tuple[float, float]:
+    """Return the 95 % percentile interval of resampled values; NaN without a defined one."""
+    defined = draws[np.isfinite(draws)]
     low, high = np.quantile(defined, (0.025, 0.975)) if len(defined) else (np.nan, np.nan)
-    return Score(measure, value, float(low), float(high), n, chance)
+    return float(low), float(high)
 
 
 def _counts(rows: int, n: int, rng: np.random.Generator) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ class Score:
         Examples scored.
     chance : float, optional
         Score of a guess without any observation, if it is known.
+    draws : float64 (resamples,), optional
+        Resampled values, so that scores of other guesses and seeds can be paired with this one.
     """
 
     measure: str
@@ -34,3 +36,4 @@ class Score:
     high: float
     n: int
     chance: float | None = None
+    draws: Doubles | None = field(default=None, compare=False, repr=False)

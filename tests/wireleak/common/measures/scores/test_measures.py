@@ -221,16 +221,27 @@ def test_combining_seeds_is_a_t_interval() -> None:
 
 
 def test_majority_and_conditional_majority() -> None:
-    private = np.array([0, 0, 1, 1, 1, 2, 0, 0])
-    task = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    assert measures.majority(private) == 0.5
-    assert measures.conditional_majority(private, task) == pytest.approx((2 + 2) / 8)
+    private = np.tile([0, 0, 0, 1, 1, 2, 2, 2], 50)
+    task = np.tile([0, 0, 0, 0, 1, 1, 1, 1], 50)
+    assert measures.majority(private) == 0.375
+    assert measures.conditional_majority(private, task) == pytest.approx((3 + 3) / 8)
     assert measures.conditional_majority(private, private) == 1
-    assert measures.conditional_majority(private, np.zeros(8, int)) == measures.majority(private)
     guess = measures.conditional_probabilities(private, task, classes=3)
-    np.testing.assert_allclose(guess[0], [0.5, 0.5, 0])
-    np.testing.assert_allclose(guess[-1], [0.5, 0.25, 0.25])
+    np.testing.assert_allclose(guess[0], [0.75, 0.25, 0], atol=0.06)
+    np.testing.assert_allclose(guess.sum(1), 1, atol=1e-6)
     assert one(guess, private, "accuracy").value == measures.conditional_majority(private, task)
+
+
+def test_a_task_that_tells_nothing_gives_no_conditional_baseline() -> None:
+    """Counted on the scored examples, 50 task labels of 6 examples each gave an AUC of about 0.7."""
+    draw = np.random.default_rng(0)
+    found = []
+    for _ in range(40):
+        private, task = draw.integers(0, 2, 300), draw.integers(0, 50, 300)
+        guess = measures.conditional_probabilities(private, task, classes=2)
+        found.append(sklearn.metrics.roc_auc_score(private, guess[:, 1]))
+    # Halves that lack an example have too few of its value, which lowers the AUC a little.
+    assert 0.45 < np.mean(found) < 0.51
 
 
 # ---------------------------------------------------------------- mistakes

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from wireleak.common import measures
 from wireleak.common.measures.scores.tpr_at_fpr import membership_scores
+from wireleak.common.measures.statistics.bootstrap import resampled_by
 
 
 def guesses(n: int, levels: int, seed: int, pull: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
@@ -31,8 +32,9 @@ def test_all_four_are_scikit_learns(n: Any, levels: Any, seed: Any) -> None:
     guess, truth = guesses(n, levels, seed)
     scores = found(guess, truth)
     fpr, tpr, _ = sklearn.metrics.roc_curve(truth, guess[:, 1], drop_intermediate=False)
-    assert scores["tpr-at-1"].value == pytest.approx(tpr[fpr <= 0.01].max())
-    assert scores["tpr-at-0.1"].value == pytest.approx(tpr[fpr <= 0.001].max())
+    expected = tpr[fpr <= 0.01].max() if (truth == 0).sum() >= 100 else np.nan
+    assert scores["tpr-at-1"].value == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(scores["tpr-at-0.1"].value)
     assert scores["auc"].value == pytest.approx(sklearn.metrics.roc_auc_score(truth, guess[:, 1]))
     precision, recall, _ = sklearn.metrics.precision_recall_curve(truth, guess[:, 1])
     assert scores["precision-at-recall-1"].value == pytest.approx(precision[recall == 1].max())
@@ -54,6 +56,16 @@ def test_chance_perfection_and_a_constant_guess() -> None:
     assert [exact[name].value for name in ("auc", "tpr-at-1", "tpr-at-0.1", "precision-at-recall-1")] == [1, 1, 1, 1]
     constant = found(np.full((4000, 2), 0.5), truth)
     assert constant["tpr-at-1"].value == 0 and constant["precision-at-recall-1"].value == 0.5
+
+
+def test_a_rate_below_one_non_member_is_refused_and_says_how_many_it_needs() -> None:
+    few = found(*guesses(198, 10**6, 1))["tpr-at-1"]
+    assert np.isnan(few.value) and measures.quantity("tpr-at-1").write(few.value) == "needs 100 non-members"
+    assert not np.isnan(found(*guesses(200, 10**6, 1))["tpr-at-1"].value)
+    # 2,000 records of 12 persons are 12 samples.
+    with resampled_by(np.arange(2000) % 12):
+        scores = found(*guesses(2000, 10**6, 1))
+    assert np.isnan(scores["tpr-at-1"].value) and not np.isnan(scores["auc"].value)
 
 
 def test_without_members_there_is_no_rate() -> None:
