@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 from pathlib import Path
+
+from wireleak.lab.launch import flower
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Refused)\b.*")
@@ -48,3 +51,29 @@ def describe_status(status: int | None) -> str:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"was killed by signal {-status}"
+
+
+class Ends:
+    """The ends of ServerApps, read from the runner's events; see `wireleak.lab.launch.runner`.
+
+    Parameters
+    ----------
+    events : Path
+    """
+
+    def __init__(self, events: Path) -> None:
+        self._events = events
+        self._read = 0
+        self._statuses: list[int] = []
+
+    def statuses(self) -> list[int]:
+        """Return the exit status of each ServerApp that has ended, in their order."""
+        if self._events.exists() and self._events.stat().st_size > self._read:
+            # A run of thousands of rounds has a line for each message, so only new lines are read.
+            with self._events.open("rb") as file:
+                file.seek(self._read)
+                *lines, _ = file.read().split(b"\n")
+            self._read += sum(len(line) + 1 for line in lines)
+            ends = [end for end in map(json.loads, lines) if end["task"] == flower.SERVERAPP]
+            self._statuses += [end["status"] for end in ends]
+        return self._statuses

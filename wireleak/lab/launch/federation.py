@@ -15,10 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from wireleak.common.files import write_json
 from wireleak.lab.launch import flower
 from wireleak.lab.launch.bundle import Value, flower_config, write_app
 from wireleak.lab.launch.certificates import Identity
-from wireleak.lab.launch.endings import describe_status, telling_line
+from wireleak.lab.launch.endings import Ends, describe_status, telling_line
+from wireleak.lab.launch.flower_folder import SERVERAPP, SUPERLINK, FlowerFolder
+from wireleak.lab.launch.flower_jail import Host, flower_jail, runner_setup
+from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.processes import Launcher, LaunchError, Process
 
 _log = logging.getLogger(__name__)
@@ -46,11 +50,12 @@ class Node:
 
 @dataclass(frozen=True)
 class _Daemon:
-    """A daemon: how to start its process on a port, and the log line which shows that it serves."""
+    """A daemon: how to start its process on a port, the log line which shows that it serves, and what it reaches."""
 
     name: str
     argv: tuple[str, ...]
     serving: str
+    connect: tuple[str, ...] = ()
 
 
 @dataclass
@@ -91,13 +96,15 @@ class Federation:
     _others: list[Process] = field(default_factory=list, init=False)
     _runtimes: dict[str, str] = field(default_factory=dict, init=False)
     _wake: Path | None = field(default=None, init=False)
-    _read: int = field(default=0, init=False)
-    _ends: list[int] = field(default_factory=list, init=False)
+    _ends: Ends = field(init=False)
+    _files: FlowerFolder = field(init=False)
 
     def __post_init__(self) -> None:
         self.folder = self.folder.absolute()
         for part in ("logs", "flower"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
+        self._files = FlowerFolder(self.folder)
+        self._ends = Ends(self.events)
         if self.isolation == "process" and (reason := flower.unavailable()) is not None:
             _log.warning(
                 "Our runner cannot drive this Flower, so Flower starts the app processes, which takes longer: %s",
@@ -110,8 +117,8 @@ class Federation:
             )
         # Without `poll`, nodes are Flower's own program, which does not call the runner.
         if self.isolation == "process" and self.poll is not None:
-            self._wake = flower.make_pipe(self.folder / "flower" / "wake")
-            flower.make_pipe(self._bell("serverapp"))
+            self._wake = flower.make_pipe(self._files.wake)
+            flower.make_pipe(self._files.bell(SERVERAPP))
 
     def __enter__(self) -> Self:
         return self
@@ -128,7 +135,7 @@ class Federation:
     @property
     def events(self) -> Path:
         """JSON lines, one for each app process that has ended; see `wireleak.lab.launch.runner`."""
-        return self.folder / "flower" / "events.jsonl"
+        return self._files.events
 
     def start_superlink(self, timeout: float = 60.0) -> str:
         """Start the SuperLink and return the address of its Fleet API, for nodes or a tap to connect to.
@@ -145,13 +152,18 @@ class Federation:
         own = self.isolation == "process" and self.poll is not None
         entry = "wireleak.lab.launch.flower:superlink" if own else "flwr.superlink.cli:flower_superlink"
         isolation = ("--isolation", self.isolation, "--disable-runtime-dependency-installation")
-        daemon = _Daemon("superlink", (entry, *security, *isolation), "Uvicorn running on")
-        self._superlink = self._bring_up([daemon], timeout, fleet=True)["superlink"]
+        daemon = _Daemon(SUPERLINK, (entry, *security, *isolation), "Uvicorn running on")
+        self._superlink = self._bring_up([daemon], timeout, fleet=True)[SUPERLINK]
         self._superlink.essential = True
-        self._write_connection()
+        self._files.write_connection(self._runtimes[SUPERLINK], self.tls)
         return self.fleet_address
 
-    def start_nodes(self, addresses: Mapping[str, str] | None = None, timeout: float = 60.0) -> None:
+    def start_nodes(
+        self,
+        addresses: Mapping[str, str] | None = None,
+        timeout: float = 60.0,
+        jails: Mapping[str, Jail] | None = None,
+    ) -> None:
         """Start all nodes and the runner, and wait until every node is registered with the SuperLink.
 
         Parameters
@@ -160,6 +172,9 @@ class Federation:
             The address to which each node, by name, connects instead of the SuperLink: its tap.
         timeout : float
             In seconds.
+        jails : mapping, optional
+            What each node's app may read, write and reach, by the node's name, and the same of the ServerApp under
+            `SERVERAPP`; Flower's files and links are added. Without it, apps may do what the lab may.
 
         Raises
         ------
@@ -177,13 +192,14 @@ class Federation:
                 elsewhere[node.name] = node.start(address)
                 continue
             config = ("--isolation", self.isolation, "--node-config", flower_config(node.config))
-            daemons.append(_Daemon(node.name, (entry, *security, "--superlink", address, *config), _REGISTERED))
+            argv = (entry, *security, "--superlink", address, *config)
+            daemons.append(_Daemon(node.name, argv, _REGISTERED, (address,)))
         if daemons:
             self._supernodes.update(self._bring_up(daemons, timeout))
         for name, process in elsewhere.items():
             self._await_other(name, process)
         if self.isolation == "process":
-            self._start_runner()
+            self._start_runner(jails)
         self._supernodes.update(elsewhere)
 
     def _await_other(self, name: str, process: Process) -> None:
@@ -211,7 +227,7 @@ class Federation:
             The run failed or took longer than `timeout` seconds, an essential process died, or every node did.
         """
         deadline = time.monotonic() + timeout
-        before = len(self._server_app_ends())
+        before = len(self._ends.statuses())
         run = self._submit(run_config, timeout)
         log = self._server_log()
         written = None
@@ -278,79 +294,63 @@ class Federation:
         if fleet:
             self.fleet_address = f"127.0.0.1:{fleet_port}"
             argv += ["--fleet-api-address", self.fleet_address]
-        log = self.folder / "logs" / f"{daemon.name}.log"
+        log = self._files.log(daemon.name)
         # Ignore the lines that an earlier attempt logged.
         log.unlink(missing_ok=True)
-        env = {"FLWR_HOME": str(self._home(daemon.name)), **self._poll_setting()}
+        env = {"FLWR_HOME": str(self._files.home(daemon.name)), **self._poll_setting()}
         if self._wake is not None:
             env[flower.WAKE] = str(self._wake)
-            env[flower.SENT] = str(self._bell("serverapp"))
-            if not fleet and (bell := flower.make_pipe(self._bell(daemon.name))):
+            env[flower.SENT] = str(self._files.bell(SERVERAPP))
+            if not fleet and (bell := flower.make_pipe(self._files.bell(daemon.name))):
                 env[flower.BELL] = str(bell)
+        jail = flower_jail(
+            self._files.home(daemon.name),
+            self.tls,
+            pipes=() if fleet else (self._wake, self._files.bell(SERVERAPP), self._files.bell(daemon.name)),
+            connect=daemon.connect,
+            listen=(port, fleet_port) if fleet else (port,),
+            serves_tls=fleet,
+        )
+        # Apps that Flower starts would be in the jail of its daemons.
+        held = jail if self.isolation == "process" else None
         # It becomes essential only when it serves, because an attempt on a taken port may fail.
-        return self.launcher.start(daemon.name, argv, log, env, self.folder, lasting=True, essential=False, early=True)
+        return self.launcher.start(
+            daemon.name, argv, log, env, self.folder, lasting=True, essential=False, early=True, jail=held
+        )
 
-    def _start_runner(self) -> None:
+    def _start_runner(self, jails: Mapping[str, Jail] | None) -> None:
         assert self._superlink is not None
-        root = str(self.tls.ca) if self.tls is not None else None
+        hosts = [Host(SERVERAPP, self._runtimes[SUPERLINK], self._superlink.pid)]
         own = {node.name: node.app for node in self.nodes}
-        apps = [
-            self._runner_app(node, f"{name}-app", None)
-            | {"own": own[name], "calls": self._wake is not None, "bell": str(self._bell(name))}
-            for name, node in self._supernodes.items()
-        ]
-        config = {
-            "poll": _ASK_SECONDS if self.poll is None else min(_ASK_SECONDS, self.poll),
-            "events": str(self.events),
-            "wake": self._wake and str(self._wake),
-            "apps": [
-                self._runner_app(self._superlink, "serverapp", root) | {"bell": str(self._bell("serverapp"))},
-                *apps,
-            ],
-        }
-        path = self.folder / "flower" / "runner.json"
-        path.write_text(json.dumps(config, indent=1))
-        argv = ["-m", "wireleak.lab.launch.runner", "--config", str(path)]
-        log = self.folder / "logs" / "runner.log"
-        process = self.launcher.start("runner", argv, log, self._poll_setting(), self.folder, lasting=True)
+        hosts += [Host(name, self._runtimes[name], node.pid, own[name]) for name, node in self._supernodes.items()]
+        poll = _ASK_SECONDS if self.poll is None else min(_ASK_SECONDS, self.poll)
+        config, jail = runner_setup(self._files, hosts, self.tls, jails, poll=poll, calls=self._wake is not None)
+        argv = ["-m", "wireleak.lab.launch.runner", "--config", str(write_json(self._files.runner, config))]
+        log = self._files.log("runner")
+        process = self.launcher.start("runner", argv, log, self._poll_setting(), self.folder, lasting=True, jail=jail)
         self._others.append(process)
 
-    def _runner_app(self, process: Process, name: str, root: str | None) -> dict[str, str | int | None]:
-        log, home = str(self.folder / "logs" / f"{name}.log"), str(self._home(name))
-        where = {"address": self._runtimes[process.name], "root_certificates": root, "pid": process.pid}
-        return {"name": name, **where, "home": home, "log": log}
-
     def _submit(self, run_config: Mapping[str, Value], timeout: float) -> str:
-        app = self.app if self.app is not None else write_app(self.folder / "flower" / "app")
-        process = self._flwr("submit", ["run", str(app), "lab", "--run-config", flower_config(run_config)])
+        app = self.app if self.app is not None else write_app(self._files.app)
+        process = self._flwr("submit", ["run", str(app), "lab", "--run-config", flower_config(run_config)], app)
         self.launcher.finish(process, timeout)
         match = re.search(r"started run (\d+)", process.log.read_text())
         if match is None:
             raise LaunchError(process.describe_end(), process.log)
         return match[1]
 
-    def _flwr(self, name: str, arguments: list[str]) -> Process:
-        log = self.folder / "logs" / f"{name}.log"
+    def _flwr(self, name: str, arguments: list[str], *read: Path) -> Process:
+        log = self._files.log(name)
         log.unlink(missing_ok=True)
-        env = {"FLWR_HOME": str(self._home("control"))}
+        env = {"FLWR_HOME": str(self._files.home("control"))}
         argv = ["flwr.cli.app:app", *arguments]
-        process = self.launcher.start(f"flwr {arguments[0]}", argv, log, env, self.folder, early=True)
+        jail = flower_jail(self._files.home("control"), self.tls, connect=[self._runtimes[SUPERLINK]]) | Jail(read)
+        process = self.launcher.start(f"flwr {arguments[0]}", argv, log, env, self.folder, early=True, jail=jail)
         self._others.append(process)
         return process
 
-    def _server_app_ends(self) -> list[int]:
-        if self.events.exists() and self.events.stat().st_size > self._read:
-            # A run of thousands of rounds has a line for each message, so only new lines are read.
-            with self.events.open("rb") as file:
-                file.seek(self._read)
-                *lines, _ = file.read().split(b"\n")
-            self._read += sum(len(line) + 1 for line in lines)
-            ends = [end for end in map(json.loads, lines) if end["task"] == flower.SERVERAPP]
-            self._ends += [end["status"] for end in ends]
-        return self._ends
-
     def _forked_end(self, before: int) -> str | None:
-        ends = self._server_app_ends()[before:]
+        ends = self._ends.statuses()[before:]
         if not ends:
             return None
         return f"{describe_status(ends[0])}: {telling_line(self._server_log())}" if ends[0] else "completed"
@@ -367,24 +367,10 @@ class Federation:
 
     def _server_log(self) -> Path:
         # Flower discards the ServerApp's output.
-        return self.folder / "logs" / ("superlink.log" if self.isolation == "subprocess" else "serverapp.log")
-
-    def _write_connection(self) -> None:
-        trust = f'root-certificates = "{self.tls.ca}"' if self.tls is not None else "insecure = true"
-        address = self._runtimes["superlink"]
-        text = f'[superlink]\ndefault = "lab"\n\n[superlink.lab]\naddress = "{address}"\n{trust}\n'
-        (self._home("control") / "config.toml").write_text(text)
+        return self._files.log(SUPERLINK if self.isolation == "subprocess" else SERVERAPP)
 
     def _poll_setting(self) -> dict[str, str]:
         return {} if self.poll is None else {flower.POLL: str(self.poll)}
-
-    def _bell(self, name: str) -> Path:
-        return self.folder / "flower" / f"{name}.bell"
-
-    def _home(self, name: str) -> Path:
-        home = self.folder / "flower" / name
-        home.mkdir(parents=True, exist_ok=True)
-        return home
 
 
 def free_ports(count: int) -> list[int]:

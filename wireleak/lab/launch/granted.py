@@ -9,7 +9,15 @@ from typing import Any
 from wireleak.lab.launch.jail import Jail, modules_in
 
 
-def jail_of(config: Path, content: Any, own: Path, *, connect: Iterable[str] = (), listens: bool = False) -> Jail:
+def jail_of(
+    config: Path,
+    content: Any,
+    own: Path,
+    *,
+    also: Iterable[Path] = (),
+    connect: Iterable[str] = (),
+    listens: bool = False,
+) -> Jail:
     """Return the jail of a process with a config.
 
     Parameters
@@ -20,6 +28,8 @@ def jail_of(config: Path, content: Any, own: Path, *, connect: Iterable[str] = (
         What it says. Every absolute path in it is a grant, and so is a network's file "FILE.py:factory".
     own : Path
         The process's own folder, which it may write.
+    also : iterable of Path
+        Further folders that it may write.
     connect : iterable of str
         "host:port" of the servers that it may reach.
     listens : bool
@@ -30,11 +40,12 @@ def jail_of(config: Path, content: Any, own: Path, *, connect: Iterable[str] = (
     AssertionError
         The config names a sealed file.
     """
-    named = [path for path in _paths(content) if not path.is_relative_to(own)]
+    write = (own, *also)
+    named = [path for path in _paths(content) if not any(map(path.is_relative_to, write))]
     sealed = [path for path in named if "sealed" in path.parts]
     assert not sealed, f"{config} names {sealed[0]}, which no party may read"
-    ports = tuple(int(address.rpartition(":")[2]) for address in connect)
-    return Jail((config, *named), (own,), ports, (0,) if listens else (), sockets=bool(ports) or listens)
+    ports = tuple(sorted({int(address.rpartition(":")[2]) for address in connect}))
+    return Jail((config, *named), write, ports, (0,) if listens else (), sockets=bool(ports) or listens)
 
 
 def _paths(content: Any) -> Iterator[Path]:

@@ -38,7 +38,8 @@ class Jail:
     read : tuple of Path
         Files and folders that it may read. Missing ones are left out.
     write : tuple of Path
-        Folders in which it may read, write and remove files; missing ones are made.
+        Folders in which it may read, write and remove files, and files that exist; missing folders are made. The first
+        one is a folder.
     connect, listen : tuple of int
         TCP ports to which it may connect, and on which it may listen; 0 is any free port for listening.
     sockets : bool
@@ -62,6 +63,12 @@ class Jail:
         paths = {name: [str(path.absolute()) for path in getattr(self, name)] for name in ("read", "write")}
         return {**paths, "connect": list(self.connect), "listen": list(self.listen), "sockets": self.sockets}
 
+    def __or__(self, other: Jail) -> Jail:
+        """Return a jail for a process that starts both; its temporary files are those of the first."""
+        lists = ("read", "write", "connect", "listen")
+        joined = {name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in lists}
+        return Jail(**joined, sockets=self.sockets or other.sockets)
+
     @property
     def environment(self) -> dict[str, str]:
         """Variables that a process in this jail needs."""
@@ -83,7 +90,8 @@ class Jail:
             The kernel refused a rule that it should know.
         """
         for folder in (*self.write, *filter(None, [self.temporary])):
-            folder.mkdir(parents=True, exist_ok=True)
+            if not folder.exists():
+                folder.mkdir(parents=True, exist_ok=True)
         # The temporary folder that was found before the fork may lie outside.
         tempfile.tempdir = None
         if _version() > 0:
@@ -105,7 +113,9 @@ class Jail:
         for place in self.read:
             if place.exists():
                 rules.add_path_rule(place, access=folder if place.is_dir() else AccessFs.READ_FILE)
-        rules.allow_read_write(*self.write)
+        rules.allow_read_write(*(place for place in self.write if place.is_dir()))
+        files = [place for place in self.write if not place.is_dir()]
+        rules.add_path_rule(*files, access=AccessFs.READ_FILE | AccessFs.WRITE_FILE | AccessFs.TRUNCATE)
         for ports, access in ((self.connect, AccessNet.CONNECT_TCP), (self.listen, AccessNet.BIND_TCP)):
             rules.add_net_rule(*ports, access=access)
         rules.apply()

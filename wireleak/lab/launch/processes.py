@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,20 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from wireleak.common.wire.channel import LOOPBACK
 from wireleak.lab.launch.endings import describe_status, telling_line
-from wireleak.lab.launch.imports import safe_environment
+from wireleak.lab.launch.environment import environment
 from wireleak.lab.launch.jail import Jail
 
 _T = TypeVar("_T")
-# One thread per process: a study runs many processes on few cores, and a fork must come before any thread starts.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-}
 
 
 class LaunchError(RuntimeError):
@@ -54,6 +44,8 @@ class Process:
         Whether it must run until it is stopped; otherwise it may end by itself, with status 0.
     essential : bool
         Whether its unexpected end also ends the run.
+    temporary : Path or None
+        Folder that is removed when it ends.
     cpu_seconds, peak_bytes : float, int
         CPU time and peak resident memory of it and its children; 0 until it ends.
     """
@@ -68,6 +60,7 @@ class Process:
         self.cpu_seconds = 0.0
         self.peak_bytes = 0
         self.stopping = False
+        self.temporary: Path | None = None
         self._launcher = launcher
         self._identity = identity
         self._pid: int | None = None
@@ -165,7 +158,7 @@ class Launcher:
             self._zygote = subprocess.Popen(
                 command,
                 cwd=root,
-                env=_environment({}),
+                env=environment({}),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -213,7 +206,7 @@ class Launcher:
         log : Path
             File to which its output is appended; its folder is created.
         env : mapping, optional
-            Variables in addition to the lab's own environment and `ENVIRONMENT`.
+            Variables in addition to the lab's own environment and those of `wireleak.lab.launch.environment`.
         cwd : Path, optional
             Working folder; by default the lab's own.
         lasting, essential : bool
@@ -234,12 +227,13 @@ class Launcher:
             self._refuse_after_the_end()
             process = Process(self, len(self.processes), name, log, lasting=lasting, essential=essential)
             self.processes.append(process)
+            process.temporary = None if jail is None else jail.temporary
         self._request(
             request="start",
             id=process._identity,
             argv=[str(word) for word in argv],
             log=str(log),
-            env=_environment({**(env or {}), **({} if jail is None else jail.environment)}),
+            env=environment({**(env or {}), **({} if jail is None else jail.environment)}),
             cwd=str((cwd or Path.cwd()).absolute()),
             early=early,
             jail=None if jail is None else jail.as_json(),
@@ -380,19 +374,6 @@ class Launcher:
             process._status, process._failure = 127, event["error"]
         else:
             process.cpu_seconds, process.peak_bytes = event["cpu"], event["rss"] * 1024
+            if process.temporary is not None:
+                shutil.rmtree(process.temporary, ignore_errors=True)
             process._status = event["status"]
-
-
-def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    # Flower starts its commands by name, so they must be on the path even if the virtual environment is not active.
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, **ENVIRONMENT, **_direct_loopback(), **safe_environment(), "PATH": path, **extra}
-
-
-def _direct_loopback() -> dict[str, str]:
-    """Return variables with which gRPC and HTTP clients reach loopback without the proxy that the environment names."""
-    own = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    names = {"no_proxy": own, "NO_PROXY": own}
-    if (only := os.environ.get("no_grpc_proxy")) is not None:  # noqa: SIM112
-        names["no_grpc_proxy"] = only  # gRPC then ignores the others
-    return {name: ",".join([*filter(None, [value]), *LOOPBACK]) for name, value in names.items()}

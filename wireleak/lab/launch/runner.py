@@ -6,10 +6,11 @@ run: it gets the token of each message over a socket. A ClientApp that failed en
 Each client has a process of its own.
 
 Config: `{"poll": seconds, "events": path, "wake": path, "apps": [{"name", "address", "root_certificates", "pid",
-"home", "log", "own", "calls", "bell"}]}`;
+"home", "log", "own", "calls", "bell", "jail"}]}`;
 `pid` is the node's: its children end with it. `home` is their FLWR_HOME. After each task a JSON line is added to
 `events`: name, task, status, cpu (s), seconds, rss (bytes). An app with `own` ("module:attribute") runs that instead of
-the bundle that it received. So a malicious participant uses Flower's own node with its own code.
+the bundle that it received. So a malicious participant uses Flower's own node with its own code. An app with `jail` is
+in that jail.
 
 A node with `calls` writes its pid as a line to the named pipe `wake` when it has a task, and the runner then asks it.
 All others are asked every `poll` seconds. Asking two idle nodes four times a second took 4 % more of a core.
@@ -36,6 +37,7 @@ from typing import Any, NoReturn
 import psutil
 
 from wireleak.lab.launch import flower
+from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.zygote import become_child, end_child, fork, run_command
 
 # A node that does not answer is starting or gone; asking it often would only cost time.
@@ -57,6 +59,7 @@ class RuntimeApp:
     own: str | None = None
     calls: bool = False
     bell: str | None = None
+    jail: dict[str, Any] | None = None
     client: Any = field(init=False)
     not_before: float = 0.0
 
@@ -116,6 +119,10 @@ class RuntimeApp:
     def _begin(self, module: str | None) -> None:
         become_child(self.log)
         os.environ["FLWR_HOME"] = self.home
+        if self.jail is not None:
+            jail = Jail.from_json(self.jail)
+            os.environ.update(jail.environment)
+            jail.enter()
         flower.quicken(module)
 
 

@@ -1,6 +1,6 @@
 """The layout of a run's folder: this module spells every path in it.
 
-The exception is Flower's own files under `flower/`: `wireleak.lab.launch.federation` makes and reads them.
+The exception is Flower's own files under `flower/`: `wireleak.lab.launch.flower_folder` spells them.
 """
 
 from __future__ import annotations

@@ -312,7 +312,7 @@ class Machine(Record):
 class Results(Record):
     """All results of a run; `created` is ISO 8601, `seconds` is the wall-clock time of the run.
 
-    `not_enforced` is what the kernel could not keep the attacks from, or None.
+    `not_enforced` is what processes of the run could do although their party may not, or None.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -20,6 +20,7 @@ from wireleak.common.registry import unknown
 from wireleak.common.targets.registry import TARGETS, target_of
 from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
+from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run import truth as ground_truth
 from wireleak.lab.run.kept import TRAINING
@@ -206,7 +207,8 @@ def _labels_on_the_link(capture: Path, launcher: Launcher) -> npt.NDArray[np.int
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "labels.npz"
         argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path), str(capture.resolve())]
-        process = launcher.start("labels", argv, Path(scratch) / "labels.log", essential=False)
+        jail = Jail((capture,), (Path(scratch),))
+        process = launcher.start("labels", argv, Path(scratch) / "labels.log", essential=False, jail=jail)
         launcher.finish(process, ATTACK_SECONDS)
         with np.load(path, allow_pickle=False) as stored:
             labels: npt.NDArray[np.int64] = stored["label"].astype(np.int64)

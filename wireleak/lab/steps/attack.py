@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import tempfile
 from collections.abc import Collection, Mapping
@@ -20,6 +19,7 @@ from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.endings import telling_line
 from wireleak.lab.launch.granted import jail_of
+from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import UNTRAINED, Cell
 from wireleak.lab.run.job import AttackJob
@@ -41,10 +41,9 @@ class AttackKilledError(LaunchError):
 def describe_attacks(launcher: Launcher) -> dict[str, dict[str, Any]]:
     """Return the adversary's descriptions of its attacks (threat model, targets, options) by name."""
     with tempfile.TemporaryDirectory() as scratch:
-        log = Path(scratch) / "describe.log"
-        launcher.finish(
-            launcher.start("describe", ["-m", "adversary", "describe"], log, essential=False), _ANSWER_SECONDS
-        )
+        log, jail = Path(scratch) / "describe.log", Jail(write=(Path(scratch),))
+        argv = ["-m", "adversary", "describe"]
+        launcher.finish(launcher.start("describe", argv, log, essential=False, jail=jail), _ANSWER_SECONDS)
         described: list[dict[str, Any]] = json.loads(log.read_text())
     return {attack["name"]: attack for attack in described}
 
@@ -123,9 +122,9 @@ def check_plugins(study: Study, launcher: Launcher) -> None:
 def _answer(name: str, argv: list[str], launcher: Launcher, where: str = "") -> str:
     """Return the output of a party's command; a refusal is a `StudyError` that begins with `where`."""
     with tempfile.TemporaryDirectory() as scratch:
-        log = Path(scratch) / f"{name}.log"
+        log, jail = Path(scratch) / f"{name}.log", Jail(write=(Path(scratch),))
         try:
-            launcher.finish(launcher.start(name, argv, log, essential=False), _ANSWER_SECONDS)
+            launcher.finish(launcher.start(name, argv, log, essential=False, jail=jail), _ANSWER_SECONDS)
         except LaunchError:
             raise StudyError(f"{where}{telling_line(log)}") from None
         return log.read_text()
@@ -276,9 +275,6 @@ def fit_and_guess(
             why = f"{name} was killed by SIGKILL, probably because memory was short; see {log}"
             raise AttackKilledError(why, log) from error
         raise
-    finally:
-        if jail.temporary is not None:
-            shutil.rmtree(jail.temporary, ignore_errors=True)
     if not out.guesses.is_file():
         raise LaunchError(f"{name}: ended without guesses; see {log}")
     return out.guesses

@@ -16,6 +16,9 @@ from wireleak.lab.devices.pi.recipe import TRAINING
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.certificates import Authority, Identity
 from wireleak.lab.launch.federation import Federation, Node
+from wireleak.lab.launch.flower_folder import SERVERAPP
+from wireleak.lab.launch.granted import jail_of
+from wireleak.lab.launch.jail import Jail, gap
 from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.layout import config_in, link_of
@@ -25,6 +28,10 @@ from wireleak.lab.steps.trainer import trainer_on_pi
 
 # The app of a malicious participant behind its unchanged SuperNode; the lab starts it but never imports it.
 PARTICIPANT_APP = "adversary.participant.app:app"
+# Processes that no jail holds, for the first lines of a report.
+_FLOWERS_APPS = "Flower starts its apps itself, so its processes can read other parties' files"
+_SIMULATED = "the clients of a simulation share processes, which can read other parties' files"
+_EMULATED = "an emulator runs as this user, outside of a jail; what it emulates has only its own files"
 PLAINTEXT = {"ca": None, "certificate": None, "key": None}
 
 
@@ -70,9 +77,9 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
         fleet = federation.start_superlink()
         tap, links = _start_tap(cell, launcher, address, fleet)
         started.append(tap)
-        for name in cell.clients:
-            _write_client(cell, name, links[f"train-{name}"], security)
-        federation.start_nodes({name: links[f"fleet-{name}"] for name in cell.clients})
+        jails = {name: _write_client(cell, name, links[f"train-{name}"], security) for name in cell.clients}
+        jails[SERVERAPP] = _server_jail(cell, config)
+        federation.start_nodes({name: links[f"fleet-{name}"] for name in cell.clients}, jails=jails)
         if cell.serves_untrained:
             say("serving untrained")
             _serve(cell, launcher, links, security, prefix=UNTRAINED)
@@ -92,7 +99,15 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
         say("stopping")
         federation.stop()
         launcher.stop(reversed(started))
-    write_json(cell.done, {"links": [link_of(path) for path in cell.captures()], "finished": time.time()})
+    own_apps = federation.isolation == "process"
+    _finish(cell, [link_of(path) for path in cell.captures()], None if own_apps else _FLOWERS_APPS)
+
+
+def _finish(cell: Cell, links: list[str], free: str | None = None) -> None:
+    """Mark the cell's captures as complete, with every process that no jail held."""
+    emulated = _EMULATED if cell.devices or cell.trainer else None
+    lines = [line for line in (gap(), emulated, free) if line is not None]
+    write_json(cell.done, {"links": links, "finished": time.time(), "not_enforced": lines})
 
 
 def _name_nodes(cell: Cell, federation: Federation) -> None:
@@ -124,7 +139,7 @@ def _simulate(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> Non
     argv = ["-m", "wireleak.lab.launch.simulation", "--config", str(config)]
     launcher.finish(launcher.start("simulation", argv, cell.log("simulation"), essential=False), cell.plan.timeout)
     _name_records(cell)
-    write_json(cell.done, {"links": [], "finished": time.time()})
+    _finish(cell, [], _SIMULATED)
 
 
 def _serve_trained(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
@@ -146,7 +161,7 @@ def _serve_trained(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -
     finally:
         say("stopping")
         launcher.stop(reversed(started))
-    write_json(cell.done, {"links": [path.stem for path in cell.captures()], "finished": time.time()})
+    _finish(cell, [path.stem for path in cell.captures()])
 
 
 class _Security:
@@ -189,8 +204,10 @@ def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
             "seed": cell.seed_of("initial"),
             "out": str(initial),
         }
-        argv = ["-m", "adversary", "initial", "--config", str(write_json(config_in(initial.parent), content))]
-        launcher.finish(launcher.start("initial", argv, log=cell.log("initial"), essential=False), 120)
+        config = write_json(config_in(initial.parent), content)
+        argv = ["-m", "adversary", "initial", "--config", str(config)]
+        jail = jail_of(config, content, initial.parent)
+        launcher.finish(launcher.start("initial", argv, cell.log("initial"), essential=False, jail=jail), 120)
     return write_json(
         cell.config("server"),
         {
@@ -216,32 +233,39 @@ def _start_head(cell: Cell, launcher: Launcher, security: _Security, config: Pat
     ready = cell.ready("server")
     if cell.variant.server == "hijack":
         return _start_hijack(cell, launcher, security, ready)
-    process = launcher.start(
-        "head", ["-m", "server", "head", "--config", str(config)], log=cell.log("head"), lasting=True
-    )
+    argv = ["-m", "server", "head", "--config", str(config)]
+    jail = jail_of(config, json.loads(config.read_text()), config.parent, listens=True)
+    process = launcher.start("head", argv, cell.log("head"), lasting=True, jail=jail)
     return process, str(launcher.wait_ready(process, ready)["address"])
+
+
+def _server_jail(cell: Cell, config: Path) -> Jail:
+    """Return the jail of the ServerApp, which makes the head, if one runs, save and load its weights."""
+    ready = cell.ready("server")
+    admin = [json.loads(ready.read_text())["admin"]] if ready.is_file() else []
+    return jail_of(config, json.loads(config.read_text()), config.parent, connect=admin)
 
 
 def _start_hijack(cell: Cell, launcher: Launcher, security: _Security, ready: Path) -> tuple[Process, str]:
     """Start the malicious server in the head's place; ServerApp and clients see no difference."""
-    config = write_json(
-        config_in(cell.hijack),
-        {
-            "model": cell.model(),
-            "address": "127.0.0.1:0",
-            "security": security.server,
-            "ready": str(ready),
-            "checkpoints": str(cell.checkpoints),
-            "max_batch": 1024,
-            "pad": cell.variant.pad,
-            "surrogate": str(cell.surrogate),
-            "out": str(cell.hijack),
-            "seed": cell.seed_of("hijack"),
-            "options": cell.variant.server_options,
-        },
-    )
+    content = {
+        "model": cell.model(),
+        "address": "127.0.0.1:0",
+        "security": security.server,
+        "ready": str(ready),
+        "checkpoints": str(cell.checkpoints),
+        "max_batch": 1024,
+        "pad": cell.variant.pad,
+        "surrogate": str(cell.surrogate),
+        "out": str(cell.hijack),
+        "seed": cell.seed_of("hijack"),
+        "options": cell.variant.server_options,
+    }
+    config = write_json(config_in(cell.hijack), content)
     argv = ["-m", "adversary", "hijack", "--config", str(config)]
-    process = launcher.start("hijack", argv, log=cell.log("hijack"), lasting=True)
+    # It is the server, so the server's folder is its own too.
+    jail = jail_of(config, content, cell.hijack, also=[ready.parent], listens=True)
+    process = launcher.start("hijack", argv, cell.log("hijack"), lasting=True, jail=jail)
     return process, str(launcher.wait_ready(process, ready)["address"])
 
 
@@ -261,17 +285,22 @@ def _start_tap(cell: Cell, launcher: Launcher, head: str, fleet: str) -> tuple[P
     if two_points.promise_of(cell) is not None:
         own = {"listen": "127.0.0.1:0", "upstream": head, "capture": str(two_points.capture_of(cell))}
         links.append({"name": two_points.LINK} | own)
-    config = write_json(cell.config("tap"), {"links": links, "ready": str(ready)})
-    process = launcher.start(
-        "tap", ["-m", "adversary", "relay", "--config", str(config)], log=cell.log("tap"), lasting=True
-    )
+    content = {"links": links, "ready": str(ready)}
+    config = write_json(cell.config("tap"), content)
+    argv = ["-m", "adversary", "relay", "--config", str(config)]
+    # The auditor's capture lies in a folder of its own.
+    folders = dict.fromkeys(Path(link["capture"]).parent for link in links)
+    reach = [link["upstream"] for link in links]
+    jail = jail_of(config, content, config.parent, also=folders, connect=reach, listens=True)
+    process = launcher.start("tap", argv, cell.log("tap"), lasting=True, jail=jail)
     addresses: dict[str, str] = launcher.wait_ready(process, ready)["links"]
     # A client's config names the head in federated mode too, where nobody uses it.
     direct = {f"train-{name}": head for name in cell.clients} | {f"fleet-{name}": fleet for name in cell.clients}
     return process, direct | addresses
 
 
-def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None:
+def _write_client(cell: Cell, name: str, head: str, security: _Security) -> Jail:
+    """Write the config of a client's ClientApp, and return its jail."""
     common = {
         "model": cell.model(),
         "train": str(cell.train(name)),
@@ -287,7 +316,7 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None
         "record": str(cell.kept) if cell.participant_records and name == cell.clients[0] else None,
         "watch": cell.variant.watch,
     }
-    write_json(cell.config(name), common | own)
+    config = write_json(cell.config(name), common | own)
     malicious = cell.variant.participant
     if malicious is not None and name == cell.clients[0]:
         granted = {
@@ -296,7 +325,10 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> None
             "secret": str(cell.secret),
             "out": str(cell.participant),
         }
-        write_json(config_in(cell.participant), common | granted)
+        config = write_json(config_in(cell.participant), common | granted)
+        return jail_of(config, common | granted, cell.participant)
+    kept = [] if own["record"] is None else [cell.kept]
+    return jail_of(config, common | own, config.parent, also=kept, connect=[head] if cell.mode == "split" else [])
 
 
 def _transforms(cell: Cell) -> list[dict[str, Any]]:
@@ -313,27 +345,21 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
         serve = cell.study.serve
         # Sizes and times are comparable only if the attacker's device sends in the same batches.
         alike = device == "victim" or cell.variant.encrypted
-        batch = serve.victim_batch if alike else serve.attacker_batch
-        config = write_json(
-            cell.device_config(device, prefix),
-            {
-                "model": cell.model(),
-                "encoder": str(encoder),
-                "inputs": str(cell.inputs(device)),
-                "batch": batch,
-                "head": {
-                    "address": links[f"{prefix}serve-{device}"],
-                    "security": security.client,
-                    "pad": cell.variant.pad,
-                },
-                "transforms": _transforms(cell),
-                "seed": cell.noise_seed(f"{prefix}{device}"),
-                "predictions": str(cell.predictions(device, prefix)),
-            },
-        )
         name = f"{prefix}serve-{device}"
+        content = {
+            "model": cell.model(),
+            "encoder": str(encoder),
+            "inputs": str(cell.inputs(device)),
+            "batch": serve.victim_batch if alike else serve.attacker_batch,
+            "head": {"address": links[name], "security": security.client, "pad": cell.variant.pad},
+            "transforms": _transforms(cell),
+            "seed": cell.noise_seed(f"{prefix}{device}"),
+            "predictions": str(cell.predictions(device, prefix)),
+        }
+        config = write_json(cell.device_config(device, prefix), content)
         argv = ["-m", "client", "serve", "--config", str(config)]
-        processes.append(launcher.start(name, argv, log=cell.log(name), essential=False))
+        jail = jail_of(config, content, config.parent, connect=[links[name]])
+        processes.append(launcher.start(name, argv, cell.log(name), essential=False, jail=jail))
     for process in processes:
         launcher.finish(process, cell.plan.timeout)
 

@@ -21,7 +21,6 @@ from wireleak.common.models import build
 from wireleak.common.words import counted
 from wireleak.lab.data import dependence
 from wireleak.lab.devices.pi.boards import BOARDS
-from wireleak.lab.launch.jail import gap
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.formatting import size
 from wireleak.lab.report.page import render, terminal_table
@@ -53,16 +52,21 @@ from wireleak.lab.steps.trainer import said_of_trainer
 from wireleak.lab.steps.two_points import noise_audits
 from wireleak.lab.study.tables import Variant
 
+_BEFORE_JAILS = "a version without jails for the parties made captures of this run"
 PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Contents of each cell's captures, scores of each attack, and reasons of skipped ones, by name."""
+    """Contents of each cell's captures, scores of each attack, and reasons of skipped ones, by name.
+
+    `gaps` is what the kernels that ran attacks could not keep them from.
+    """
 
     wires: dict[str, list[Wire]] = field(default_factory=dict)
     rows: dict[str, list[Row]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    gaps: set[str] = field(default_factory=set)
 
 
 def collect(
@@ -116,7 +120,7 @@ def collect(
         machine=Machine(
             platform=platform.platform(), cpus=psutil.cpu_count() or 0, memory=psutil.virtual_memory().total
         ),
-        not_enforced=gap(),
+        not_enforced=_not_enforced(cells, findings.gaps),
         variants=_variants(plan, steps),
         rows=[row for job in jobs for row in findings.rows[job.name]]
         + [row for cell in cells for row in companion_rows(cell, jobs)],
@@ -148,6 +152,12 @@ def collect(
     if results.published:
         shown.append(published_table(results, titles(results)))
     return Group(*shown), render(folder) if page else RunFolder(folder).report
+
+
+def _not_enforced(cells: list[Cell], gaps: set[str]) -> str | None:
+    """Return in one line which processes could do more than their jail allows, or None."""
+    lines = [json.loads(cell.done.read_text()).get("not_enforced", [_BEFORE_JAILS]) for cell in cells]
+    return "; ".join(dict.fromkeys([*sorted(gaps), *(line for held in lines for line in held)])) or None
 
 
 def _noise(cells: list[Cell]) -> list[str]:

@@ -20,6 +20,7 @@ from wireleak.lab.devices.pi.boards import BOARDS, LINKS, seen_from_guest
 from wireleak.lab.devices.pi.machine import CORES, Machine, Outcome, Running
 from wireleak.lab.devices.pi.recipe import DEVICE, TRAINING, Recipe
 from wireleak.lab.devices.pi.system import built, missing
+from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import shown_variant
@@ -194,8 +195,9 @@ def _on_the_wire(
 def _decoded(cell: Cell, device: Device, name: str, launcher: Launcher) -> npt.NDArray[Any]:
     output = cell.device(device.name) / f"sent-{name}.npz"
     argv = ["-m", "adversary", "extract", "--kind", "activation", "--output", str(output)]
-    argv.append(str(cell.capture(f"serve-{name}")))
-    process = launcher.start(f"extract-{name}", argv, cell.log(f"extract-{name}"), essential=False)
+    argv.append(str(capture := cell.capture(f"serve-{name}")))
+    jail = Jail((capture,), (output.parent,))
+    process = launcher.start(f"extract-{name}", argv, cell.log(f"extract-{name}"), essential=False, jail=jail)
     launcher.finish(process, SERVE_SECONDS)
     with np.load(output, allow_pickle=False) as stored:
         sent: npt.NDArray[Any] = stored["activation"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.layout import link_of
@@ -22,7 +24,9 @@ def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
         output = listed.with_suffix(".partial")
         output.unlink(missing_ok=True)
         argv = ["-m", "adversary", "inspect", *map(str, captures), "--json"]
-        launcher.finish(launcher.start(f"{cell.name}-inspect", argv, output, essential=False), 600)
+        with tempfile.TemporaryDirectory() as scratch:
+            jail = Jail(tuple(captures), (Path(scratch),))
+            launcher.finish(launcher.start(f"{cell.name}-inspect", argv, output, essential=False, jail=jail), 600)
         output.replace(listed)
     return [_wire(cell, seen) for seen in json.loads(listed.read_text())["captures"]]
 

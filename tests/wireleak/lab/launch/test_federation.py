@@ -1,3 +1,4 @@
+import errno
 import importlib
 import json
 import os
@@ -22,6 +23,8 @@ from wireleak.lab.launch import flower, runner
 from wireleak.lab.launch.bundle import write_app
 from wireleak.lab.launch.certificates import Authority
 from wireleak.lab.launch.federation import Federation, Node, free_ports
+from wireleak.lab.launch.flower_folder import SERVERAPP
+from wireleak.lab.launch.jail import Jail, gap
 from wireleak.lab.launch.processes import Launcher, LaunchError
 
 pytest.importorskip("flwr")
@@ -45,7 +48,7 @@ timeout = 60
 fail = false
 """
 CLIENT = """
-import os, pathlib, subprocess, time
+import json, os, pathlib, socket, subprocess, time
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 app = ClientApp()
@@ -53,6 +56,18 @@ app = ClientApp()
 @app.train()
 def train(message, context):
     folder = pathlib.Path(str(context.node_config["folder"]))
+    if peek := context.node_config.get("peek"):
+        tried = {}
+        for path in [peek, folder / "own"]:
+            try:
+                tried[str(path)] = pathlib.Path(path).read_text()
+            except OSError as error:
+                tried[str(path)] = error.errno
+        try:
+            socket.create_connection(("127.0.0.1", int(context.node_config["port"])), timeout=5).close()
+        except OSError as error:
+            tried["link"] = error.errno
+        (folder / "tried").write_text(json.dumps(tried))
     if context.node_config.get("hang"):
         child = subprocess.Popen(["sleep", "300"])
         (folder / "hanging").write_text(f"{os.getpid()} {child.pid} ")
@@ -127,26 +142,40 @@ def wait_for(condition: Any, seconds: Any = 10.0) -> None:
         time.sleep(0.02)
 
 
-def test_a_run_over_tls_with_homes_of_its_own_and_past_a_dead_proxy(
+def test_a_run_over_tls_in_jails_with_homes_of_its_own_and_past_a_dead_proxy(
     launcher: Any, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     folder = tmp_path / "a run"
     tls = Authority(folder / "tls").server()
-    with Federation(launcher, folder, nodes(folder), tls=tls, app=app) as federation:
+    own = {name: folder / f"data of {name}" for name in ("client-0", "client-1")}
+    for name, place in own.items():
+        place.mkdir(parents=True)
+        (place / "own").write_text(name)
+    jails = {name: Jail(write=(place,)) for name, place in {**own, SERVERAPP: folder / "server"}.items()}
+    out = folder / "server" / "out.json"
+    elsewhere = socket.create_server(("127.0.0.1", 0))
+    port, peek = elsewhere.getsockname()[1], str(own["client-1"] / "own")
+    roles = [Node(name, {"folder": str(place), "peek": peek, "port": port}) for name, place in own.items()]
+    with elsewhere, Federation(launcher, folder, roles, tls=tls, app=app) as federation:
         federation.start_superlink()
-        federation.start_nodes()
+        federation.start_nodes(jails=jails)
         for rounds in (1, 2):
-            federation.run_app({"out": str(folder / "out.json"), "rounds": rounds}, 60)
-            assert json.loads((folder / "out.json").read_text()) == [rounds] * 3
+            federation.run_app({"out": str(out), "rounds": rounds}, 60)
+            assert json.loads(out.read_text()) == [rounds] * 3
         with pytest.raises(LaunchError, match="the ServerApp ended with status 1: RuntimeError: asked to fail"):
             federation.run_app({"fail": True}, 60)
         pids = [process.pid for process in launcher.processes if process.poll() is None]
         assert len(pids) == 4
     assert not any(psutil.pid_exists(pid) for pid in pids)
     # A ClientApp lives as long as its run; each client and each run has its own.
-    assert len({pid for *_, pid in lives(folder)}) == len({(run, node) for run, node, _ in lives(folder)}) == 4
+    each = [life for place in own.values() for life in lives(place)]
+    assert len({pid for *_, pid in each}) == len({(run, node) for run, node, _ in each}) == 4
+    if gap() is None:
+        first, second = (json.loads((place / "tried").read_text()) for place in own.values())
+        assert first == {str(own["client-0"] / "own"): "client-0", peek: errno.EACCES, "link": errno.EACCES}
+        assert second == {peek: "client-1", "link": errno.EACCES}
     events = [json.loads(line) for line in federation.events.read_text().splitlines()]
     messages = [event for event in events if event["task"] == "flwr-clientapp"]
     assert len(messages) == 2 * 3

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from wireleak.common.models import load_arrays
+from wireleak.lab.launch.jail import Jail, gap
 from wireleak.lab.report.page import render
 
 
@@ -118,6 +119,26 @@ def test_predictions_on_the_wire_are_those_the_device_got(tiny_run: Any) -> None
     assert [
         wire for wire in report["wires"] if wire["variant"] == "sealed" and (not wire["tls"] or wire["kinds"])
     ] == []
+
+
+@pytest.mark.parametrize("cell", ["wide-seed0", "sealed-seed0", "whole-seed0"])
+def test_each_app_may_open_its_own_folder_and_no_other_party_s(tiny_run: Any, cell: str) -> None:
+    """What Flower's runner enforces, in split mode, under TLS and in federated mode."""
+    folder = tiny_run[1] / cell
+    apps = json.loads((folder / "flower" / "runner.json").read_text())["apps"]
+    reach = {}
+    for app in apps:
+        jail = Jail.from_json(app["jail"])
+        own = folder / (app["name"].removesuffix("-app").replace("serverapp", "server"))
+        homes = (own, folder / "flower", folder / "certificates", folder / "adversary" / "initial")
+        assert not [path for path in (*jail.read, *jail.write) if not any(map(path.is_relative_to, homes))], jail
+        # Only the pipes that wake others, besides its own home.
+        strange = [path for path in jail.write if path.is_dir() and path.name not in (own.name, app["name"])]
+        assert not strange, jail
+        reach[app["name"]] = len(jail.connect)
+    split = cell != "whole-seed0"
+    assert reach == {"serverapp": 2, "client-0-app": 1 + split, "client-1-app": 1 + split}
+    assert json.loads((folder / "captured.json").read_text())["not_enforced"] == [line for line in [gap()] if line]
 
 
 def test_a_finished_run_resumes_without_doing_anything_again(tiny_run: Any, wireleak: Any) -> None:
