@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.wireleak.lab.whole.plug_ins import install_plug_in
 from wireleak.lab.launch.jail import gap
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -93,12 +94,7 @@ GRANTED = {"tap/serve-victim.pcap", "adversary/granted/surrogate.npz"}
 @pytest.fixture
 def plug_in(tmp_path: Path) -> Path:
     """A folder with an installed package that holds the cheating attack."""
-    (tmp_path / "cheating.py").write_text(CHEAT)
-    info = tmp_path / "cheating-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cheating\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[wireleak.attacks]\ncheat = cheating:Cheat\n")
-    return tmp_path
+    return install_plug_in(tmp_path, "cheating", CHEAT, {"cheat": "Cheat"})
 
 
 @pytest.mark.skipif(gap() is not None, reason=f"the kernel cannot enforce it: {gap()}")
