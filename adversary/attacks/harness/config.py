@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wireleak.common.config import Strict
 from wireleak.common.plan import ClientPlan
@@ -39,7 +39,12 @@ class Granted(Strict):
     `untrained_encoder` is only for the reader `untrained`.
     """
 
-    surrogate: Path = Field(description="the attacker's surrogate examples, .npz")
+    surrogate: Path | None = Field(default=None, description="the attacker's surrogate examples, .npz")
+    public: Path | None = Field(
+        default=None,
+        description="instead of surrogate: one input of zeros, for its shape, range and classes, .npz; then only the "
+        "attack's own guess is made",
+    )
     model: dict[str, Any] | None = Field(
         default=None, description="config of the network, for attacks that know the architecture"
     )
@@ -51,6 +56,12 @@ class Granted(Strict):
     files: dict[str, Path] = Field(
         default_factory=dict, description="other granted files by name, such as candidates or records"
     )
+
+    @model_validator(mode="after")
+    def _inputs(self) -> Granted:
+        if (self.surrogate is None) == (self.public is None):
+            raise ValueError("surrogate: give the surrogate examples, or else public")
+        return self
 
 
 class TrainingSeen(Strict):
@@ -94,5 +105,8 @@ class AttackConfig(Strict):
     classes: int = Field(0, ge=0, description="classes of the task, for attacks on training labels")
     seconds: float | None = Field(
         default=None, gt=0, description="time after which a training stops with what it has; none by default"
+    )
+    own: Path | None = Field(
+        default=None, description="folder in which a process with granted.public left the attack's own guess"
     )
     out: Path = Field(description="folder for guesses.npz and meta.json")

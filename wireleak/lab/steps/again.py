@@ -20,6 +20,7 @@ from wireleak.common.registry import unknown
 from wireleak.common.targets.registry import TARGETS, target_of
 from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
+from wireleak.lab.launch.blind import own_folder, write_public
 from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run import truth as ground_truth
@@ -111,7 +112,7 @@ def attack_again(
         device = given.device or capture.with_name("serve-attacker.pcap")
         if knows & {"queries", "pairs"} or (reads == Traffic.SERVING and existing(device).is_file()):
             captures["device"] = [str(_existing(device, "--device"))]
-        config = {
+        config: dict[str, Any] = {
             "attack": attack,
             "target": target,
             "seed": seed,
@@ -122,6 +123,9 @@ def attack_again(
             "classes": _model(cell, given)["classes"] if reads == Traffic.SPLIT_TRAINING else 0,
             "out": str(out),
         }
+        if "surrogate" not in knows:
+            public = write_public(given.surrogate or cell.surrogate, own_folder(out) / "public.npz")
+            config |= {"own": str(own_folder(out)), "public": str(public)}
         guesses = fit_and_guess(launcher, attack, config, out / "attack.log")
     console.print(f"guesses: {guesses}", soft_wrap=True, highlight=False)
     if truth is not None:

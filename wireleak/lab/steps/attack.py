@@ -17,6 +17,7 @@ from wireleak.common.plan import ClientPlan
 from wireleak.common.registry import unknown
 from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
+from wireleak.lab.launch.blind import blind_config, blind_files, check_own
 from wireleak.lab.launch.endings import telling_line
 from wireleak.lab.launch.granted import jail_of
 from wireleak.lab.launch.jail import Jail
@@ -174,6 +175,7 @@ def attack_config(job: AttackJob, attack: dict[str, Any]) -> tuple[dict[str, Any
         "classes": cell.classes,
         "out": str(job.out),
         **_seen(job, attack),
+        **blind_files(cell, job.out, set(attack["threat"]["knows"])),
     }
     return config, log
 
@@ -254,6 +256,9 @@ def fit_and_guess(
 ) -> Path:
     """Run the adversary with an attack config (docs/explanation/processes.md) and return the path of its guesses.
 
+    With "own" and "public" in the config, one process makes the guess without the surrogate examples, and another one
+    computes the baselines.
+
     Raises
     ------
     AttackKilledError
@@ -261,6 +266,19 @@ def fit_and_guess(
     LaunchError
         The attack failed in another way.
     """
+    out = AttackFolder(Path(config["out"]))
+    if (own := config.get("own")) is not None:
+        _run_process(launcher, name, blind_config(config), log, timeout, env)
+        config = {field: value for field, value in config.items() if field != "public"}
+    _run_process(launcher, name, config, log, timeout, env)
+    if own is not None:
+        check_own(AttackFolder(Path(own)), out, config["attack"])
+    return out.guesses
+
+
+def _run_process(
+    launcher: Launcher, name: str, config: dict[str, Any], log: Path, timeout: float, env: Mapping[str, str] | None
+) -> None:
     out = AttackFolder(Path(config["out"]))
     argv = ["-m", "adversary", "attack", "--config", str(write_json(out.config, config))]
     jail = jail_of(out.config, config, out.path)
@@ -277,7 +295,6 @@ def fit_and_guess(
         raise
     if not out.guesses.is_file():
         raise LaunchError(f"{name}: ended without guesses; see {log}")
-    return out.guesses
 
 
 def _tensors_in_process(cell: Cell) -> dict[str, str]:

@@ -74,6 +74,13 @@ class Cheat(ActivationAttack):
         return plan.dataset.x[dealt.roles.victims][: len(activations)]
 
 
+class Blind(Cheat):
+    """The same without the surrogate examples."""
+
+    name = "cheat-blind"
+    threat = ThreatModel(vantage=(Vantage.GATEWAY,), sees=("activation",), knows=(Knows.NOTHING,))
+
+
 FILES = (
     "sealed/ledger.npz",
     "sealed/client-0.npz",
@@ -87,34 +94,38 @@ FILES = (
     "adversary/granted/surrogate.npz",
 )
 '''
-# The capture and the surrogate are granted, the others are not.
-GRANTED = {"tap/serve-victim.pcap", "adversary/granted/surrogate.npz"}
+CAPTURE, SURROGATE = "tap/serve-victim.pcap", "adversary/granted/surrogate.npz"
 
 
 @pytest.fixture
 def plug_in(tmp_path: Path) -> Path:
     """A folder with an installed package that holds the cheating attack."""
-    return install_plug_in(tmp_path, "cheating", CHEAT, {"cheat": "Cheat"})
+    return install_plug_in(tmp_path, "cheating", CHEAT, {"cheat": "Cheat", "cheat-blind": "Blind"})
 
 
 @pytest.mark.skipif(gap() is not None, reason=f"the kernel cannot enforce it: {gap()}")
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_cheating_attack_reads_nothing_and_its_seeds_name_nobody(tiny_run: Any, plug_in: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "number", "granted"),
+    [("cheat", 0, {CAPTURE, SURROGATE}), ("cheat", 1, {CAPTURE, SURROGATE}), ("cheat-blind", 1, {CAPTURE})],
+)
+def test_a_cheating_attack_reads_nothing_and_its_seeds_name_nobody(
+    tiny_run: Any, plug_in: Path, name: str, number: int, granted: set[str]
+) -> None:
     """It tries the study's public number of the seed, and its own seed."""
     _, run, _ = tiny_run
     cell = run / "wide-seed0"
-    folder = cell / "adversary" / f"cheat-{number}"
-    command = [sys.executable, "-m", "wireleak", "attack", str(cell / "tap/serve-victim.pcap"), "--attack", "cheat"]
+    folder = cell / "adversary" / f"{name}-{number}"
+    command = [sys.executable, "-m", "wireleak", "attack", str(cell / "tap/serve-victim.pcap"), "--attack", name]
     command += ["--option", f"study={(run / 'study.toml').read_text()}", "--option", f"own={str(bool(number)).lower()}"]
     command += ["--out", str(folder)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(plug_in)])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "meta.json").read_text())["fit"]["found"]
-    assert {name for name, said in found.items() if said == "read"} == GRANTED, found
-    assert {said for name, said in found.items() if name not in GRANTED} == {"refused"}, found
+    assert {file for file, said in found.items() if said == "read"} == granted, found
+    assert {said for file, said in found.items() if file not in granted} == {"refused"}, found
     with np.load(folder / "guesses.npz") as guesses, np.load(cell / "sealed" / "ledger.npz") as truth:
-        guess, mean, x = guesses["cheat"], guesses["control:mean"], truth["x"]
+        guess, mean, x = guesses[name], guesses["control:mean"], truth["x"]
     error, prior = (float(np.square(rows - x).mean()) for rows in (guess, mean))
     assert error > prior
     exact = np.mean([np.array_equal(*pair) for pair in zip(guess, x, strict=True)])
