@@ -97,8 +97,8 @@ def lines(
             progress.remove_task(line)
             smallest = " none" if math.isnan(made.smallest) else f" {how.label} {how.write(made.smallest)}"
             resolved = made.seeds == one.seeds and made.victims == one.victims
-            needs = [f"{made.seeds} seeds"] * (made.seeds is not None)
-            needs += [f"{made.victims:,} victims"] * (made.victims is not None)
+            needs = [f"{made.seeds} seeds"] if made.seeds is not None else []
+            needs += [f"{made.victims:,} victims"] if made.victims is not None else []
             remedy = "shown" if resolved else f"needs {' or '.join(needs)}" if needs else "no tried size shows it"
             table.add_row(
                 ", ".join(one.targets),
