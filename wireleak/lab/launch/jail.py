@@ -106,8 +106,9 @@ class Jail:
         rules = Landlock(strict=False)
         for place in readable_code(self.write):
             rules.add_path_rule(place, access=(folder if place.is_dir() else AccessFs.READ_FILE) | AccessFs.EXECUTE)
-        # Importing lists the folders of the import path, and a folder with runs may be one of them.
-        rules.add_path_rule(*_listed(), access=AccessFs.READ_DIR)
+        # Importing lists the folders of the import path, and a folder with runs may be one of them; so is a network's.
+        beside = {place.parent for place in self.read if place.suffix == ".py" and place.exists()}
+        rules.add_path_rule(*_listed(), *beside, access=AccessFs.READ_DIR)
         devices = [device for device in _DEVICES if device.exists()]
         rules.add_path_rule(*devices, access=AccessFs.READ_FILE | AccessFs.WRITE_FILE)
         for place in self.read:
