@@ -73,7 +73,7 @@ from pydantic import BaseModel
 from adversary.attacks.activations.candidates import Candidates
 from adversary.attacks.updates.member_loss import MemberLoss
 from wireleak import Knows, ThreatModel, UpdateAttack, Vantage
-from wireleak.common.targets.attribute import Attribute
+from wireleak.common.targets.attribute import PrivateAttribute
 
 
 class Options(BaseModel):
@@ -95,7 +95,7 @@ class Rounds(UpdateAttack):
 
     name = "cheat-rounds"
     threat = ThreatModel(vantage=(Vantage.LINK,), sees=("model-update",), knows=(Knows.SURROGATE,))
-    target = Attribute
+    target = PrivateAttribute
     options = Options
 
     def fit(self, knowledge):
@@ -179,7 +179,8 @@ class Run:
         self.shards = [dict(np.load(self.cell / "sealed" / f"client-{number}.npz")) for number in range(2)]
 
     def guesses(self, attack: str, target: str, link: str, **options: Any) -> dict[str, Any]:
-        out = self.plug_in / f"{attack}-{'-'.join(options)}"
+        # Not beside the plug-in: a jail opens only the modules of a folder that holds results.
+        out = self.plug_in.with_name("guesses") / f"{attack}-{'-'.join(options)}"
         command = [sys.executable, "-m", "wireleak", "attack", str(self.cell / "tap" / f"{link}.pcap")]
         command += ["--attack", attack, "--target", target, "--out", str(out)]
         for name, value in options.items():
@@ -219,7 +220,8 @@ def rounds(run: Run, seeds: list[int]) -> float:
 
 def membership(run: Run, seeds: list[int]) -> float:
     """AUC of the records that clients trained on."""
-    distinct = len(np.unique(np.concatenate([held["x"] for held in run.shards]), axis=0))
+    # Of client 1 alone, since client 0 may be the attacker.
+    distinct = len(np.unique(run.shards[1]["x"], axis=0))
     guess = run.guesses("cheat-member", "member", "fleet-client-0", distinct=distinct, fresh=80, **_named(seeds))
     with np.load(run.cell / "sealed" / "records.npz") as truth:
         return float(roc_auc_score(truth["member"], guess["cheat-member"][:, 1]))

@@ -179,13 +179,13 @@ def test_every_help_shows_an_example_that_runs(tiny_run: Any, wireleak: Any) -> 
     commands = re.findall(r"│ (\w+)\s{2,}", wireleak("--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout)
     assert set(commands) == {
         *("run", "studies", "tap", "sniff", "inspect", "attack", "report", "data", "audit", "defend", "layers"),
-        *("figures", "schema", "plugins", "runs", "export", "certificates", "pi", "serve", "android"),
+        *("figures", "schema", "plugins", "runs", "export", "certificates", "pi", "serve", "android", "power"),
     }
     for command in commands:
         shown = wireleak(command, "--help", cwd=folder, env=os.environ | {"COLUMNS": "200"}).stdout
         example = re.search(r"Example: wireleak (.+)", shown)
         assert example, command
-        if command in ("run", "audit", "defend", "layers", "tap", "sniff", "pi", "serve", "android"):
+        if command in ("run", "audit", "defend", "layers", "tap", "sniff", "pi", "serve", "android", "power"):
             # run: this fixture; tap and sniff: tests below, with Ctrl-C; the others: tests of their own
             continue
         line = example[1].partition(" > ")[0].strip().replace("digits-latest", "tiny-latest")
