@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.measures import PERCENT, column_order, quantity
-from wireleak.common.measures.statistics.bootstrap import crossed, half_width, interval
+from wireleak.common.measures.statistics.bootstrap import difference, over_seeds
 from wireleak.common.references import Role, reference_order
 from wireleak.common.targets.canary import Canary
 from wireleak.lab.run.results import Row
@@ -124,11 +124,12 @@ def _over_seeds(rows: Sequence[Row]) -> SeedMean:
     value = float(values.mean())
     low, high = (float(np.mean([getattr(row, end) for row in rows])) for end in ("low", "high"))
     draws = {row.seed: row.draws for row in rows if row.draws is not None}
-    if len(rows) > 1 and len(draws) == len(rows) and np.isfinite(values).all():
-        low, high = interval(crossed(values, np.stack([draws[row.seed] for row in rows])))
-    elif len(rows) > 1 and np.isfinite(values).all():
-        half = half_width(values)
-        low, high = float(np.fmin(low, value - half)), float(np.fmax(high, value + half))
+    if len(rows) > 1 and np.isfinite(values).all():
+        found = over_seeds(values, [row.draws for row in rows])
+        if found.freedom is None:
+            low, high = found.low, found.high
+        else:
+            low, high = float(np.fmin(low, found.low)), float(np.fmax(high, found.high))
     how = quantity(first.measure)
     low = low if math.isnan(low) else float(np.fmax(low, how.low))
     high = high if math.isnan(high) else float(np.fmin(high, how.high))
@@ -195,10 +196,8 @@ def paired_difference(score: SeedMean, other: SeedMean) -> tuple[float, float] |
     each = np.array([ours[seed] - theirs[seed] for seed in shared])
     if len(each) < _PAIRED_SEEDS or not np.isfinite(each).all():
         return None
-    if all(seed in score.draws and seed in other.draws for seed in shared):
-        return interval(crossed(each, np.stack([score.draws[seed] - other.draws[seed] for seed in shared])))
-    mean, half = each.mean(), half_width(each)
-    return float(mean - half), float(mean + half)
+    low, high, *_ = over_seeds(each, [difference(score.draws.get(seed), other.draws.get(seed)) for seed in shared])
+    return low, high
 
 
 def above_chance(score: SeedMean) -> bool:

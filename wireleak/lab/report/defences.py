@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.measures.statistics.bootstrap import crossed, half_width, interval
+from wireleak.common.measures.statistics.bootstrap import difference, over_seeds
 from wireleak.common.measures.statistics.several import p_value, resolved
 from wireleak.common.targets.input import Input
 from wireleak.lab.report.boards import BLIND, error_removed
@@ -56,16 +56,8 @@ class Spread:
         mean = float(np.mean(values))
         if len(values) < 2:
             return cls(mean, math.nan, math.nan)
-        known = [one for one in draws if one is not None]
-        if len(known) == len(values):
-            resampled = crossed(np.asarray(values, np.float64), np.stack(known))
-            low, high = interval(resampled)
-            p = p_value(mean, float(np.nanstd(resampled)))
-        else:
-            half = half_width(values)
-            low, high = mean - half, mean + half
-            p = p_value(mean, float(np.std(values, ddof=1)) / math.sqrt(len(values)), len(values) - 1)
-        return cls(mean, max(low, least), min(high, most), p)
+        found = over_seeds(values, draws)
+        return cls(mean, max(found.low, least), min(found.high, most), p_value(mean, found.error, found.freedom))
 
     def holds(self, value: float) -> bool:
         """Return whether the interval contains `value`; True without an interval."""
@@ -194,7 +186,7 @@ def _comparison(results: Results, variants: Sequence[VariantSummary], target: st
                 lost=Spread.of([tasks[base, seed] - tasks[name, seed] for seed in paired]),
                 gained=Spread.of(
                     [leaks[base][seed].value - chosen[seed].value for seed in paired],
-                    draws=[_less(leaks[base][seed].draws, chosen[seed].draws) for seed in paired],
+                    draws=[difference(leaks[base][seed].draws, chosen[seed].draws) for seed in paired],
                 ),
                 attacker=Counter(chosen[seed].attacker for seed in seeds).most_common(1)[0][0],
                 own=_own(results, variant),
@@ -246,10 +238,6 @@ def _removed(row: Row, blind: Row) -> Doubles | None:
         return None
     pairs = zip(row.draws, blind.draws, strict=True)
     return np.array([error_removed(row.measure, own, prior) for own, prior in pairs])
-
-
-def _less(bare: Doubles | None, defended: Doubles | None) -> Doubles | None:
-    return None if bare is None or defended is None else bare - defended
 
 
 def _helping(points: Sequence[Point]) -> list[Point]:

@@ -8,9 +8,12 @@ Owen and Eckles, "Bootstrapping data arrays of arbitrary order", Annals of Appli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +27,17 @@ _SEED_DRAWS = 5  # draws of the seeds for each resample of the units
 _MOST_UNITS = 20_000
 
 Weights = npt.NDArray[np.uint8]
-_WEIGHTS: ContextVar[Weights | None] = ContextVar("weights", default=None)
-_UNITS: ContextVar[npt.NDArray[np.int64] | None] = ContextVar("units", default=None)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Identities of scored rows, and how often each row is drawn; too many units are not drawn together."""
+
+    names: npt.NDArray[np.int64]
+    weights: Weights | None
+
+
+_UNITS: ContextVar[_Units | None] = ContextVar("units", default=None)
 
 
 @contextmanager
@@ -38,19 +50,26 @@ def resampled_by(units: npt.NDArray[np.int64] | None) -> Iterator[None]:
         Identity of the person, author or example of each scored row; the same in every seed. Scores of another number
         of rows resample single rows.
     """
-    usable = units is not None and len(units) <= _MOST_UNITS
-    token, names = _WEIGHTS.set(unit_weights(units) if usable and units is not None else None), _UNITS.set(units)
+    held = None
+    if units is not None:
+        held = _Units(units, unit_weights(units) if len(units) <= _MOST_UNITS else None)
+    token = _UNITS.set(held)
     try:
         yield
     finally:
-        _WEIGHTS.reset(token)
-        _UNITS.reset(names)
+        _UNITS.reset(token)
 
 
 def independent(rows: npt.NDArray[np.bool_]) -> int:
     """Return the number of independent units among the marked rows (n,): persons, where these are resampled."""
     units = _UNITS.get()
-    return int(rows.sum()) if units is None or len(units) != len(rows) else len(np.unique(units[rows]))
+    return int(rows.sum()) if units is None or len(units.names) != len(rows) else len(np.unique(units.names[rows]))
+
+
+def _weights(n: int) -> Weights | None:
+    """Return how often each of `n` scored rows is drawn, (resamples, n); None where single rows are resampled."""
+    units = _UNITS.get()
+    return None if units is None or len(units.names) != n else units.weights
 
 
 def unit_weights(units: npt.NDArray[np.int64]) -> Weights:
@@ -66,8 +85,7 @@ def mean_score(
     """The mean of per-example `values` (n,) with its bootstrap interval."""
     each = np.asarray(values, np.float64)
     n = len(each)
-    weights = _WEIGHTS.get()
-    if weights is not None and weights.shape[1] == n:
+    if (weights := _weights(n)) is not None:
         total = weights.sum(axis=1, dtype=np.float64)
         drawn = np.where(total > 0, weights @ each / np.maximum(total, 1), np.nan)
         return _score(measure, float(each.mean()), drawn, n, chance)
@@ -94,12 +112,9 @@ def weighted_score(
         Examples.
     """
     value = statistic(np.ones((1, n), np.float32))[0]
-    weights = _WEIGHTS.get()
-    if weights is not None and weights.shape[1] == n:
-        size = max(1, _CELLS // n)
-        blocks = (weights[start : start + size].astype(np.float32) for start in range(0, RESAMPLES, size))
-    else:
-        blocks = (_counts(rows, n, rng) for rows in _blocks(n))
+    blocks = (_counts(rows, n, rng) for rows in _blocks(n))
+    if (weights := _weights(n)) is not None:
+        blocks = (block.astype(np.float32) for block in np.split(weights, np.cumsum([*_blocks(n)])[:-1]))
     drawn = [statistic(block) for block in blocks]
     return _score(measure, float(value), np.concatenate(drawn), n, chance)
 
@@ -165,6 +180,39 @@ def crossed(values: Doubles, draws: Doubles) -> Doubles:
     # The mean of a resample of few seeds varies too little by this factor.
     spread = (values[picks].mean(axis=-1) - values.mean()) * np.sqrt(seeds / (seeds - 1))
     return np.asarray((draws.mean(axis=0) + spread).reshape(-1))
+
+
+class OverSeeds(NamedTuple):
+    """The 95 % interval of a mean over seeds, its standard error, and Student's degrees of freedom, if it is that."""
+
+    low: float
+    high: float
+    error: float
+    freedom: int | None
+
+
+def over_seeds(values: npt.ArrayLike, draws: Sequence[Doubles | None]) -> OverSeeds:
+    """Return the interval of a mean over seeds: crossed bootstrap, or Student's t where resamples are missing.
+
+    Parameters
+    ----------
+    values : float64 (seeds,)
+        A score, or a difference of scores, of each seed; two or more.
+    draws : sequence of float64 (resamples,) or None
+        Resampled values of each seed.
+    """
+    each = np.asarray(values, np.float64)
+    known = [one for one in draws if one is not None]
+    if len(known) == len(each):
+        resampled = crossed(each, np.stack(known))
+        return OverSeeds(*interval(resampled), float(np.nanstd(resampled)), None)
+    mean, half = float(each.mean()), half_width(each)
+    return OverSeeds(mean - half, mean + half, float(each.std(ddof=1)) / math.sqrt(len(each)), len(each) - 1)
+
+
+def difference(draws: Doubles | None, other: Doubles | None) -> Doubles | None:
+    """Return the resampled differences of two scores; None where the resamples of one are missing."""
+    return None if draws is None or other is None else draws - other
 
 
 def interval(draws: Doubles) -> tuple[float, float]:
