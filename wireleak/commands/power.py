@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from wireleak.commands.base import DataOption, app, console, one_line_errors
+from wireleak.common.words import counted
+
+if TYPE_CHECKING:
+    from wireleak.lab.study.schema import Study
 
 EFFECTS = {"auc": 0.6, "reid": 0.05}
 
@@ -38,7 +42,7 @@ def power(
 
         wanted = EFFECTS | dict(map(_effect, effect or []))
         loaded, _ = load_study(study)
-        for line in lines(loaded.name, loaded, wanted, seeds, victims, data):
+        for line in lines(loaded, wanted, seeds, victims, data):
             console.print(line, highlight=False, markup=False)
 
 
@@ -60,8 +64,7 @@ def _effect(text: str) -> tuple[str, float]:
 
 
 def lines(
-    name: str,
-    study: object,
+    study: Study,
     wanted: dict[str, float],
     seeds: int | None = None,
     victims: int | None = None,
@@ -75,10 +78,8 @@ def lines(
     from wireleak.common.measures import quantity
     from wireleak.lab.power.design import designs
     from wireleak.lab.power.simulation import SEED_SPREAD, WITHIN_PERSON, power
-    from wireleak.lab.study.schema import Study
 
-    assert isinstance(study, Study)
-    table = Table(title=f"{name}: leaks shown with probability 0.8", title_justify="left", box=box.HORIZONTALS)
+    table = Table(title=f"{study.name}: leaks shown with probability 0.8", title_justify="left", box=box.HORIZONTALS)
     table.padding = 0
     table.add_column("target", width=14, overflow="fold")
     for column in ("seeds", "victims", "people"):
@@ -87,9 +88,9 @@ def lines(
     table.add_column("wanted leak", width=22, overflow="fold")
     found = [one.resized(seeds, victims) for one in designs(study, data)]
     if not found:
-        yield f"{name}: no target is judged by AUC or re-identification, so there is nothing to simulate."
+        yield f"{study.name}: no target is judged by AUC or re-identification, so there is nothing to simulate."
         return
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for number, one in enumerate(found, 1):
             line = progress.add_task(f"simulating design {number} of {len(found)}", total=None)
             effect, how = wanted[one.measure], quantity(one.measure)
@@ -97,7 +98,7 @@ def lines(
             progress.remove_task(line)
             smallest = " none" if math.isnan(made.smallest) else f" {how.label} {how.write(made.smallest)}"
             resolved = made.seeds == one.seeds and made.victims == one.victims
-            needs = [f"{made.seeds} seeds"] if made.seeds is not None else []
+            needs = [counted(made.seeds, "seed")] if made.seeds is not None else []
             needs += [f"{made.victims:,} victims"] if made.victims is not None else []
             remedy = "shown" if resolved else f"needs {' or '.join(needs)}" if needs else "no tried size shows it"
             table.add_row(
