@@ -13,17 +13,20 @@ import numpy as np
 
 from wireleak.common.files import write_arrays
 from wireleak.lab.launch.processes import LaunchError
-from wireleak.lab.run.layout import AttackFolder, CellPaths
+from wireleak.lab.run.layout import AttackFolder
 
 
-def blind_files(cell: CellPaths, out: Path, knows: set[str]) -> dict[str, Any]:
+def blind_files(surrogate: Path, public: Path, out: Path, knows: set[str]) -> dict[str, Any]:
     """Return the part "own" and, in "public", the config's difference for the process that makes the guess.
 
     Both are missing where the attack may know the surrogate examples.
 
     Parameters
     ----------
-    cell : CellPaths
+    surrogate : Path
+        The surrogate examples.
+    public : Path
+        File to write what everybody knows of them to.
     out : Path
         The attack's folder.
     knows : set of str
@@ -31,7 +34,7 @@ def blind_files(cell: CellPaths, out: Path, knows: set[str]) -> dict[str, Any]:
     """
     if "surrogate" in knows:
         return {}
-    return {"own": str(own_folder(out)), "public": str(write_public(cell.surrogate, cell.granted("public.npz")))}
+    return {"own": str(own_folder(out)), "public": str(write_public(surrogate, public))}
 
 
 def own_folder(out: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 from wireleak.lab.launch.certificates import Identity
 from wireleak.lab.launch.flower_folder import SERVERAPP, FlowerFolder
-from wireleak.lab.launch.jail import Jail
+from wireleak.lab.launch.jail import Jail, ports_of
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ def flower_jail(
     """
     read = () if tls is None else (tls.ca, tls.certificate, tls.key) if serves_tls else (tls.ca,)
     held = tuple(pipe for pipe in pipes if pipe is not None and pipe.exists())
-    ports = tuple(int(address.rpartition(":")[2]) for address in connect)
-    return Jail(read, (home, *held), ports, tuple(listen), sockets=True)
+    return Jail(read, (home, *held), ports_of(connect), tuple(listen), sockets=True)
 
 
 def runner_setup(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from wireleak.lab.launch.jail import Jail, modules_in
+from wireleak.lab.launch.jail import Jail, modules_in, ports_of
 
 
 def jail_of(
@@ -44,7 +44,7 @@ def jail_of(
     named = [path for path in _paths(content) if not any(map(path.is_relative_to, write))]
     sealed = [path for path in named if "sealed" in path.parts]
     assert not sealed, f"{config} names {sealed[0]}, which no party may read"
-    ports = tuple(sorted({int(address.rpartition(":")[2]) for address in connect}))
+    ports = ports_of(connect)
     return Jail((config, *named), write, ports, (0,) if listens else (), sockets=bool(ports) or listens)
 
 

@@ -153,6 +153,11 @@ def readable_code(besides: Iterable[Path] = ()) -> list[Path]:
     return sorted({path for path in found if path.exists()})
 
 
+def ports_of(addresses: Iterable[str]) -> tuple[int, ...]:
+    """Return the ports of addresses "host:port"."""
+    return tuple(sorted({int(address.rpartition(":")[2]) for address in addresses}))
+
+
 def modules_in(folder: Path) -> list[Path]:
     """List the modules and packages in a folder, but nothing else of it."""
     return [child for child in folder.iterdir() if child.suffix == ".py" or (child / "__init__.py").is_file()]

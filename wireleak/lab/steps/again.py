@@ -20,8 +20,7 @@ from wireleak.common.registry import unknown
 from wireleak.common.targets.registry import TARGETS, target_of
 from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
-from wireleak.lab.launch.blind import own_folder, write_public
-from wireleak.lab.launch.jail import Jail
+from wireleak.lab.launch.blind import blind_files, own_folder
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run import truth as ground_truth
 from wireleak.lab.run.kept import TRAINING
@@ -30,6 +29,7 @@ from wireleak.lab.run.results import Row
 from wireleak.lab.steps.again_updates import attack_training, cell_of
 from wireleak.lab.steps.attack import ATTACK_SECONDS, describe_attacks, find_attack, fit_and_guess
 from wireleak.lab.steps.score import named_guesses
+from wireleak.lab.steps.wires import extract
 from wireleak.lab.study.schema import StudyError
 
 
@@ -123,9 +123,8 @@ def attack_again(
             "classes": _model(cell, given)["classes"] if reads == Traffic.SPLIT_TRAINING else 0,
             "out": str(out),
         }
-        if "surrogate" not in knows:
-            public = write_public(given.surrogate or cell.surrogate, own_folder(out) / "public.npz")
-            config |= {"own": str(own_folder(out)), "public": str(public)}
+        public = own_folder(out) / "public.npz"
+        config |= blind_files(given.surrogate or cell.surrogate, public, out, knows)
         guesses = fit_and_guess(launcher, attack, config, out / "attack.log")
     console.print(f"guesses: {guesses}", soft_wrap=True, highlight=False)
     if truth is not None:
@@ -209,11 +208,8 @@ def _truth(
 def _labels_on_the_link(capture: Path, launcher: Launcher) -> npt.NDArray[np.int64]:
     # Not in the attack's folder, which it reads.
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "labels.npz"
-        argv = ["-m", "adversary", "extract", "--kind", "label", "--output", str(path), str(capture.resolve())]
-        jail = Jail((capture,), (Path(scratch),))
-        process = launcher.start("labels", argv, Path(scratch) / "labels.log", essential=False, jail=jail)
-        launcher.finish(process, ATTACK_SECONDS)
+        path, log = Path(scratch) / "labels.npz", Path(scratch) / "labels.log"
+        extract(launcher, "labels", "label", capture.resolve(), path, log, ATTACK_SECONDS)
         with np.load(path, allow_pickle=False) as stored:
             labels: npt.NDArray[np.int64] = stored["label"].astype(np.int64)
     return labels

@@ -175,7 +175,7 @@ def attack_config(job: AttackJob, attack: dict[str, Any]) -> tuple[dict[str, Any
         "classes": cell.classes,
         "out": str(job.out),
         **_seen(job, attack),
-        **blind_files(cell, job.out, set(attack["threat"]["knows"])),
+        **blind_files(cell.surrogate, cell.granted("public.npz"), job.out, set(attack["threat"]["knows"])),
     }
     return config, log
 

@@ -82,6 +82,11 @@ class WireNoise:
     clip: float | None
     norm: int = 2
 
+    @property
+    def clipped(self) -> two_points.Noise | None:
+        """The same noise as audits of two known activations take it; None without a clip."""
+        return None if self.clip is None else two_points.Noise(self.norm, self.spread, self.clip)
+
 
 def noise_of(cell: Cell) -> WireNoise | None:
     """Return the noise of a cell's devices; None without noise, or with transforms that these bounds do not cover."""
@@ -188,10 +193,10 @@ def _chance(victims: int) -> float:
 
 
 def _audit(job: AttackJob, noise: WireNoise, victims: npt.NDArray[np.float32]) -> list[_Values]:
-    if noise.clip is None:
+    if noise.clipped is None:
         return []
     if (counted := truth.audit_errors(job.cell)) is not None:
-        tight = two_points.audit(two_points.Noise(noise.norm, noise.spread, noise.clip), *counted)
+        tight = two_points.audit(noise.clipped, *counted)
         return [_Values("wire-epsilon", "", tight.lower), _Values("wire-epsilon", PROVED, tight.promised)]
     with np.load(job.guesses, allow_pickle=False) as stored:
         guesses = stored[job.use.name]

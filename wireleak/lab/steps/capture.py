@@ -346,20 +346,8 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
         # Sizes and times are comparable only if the attacker's device sends in the same batches.
         alike = device == "victim" or cell.variant.encrypted
         name = f"{prefix}serve-{device}"
-        content = {
-            "model": cell.model(),
-            "encoder": str(encoder),
-            "inputs": str(cell.inputs(device)),
-            "batch": serve.victim_batch if alike else serve.attacker_batch,
-            "head": {"address": links[name], "security": security.client, "pad": cell.variant.pad},
-            "transforms": _transforms(cell),
-            "seed": cell.noise_seed(f"{prefix}{device}"),
-            "predictions": str(cell.predictions(device, prefix)),
-        }
-        config = write_json(cell.device_config(device, prefix), content)
-        argv = ["-m", "client", "serve", "--config", str(config)]
-        jail = jail_of(config, content, config.parent, connect=[links[name]])
-        processes.append(launcher.start(name, argv, cell.log(name), essential=False, jail=jail))
+        own = {"encoder": str(encoder), "batch": serve.victim_batch if alike else serve.attacker_batch}
+        processes.append(_start_device(cell, launcher, name, device, links[name], security, own, prefix))
     for process in processes:
         launcher.finish(process, cell.plan.timeout)
 
@@ -369,19 +357,32 @@ def _audit(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
     device = two_points.LINK
     if device not in links:
         return
+    own = {"encoder": str(cell.encoder("victim")), "batch": two_points.BATCH, "activations": True}
+    process = _start_device(cell, launcher, "serve-audit", device, links[device], security, own)
+    launcher.finish(process, cell.plan.timeout)
+    two_points.read_pairs(cell, launcher)
+
+
+def _start_device(
+    cell: Cell,
+    launcher: Launcher,
+    name: str,
+    device: str,
+    address: str,
+    security: _Security,
+    own: dict[str, Any],
+    prefix: str = "",
+) -> Process:
+    """Start a serving device in its jail; `own` is what its config has besides that of every device."""
     content = {
         "model": cell.model(),
-        "encoder": str(cell.encoder("victim")),
         "inputs": str(cell.inputs(device)),
-        "activations": True,
-        "batch": two_points.BATCH,
-        "head": {"address": links[device], "security": security.client},
+        "head": {"address": address, "security": security.client, "pad": cell.variant.pad},
         "transforms": _transforms(cell),
-        "seed": cell.noise_seed(device),
-        "predictions": str(cell.predictions(device)),
-    }
-    argv = ["-m", "client", "serve", "--config", str(write_json(cell.device_config(device), content))]
-    launcher.finish(
-        launcher.start("serve-audit", argv, log=cell.log("serve-audit"), essential=False), cell.plan.timeout
-    )
-    two_points.read_pairs(cell, launcher)
+        "seed": cell.noise_seed(f"{prefix}{device}"),
+        "predictions": str(cell.predictions(device, prefix)),
+    } | own
+    config = write_json(cell.device_config(device, prefix), content)
+    argv = ["-m", "client", "serve", "--config", str(config)]
+    jail = jail_of(config, content, config.parent, connect=[address])
+    return launcher.start(name, argv, cell.log(name), essential=False, jail=jail)

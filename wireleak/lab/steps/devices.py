@@ -20,11 +20,11 @@ from wireleak.lab.devices.pi.boards import BOARDS, LINKS, seen_from_guest
 from wireleak.lab.devices.pi.machine import CORES, Machine, Outcome, Running
 from wireleak.lab.devices.pi.recipe import DEVICE, TRAINING, Recipe
 from wireleak.lab.devices.pi.system import built, missing
-from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import shown_variant
 from wireleak.lab.run.results import DeviceUse
+from wireleak.lab.steps.wires import extract
 from wireleak.lab.study.schema import Study, StudyError
 from wireleak.lab.study.tables import Device
 
@@ -193,12 +193,9 @@ def _on_the_wire(
 
 
 def _decoded(cell: Cell, device: Device, name: str, launcher: Launcher) -> npt.NDArray[Any]:
+    process, capture = f"extract-{name}", cell.capture(f"serve-{name}")
     output = cell.device(device.name) / f"sent-{name}.npz"
-    argv = ["-m", "adversary", "extract", "--kind", "activation", "--output", str(output)]
-    argv.append(str(capture := cell.capture(f"serve-{name}")))
-    jail = Jail((capture,), (output.parent,))
-    process = launcher.start(f"extract-{name}", argv, cell.log(f"extract-{name}"), essential=False, jail=jail)
-    launcher.finish(process, SERVE_SECONDS)
+    extract(launcher, process, "activation", capture, output, cell.log(process), SERVE_SECONDS)
     with np.load(output, allow_pickle=False) as stored:
         sent: npt.NDArray[Any] = stored["activation"]
     output.unlink()

@@ -7,6 +7,7 @@ lies in the auditor's folder, so that no attack and no table of traffic reads it
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from wireleak.lab.run import truth
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.results import NoiseAudit
 from wireleak.lab.steps.bounds import noise_of
+from wireleak.lab.steps.wires import extract
 
 LINK = "audit"
 _MESSAGES = 4000
@@ -29,10 +31,10 @@ BATCH = 50
 def promise_of(cell: Cell) -> Noise | None:
     """Return the noise that an audit can test: clipped, on a plaintext link, and nothing before it in the chain."""
     noise = noise_of(cell)
-    if noise is None or noise.clip is None or cell.variant.encrypted or not cell.study.serve.devices:
+    if noise is None or cell.variant.encrypted or not cell.study.serve.devices:
         return None
     # Later transforms round or drop numbers, which only adds errors: such an audit has less power than it says.
-    return Noise(noise.norm, noise.spread, noise.clip) if len(cell.variant.transforms) == 1 else None
+    return noise.clipped if len(cell.variant.transforms) == 1 else None
 
 
 def capture_of(cell: Cell) -> Path:
@@ -58,9 +60,8 @@ def write_pairs(cell: Cell, noise: Noise, shape: tuple[int, ...]) -> None:
 
 def read_pairs(cell: Cell, launcher: Launcher) -> None:
     """Write the activations that were seen on the wire, as the adversary decodes them."""
-    argv = ["-m", "adversary", "extract", "--kind", "activation", "--output", str(truth.audited(cell))]
-    log = cell.log("audit-extract")
-    launcher.finish(launcher.start("audit-extract", [*argv, str(capture_of(cell))], log, essential=False), 300)
+    name = "audit-extract"
+    extract(launcher, name, "activation", capture_of(cell), truth.audited(cell), cell.log(name), 300)
 
 
 def noise_audits(cells: list[Cell]) -> list[NoiseAudit]:
@@ -71,19 +72,5 @@ def noise_audits(cells: list[Cell]) -> list[NoiseAudit]:
         if noise is not None and counted is not None:
             _, errors, messages = found.get(cell.variant.name, (noise, 0, 0))
             found[cell.variant.name] = noise, errors + counted[0], messages + counted[1]
-    audits = []
-    for variant, (noise, errors, messages) in found.items():
-        one = audit(noise, errors, messages)
-        audits.append(
-            NoiseAudit(
-                variant=variant,
-                errors=errors,
-                messages=messages,
-                allowed=one.allowed,
-                lower=one.lower,
-                promised=one.promised,
-                smallest_fault=one.smallest_fault,
-                holds=one.holds,
-            )
-        )
-    return audits
+    audits = {variant: audit(noise, errors, messages) for variant, (noise, errors, messages) in found.items()}
+    return [NoiseAudit(variant=variant, holds=one.holds, **asdict(one)) for variant, one in audits.items()]

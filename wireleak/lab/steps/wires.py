@@ -1,4 +1,4 @@
-"""Summarise the contents of a cell's captures."""
+"""Have the adversary read captures: summaries of a cell's, and the tensors of one."""
 
 from __future__ import annotations
 
@@ -29,6 +29,31 @@ def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
             launcher.finish(launcher.start(f"{cell.name}-inspect", argv, output, essential=False, jail=jail), 600)
         output.replace(listed)
     return [_wire(cell, seen) for seen in json.loads(listed.read_text())["captures"]]
+
+
+def extract(launcher: Launcher, name: str, kind: str, capture: Path, output: Path, log: Path, seconds: float) -> None:
+    """Write the tensors of a capture to a file, as the adversary decodes them.
+
+    Parameters
+    ----------
+    launcher : Launcher
+    name : str
+        Of the process.
+    kind : str
+        Kind of tensor, and the array's name in the file.
+    capture, output, log : Path
+        The process may read the capture, and write the output's folder.
+    seconds : float
+        Time limit.
+
+    Raises
+    ------
+    LaunchError
+        The capture cannot be read, or reading took too long.
+    """
+    argv = ["-m", "adversary", "extract", "--kind", kind, "--output", str(output), str(capture)]
+    jail = Jail((capture,), (output.parent,))
+    launcher.finish(launcher.start(name, argv, log, essential=False, jail=jail), seconds)
 
 
 def _wire(cell: Cell, seen: dict[str, Any]) -> Wire:
