@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,27 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def default_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run the default study as a user does, and return the run's folder."""
-    folder = tmp_path_factory.mktemp("digits")
-    command = [sys.executable, "-m", "wireleak", "run", "digits"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    (folder / "runs" / "printed.txt").write_text(done.stdout)
-    return folder / "runs" / "digits-latest"
+def run_study(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Function (name, *options): run a study as a user does, in a folder of its own, and return the run's folder.
+
+    What it printed lies beside the run's folder, in `printed.txt`.
+    """
+
+    def run(name: str, *options: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        command = [sys.executable, "-m", "wireleak", "run", name, *options]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=850)
+        assert done.returncode == 0, done.stderr
+        (folder / "runs" / "printed.txt").write_text(done.stdout)
+        return folder / "runs" / f"{name}-latest"
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def default_study(run_study: Callable[..., Path]) -> Path:
+    """Run the default study, and return the run's folder."""
+    return run_study("digits")
 
 
 @pytest.fixture

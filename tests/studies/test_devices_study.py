@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,8 @@ def test_tshark_sees_one_connection_of_the_guest_to_the_head(run: Path) -> None:
 
 
 @pytest.mark.skipif(not is_built(TRAINING), reason="the system with torch is not built; run devices-federated once")
-def test_the_update_of_a_supernode_on_the_pi_reveals_its_input(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "wireleak", "run", "devices-federated"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=850)
-    assert done.returncode == 0, done.stderr
-    results = read_results(tmp_path / "runs" / "devices-federated-latest")
+def test_the_update_of_a_supernode_on_the_pi_reveals_its_input(run_study: Callable[..., Path]) -> None:
+    results = read_results(run_study("devices-federated"))
     assert any("client-2 was a SuperNode on an emulated Raspberry Pi 4" in note for note in results.notes)
     (wire,) = [one for one in results.wires if one.link_name == "fleet-client-2"]
     assert {"model-update", "global-model"} <= {kind.kind for kind in wire.kinds}

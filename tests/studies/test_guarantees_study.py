@@ -1,7 +1,7 @@
 """What was measured on the real wire stays under each promise, and noise without a clip is promised nothing."""
 
-import subprocess
-import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +13,8 @@ PROMISED = ("mu-8", "mu-2", "laplace-64", "laplace-8")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    folder = tmp_path_factory.mktemp("guarantees")
-    command = [sys.executable, "-m", "wireleak", "run", "guarantees", "--seeds", "1"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return read_results(folder / "runs" / "guarantees-latest")
+def results(run_study: Callable[..., Path]) -> Results:
+    return read_results(run_study("guarantees", "--seeds", "1"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Acceptance test 13 over the real wire: what was measured on noised activations stays under what is proved."""
 
-import subprocess
-import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +13,8 @@ NOISED = ("mu-32", "mu-8", "mu-2")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    folder = tmp_path_factory.mktemp("wire-noise")
-    command = [sys.executable, "-m", "wireleak", "run", "wire-noise"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return read_results(folder / "runs" / "wire-noise-latest")
+def results(run_study: Callable[..., Path]) -> Results:
+    return read_results(run_study("wire-noise"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import tomllib
@@ -18,7 +17,7 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from tests.wireleak.lab.launch.tiny_app import CLIENT, PROJECT, SERVER
+from tests.wireleak.lab.launch.tiny_app import write_tiny
 from wireleak.lab.launch import federation as module
 from wireleak.lab.launch import flower, runner
 from wireleak.lab.launch.bundle import write_app
@@ -33,12 +32,7 @@ pytest.importorskip("flwr")
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("app")
-    (folder / "tiny").mkdir()
-    (folder / "pyproject.toml").write_text(PROJECT)
-    for name, code in (("__init__", ""), ("client", CLIENT), ("server", SERVER)):
-        (folder / "tiny" / f"{name}.py").write_text(textwrap.dedent(code))
-    return folder
+    return write_tiny(tmp_path_factory.mktemp("app"))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """A Flower app that adds one to a vector, and says what it could read and reach."""
 
+from pathlib import Path
+
 PROJECT = """
 [project]
 name = "tiny"
@@ -71,3 +73,12 @@ def main(grid, context):
     values = result.arrays.to_numpy_ndarrays()[0].tolist()
     pathlib.Path(config["out"]).write_text(json.dumps(values))
 """
+
+
+def write_tiny(folder: Path, client: str = CLIENT) -> Path:
+    """Write the app, with this client, into a folder, and return the folder."""
+    (folder / "tiny").mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PROJECT)
+    for name, code in (("__init__", ""), ("client", client), ("server", SERVER)):
+        (folder / "tiny" / f"{name}.py").write_text(code)
+    return folder

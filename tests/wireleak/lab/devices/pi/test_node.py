@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from pathlib import Path
 
 import pytest
 
+from tests.wireleak.lab.launch.tiny_app import write_tiny
 from wireleak.lab.launch.federation import Federation, Node, free_ports
 from wireleak.lab.launch.processes import Launcher, Process
 
 pytest.importorskip("flwr")
 
-PROJECT = """
-[project]
-name = "tiny"
-version = "1.0.0"
-description = "adds one to a vector"
-license = "Apache-2.0"
-dependencies = []
-[tool.flwr.app]
-publisher = "test"
-[tool.flwr.app.components]
-serverapp = "tiny.server:app"
-clientapp = "tiny.client:app"
-[tool.flwr.app.config]
-out = ""
-"""
 CLIENT = """
 import sys
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
@@ -41,29 +26,11 @@ def train(message, context):
     content = {"arrays": ArrayRecord(values), "metrics": MetricRecord({"num-examples": 1})}
     return Message(RecordDict(content), reply_to=message)
 """
-SERVER = """
-import json, pathlib
-import numpy as np
-from flwr.app import ArrayRecord
-from flwr.serverapp import ServerApp
-from flwr.serverapp.strategy import FedAvg
-app = ServerApp()
-
-@app.main()
-def main(grid, context):
-    strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=2, min_available_nodes=2)
-    result = strategy.start(grid, ArrayRecord([np.zeros(3, np.float32)]), num_rounds=2, timeout=60)
-    pathlib.Path(context.run_config["out"]).write_text(json.dumps(result.arrays.to_numpy_ndarrays()[0].tolist()))
-"""
 
 
 @pytest.mark.study
 def test_a_node_that_is_started_elsewhere_takes_part_beside_an_ordinary_one(tmp_path: Path) -> None:
-    app = tmp_path / "app"
-    (app / "tiny").mkdir(parents=True)
-    (app / "pyproject.toml").write_text(PROJECT)
-    for name, code in (("__init__", ""), ("client", CLIENT), ("server", SERVER)):
-        (app / "tiny" / f"{name}.py").write_text(textwrap.dedent(code))
+    app = write_tiny(tmp_path / "app", CLIENT)
     events = tmp_path / "events"
     with Launcher() as launcher:
 
@@ -87,7 +54,7 @@ def test_a_node_that_is_started_elsewhere_takes_part_beside_an_ordinary_one(tmp_
         with Federation(launcher, tmp_path / "run", nodes, app=app) as federation:
             federation.start_superlink()
             federation.start_nodes()
-            federation.run_app({"out": str(tmp_path / "answer")}, timeout=120)
+            federation.run_app({"out": str(tmp_path / "answer"), "rounds": 2}, timeout=120)
             assert federation.node_id("other") != federation.node_id("own")
     assert json.loads((tmp_path / "answer").read_text()) == [6.0, 6.0, 6.0]
     ended = [json.loads(line) for line in events.read_text().splitlines() if line.startswith('{"name"')]
