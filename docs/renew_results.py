@@ -1,7 +1,7 @@
 """Run every study at its published size, in order, and renew its tables: `make results`, or name studies.
 
-All runs are of one clean commit, in `runs/results-COMMIT`. A run that was interrupted goes on, and a finished one is
-not repeated, so the command can be given again until all are done. Studies whose data are missing here are named.
+All runs are of one clean commit, and lie in `runs/results-COMMIT`. Give the command again after an interruption: the
+interrupted run goes on, and finished ones are not repeated. Studies without their data on this machine are named.
 Tables change only at the end: a changed file would mark all later runs as of an unclean commit.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import make_results
 
+from wireleak.lab.archive.listing import Run, list_runs
 from wireleak.lab.data import describe
 from wireleak.lab.study.library import load_study, study_files
 
@@ -34,9 +35,9 @@ def main(names: list[str]) -> int:
         print(f"{number} of {len(chosen)}: {name}", flush=True)
         if absent := missing_data(name):
             print(f"  left out: {absent}", flush=True)
-        elif (run := last_run(out, name)) is not None and (run / "results.json").exists():
-            finished.append(run)
-        elif run_study(out, name, run):
+        elif (run := last_run(out, name)) is not None and run.finished:
+            finished.append(run.folder)
+        elif run_study(out, name, None if run is None else run.folder):
             finished.append(out / f"{name}-latest")
             print(f"  {time.monotonic() - began:.0f} s", flush=True)
         else:
@@ -57,10 +58,10 @@ def missing_data(name: str) -> str | None:
     return None if about.where else about.obtain
 
 
-def last_run(out: Path, name: str) -> Path | None:
+def last_run(out: Path, name: str) -> Run | None:
     """Return the study's newest run, finished or not."""
-    runs = (path for path in out.glob(f"{name}-2*") if path.is_dir())
-    return max(runs, key=lambda path: path.stat().st_mtime, default=None)
+    runs = list_runs(out) if out.is_dir() else []
+    return next((run for run in runs if run.study == name), None)
 
 
 def run_study(out: Path, name: str, interrupted: Path | None) -> bool:

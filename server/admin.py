@@ -80,7 +80,7 @@ class HeadAdmin:
         self._round("Load", server_round)
 
     def begin(self, order: Sequence[int], timeout: float) -> None:
-        """Begin a round whose clients take steps in this order; see `Turns.begin`."""
+        """Begin a round, and give the order in which its clients take steps; see `Turns.begin`."""
         self._order({"begin": list(map(str, order)), "timeout": timeout})
 
     def expect(self, remaining: Collection[int]) -> None:

@@ -1,7 +1,7 @@
 """Plant each bug of `planted.toml` in a copy of the project, and see whether the tests of its folder catch it.
 
-`python -m tests.mutants [PART ...]` plants the bugs of the files whose path holds one of the parts; without parts, all.
-It prints a line a bug and fails if fewer than 95 % are caught.
+`python -m tests.mutants` plants all bugs. `python -m tests.mutants tap/decode reid` plants only those in files with one
+of these words in their path. It prints a line a bug and fails if fewer than 95 % are caught.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Bug:
 
 
 def bugs(parts: list[str]) -> list[Bug]:
-    """Return the listed bugs whose file's path holds one of the parts."""
+    """Return the listed bugs; with parts, only those in files with one of the parts in their path."""
     entries = tomllib.loads((Path(__file__).parent / "planted.toml").read_text())["bug"]
     found = [Bug(**entry | {"tests": tuple(entry.get("tests", [_folder(entry["file"])]))}) for entry in entries]
     return [bug for bug in found if not parts or any(part in bug.file for part in parts)]

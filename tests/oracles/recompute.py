@@ -31,7 +31,7 @@ class Figure:
 
 
 def figures(run: Path, beginning: str = "") -> Iterator[Figure]:
-    """Recompute each row whose guesses the run kept; they are what a reader of the report would have to trust."""
+    """Recompute each row of the table, from the guesses that the run kept."""
     with (run / "results.csv").open() as file:
         for row in csv.DictReader(file):
             name = " ".join(row[part] for part in ("variant", "seed", "attack", "target", "measure", "name"))

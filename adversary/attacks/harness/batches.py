@@ -23,7 +23,7 @@ class Batches:
         Activations; they may be memory-mapped.
     inputs : float32 (n, ...)
     fitting : bool (n,)
-        Rows whose mean and deviation are used to standardise every row.
+        Every row is standardised by the mean and deviation of these rows.
     axes : tuple of int
         Axes over which the statistics are taken; axis 0 is one of them.
     device : torch.device

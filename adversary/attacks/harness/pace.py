@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-# Steps whose time is measured; the first is slower than the others, and does not count.
+# The time of a step is measured on the second to the fourth; the first is slower than the others.
 _MEASURED = 4
 # Of the time until the deadline, the part that steps may fill; the rest is for checks on held-out rows.
 _FILLED = 0.85

@@ -1,4 +1,4 @@
-"""Every accountant of ours against Google's dp-accounting, whose epsilons make_dp_accounting.py wrote."""
+"""Each of our accountants against Google's dp-accounting: make_dp_accounting.py wrote the epsilons of the latter."""
 
 from __future__ import annotations
 
