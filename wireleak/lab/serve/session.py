@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,8 @@ from rich.console import Console
 
 from wireleak.common.files import write_json
 from wireleak.common.wire.channel import IPV4_LOOPBACK, LOOPBACK
+from wireleak.lab.launch.granted import jail_of
+from wireleak.lab.launch.jail import Jail, gap
 from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.layout import CellFolder
 from wireleak.lab.serve.source import Source, check_for_page, open_source, trained_run
@@ -141,7 +143,7 @@ class Session:
             "title": self.source.title,
             "cuts": self._cuts,
         }
-        return str(self._start("gateway", "gateway", ["server", "gateway"], config)["address"])
+        return str(self._start("gateway", "gateway", ["server", "gateway"], config, connect=[head])["address"])
 
     def _start_tap(self, upstream: str) -> str:
         self.capture.parent.mkdir(parents=True)
@@ -152,7 +154,8 @@ class Session:
             "capture": str(self.capture),
         }
         config = {"links": [link], "ready": str(self._files.ready("tap"))}
-        return str(self._start("tap", "tap", ["adversary", "relay"], config)["links"][self.capture.stem])
+        ready = self._start("tap", "tap", ["adversary", "relay"], config, connect=[upstream], port=self.port)
+        return str(ready["links"][self.capture.stem])
 
     def _start_eavesdropper(self) -> None:
         cell, port = self.source.cell, self.port
@@ -165,14 +168,27 @@ class Session:
             "ready": str(self._files.ready("adversary")),
             "origins": [f"http://{_address(host, port)}" for host in self._wanted.hosts],
         }
-        self._start("eavesdropper", "adversary", ["adversary", "live"], config)
+        # The tap may not have made the capture yet.
+        reads = (self.capture.parent,)
+        self._start("eavesdropper", "adversary", ["adversary", "live"], config, port=port + 1, reads=reads)
 
-    def _start(self, name: str, party: str, argv: list[str], content: dict[str, Any]) -> dict[str, Any]:
-        """Start a process that lasts, and return what it writes once it listens."""
+    def _start(
+        self,
+        name: str,
+        party: str,
+        argv: list[str],
+        content: dict[str, Any],
+        *,
+        connect: Sequence[str] = (),
+        port: int = 0,
+        reads: tuple[Path, ...] = (),
+    ) -> dict[str, Any]:
+        """Start a process that lasts, in its jail, and return what it writes once it listens; port 0 is any."""
         config = write_json(self._files.config(party), content)
         command = ["-m", *argv, "--config", str(config)]
+        jail = jail_of(config, content, config.parent, connect=connect) | Jail(reads, listen=(port,), sockets=True)
         process: Process = self._launcher.start(
-            f"{self.source.variant.name}-{name}", command, self._files.log(name), lasting=True
+            f"{self.source.variant.name}-{name}", command, self._files.log(name), lasting=True, jail=jail
         )
         return self._launcher.wait_ready(process, self._files.ready(party))
 
@@ -204,7 +220,8 @@ def serve(wanted: Wanted, console: Console, ready: Callable[[Session], None] = l
             sessions = [
                 Session(wanted, source, cut["port"], cuts, launcher) for source, cut in zip(sources, cuts, strict=True)
             ]
-        for line in _instructions(wanted, sessions):
+        unheld = [f"Not enforced here: {line}." for line in [gap()] if line is not None]
+        for line in [*unheld, *_instructions(wanted, sessions)]:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
         ready(sessions[0])
         try:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from wireleak.cli import app
+from wireleak.lab.launch.jail import Jail
 from wireleak.lab.serve import session
-from wireleak.lab.serve.session import Wanted
+from wireleak.lab.serve.session import Session, Wanted
 from wireleak.lab.serve.source import STUDY, small_variants
 from wireleak.lab.study.library import load_study
 
@@ -90,3 +94,52 @@ def test_every_file_that_the_page_loads_is_built() -> None:
     # The Content-Security-Policy forbids what stands in the page itself.
     assert "<style" not in page and " style=" not in page and " onclick=" not in page
     assert page.count("<script") == 1 and "http" not in page
+
+
+class JailsOnly:
+    """Stands in for a launcher: it keeps the jails, and every process is ready at once."""
+
+    def __init__(self) -> None:
+        self.jails: dict[str, Jail] = {}
+
+    def start(self, name: str, argv: list[str], log: Path, *, lasting: bool, jail: Jail) -> str:
+        self.jails[name] = jail
+        return name
+
+    def wait_ready(self, process: str, ready: Path) -> dict[str, Any]:
+        port = 5000 + len(self.jails)
+        return {"address": f"127.0.0.1:{port}", "links": {"web": f"127.0.0.1:{port}"}}
+
+
+def test_every_process_that_serves_has_a_jail(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    cell = SimpleNamespace(
+        config=lambda party: run / "wide-seed0" / party / "config.json",
+        capture=lambda link: run / "wide-seed0" / "tap" / f"{link}.pcap",
+        checkpoints=run / "wide-seed0" / "server" / "checkpoints",
+        surrogate=run / "granted" / "surrogate.npz",
+        seed=0,
+    )
+    (trained := cell.config("server")).parent.mkdir(parents=True)
+    trained.write_text(json.dumps({"checkpoints": "/elsewhere", "history": "/elsewhere"}))
+    encoder = SimpleNamespace(folder=tmp_path / "serve" / "wide" / "encoder")
+    source = SimpleNamespace(encoder=encoder, cell=cell, variant=SimpleNamespace(name="wide"), title="")
+    launcher = JailsOnly()
+    Session(wanted(), cast(Any, source), 8787, [], cast(Any, launcher))
+    jails = {name.removeprefix("wide-"): jail for name, jail in launcher.jails.items()}
+    assert set(jails) == {"head", "gateway", "tap", "eavesdropper"}
+    own = tmp_path / "serve" / "wide"
+    assert {name: jail.write for name, jail in jails.items()} == {
+        "head": (own / "server",),
+        "gateway": (own / "gateway",),
+        "tap": (own / "tap",),
+        "eavesdropper": (own / "adversary",),
+    }
+    assert {name: jail.connect for name, jail in jails.items()} == {
+        "head": (),
+        "gateway": (5001,),
+        "tap": (5002,),
+        "eavesdropper": (),
+    }
+    assert 8787 in jails["tap"].listen and 8788 in jails["eavesdropper"].listen
+    assert not any(path.is_relative_to(own / "server") for path in jails["eavesdropper"].read)
