@@ -80,7 +80,7 @@ def extract(
 
     Example: python -m adversary extract --kind activation --output z.npz serve-victim.pcap
     """
-    from adversary.tap.decode.pcap import CaptureError
+    from adversary.tap.decode.packets.pcap import CaptureError
     from adversary.tap.inspect.extract import extract
 
     try:

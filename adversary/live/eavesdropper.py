@@ -18,7 +18,7 @@ from adversary.attacks.harness.registry import ATTACKS
 from adversary.attacks.harness.threat import Knows
 from adversary.live.config import LiveConfig
 from adversary.tap.decode.observation import Kind
-from adversary.tap.decode.pcap import CaptureError
+from adversary.tap.decode.packets.pcap import CaptureError
 from adversary.tap.decode.read import GrowingCapture, Observation
 from wireleak.common.config import ConfigError, options_of
 from wireleak.common.targets.input import Input

@@ -55,7 +55,7 @@ def activations(paths: Sequence[Path], count: int) -> Activations:
 
     Raises
     ------
-    adversary.tap.decode.pcap.CaptureError
+    adversary.tap.decode.packets.pcap.CaptureError
         A file is not a capture.
     """
     calls: dict[str, _Call] = {}

@@ -69,7 +69,7 @@ def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, k
 
     Raises
     ------
-    adversary.tap.decode.pcap.CaptureError
+    adversary.tap.decode.packets.pcap.CaptureError
         A file is not a capture.
     """
     rows: list[Array] = []

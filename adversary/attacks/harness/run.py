@@ -19,7 +19,7 @@ from adversary.attacks.harness.attack import Attack, Evidence
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge, surrogate
 from adversary.attacks.harness.registry import ATTACKS
-from adversary.tap.decode.pcap import CaptureError
+from adversary.tap.decode.packets.pcap import CaptureError
 from wireleak.common.config import options_of, read_config
 from wireleak.common.files import write_arrays, write_json
 from wireleak.common.memory import check_memory, out_of_memory

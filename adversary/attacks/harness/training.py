@@ -131,7 +131,7 @@ def training(
 
     Raises
     ------
-    adversary.tap.decode.pcap.CaptureError
+    adversary.tap.decode.packets.pcap.CaptureError
         A file is not a capture.
     """
     numbers = [recipe.own] if recipe.own is not None else list(range(len(paths)))

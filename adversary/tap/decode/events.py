@@ -17,7 +17,10 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamSeen:
-    """A TCP stream's transport is recognised. `stream` is "<capture>#<number>", as tshark numbers tcp.stream."""
+    """A TCP stream's transport is recognised.
+
+    `stream` is "<capture>#<number>", as tshark numbers tcp.stream. `time` is that of the stream's first packet.
+    """
 
     stream: str
     client: str

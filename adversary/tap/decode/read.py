@@ -6,13 +6,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from adversary.tap.decode import ip, pcap, splithead, tcp
-from adversary.tap.decode.capture import Capture, Progress, segments
+from adversary.tap.decode import splithead, tcp
 from adversary.tap.decode.connection import Connection, Lost, Recognised
 from adversary.tap.decode.events import CallEnded, MessageSeen, Note, StreamEnded, StreamSeen, Transport
 from adversary.tap.decode.fleet import FleetDecoder
 from adversary.tap.decode.grpc import Budget, CallBroken, Message
 from adversary.tap.decode.observation import Observation
+from adversary.tap.decode.packets import ip, pcap
+from adversary.tap.decode.packets.capture import Capture, Progress, segments
 from adversary.tap.decode.payload import PayloadError
 from adversary.tap.decode.traffic import bursts, traffic
 
@@ -165,7 +166,7 @@ class _Reader:
         stream = self._streams.get(number)
         if stream is None:
             name = f"{self._name}#{number}"
-            stream = self._streams[number] = _Stream(name, event.stream.endpoints, self._payloads)
+            stream = self._streams[number] = _Stream(name, event.stream, self._payloads)
         if type(event) is tcp.Chunk:
             yield from stream.feed(event.side, event.time, event.data)
         elif type(event) is tcp.Ended:
@@ -177,9 +178,10 @@ class _Reader:
 class _Stream:
     """One TCP stream."""
 
-    def __init__(self, name: str, ends: tuple[str, str], payloads: _Payloads) -> None:
+    def __init__(self, name: str, stream: tcp.TcpStream, payloads: _Payloads) -> None:
         self._name = name
-        self._ends = ends
+        self._ends = stream.endpoints
+        self._began = stream.time
         self._payloads = payloads
         self._connection = Connection(payloads.wanted, payloads.budget)
         self._recognised = False
@@ -203,7 +205,7 @@ class _Stream:
         # The transport may not be recognised yet. Until then it is unknown which side is the client, so ends wait.
         self._endings.append(ended)
         if not self._recognised and all(self.over):
-            yield StreamSeen(self._name, *self._ends, Transport.OTHER, time)
+            yield StreamSeen(self._name, *self._ends, Transport.OTHER, self._began)
             self._recognised = True
         if self._recognised:
             yield from self._endings_seen()
@@ -227,7 +229,7 @@ class _Stream:
             self._lost[event.side] = event.reason
         elif type(event) is Recognised:
             self._recognised = True
-            yield StreamSeen(self._name, self._ends[client], self._ends[1 - client], event.transport, event.time)
+            yield StreamSeen(self._name, self._ends[client], self._ends[1 - client], event.transport, self._began)
 
 
 __all__ = ["Event", "GrowingCapture", "Observation", "bursts", "events", "observations", "traffic"]

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from adversary.tap.decode.events import Transport
-from adversary.tap.decode.pcap import CaptureError
+from adversary.tap.decode.packets.pcap import CaptureError
 from adversary.tap.decode.read import events, traffic
 from adversary.tap.inspect.lowbits import LinksLowBits
 from adversary.tap.inspect.summary import Summary, capture_of

@@ -20,7 +20,7 @@ def rows(paths: Sequence[Path], kind: Kind) -> npt.NDArray[Any]:
 
     Raises
     ------
-    adversary.tap.decode.pcap.CaptureError
+    adversary.tap.decode.packets.pcap.CaptureError
         A file is not a capture.
     ValueError
         There are no such tensors, or they differ in shape.

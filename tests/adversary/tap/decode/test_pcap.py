@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adversary.tap.decode.ip import endpoints, segment
-from adversary.tap.decode.pcap import CaptureError, Packet, decoder
+from adversary.tap.decode.packets.ip import endpoints, segment
+from adversary.tap.decode.packets.pcap import CaptureError, Packet, decoder
 
 
 def packets(data: Any, piece: Any = None) -> Any:

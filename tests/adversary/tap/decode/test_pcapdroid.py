@@ -66,8 +66,8 @@ def test_a_phones_capture_gives_the_same_tensors(wire: Any, form: str, tmp_path:
 
 
 def test_the_trailer_is_no_payload_of_an_ipv6_packet(wire: Any, tmp_path: Path) -> None:
-    from adversary.tap.decode.ip import segment
-    from adversary.tap.decode.pcap import Pcap
+    from adversary.tap.decode.packets.ip import segment
+    from adversary.tap.decode.packets.pcap import Pcap
 
     packet = wire.ipv6(("::1", 1), ("::1", 2), 7, 8, 16, b"payload")
     (found,) = Pcap().feed(wire.pcap([framed(packet)], link=1))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from adversary.tap.decode import ip, pcap
-from adversary.tap.decode.pcap import CaptureError, Packet
+from adversary.tap.decode.packets import ip, pcap
+from adversary.tap.decode.packets.pcap import CaptureError, Packet
 from wireleak.common.words import counted
 
 Progress = Callable[[int], None]

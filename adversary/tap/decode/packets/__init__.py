@@ -1,0 +1,1 @@
+"""Decoders of capture files: packets, encapsulations, fragments and TCP segments."""
