@@ -56,7 +56,6 @@ class RayExecutor:
         # Two tasks for each CPU, so that no node waits for this machine.
         self.jobs = max(4, 2 * int(ray.cluster_resources().get("CPU", 0)))
         self.processes: list[dict[str, Any]] = []
-        self.gaps: set[str] = set()
         self._ray, self._console = ray, console
         self._task = ray.remote(_task())
         self._lock = threading.Lock()
@@ -123,7 +122,6 @@ class RayExecutor:
             warn(line)
         write(run, outcome.files)
         self.processes += outcome.processes
-        self.gaps |= {line for line in [outcome.gap] if line is not None}
         if outcome.error is not None:
             raise LaunchError(outcome.error)
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from wireleak.lab.cluster.files import Bytes, State, states, write, written_since
 from wireleak.lab.errors import expected_errors
-from wireleak.lab.launch.jail import gap
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.steps.attack import fit_and_guess
@@ -42,15 +41,12 @@ class Outcome:
         Lines for the user.
     processes : list of dict
         Name, CPU seconds and peak memory of each process.
-    gap : str, optional
-        What the node's kernel cannot keep processes from.
     """
 
     files: dict[str, Bytes] = field(default_factory=dict)
     error: str | None = None
     warnings: list[str] = field(default_factory=list)
     processes: list[dict[str, Any]] = field(default_factory=list)
-    gap: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ def perform(task: Capture | Attack, files: Files, run: str) -> Outcome:
     run : str
         The run's folder on the machine that runs the study; files and messages name it.
     """
-    outcome = Outcome(gap=gap())
+    outcome = Outcome()
     # Ray cancels a task as Ctrl-C would, which a node that was started in the background ignores.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="wireleak-") as name:

@@ -397,3 +397,8 @@ class AttackFolder:
     def meta(self) -> Path:
         """The attack's own report."""
         return self.path / "meta.json"
+
+    @property
+    def not_enforced(self) -> Path:
+        """List of what the kernel that ran the attack could not keep it from; no file where it enforces all."""
+        return self.path / "not-enforced.json"

@@ -20,7 +20,7 @@ from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.blind import blind_config, blind_files, check_own
 from wireleak.lab.launch.endings import telling_line
 from wireleak.lab.launch.granted import jail_of
-from wireleak.lab.launch.jail import Jail
+from wireleak.lab.launch.jail import Jail, gap
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import UNTRAINED, Cell
 from wireleak.lab.run.job import AttackJob
@@ -273,6 +273,8 @@ def fit_and_guess(
     _run_process(launcher, name, config, log, timeout, env)
     if own is not None:
         check_own(AttackFolder(Path(own)), out, config["attack"])
+    if (line := gap()) is not None:
+        write_json(out.not_enforced, [line])
     return out.guesses
 
 

@@ -27,9 +27,9 @@ from wireleak.lab.report.page import render, terminal_table
 from wireleak.lab.report.published import published_table
 from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.run.job import attack_jobs, shown_variant
+from wireleak.lab.run.job import AttackJob, attack_jobs, shown_variant
 from wireleak.lab.run.kept import kept_captures
-from wireleak.lab.run.layout import RunFolder
+from wireleak.lab.run.layout import AttackFolder, RunFolder
 from wireleak.lab.run.pictures import write_pictures
 from wireleak.lab.run.results import (
     Disjoint,
@@ -58,15 +58,11 @@ PACKAGES = ("wireleak", "flwr", "torch", "grpcio", "protobuf", "numpy")
 
 @dataclass(frozen=True)
 class Findings:
-    """Contents of each cell's captures, scores of each attack, and reasons of skipped ones, by name.
-
-    `gaps` is what the kernels that ran attacks could not keep them from.
-    """
+    """Contents of each cell's captures, scores of each attack, and reasons of skipped ones, by name."""
 
     wires: dict[str, list[Wire]] = field(default_factory=dict)
     rows: dict[str, list[Row]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    gaps: set[str] = field(default_factory=set)
 
 
 def collect(
@@ -120,7 +116,7 @@ def collect(
         machine=Machine(
             platform=platform.platform(), cpus=psutil.cpu_count() or 0, memory=psutil.virtual_memory().total
         ),
-        not_enforced=_not_enforced(cells, findings.gaps),
+        not_enforced=_not_enforced(cells, jobs),
         variants=_variants(plan, steps),
         rows=[row for job in jobs for row in findings.rows[job.name]]
         + [row for cell in cells for row in companion_rows(cell, jobs)],
@@ -154,10 +150,12 @@ def collect(
     return Group(*shown), render(folder) if page else RunFolder(folder).report
 
 
-def _not_enforced(cells: list[Cell], gaps: set[str]) -> str | None:
+def _not_enforced(cells: list[Cell], jobs: list[AttackJob]) -> str | None:
     """Return in one line which processes could do more than their jail allows, or None."""
-    lines = [json.loads(cell.done.read_text()).get("not_enforced", [_BEFORE_JAILS]) for cell in cells]
-    return "; ".join(dict.fromkeys([*sorted(gaps), *(line for held in lines for line in held)])) or None
+    captured = [json.loads(cell.done.read_text()).get("not_enforced", [_BEFORE_JAILS]) for cell in cells]
+    files = [AttackFolder(job.out).not_enforced for job in jobs]
+    attacked = [json.loads(file.read_text()) for file in files if file.is_file()]
+    return "; ".join(dict.fromkeys(line for lines in attacked + captured for line in lines)) or None
 
 
 def _noise(cells: list[Cell]) -> list[str]:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from wireleak.lab.launch.jail import gap
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob
@@ -31,13 +30,10 @@ class Executor(Protocol):
         Number of cells, and of attacks, that are under way at once.
     processes : list of dict
         Name, CPU seconds and peak memory of each process that the given launchers did not start.
-    gaps : set of str
-        What the kernels that ran attacks could not keep them from.
     """
 
     jobs: int
     processes: list[dict[str, Any]]
-    gaps: set[str]
 
     def check(self, study: Study) -> None:
         """Refuse a study that cannot run here, before anything starts."""
@@ -64,7 +60,6 @@ class LocalExecutor:
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self.processes: list[dict[str, Any]] = []
-        self.gaps = {line for line in [gap()] if line is not None}
 
     def check(self, study: Study) -> None:
         """Refuse emulated devices that this machine cannot emulate."""

@@ -147,7 +147,6 @@ def run_study(
         )
         repeat = command or f"wireleak run {name}"
         schedule.findings.skipped.update({} if limits is None else limits.skipped)
-        schedule.findings.gaps.update(executor.gaps)
         scores, report = collect(plan, schedule.findings, described, folder, began, repeat, steps, page)
     _point_latest(folder, study.name)
     if table:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from wireleak.lab.launch.processes import Launcher, LaunchError
+from wireleak.lab.steps import attack as attack_step
 from wireleak.lab.steps.attack import AttackKilledError, fit_and_guess
+from wireleak.lab.steps.collect import _not_enforced
 from wireleak.lab.steps.run import _Schedule
 
 
@@ -40,6 +42,20 @@ def test_a_kill_is_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match="ended with status 1") as caught:
         attacked("raise SystemExit(1)", tmp_path)
     assert not isinstance(caught.value, AttackKilledError)
+
+
+def test_what_a_kernel_could_not_enforce_is_kept_with_the_guesses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "captured.json").write_text('{"not_enforced": []}')
+    cells: Any = [SimpleNamespace(done=tmp_path / "captured.json")]
+    jobs: Any = [SimpleNamespace(out=tmp_path / "out")]
+    guess = f"open({str(tmp_path / 'out' / 'guesses.npz')!r}, 'w').close()"
+    for line in (None, "this kernel has no Landlock"):
+        monkeypatch.setattr(attack_step, "gap", lambda line=line: line)
+        attacked(guess, tmp_path)
+        # A resumed run finds it here too, whichever machine attacked.
+        assert _not_enforced(cells, jobs) == line
 
 
 def test_a_killed_attack_is_named_and_the_run_goes_on() -> None:
