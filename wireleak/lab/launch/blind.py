@@ -13,7 +13,7 @@ import numpy as np
 
 from wireleak.common.files import write_arrays
 from wireleak.lab.launch.processes import LaunchError
-from wireleak.lab.run.layout import AttackFolder
+from wireleak.lab.run.attack_folder import AttackFolder
 
 
 def blind_files(surrogate: Path, public: Path, out: Path, knows: set[str]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Target
+from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.run.layout import AttackFolder
 from wireleak.lab.run.results import Row
 from wireleak.lab.run.truth import CellTruth
 from wireleak.lab.study.tables import AttackUse, Device

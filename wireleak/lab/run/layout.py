@@ -1,4 +1,4 @@
-"""The layout of a run's folder: this module spells every path in it.
+"""The layout of a run's folder: this module spells every path in it but those of an attack's folder.
 
 The exception is Flower's own files under `flower/`: `wireleak.lab.launch.flower_folder` spells them.
 """
@@ -375,30 +375,3 @@ class CellFolder(CellPaths):
     def seed(self) -> str:
         """The seed, as the folder's name spells it."""
         return self._folder.name.rpartition("-seed")[2]
-
-
-@dataclass(frozen=True)
-class AttackFolder:
-    """The folder of one attack on one target."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """Config with which the adversary starts."""
-        return config_in(self.path)
-
-    @property
-    def guesses(self) -> Path:
-        """The guesses; the file exists once the attack has finished."""
-        return self.path / "guesses.npz"
-
-    @property
-    def meta(self) -> Path:
-        """The attack's own report."""
-        return self.path / "meta.json"
-
-    @property
-    def not_enforced(self) -> Path:
-        """List of what the kernel that ran the attack could not keep it from; no file where it enforces all."""
-        return self.path / "not-enforced.json"

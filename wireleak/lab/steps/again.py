@@ -23,8 +23,9 @@ from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.blind import blind_files, own_folder
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run import truth as ground_truth
+from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.kept import TRAINING
-from wireleak.lab.run.layout import AttackFolder, CellFolder, existing, link_of
+from wireleak.lab.run.layout import CellFolder, existing, link_of
 from wireleak.lab.run.results import Row
 from wireleak.lab.steps.again_updates import attack_training, cell_of
 from wireleak.lab.steps.attack import ATTACK_SECONDS, describe_attacks, find_attack, fit_and_guess

@@ -22,10 +22,10 @@ from wireleak.lab.launch.endings import telling_line
 from wireleak.lab.launch.granted import jail_of
 from wireleak.lab.launch.jail import Jail, gap
 from wireleak.lab.launch.processes import Launcher, LaunchError
+from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.cell import UNTRAINED, Cell
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.kept import capture_for
-from wireleak.lab.run.layout import AttackFolder
 from wireleak.lab.run.results import Step
 from wireleak.lab.steps.bounds import write_candidates
 from wireleak.lab.study.schema import Study, StudyError

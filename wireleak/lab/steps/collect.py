@@ -26,10 +26,11 @@ from wireleak.lab.report.formatting import size
 from wireleak.lab.report.page import render, terminal_table
 from wireleak.lab.report.published import published_table
 from wireleak.lab.run import planting
+from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob, attack_jobs, shown_variant
 from wireleak.lab.run.kept import kept_captures
-from wireleak.lab.run.layout import AttackFolder, RunFolder
+from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.pictures import write_pictures
 from wireleak.lab.run.results import (
     Disjoint,

@@ -14,8 +14,8 @@ from wireleak.common.measures import Score
 from wireleak.common.measures.statistics.bootstrap import resampled_by
 from wireleak.common.references import reference
 from wireleak.common.targets.target import OWN, Scored
+from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.job import AttackJob
-from wireleak.lab.run.layout import AttackFolder
 from wireleak.lab.run.pictures import Pictures
 from wireleak.lab.run.results import Grant, Row
 

@@ -12,7 +12,7 @@ import pytest
 from wireleak.common.files import write_arrays
 from wireleak.lab.launch.blind import blind_config, check_own, own_folder, write_public
 from wireleak.lab.launch.processes import LaunchError
-from wireleak.lab.run.layout import AttackFolder
+from wireleak.lab.run.attack_folder import AttackFolder
 
 
 def test_what_is_public_holds_no_example(tmp_path: Path) -> None:
