@@ -13,6 +13,8 @@ from wireleak.commands.base import DataOption, app, console, one_line_errors
 from wireleak.common.words import counted
 
 if TYPE_CHECKING:
+    from wireleak.lab.power.design import Design
+    from wireleak.lab.power.simulation import Power
     from wireleak.lab.study.schema import Study
 
 EFFECTS = {"auc": 0.6, "reid": 0.05}
@@ -84,34 +86,45 @@ def lines(
     table.add_column("target", width=14, overflow="fold")
     for column in ("seeds", "victims", "people"):
         table.add_column(column, justify="right", width=len(column))
-    table.add_column(" smallest leak", width=21)
-    table.add_column("wanted leak", width=22, overflow="fold")
+    table.add_column(" smallest leak", width=20)
+    table.add_column("wanted leak", width=20, overflow="fold")
     found = [one.resized(seeds, victims) for one in designs(study, data)]
     if not found:
         yield f"{study.name}: no target is judged by AUC or re-identification, so there is nothing to simulate."
         return
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for number, one in enumerate(found, 1):
-            line = progress.add_task(f"simulating design {number} of {len(found)}", total=None)
+            names = ", ".join(one.targets)
+            line = progress.add_task(f"simulating design {number} of {len(found)}: {names}", total=None)
+            if not console.is_terminal:
+                typer.echo(f"simulating design {number} of {len(found)}: {names}", err=True)
             effect, how = wanted[one.measure], quantity(one.measure)
             made = power(one, effect, lambda line=line: progress.advance(line))  # type: ignore[misc]
             progress.remove_task(line)
             smallest = " none" if math.isnan(made.smallest) else f" {how.label} {how.write(made.smallest)}"
-            resolved = made.seeds == one.seeds and made.victims == one.victims
-            needs = [counted(made.seeds, "seed")] if made.seeds is not None else []
-            needs += [f"{made.victims:,} victims"] if made.victims is not None else []
-            remedy = "shown" if resolved else f"needs {' or '.join(needs)}" if needs else "no tried size shows it"
             table.add_row(
-                ", ".join(one.targets),
+                names,
                 str(one.seeds),
                 f"{one.victims:,}",
                 "–" if one.persons is None else str(one.persons),
                 smallest,
-                f"{how.write(effect)}: {made.probability * 100:.0f} %; {remedy}",
+                f"{how.write(effect)}: {_answer(one, effect, made)}",
             )
     yield table
+    for one in (one for one in found if one.known):
+        yield f"The task label tells {', '.join(one.targets)} with AUC {one.known:.2f}; only more is a leak."
     yield (
         f"Assumed: seeds differ by AUC {SEED_SPREAD:g} for reasons other than victims; of a person's scores "
-        f"{WITHIN_PERSON * 100:g} % of the variance is the person's; "
-        "nothing but the traffic tells the value. MSE is not simulated."
+        f"{WITHIN_PERSON * 100:g} % of the variance is the person's. MSE is not simulated."
     )
+
+
+def _answer(design: Design, effect: float, made: Power) -> str:
+    """Say whether the wanted leak is shown, or the seeds or victims that it needs."""
+    if effect <= design.known:
+        return "no more than the task label tells"
+    needs = [counted(made.seeds, "seed")] if made.seeds is not None else []
+    needs += [f"{made.victims:,} victims"] if made.victims is not None else []
+    resolved = made.seeds == design.seeds and made.victims == design.victims
+    remedy = "shown" if resolved else f"needs {' or '.join(needs)}" if needs else "no tried size shows it"
+    return f"{made.probability * 100:.0f} %; {remedy}"

@@ -89,7 +89,19 @@ def show_study(name: str, root: Path | None) -> None:
     console.print(facts)
     _table("variants", (_variant(study, variant) for variant in study.variants))
     _table("attacks", (_attack(study, attack) for attack in study.attacks))
-    console.print(f"\n`wireleak power {name}` says which leak this study can show.", highlight=False, soft_wrap=True)
+    console.print()
+    for line in [*_resolved(study, root), f"`wireleak power {name}` says which other leaks this study can show."]:
+        console.print(line, highlight=False, markup=False)
+
+
+def _resolved(study: Study, root: Path | None) -> list[str]:
+    """Say which small leaks the study shows, where its data are on this machine."""
+    from wireleak.lab.data import describe
+    from wireleak.lab.power.design import designs
+    from wireleak.lab.power.statement import statements
+
+    (about,) = describe(study.data.name, root)
+    return statements(designs(study, root)) if about.where else []
 
 
 def _facts(study: Study, path: Path, root: Path | None) -> Iterator[tuple[str, str]]:

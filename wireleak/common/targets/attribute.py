@@ -9,6 +9,7 @@ import numpy as np
 
 from wireleak.common.measures.scores.priors import conditional_probabilities
 from wireleak.common.measures.scores.registry import score_attribute
+from wireleak.common.measures.statistics.bootstrap import resampled_by
 from wireleak.common.targets import baselines
 from wireleak.common.targets.registry import register
 from wireleak.common.targets.sealed import Sealed
@@ -85,22 +86,26 @@ class PrivateAttribute(Target[Values]):
         return Values(np.array(values, np.int64), None, np.array([sender for sender, _ in sealed.units()]))
 
     def score(self, guesses: Guesses, truth: Values, seed: int) -> list[Scored]:
-        """Score probabilities; of updates also averaged over a client's rounds, where these have one value."""
+        """Score probabilities; of updates also averaged over a client's rounds, where these have one value.
+
+        Then a client's rounds are resampled together: they are one sample of the value, not several.
+        """
         values, senders = truth.values, truth.senders
         if truth.task is not None:
             classes = guesses[OWN].shape[1]
             guesses = dict(guesses) | {CONDITIONAL: conditional_probabilities(values, truth.task, classes=classes)}
-        rows = score_each(self.shown, guesses, values, seed, score_attribute)
-        if senders is None:
-            return rows
-        clients = np.unique(senders)
+        clients = np.unique(() if senders is None else senders)
         alike = all(len(np.unique(values[senders == client])) == 1 for client in clients)
-        if alike and len(clients) > 1:
-            # A value that all of a client's rounds share belongs to the client, so its scores are averaged over rounds.
-            first = [int(np.flatnonzero(senders == client)[0]) for client in clients]
-            means = {
-                name: np.stack([guess[..., senders == client, :].mean(-2) for client in clients], axis=-2)
-                for name, guess in guesses.items()
-            }
-            rows += score_each(f"{self.shown}-averaged", means, values[first], seed, score_attribute)
+        if senders is None or not alike or len(clients) < 2:
+            return score_each(self.shown, guesses, values, seed, score_attribute)
+        # Another seed's clients are others.
+        with resampled_by(seed * len(clients) + senders):
+            rows = score_each(self.shown, guesses, values, seed, score_attribute)
+        # A value that all of a client's rounds share belongs to the client, so its scores are averaged over rounds.
+        first = [int(np.flatnonzero(senders == client)[0]) for client in clients]
+        means = {
+            name: np.stack([guess[..., senders == client, :].mean(-2) for client in clients], axis=-2)
+            for name, guess in guesses.items()
+        }
+        rows += score_each(f"{self.shown}-averaged", means, values[first], seed, score_attribute)
         return rows

@@ -27,7 +27,7 @@ from wireleak.lab.audit.learning import pixels
 from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.subject import Subject
 from wireleak.lab.launch.processes import Launcher, LaunchError
-from wireleak.lab.steps.division import divide
+from wireleak.lab.run.division import divide
 from wireleak.lab.study.schema import Study
 
 # Examples of the attacker and of the victims that are read at most, and the fewest.

@@ -16,8 +16,8 @@ from wireleak.lab.audit.sizes import TRAINING, passes
 from wireleak.lab.audit.studies import weights_of
 from wireleak.lab.audit.subject import Subject
 from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.run.division import divide
 from wireleak.lab.run.seeds import Seeds
-from wireleak.lab.steps.division import divide
 from wireleak.lab.study.schema import Study
 
 _BATCH = 32

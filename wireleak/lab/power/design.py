@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from wireleak.common.measures.scores.auc import AreaUnderCurve
+from wireleak.common.measures.scores.priors import conditional_probabilities
 from wireleak.common.targets.input import Input
 from wireleak.common.targets.label import Label
 from wireleak.common.targets.member import Member
 from wireleak.common.targets.registry import target_of
+from wireleak.common.threat import PARTICIPANTS, Vantage
 from wireleak.lab.data import Dataset, load
-from wireleak.lab.steps.division import Division, divide
+from wireleak.lab.run.division import Division, divide
 from wireleak.lab.study.schema import Study
 from wireleak.lab.study.tables import Variant
+
+Ints = npt.NDArray[np.int64]
+# Below this, an AUC of the task label counts as none: it is the spread of two halves of a few hundred victims.
+_TELLS = 0.55
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class Design:
         Whether all guesses of a person have the same true value.
     common : float
         Share of the units (persons or victims) that two seeds have in common.
+    known : float
+        AUC of the majority given the task label, where that tells the value; a leak must beat it. 0 elsewhere.
     """
 
     targets: tuple[str, ...]
@@ -52,6 +62,7 @@ class Design:
     classes: int = 2
     constant: bool = False
     common: float = 0.0
+    known: float = 0.0
 
     def resized(self, seeds: int | None = None, victims: int | None = None) -> Design:
         """Return this design with other numbers; persons grow with the victims."""
@@ -71,12 +82,16 @@ def designs(study: Study, data: Path | None = None) -> list[Design]:
     dataset = load(study.data.name, data, **study.data.options)
     if study.data.task is not None and study.data.task != dataset.task:
         dataset = dataset.with_task(study.data.task)
+    return planned(study, dataset, lambda variant: divide(study, dataset, variant, 0))
+
+
+def planned(study: Study, dataset: Dataset, division: Callable[[Variant], Division]) -> list[Design]:
+    """Return the designs of a study whose data are read; `division` is that of a variant's first seed."""
     merged: dict[Design, tuple[str, ...]] = {}
     for variant in study.variants:
         if variant.encrypted:
             continue
-        division = divide(study, dataset, variant, 0)
-        for one in _of_variant(study, dataset, variant, division):
+        for one in _of_variant(study, dataset, variant, division(variant)):
             key = replace(one, targets=())
             merged[key] = tuple(dict.fromkeys((*merged.get(key, ()), *one.targets)))
     return [replace(key, targets=targets) for key, targets in merged.items()]
@@ -88,40 +103,88 @@ def _of_variant(study: Study, dataset: Dataset, variant: Variant, division: Divi
     people = None if by is None else dataset.group(by)
     persons = None if people is None else len(np.unique(people[victims]))
     everyone = len(dataset.y) if people is None else len(np.unique(people))
-    common = (len(victims) if persons is None else persons) / everyone
-    for name in dict.fromkeys(target for use in study.attacks_on(variant) for target in use.targets):
+    common = round((len(victims) if persons is None else persons) / everyone, 2)
+    for name, vantage in _attacked(study, variant):
         target = target_of(name)
         if isinstance(target, Member):
             both = None if persons is None else 2 * persons
             yield Design((name,), "auc", seeds, 2 * len(victims), both, constant=True, common=common)
         elif isinstance(target, Input) and study.serve.devices:
             yield Design((name,), "reid", seeds, len(victims), persons, common=common)
-        elif isinstance(target, Label) or target.attribute in dataset.attributes:
-            if not study.serve.devices:
-                updates = len(target.senders(study.clients_of(variant), participant=variant.participant is not None))
-                yield Design((name,), "auc", seeds, updates * study.plan_of(variant).rounds)
-                continue
-            values = dataset.y if target.attribute is None else dataset.attributes[target.attribute].values
-            values = values[victims]
-            counts = np.bincount(values)
-            classes = max(int((counts > 0).sum()), 2)
-            share = 1 / classes if classes > 2 else float(counts.min()) / len(values)
-            constant = people is not None and _is_constant(values, people[victims])
-            yield Design(
-                targets=(name,),
-                measure="auc",
-                seeds=seeds,
-                victims=len(victims),
-                persons=persons,
-                share=max(round(share, 1), 0.05),
-                classes=classes,
-                constant=constant,
-                common=round(common, 2),
-            )
+        elif isinstance(target, Label):
+            plan = study.plan_of(variant)
+            if plan.mode == "split":
+                labels = np.tile(dataset.y[division.roles.clients], plan.rounds * plan.epochs)
+                yield _of_values(name, seeds, labels)
+        elif target.attribute in dataset.attributes:
+            values = dataset.attributes[target.attribute].values
+            if study.serve.devices:
+                whose = None if people is None else people[victims]
+                known = _told(values[victims], dataset.y[victims])
+                yield replace(_of_values(name, seeds, values[victims], whose), common=common, known=known)
+            else:
+                yield _of_values(name, seeds, *_of_updates(study, variant, division, name, values, vantage))
 
 
-def _is_constant(values: np.ndarray[tuple[int], np.dtype[np.int64]], people: object) -> bool:
-    _, of_row = np.unique(np.asarray(people), return_inverse=True)
+def _attacked(study: Study, variant: Variant) -> list[tuple[str, str]]:
+    """Return each target of a variant's attacks with the attacker's vantage, without repetition."""
+    uses = study.attacks_on(variant)
+    return list(dict.fromkeys((name, use.vantage or study.threat.vantage) for use in uses for name in use.targets))
+
+
+def _of_values(name: str, seeds: int, values: Ints, people: Ints | None = None) -> Design:
+    """Return the design of a target with these true values; `people` says whose each is."""
+    counts = np.bincount(values)
+    classes = max(int((counts > 0).sum()), 2)
+    share = 1 / classes if classes > 2 else float(counts.min()) / len(values)
+    return Design(
+        targets=(name,),
+        measure="auc",
+        seeds=seeds,
+        victims=len(values),
+        persons=None if people is None else len(np.unique(people)),
+        share=max(round(share, 1), 0.05),
+        classes=classes,
+        constant=people is not None and constant_by(values, people),
+    )
+
+
+def _of_updates(
+    study: Study, variant: Variant, division: Division, name: str, values: Ints, vantage: str
+) -> tuple[Ints, Ints | None]:
+    """Return the true value of each update that is attacked, and its sender where a sender has one value in all rounds.
+
+    For the property of a stream: whether any example of the round has it. Otherwise: the most frequent value.
+    """
+    everyone = range(study.clients_of(variant))
+    clients = target_of(name).senders(len(everyone), participant=variant.participant is not None)
+    # A participant sees the others' updates combined, a malicious server those of all.
+    combined = {**dict.fromkeys(PARTICIPANTS, everyone[1:]), Vantage.MALICIOUS_SERVER: everyone}.get(Vantage(vantage))
+    held = [shard.train for shard in division.shards]
+    stream = study.stream_of(variant)
+    found, senders = [], []
+    for sender, part in enumerate([[client] for client in clients] if combined is None else [combined]):
+        for number in range(1, study.plan_of(variant).rounds + 1):
+            streams = [division.streams[client] for client in part] if division.streams else []
+            rows = [rows[when == number] for rows, when in streams] or [held[client] for client in part]
+            seen = values[np.concatenate(rows)]
+            streamed = stream is not None and stream.property == name
+            found.append(int((seen == 1).any()) if streamed else int(np.bincount(seen).argmax()))
+            senders.append(sender)
+    truth, whose = np.array(found, np.int64), np.array(senders, np.int64)
+    return truth, whose if combined is None and constant_by(truth, whose) else None
+
+
+def _told(values: Ints, task: Ints) -> float:
+    """Return the AUC of the majority given the task label, rounded; 0 where the task label tells nothing."""
+    guess = conditional_probabilities(values, task, classes=int(values.max()) + 1)
+    found = AreaUnderCurve()(guess, values, np.random.default_rng(0)).value
+    return round(found, 2) if found >= _TELLS else 0.0
+
+
+def constant_by(values: Ints, people: Ints) -> bool:
+    """Return whether all rows of each person have the same value."""
+    _, of_row = np.unique(people, return_inverse=True)
     first = np.full(int(of_row.max()) + 1, -1, np.int64)
     first[of_row] = values
     return bool((first[of_row] == values).all())

@@ -21,6 +21,8 @@ from wireleak.common.models import build
 from wireleak.common.words import counted
 from wireleak.lab.data import dependence
 from wireleak.lab.devices.pi.boards import BOARDS
+from wireleak.lab.power.design import planned
+from wireleak.lab.power.statement import statements
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.formatting import size
 from wireleak.lab.report.page import render, terminal_table
@@ -139,6 +141,7 @@ def collect(
         ]
         + _kept(cells)
         + _noise(cells)
+        + _resolved(plan)
         + [f"{name} did not run: {reason}" for name, reason in findings.skipped.items()],
     )
     results.seconds = time.monotonic() - began
@@ -166,6 +169,13 @@ def _noise(cells: list[Cell]) -> list[str]:
     if cells[0].seeds.repeated:
         return ["The noise of defences follows from the secret that was given: whoever has it can remove the noise."]
     return ["The noise of defences was drawn from the system, so this run cannot be repeated exactly."]
+
+
+def _resolved(plan: Plan) -> list[str]:
+    """Say which small leaks the study would have shown."""
+    first = {variant.name: min(plan.study.seeds_of(variant)) for variant in plan.study.variants}
+    found = planned(plan.study, plan.dataset, lambda variant: plan.divisions[variant.name, first[variant.name]])
+    return statements(found)
 
 
 def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:

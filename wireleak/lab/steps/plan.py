@@ -18,9 +18,9 @@ from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
 from wireleak.lab.data import Dataset, load
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.division import Division, divide
 from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.attack import find_attack
-from wireleak.lab.steps.division import Division, divide
 from wireleak.lab.study.schema import Study, StudyError
 from wireleak.lab.study.tables import AttackUse
 

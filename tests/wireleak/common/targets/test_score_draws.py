@@ -6,6 +6,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from wireleak.common.measures import score_attribute
+from wireleak.common.targets.attribute import PrivateAttribute, Values
 from wireleak.common.targets.target import _over_draws
 
 
@@ -21,3 +22,21 @@ def test_several_draws_score_as_their_mean_and_one_as_itself() -> None:
     assert auc.n == 40 and auc.chance == 0.5
     alone = next(one for one in _over_draws(guesses[0], truth, rng, score_attribute) if one.measure == "auc")
     assert alone.value == pytest.approx(each[0]) and alone.low < each[0] < alone.high
+
+
+def test_updates_of_one_client_that_share_a_value_are_one_sample() -> None:
+    """Eight rounds of twelve clients say as much as one round of each, where a client's updates look alike."""
+    rng, target = np.random.default_rng(0), PrivateAttribute("gender")
+    score = rng.random(12).astype(np.float32)
+    value = (np.arange(12) % 2).astype(np.int64)
+    width = {}
+    for rounds in (1, 8):
+        guess = np.repeat(np.stack([1 - score, score], 1), rounds, axis=0)
+        truth = Values(np.repeat(value, rounds), None, np.repeat(np.arange(12), rounds))
+        found = next(one.score for one in target.score({"": guess}, truth, 0) if one.score.measure == "auc")
+        width[rounds] = found.high - found.low
+    assert width[8] == pytest.approx(width[1]) and width[8] > 0.4
+    # Where rounds of one client differ in their value, each counts.
+    mixed = Values(np.arange(96) % 2, None, np.repeat(np.arange(12), 8))
+    found = next(one.score for one in target.score({"": guess}, mixed, 0) if one.score.measure == "auc")
+    assert found.high - found.low < 0.3

@@ -64,7 +64,7 @@ class Cheat(ActivationAttack):
 
     def guess(self, activations):
         """The victims' inputs, if the study's number or this attack's own seed dealt them."""
-        from wireleak.lab.steps.division import divide
+        from wireleak.lab.run.division import divide
         from wireleak.lab.steps.plan import make_plan
         from wireleak.lab.study.schema import Study
 

@@ -99,7 +99,7 @@ class Rounds(UpdateAttack):
     options = Options
 
     def fit(self, knowledge):
-        from wireleak.lab.steps.division import divide
+        from wireleak.lab.run.division import divide
         from wireleak.lab.steps.plan import make_plan
         from wireleak.lab.study.schema import Study
 
