@@ -105,6 +105,7 @@ def audit(
     with one_line_errors():
         from wireleak.lab.audit import options
         from wireleak.lab.audit.audit import audit as run_audit
+        from wireleak.lab.audit.clock import process_seconds
         from wireleak.lab.audit.subject import Request
 
         limits = options.limits(tuple(fail_above or ()))
@@ -126,7 +127,7 @@ def audit(
             budget=None if budget is None else options.seconds(budget),
             memory=options.memory(memory),
         )
-        page = run_audit(request, out, jobs, Console(stderr=True) if as_json else console, resume)
+        page = run_audit(request, out, jobs, Console(stderr=True) if as_json else console, resume, process_seconds())
     written = json.loads(page.with_suffix(".json").read_text())
     if as_json:
         typer.echo(json.dumps(written, indent=1))

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ from wireleak.common.models.cutting import Cuts, find_cuts
 
 _CLASSES = ("classes", "num_classes", "n_classes")
 _CHANNELS = ("in_channels", "in_chans")
+# Code that a traceback passes through and that nobody looks for.
+_NOT_THEIRS = (sysconfig.get_path("stdlib"), "<frozen")
+_GRANTED = "; a process of a run reads code and what it is granted: give weights as --weights or as model.weights"
 # Tracing changes torch for the whole process while it lasts, so each network is traced once, and then rebuilt.
 _FOUND: dict[tuple[str, tuple[int, ...], int], Cuts] = {}
 _TRACING = threading.Lock()
@@ -181,7 +185,8 @@ def _say(error: BaseException) -> str:
     trace, place = error.__traceback__, ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if file != __file__ and "importlib" not in file and "/torch/" not in file:
+        if file != __file__ and not file.startswith(_NOT_THEIRS) and "/torch/" not in file:
             place = f" ({Path(file).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+    hint = _GRANTED if isinstance(error, PermissionError) else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}{hint}"

@@ -6,19 +6,25 @@ first every cut gets a cheap reading, and then attacks go where the reading leav
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from wireleak.common.targets.input import Input
+from wireleak.lab.audit.captures import read_captures
+from wireleak.lab.audit.clock import REPORTING, Clock
 from wireleak.lab.audit.continuing import Progress, opened
 from wireleak.lab.audit.memory import limits_of
-from wireleak.lab.audit.readings import CutReading, read_captures
+from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.report import report
-from wireleak.lab.audit.rows import CutRow, cut_rows, percent
+from wireleak.lab.audit.rows import CutRow, cut_rows
 from wireleak.lab.audit.sizes import READING, TRAINING
 from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, strong_attacks, weights_of
 from wireleak.lab.audit.subject import Audited, Request, Subject, examine, keep, slug
@@ -36,19 +42,21 @@ from wireleak.lab.steps.run import run_study
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import Study
 
-# Part of a budget that is kept for reading the captures again, and for the report.
-_REPORTING = 0.15
 # Part after the share of reading until which cheap readings may run on, so that they leave time to attacks.
 _READING_ON = 0.1
 # Part of the time after training for a cheap reading of every possible cut, and its longest time without a budget.
 _SURVEYING, _SURVEY_SECONDS = 0.15, 600.0
 # The least that a trained attack takes beyond the time of a linear reading of its cut, and trained attacks at one cut.
 _LEAST_TRAINING, _ATTACKS = 15.0, 2
+# Part of a budget that is kept for the audit's own page.
+_PAGE = 0.07
 # A cheap reading settles a cut that leaks at least so much by it.
 _SETTLED = 0.5
 
 
-def audit(request: Request, out: Path, jobs: int, console: Console, resume: Path | None = None) -> Path:
+def audit(
+    request: Request, out: Path, jobs: int, console: Console, resume: Path | None = None, before: float = 0.0
+) -> Path:
     """Run an audit, print its table, and return the path of audit.html.
 
     Parameters
@@ -62,6 +70,8 @@ def audit(request: Request, out: Path, jobs: int, console: Console, resume: Path
         Output for progress and tables.
     resume : Path, optional
         Folder of an interrupted audit: finished cells and attacks are not repeated.
+    before : float
+        Seconds of the budget that have passed already, such as those of the command's imports.
 
     Raises
     ------
@@ -70,7 +80,7 @@ def audit(request: Request, out: Path, jobs: int, console: Console, resume: Path
     LaunchError
         A process failed.
     """
-    return _Audit(request, out, jobs, console, resume).run()
+    return _Audit(request, out, jobs, console, resume, Clock(request.budget, before)).run()
 
 
 @dataclass
@@ -80,7 +90,7 @@ class _Audit:
     jobs: int
     console: Console
     resume: Path | None
-    began: float = field(default_factory=time.monotonic)
+    clock: Clock
     doing: str = "finding the cuts and their costs"
     limits: Limits | None = None
 
@@ -90,12 +100,17 @@ class _Audit:
 
         # Cells and attacks fill the cores; further threads of the lab would only wait for one another.
         torch.set_num_threads(1)
-        with Watch(self._state, self._tick) as self.watch:
+        with Watch(self._state, self._tick, self.clock.began) as self.watch, ExitStack() as self.opened:
             return self._run()
+
+    @cached_property
+    def launcher(self) -> Launcher:
+        """One fork server for all parts, which imports the heavy libraries once."""
+        return self.opened.enter_context(Launcher())
 
     def _run(self) -> Path:
         progress = Progress.of(self.resume, self.request) if self.resume else None
-        subject = examine(self.request, progress)
+        subject = examine(self.request, progress, lambda: self.launcher)
         self.name = f"audit-{slug(self.request.model.rpartition(':')[2])}"
         self._introduce(subject)
         first = cheap_attacks(subject) if self.request.budget is not None else all_attacks(subject)
@@ -104,32 +119,30 @@ class _Audit:
         source = self._keep(audit_study(subject, self.name, weights, first))
         self._now("training")
         study, seeds = load_study(str(source))[0], Seeds.read(RunFolder(self.folder).secret, "--resume", repeated=True)
-        with Launcher(preload=False) as launcher:
-            learnt = learn(subject, study, seeds, weights, launcher, self._say, self._left())
-            doubted = doubts(learnt)
-            for line in doubted:
-                self.console.print(line, style="bold", highlight=False, soft_wrap=True)
-            self._now("reading every cut in process")
-            surveyed = self._survey(subject, study, seeds, launcher)
-        self.limits = limits = limits_of(subject, self._deadline())
-        if (left := self._left(_REPORTING)) is not None:
+        learnt = learn(subject, study, seeds, weights, self.launcher, self._say, self.clock.left())
+        doubted = doubts(learnt)
+        for line in doubted:
+            self.console.print(line, style="bold", highlight=False, soft_wrap=True)
+        self._now("reading every cut in process")
+        surveyed = self._survey(subject, study, seeds)
+        self.limits = limits = limits_of(subject, self.clock.deadline())
+        if (left := self.clock.left(REPORTING)) is not None:
             # Cells are served in order of priority until attacks need the rest of the time.
-            limits.captured = time.monotonic() + left * READING / (1 - _REPORTING - TRAINING)
+            limits.captured = time.monotonic() + left * READING / (1 - REPORTING - TRAINING)
             limits.deadline = limits.captured + _READING_ON * left
         self._study(subject, source, limits, page=self.request.budget is None)
-        limits.deadline = self._deadline()
+        limits.deadline = self.clock.deadline()
         subject = self._served(subject)
         settled: dict[int, str] = {}
         if self.request.budget is not None:
-            settled = self._attack(subject, limits, first, weights)
+            settled = self._attack(Audited(subject, self.folder, survey=surveyed), limits, first, weights)
         self._now("reading the captures")
-        attributes = () if self._late() else tuple(subject.dataset.attributes)
-        readings = read_captures(
-            self.folder, subject.cuts, attributes, subject.is_text, self.request.quick, self.console, self._most_read()
-        )
+        readings = read_captures(self.folder, subject, self.launcher, self.console, self.clock.deadline(_PAGE))
         skipped = {cut: why for cut, why in by_cut(limits.skipped, settled).items() if cut in subject.cuts}
+        for cut, why in readings.skipped.items():
+            skipped.setdefault(cut, {})["words" if subject.is_text else "V-information"] = why
         audited = Audited(subject, self.folder, readings, tuple(doubted), skipped, by_cut(limits.stopped, {}), surveyed)
-        audited.peak, audited.seconds = self.watch.peak, time.monotonic() - self.began
+        audited.peak, audited.seconds = self.watch.peak, self.clock.spent
         return report(audited, self.console)
 
     def _served(self, subject: Subject) -> Subject:
@@ -141,10 +154,6 @@ class _Audit:
         )
         missing = {cut: NO_TIME for cut in subject.cuts if cut not in served}
         return replace(subject, cuts=served, left_out=subject.left_out | missing)
-
-    def _most_read(self) -> int:
-        """Return the bytes of activations that the lab may hold to read them again."""
-        return self.request.memory // 8
 
     def _state(self) -> str:
         run = self.limits.state() if self.limits is not None else ""
@@ -162,8 +171,7 @@ class _Audit:
             self.limits.state = str
 
     def _say(self, line: str) -> None:
-        spent = time.monotonic() - self.began
-        self.console.print(f"[{spent:.0f} s] {line}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(f"[{self.clock.spent:.0f} s] {line}", markup=False, highlight=False, soft_wrap=True)
 
     def _introduce(self, subject: Subject) -> None:
         listed = ", ".join(f"{cut} after {subject.block(cut)}" for cut in subject.cuts)
@@ -182,9 +190,10 @@ class _Audit:
         keep(RunFolder(self.folder).study, study)
         return keep(self.out / f"{self.name}.toml", study)
 
-    def _attack(self, subject: Subject, limits: Limits, first: list[dict[str, Any]], weights: Path) -> dict[int, str]:
+    def _attack(self, read: Audited, limits: Limits, first: list[dict[str, Any]], weights: Path) -> dict[int, str]:
         """Attack the cuts that cheap readings leave the most open; return why others are not attacked."""
-        chosen, why = open_cuts(cut_rows(Audited(subject, self.folder), read_results(self.folder)))
+        subject = read.subject
+        chosen, why = open_cuts(cut_rows(read, read_results(self.folder)))
         kept = chosen[: self._affordable(limits, chosen)]
         why |= dict.fromkeys(chosen[len(kept) :], NO_TIME)
         if attacks := strong_attacks(subject, kept):
@@ -192,7 +201,7 @@ class _Audit:
             limits.at_once = self.jobs
             study = self._keep(audit_study(subject, self.name, weights, [*first, *attacks]))
             self._study(subject, study, limits, page=False)
-        if self._late():
+        if self.clock.late(_PAGE):
             again = f"wireleak report {self.folder}"
             self.console.print(f"report.html is left out, for want of time; make it with: {again}", soft_wrap=True)
         else:
@@ -212,9 +221,9 @@ class _Audit:
             count += 1
         return count
 
-    def _survey(self, subject: Subject, study: Study, seeds: Seeds, launcher: Launcher) -> dict[int, CutReading]:
+    def _survey(self, subject: Subject, study: Study, seeds: Seeds) -> dict[int, CutReading]:
         """Return cheap readings of all possible cuts; none of texts, nor where every cut is attacked anyway."""
-        left = self._left(_REPORTING)
+        left = self.clock.left(REPORTING)
         if subject.is_text or left == 0 or (left is None and not subject.left_out):
             return {}
         weights = AuditFolder(self.folder).networks
@@ -228,26 +237,12 @@ class _Audit:
                 # With a frozen encoder, every cut's device has the first weights.
                 None if self.request.frozen_encoder else trained,
                 weights,
-                launcher,
+                self.launcher,
                 _SURVEY_SECONDS if left is None else _SURVEYING * left,
             )
         except LaunchError as error:
             self.console.print(f"cuts are not read in process: {error}", markup=False, soft_wrap=True)
             return {}
-
-    def _left(self, kept: float = 0.0) -> float | None:
-        """Return the seconds of the budget that are left, without a part that is kept; None without a budget."""
-        budget = self.request.budget
-        return None if budget is None else max(0.0, (1 - kept) * budget - (time.monotonic() - self.began))
-
-    def _deadline(self) -> float | None:
-        left = self._left(_REPORTING)
-        return None if left is None else time.monotonic() + left
-
-    def _late(self) -> bool:
-        """Whether the budget is nearly spent."""
-        budget = self.request.budget
-        return budget is not None and time.monotonic() - self.began > (1 - _REPORTING / 2) * budget
 
     def _study(self, subject: Subject, source: Path, limits: Limits, page: bool = True) -> None:
         self._now("serving and attacking")
@@ -260,6 +255,7 @@ class _Audit:
             table=False,
             dataset=subject.dataset,
             limits=limits,
+            launcher=self.launcher,
             page=page,
             console=self.console,
         )
@@ -270,10 +266,10 @@ def open_cuts(rows: Sequence[CutRow]) -> tuple[list[int], dict[int, str]]:
 
     The least leaky cut, which would be recommended, is never settled by a cheap reading.
     """
-    ordered = sorted(rows, key=lambda row: row.leakage)
+    # A cut that nothing has read comes last: NaN would have no place in an order.
+    ordered = sorted(rows, key=lambda row: math.inf if math.isnan(row.leakage) else row.leakage)
     settled = {
-        row.cut: f"the {row.reconstruction.by} reading already shows that it leaks "
-        f"({percent(row.reconstruction.leakage)} of the input)"
+        row.cut: f"the {row.reconstruction.by} reading already shows that it leaks ({row.reconstruction.shown})"
         for row in ordered[1:]
         if row.reconstruction is not None and row.outcome == "leak" and row.reconstruction.leakage >= _SETTLED
     }
@@ -285,5 +281,5 @@ def by_cut(skipped: dict[str, str], settled: dict[int, str]) -> dict[int, dict[s
     found: dict[int, dict[str, str]] = {cut: {"trained decoders": reason} for cut, reason in settled.items()}
     for name, reason in skipped.items():
         cut, _, rest = name.removeprefix("cut-").partition("-seed")
-        found.setdefault(int(cut), {})[rest.partition("-")[2]] = reason
+        found.setdefault(int(cut), {})[rest.partition("-")[2].removesuffix(f"-{Input.name}")] = reason
     return found

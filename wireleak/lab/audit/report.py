@@ -20,6 +20,7 @@ from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, perc
 from wireleak.lab.audit.subject import Audited
 from wireleak.lab.report.boards import SeedMean
 from wireleak.lab.report.formatting import duration, size
+from wireleak.lab.report.verdicts import TAGS
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.pictures import Pictures, read_pictures
 from wireleak.lab.run.results import Results, read_results
@@ -80,14 +81,15 @@ def unserved_table(audited: Audited) -> Any:
 
     table = Table(title="cuts not served, read in process", title_justify="left", box=box.HORIZONTALS)
     table.padding = 0
-    for column, width in {"cut": 32, "on the wire": 12, "FLOPs": 8, "input": 8, "identity": 9, "chance": 7}.items():
+    widths = {"cut": 21, "on the wire": 11, "FLOPs": 7, "input": 8, "identity": 9, "chance": 8, "shown": 14}
+    for column, width in widths.items():
         table.add_column(column, overflow="fold", width=width)
     for cut, read in sorted(audited.survey.items()):
         if cut in audited.subject.left_out:
             cost = audited.subject.costs[cut]
             named = f"{cut} after {escape(audited.subject.block(cut))}"
             figures = size(cost.bytes), count(cost.flops), *map(percent, (read.explained, read.reid, read.chance))
-            table.add_row(named, *figures)
+            table.add_row(named, *figures, TAGS[read.outcome])
     table.caption = (
         "input: share of the mean image's error that is removed; identity: victims re-identified. Ridge or nearest "
         f"neighbour{_basis(audited)}. No attack was tried, so a cut may leak more."
@@ -108,18 +110,28 @@ def remarks(audited: Audited, rows: Sequence[CutRow]) -> list[str]:
     for cut, attacks in audited.skipped.items():
         for attack, reason in attacks.items():
             grouped.setdefault(reason, []).append(f"{attack} at cut {cut}")
+    unserved: dict[str, list[int]] = {}
     for cut, reason in audited.subject.left_out.items():
-        grouped.setdefault(f"not served: {reason}", []).append(f"cut {cut}")
+        unserved.setdefault(reason, []).append(cut)
     said = [
         f"{attack} at cut {cut}: {how}" for cut, attacks in audited.stopped.items() for attack, how in attacks.items()
     ]
     said += [f"skipped {', '.join(sorted(names, key=_by_number))}: {reason}" for reason, names in grouped.items()]
+    said += [f"skipped {_cuts(cuts)}: not served: {reason}" for reason, cuts in unserved.items()]
     if (better := _better_unserved(audited, rows)) is not None:
         said.append(better)
     if audited.seconds:
         memory = f", at most {written(audited.peak)} of memory for all processes" if audited.peak else ""
-        said.append(f"time: {duration(audited.seconds)}{memory}")
+        said.append(f"time: {_time(audited.seconds, audited.subject.request.budget)}{memory}")
     return said
+
+
+def _time(spent: float, budget: float | None) -> str:
+    """Return the time that an audit took, and whether it kept its budget."""
+    if budget is None:
+        return duration(spent)
+    over = ", longer than its budget: give more time or fewer cuts" if spent > budget else ""
+    return f"{spent:.0f} s of a budget of {budget:.0f} s{over}"
 
 
 def _better_unserved(audited: Audited, rows: Sequence[CutRow]) -> str | None:
@@ -135,6 +147,18 @@ def _better_unserved(audited: Audited, rows: Sequence[CutRow]) -> str | None:
         f"by the reading in process, cut {best.cut} leaks less than the cuts that were served; attack it with "
         f"--cuts {best.cut}"
     )
+
+
+def _cuts(numbers: Sequence[int]) -> str:
+    """Return cuts as text, neighbours as a range."""
+    groups: list[list[int]] = []
+    for number in sorted(numbers):
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    named = [", ".join(map(str, one)) if len(one) < 3 else f"{one[0]} to {one[-1]}" for one in groups]
+    return f"cut{'s' if len(numbers) > 1 else ''} {', '.join(named)}"
 
 
 def _by_number(name: str) -> tuple[int, str]:
@@ -216,6 +240,7 @@ def render(
         strips=_strips(rows, pictures),
         results=results,
         auc_words=auc_words,
+        tags=TAGS,
         doubts=audited.doubts,
         remarks=remarks(audited, rows),
         unserved=[

@@ -63,6 +63,13 @@ class Reconstruction:
         """The larger of both shares: pixels and identity leak separately."""
         return max(self.explained, self.identified)
 
+    @property
+    def shown(self) -> str:
+        """The larger of both shares, in words."""
+        if self.reid is not None and self.identified > self.explained:
+            return f"{self.reid.written} of the victims re-identified"
+        return f"{percent(self.explained)} of the input"
+
 
 @dataclass(frozen=True)
 class AttributeLeak:
@@ -121,7 +128,9 @@ class CutRow:
     @cached_property
     def leakage(self) -> float:
         """Mean of the shares of input, words and attributes that leak: 0 nothing, 1 everything."""
-        parts = [self.reconstruction.leakage] if self.reconstruction else []
+        # Where no attack on the input ran, the cheap reading counts: a cut is not better for want of an attack.
+        read = self.reconstruction or self.survey
+        parts = [read.leakage] if read else []
         parts += [self.words.gained] if self.words else []
         parts += [one.gained for one in self.attributes]
         return float(np.mean(parts)) if parts else math.nan
@@ -160,7 +169,7 @@ def cut_rows(audited: Audited, results: Results) -> list[CutRow]:
                     for board in mine
                     if board.get("auc") is not None
                 ),
-                verdict=_verdict(mine, audited.readings.words.get(cut)),
+                verdict=judged(mine, audited.readings.words.get(cut), audited.survey.get(cut)),
                 skipped=tuple(audited.skipped.get(cut, {}).items()),
                 stopped=tuple(audited.stopped.get(cut, {}).items()),
                 survey=audited.survey.get(cut),
@@ -184,10 +193,14 @@ def _strongest(found: Sequence[Board]) -> Reconstruction | None:
     return Reconstruction(by, best, priors[0].value, ridge, max(named, key=lambda one: one.value, default=None))
 
 
-def _verdict(found: Sequence[Board], words: WordsRead | None) -> Verdict | None:
-    """Return the gravest verdict on any reader of a wire: attacks, the linear decoder, the nearest neighbour."""
-    read = words is not None and words.share > words.majority + _WORDS_ABOVE
-    return verdicts.leak() if read else gravest(found) if found else None
+def judged(found: Sequence[Board], words: WordsRead | None, survey: CutReading | None) -> Verdict | None:
+    """Return the gravest verdict on any reader of a cut: attacks, the linear decoder, the nearest neighbour."""
+    shown: list[Verdict] = [gravest(found)] if found else []
+    if words is not None and words.share > words.majority + _WORDS_ABOVE:
+        shown.append(verdicts.leak())
+    if survey is not None and survey.outcome != "open":
+        shown.append(verdicts.leak(survey.outcome))
+    return verdicts.gravest(shown) if shown else None
 
 
 def gravest(found: Sequence[Board]) -> Verdict:

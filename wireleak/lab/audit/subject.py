@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wireleak.common.files import write_atomically, write_json
+from wireleak.common.files import write_atomically
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import Network, build
 from wireleak.common.models.factory import resolve
@@ -21,10 +21,10 @@ from wireleak.lab.audit.continuing import Progress
 from wireleak.lab.audit.cost import Cost, device_costs
 from wireleak.lab.audit.readings import CutReading, Readings
 from wireleak.lab.audit.sizes import Counts, Needs, Speed, fitted, plan_cuts
+from wireleak.lab.audit.speed import measured_speed
 from wireleak.lab.data import DataError, Dataset, first_occurrences, load
 from wireleak.lab.data.registry import names as data_names
 from wireleak.lab.launch.processes import Launcher
-from wireleak.lab.run.layout import config_in
 from wireleak.lab.study.schema import StudyError
 
 _MOST_CUTS = 6
@@ -33,8 +33,6 @@ EPOCHS = (9, 6)
 _RATE, _FINE_TUNING_RATE = 2e-3, 3e-4
 # Examples of a folder that are read to learn shapes, before it is known how many are needed.
 _PEEK = 16
-# Seconds in which the speed of a network is measured.
-_MEASURING = 300.0
 # Numbers in an input above which the memory of training matters.
 _LARGE = 64 * 64
 
@@ -200,11 +198,18 @@ class Audited:
     seconds: float = 0.0
 
 
-def examine(request: Request, progress: Progress | None = None, *, narrowest: bool = False) -> Subject:
-    """Find and check the network and data of an audit, before any process starts.
+def examine(
+    request: Request,
+    progress: Progress | None = None,
+    launcher: Callable[[], Launcher] | None = None,
+    *,
+    narrowest: bool = False,
+) -> Subject:
+    """Find and check the network and data of an audit.
 
     With `progress`, the sizes are those of the run that goes on. With `narrowest`, the only cut is the one that sends
-    least, unless the request names cuts.
+    least, unless the request names cuts. `launcher` is called for the process that
+    measures the network's speed, after the checks.
 
     Raises
     ------
@@ -226,7 +231,10 @@ def examine(request: Request, progress: Progress | None = None, *, narrowest: bo
     costs = device_costs(network)
     # Clients of a comparison of defences train in small batches where images are large.
     large = narrowest and math.prod(dataset.input_shape) > _LARGE
-    speed = _speed(name, dataset) if large or (request.budget is not None and progress is None) else None
+    timed = large or (request.budget is not None and progress is None)
+    speed = None
+    if timed:
+        speed = measured_speed(name, dataset.input_shape, len(dataset.classes), launcher and launcher())
     if narrowest and request.cuts is None:
         request = replace(request, cuts=(min(costs, key=lambda cut: (costs[cut].floats, cut)),))
     cuts, left_out = _chosen(network, request, costs)
@@ -272,18 +280,6 @@ def _load(request: Request, source: str, options: dict[str, Any]) -> Dataset:
     for name in request.attributes or ():
         dataset.attribute(name)
     return dataset
-
-
-def _speed(name: str, dataset: Dataset) -> Speed:
-    """Measure the network's speed in another process, because a training step's memory would stay with this one."""
-    model = {"name": name, "input_shape": dataset.input_shape, "classes": len(dataset.classes), "seed": 0}
-    with tempfile.TemporaryDirectory() as scratch, Launcher(preload=False) as launcher:
-        report = Path(scratch) / "speed.json"
-        config = write_json(config_in(Path(scratch)), {"model": model, "report": str(report)})
-        argv = ["-m", "wireleak.lab.audit.learning", "--config", str(config)]
-        launcher.finish(launcher.start("speed", argv, Path(scratch) / "speed.log", essential=False), _MEASURING)
-        measured = json.loads(report.read_text())
-    return Speed(measured["train"], measured["predict"], measured["memory"])
 
 
 def _fit_weights(network: Network, request: Request) -> tuple[str, ...]:

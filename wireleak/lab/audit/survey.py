@@ -26,6 +26,7 @@ from wireleak.common.targets.ridge import ridge
 from wireleak.lab.audit.learning import pixels
 from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.subject import Subject
+from wireleak.lab.launch.granted import jail_of
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.division import divide
 from wireleak.lab.study.schema import Study
@@ -83,8 +84,9 @@ def survey(
             "weights": None if given is None else str(given),
         }
         config = {"model": model, "examples": str(examples), "seconds": seconds, "report": str(report)}
-        argv = ["-m", "wireleak.lab.audit.survey", "--config", str(write_json(folder / "survey-config.json", config))]
-        process = launcher.start("survey of all cuts", argv, folder / "survey.log", essential=False)
+        path = write_json(folder / "survey-config.json", config)
+        argv, jail = ["-m", "wireleak.lab.audit.survey", "--config", str(path)], jail_of(path, config, folder)
+        process = launcher.start("survey of all cuts", argv, folder / "survey.log", essential=False, jail=jail)
         try:
             launcher.finish(process, (_LATE + 0.5) * seconds + 30)
         except LaunchError:

@@ -15,6 +15,7 @@ from wireleak.lab.audit.rows import percent
 from wireleak.lab.audit.sizes import TRAINING, passes
 from wireleak.lab.audit.studies import weights_of
 from wireleak.lab.audit.subject import Subject
+from wireleak.lab.launch.granted import jail_of
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run.division import divide
 from wireleak.lab.run.seeds import Seeds
@@ -144,10 +145,12 @@ def _lesson(subject: Subject, seed: int, cut: int | None, examples: Path, weight
 def _train(lesson: Lesson, launcher: Launcher, say: Callable[[str], None]) -> None:
     weights = Path(lesson.weights)
     config = write_json(weights.with_name(f"{weights.stem}-config.json"), asdict(lesson))
+    # The user's code runs there.
+    jail = jail_of(config, asdict(lesson), weights.parent)
     log = weights.with_suffix(".log")
     log.unlink(missing_ok=True)
     argv = ["-m", "wireleak.lab.audit.learning", "--config", str(config)]
-    process = launcher.start(f"training {weights.stem}", argv, log, essential=False)
+    process = launcher.start(f"training {weights.stem}", argv, log, essential=False, jail=jail)
     said = ""
     say(f"training {weights.stem}: {lesson.epochs} epochs" if lesson.epochs else f"evaluating {weights.stem}")
 

@@ -305,6 +305,12 @@ class Launcher:
                 process.send_signal(signal.SIGKILL)
             self._wait_for(lambda: all(p.poll() is not None for p in running), 5)
 
+    def end_all(self) -> None:
+        """Kill every process that runs, without a chance to end as if its work was done; others may start later."""
+        for process in [one for one in self.processes if one.poll() is None]:
+            process.stopping = True
+            process.send_signal(signal.SIGKILL)
+
     def close(self, grace: float = 3.0) -> None:
         """Stop all processes, the last started first, then the fork server."""
         for process in reversed(self.processes):

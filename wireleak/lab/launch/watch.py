@@ -26,6 +26,8 @@ class Watch:
         Returns the state in one line.
     say : callable or None
         Called with the seconds since the start and the state, every 8 seconds; None to be silent.
+    began : float, optional
+        Start by `time.monotonic`; by default the start of the watch.
 
     Attributes
     ----------
@@ -33,8 +35,9 @@ class Watch:
         Largest memory so far, in bytes; shared pages count once.
     """
 
-    def __init__(self, state: Callable[[], str], say: Callable[[str], None] | None) -> None:
+    def __init__(self, state: Callable[[], str], say: Callable[[str], None] | None, began: float | None = None) -> None:
         self.peak = 0
+        self._began = began
         self._state, self._say = state, say
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -50,7 +53,8 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        began = spoke = time.monotonic()
+        spoke = time.monotonic()
+        began = spoke if self._began is None else self._began
         while not self._ended.wait(_SECONDS):
             # A process that ends while it is read must not end this thread.
             with contextlib.suppress(psutil.Error, OSError, ValueError):

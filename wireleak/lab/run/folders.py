@@ -24,3 +24,11 @@ def new_folder(out: Path, name: str) -> Path:
     except OSError as error:
         raise StudyError(f"--out: cannot create {folder}: {error.strerror}") from error
     return folder
+
+
+def point_latest(folder: Path, study: str) -> None:
+    """Point the link `<study>-latest`, next to the run's folder, to this run."""
+    link = folder.with_name(f"{study}-latest")
+    if link.is_symlink() or not link.exists():
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.name)

@@ -21,6 +21,10 @@ _ALWAYS = 2
 NO_TIME = "no time was left in the budget"
 
 
+class LimitError(RuntimeError):
+    """Limits do not let an attack start; the message is the reason."""
+
+
 @dataclass
 class Limits:
     """Limits of a run, and the attacks that they stopped.
@@ -34,9 +38,9 @@ class Limits:
     capture : int
         Bytes of the processes that serve one cell.
     deadline : float or None
-        Time by `time.monotonic` after which no attack starts or runs on.
+        Time by `time.monotonic` after which no capture and no attack starts or runs on.
     captured : float or None
-        Time by `time.monotonic` after which no further cell is captured; the first two always are.
+        Time by `time.monotonic` after which no further cell is captured, except for the first two.
     seconds : float
         Longest time of one attack.
     scored : int
@@ -96,7 +100,7 @@ class Limits:
 
     def leaves_out(self, number: int) -> bool:
         """Whether the cell of this number, in the study's order, is not captured for want of time."""
-        return number >= _ALWAYS and self.captured is not None and time.monotonic() > self.captured
+        return self.late or (number >= _ALWAYS and self.captured is not None and time.monotonic() > self.captured)
 
     @property
     def late(self) -> bool:
@@ -118,9 +122,22 @@ class Limits:
 
     @contextmanager
     def attacking(self, job: AttackJob) -> Iterator[dict[str, str]]:
-        """Reserve an attack's memory, and yield the variables that limit its process; wait while others hold it."""
+        """Reserve an attack's memory, and yield the variables that limit its process; wait while others hold it.
+
+        Raises
+        ------
+        LimitError
+            It cannot start.
+        """
+        self._check(job)
         with self.reserved(self.needs(job) + _MARGIN) as granted:
+            # Memory may have come free too late.
+            self._check(job)
             yield {LIMIT: str(granted)}
+
+    def _check(self, job: AttackJob) -> None:
+        if (reason := self.refusal(job)) is not None:
+            raise LimitError(reason)
 
     def scoring(self) -> AbstractContextManager[int]:
         """Reserve the lab's memory for scoring one attack."""

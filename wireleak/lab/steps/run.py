@@ -22,11 +22,11 @@ from wireleak.lab.data import Dataset
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.run.folders import new_folder
+from wireleak.lab.run.folders import new_folder, point_latest
 from wireleak.lab.run.job import AttackJob, attack_jobs
 from wireleak.lab.run.kept import drop_training, settle_captures
 from wireleak.lab.run.layout import RunFolder
-from wireleak.lab.run.limits import NO_TIME, Limits
+from wireleak.lab.run.limits import NO_TIME, LimitError, Limits
 from wireleak.lab.run.results import Row
 from wireleak.lab.run.seeds import SECRET, Seeds
 from wireleak.lab.steps.attack import (
@@ -64,6 +64,7 @@ def run_study(
     command: str | None = None,
     dataset: Dataset | None = None,
     limits: Limits | None = None,
+    launcher: Launcher | None = None,
     page: bool = True,
     executor: Executor | None = None,
     console: Console,
@@ -96,6 +97,8 @@ def run_study(
         The study's data, if it has been read already.
     limits : Limits, optional
         Limits of time and memory; an attack that they stop, or that fails, is noted and does not end the run.
+    launcher : Launcher, optional
+        Starts the processes, and stays open; by default the run has its own.
     page : bool
         Write and name the report; otherwise only the results.
     executor : Executor, optional
@@ -113,7 +116,7 @@ def run_study(
     began = time.monotonic()
     study, source = load_study(name)
     # The fork server imports modules while the data is read.
-    with Launcher(preload=preload) as launcher:
+    with Launcher(preload) if launcher is None else nullcontext(launcher) as launcher:
         plan = make_plan(study, data, seeds, dataset, _seeds(secret, resume))
         described = describe_attacks(launcher)
         check_attacks(plan, described)
@@ -148,7 +151,7 @@ def run_study(
         repeat = command or f"wireleak run {name}"
         schedule.findings.skipped.update({} if limits is None else limits.skipped)
         scores, report = collect(plan, schedule.findings, described, folder, began, repeat, steps, page)
-    _point_latest(folder, study.name)
+    point_latest(folder, study.name)
     if table:
         console.print(scores)
     if page:
@@ -182,6 +185,7 @@ class _Schedule:
         self.left: dict[str, int] = {}
         self.futures: set[Future[None]] = set()
         self.lock = threading.Lock()
+        self.capturing = 0
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         # In a pipe, bars would be redrawn for nobody; there `_say_state` writes lines.
         self.bars = console.is_terminal
@@ -207,6 +211,7 @@ class _Schedule:
                 while pending := self._pending():
                     wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
                     self._say_state()
+                    self._stop_late_captures()
             except BaseException:
                 self.executor.stop()
                 self.launcher.kill()
@@ -222,6 +227,11 @@ class _Schedule:
             self.said = now
             line = f"[{now - self.began:.0f} s] {self._state()}"
             self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _stop_late_captures(self) -> None:
+        """End the processes of captures that the deadline finds unfinished; attacks end by their own limits."""
+        if self.capturing and self.limits is not None and self.limits.late:
+            self.launcher.end_all()
 
     def _state(self) -> str:
         """Return the progress bars in one line."""
@@ -252,25 +262,11 @@ class _Schedule:
             self.progress.remove_task(line)
 
     def _capture(self, cell: Cell) -> None:
-        number = self.cells.index(cell)
-        if self.limits is not None and not cell.done.exists() and self.limits.leaves_out(number):
+        if not cell.done.exists() and not self._captured(cell):
+            assert self.limits is not None
             self.limits.skipped |= dict.fromkeys((job.name for job in attack_jobs(cell)), NO_TIME)
             self.limits.waiting -= set(self.limits.skipped)
             return
-        if not cell.done.exists():
-            line = self.progress.add_task(cell.name, total=None)
-            room = self.limits.reserved(self.limits.capture) if self.limits else nullcontext()
-            try:
-                with room:
-                    self.executor.capture(
-                        cell,
-                        self.plan,
-                        self.launcher,
-                        lambda what: self.progress.update(line, description=f"  {cell.name}: {what}"),
-                        self.progress.console.print,
-                    )
-            finally:
-                self.progress.remove_task(line)
         wires = inspect_captures(cell, self.launcher)
         read = {self.described[use.name]["reads"] for use in cell.study.attacks_on(cell.variant)}
         if Traffic.SPLIT_TRAINING not in read:
@@ -284,6 +280,33 @@ class _Schedule:
             self._submit(self.attack_pool, self._attack, job)
         if not jobs:
             settle_captures(cell)
+
+    def _captured(self, cell: Cell) -> bool:
+        """Capture a cell; return whether there was time for it."""
+        limits = self.limits
+        if limits is not None and limits.leaves_out(self.cells.index(cell)):
+            return False
+        line = self.progress.add_task(cell.name, total=None)
+        with self.lock:
+            self.capturing += 1
+        try:
+            with limits.reserved(limits.capture) if limits else nullcontext():
+                self.executor.capture(
+                    cell,
+                    self.plan,
+                    self.launcher,
+                    lambda what: self.progress.update(line, description=f"  {cell.name}: {what}"),
+                    self.progress.console.print,
+                )
+        except LaunchError:
+            if limits is None or not limits.late:
+                raise
+            return False
+        finally:
+            with self.lock:
+                self.capturing -= 1
+            self.progress.remove_task(line)
+        return True
 
     def _attack(self, job: AttackJob) -> None:
         line = self.progress.add_task(f"  {job.name}", total=None)
@@ -325,24 +348,17 @@ class _Schedule:
 
     def _within(self, limits: Limits, job: AttackJob, attack: dict[str, Any]) -> bool:
         """Run an attack within limits; return whether it ended, and otherwise note why not."""
-        reason = limits.refusal(job)
-        if reason is None:
-            try:
-                with limits.attacking(job) as variables:
-                    # Memory may have come free only now.
-                    reason = limits.refusal(job)
-                    if reason is None:
-                        seconds = limits.remaining
-                        limits.waiting.discard(job.name)
-                        most = seconds if limits.deadline is None else limits.deadline - time.monotonic()
-                        run_attack(job, self.launcher, attack, most, variables, _OWN * seconds)
-            except LaunchError as error:
-                self.launcher.check()
-                reason = str(error)
+        try:
+            with limits.attacking(job) as variables:
+                seconds = limits.remaining
+                limits.waiting.discard(job.name)
+                most = seconds if limits.deadline is None else limits.deadline - time.monotonic()
+                run_attack(job, self.launcher, attack, most, variables, _OWN * seconds)
+        except (LimitError, LaunchError) as error:
+            self.launcher.check()
+            limits.skipped[job.name] = str(error)
         limits.waiting.discard(job.name)
-        if reason is not None:
-            limits.skipped[job.name] = reason
-        return reason is None
+        return job.name not in limits.skipped
 
 
 def _seeds(secret: Path | None, resume: Path | None) -> Seeds:
@@ -380,11 +396,3 @@ def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Pa
     shutil.copyfile(source, RunFolder(folder).study)
     write_json(RunFolder(folder).plan, plan.summary())
     return folder
-
-
-def _point_latest(folder: Path, study: str) -> None:
-    """Point the link `<study>-latest`, next to the run's folder, to this run."""
-    link = folder.with_name(f"{study}-latest")
-    if link.is_symlink() or not link.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.name)

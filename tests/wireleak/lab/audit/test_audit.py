@@ -22,14 +22,15 @@ from wireleak.common.models import build, load_arrays
 from wireleak.common.models.training import Training
 from wireleak.common.plan import ClientPlan
 from wireleak.lab.audit.audit import by_cut, open_cuts
+from wireleak.lab.audit.captures import words_read
 from wireleak.lab.audit.chart import leakage_drawing
 from wireleak.lab.audit.cost import Cost
 from wireleak.lab.audit.options import numbers
-from wireleak.lab.audit.readings import WordsRead, words_read
-from wireleak.lab.audit.report import terminal_table
-from wireleak.lab.audit.rows import AttributeLeak, CutRow, Reconstruction, count, gravest, verdict
+from wireleak.lab.audit.readings import CutReading, WordsRead
+from wireleak.lab.audit.report import remarks, terminal_table
+from wireleak.lab.audit.rows import AttributeLeak, CutRow, Reconstruction, count, gravest, judged, verdict
 from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, strong_attacks
-from wireleak.lab.audit.subject import Request, Subject, examine
+from wireleak.lab.audit.subject import Audited, Request, Subject, examine
 from wireleak.lab.data import DataError
 from wireleak.lab.report.boards import Board, SeedMean
 from wireleak.lab.report.verdicts import Verdict
@@ -262,6 +263,9 @@ def test_within_a_budget_attacks_go_where_the_cheap_reading_leaves_the_most_open
     chosen, why = open_cuts([replace(settled, verdict=LEAK), open_one, replace(least, verdict=LEAK)])
     assert chosen == [3, 2] and list(why) == [1]
     assert "already shows that it leaks" in why[1]
+    # A cut that nothing has read has no leakage, and must not come before the least leaky one.
+    unread = replace(row(2, 0.06, 0.8), reconstruction=None, attributes=())
+    assert open_cuts([replace(settled, verdict=LEAK), unread, least])[0] == [3, 2]
     # The cut that would be recommended is attacked in any case.
     assert open_cuts([replace(settled, verdict=LEAK)])[0] == [1]
     subject = examine(Request(MODEL, "digits", attributes=("slant",), cuts=(1, 4)))
@@ -271,7 +275,7 @@ def test_within_a_budget_attacks_go_where_the_cheap_reading_leaves_the_most_open
 
 def test_skipped_attacks_are_named_by_their_cut() -> None:
     found = by_cut({"cut-3-seed0-rmle-input": "no time", "cut-3-seed1-inversion-input": "x"}, {1: "settled"})
-    assert found == {1: {"trained decoders": "settled"}, 3: {"rmle-input": "no time", "inversion-input": "x"}}
+    assert found == {1: {"trained decoders": "settled"}, 3: {"rmle": "no time", "inversion": "x"}}
 
 
 def test_verdicts_are_absolute_too() -> None:
@@ -305,6 +309,48 @@ def test_the_strongest_reader_decides_the_verdict_of_a_wire() -> None:
     board = Board("cut-1", "plaintext", "gateway", "inversion", "input", (*own, *blind))
     assert gravest([board]).silent
     assert gravest([replace(board, scores=(*own, *blind, *linear))]) == LEAK
+
+
+def test_a_cut_without_an_attack_on_its_input_counts_by_its_cheap_reading() -> None:
+    read = CutReading(2, 40, 20, "ridge", 0.02, 0.01, 0.03, 0.1, 0.5, 0.3, 0.7, 0.05)
+    assert read.outcome == "leak"
+    assert replace(read, high=0.2).outcome == "part" and replace(read, high=0.2, reid_low=0.0).outcome == "open"
+    unattacked = replace(row(2, 0.06, 0.5), reconstruction=None, survey=read)
+    assert unattacked.leakage == pytest.approx(0.8 / 2)
+    # By its attribute only, it would be the best cut.
+    assert verdict([row(1, 0.05, 0.5), unattacked])[0].startswith("Cut 1 (after layer1) leaks least")
+
+
+@pytest.mark.parametrize(
+    ("high", "reid_low", "expected"), [(0.03, 0.3, "leak"), (0.2, 0.3, "part"), (0.2, 0.0, "open")]
+)
+def test_a_cheap_reading_that_leaks_is_no_silence_of_the_wire(high: float, reid_low: float, expected: Any) -> None:
+    """An attack that finds nothing does not hide that ridge re-identifies victims of the same cut."""
+    own = [replace(score("mse", 0.1, 0.005), chance=None)]
+    blind = [replace(score("mse", 0.1, 0.005), name="mean", role="baseline")]
+    board = Board("cut-2", "plaintext", "gateway", "inversion", "input", (*own, *blind))
+    read = CutReading(2, 40, 20, "ridge", 0.02, 0.01, high, 0.1, 0.5, reid_low, 0.7, 0.05)
+    alone, together = judged([board], None, None), judged([board], None, read)
+    assert alone is not None and alone.silent and together is not None
+    assert together.outcome == expected
+
+
+def test_what_was_skipped_is_named_with_its_reason() -> None:
+    subject = replace(
+        examine(Request(MODEL, "digits", attributes=("slant",), cuts=(1,), budget=None)),
+        left_out={2: "no time", 3: "no time", 4: "no time"},
+    )
+    audited = Audited(subject, Path(), skipped={1: {"inversion": "no memory", "V-information": "no time was left"}})
+    said = remarks(audited, [])
+    assert said == [
+        "skipped inversion at cut 1: no memory",
+        "skipped V-information at cut 1: no time was left",
+        "skipped cuts 2 to 4: not served: no time",
+    ]
+    late = replace(audited, subject=replace(subject, request=replace(subject.request, budget=60.0)), seconds=61.4)
+    assert (
+        remarks(late, [])[-1] == "time: 61 s of a budget of 60 s, longer than its budget: give more time or fewer cuts"
+    )
 
 
 def test_the_terminal_table_stays_within_80_columns() -> None:
