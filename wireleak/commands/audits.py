@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -127,7 +129,11 @@ def audit(
             budget=None if budget is None else options.seconds(budget),
             memory=options.memory(memory),
         )
-        page = run_audit(request, out, jobs, Console(stderr=True) if as_json else console, resume, process_seconds())
+        # A network may print while it is built, and stdout is for the figures.
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            page = run_audit(
+                request, out, jobs, Console(stderr=True) if as_json else console, resume, process_seconds()
+            )
     written = json.loads(page.with_suffix(".json").read_text())
     if as_json:
         typer.echo(json.dumps(written, indent=1))

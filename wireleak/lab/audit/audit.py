@@ -19,13 +19,13 @@ from rich.console import Console
 
 from wireleak.common.targets.input import Input
 from wireleak.lab.audit.captures import read_captures
-from wireleak.lab.audit.clock import REPORTING, Clock
+from wireleak.lab.audit.clock import Clock
 from wireleak.lab.audit.continuing import Progress, opened
 from wireleak.lab.audit.memory import limits_of
 from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.report import report
 from wireleak.lab.audit.rows import CutRow, cut_rows
-from wireleak.lab.audit.sizes import READING, TRAINING
+from wireleak.lab.audit.sizes import READING
 from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, strong_attacks, weights_of
 from wireleak.lab.audit.subject import Audited, Request, Subject, examine, keep, slug
 from wireleak.lab.audit.survey import survey
@@ -42,14 +42,14 @@ from wireleak.lab.steps.run import run_study
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import Study
 
+# Part of the time after training in which cells are served and read cheaply.
+_SERVING = READING / 0.6
 # Part after the share of reading until which cheap readings may run on, so that they leave time to attacks.
 _READING_ON = 0.1
 # Part of the time after training for a cheap reading of every possible cut, and its longest time without a budget.
 _SURVEYING, _SURVEY_SECONDS = 0.15, 600.0
 # The least that a trained attack takes beyond the time of a linear reading of its cut, and trained attacks at one cut.
 _LEAST_TRAINING, _ATTACKS = 15.0, 2
-# Part of a budget that is kept for the audit's own page.
-_PAGE = 0.07
 # A cheap reading settles a cut that leaks at least so much by it.
 _SETTLED = 0.5
 
@@ -125,19 +125,20 @@ class _Audit:
             self.console.print(line, style="bold", highlight=False, soft_wrap=True)
         self._now("reading every cut in process")
         surveyed = self._survey(subject, study, seeds)
-        self.limits = limits = limits_of(subject, self.clock.deadline())
-        if (left := self.clock.left(REPORTING)) is not None:
+        self.limits = limits = limits_of(subject, self.clock.deadline(self.clock.reporting))
+        if (left := self.clock.left(self.clock.reporting)) is not None:
             # Cells are served in order of priority until attacks need the rest of the time.
-            limits.captured = time.monotonic() + left * READING / (1 - REPORTING - TRAINING)
+            limits.captured = time.monotonic() + left * _SERVING
             limits.deadline = limits.captured + _READING_ON * left
         self._study(subject, source, limits, page=self.request.budget is None)
-        limits.deadline = self.clock.deadline()
+        limits.deadline = self.clock.deadline(self.clock.reporting)
         subject = self._served(subject)
         settled: dict[int, str] = {}
         if self.request.budget is not None:
             settled = self._attack(Audited(subject, self.folder, survey=surveyed), limits, first, weights)
         self._now("reading the captures")
-        readings = read_captures(self.folder, subject, self.launcher, self.console, self.clock.deadline(_PAGE))
+        until = self.clock.deadline(self.clock.page)
+        readings = read_captures(self.folder, subject, self.launcher, self.console, until)
         skipped = {cut: why for cut, why in by_cut(limits.skipped, settled).items() if cut in subject.cuts}
         for cut, why in readings.skipped.items():
             skipped.setdefault(cut, {})["words" if subject.is_text else "V-information"] = why
@@ -201,7 +202,7 @@ class _Audit:
             limits.at_once = self.jobs
             study = self._keep(audit_study(subject, self.name, weights, [*first, *attacks]))
             self._study(subject, study, limits, page=False)
-        if self.clock.late(_PAGE):
+        if self.clock.late(self.clock.page):
             again = f"wireleak report {self.folder}"
             self.console.print(f"report.html is left out, for want of time; make it with: {again}", soft_wrap=True)
         else:
@@ -223,7 +224,7 @@ class _Audit:
 
     def _survey(self, subject: Subject, study: Study, seeds: Seeds) -> dict[int, CutReading]:
         """Return cheap readings of all possible cuts; none of texts, nor where every cut is attacked anyway."""
-        left = self.clock.left(REPORTING)
+        left = self.clock.left(self.clock.reporting)
         if subject.is_text or left == 0 or (left is None and not subject.left_out):
             return {}
         weights = AuditFolder(self.folder).networks

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from wireleak.common.files import write_json
 from wireleak.common.memory import written
 from wireleak.lab.audit.readings import AttributeInformation, Readings, WordsRead
 from wireleak.lab.audit.subject import Subject
-from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run import truth
 from wireleak.lab.run.cell import DEVICES
 from wireleak.lab.run.layout import CellFolder, RunFolder
@@ -44,7 +48,7 @@ def read_captures(
     console : Console
         Output for progress.
     until : float, optional
-        Time by `time.monotonic` after which no further cut is read.
+        Time by `time.monotonic` until which the reading ends. Small captures come first.
 
     Raises
     ------
@@ -57,42 +61,99 @@ def read_captures(
     if not subject.is_text and not subject.dataset.attributes:
         return found
     hidden = not console.is_terminal
-    for cut in track(subject.cuts, "V-information", console=console, disable=hidden, transient=True):
+    order = sorted(subject.cuts, key=lambda cut: subject.costs[cut].bytes)
+    for cut in track(order, "V-information", console=console, disable=hidden, transient=True):
         cell = RunFolder(folder).cell(f"cut-{cut}", 0)
-        reason = _refusal(cell, subject.request.memory // _HELD, until)
-        if reason is None:
+        if until is not None and time.monotonic() > until:
+            found.skipped[cut] = NO_TIME
+        elif (reason := _too_large(cell, subject.request.memory // _HELD)) is not None:
+            found.skipped[cut] = reason
+        else:
             if hidden:
                 console.print(f"reading the capture of cut {cut}", highlight=False)
-            reason = _read(cut, cell, subject, launcher, found)
-        if reason is not None:
-            found.skipped[cut] = reason
+            try:
+                _read(cut, folder, subject, launcher, found, until)
+            except LaunchError:
+                if until is None or time.monotonic() < until:
+                    raise
+                launcher.end_all()
+                found.skipped[cut] = NO_TIME
     return found
 
 
-def _refusal(cell: CellFolder, most: int, until: float | None) -> str | None:
-    """Return why a cell's captures are not read, or None."""
-    if until is not None and time.monotonic() > until:
-        return NO_TIME
+def _too_large(cell: CellFolder, most: int) -> str | None:
+    """Return why a cell's captures cannot be held, or None."""
     size = sum(cell.capture(f"serve-{device}").stat().st_size for device in DEVICES)
     return f"its captures take {written(size)}, more than {written(most)}" if size > most else None
 
 
-def _read(cut: int, cell: CellFolder, subject: Subject, launcher: Launcher, found: Readings) -> str | None:
-    """Add a cut's readings to `found`, or return why it has none."""
+def _read(cut: int, folder: Path, subject: Subject, launcher: Launcher, found: Readings, until: float | None) -> None:
+    """Add a cut's readings to `found`; other processes decode the captures and read them, so that they can be ended."""
+    cell = RunFolder(folder).cell(f"cut-{cut}", 0)
+
+    def left() -> float:
+        return _SECONDS if until is None else max(0.0, until - time.monotonic())
+
+    with tempfile.TemporaryDirectory() as scratch:
+        seen = {device: Path(scratch) / device / "activation.npz" for device in DEVICES}
+        for device, output in seen.items():
+            output.parent.mkdir()
+            name, capture = f"read-{device}", cell.capture(f"serve-{device}")
+            extract(launcher, name, "activation", capture, output, cell.log(name), left())
+        report = Path(scratch) / "readings.json"
+        asked = {
+            "attributes": list(subject.dataset.attributes),
+            "text": subject.is_text,
+            "quick": subject.request.quick,
+        }
+        files = {"folder": str(folder), "seen": {name: str(path) for name, path in seen.items()}, "report": str(report)}
+        config = write_json(Path(scratch) / "config.json", {"cut": cut, **asked, **files})
+        argv = ["-m", "wireleak.lab.audit.captures", "--config", str(config)]
+        launcher.finish(launcher.start("reading", argv, cell.log("reading"), essential=False), left())
+        read = json.loads(report.read_text())
+    if (reason := read["skipped"]) is not None:
+        found.skipped[cut] = reason
+    if read["words"] is not None:
+        found.words[cut] = WordsRead(**read["words"])
+    for name, one in read["information"].items():
+        found.information[cut, name] = AttributeInformation(**one)
+
+
+def main() -> None:
+    """Read the captures that the file after `--config` describes, and write the readings."""
+    config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
+    write_json(Path(config["report"]), readings_of(config))
+
+
+def readings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a cut's words and information, or the reason why it has none.
+
+    Parameters
+    ----------
+    config : dict
+        Folder of the run, cut, files of activations by device, attributes, and whether inputs are text and few rows do.
+    """
+    cell = RunFolder(Path(config["folder"])).cell(f"cut-{config['cut']}", 0)
+    attributes, text = config["attributes"], config["text"]
     # Inputs are needed only as word numbers; those of images are large.
-    names = ("y", *["x"] * subject.is_text, *(f"attribute:{one}" for one in subject.dataset.attributes))
+    names = ("y", *["x"] * text, *(f"attribute:{one}" for one in attributes))
     with np.load(cell.surrogate) as own:
         parts = [{name: own[name] for name in names}, truth.ledger(cell)]
-    seen = [_captured(cell, device, launcher) for device in DEVICES]
+    seen = []
+    for device in DEVICES:
+        with np.load(config["seen"][device]) as file:
+            seen.append(file["activation"])
+    found: dict[str, Any] = {"skipped": None, "words": None, "information": {}}
     if [len(rows) for rows in seen] != [len(part["y"]) for part in parts]:
-        return "a message was lost, so activations and labels do not match"
-    if subject.is_text and (words := words_read(seen[0], parts[0]["x"], seen[1], parts[1]["x"])):
-        found.words[cut] = words
-    for name in subject.dataset.attributes:
+        return found | {"skipped": "a message was lost, so activations and labels do not match"}
+    if text and (words := words_read(seen[0], parts[0]["x"], seen[1], parts[1]["x"])):
+        found["words"] = asdict(words)
+    rows = np.concatenate(seen)
+    for name in attributes:
         labels = np.concatenate([part[f"attribute:{name}"] for part in parts])
-        if one := _information(np.concatenate(seen), labels, subject.request.quick):
-            found.information[cut, name] = one
-    return None
+        if one := _information(rows, labels, config["quick"]):
+            found["information"][name] = asdict(one)
+    return found
 
 
 def words_read(
@@ -143,12 +204,5 @@ def _information(rows: npt.NDArray[Any], labels: npt.NDArray[Any], quick: bool) 
     return AttributeInformation(found.bits, found.entropy, null, found.family)
 
 
-def _captured(cell: CellFolder, device: str, launcher: Launcher) -> npt.NDArray[Any]:
-    """Return the activations (n, ...) in a device's capture, read by the adversary."""
-    with tempfile.TemporaryDirectory() as scratch:
-        output, name = Path(scratch) / "activation.npz", f"read-{device}"
-        capture = cell.capture(f"serve-{device}")
-        extract(launcher, name, "activation", capture, output, cell.log(name), _SECONDS)
-        with np.load(output) as file:
-            rows: npt.NDArray[Any] = file["activation"]
-    return rows
+if __name__ == "__main__":
+    main()

@@ -6,8 +6,9 @@ import time
 
 import psutil
 
-# Part of a budget that is kept for reading the captures again, and for the report.
-REPORTING = 0.15
+# Parts of a budget, and seconds at least, that are kept for reading the captures again and for the report, and of them
+# for the report.
+_REPORTING, _PAGE = (0.15, 24.0), (0.07, 12.0)
 
 
 class Clock:
@@ -35,18 +36,30 @@ class Clock:
         """Seconds since the start."""
         return time.monotonic() - self.began
 
-    def left(self, kept: float = 0.0) -> float | None:
-        """Return the seconds of the budget that are left, without a part that is kept; None without a budget."""
-        return None if self.budget is None else max(0.0, (1 - kept) * self.budget - self.spent)
+    @property
+    def reporting(self) -> float:
+        """Seconds that are kept for all that follows the attacks."""
+        return self._kept(*_REPORTING)
 
-    def deadline(self, kept: float = REPORTING) -> float | None:
-        """Return the time by `time.monotonic` at which the budget, without a part that is kept, is spent."""
-        left = self.left(kept)
-        return None if left is None else time.monotonic() + left
+    @property
+    def page(self) -> float:
+        """Seconds that are kept for the audit's own page."""
+        return self._kept(*_PAGE)
+
+    def left(self, kept: float = 0.0) -> float | None:
+        """Return the seconds of the budget that are left, without some that are kept; None without a budget."""
+        return None if self.budget is None else max(0.0, self.budget - kept - self.spent)
+
+    def deadline(self, kept: float) -> float | None:
+        """Return the time by `time.monotonic` at which only these seconds of the budget are left."""
+        return None if self.budget is None else self.began + self.budget - kept
 
     def late(self, kept: float) -> bool:
-        """Whether no more than this part of the budget is left."""
+        """Whether no more than these seconds are left."""
         return self.left(kept) == 0.0
+
+    def _kept(self, part: float, least: float) -> float:
+        return 0.0 if self.budget is None else max(part * self.budget, least)
 
 
 def process_seconds() -> float:

@@ -237,7 +237,7 @@ def verdict(rows: Sequence[CutRow], doubts: Sequence[str] = ()) -> list[str]:
     others = [row for row in scored if row is not least]
     if doubts:
         return [*doubts, f"No cut is recommended. {_absolute(scored)}"]
-    unresolved = least.outcome == "open"
+    unresolved = least.outcome in ("open", None)
     lines = [
         f"{'No cut is recommended. ' if unresolved else ''}"
         f"{least.title}{' leaks least' if others and not unresolved else ''}: {_leaked(least)}. "
@@ -247,12 +247,14 @@ def verdict(rows: Sequence[CutRow], doubts: Sequence[str] = ()) -> list[str]:
         + (f" (best of all cuts: {percent(max(row.accuracy for row in rows))})." if others else "."),
         _absolute(scored),
     ]
-    if unresolved and least.verdict is not None:
+    if least.verdict is None:
+        lines.append(f"{least.title} has the lowest cheap reading, but nothing has attacked it. Use a longer --budget.")
+    elif unresolved:
         lines.append(
             f"{least.title} has the lowest leakage in this sample, but whether it leaks is not resolved. "
             f"{least.verdict.resolution} Use more seeds or victims.".replace("  ", " ")
         )
-    alike = [row for row in others if not any(_leakier(row, least)) and bool(row.words) == bool(least.words)]
+    alike = [row for row in others if _alike(row, least)]
     if any(row.words for row in rows) and not least.words:
         lines.append(
             "At cuts that send one vector for each word, each word was read as the attacker's word with the nearest "
@@ -291,8 +293,11 @@ def _beats(score: SeedMean, other: SeedMean, higher_leaks: bool) -> bool:
     return less and compare(other, score) == "better"
 
 
-def _leakier(row: CutRow, least: CutRow) -> list[bool]:
-    return [compare(score, least.scores[name]) == "better" for name, score in row.scores.items()]
+def _alike(row: CutRow, least: CutRow) -> bool:
+    """Return whether no interval of what was attacked at both cuts distinguishes them."""
+    if row.scores.keys() != least.scores.keys() or bool(row.words) != bool(least.words):
+        return False
+    return bool(row.scores) and all(compare(row.scores[name], own) != "better" for name, own in least.scores.items())
 
 
 def _leaked(row: CutRow) -> str:
@@ -304,6 +309,8 @@ def _leaked(row: CutRow) -> str:
         parts.append(f"the best reconstruction ({one.by}) {verb} {percent(one.explained)} of the {share_of}")
         if one.reid is not None and one.reid.chance is not None:
             parts.append(f"{one.reid.written} of the victims are re-identified (chance {percent(one.reid.chance)})")
+    elif row.survey is not None:
+        parts.append(f"{row.survey.basis}, explains {percent(row.survey.explained)} of the inputs' variance")
     if row.words:
         parts.append(
             f"{percent(row.words.share)} of the words are read (commonest word: {percent(row.words.majority)})"

@@ -356,7 +356,8 @@ class _Schedule:
                 run_attack(job, self.launcher, attack, most, variables, _OWN * seconds)
         except (LimitError, LaunchError) as error:
             self.launcher.check()
-            limits.skipped[job.name] = str(error)
+            unfinished = isinstance(error, LaunchError) and limits.late
+            limits.skipped[job.name] = "it did not end in the time that was left" if unfinished else str(error)
         limits.waiting.discard(job.name)
         return job.name not in limits.skipped
 

@@ -30,10 +30,12 @@ MODEL = f"{Path(__file__).resolve().parents[4] / 'examples' / 'audit_model.py'}:
 def test_a_budget_counts_the_seconds_before_the_clock_was_made() -> None:
     clock = Clock(100.0, before=60.0)
     assert clock.spent == pytest.approx(60, abs=1) and clock.left() == pytest.approx(40, abs=1)
-    assert clock.left(0.15) == pytest.approx(25, abs=1) and not clock.late(0.15) and clock.late(0.5)
-    assert clock.deadline(0.15) == pytest.approx(time.monotonic() + 25, abs=1)
+    assert clock.left(15) == pytest.approx(25, abs=1) and not clock.late(15) and clock.late(50)
+    assert clock.deadline(15) == pytest.approx(time.monotonic() + 25, abs=1)
+    # A short budget keeps some seconds for its report, a long one a part.
+    assert Clock(60.0).page == 12 and Clock(1000.0).page == 70 and Clock(60.0).reporting == 24
     free = Clock(None, before=60.0)
-    assert free.left() is None and free.deadline() is None and not free.late(0.9)
+    assert free.left() is None and free.deadline(15) is None and not free.late(900) and free.page == 0
 
 
 def test_a_process_knows_since_when_it_runs() -> None:
