@@ -138,7 +138,9 @@ class _Audit:
             settled = self._attack(Audited(subject, self.folder, survey=surveyed), limits, first, weights)
         self._now("reading the captures")
         until = self.clock.deadline(self.clock.page)
-        readings = read_captures(self.folder, subject, self.launcher, self.console, until)
+        probed = {row.variant for row in read_results(self.folder).rows if row.measure == "auc"}
+        read = [cut for cut in subject.cuts if subject.is_text or f"cut-{cut}" in probed]
+        readings = read_captures(self.folder, replace(subject, cuts=tuple(read)), self.launcher, self.console, until)
         skipped = {cut: why for cut, why in by_cut(limits.skipped, settled).items() if cut in subject.cuts}
         for cut, why in readings.skipped.items():
             skipped.setdefault(cut, {})["words" if subject.is_text else "V-information"] = why

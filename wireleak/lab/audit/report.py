@@ -34,7 +34,8 @@ def report(audited: Audited, console: Console) -> Path:
     results = read_results(audited.folder)
     rows = cut_rows(audited, results)
     said = verdict(rows, audited.doubts)
-    console.print(terminal_table(rows, audited.subject.dataset.task))
+    if rows:
+        console.print(terminal_table(rows, audited.subject.dataset.task))
     if audited.subject.left_out and audited.survey:
         console.print(unserved_table(audited))
     for line in (*said, *remarks(audited, rows)):
@@ -238,7 +239,7 @@ def render(
         model=_short(audited.subject.request.model),
         rows=rows,
         said=said,
-        chart=leakage_drawing(rows).inline(),
+        chart=leakage_drawing(rows).inline() if rows else None,
         strips=_strips(rows, pictures),
         results=results,
         auc_words=auc_words,

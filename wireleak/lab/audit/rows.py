@@ -230,6 +230,8 @@ def verdict(rows: Sequence[CutRow], doubts: Sequence[str] = ()) -> list[str]:
 
     With doubts about the network, or where the verdict on that cut is not resolved, nothing is recommended.
     """
+    if not rows:
+        return [*doubts, "No cut was served, so nothing is recommended. Use a longer --budget."]
     scored = [row for row in rows if not math.isnan(row.leakage)]
     if not scored:
         return [*doubts, "Nothing was attacked: the data has no private attribute, and no attack on the input ran."]

@@ -321,6 +321,18 @@ def test_a_cut_without_an_attack_on_its_input_counts_by_its_cheap_reading() -> N
     assert verdict([row(1, 0.05, 0.5), unattacked])[0].startswith("Cut 1 (after layer1) leaks least")
 
 
+def test_a_cut_that_nothing_attacked_is_not_recommended() -> None:
+    read = CutReading(2, 40, 20, "ridge", 0.1, 0.05, 0.15, 0.1, 0.05, 0.0, 0.1, 0.05)
+    bare = replace(row(2, 0.06, 0.5), reconstruction=None, attributes=(), verdict=None, survey=read)
+    said = verdict([row(1, 0.05, 0.9), bare])
+    assert said[0].startswith("No cut is recommended. Cut 2 (after layer2): ridge on 40 pairs and 20 victims")
+    assert "but nothing has attacked it. Use a longer --budget." in said[2]
+    # What was attacked at one cut only does not make two cuts alike.
+    assert not any("do not distinguish" in line for line in said)
+    nothing = "No cut was served, so nothing is recommended. Use a longer --budget."
+    assert verdict([], ["Not learnt."]) == ["Not learnt.", nothing]
+
+
 @pytest.mark.parametrize(
     ("high", "reid_low", "expected"), [(0.03, 0.3, "leak"), (0.2, 0.3, "part"), (0.2, 0.0, "open")]
 )
