@@ -288,23 +288,34 @@ def _write_json(audited: Audited, rows: Sequence[CutRow], said: Sequence[str]) -
     subject = audited.subject
     write_json(
         RunFolder(audited.folder).audit,
-        {
-            "model": subject.request.model,
-            "data": subject.source,
-            "task": subject.dataset.task,
-            "examples": subject.counts.roles(),
-            "verdict": list(said),
-            "doubts": list(audited.doubts),
-            "cuts": [as_json(row) for row in rows],
-            "unserved": [
-                {"cut": cut, "after": subject.block(cut), **asdict(subject.costs[cut]), "reason": reason}
-                | {"survey": _read(audited.survey.get(cut))}
-                for cut, reason in sorted(subject.left_out.items())
-            ],
-            "seconds": audited.seconds,
-            "peak_bytes": audited.peak,
-        },
+        _strict(
+            {
+                "model": subject.request.model,
+                "data": subject.source,
+                "task": subject.dataset.task,
+                "examples": subject.counts.roles(),
+                "verdict": list(said),
+                "doubts": list(audited.doubts),
+                "cuts": [as_json(row) for row in rows],
+                "unserved": [
+                    {"cut": cut, "after": subject.block(cut), **asdict(subject.costs[cut]), "reason": reason}
+                    | {"survey": _read(audited.survey.get(cut))}
+                    for cut, reason in sorted(subject.left_out.items())
+                ],
+                "seconds": audited.seconds,
+                "peak_bytes": audited.peak,
+            }
+        ),
     )
+
+
+def _strict(value: Any) -> Any:
+    """Return JSON values with null for numbers that JSON does not know, such as NaN."""
+    if isinstance(value, dict):
+        return {name: _strict(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_json(row: CutRow) -> dict[str, Any]:

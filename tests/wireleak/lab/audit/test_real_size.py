@@ -27,6 +27,7 @@ from wireleak.lab.audit.studies import all_attacks, audit_study
 from wireleak.lab.audit.subject import Request, examine
 from wireleak.lab.audit.survey import read_all
 from wireleak.lab.audit.trained import deal
+from wireleak.lab.run.results import read_results
 from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.plan import make_plan
 from wireleak.lab.study.schema import Study, StudyError
@@ -199,22 +200,44 @@ def test_an_audit_within_a_budget_names_all_that_it_left_out(photos: Path, tmp_p
 
 
 @pytest.mark.study
-def test_an_interrupted_audit_goes_on(photos: Path, tmp_path: Path, wireleak: Any) -> None:
+def test_an_interrupted_and_a_killed_audit_go_on_and_repeat_nothing(
+    photos: Path, tmp_path: Path, wireleak: Any
+) -> None:
     line = [sys.executable, "-m", "wireleak", "audit", f"{photos / 'net.py'}:make", "--data", str(photos)]
     line += ["--task", "colour", "--option", "size=96", "--option", "grey=false", "--quick", "--attributes", "side"]
     line += ["--cuts", "1,3", "--out", str(tmp_path)]
-    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("audit-make-*/*/captured.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    (run,) = [path for path in tmp_path.glob("audit-make-*") if path.is_dir() and not path.is_symlink()]
-    trained = (run / "network" / "seed0.safetensors").stat().st_mtime_ns
+
+    def stop_at(what: str, number: int, *more: Any) -> int:
+        """Start the audit, and send it a signal as soon as a file is there; return its status."""
+        process = subprocess.Popen([*line, *map(str, more)], cwd=ROOT, stdout=quiet, stderr=quiet)
+        deadline = time.monotonic() + 300
+        while not list(tmp_path.glob(f"audit-make-2*/{what}")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(number)
+        return process.wait(60)
+
+    def done(run: Path) -> dict[str, int]:
+        """When every file of finished work was written: weights, surveys, captures and guesses."""
+        kinds = "network/*.safetensors", "network/survey.json", "*/captured.json", "**/guesses.npz"
+        found = [path for kind in kinds for path in run.glob(kind)]
+        # Of a cell that was not finished nothing counts.
+        return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in found}
+
+    quiet = subprocess.DEVNULL
+    assert stop_at("*/captured.json", signal.SIGINT) == 130
+    (run,) = [path for path in tmp_path.glob("audit-make-2*") if path.is_dir()]
+    first = done(run)
+    assert stop_at("**/guesses.npz", signal.SIGKILL, "--resume", run) == -signal.SIGKILL
+    second = done(run)
+    assert first.items() <= second.items() and any("guesses" in name for name in second)
     other = wireleak(*line[3:], "--epochs", "1", "--resume", run, cwd=ROOT)
     assert other.returncode == 2 and "was started with epochs None, not 1; give the same options" in other.stderr
-    done = wireleak(*line[3:], "--resume", run, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert (run / "network" / "seed0.safetensors").stat().st_mtime_ns == trained
+    ended = wireleak(*line[3:], "--resume", run, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
+    last = done(run)
+    assert second.items() <= last.items(), "nothing that was finished is done again"
     assert {cut["cut"] for cut in json.loads((run / "audit.json").read_text())["cuts"]} == {1, 3}
+    tried = {(row.variant, row.attack) for row in read_results(run).rows}
+    decoders = {(f"cut-{cut}", name) for cut in (1, 3) for name in ("inversion", "inverse-network", "attributes")}
+    assert tried >= decoders
