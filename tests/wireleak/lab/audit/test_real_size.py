@@ -21,12 +21,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from wireleak.common.models import save_weights
-from wireleak.lab.audit.learning import Lesson, train
+from wireleak.lab.audit.learning import Learnt, Lesson, train
 from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.studies import all_attacks, audit_study
 from wireleak.lab.audit.subject import Request, examine
 from wireleak.lab.audit.survey import read_all
-from wireleak.lab.audit.trained import deal
+from wireleak.lab.audit.trained import deal, doubts
 from wireleak.lab.run.results import read_results
 from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.plan import make_plan
@@ -241,3 +241,14 @@ def test_an_interrupted_and_a_killed_audit_go_on_and_repeat_nothing(
     tried = {(row.variant, row.attack) for row in read_results(run).rows}
     decoders = {(f"cut-{cut}", name) for cut in (1, 3) for name in ("inversion", "inverse-network", "attributes")}
     assert tried >= decoders
+
+
+def test_a_network_that_did_not_learn_is_doubted() -> None:
+    def learnt(accuracy: float) -> list[Learnt]:
+        return [Learnt(accuracy, 0.4, 2.0, 2, 1.0, 5.0)]
+
+    assert doubts({None: learnt(0.8), 3: learnt(0.75)}) == []
+    (said,) = doubts({None: learnt(0.41)})
+    assert said.startswith("The network did not learn its task: accuracy 41.0") and "--weights" in said
+    (said,) = doubts({None: learnt(0.8), 3: learnt(0.6)})
+    assert said.startswith("With a frozen encoder, cut 3 reaches 60.0")
