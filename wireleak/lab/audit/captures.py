@@ -22,7 +22,7 @@ from wireleak.lab.audit.subject import Subject
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run import truth
 from wireleak.lab.run.cell import DEVICES
-from wireleak.lab.run.layout import CellFolder, RunFolder
+from wireleak.lab.run.layout import CellFolder, RunFolder, config_in
 from wireleak.lab.run.limits import NO_TIME
 from wireleak.lab.steps.wires import extract
 
@@ -107,7 +107,7 @@ def _read(cut: int, folder: Path, subject: Subject, launcher: Launcher, found: R
             "quick": subject.request.quick,
         }
         files = {"folder": str(folder), "seen": {name: str(path) for name, path in seen.items()}, "report": str(report)}
-        config = write_json(Path(scratch) / "config.json", {"cut": cut, **asked, **files})
+        config = write_json(config_in(Path(scratch)), {"cut": cut, **asked, **files})
         argv = ["-m", "wireleak.lab.audit.captures", "--config", str(config)]
         launcher.finish(launcher.start("reading", argv, cell.log("reading"), essential=False), left())
         read = json.loads(report.read_text())
