@@ -58,7 +58,7 @@ def sniff(
 
 @app.command()
 def inspect(
-    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files.")],
+    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="Captures; - for standard input.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """List the contents of captures: endpoints, calls, tensors, bytes and times.
@@ -72,7 +72,7 @@ def inspect(
 
 @app.command()
 def extract(
-    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files.")],
+    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="Captures; - for standard input.")],
     kind: Annotated[str, typer.Option(help="Kind of tensor, such as activation or label.")],
     output: Annotated[Path, typer.Option(help="The .npz file to write; its one array has the name of the kind.")],
 ) -> None:

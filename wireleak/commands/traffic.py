@@ -32,7 +32,12 @@ def sniff(
 
 @app.command(epilog="Example: wireleak inspect runs/digits-latest/wide-seed0/tap/serve-victim.pcap --json")
 def inspect(
-    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files")],
+    captures: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CAPTURE...", help='pcap, pcapng or snoop files, also compressed; "-" reads standard input'
+        ),
+    ],
     json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Show the contents of captures: endpoints, calls, kinds of messages, tensor shapes, bytes, times."""

@@ -16,3 +16,15 @@ def counted(number: int, one: str, several: str | None = None) -> str:
         The form for every other number. By default `one` and an s.
     """
     return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def printable(text: str, most: int = 256) -> str:
+    r"""Return text from elsewhere so that it can be printed: no control character, one line, at most `most` characters.
+
+    A name that crossed the wire may hold escape sequences of terminals, line ends, or halves of surrogate pairs that no
+    encoding can write. They are shown as Python writes them, such as "\x1b".
+    """
+    if len(text) <= most and text.isprintable():
+        return text
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:most])
+    return shown if len(text) <= most else f"{shown}…"

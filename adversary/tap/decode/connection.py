@@ -7,9 +7,10 @@ from typing import NamedTuple, Protocol
 
 from adversary.tap.decode import http2
 from adversary.tap.decode.events import Transport
-from adversary.tap.decode.grpc import Budget, CallBroken, GrpcConnection, Message
+from adversary.tap.decode.grpc import CallBroken, GrpcConnection, Message
 from adversary.tap.decode.http1 import Http1Connection
 from adversary.tap.decode.http2 import ProtocolError
+from adversary.tap.decode.payload import Budget, TooMuchWorkError
 from adversary.tap.decode.tls import TlsSide
 
 _START = len(http2.PREFACE)
@@ -81,7 +82,7 @@ class Connection:
 
     def __init__(self, wanted: Callable[[str], bool], budget: Budget | None = None) -> None:
         self._wanted = wanted
-        self._budget = budget
+        self._budget = budget or Budget()
         self._application: Application | None = None
         # Bytes before the transport is recognised: under 24 per direction, in pieces with their times.
         self._starts: tuple[list[tuple[float, bytes]], list[tuple[float, bytes]]] = ([], [])
@@ -110,7 +111,7 @@ class Connection:
             yield from self._settle(Transport.OTHER, 0, time)
         self._over[side] = True
         if self._application is not None:
-            yield from self._application.end(side == self.client, time)
+            yield from self._finish(self._application, side, time)
 
     def _settle(self, transport: Transport, client: int, time: float) -> Iterator[Event]:
         self.client = client
@@ -122,21 +123,36 @@ class Connection:
                     yield from self._decode(self._application, side, moment, memoryview(piece))
             self._starts[side].clear()
             if self._over[side]:
-                yield from self._application.end(side == client, time)
+                yield from self._finish(self._application, side, time)
 
     def _decode(self, application: Application, side: int, time: float, data: memoryview) -> Iterator[Event]:
         try:
             yield from application.feed(side == self.client, time, data)
-        except ProtocolError as error:
-            self._over[side] = True
-            yield Lost(side, str(error))
+        except (ProtocolError, TooMuchWorkError) as error:
+            yield from self._lose(application, side, time, str(error))
+        except Exception as error:
+            # Whatever hostile bytes do to a decoder, they cost their direction and nothing else.
+            reason = f"cannot be decoded: {type(error).__name__}: {error}"
+            yield from self._lose(application, side, time, reason)
+
+    def _lose(self, application: Application, side: int, time: float, reason: str) -> Iterator[Event]:
+        self._over[side] = True
+        yield Lost(side, reason)
+        yield from self._finish(application, side, time)
+
+    def _finish(self, application: Application, side: int, time: float) -> Iterator[Event]:
+        try:
             yield from application.end(side == self.client, time)
+        except (ProtocolError, TooMuchWorkError) as error:
+            yield Lost(side, str(error))
+        except Exception as error:
+            yield Lost(side, f"cannot be decoded: {type(error).__name__}: {error}")
 
     def _make(self, transport: Transport) -> Application:
         if transport is Transport.HTTP2:
             return GrpcConnection(self._wanted, self._budget)
         if transport is Transport.HTTP1:
-            return Http1Connection(self._wanted)
+            return Http1Connection(self._wanted, self._budget)
         if transport is Transport.TLS:
             return _Tls()
         return _Opaque()

@@ -65,6 +65,15 @@ class StreamEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class PacketsSkipped:
+    """Packets of a capture that hold no TCP segment which can be read; `protocol` names what they hold."""
+
+    capture: str
+    protocol: str
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A fault of a whole capture file."""
 

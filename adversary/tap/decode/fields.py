@@ -6,7 +6,7 @@ megabyte that is most of the cost of decoding. What is left after the long field
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WIDTH = {_FIXED64: 8, _FIXED32: 4}
@@ -56,6 +56,53 @@ def take_out(message: memoryview, wanted: Collection[int]) -> tuple[bytes, dict[
         else:
             taken[number] = message[position - size : position]
     return bytes(rest), taken
+
+
+def every(message: memoryview, number: int) -> Iterator[memoryview]:
+    """Yield the bytes of each length-delimited field of this number; the message may be huge.
+
+    Raises
+    ------
+    UnusualError
+        The message is cut off, or a field has an unknown wire type.
+    """
+    for found, wire, start, end in _fields(message):
+        if found == number and wire == _BYTES:
+            yield message[start:end]
+
+
+def numbers(message: memoryview, number: int) -> Iterator[int]:
+    """Yield each varint field of this number.
+
+    Raises
+    ------
+    UnusualError
+        The message is cut off, or a field has an unknown wire type.
+    """
+    for found, wire, start, _ in _fields(message):
+        if found == number and wire == _VARINT:
+            yield _varint(message, start)[0]
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, wire type, and start and end of the value of each field."""
+    position, end = 0, len(message)
+    while position < end:
+        tag, position = _varint(message, position)
+        wire = tag & 7
+        start = position
+        if wire == _VARINT:
+            _, position = _varint(message, position)
+        elif wire == _BYTES:
+            size, start = _varint(message, position)
+            position = start + size
+        elif wire in _WIDTH:
+            position += _WIDTH[wire]
+        else:
+            raise UnusualError(f"wire type {wire}")
+        if position > end:
+            raise UnusualError("cut off")
+        yield tag >> 3, wire, start, position
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

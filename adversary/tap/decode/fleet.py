@@ -14,7 +14,7 @@ import hashlib
 import io
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,18 +23,23 @@ import numpy.typing as npt
 from flwr.proto import fleet_pb2, message_pb2, recorddict_pb2
 from google.protobuf.message import DecodeError
 
+from adversary.tap.decode.fields import every, numbers
 from adversary.tap.decode.observation import Kind, Observation
-from adversary.tap.decode.payload import PayloadError
+from adversary.tap.decode.payload import Budget, PayloadError, TooMuchWorkError
 from wireleak.common.wire.packing import DATA, LAYOUT, unpack
 from wireleak.common.words import counted
 
-MAX_STORE = 512 << 20
+MAX_STORE = 96 << 20
 MAX_PENDING = 4096
-MAX_ARRAY = 1 << 30
+MAX_ARRAY = 128 << 20
 # Most bytes of objects, each counted once, that incomplete messages keep in memory.
-MAX_PINNED = 2 << 30
+MAX_PINNED = 160 << 20
+# Messages and records that are parsed whole: parsed, a hostile one takes many times its bytes.
+MAX_PARSED = 4 << 20
 MAX_REMEMBERED = 1 << 16
 
+_MESSAGES = fleet_pb2.PushMessagesRequest.MESSAGES_LIST_FIELD_NUMBER
+TREES = fleet_pb2.PushMessagesRequest.MESSAGE_OBJECT_TREES_FIELD_NUMBER
 _GRPC, _HTTP = "/flwr.proto.Fleet/", "/v1/fleet/"
 _ROUND = "server-round"
 
@@ -85,16 +90,19 @@ class FleetDecoder:
     ----------
     max_store : int
         Most bytes of objects remembered for later messages; the least recently used are dropped first.
+    budget : Budget, optional
+        The work that the captures may cause.
     """
 
-    def __init__(self, max_store: int = MAX_STORE) -> None:
+    def __init__(self, max_store: int = MAX_STORE, budget: Budget | None = None) -> None:
         self._max_store = max_store
+        self._budget = budget or Budget()
         self._store: OrderedDict[str, bytes] = OrderedDict()
         self._stored = 0
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self._pins: Counter[str] = Counter()
         self._pinned = 0
-        self._dropped: list[_Pending] = []
+        self._dropped: list[Unfinished] = []
         self._waiting: dict[str, set[str]] = {}  # object id -> ids of messages that wait for it
         self._rounds: OrderedDict[str, int] = OrderedDict()
         self._done: OrderedDict[str, None] = OrderedDict()
@@ -109,7 +117,9 @@ class FleetDecoder:
         """Return whether the method's messages are needed to decode tensors."""
         return (name := call_name(method), True) in self._handlers or (name, False) in self._handlers
 
-    def feed(self, method: str, client: bool, data: bytes | bytearray, call: str, time: float) -> Iterator[Observation]:
+    def feed(
+        self, method: str, client: bool, data: bytes | bytearray | memoryview, call: str, time: float
+    ) -> Iterator[Observation]:
         """Yield the tensors of every Flower message that this request (`client`) or response completes.
 
         Raises
@@ -121,44 +131,41 @@ class FleetDecoder:
         if handler is None:
             return
         try:
-            yield from handler(bytes(data), call, time)
+            yield from handler(memoryview(data), call, time)
+        except TooMuchWorkError:
+            raise
         except (DecodeError, ValueError, LookupError, TypeError, RecursionError, OverflowError) as error:
             raise PayloadError(f"is no {call_name(method)} of Flower's Fleet API: {_short(error)}") from error
 
     def finish(self) -> Iterator[Unfinished]:
         """Yield each Flower message that never became complete."""
-        for pending in [*self._dropped, *self._pending.values()]:
-            reason = f"{counted(len(pending.missing), 'object')} of a Flower message missing from the captures"
-            yield Unfinished(pending.call, pending.kind is Kind.MODEL_UPDATE, pending.time, reason)
+        yield from self._dropped
+        yield from map(_unfinished, self._pending.values())
 
-    def _push_messages(self, data: bytes, call: str, time: float) -> Iterator[Observation]:
-        request = fleet_pb2.PushMessagesRequest.FromString(data)
-        yield from self._announce(Kind.MODEL_UPDATE, request, call, time)
+    def _push_messages(self, data: memoryview, call: str, time: float) -> Iterator[Observation]:
+        yield from self._announce(Kind.MODEL_UPDATE, data, call, time)
 
-    def _pull_messages(self, data: bytes, call: str, time: float) -> Iterator[Observation]:
-        response = fleet_pb2.PullMessagesResponse.FromString(data)
-        yield from self._announce(Kind.GLOBAL_MODEL, response, call, time)
+    def _pull_messages(self, data: memoryview, call: str, time: float) -> Iterator[Observation]:
+        yield from self._announce(Kind.GLOBAL_MODEL, data, call, time)
 
-    def _push_object(self, data: bytes, call: str, time: float) -> Iterator[Observation]:
-        yield from self._arrive(message_pb2.PushObjectRequest.FromString(data).object_content, time)
+    def _push_object(self, data: memoryview, call: str, time: float) -> Iterator[Observation]:
+        for content in every(data, message_pb2.PushObjectRequest.OBJECT_CONTENT_FIELD_NUMBER):
+            yield from self._arrive(bytes(content), time)
 
-    def _pull_object(self, data: bytes, call: str, time: float) -> Iterator[Observation]:
-        response = message_pb2.PullObjectResponse.FromString(data)
-        if response.object_available:
-            yield from self._arrive(response.object_content, time)
+    def _pull_object(self, data: memoryview, call: str, time: float) -> Iterator[Observation]:
+        if any(numbers(data, message_pb2.PullObjectResponse.OBJECT_AVAILABLE_FIELD_NUMBER)):
+            for content in every(data, message_pb2.PullObjectResponse.OBJECT_CONTENT_FIELD_NUMBER):
+                yield from self._arrive(bytes(content), time)
 
-    def _announce(
-        self,
-        kind: Kind,
-        body: fleet_pb2.PushMessagesRequest | fleet_pb2.PullMessagesResponse,
-        call: str,
-        time: float,
-    ) -> Iterator[Observation]:
-        for message, tree in zip(body.messages_list, body.message_object_trees, strict=False):
+    def _announce(self, kind: Kind, data: memoryview, call: str, time: float) -> Iterator[Observation]:
+        """Take the messages and the trees of their objects; both are lists of a request and of a response alike."""
+        for message, branches in zip(every(data, _MESSAGES), every(data, TREES), strict=False):
+            tree = message_pb2.ObjectTree.FromString(_short_enough(branches))
+            metadata = Header.FromString(_short_enough(next(every(message, 1), message[:0])))
             root = tree.object_id
             if root in self._pending or root in self._done:
                 continue
-            pending = _Pending(kind, message.metadata, root, set(_ids(tree)), call, time)
+            pending = _Pending(kind, metadata, root, set(_ids(tree)), call, time)
             for identity in list(pending.missing):
                 content = self._recall(identity)
                 if content is not None:
@@ -216,7 +223,7 @@ class FleetDecoder:
         pending = self._pending.pop(root)
         self._unpin(pending)
         pending.objects.clear()
-        self._dropped.append(pending)
+        self._dropped.append(_unfinished(pending))
         for identity in pending.missing:
             waiting = self._waiting.get(identity, set())
             waiting.discard(root)
@@ -226,14 +233,15 @@ class FleetDecoder:
     def _complete(self, pending: _Pending, time: float) -> Iterator[Observation]:
         del self._pending[pending.root]
         self._unpin(pending)
-        _remember(self._done, pending.root, None)
+        remember(self._done, pending.root, None)
         objects = {identity: _parse(content) for identity, content in pending.objects.items()}
         records = [objects[record] for child in objects[pending.root].children for record in objects[child].children]
         metadata = pending.metadata
         number = self._round(pending, records)
         sequence = 0
         for record in records:
-            for name, tensor in _arrays(record, objects):
+            for name, tensor in self._arrays(record, objects):
+                self._budget.expand(tensor.nbytes)
                 sender = str(metadata.src_node_id)
                 yield Observation(pending.kind, tensor, name, sender, pending.call, sequence, time, number)
                 sequence += 1
@@ -244,16 +252,66 @@ class FleetDecoder:
             return self._rounds.get(pending.metadata.reply_to_message_id)
         for record in records:
             if record.type == "ConfigRecord":
-                for item in recorddict_pb2.ConfigRecord.FromString(bytes(record.body)).items:
-                    # A packed record's keys name the records that they come from.
-                    if item.key.rpartition("/")[2] == _ROUND and item.value.WhichOneof("value") in ("sint64", "uint64"):
-                        number = int(item.value.sint64 or item.value.uint64)
-                        _remember(self._rounds, pending.root, number)
+                # A packed record's keys name the records that they come from.
+                for value in config_values(record.body, lambda key: key.rpartition("/")[2] == _ROUND).values():
+                    if value.WhichOneof("value") in ("sint64", "uint64"):
+                        number = int(value.sint64 or value.uint64)
+                        remember(self._rounds, pending.root, number)
                         return number
         return None
 
+    def _arrays(self, record: _Object, objects: dict[str, _Object]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        """Yield the named arrays of a record, in Flower's form or packed; none for a record of other things."""
+        if record.type == "ArrayRecord":
+            for name, identity in json.loads(_short_enough(record.body)).items():
+                yield name, self._array(objects[identity], objects)
+        elif record.type == "ConfigRecord":
+            values = config_values(record.body, lambda key: key in (DATA, LAYOUT))
+            if len(values) == 2:
+                if len(values[DATA].bytes) > MAX_ARRAY:
+                    raise ValueError(f"packed arrays are over {MAX_ARRAY} bytes")
+                for (_, name), tensor in unpack(values[DATA].bytes, values[LAYOUT].string).items():
+                    yield name, tensor
 
-def _remember(memory: OrderedDict[str, Any], key: str, value: object) -> None:
+    def _array(self, array: _Object, objects: dict[str, _Object]) -> npt.NDArray[Any]:
+        """Join an array's chunks; a single chunk is not copied."""
+        if array.type != "Array":
+            raise ValueError(f"an object is a {array.type[:40]} where an Array is expected")
+        described = json.loads(_short_enough(array.body))
+        if described["stype"] != "numpy.ndarray":
+            raise ValueError(f"an array is serialised as {described['stype']!r:.60}, not as numpy.ndarray")
+        chunks = [objects[array.children[int(index)]].body for index in described["arraychunk_ids"]]
+        size = sum(map(len, chunks))
+        if size > MAX_ARRAY:
+            raise ValueError(f"an array is over {MAX_ARRAY} bytes")
+        self._budget.expand(size)
+        return npy(chunks[0] if len(chunks) == 1 else memoryview(b"".join(chunks)))
+
+
+def config_values(record: memoryview, wanted: Callable[[str], bool]) -> dict[str, recorddict_pb2.ConfigRecordValue]:
+    """Return the values of a ConfigRecord whose keys are wanted."""
+    found = {}
+    for item in every(record, 1):
+        key = bytes(next(every(item, 1), item[:0])[:1024]).decode()
+        if wanted(key):
+            found[key] = recorddict_pb2.ConfigRecordValue.FromString(bytes(next(every(item, 2), item[:0])))
+    return found
+
+
+def _short_enough(data: memoryview) -> bytes:
+    """Return bytes that are to be parsed whole."""
+    if len(data) > MAX_PARSED:
+        raise ValueError(f"{len(data)} bytes are over {MAX_PARSED}")
+    return bytes(data)
+
+
+def _unfinished(pending: _Pending) -> Unfinished:
+    reason = f"{counted(len(pending.missing), 'object')} of a Flower message missing from the captures"
+    return Unfinished(pending.call, pending.kind is Kind.MODEL_UPDATE, pending.time, reason)
+
+
+def remember(memory: OrderedDict[str, Any], key: str, value: object) -> None:
+    """Keep the value; the oldest of too many are forgotten."""
     memory[key] = value
     if len(memory) > MAX_REMEMBERED:
         memory.popitem(last=False)
@@ -278,35 +336,7 @@ def _parse(content: bytes) -> _Object:
     return _Object(kind, children.split(",") if children else [], body)
 
 
-def _arrays(record: _Object, objects: dict[str, _Object]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Yield the named arrays of a record, in Flower's form or packed; none for a record of other things."""
-    if record.type == "ArrayRecord":
-        for name, identity in json.loads(bytes(record.body)).items():
-            yield name, _array(objects[identity], objects)
-    elif record.type == "ConfigRecord":
-        items = recorddict_pb2.ConfigRecord.FromString(bytes(record.body)).items
-        values = {item.key: item.value for item in items}
-        if values.keys() >= {DATA, LAYOUT}:
-            if len(values[DATA].bytes) > MAX_ARRAY:
-                raise ValueError(f"packed arrays are over {MAX_ARRAY} bytes")
-            for (_, name), tensor in unpack(values[DATA].bytes, values[LAYOUT].string).items():
-                yield name, tensor
-
-
-def _array(array: _Object, objects: dict[str, _Object]) -> npt.NDArray[Any]:
-    """Join an array's chunks; a single chunk is not copied."""
-    if array.type != "Array":
-        raise ValueError(f"an object is a {array.type[:40]} where an Array is expected")
-    described = json.loads(bytes(array.body))
-    if described["stype"] != "numpy.ndarray":
-        raise ValueError(f"an array is serialised as {described['stype']!r:.60}, not as numpy.ndarray")
-    chunks = [objects[array.children[int(index)]].body for index in described["arraychunk_ids"]]
-    if sum(map(len, chunks)) > MAX_ARRAY:
-        raise ValueError(f"an array is over {MAX_ARRAY} bytes")
-    return _npy(chunks[0] if len(chunks) == 1 else memoryview(b"".join(chunks)))
-
-
-def _npy(data: memoryview) -> npt.NDArray[Any]:
+def npy(data: memoryview) -> npt.NDArray[Any]:
     """Return a read-only view of the array in the bytes of an .npy file."""
     if bytes(data[:6]) != b"\x93NUMPY" or data[6] not in (1, 2, 3):
         raise ValueError("an array is not in numpy's format")

@@ -10,7 +10,13 @@ import binascii
 import zlib
 from collections.abc import Iterator
 
-MAX_MESSAGE = 256 << 20
+from adversary.tap.decode.payload import Budget
+
+MAX_MESSAGE = 128 << 20
+# A compressed message may grow to so many bytes.
+MAX_INFLATED = 64 << 20
+# Work for one message: an empty one has five bytes.
+MESSAGE_WORK = 12
 
 _COMPRESSED, _TRAILERS = 0x01, 0x80
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
@@ -30,11 +36,12 @@ class Direction:
     """The messages of one direction of one call."""
 
     __slots__ = (
-        *("_body", "_flag", "_left", "_prefix", "_size", "_text", "_web"),
+        *("_body", "_budget", "_flag", "_left", "_prefix", "_size", "_text", "_web"),
         *("encoding", "over", "plain", "sequence", "total"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget()
         self.encoding = "identity"
         self.over = False
         self.plain = False  # not gRPC: bytes are counted only
@@ -111,8 +118,11 @@ class Direction:
         self._body = bytearray() if wanted and not self._flag & _TRAILERS else None
 
     def _finish(self) -> bytes | bytearray | None:
+        self._budget.spend(MESSAGE_WORK)
         body, self._body = self._body, None
-        return _decompress(body, self.encoding) if body is not None and self._flag else body
+        if body is None or not self._flag & _COMPRESSED:
+            return body
+        return _decompress(body, self.encoding, self._budget)
 
     def _from_base64(self, text: bytes) -> memoryview:
         """Decode whole groups of four characters. A sender may pad each piece, so "=" may stand in the middle."""
@@ -129,15 +139,16 @@ class Direction:
         return memoryview(decoded)
 
 
-def _decompress(body: bytearray, encoding: str) -> bytes:
-    """Decompress a message, to at most `MAX_MESSAGE` bytes."""
+def _decompress(body: bytearray, encoding: str, budget: Budget) -> bytes:
+    """Decompress a message, to at most `MAX_INFLATED` bytes."""
     if encoding not in _WINDOW_BITS:
         raise BrokenFramingError(f"a message is compressed, by {encoding!r}, which is unknown")
     stream = zlib.decompressobj(_WINDOW_BITS[encoding])
     try:
-        data = stream.decompress(body, MAX_MESSAGE)
+        data = stream.decompress(body, MAX_INFLATED)
     except zlib.error as error:
         raise BrokenFramingError(f"a compressed message is broken: {error}") from error
+    budget.expand(len(data))
     if not stream.eof:
-        raise BrokenFramingError(f"a compressed message is cut off, or over {MAX_MESSAGE} bytes")
+        raise BrokenFramingError(f"a compressed message is cut off, or over {MAX_INFLATED} bytes")
     return data

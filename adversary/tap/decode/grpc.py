@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from adversary.tap.decode.framing import BrokenFramingError, Direction
 from adversary.tap.decode.http2 import DataPiece, HeaderBlock, Http2Side, Reset
+from adversary.tap.decode.payload import Budget
 from wireleak.common.words import counted
 
 MAX_CALLS = 1 << 14
 # Most bytes of unfinished messages, over all calls and connections that share a `Budget`.
-MAX_UNFINISHED = 1 << 30
+MAX_UNFINISHED = 160 << 20
 # A capture may show a response before its request's headers. Most bytes of responses that wait for headers.
 MAX_WAITING = 64 << 20
 
@@ -44,20 +45,13 @@ class CallBroken(NamedTuple):
 Event = Message | CallBroken
 
 
-class Budget:
-    """A count of the bytes of unfinished messages that are held."""
-
-    def __init__(self) -> None:
-        self.held = 0
-
-
 class _Call:
     __slots__ = ("method", "request", "response", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.method: str | None = None
-        self.request = Direction()
-        self.response = Direction()
+        self.request = Direction(budget)
+        self.response = Direction(budget)
         self.waiting: list[Message] = []
 
 
@@ -75,7 +69,7 @@ class GrpcConnection:
     def __init__(self, wanted: Callable[[str], bool] = lambda method: True, budget: Budget | None = None) -> None:
         self._wanted = wanted
         self._budget = budget or Budget()
-        self._http2 = {True: Http2Side(client=True), False: Http2Side(client=False)}
+        self._http2 = {side: Http2Side(side, self._budget) for side in (True, False)}
         self._calls: dict[int, _Call] = {}
         self._waiting = 0
         self._silent = False
@@ -141,7 +135,8 @@ class GrpcConnection:
             except BrokenFramingError as error:
                 direction.stop()
                 yield self._broken(event.stream, client, time, str(error))
-            self._budget.held += direction.held() - before
+            finally:
+                self._budget.held += direction.held() - before
         if event.end:
             yield from self._finish(event.stream, client, time)
 
@@ -150,22 +145,25 @@ class GrpcConnection:
         if number not in self._calls:
             if len(self._calls) >= MAX_CALLS:
                 yield from self._close(next(iter(self._calls)), time)
-            self._calls[number] = _Call()
+            self._calls[number] = _Call(self._budget)
         return self._calls[number]
 
     def _direction(self, call: _Call, client: bool) -> Direction:
         return call.request if client else call.response
 
     def _wait(self, call: _Call, message: Message) -> None:
-        self._waiting += message.size
-        if self._waiting > MAX_WAITING:
+        kept = _kept(message)
+        if self._waiting + kept > MAX_WAITING or self._budget.held + kept > MAX_UNFINISHED:
             raise BrokenFramingError("its request's headers do not come")
+        self._waiting += kept
+        self._budget.held += kept
         call.waiting.append(message)
 
     def _release(self, call: _Call) -> Iterator[Message]:
         method = call.method or ""
         for message in call.waiting:
-            self._waiting -= message.size
+            self._waiting -= _kept(message)
+            self._budget.held -= _kept(message)
             yield message._replace(method=method, data=message.data if self._wanted(method) else None)
         call.waiting = []
 
@@ -190,3 +188,8 @@ class GrpcConnection:
 
     def _broken(self, number: int, client: bool, time: float, reason: str) -> CallBroken:
         return CallBroken(number, self._calls[number].method or "", client, time, reason)
+
+
+def _kept(message: Message) -> int:
+    """Return the bytes of a message that waits, which may be inflated."""
+    return 256 + max(message.size, len(message.data or b""))

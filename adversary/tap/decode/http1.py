@@ -12,17 +12,22 @@ from collections.abc import Callable, Iterable, Iterator
 import h11
 
 from adversary.tap.decode.framing import MAX_MESSAGE, BrokenFramingError, Direction, is_grpc_web
-from adversary.tap.decode.grpc import MAX_CALLS, MAX_WAITING, CallBroken, Message
+from adversary.tap.decode.grpc import MAX_CALLS, MAX_UNFINISHED, MAX_WAITING, CallBroken, Message
 from adversary.tap.decode.http2 import ProtocolError
+from adversary.tap.decode.payload import Budget
 from wireleak.common.words import counted
 
 _MAX_HEAD = 1 << 18
+# Most characters of a path, and the work for one of h11's events.
+_LONGEST = 1024
+EVENT_WORK = 60
 
 
 class _Body:
     """A body of one message that is not complete yet."""
 
-    def __init__(self, wanted: bool) -> None:
+    def __init__(self, wanted: bool, budget: Budget) -> None:
+        self._budget = budget
         self._size = 0
         self._data: bytearray | None = bytearray() if wanted else None
 
@@ -32,20 +37,31 @@ class _Body:
         if self._data is not None:
             if self._size > MAX_MESSAGE:
                 raise ProtocolError(f"a body is over {MAX_MESSAGE} bytes")
+            if self._budget.held + len(data) > MAX_UNFINISHED:
+                raise ProtocolError(f"more than {MAX_UNFINISHED} bytes of unfinished messages at once")
             self._data += data
+            self._budget.held += len(data)
         yield from ()
 
     def end(self) -> Iterator[tuple[int, bytes | bytearray | None]]:
         """Yield size and bytes of the body."""
-        yield self._size, self._data
+        data = self._data
+        self.drop()
+        yield self._size, data
+
+    def drop(self) -> None:
+        """Forget the bytes."""
+        self._budget.held -= len(self._data or b"")
+        self._data = None
 
 
 class _WebBody:
     """A body of gRPC-web messages."""
 
-    def __init__(self, wanted: bool, content_type: str, encoding: str) -> None:
+    def __init__(self, wanted: bool, content_type: str, encoding: str, budget: Budget) -> None:
         self._wanted = wanted
-        self._direction = Direction()
+        self._budget = budget
+        self._direction = Direction(budget)
         self._direction.encoding = encoding
         self._direction.follow(content_type)
 
@@ -53,19 +69,29 @@ class _WebBody:
         """Yield size and bytes of each message that the bytes complete."""
         if self._direction.over:
             return
+        before = self._direction.held()
         try:
             yield from self._direction.feed(memoryview(data), self._wanted)
+            if self._budget.held + self._direction.held() - before > MAX_UNFINISHED:
+                raise BrokenFramingError(f"more than {MAX_UNFINISHED} bytes of unfinished messages at once")
         except BrokenFramingError:
             self._direction.stop()
             raise
+        finally:
+            self._budget.held += self._direction.held() - before
 
     def end(self) -> Iterator[tuple[int, bytes | bytearray | None]]:
         """Check that the body does not end inside a message."""
         lacking = 0 if self._direction.over else self._direction.unfinished()
-        self._direction.stop()
+        self.drop()
         if lacking:
             raise BrokenFramingError(f"ends {counted(lacking, 'byte')} before a message's end")
         yield from ()
+
+    def drop(self) -> None:
+        """Forget the bytes of an unfinished message."""
+        self._budget.held -= self._direction.held()
+        self._direction.stop()
 
 
 class Http1Connection:
@@ -77,16 +103,19 @@ class Http1Connection:
     ----------
     wanted : callable
         Returns whether the bodies of a path are needed, or only sizes.
+    budget : Budget, optional
+        Shared by connections with one common memory bound.
     """
 
-    def __init__(self, wanted: Callable[[str], bool]) -> None:
+    def __init__(self, wanted: Callable[[str], bool], budget: Budget | None = None) -> None:
         self._wanted = wanted
+        self._budget = budget or Budget()
         self._requests = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
         self._responses = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
         self._heads: dict[int, tuple[str, bytes]] = {}  # path and method of requests without their response
         self._asked = self._answered = 0
         self._asking = ""
-        self._bodies: dict[bool, _Body | _WebBody] = {True: _Body(False), False: _Body(False)}
+        self._bodies: dict[bool, _Body | _WebBody] = {side: _Body(False, self._budget) for side in (True, False)}
         self._sequence = {True: 0, False: 0}
         self._early = 0  # bytes of responses whose requests were not seen yet
         self._silent = False
@@ -104,10 +133,12 @@ class Http1Connection:
         if client:
             yield from self._catch_up(time)
         elif self._expected():
+            self._budget.held -= self._early
             self._early = 0
         else:
             self._early += len(data)
-            if self._early > MAX_WAITING:
+            self._budget.held += len(data)
+            if self._early > MAX_WAITING or self._budget.held > MAX_UNFINISHED:
                 raise ProtocolError("responses without their requests")
 
     def end(self, client: bool, time: float) -> Iterator[Message | CallBroken]:
@@ -118,6 +149,10 @@ class Http1Connection:
             self._closed = True
             self._responses.receive_data(b"")
         yield from self._catch_up(time)
+        self._bodies[client].drop()
+        if not client:
+            self._budget.held -= self._early
+            self._early = 0
 
     def _catch_up(self, time: float) -> Iterator[Message | CallBroken]:
         """Parse responses that waited for their requests."""
@@ -141,6 +176,7 @@ class Http1Connection:
                 if not client:
                     self._ask()
                 event = parser.next_event()
+                self._budget.spend(EVENT_WORK)
                 if event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
                     break
                 yield from self._event(client, time, event)
@@ -153,7 +189,7 @@ class Http1Connection:
         if isinstance(event, h11.Request):
             if len(self._heads) >= MAX_CALLS:
                 raise ProtocolError("requests without their responses")
-            path = event.target.decode("latin-1")
+            path = event.target[:_LONGEST].decode("latin-1")
             self._bodies[True], path = self._open(True, path, event.headers)
             self._heads[self._asked] = (path, event.method)
             self._asking = path
@@ -172,9 +208,9 @@ class Http1Connection:
         self._sequence[client] = 0
         named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         if not is_grpc_web(kind := named.get("content-type", "")):
-            return _Body(self._wanted(path)), path
+            return _Body(self._wanted(path), self._budget), path
         method = "/" + "/".join(path.partition("?")[0].split("/")[-2:])
-        return _WebBody(self._wanted(method), kind, named.get("grpc-encoding", "identity")), method
+        return _WebBody(self._wanted(method), kind, named.get("grpc-encoding", "identity"), self._budget), method
 
     def _messages(
         self, client: bool, time: float, found: Iterator[tuple[int, bytes | bytearray | None]]

@@ -22,14 +22,23 @@ from hyperframe.frame import (
     SettingsFrame,
 )
 
+from adversary.tap.decode.payload import Budget
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 # Frames other than plain DATA, and header blocks, are buffered whole.
 MAX_BUFFERED = 1 << 20
 MAX_TABLE = 1 << 20
+# Work for one header: a block may name a known header in one byte.
+HEADER_WORK = 4
+# The headers that decoders read, and the most characters of a value: a hostile path has a megabyte.
+_READ = (b":path", b":method", b":status", b"content-type", b"grpc-encoding")
+_LONGEST = 1024
 
 _HEADER = 9
 _END_STREAM, _PADDED = 0x1, 0x8
+# Frames that a decoder of calls reads; all others are passed over.
+_KINDS = tuple(kind.type for kind in (DataFrame, HeadersFrame, RstStreamFrame, PushPromiseFrame, ContinuationFrame))
 
 Headers = list[tuple[str, str]]
 
@@ -39,7 +48,7 @@ class ProtocolError(ValueError):
 
 
 class HeaderBlock(NamedTuple):
-    """A whole header list (request, response or trailers)."""
+    """The headers of a whole list (request, response or trailers) that decoders read."""
 
     stream: int
     headers: Headers
@@ -71,9 +80,12 @@ class Http2Side:
     ----------
     client : bool
         Whether this side opened the connection and therefore sends the preface.
+    budget : Budget, optional
+        The work that the connection may cause.
     """
 
-    def __init__(self, client: bool) -> None:
+    def __init__(self, client: bool, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget()
         self._preface = PREFACE if client else b""
         self._hpack = hpack.Decoder(max_header_list_size=MAX_BUFFERED)
         # The peer's SETTINGS decide the real limit. A larger limit costs the decoder at most this much memory.
@@ -82,6 +94,7 @@ class Http2Side:
         self._stream = 0
         self._left = 0
         self._end = False
+        self._passed = 0  # bytes of a frame that is passed over
         self._block: tuple[int, bool, bool, bytearray] | None = None
 
     def feed(self, data: memoryview) -> Iterator[Event]:
@@ -99,6 +112,10 @@ class Http2Side:
                 self._left -= take
                 piece = data[position : position + take]
                 yield DataPiece(self._stream, piece, self._end and not self._left)
+                position += take
+            elif self._passed:
+                take = min(self._passed, end - position)
+                self._passed -= take
                 position += take
             elif self._preface or self._held:
                 position += self._buffer(data[position:])
@@ -125,7 +142,7 @@ class Http2Side:
         needed = len(self._preface) - len(self._held)
         if not self._preface:
             needed = _HEADER - len(self._held)
-            if needed <= 0 and not self._is_plain_data():
+            if needed <= 0 and not self._is_plain_data() and self._held[3] in _KINDS:
                 needed = self._size() - len(self._held)
         self._held += data[: max(needed, 0)]
         return min(max(needed, 0), len(data))
@@ -154,6 +171,11 @@ class Http2Side:
             header = memoryview(bytes(self._held))
             self._held.clear()
             yield from self._plain_data(header)
+        elif self._held[3] not in _KINDS:
+            if self._block is not None:
+                raise ProtocolError("another frame inside a header block")
+            self._passed = self._size() - _HEADER
+            self._held.clear()
         elif len(self._held) == self._size():
             whole = memoryview(bytes(self._held))
             self._held.clear()
@@ -193,13 +215,15 @@ class Http2Side:
             return
         self._block = None
         try:
-            headers = [_text(*pair) for pair in self._hpack.decode(bytes(block), raw=True)]
+            pairs = self._hpack.decode(bytes(block), raw=True)
         except (HPACKError, ValueError, IndexError) as error:
             raise ProtocolError(
                 f"a header block cannot be decoded ({error or type(error).__name__}); "
                 "the recording must start with the connection"
             ) from error
+        self._budget.spend(HEADER_WORK * len(block))
         if not promised:
+            headers = [_text(name, value[:_LONGEST]) for name, value in pairs if name in _READ]
             yield HeaderBlock(stream, headers, end)
 
 

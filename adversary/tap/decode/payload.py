@@ -1,5 +1,47 @@
-"""The error that payload decoders share."""
+"""The errors and the budget that decoders share."""
+
+from __future__ import annotations
+
+# Work that any capture may cause, and what each of its bytes allows more. A unit is about half a microsecond.
+WORK = 10 << 20
 
 
 class PayloadError(ValueError):
     """A message does not follow the format of its method; the error says how."""
+
+
+class TooMuchWorkError(ValueError):
+    """Few bytes ask for much work, as no honest program's do."""
+
+
+class Budget:
+    """What all streams of the captures may use together: bytes of unfinished messages, and work.
+
+    A decoder spends work where few bytes could cause much of it. Each byte of the captures earns one unit.
+    """
+
+    def __init__(self) -> None:
+        self.held = 0
+        # Bytes of streams whose transport is not recognised yet.
+        self.seeking = 0
+        self._work = WORK
+
+    def earn(self, count: int) -> None:
+        """Count bytes that arrived."""
+        self._work += count
+
+    def spend(self, units: int) -> None:
+        """Count work.
+
+        Raises
+        ------
+        TooMuchWorkError
+            The captures' bytes do not account for it.
+        """
+        self._work -= units
+        if self._work < 0:
+            raise TooMuchWorkError("asks for far more work than its bytes account for")
+
+    def expand(self, count: int) -> None:
+        """Count bytes that are made from fewer: inflated, or copied again."""
+        self.spend(count >> 6)

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from adversary.tap.decode import splithead, tcp
 from adversary.tap.decode.connection import Connection, Lost, Recognised
-from adversary.tap.decode.events import CallEnded, MessageSeen, Note, StreamEnded, StreamSeen, Transport
-from adversary.tap.decode.fleet import FleetDecoder
-from adversary.tap.decode.grpc import Budget, CallBroken, Message
+from adversary.tap.decode.events import (
+    CallEnded,
+    MessageSeen,
+    Note,
+    PacketsSkipped,
+    StreamEnded,
+    StreamSeen,
+    Transport,
+)
+from adversary.tap.decode.flower import FlowerDecoder
+from adversary.tap.decode.grpc import CallBroken, Message
 from adversary.tap.decode.observation import Observation
-from adversary.tap.decode.packets import ip, pcap
+from adversary.tap.decode.packets import pcap
 from adversary.tap.decode.packets.capture import Capture, Progress, segments
-from adversary.tap.decode.payload import PayloadError
+from adversary.tap.decode.packets.segments import SegmentReader
+from adversary.tap.decode.payload import Budget, PayloadError, TooMuchWorkError
 from adversary.tap.decode.traffic import bursts, traffic
+from wireleak.common.words import printable
 
-Event = StreamSeen | MessageSeen | Observation | CallEnded | StreamEnded | Note
+Event = StreamSeen | MessageSeen | Observation | CallEnded | StreamEnded | PacketsSkipped | Note
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +63,7 @@ def events(
     Parameters
     ----------
     paths : sequence of Path or str
-        Captures, pcap or pcapng.
+        Captures: pcap, pcapng or snoop, also compressed by gzip, bzip2 or zstd; pipes, or "-" for standard input.
     tensors : bool
         With False, messages are listed with their sizes and no tensor is decoded.
     progress : callable
@@ -70,6 +81,8 @@ def events(
         yield from readers[number].feed(segment)
     for reader, capture in zip(readers, captures, strict=True):
         yield from reader.finish()
+        for protocol, packets in capture.segments.skipped.items():
+            yield PacketsSkipped(str(capture.path), protocol, packets)
         if capture.note:
             yield Note(str(capture.path), capture.note)
     yield from payloads.finish()
@@ -88,6 +101,7 @@ class GrowingCapture:
         self._reader = _Reader(name, _Payloads(tensors=True))
         self._start = b""
         self._packets: pcap.Decoder | None = None
+        self._segments = SegmentReader()
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Yield the events that the next bytes of the file complete.
@@ -99,14 +113,18 @@ class GrowingCapture:
         """
         if self._packets is None:
             data = self._start + data
-            if len(data) < 4:
+            if len(data) < 8:
                 self._start = data
                 return
-            self._packets = pcap.decoder(data[:4])
+            self._packets = pcap.decoder(data[:8])
         for packet in self._packets.feed(data):
-            segment = ip.segment(packet)
+            segment = self._segments.read(packet)
             if segment is not None:
                 yield from self._reader.feed(segment)
+
+    def finish(self) -> Iterator[Event]:
+        """End every stream that is still open, as at the end of a file."""
+        yield from self._reader.finish()
 
 
 class _Payloads:
@@ -114,12 +132,12 @@ class _Payloads:
 
     def __init__(self, tensors: bool) -> None:
         self._tensors = tensors
-        self._fleet = FleetDecoder()
         self.budget = Budget()
+        self._flower = FlowerDecoder(self.budget)
 
     def wanted(self, method: str) -> bool:
         """Return whether the method's messages are needed, or only their sizes."""
-        return self._tensors and (splithead.decodes(method) or self._fleet.decodes(method))
+        return self._tensors and (splithead.decodes(method) or self._flower.decodes(method))
 
     def decode(self, message: Message, call: str, sender: str) -> Iterator[Event]:
         """Yield the tensors of one message, or an event with the reason why it has none."""
@@ -131,13 +149,18 @@ class _Payloads:
                 for kind, tensor in splithead.tensors(method, client, message.data):
                     yield Observation(kind, tensor, "", sender, call, message.sequence, time)
             else:
-                yield from self._fleet.feed(method, client, message.data, call, time)
-        except PayloadError as error:
-            yield CallEnded(call, method, client, time, str(error))
+                for one in self._flower.feed(method, client, message.data, call, sender, time):
+                    yield one if one.name.isprintable() else replace(one, name=printable(one.name))
+        except (PayloadError, TooMuchWorkError) as error:
+            yield CallEnded(call, printable(method), client, time, printable(str(error)))
+        except Exception as error:
+            # Whatever a hostile message does to a decoder, it costs that message and nothing else.
+            reason = f"cannot be decoded: {type(error).__name__}: {error}"
+            yield CallEnded(call, printable(method), client, time, printable(reason))
 
     def finish(self) -> Iterator[Event]:
         """Yield an event for each message that was never completed."""
-        for pending in self._fleet.finish():
+        for pending in self._flower.finish():
             method = "/flwr.proto.Fleet/" + ("PushMessages" if pending.client else "PullMessages")
             yield CallEnded(pending.call, method, pending.client, pending.time, pending.reason)
 
@@ -193,6 +216,7 @@ class _Stream:
     def feed(self, side: int, time: float, data: memoryview) -> Iterator[Event]:
         """Decode the next bytes of one direction; after bytes that cannot be decoded, only count them."""
         self._bytes[side] += len(data)
+        self._payloads.budget.earn(len(data))
         for event in self._connection.feed(side, time, data):
             yield from self._translate(event)
 
@@ -221,12 +245,14 @@ class _Stream:
         client = self._connection.client
         if type(event) is Message:
             call = f"{self._name}/{event.call}"
-            yield MessageSeen(call, event.method, event.client, event.sequence, event.time, event.size)
+            method = event.method if event.method.isprintable() else printable(event.method)
+            yield MessageSeen(call, method, event.client, event.sequence, event.time, event.size)
             yield from self._payloads.decode(event, call, self._ends[client if event.client else 1 - client])
         elif type(event) is CallBroken:
-            yield CallEnded(f"{self._name}/{event.call}", event.method, event.client, event.time, event.reason)
+            call = f"{self._name}/{event.call}"
+            yield CallEnded(call, printable(event.method), event.client, event.time, printable(event.reason))
         elif type(event) is Lost:
-            self._lost[event.side] = event.reason
+            self._lost[event.side] = printable(event.reason)
         elif type(event) is Recognised:
             self._recognised = True
             yield StreamSeen(self._name, self._ends[client], self._ends[1 - client], event.transport, self._began)

@@ -20,6 +20,7 @@ from adversary.tap.decode.packets.pcap import CaptureError
 from adversary.tap.decode.read import events, traffic
 from adversary.tap.inspect.lowbits import LinksLowBits
 from adversary.tap.inspect.summary import Summary, capture_of
+from wireleak.common.words import counted
 
 _ROWS = 60
 _RECORDS = 400
@@ -46,10 +47,11 @@ def main(captures: Sequence[Path], as_json: bool = False) -> int:
     if as_json:
         print(json.dumps(content, indent=1))
     else:
-        console = Console(width=None if sys.stdout.isatty() else 160)
+        # Names that crossed the wire are no markup.
+        console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
         show(summary, console)
         for line in hidden.lines():
-            console.print(line, markup=False, highlight=False)
+            console.print(line)
     for note in summary.notes:
         print(note, file=sys.stderr)
     return 1 if summary.notes else 0
@@ -61,7 +63,8 @@ def inspect(captures: Sequence[Path | str]) -> dict[str, Any]:
     Parameters
     ----------
     captures : sequence of Path or str
-        pcap or pcapng files; they are read together, because they complete one another.
+        pcap, pcapng or snoop files, also compressed by gzip, bzip2 or zstd; pipes, or "-" for standard input. They are
+        read together, because they complete one another.
 
     Returns
     -------
@@ -80,15 +83,23 @@ def show(summary: Summary, console: Console) -> None:
     """Print a summary as tables."""
     if not summary.streams:
         console.print("no TCP stream")
-        return
     for table in (_streams(summary), _calls(summary), _tensors(summary)):
         if table.row_count:
             console.print(table)
+    for protocol, packets in sorted(summary.skipped.items(), key=lambda item: -item[1]):
+        console.print(f"{counted(packets, 'packet')} skipped: {protocol}")
     for fault in summary.faults[:_ROWS]:
-        console.print(f"fault: {fault}", style="yellow", markup=False)
+        console.print(f"fault: {fault}", style="yellow")
     if summary.first is not None and summary.last is not None:
-        start = datetime.fromtimestamp(summary.first, UTC).isoformat(sep=" ", timespec="milliseconds")
-        console.print(f"{start} to +{summary.last - summary.first:.3f} s")
+        console.print(f"{_moment(summary.first)} to +{summary.last - summary.first:.3f} s")
+
+
+def _moment(time: float) -> str:
+    """Return a time since the epoch as a date; a broken capture may name one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(time, UTC).isoformat(sep=" ", timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{time:.3f} s after 1970"
 
 
 def _streams(summary: Summary) -> Table:
@@ -152,9 +163,12 @@ def _as_json(summary: Summary, each: dict[Path, Summary], hidden: LinksLowBits) 
 
 
 def _part(path: Path, summary: Summary, low_bits: LinksLowBits) -> dict[str, Any]:
-    """Return the JSON of one capture; for a TLS link with its first records, as it shows nothing else."""
+    """Return the JSON of one capture; for a TLS link with its first records, as it shows nothing else.
+
+    A pipe is read only once, so it has no list of records.
+    """
     encrypted = any(row.transport == Transport.TLS for row in summary.streams.values())
-    records = islice(traffic([path]), _RECORDS) if encrypted else ()
+    records = islice(traffic([path]), _RECORDS) if encrypted and path.is_file() else ()
     start = summary.first or 0.0
     bursts = [{"time": record.time - start, "bytes": record.bytes, "up": record.up} for record in records]
     own = {"low_bits": low_bits.findings(str(path)), "bursts": bursts}
@@ -163,7 +177,7 @@ def _part(path: Path, summary: Summary, low_bits: LinksLowBits) -> dict[str, Any
 
 def _summarise(captures: Sequence[Path]) -> tuple[Summary, dict[Path, Summary], LinksLowBits]:
     """Read the captures together; count all and each. A progress bar appears after two seconds."""
-    total = sum(path.stat().st_size for path in captures if path.exists())
+    total = sum(path.stat().st_size for path in captures if path.is_file()) or None
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task("reading", total=total)

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from adversary.tap.decode.events import CallEnded, MessageSeen, Note, StreamEnded, StreamSeen
+from adversary.tap.decode.events import CallEnded, MessageSeen, Note, PacketsSkipped, StreamEnded, StreamSeen
 from adversary.tap.decode.observation import Observation
 from adversary.tap.decode.read import Event
 
-# Most distinct faults and tensor shapes that are listed: a hostile capture could have any number.
+# Most streams, methods, senders, faults and tensor shapes that are listed: a hostile capture could have any number.
 MAX_ROWS = 10_000
+# The row of all methods, or of all senders, beyond those.
+OTHERS = "others"
 
 
 @dataclass
@@ -61,7 +63,7 @@ class TensorRow:
 
 def capture_of(event: Event) -> str:
     """Return the capture file that an event comes from."""
-    if isinstance(event, Note):
+    if isinstance(event, Note | PacketsSkipped):
         return event.capture
     return (event.stream if isinstance(event, StreamSeen | StreamEnded) else event.call).rpartition("#")[0]
 
@@ -71,11 +73,13 @@ class Summary:
 
     def __init__(self) -> None:
         self.streams: dict[str, StreamRow] = {}
+        self.more_streams = 0
         self.methods: dict[str, MethodRow] = {}
         self.tensors: dict[tuple[Any, ...], TensorRow] = {}
         self.senders: dict[str, dict[str, int]] = {}
         self.faults: list[str] = []
         self.notes: list[str] = []
+        self.skipped: dict[str, int] = {}
         self.first: float | None = None
         self.last: float | None = None
 
@@ -93,12 +97,17 @@ class Summary:
             self._tensor(event)
         elif isinstance(event, StreamSeen):
             row = StreamRow(event.stream, event.client, event.server, event.transport, event.time, event.time)
-            self.streams[event.stream] = row
+            if len(self.streams) < MAX_ROWS:
+                self.streams[event.stream] = row
+            else:
+                self.more_streams += 1
             self._moment(event.time)
         elif isinstance(event, StreamEnded):
             self._ending(event)
         elif isinstance(event, CallEnded):
             self._fault(f"{event.call} {event.method}: {event.reason}")
+        elif isinstance(event, PacketsSkipped):
+            self.skipped[event.protocol] = self.skipped.get(event.protocol, 0) + event.packets
         elif isinstance(event, Note):
             self.notes.append(f"{event.capture}: {event.reason}")
 
@@ -111,10 +120,12 @@ class Summary:
             "duration": duration,
             "endpoints": sorted({end for row in self.streams.values() for end in (row.client, row.server)}),
             "streams": [vars(row) for row in self.streams.values()],
+            "more_streams": self.more_streams,
             "calls": [vars(row) | {"up": vars(row.up), "down": vars(row.down)} for row in self.methods.values()],
             "kinds": {kind: sum(counts.values()) for kind, counts in self.senders.items()},
             "senders": self.senders,
             "tensors": [vars(row) for row in self.tensors.values()],
+            "skipped": self.skipped,
             "faults": self.faults,
             "notes": self.notes,
         }
@@ -122,7 +133,8 @@ class Summary:
     def _message(self, event: MessageSeen) -> None:
         row = self.methods.get(event.method)
         if row is None:
-            row = self.methods[event.method] = MethodRow(event.method)
+            name = event.method if len(self.methods) < MAX_ROWS else OTHERS
+            row = self.methods.setdefault(name, MethodRow(name))
         row.calls += event.client and event.sequence == 0
         direction = row.up if event.client else row.down
         direction.messages += 1
@@ -131,7 +143,8 @@ class Summary:
 
     def _tensor(self, event: Observation) -> None:
         counts = self.senders.setdefault(event.kind, {})
-        counts[event.sender] = counts.get(event.sender, 0) + 1
+        sender = event.sender if event.sender in counts or len(counts) < MAX_ROWS else OTHERS
+        counts[sender] = counts.get(sender, 0) + 1
         tensor = event.tensor
         key = (event.kind, event.name, tensor.shape, tensor.dtype)
         row = self.tensors.get(key)
@@ -143,10 +156,12 @@ class Summary:
         row.bytes += tensor.nbytes
 
     def _ending(self, event: StreamEnded) -> None:
-        row = self.streams[event.stream]
         self._moment(event.time)
         if event.broken:
             self._fault(f"{event.stream} {'client' if event.client else 'server'}: {event.reason}")
+        row = self.streams.get(event.stream)
+        if row is None:
+            return
         row.last = max(row.last, event.time)
         if event.client:
             row.up = event.bytes

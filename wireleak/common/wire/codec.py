@@ -108,8 +108,9 @@ def decode_tensor(
     if len(dims) > bounds.max_rank:
         raise WireError(f"{field}.shape", f"rank {len(dims)} is over {bounds.max_rank}")
     elements = math.prod(dims)
-    if elements > bounds.max_elements:
-        raise WireError(f"{field}.shape", f"{elements} elements are over {bounds.max_elements}")
+    # An empty tensor may not have a huge dimension either: no array can have that shape.
+    if max(elements, *dims, 0) > bounds.max_elements:
+        raise WireError(f"{field}.shape", f"{max(elements, *dims, 0)} elements are over {bounds.max_elements}")
     # Read once: each access copies the bytes.
     data = tensor.data if content is None else content
     if len(data) > bounds.max_bytes:

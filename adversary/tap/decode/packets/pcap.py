@@ -1,6 +1,6 @@
-"""Decode capture files to packets: classic pcap (both endiannesses, microseconds and nanoseconds) and pcapng.
+"""Decode capture files to packets: classic pcap (both endiannesses, microseconds and nanoseconds), pcapng and snoop.
 
-Bytes in, packets out. Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
+Bytes in, packets out. Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng and RFC 1761.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ _CLASSIC = {
     b"\x4d\x3c\xb2\xa1": ("<", 1e-9),
     b"\xa1\xb2\x3c\x4d": (">", 1e-9),
 }
+# libpcap as patched by Alexey Kuznetzov: eight more bytes in the header of a packet.
+_PATCHED = {b"\x34\xcd\xb2\xa1": "<", b"\xa1\xb2\xcd\x34": ">"}
+_SNOOP = b"snoop\0\0\0"
+# Link types of snoop by those of pcap: IEEE 802.3, Ethernet, HDLC.
+_SNOOP_LINKS = {0: 1, 4: 1, 5: 104}
+_SNOOP_OTHERS = 10_000
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 
 
@@ -68,9 +74,11 @@ def decoder(start: bytes) -> Decoder:
         raise CaptureError("is empty")
     if start[:4] == _PCAPNG:
         return PcapNg()
-    if start[:4] in _CLASSIC:
+    if start[:4] in _CLASSIC or start[:4] in _PATCHED:
         return Pcap()
-    raise CaptureError("is not a capture: it starts with neither pcap's nor pcapng's magic number")
+    if start[:8] == _SNOOP:
+        return Snoop()
+    raise CaptureError("is not a capture: it starts with the magic number of neither pcap nor pcapng nor snoop")
 
 
 class Pcap:
@@ -94,24 +102,64 @@ class Pcap:
             if len(buffer) < 24:
                 self._held = buffer
                 return
-            order, self._tick = _CLASSIC.get(buffer[:4], ("", 0.0))
+            order, self._tick = _CLASSIC.get(buffer[:4], (_PATCHED.get(bytes(buffer[:4]), ""), 1e-6))
             if not order:
                 raise CaptureError("is not a capture")
             # The upper bits of the link type may hold the FCS length.
             self._link = struct.unpack_from(order + "I", buffer, 20)[0] & 0xFFFF
-            self._record = struct.Struct(order + "IIII")
+            self._record = struct.Struct(order + ("IIII8x" if buffer[:4] in _PATCHED else "IIII"))
             position = 24
         view, end = memoryview(buffer), len(buffer)
-        unpack, link, tick = self._record.unpack_from, self._link, self._tick
-        while position + 16 <= end:
+        unpack, link, tick, head = self._record.unpack_from, self._link, self._tick, self._record.size
+        while position + head <= end:
             seconds, fraction, kept, length = unpack(buffer, position)
             if kept > MAX_PACKET:
                 self._held = b""
                 raise CaptureError(f"is broken: a packet claims {kept} bytes")
-            start, following = position + 16, position + 16 + kept
+            start = position + head
+            following = start + kept
             if following > end:
                 break
             yield Packet(seconds + fraction * tick, link, view[start:following], length)
+            position = following
+        self._held = bytes(view[position:])
+
+
+class Snoop:
+    """The format of snoop, from Solaris."""
+
+    _HEADER, _RECORD = struct.Struct(">8sII"), struct.Struct(">IIIIII")
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._link: int | None = None
+
+    def pending(self) -> int:
+        """Return the bytes held of an unfinished packet or header."""
+        return len(self._held)
+
+    def feed(self, data: bytes) -> Iterator[Packet]:
+        """Yield the packets that `data` completes; raise `CaptureError` if a record's header is impossible."""
+        buffer, position = self._held + data, 0
+        if self._link is None:
+            if len(buffer) < self._HEADER.size:
+                self._held = buffer
+                return
+            _, version, link = self._HEADER.unpack_from(buffer)
+            if version != 2:
+                raise CaptureError(f"is not a capture: snoop's version {version} is unknown")
+            self._link = _SNOOP_LINKS.get(link, _SNOOP_OTHERS + link)
+            position = self._HEADER.size
+        view, end = memoryview(buffer), len(buffer)
+        while position + self._RECORD.size <= end:
+            length, kept, size, _, seconds, fraction = self._RECORD.unpack_from(buffer, position)
+            start, following = position + self._RECORD.size, position + size
+            if kept > MAX_PACKET or not self._RECORD.size + kept <= size <= MAX_PACKET:
+                self._held = b""
+                raise CaptureError(f"is broken: a packet claims {kept} bytes")
+            if following > end:
+                break
+            yield Packet(seconds + fraction * 1e-6, self._link, view[start : start + kept], length)
             position = following
         self._held = bytes(view[position:])
 

@@ -248,7 +248,7 @@ def test_hostile_arrays_are_refused(described: Any, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("data", [b"\1\0", b"\1\0\xff\xff", b"\x09\0\1\0{"])
 def test_broken_npy_is_refused(data: bytes) -> None:
     with pytest.raises((ValueError, IndexError)):
-        fleet._npy(memoryview(b"\x93NUMPY" + data))
+        fleet.npy(memoryview(b"\x93NUMPY" + data))
 
 
 def test_pickled_arrays_are_refused() -> None:
@@ -257,7 +257,7 @@ def test_pickled_arrays_are_refused() -> None:
     file = io.BytesIO()
     np.save(file, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="Python objects"):
-        fleet._npy(memoryview(file.getvalue()))
+        fleet.npy(memoryview(file.getvalue()))
 
 
 CALLS = ["PushMessages", "PullMessages", "PushObject", "PullObject"]
@@ -277,7 +277,7 @@ def test_random_npy_raises_only_value_errors(data: Any) -> None:
     header = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': ("
     for prefix in (b"", header[:8], header):
         with pytest.raises((ValueError, IndexError)):
-            fleet._npy(memoryview(prefix + data))
+            fleet.npy(memoryview(prefix + data))
 
 
 def test_method_names() -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adversary.tap.decode.framing import MAX_MESSAGE
-from adversary.tap.decode.grpc import Budget, CallBroken, GrpcConnection, Message
+from adversary.tap.decode.grpc import CallBroken, GrpcConnection, Message
 from adversary.tap.decode.http2 import PREFACE, DataPiece, HeaderBlock, Http2Side, ProtocolError, looks_like_server
+from adversary.tap.decode.payload import Budget
 
 
 def play(pieces: Any, piece: Any = None, wanted: Any = lambda method: True) -> Any:
@@ -101,7 +102,7 @@ def test_hostile_messages_end_their_call_alone(wire: Any, data: Any, reason: str
 
 
 def test_a_gzip_bomb_is_refused(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adversary.tap.decode.framing.MAX_MESSAGE", 10_000)
+    monkeypatch.setattr("adversary.tap.decode.framing.MAX_INFLATED", 10_000)
     http2 = wire.Http2()
     bomb = wire.grpc_message(gzip.compress(bytes(10_001)), 1)
     pieces = [*http2.opening(), http2.request(1, "/a/B", **{"grpc-encoding": "gzip"}), (0, wire.data_frames(1, bomb))]
