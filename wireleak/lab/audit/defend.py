@@ -6,7 +6,7 @@ Like an audit, this writes a study to keep, change and run again. The verdict co
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from wireleak.lab.report.comparison import written
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
 from wireleak.lab.report.verdicts import Verdict
 from wireleak.lab.run.layout import RunFolder
-from wireleak.lab.run.results import Results, read_results
+from wireleak.lab.run.results import read_results
 from wireleak.lab.steps.run import run_study
 from wireleak.lab.study.schema import StudyError
 
@@ -134,7 +134,7 @@ def defend(
     )
     results = read_results(folder)
     found = compare_defences(results)
-    judged = {(board.variant, board.target): gravest(_alike(board, results)) for board in boards(results.rows)}
+    judged = outcomes(boards(results.rows))
     tags = {where: one.tag for where, one in judged.items()}
     verdicts = {
         one.target: verdict(
@@ -166,9 +166,12 @@ def defend(
     return RunFolder(folder).report
 
 
-def _alike(board: Board, results: Results) -> list[Board]:
-    """Return the boards of every attacker on a board's target in its variant."""
-    return [one for one in boards(results.rows) if (one.variant, one.target) == (board.variant, board.target)]
+def outcomes(found: Sequence[Board]) -> dict[tuple[str, str], Verdict]:
+    """Return the verdict on each variant and target: the gravest of any attacker, or of a simple reader of its wire."""
+    alike: dict[tuple[str, str], list[Board]] = {}
+    for board in found:
+        alike.setdefault((board.variant, board.target), []).append(board)
+    return {where: gravest(every) for where, every in alike.items()}
 
 
 def _untrained(request: Request) -> list[str]:

@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from wireleak.cli import app
-from wireleak.lab.audit.defend import ActivationScale, percent, settings, study_toml, verdict
+from wireleak.lab.audit.defend import ActivationScale, outcomes, percent, settings, study_toml, verdict
 from wireleak.lab.audit.subject import Request, Subject, examine
+from wireleak.lab.report.boards import Board, SeedMean
 from wireleak.lab.report.defences import Comparison, Point, Spread
 from wireleak.lab.study.schema import Study, StudyError
 
@@ -56,6 +57,28 @@ def test_what_is_not_shown_is_not_said() -> None:
     assert "no defence is shown to lower the leak" in verdict(compared(unsure), 0.02)
     lone = point("lone", (0.0, math.nan, math.nan), (0.3, math.nan, math.nan))
     assert "one seed gives no interval: use --seeds 3" in verdict(compared(lone, seeds=1), 0.02)
+
+
+def test_a_defence_is_judged_by_the_strongest_reader_of_its_wire() -> None:
+    """An attacker that found nothing hides neither another attacker nor the linear reader of the same wire."""
+
+    def scored(attack: str, measure: str, value: float, name: str, role: Any) -> SeedMean:
+        chance = 0.01 if measure == "reid" else None
+        ends: dict[str, Any] = {"low": value - 0.005, "high": value + 0.005}
+        rest: dict[str, Any] = {"n": 100, "seeds": 1, "by_seed": ((0, value),), "vantage": "gateway", "target": "input"}
+        where: dict[str, Any] = {"study": "s", "variant": "noise", "link": "plaintext", "attack": attack}
+        return SeedMean(measure=measure, value=value, role=role, name=name, chance=chance, **ends, **rest, **where)
+
+    def board(attack: str, mse: float, ridge: float) -> Board:
+        scores = [scored(attack, "mse", mse, "", "attack"), scored(attack, "reid", 0.01, "", "attack")]
+        scores += [scored(attack, "mse", 0.1, "mean", "baseline"), scored(attack, "reid", 0.01, "mean", "baseline")]
+        scores += [scored(attack, "mse", 0.1, "ridge", "reader"), scored(attack, "reid", ridge, "ridge", "reader")]
+        return Board("noise", "plaintext", "gateway", attack, "input", tuple(scores))
+
+    blind, linear = board("decoder", 0.1, 0.01), board("decoder", 0.1, 0.22)
+    assert outcomes([blind])["noise", "input"].silent
+    assert outcomes([linear])["noise", "input"].outcome == "part"
+    assert outcomes([blind, board("decoder-large", 0.02, 0.01)])["noise", "input"].outcome == "part"
 
 
 @pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("2 %", 0.02), ("0.02", 0.02), ("0", 0.0)])
