@@ -194,11 +194,15 @@ def _strongest(found: Sequence[Board]) -> Reconstruction | None:
 
 
 def judged(found: Sequence[Board], words: WordsRead | None, survey: CutReading | None) -> Verdict | None:
-    """Return the gravest verdict on any reader of a cut: attacks, the linear decoder, the nearest neighbour."""
+    """Return the gravest verdict on any reader of a cut: attacks, the linear decoder, the nearest neighbour.
+
+    The cheap reading counts where none of them has read inputs off the wire.
+    """
     shown: list[Verdict] = [gravest(found)] if found else []
     if words is not None and words.share > words.majority + _WORDS_ABOVE:
         shown.append(verdicts.leak())
-    if survey is not None and survey.outcome != "open":
+    unread = not any(board.target == Input.name for board in found)
+    if unread and survey is not None and survey.outcome != "open":
         shown.append(verdicts.leak(survey.outcome))
     return verdicts.gravest(shown) if shown else None
 

@@ -315,6 +315,7 @@ def test_a_cut_without_an_attack_on_its_input_counts_by_its_cheap_reading() -> N
     read = CutReading(2, 40, 20, "ridge", 0.02, 0.01, 0.03, 0.1, 0.5, 0.3, 0.7, 0.05)
     assert read.outcome == "leak"
     assert replace(read, high=0.2).outcome == "part" and replace(read, high=0.2, reid_low=0.0).outcome == "open"
+    assert replace(read, reid_low=0.043478260869565216, chance=0.04347826086956521).outcome == "part"
     unattacked = replace(row(2, 0.06, 0.5), reconstruction=None, survey=read)
     assert unattacked.leakage == pytest.approx(0.8 / 2)
     # By its attribute only, it would be the best cut.
@@ -337,14 +338,17 @@ def test_a_cut_that_nothing_attacked_is_not_recommended() -> None:
     ("high", "reid_low", "expected"), [(0.03, 0.3, "leak"), (0.2, 0.3, "part"), (0.2, 0.0, "open")]
 )
 def test_a_cheap_reading_that_leaks_is_no_silence_of_the_wire(high: float, reid_low: float, expected: Any) -> None:
-    """An attack that finds nothing does not hide that ridge re-identifies victims of the same cut."""
-    own = [replace(score("mse", 0.1, 0.005), chance=None)]
-    blind = [replace(score("mse", 0.1, 0.005), name="mean", role="baseline")]
-    board = Board("cut-2", "plaintext", "gateway", "inversion", "input", (*own, *blind))
+    """A silent probe of an attribute does not hide that ridge re-identifies victims of a cut that nothing else read."""
+    probe = [replace(score("auc", 0.5, 0.2, "age"), chance=0.5)]
+    silent = Board("cut-2", "plaintext", "gateway", "attributes", "age", tuple(probe))
     read = CutReading(2, 40, 20, "ridge", 0.02, 0.01, high, 0.1, 0.5, reid_low, 0.7, 0.05)
-    alone, together = judged([board], None, None), judged([board], None, read)
+    alone, together = judged([silent], None, None), judged([silent], None, read)
     assert alone is not None and alone.silent and together is not None
     assert together.outcome == expected
+    # The same readers off the wire, on at least as many pairs, count instead.
+    own = [score("mse", 0.1, 0.005), replace(score("mse", 0.1, 0.005), name="mean", role="baseline")]
+    wire = judged([Board("cut-2", "plaintext", "gateway", "linear", "input", tuple(own))], None, read)
+    assert wire is not None and wire.silent
 
 
 def test_what_was_skipped_is_named_with_its_reason() -> None:
