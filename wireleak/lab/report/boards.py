@@ -20,6 +20,7 @@ from wireleak.lab.run.results import Row
 Doubles = npt.NDArray[np.float64]
 Verdict = Literal["better", "overlap", "worse"]
 _PAIRED_SEEDS = 3
+_ROUNDING = 1e-9
 # Measures of reconstructions, each with the baseline that guesses the same for all victims.
 BLIND = {"words-found": "commonest", "mse": "mean"}
 
@@ -204,4 +205,6 @@ def above_chance(score: SeedMean) -> bool:
     """Return whether the whole interval is better than chance; True if chance is unknown, False without an interval."""
     if score.chance is None:
         return True
-    return score.low > score.chance if quantity(score.measure).higher_leaks else score.high < score.chance
+    # A share of n victims that equals chance may lie above it by rounding.
+    beyond = score.low - score.chance if quantity(score.measure).higher_leaks else score.chance - score.high
+    return beyond > _ROUNDING

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from wireleak.lab.report.boards import SeedMean, compare, paired_difference
+from wireleak.lab.report.boards import SeedMean, above_chance, compare, paired_difference
 
 
 def score(*values: float, name: str = "") -> SeedMean:
@@ -40,3 +41,9 @@ def test_two_seeds_are_better_only_with_intervals_that_do_not_overlap() -> None:
     assert compare(score(0.9, 0.91), score(0.5, 0.51, name="majority")) == "better"
     assert compare(score(0.5, 0.51), score(0.9, 0.91, name="majority")) == "worse"
     assert paired_difference(score(0.9, math.nan, 0.9), score(0.5, 0.5, 0.5)) is None
+
+
+def test_an_interval_that_begins_at_chance_is_not_above_it_by_rounding() -> None:
+    named = replace(score(0.13), measure="reid", low=0.043478260869565216, high=0.26, chance=0.04347826086956521)
+    assert named.chance is not None and named.low > named.chance and not above_chance(named)
+    assert above_chance(replace(named, low=0.05)) and not above_chance(replace(named, low=math.nan))
