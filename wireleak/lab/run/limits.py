@@ -116,9 +116,14 @@ class Limits:
         return min(self.seconds, share * (self.deadline - time.monotonic()))
 
     def _least(self, job: AttackJob) -> float:
-        """Return the seconds of the fastest attack on the same target of the same cell; 0 before any has ended."""
+        """Return half of the fastest attack's seconds on the same target of the same cell; 0 before any has ended.
+
+        A training stops with what it has, and the other attack may have waited for the processors.
+        """
         start, end = f"{job.cell.name}-", f"-{job.target}"
-        return min((t for name, t in self.took.items() if name.startswith(start) and name.endswith(end)), default=0.0)
+        return 0.5 * min(
+            (t for name, t in self.took.items() if name.startswith(start) and name.endswith(end)), default=0.0
+        )
 
     @contextmanager
     def attacking(self, job: AttackJob) -> Iterator[dict[str, str]]:

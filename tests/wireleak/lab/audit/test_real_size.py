@@ -252,3 +252,25 @@ def test_a_network_that_did_not_learn_is_doubted() -> None:
     assert said.startswith("The network did not learn its task: accuracy 41.0") and "--weights" in said
     (said,) = doubts({None: learnt(0.8), 3: learnt(0.6)})
     assert said.startswith("With a frozen encoder, cut 3 reaches 60.0")
+
+
+@pytest.mark.study
+def test_weights_of_a_user_are_served_as_they_are_and_an_untrained_network_is_not_recommended(
+    photos: Path, tmp_path: Path, wireleak: Any
+) -> None:
+    given = examine(asked(photos, quick=True)).network.whole.state_dict()
+    torch.save(given, tmp_path / "mine.pt")
+    rest = ("--option", "size=96", "--option", "grey=false", "--quick", "--cuts", "2", "--attributes", "", "--json")
+    rest += ("--weights", tmp_path / "mine.pt", "--frozen-encoder", "--epochs", "1", "--lr", "1e-6")
+    limit = ("--fail-above", "reid=5%")
+    line = ("audit", f"{photos / 'net.py'}:make", "--data", photos, "--task", "colour", *rest, *limit)
+    done = wireleak(*line, cwd=tmp_path)
+    assert done.returncode == 3 and "--fail-above: every cut is above reid 0.05" in done.stderr
+    assert "Warning" not in done.stdout and "The network did not learn its task" in done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["doubts"] and figures["verdict"][-1].startswith("No cut is recommended.")
+    (run,) = tmp_path.glob("runs/audit-make-2*")
+    served = load_file(run / "network" / "seed0-cut2.safetensors")
+    kept = {name for name, values in served.items() if torch.equal(values, given[name])}
+    assert {name for name in given if name.startswith(("0.", "1.0."))} <= kept, "the device's part is frozen"
+    assert any(name.startswith("3.") for name in given.keys() - kept), "the rest was trained"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from wireleak.lab.run.limits import NO_TIME, Limits
+from wireleak.lab.run.limits import NO_TIME, LimitError, Limits
 
 GIB = 2**30
 JOB: Any = SimpleNamespace(name="cut-1-seed0-inversion-input", target="input", cell=SimpleNamespace(name="cut-1-seed0"))
@@ -61,13 +61,20 @@ def test_an_attack_that_cannot_end_in_its_share_does_not_start() -> None:
     limits.waiting = {"a", "b", "c", JOB.name}
     # Of the same cut and target the fastest attack counts; others tell nothing.
     limits.took = {
-        "cut-1-seed0-linear-input": 31.0,
+        "cut-1-seed0-linear-input": 62.0,
         "cut-10-seed0-linear-input": 1.0,
         "cut-1-seed0-attributes-age": 1.0,
     }
     assert (limits.refusal(JOB) or "").startswith("it needs about 31 s, and ")
-    limits.took["cut-1-seed0-linear-input"] = 5.0
+    limits.took["cut-1-seed0-linear-input"] = 30.0
     assert limits.refusal(JOB) is None
+
+
+def test_an_attack_that_has_no_time_does_not_begin() -> None:
+    limits = Limits(64 * GIB, lambda job: GIB, 0, deadline=time.monotonic() - 1)
+    with pytest.raises(LimitError, match=NO_TIME), limits.attacking(JOB):
+        raise AssertionError("it began")
+    assert limits.leaves_out(0), "nor does a capture"
 
 
 def test_the_first_cells_are_captured_however_late_it_is() -> None:
