@@ -261,10 +261,9 @@ def test_weights_of_a_user_are_served_as_they_are_and_an_untrained_network_is_no
     given = examine(asked(photos, quick=True)).network.whole.state_dict()
     torch.save(given, tmp_path / "mine.pt")
     rest = ("--option", "size=96", "--option", "grey=false", "--quick", "--cuts", "2", "--attributes", "", "--json")
-    rest += ("--weights", tmp_path / "mine.pt", "--frozen-encoder", "--epochs", "1", "--lr", "1e-6")
-    limit = ("--fail-above", "reid=5%")
-    line = ("audit", f"{photos / 'net.py'}:make", "--data", photos, "--task", "colour", *rest, *limit)
-    done = wireleak(*line, cwd=tmp_path)
+    mine = ("--weights", tmp_path / "mine.pt", "--frozen-encoder", "--epochs", "1", "--lr", "1e-6")
+    line = ("audit", f"{photos / 'net.py'}:make", "--data", photos, "--task", "colour", *rest, *mine)
+    done = wireleak(*line, "--fail-above", "reid=5%", cwd=tmp_path)
     assert done.returncode == 3 and "--fail-above: every cut is above reid 0.05" in done.stderr
     assert "Warning" not in done.stdout and "The network did not learn its task" in done.stderr
     figures = json.loads(done.stdout)
