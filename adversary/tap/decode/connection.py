@@ -10,6 +10,7 @@ from adversary.tap.decode.events import Transport
 from adversary.tap.decode.grpc import CallBroken, GrpcConnection, Message
 from adversary.tap.decode.http1 import Http1Connection
 from adversary.tap.decode.http2 import ProtocolError
+from adversary.tap.decode.late import Infer, LateStart, Seeker, Start
 from adversary.tap.decode.payload import Budget, TooMuchWorkError
 from adversary.tap.decode.tls import TlsSide
 
@@ -18,11 +19,15 @@ _HTTP1_METHODS = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ",
 
 
 class Recognised(NamedTuple):
-    """The stream's transport is recognised; `client` is the TCP side that sends requests."""
+    """The stream's transport is recognised; `client` is the TCP side that sends requests.
+
+    `late`: the connection's start is missing, so what was sent then is not known.
+    """
 
     transport: Transport
     client: int
     time: float
+    late: bool = False
 
 
 class Lost(NamedTuple):
@@ -69,6 +74,10 @@ class _Tls(_Opaque):
         yield from ()
 
 
+def _unknown(client: bool, data: bytes | bytearray) -> str:
+    return ""
+
+
 class Connection:
     """Decoder of one TCP stream.
 
@@ -78,62 +87,121 @@ class Connection:
         Returns whether the bytes of a method's messages are needed.
     budget : Budget, optional
         Shared by connections with one common memory bound.
+    infer : callable, optional
+        Returns the method of a message by its shape, for a connection whose start is missing.
     """
 
-    def __init__(self, wanted: Callable[[str], bool], budget: Budget | None = None) -> None:
+    def __init__(self, wanted: Callable[[str], bool], budget: Budget | None = None, infer: Infer = _unknown) -> None:
         self._wanted = wanted
         self._budget = budget or Budget()
+        self._infer = infer
         self._application: Application | None = None
-        # Bytes before the transport is recognised: under 24 per direction, in pieces with their times.
-        self._starts: tuple[list[tuple[float, bytes]], list[tuple[float, bytes]]] = ([], [])
+        # What follows an upgrade to HTTP/2, once a side has switched to it.
+        self._upgraded: GrpcConnection | None = None
+        self._switched = [False, False]
+        # Bytes before the transport is recognised: under 24 per direction, or those of a late start.
+        self._pieces: list[tuple[int, float, bytes]] = []
+        self._starts = (bytearray(), bytearray())
+        self._late: LateStart | None = None
+        self._seekers: list[Seeker | None] = [None, None]
         self._over = [False, False]
         self.client = 0
 
-    def feed(self, side: int, time: float, data: memoryview) -> Iterator[Event]:
-        """Yield the events that the next bytes of one direction complete."""
+    def feed(self, side: int, time: float, data: memoryview, late: bool = False) -> Iterator[Event]:
+        """Yield the events that the next bytes of one direction complete.
+
+        `late`: the capture may lack the beginning of this direction.
+        """
         if self._over[side]:
             return
         if self._application is not None:
             yield from self._decode(self._application, side, time, data)
             return
-        held = self._starts[side]
-        held.append((time, bytes(data)))
-        recognised = recognise(b"".join(piece for _, piece in held)[:_START])
-        if recognised is not None:
-            transport, asks = recognised
+        self._pieces.append((side, time, bytes(data)))
+        if self._late is not None:
+            yield from self._settle_late(self._late.feed(side, bytes(data)), time)
+            return
+        self._starts[side].extend(data)
+        recognised = recognise(bytes(self._starts[side][:_START]))
+        if recognised is None:
+            return
+        transport, asks = recognised
+        if transport is Transport.OTHER and late:
+            self._late = LateStart(self._infer, self._budget)
+            for each, _, piece in self._pieces:
+                yield from self._settle_late(self._late.feed(each, piece) if self._late else None, time)
+        else:
+            self._late_sides(late, side, transport)
             yield from self._settle(transport, side if asks else 1 - side, time)
 
     def end(self, side: int, time: float) -> Iterator[Event]:
         """End one direction."""
         if self._over[side]:
             return
-        if self._application is None and self._starts[side]:
+        if self._application is None and self._late is not None:
+            # The other direction may still tell what this is.
+            if not self._over[1 - side]:
+                self._over[side] = True
+                return
+            yield from self._settle_late(self._late.settle(), time)
+        elif self._application is None and self._starts[side]:
             yield from self._settle(Transport.OTHER, 0, time)
-        self._over[side] = True
-        if self._application is not None:
-            yield from self._finish(self._application, side, time)
+        for each in (side, 1 - side) if self._late is not None and self._over[1 - side] else (side,):
+            self._over[each] = True
+            if self._application is not None:
+                yield from self._finish(self._application, each, time)
 
-    def _settle(self, transport: Transport, client: int, time: float) -> Iterator[Event]:
+    def _late_sides(self, late: bool, side: int, transport: Transport) -> None:
+        """Let the other direction of a late HTTP/2 connection begin anywhere, if this one is a server's."""
+        if late and transport is Transport.HTTP2 and not self._starts[side].startswith(b"PRI"):
+            self._seekers[1 - side] = Seeker(self._budget, transport)
+
+    def _settle_late(self, start: Start | None, time: float) -> Iterator[Event]:
+        if start is None or self._late is None:
+            return
+        self._late.close()
+        self._late = None
+        if start.transport in (Transport.HTTP1, Transport.HTTP2, Transport.TLS):
+            self._seekers = [Seeker(self._budget, start.transport) for _ in (0, 1)]
+        yield from self._settle(start.transport, start.client, time, late=start.transport is not Transport.OTHER)
+
+    def _settle(self, transport: Transport, client: int, time: float, late: bool = False) -> Iterator[Event]:
         self.client = client
         self._application = self._make(transport)
-        yield Recognised(transport, client, time)
+        yield Recognised(transport, client, time, late)
+        # The client's first bytes come first: they are few, and a request comes before its response.
+        pieces = self._pieces if late else sorted(self._pieces, key=lambda piece: piece[0] != client)
+        for side, moment, piece in pieces:
+            if not self._over[side] or late:
+                yield from self._decode(self._application, side, moment, memoryview(piece))
+        self._pieces = []
         for side in (client, 1 - client):
-            for moment, piece in self._starts[side]:
-                if not self._over[side]:
-                    yield from self._decode(self._application, side, moment, memoryview(piece))
-            self._starts[side].clear()
-            if self._over[side]:
+            if self._over[side] and not late:
                 yield from self._finish(self._application, side, time)
 
     def _decode(self, application: Application, side: int, time: float, data: memoryview) -> Iterator[Event]:
+        client = side == self.client
+        seeker = self._seekers[side]
+        if self._switched[side] and self._upgraded is not None:
+            application = self._upgraded
         try:
-            yield from application.feed(side == self.client, time, data)
+            if seeker is not None:
+                if isinstance(application, Http1Connection) and not client and not application.asked:
+                    return  # an answer to a request that was not captured
+                data = seeker.feed(data)
+            yield from application.feed(client, time, data)
         except (ProtocolError, TooMuchWorkError) as error:
             yield from self._lose(application, side, time, str(error))
         except Exception as error:
             # Whatever hostile bytes do to a decoder, they cost their direction and nothing else.
             reason = f"cannot be decoded: {type(error).__name__}: {error}"
             yield from self._lose(application, side, time, reason)
+        if isinstance(application, Http1Connection) and (rest := application.switched.pop(client, None)) is not None:
+            self._switched[side] = True
+            if self._upgraded is None:
+                self._upgraded = GrpcConnection(self._wanted, self._budget)
+                self._upgraded.answer(application.upgrading)
+            yield from self._decode(self._upgraded, side, time, memoryview(rest))
 
     def _lose(self, application: Application, side: int, time: float, reason: str) -> Iterator[Event]:
         self._over[side] = True
@@ -141,16 +209,18 @@ class Connection:
         yield from self._finish(application, side, time)
 
     def _finish(self, application: Application, side: int, time: float) -> Iterator[Event]:
-        try:
-            yield from application.end(side == self.client, time)
-        except (ProtocolError, TooMuchWorkError) as error:
-            yield Lost(side, str(error))
-        except Exception as error:
-            yield Lost(side, f"cannot be decoded: {type(error).__name__}: {error}")
+        for each in (application, self._upgraded) if self._upgraded is not application else (application,):
+            try:
+                if each is not None:
+                    yield from each.end(side == self.client, time)
+            except (ProtocolError, TooMuchWorkError) as error:
+                yield Lost(side, str(error))
+            except Exception as error:
+                yield Lost(side, f"cannot be decoded: {type(error).__name__}: {error}")
 
     def _make(self, transport: Transport) -> Application:
         if transport is Transport.HTTP2:
-            return GrpcConnection(self._wanted, self._budget)
+            return GrpcConnection(self._wanted, self._budget, self._infer if any(self._seekers) else None)
         if transport is Transport.HTTP1:
             return Http1Connection(self._wanted, self._budget)
         if transport is Transport.TLS:

@@ -20,6 +20,7 @@ class StreamSeen:
     """A TCP stream's transport is recognised.
 
     `stream` is "<capture>#<number>", as tshark numbers tcp.stream. `time` is that of the stream's first packet.
+    `late`: the connection's start is missing from the capture.
     """
 
     stream: str
@@ -27,11 +28,16 @@ class StreamSeen:
     server: str
     transport: Transport
     time: float
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MessageSeen:
-    """One message of a call, decoded or not. `client`: the side that opened the stream sent it."""
+    """One message of a call, decoded or not.
+
+    `client`: the side that opened the stream sent it. `inferred`: the method is known only by the messages' shape,
+    because its name was sent before the capture began.
+    """
 
     call: str
     method: str
@@ -39,6 +45,7 @@ class MessageSeen:
     sequence: int
     time: float
     size: int
+    inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)

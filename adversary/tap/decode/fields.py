@@ -71,6 +71,17 @@ def every(message: memoryview, number: int) -> Iterator[memoryview]:
             yield message[start:end]
 
 
+def present(message: memoryview) -> set[int]:
+    """Return the numbers of the fields of a message.
+
+    Raises
+    ------
+    UnusualError
+        The message is cut off, or a field has an unknown wire type.
+    """
+    return {found for found, *_ in _fields(message)}
+
+
 def numbers(message: memoryview, number: int) -> Iterator[int]:
     """Yield each varint field of this number.
 
@@ -82,6 +93,33 @@ def numbers(message: memoryview, number: int) -> Iterator[int]:
     for found, wire, start, _ in _fields(message):
         if found == number and wire == _VARINT:
             yield _varint(message, start)[0]
+
+
+def begins(start: memoryview, size: int) -> bool:
+    """Return whether a message of `size` bytes may start so: one of its first fields fills at least half of it.
+
+    Raises
+    ------
+    UnusualError
+        No message starts so.
+    """
+    position = 0
+    for _ in range(4):
+        tag, position = _varint(start, position)
+        if not 0 < tag >> 3 < 32:
+            return False
+        if tag & 7 == _VARINT:
+            _, position = _varint(start, position)
+        elif tag & 7 == _BYTES:
+            length, position = _varint(start, position)
+            position += length
+            if position <= size <= 2 * length + 8:
+                return True
+        else:
+            position += _WIDTH.get(tag & 7, size)
+        if position > size:
+            return False
+    return False
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:

@@ -10,6 +10,7 @@ import binascii
 import zlib
 from collections.abc import Iterator
 
+from adversary.tap.decode.fields import UnusualError, begins
 from adversary.tap.decode.payload import Budget
 
 MAX_MESSAGE = 128 << 20
@@ -32,18 +33,38 @@ def is_grpc_web(content_type: str) -> bool:
     return content_type.strip().lower().startswith(_WEB)
 
 
+def plausible(start: bytes | bytearray, frame: int) -> bool:
+    """Return whether a message begins with a DATA frame of `frame` bytes that starts so.
+
+    The message ends where the frame ends, or its first fields are those of a protobuf message of its length.
+    """
+    if len(start) < 5 or start[0] > 1:
+        return False
+    size = int.from_bytes(start[1:5])
+    if size + 5 == frame:
+        return True
+    if size > MAX_MESSAGE or start[0]:
+        return False
+    try:
+        return size > 0 and begins(memoryview(start)[5:], size)
+    except UnusualError:
+        return False
+
+
 class Direction:
     """The messages of one direction of one call."""
 
     __slots__ = (
         *("_body", "_budget", "_flag", "_left", "_prefix", "_size", "_text", "_web"),
-        *("encoding", "over", "plain", "sequence", "total"),
+        *("encoding", "headed", "over", "plain", "sequence", "start", "total"),
     )
 
     def __init__(self, budget: Budget | None = None) -> None:
         self._budget = budget or Budget()
         self.encoding = "identity"
         self.over = False
+        self.headed = False  # its headers were seen
+        self.start: bytearray | None = None  # without headers: the beginning of a frame that may begin a message
         self.plain = False  # not gRPC: bytes are counted only
         self.sequence = 0
         self.total = 0

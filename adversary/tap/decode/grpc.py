@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
-from adversary.tap.decode.framing import BrokenFramingError, Direction
+from adversary.tap.decode.framing import BrokenFramingError, Direction, plausible
 from adversary.tap.decode.http2 import DataPiece, HeaderBlock, Http2Side, Reset
 from adversary.tap.decode.payload import Budget
 from wireleak.common.words import counted
@@ -15,12 +15,15 @@ MAX_CALLS = 1 << 14
 MAX_UNFINISHED = 160 << 20
 # A capture may show a response before its request's headers. Most bytes of responses that wait for headers.
 MAX_WAITING = 64 << 20
+# Messages of a call by which its method is inferred.
+_TRIES = 8
 
 
 class Message(NamedTuple):
     """One message. `client`: whether the client sent it; `size`: its length on the wire without the prefix, bytes.
 
-    `data` is None if the caller does not want this method's messages, or if the call is not gRPC.
+    `data` is None if the caller does not want this method's messages, or if the call is not gRPC. `inferred`: the
+    method is known only by the shape of the call's messages.
     """
 
     call: int
@@ -30,6 +33,7 @@ class Message(NamedTuple):
     time: float
     size: int
     data: bytes | bytearray | None
+    inferred: bool = False
 
 
 class CallBroken(NamedTuple):
@@ -46,13 +50,15 @@ Event = Message | CallBroken
 
 
 class _Call:
-    __slots__ = ("method", "request", "response", "waiting")
+    __slots__ = ("by", "method", "request", "response", "tries", "waiting")
 
     def __init__(self, budget: Budget) -> None:
         self.method: str | None = None
         self.request = Direction(budget)
         self.response = Direction(budget)
         self.waiting: list[Message] = []
+        self.by: bool | None = None  # the side by whose message the method was inferred
+        self.tries = 0
 
 
 class GrpcConnection:
@@ -64,12 +70,20 @@ class GrpcConnection:
         Returns whether the bytes of a method's messages ("/package.Service/Method") are needed, or only sizes.
     budget : Budget, optional
         Shared by connections with one common memory bound.
+    infer : callable, optional
+        For a connection whose start may be missing: returns the method of a message by its shape.
     """
 
-    def __init__(self, wanted: Callable[[str], bool] = lambda method: True, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        wanted: Callable[[str], bool] = lambda method: True,
+        budget: Budget | None = None,
+        infer: Callable[[bool, bytes | bytearray], str] | None = None,
+    ) -> None:
+        self._infer = infer
         self._wanted = wanted
         self._budget = budget or Budget()
-        self._http2 = {side: Http2Side(side, self._budget) for side in (True, False)}
+        self._http2 = {side: Http2Side(side, self._budget, infer is not None) for side in (True, False)}
         self._calls: dict[int, _Call] = {}
         self._waiting = 0
         self._silent = False
@@ -90,6 +104,12 @@ class GrpcConnection:
             elif type(event) is Reset:
                 yield from self._close(event.stream, time)
 
+    def answer(self, method: str) -> None:
+        """Expect the answer to a request that came before, by HTTP/1.1, in stream 1 (RFC 7540, 3.2)."""
+        call = self._calls[1] = _Call(self._budget)
+        call.method, call.request.headed, call.request.plain = method, True, True
+        call.request.stop()
+
     def end(self, client: bool, time: float) -> Iterator[Event]:
         """End one direction; unfinished messages in it are reported as broken."""
         self._silent = self._silent or client
@@ -104,13 +124,19 @@ class GrpcConnection:
         call = yield from self._call(event.stream, time)
         direction = self._direction(call, client)
         headers = dict(event.headers)
-        if client and call.method is None:
-            call.method = headers.get(":path", "")
+        if headers.get(":status", "").startswith("1"):
+            return  # the response is still to come
+        if client and (call.method is None or call.by is not None) and (":path" in headers or self._infer is None):
+            call.method, call.by = headers.get(":path", ""), None
             yield from self._release(call)
         if "grpc-encoding" in headers:
             direction.encoding = headers["grpc-encoding"]
         if "content-type" in headers:
             direction.follow(headers["content-type"])
+        elif not direction.headed and self._infer is None:
+            # gRPC names its content; an answer to gRPC may be trusted to be gRPC.
+            direction.plain = client or call.request.plain or not call.request.headed
+        direction.headed = True
         if event.end:
             yield from self._finish(event.stream, client, time)
 
@@ -121,12 +147,20 @@ class GrpcConnection:
         direction = call.request if client else call.response
         if not direction.over:
             before = direction.held()
+            data = event.data
+            if self._infer is not None and not direction.headed:
+                data = _aligned(direction, event)
             try:
-                wanted = call.method is None or self._wanted(call.method)
-                for size, body in direction.feed(event.data, wanted):
-                    message = Message(event.stream, call.method or "", client, direction.sequence, time, size, body)
+                wanted = call.method is None or call.by is not None or self._wanted(call.method)
+                for size, body in direction.feed(data, wanted):
+                    if self._infer is not None and body is not None and call.by is not client:
+                        self._name(call, client, body)
+                    message = Message(
+                        *(event.stream, call.method or "", client, direction.sequence, time, size, body),
+                        inferred=call.by is not None,
+                    )
                     direction.sequence += 1
-                    if call.method is None and not self._silent:
+                    if call.method is None and not self._silent and self._infer is None:
                         self._wait(call, message)
                     else:
                         yield message
@@ -150,6 +184,14 @@ class GrpcConnection:
 
     def _direction(self, call: _Call, client: bool) -> Direction:
         return call.request if client else call.response
+
+    def _name(self, call: _Call, client: bool, body: bytes | bytearray) -> None:
+        """Infer the method of a call whose request's headers name none. A request tells more than an answer."""
+        if call.tries >= _TRIES or (call.method is not None and (call.by is None or not client)):
+            return
+        call.tries += 1
+        if self._infer is not None and (method := self._infer(client, body)):
+            call.method, call.by = method, client
 
     def _wait(self, call: _Call, message: Message) -> None:
         kept = _kept(message)
@@ -193,3 +235,20 @@ class GrpcConnection:
 def _kept(message: Message) -> int:
     """Return the bytes of a message that waits, which may be inflated."""
     return 256 + max(message.size, len(message.data or b""))
+
+
+def _aligned(direction: Direction, piece: DataPiece) -> memoryview:
+    """Return the bytes of a direction without headers from the first message on that begins with a frame."""
+    if piece.first:
+        direction.start = bytearray()
+    if direction.start is None:
+        return piece.data[:0]
+    direction.start += piece.data
+    frame = len(direction.start) + piece.left
+    if len(direction.start) < min(frame, 64):
+        return piece.data[:0]
+    start, direction.start = direction.start, None
+    if not plausible(start, frame):
+        return piece.data[:0]
+    direction.headed = True
+    return memoryview(bytes(start))

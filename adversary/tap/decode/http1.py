@@ -13,14 +13,17 @@ import h11
 
 from adversary.tap.decode.framing import MAX_MESSAGE, BrokenFramingError, Direction, is_grpc_web
 from adversary.tap.decode.grpc import MAX_CALLS, MAX_UNFINISHED, MAX_WAITING, CallBroken, Message
-from adversary.tap.decode.http2 import ProtocolError
+from adversary.tap.decode.http2 import PREFACE, ProtocolError
 from adversary.tap.decode.payload import Budget
-from wireleak.common.words import counted
+from wireleak.common.words import counted, printable
 
 _MAX_HEAD = 1 << 18
 # Most characters of a path, and the work for one of h11's events.
 _LONGEST = 1024
 EVENT_WORK = 60
+
+
+_NO_HEAD = ("", b"POST", b"")
 
 
 class _Body:
@@ -112,7 +115,11 @@ class Http1Connection:
         self._budget = budget or Budget()
         self._requests = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
         self._responses = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-        self._heads: dict[int, tuple[str, bytes]] = {}  # path and method of requests without their response
+        # Path, method and proposed upgrade of requests without their response.
+        self._heads: dict[int, tuple[str, bytes, bytes]] = {}
+        self._proposed = False
+        self.upgrading = ""  # the path of the request that proposed to switch to HTTP/2
+        self.switched: dict[bool, bytes] = {}  # the bytes after the switch, once per side
         self._asked = self._answered = 0
         self._asking = ""
         self._bodies: dict[bool, _Body | _WebBody] = {side: _Body(False, self._budget) for side in (True, False)}
@@ -121,6 +128,11 @@ class Http1Connection:
         self._silent = False
         self._closed = False
         self._lost = False
+
+    @property
+    def asked(self) -> int:
+        """The number of requests seen."""
+        return self._asked
 
     def feed(self, client: bool, time: float, data: memoryview) -> Iterator[Message | CallBroken]:
         """Yield the messages that the bytes complete; raise `ProtocolError` if the direction is lost."""
@@ -177,11 +189,15 @@ class Http1Connection:
                     self._ask()
                 event = parser.next_event()
                 self._budget.spend(EVENT_WORK)
+                if client and event is h11.PAUSED and self._proposed and self._declined():
+                    continue
                 if event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
                     break
                 yield from self._event(client, time, event)
         except (h11.ProtocolError, RuntimeError) as error:
             raise ProtocolError(f"HTTP/1.1 is broken: {error}") from error
+        if self._has_switched(client, event):
+            return
         if event is h11.PAUSED and parser.trailing_data[0]:
             raise ProtocolError("HTTP/1.1 ends here: the connection closes or switches to another protocol")
 
@@ -191,11 +207,13 @@ class Http1Connection:
                 raise ProtocolError("requests without their responses")
             path = event.target[:_LONGEST].decode("latin-1")
             self._bodies[True], path = self._open(True, path, event.headers)
-            self._heads[self._asked] = (path, event.method)
+            named = {name: value.strip().lower() for name, value in event.headers}
+            self._heads[self._asked] = (path, event.method, named.get(b"upgrade", b""))
+            self._proposed = b"upgrade" in named
             self._asking = path
             self._asked += 1
         elif isinstance(event, h11.Response):
-            path, _ = self._heads.get(self._answered, ("", b""))
+            path, *_ = self._heads.get(self._answered, _NO_HEAD)
             self._bodies[False], _ = self._open(False, path, event.headers)
         elif isinstance(event, h11.Data):
             yield from self._messages(client, time, self._bodies[client].add(event.data))
@@ -217,7 +235,7 @@ class Http1Connection:
     ) -> Iterator[Message | CallBroken]:
         """Yield the messages of a body; one that is broken ends its call and no other."""
         number = self._asked - 1 if client else self._answered
-        path = self._asking if client else self._heads.get(number, ("", b""))[0]
+        path = self._asking if client else self._heads.get(number, _NO_HEAD)[0]
         try:
             for size, data in found:
                 yield Message(number, path, client, self._sequence[client], time, size, data)
@@ -228,12 +246,45 @@ class Http1Connection:
     def _done(self, client: bool) -> None:
         """Prepare for the next request or response."""
         if client:
-            self._next_request()
+            # With a proposal, the next bytes tell whether the server took it.
+            if not self._proposed:
+                self._next_request()
             return
         self._heads.pop(self._answered, None)
         self._answered += 1
         if self._responses.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
             self._responses.start_next_cycle()
+
+    def _declined(self) -> bool:
+        """Return whether the client goes on with HTTP/1.1 after a proposal to switch; then take its next request."""
+        following = self._requests.trailing_data[0]
+        if not following or PREFACE.startswith(following[: len(PREFACE)]):
+            return False
+        if not following[:1].isalpha():
+            raise ProtocolError("HTTP/1.1 ends here: the connection switches to a protocol that is not decoded")
+        self._proposed = False
+        self._next_request()
+        return True
+
+    def _has_switched(self, client: bool, event: object) -> bool:
+        """Keep the bytes after a switch to HTTP/2; return whether this direction waits for one, or made one."""
+        path, _, upgrade = self._heads.get(self._answered, _NO_HEAD)
+        if client:
+            following = self._requests.trailing_data[0]
+            if event is h11.PAUSED and self._proposed and following.startswith(PREFACE):
+                self.switched[True], self.upgrading = bytes(following), path or self.upgrading
+            return event is h11.PAUSED and self._proposed
+        if self._lost:
+            return True
+        if self._responses.their_state is not h11.SWITCHED_PROTOCOL:
+            return False
+        if upgrade != b"h2c":
+            name = printable(upgrade.decode("latin-1"), 40)
+            raise ProtocolError(f"HTTP/1.1 ends here: the connection switches to {name}, which is not decoded")
+        self.switched[False], self.upgrading = bytes(self._responses.trailing_data[0]), path
+        self._heads.pop(self._answered, None)
+        self._lost = True  # no response in HTTP/1.1 follows
+        return True
 
     def _next_request(self) -> None:
         """Pass the requests' parser a response, so that it takes the next request."""
@@ -245,8 +296,9 @@ class Http1Connection:
     def _ask(self) -> None:
         """Pass the responses' parser the request that the next response answers."""
         if self._responses.our_state is h11.IDLE:
-            _, method = self._heads.get(self._answered, ("", b"POST"))
-            self._responses.send(
-                h11.Request(method=method, target="/", headers=[("host", "-"), ("content-length", "0")])
-            )
+            _, method, upgrade = self._heads.get(self._answered, _NO_HEAD)
+            headers = [(b"host", b"-"), (b"content-length", b"0")]
+            if upgrade:
+                headers += [(b"connection", b"upgrade"), (b"upgrade", upgrade)]
+            self._responses.send(h11.Request(method=method, target="/", headers=headers))
             self._responses.send(h11.EndOfMessage())

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import hpack
-from hpack.exceptions import HPACKError
+from hpack.exceptions import HPACKError, InvalidTableIndex
+from hpack.table import HeaderTable
 from hyperframe.exceptions import HyperframeError
 from hyperframe.frame import (
     ContinuationFrame,
@@ -56,11 +57,16 @@ class HeaderBlock(NamedTuple):
 
 
 class DataPiece(NamedTuple):
-    """A piece of a DATA frame's payload; `end`: this direction of the stream ends with it."""
+    """A piece of a DATA frame's payload; `end`: this direction of the stream ends with it.
+
+    `first`: the frame begins with it; `left`: bytes of the frame that follow it.
+    """
 
     stream: int
     data: memoryview
     end: bool
+    first: bool = True
+    left: int = 0
 
 
 class Reset(NamedTuple):
@@ -82,18 +88,23 @@ class Http2Side:
         Whether this side opened the connection and therefore sends the preface.
     budget : Budget, optional
         The work that the connection may cause.
+    late : bool
+        Whether frames before these may be missing. Headers that were named then are left out of header blocks.
     """
 
-    def __init__(self, client: bool, budget: Budget | None = None) -> None:
+    def __init__(self, client: bool, budget: Budget | None = None, late: bool = False) -> None:
+        self._late = late
         self._budget = budget or Budget()
         self._preface = PREFACE if client else b""
         self._hpack = hpack.Decoder(max_header_list_size=MAX_BUFFERED)
         # The peer's SETTINGS decide the real limit. A larger limit costs the decoder at most this much memory.
         self._hpack.max_allowed_table_size = MAX_TABLE
+        if late:
+            self._hpack.header_table = _PartOfTable()
         self._held = bytearray()
         self._stream = 0
         self._left = 0
-        self._end = False
+        self._end = self._first = False
         self._passed = 0  # bytes of a frame that is passed over
         self._block: tuple[int, bool, bool, bytearray] | None = None
 
@@ -111,7 +122,8 @@ class Http2Side:
                 take = min(self._left, end - position)
                 self._left -= take
                 piece = data[position : position + take]
-                yield DataPiece(self._stream, piece, self._end and not self._left)
+                yield DataPiece(self._stream, piece, self._end and not self._left, self._first, self._left)
+                self._first = False
                 position += take
             elif self._passed:
                 take = min(self._passed, end - position)
@@ -134,6 +146,7 @@ class Http2Side:
         self._left = header[0] << 16 | header[1] << 8 | header[2]
         self._stream = int.from_bytes(header[5:9]) & 0x7FFFFFFF
         self._end = bool(header[4] & _END_STREAM)
+        self._first = True
         if not self._left:
             yield DataPiece(self._stream, header[:0], self._end)
 
@@ -160,6 +173,11 @@ class Http2Side:
         """Yield the events of the held bytes once they are a whole preface or frame."""
         if self._preface:
             if not self._preface.startswith(self._held):
+                if self._late:
+                    start, self._preface = bytes(self._held), b""
+                    self._held.clear()
+                    yield from self.feed(memoryview(start))
+                    return
                 raise ProtocolError("the connection preface is wrong")
             if len(self._held) == len(self._preface):
                 self._preface = b""
@@ -217,6 +235,9 @@ class Http2Side:
         try:
             pairs = self._hpack.decode(bytes(block), raw=True)
         except (HPACKError, ValueError, IndexError) as error:
+            if self._late:
+                yield HeaderBlock(stream, [], end)
+                return
             raise ProtocolError(
                 f"a header block cannot be decoded ({error or type(error).__name__}); "
                 "the recording must start with the connection"
@@ -225,6 +246,21 @@ class Http2Side:
         if not promised:
             headers = [_text(name, value[:_LONGEST]) for name, value in pairs if name in _READ]
             yield HeaderBlock(stream, headers, end)
+
+
+class _PartOfTable(HeaderTable):
+    """A table of headers whose older entries were sent before the capture began: they have no name and no value.
+
+    Newer entries have lower numbers, so they are right.
+    """
+
+    def get_by_index(self, index: int) -> tuple[bytes, bytes]:
+        try:
+            return super().get_by_index(index)
+        except InvalidTableIndex:
+            if index:
+                return b"", b""
+            raise
 
 
 def looks_like_server(start: bytes) -> bool | None:

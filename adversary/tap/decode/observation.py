@@ -43,6 +43,8 @@ class Observation:
         Capture time of the last packet that carries it, in seconds since the epoch.
     round : int or None
         The federated round (only for the Fleet API).
+    inferred : bool
+        Whether the method, and so the kind, is known only by the message's shape.
     """
 
     kind: Kind
@@ -53,3 +55,4 @@ class Observation:
     sequence: int
     time: float
     round: int | None = None
+    inferred: bool = False

@@ -25,6 +25,7 @@ from adversary.tap.decode.packets import pcap
 from adversary.tap.decode.packets.capture import Capture, Progress, segments
 from adversary.tap.decode.packets.segments import SegmentReader
 from adversary.tap.decode.payload import Budget, PayloadError, TooMuchWorkError
+from adversary.tap.decode.shapes import method_of
 from adversary.tap.decode.traffic import bursts, traffic
 from wireleak.common.words import printable
 
@@ -147,10 +148,12 @@ class _Payloads:
         try:
             if splithead.decodes(method):
                 for kind, tensor in splithead.tensors(method, client, message.data):
-                    yield Observation(kind, tensor, "", sender, call, message.sequence, time)
+                    yield Observation(kind, tensor, "", sender, call, message.sequence, time, inferred=message.inferred)
             else:
                 for one in self._flower.feed(method, client, message.data, call, sender, time):
-                    yield one if one.name.isprintable() else replace(one, name=printable(one.name))
+                    if message.inferred or not one.name.isprintable():
+                        one = replace(one, name=printable(one.name), inferred=message.inferred)
+                    yield one
         except (PayloadError, TooMuchWorkError) as error:
             yield CallEnded(call, printable(method), client, time, printable(str(error)))
         except Exception as error:
@@ -191,7 +194,7 @@ class _Reader:
             name = f"{self._name}#{number}"
             stream = self._streams[number] = _Stream(name, event.stream, self._payloads)
         if type(event) is tcp.Chunk:
-            yield from stream.feed(event.side, event.time, event.data)
+            yield from stream.feed(event.side, event.time, event.data, event.stream.late(event.side))
         elif type(event) is tcp.Ended:
             yield from stream.end(event)
             if all(stream.over):
@@ -206,18 +209,18 @@ class _Stream:
         self._ends = stream.endpoints
         self._began = stream.time
         self._payloads = payloads
-        self._connection = Connection(payloads.wanted, payloads.budget)
+        self._connection = Connection(payloads.wanted, payloads.budget, method_of)
         self._recognised = False
         self._bytes = [0, 0]
         self._endings: list[tcp.Ended] = []
         self._lost = ["", ""]
         self.over = [False, False]
 
-    def feed(self, side: int, time: float, data: memoryview) -> Iterator[Event]:
+    def feed(self, side: int, time: float, data: memoryview, late: bool) -> Iterator[Event]:
         """Decode the next bytes of one direction; after bytes that cannot be decoded, only count them."""
         self._bytes[side] += len(data)
         self._payloads.budget.earn(len(data))
-        for event in self._connection.feed(side, time, data):
+        for event in self._connection.feed(side, time, data, late):
             yield from self._translate(event)
 
     def end(self, ended: tcp.Ended) -> Iterator[Event]:
@@ -246,7 +249,7 @@ class _Stream:
         if type(event) is Message:
             call = f"{self._name}/{event.call}"
             method = event.method if event.method.isprintable() else printable(event.method)
-            yield MessageSeen(call, method, event.client, event.sequence, event.time, event.size)
+            yield MessageSeen(call, method, event.client, event.sequence, event.time, event.size, event.inferred)
             yield from self._payloads.decode(event, call, self._ends[client if event.client else 1 - client])
         elif type(event) is CallBroken:
             call = f"{self._name}/{event.call}"
@@ -255,7 +258,9 @@ class _Stream:
             self._lost[event.side] = printable(event.reason)
         elif type(event) is Recognised:
             self._recognised = True
-            yield StreamSeen(self._name, self._ends[client], self._ends[1 - client], event.transport, self._began)
+            yield StreamSeen(
+                self._name, self._ends[client], self._ends[1 - client], event.transport, self._began, event.late
+            )
 
 
 __all__ = ["Event", "GrowingCapture", "Observation", "bursts", "events", "observations", "traffic"]

@@ -120,7 +120,8 @@ def _calls(summary: Summary) -> Table:
     for row in _first(table, list(summary.methods.values())):
         up, down = row.up, row.down
         counts = (row.calls, up.messages, _size(up.bytes), down.messages, _size(down.bytes))
-        table.add_row(row.method or "(unknown: its request was not captured)", *map(str, counts))
+        name = row.method or "(unknown: its request was not captured)"
+        table.add_row(f"{name} (inferred)" if row.inferred else name, *map(str, counts))
     return table
 
 
@@ -128,7 +129,8 @@ def _tensors(summary: Summary) -> Table:
     table = _table("tensors", ["kind", "layer", "shape", "dtype"], ["count", "bytes"])
     for row in _first(table, list(summary.tensors.values())):
         shape = "×".join(map(str, row.shape)) or "scalar"
-        table.add_row(row.kind, row.name, shape, row.dtype, str(row.count), _size(row.bytes))
+        kind = f"{row.kind} (inferred)" if row.inferred else row.kind
+        table.add_row(kind, row.name, shape, row.dtype, str(row.count), _size(row.bytes))
     return table
 
 

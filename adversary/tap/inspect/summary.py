@@ -36,6 +36,7 @@ class StreamRow:
     last: float
     up: int = 0
     down: int = 0
+    late: bool = False
     endings: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -44,6 +45,7 @@ class MethodRow:
     """All calls of one method; `up` is from the client to the server."""
 
     method: str
+    inferred: bool = False
     calls: int = 0
     up: Direction = field(default_factory=Direction)
     down: Direction = field(default_factory=Direction)
@@ -57,6 +59,7 @@ class TensorRow:
     name: str
     shape: list[int]
     dtype: str
+    inferred: bool = False
     count: int = 0
     bytes: int = 0
 
@@ -74,7 +77,7 @@ class Summary:
     def __init__(self) -> None:
         self.streams: dict[str, StreamRow] = {}
         self.more_streams = 0
-        self.methods: dict[str, MethodRow] = {}
+        self.methods: dict[tuple[str, bool], MethodRow] = {}
         self.tensors: dict[tuple[Any, ...], TensorRow] = {}
         self.senders: dict[str, dict[str, int]] = {}
         self.faults: list[str] = []
@@ -97,11 +100,15 @@ class Summary:
             self._tensor(event)
         elif isinstance(event, StreamSeen):
             row = StreamRow(event.stream, event.client, event.server, event.transport, event.time, event.time)
+            row.late = event.late
             if len(self.streams) < MAX_ROWS:
                 self.streams[event.stream] = row
             else:
                 self.more_streams += 1
             self._moment(event.time)
+            if event.late:
+                what = "the start of the connection is missing from the capture; what follows is read"
+                self._fault(f"{event.stream}: {what}, and methods that were named before are inferred")
         elif isinstance(event, StreamEnded):
             self._ending(event)
         elif isinstance(event, CallEnded):
@@ -131,10 +138,11 @@ class Summary:
         }
 
     def _message(self, event: MessageSeen) -> None:
-        row = self.methods.get(event.method)
+        key = event.method, event.inferred
+        row = self.methods.get(key)
         if row is None:
-            name = event.method if len(self.methods) < MAX_ROWS else OTHERS
-            row = self.methods.setdefault(name, MethodRow(name))
+            key = key if len(self.methods) < MAX_ROWS else (OTHERS, False)
+            row = self.methods.setdefault(key, MethodRow(*key))
         row.calls += event.client and event.sequence == 0
         direction = row.up if event.client else row.down
         direction.messages += 1
@@ -146,12 +154,12 @@ class Summary:
         sender = event.sender if event.sender in counts or len(counts) < MAX_ROWS else OTHERS
         counts[sender] = counts.get(sender, 0) + 1
         tensor = event.tensor
-        key = (event.kind, event.name, tensor.shape, tensor.dtype)
+        key = (event.kind, event.name, tensor.shape, tensor.dtype, event.inferred)
         row = self.tensors.get(key)
         if row is None:
             if len(self.tensors) >= MAX_ROWS:
                 return
-            row = self.tensors[key] = TensorRow(event.kind, event.name, list(tensor.shape), str(tensor.dtype))
+            row = self.tensors[key] = TensorRow(*key[:2], list(tensor.shape), str(tensor.dtype), event.inferred)
         row.count += 1
         row.bytes += tensor.nbytes
 

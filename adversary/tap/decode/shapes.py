@@ -1,0 +1,95 @@
+"""Infer the method of a gRPC message by its shape, where the name was sent before the capture began."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from adversary.tap.decode import fields, splithead
+from adversary.tap.decode.flower import JOIN
+from wireleak.common.wire import split_head_pb2 as pb
+
+_SPLIT_HEAD, _FLEET = "/wireleak.v1.SplitHead/", "/flwr.proto.Fleet/"
+_NUMPY = b"numpy.ndarray"
+
+
+def method_of(client: bool, data: bytes | bytearray) -> str:
+    """Return the method that sends such a message in this direction; "" if its shape is unknown."""
+    message = memoryview(data)
+    for method, fits in _SHAPES[client]:
+        try:
+            if fits(message):
+                return method
+        except Exception:
+            continue
+    return ""
+
+
+def _tensors(method: str, client: bool, known: tuple[int, ...]) -> Callable[[memoryview], bool]:
+    """Return a check that a message holds valid tensors and no field but the known ones."""
+
+    def fits(message: memoryview) -> bool:
+        found = fields.present(message)
+        if not found <= {1, 15, *known} or not found >= {known[0]}:
+            return False
+        return bool(list(splithead.tensors(method, client, bytearray(message))))
+
+    return fits
+
+
+def _train_request(message: memoryview) -> bool:
+    return pb.TrainRequest.LABEL_FIELD_NUMBER in fields.present(message) and _train_up(message)
+
+
+def _train_response(message: memoryview) -> bool:
+    return pb.TrainResponse.LOSS_FIELD_NUMBER in fields.present(message) and _train_down(message)
+
+
+def _push_object(message: memoryview) -> bool:
+    (name,), (content,) = list(fields.every(message, 3)), list(fields.every(message, 4))
+    return hashlib.sha256(content).hexdigest().encode() == bytes(name)
+
+
+def _pull_object(message: memoryview) -> bool:
+    (content,) = fields.every(message, 3)
+    head = bytes(content[:200]).partition(b"\0")[0].split(b" ")
+    return fields.present(message) == {1, 2, 3} and len(head) == 3 and head[0].isalpha()
+
+
+def _announcement(message: memoryview) -> bool:
+    """Messages with as many trees of objects, whose ids are SHA-256 sums."""
+    trees = list(fields.every(message, 3))
+    names = [bytes(next(fields.every(tree, 1))) for tree in trees]
+    return len(trees) == len(list(fields.every(message, 2))) > 0 and all(len(name) == 64 for name in names)
+
+
+def _join_up(message: memoryview) -> bool:
+    return any(_parameters(body, 2) for number in (3, 4) for body in fields.every(message, number))
+
+
+def _join_down(message: memoryview) -> bool:
+    return any(_parameters(body, 1) for number in (4, 5) for body in fields.every(message, number))
+
+
+def _parameters(body: memoryview, number: int) -> bool:
+    return any(bytes(kind) == _NUMPY for part in fields.every(body, number) for kind in fields.every(part, 2))
+
+
+_train_up = _tensors(_SPLIT_HEAD + "Train", True, (2, 3))
+_train_down = _tensors(_SPLIT_HEAD + "Train", False, (2, 3))
+_SHAPES: dict[bool, tuple[tuple[str, Callable[[memoryview], bool]], ...]] = {
+    True: (
+        (_SPLIT_HEAD + "Train", _train_request),
+        (_SPLIT_HEAD + "Predict", _tensors(_SPLIT_HEAD + "Predict", True, (2,))),
+        (_FLEET + "PushObject", _push_object),
+        (_FLEET + "PushMessages", _announcement),
+        (JOIN, _join_up),
+    ),
+    False: (
+        (_SPLIT_HEAD + "Train", _train_response),
+        (_SPLIT_HEAD + "Predict", _tensors(_SPLIT_HEAD + "Predict", False, (2,))),
+        (_FLEET + "PullObject", _pull_object),
+        (_FLEET + "PullMessages", _announcement),
+        (JOIN, _join_down),
+    ),
+}
