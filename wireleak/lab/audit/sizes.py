@@ -98,10 +98,12 @@ def wanted(
     most = dict(_QUICK if needs.quick else _FULL)
     if not needs.trains:
         most["train"] = 1
-    most["train"] = min(most["train"], most_train or most["train"])
+    notes = []
+    if most_train is not None and most_train < most["train"]:
+        most["train"] = most_train
+        notes.append(f"the network is trained on {most_train} examples at most: more would not fit in the budget")
     most["evaluation"] = min(most["evaluation"], most_evaluation or most["evaluation"])
     widest = max(cost.floats for cost in costs)
-    notes = []
     ratio = most["victims"] / most["attacker"]
     timely = min(most["attacker"], most_attacker or most["attacker"])
     attacker = timely

@@ -71,7 +71,14 @@ def test_a_budget_decides_how_many_cuts_and_examples_there_are() -> None:
     assert sum(cut_seconds(COSTS[cut], counts, PIXELS, speed) for cut in cuts) <= READING * 1200
     shorter, fewer, _ = plan_cuts(list(COSTS), COSTS, needs(), speed, 300, fixed=False)
     assert len(shorter) >= 2 and fewer.attacker < counts.attacker and fewer.train < counts.train
-    assert "more would not fit in the budget" in fewer.notes[0]
+    limited = [note for note in fewer.notes if note.endswith(": more would not fit in the budget")]
+    assert [
+        note.partition(f" {count} examples")[0]
+        for note, count in zip(limited, (fewer.train, fewer.attacker), strict=True)
+    ] == [
+        "the network is trained on",
+        "the attacker has",
+    ]
     # Cuts that the user named all stay.
     assert plan_cuts(list(COSTS), COSTS, needs(), speed, 300, fixed=True)[0] == tuple(COSTS)
     assert plan_cuts(list(COSTS), COSTS, needs(), None, None, fixed=False)[0] == tuple(COSTS)
