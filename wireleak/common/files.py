@@ -64,3 +64,11 @@ def link_or_copy(source: Path, path: Path) -> Path:
     except OSError:
         shutil.copyfile(source, path)
     return path
+
+
+def import_root(file: Path) -> Path:
+    """Return the folder from which a file is imported: above the package that it is in, or its own."""
+    root = file.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    return root

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import nn
 
+from wireleak.common.files import import_root
 from wireleak.common.models.cutting import Cuts, find_cuts
 
 _CLASSES = ("classes", "num_classes", "n_classes")
@@ -157,15 +158,13 @@ def _source(folder: Path, module: str) -> Path | None:
 
 def _load(path: Path) -> ModuleType:
     """Import a file: as part of its package where it is in one, so that relative imports work."""
-    parts, root = ([] if path.stem == "__init__" else [path.stem]), path.parent
-    in_package = (root / "__init__.py").is_file()
-    while (root / "__init__.py").is_file():
-        parts.insert(0, root.name)
-        root = root.parent
+    root = import_root(path)
+    in_package = root != path.parent
     if str(root) not in sys.path:
         sys.path.append(str(root))
     if in_package:
-        return importlib.import_module(".".join(parts))
+        place = path.parent if path.stem == "__init__" else path.with_suffix("")
+        return importlib.import_module(".".join(place.relative_to(root).parts))
     # A name that no other module has: the user's file may well be called model.py, and another run's too.
     name = f"wireleak_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name not in sys.modules:

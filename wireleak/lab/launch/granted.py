@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from wireleak.lab.launch.jail import Jail, modules_in, ports_of
+from wireleak.common.files import import_root
+from wireleak.lab.launch.jail import Jail, modules_in, package_of, ports_of
 
 
 def jail_of(
@@ -50,6 +51,10 @@ def jail_of(
 
 def _paths(content: Any) -> Iterator[Path]:
     if isinstance(content, dict):
+        module, separator, _ = str(content.get("name")).partition(":")
+        if separator and "input_shape" in content and not module.startswith("/"):
+            # A network in a package that is installed from its source, which may lie anywhere.
+            yield from package_of(module)
         content = list(content.values())
     if isinstance(content, list | tuple):
         for value in content:
@@ -57,7 +62,7 @@ def _paths(content: Any) -> Iterator[Path]:
     elif isinstance(content, str | Path) and str(content).startswith("/"):
         file, separator, _ = str(content).partition(".py:")
         if separator:
-            # The user's network may import its neighbours.
-            yield from modules_in(Path(file).parent)
+            # The user's network may import its neighbours, and those of the package that it is in.
+            yield from modules_in(import_root(Path(file)))
         else:
             yield Path(content)

@@ -107,7 +107,7 @@ class Jail:
         for place in readable_code(self.write):
             rules.add_path_rule(place, access=(folder if place.is_dir() else AccessFs.READ_FILE) | AccessFs.EXECUTE)
         # Importing lists the folders of the import path, and a folder with runs may be one of them; so is a network's.
-        beside = {place.parent for place in self.read if place.suffix == ".py" and place.exists()}
+        beside = {place.parent for place in self.read if is_module(place)}
         rules.add_path_rule(*_listed(), *beside, access=AccessFs.READ_DIR)
         devices = [device for device in _DEVICES if device.exists()]
         rules.add_path_rule(*devices, access=AccessFs.READ_FILE | AccessFs.WRITE_FILE)
@@ -160,7 +160,12 @@ def ports_of(addresses: Iterable[str]) -> tuple[int, ...]:
 
 def modules_in(folder: Path) -> list[Path]:
     """List the modules and packages in a folder, but nothing else of it."""
-    return [child for child in folder.iterdir() if child.suffix == ".py" or (child / "__init__.py").is_file()]
+    return [child for child in folder.iterdir() if is_module(child)]
+
+
+def is_module(path: Path) -> bool:
+    """Return whether a path is a Python file or a package."""
+    return (path.suffix == ".py" and path.is_file()) or (path / "__init__.py").is_file()
 
 
 def _listed() -> Sequence[Path]:
@@ -178,10 +183,16 @@ def _plugins() -> tuple[Path, ...]:
     found = []
     for group in entry_points().groups:
         for point in entry_points(group=group) if group.startswith(_GROUP) else ():
-            with contextlib.suppress(ImportError, ValueError):
-                if (spec := find_spec(point.module.partition(".")[0])) is not None:
-                    found += [Path(place) for place in spec.submodule_search_locations or [spec.origin or ""]]
+            found += package_of(point.module)
     return tuple(found)
+
+
+def package_of(module: str) -> list[Path]:
+    """Return the folder or file of the package that holds an installed module; [] if there is none."""
+    with contextlib.suppress(ImportError, ValueError):
+        if (spec := find_spec(module.partition(".")[0])) is not None:
+            return [Path(place) for place in spec.submodule_search_locations or [spec.origin or ""]]
+    return []
 
 
 @cache
