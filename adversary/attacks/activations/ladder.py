@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from wireleak.common.targets.attribute import PrivateAttribute
 Ints = npt.NDArray[np.int64]
 _BITS = 6
 _SIXTH = 6
+_PERMUTATIONS = 5
 
 
 class LadderOptions(BaseModel):
@@ -76,6 +78,20 @@ class Ladder(ActivationAttack):
         self.report |= {"weights": self._model.weights, "epoch": self._model.epoch, "examples": len(known)}
         if self.settings.selectivity:
             self.report["measured"] = self._selectivity(known)
+
+    @property
+    def permutations(self) -> int:
+        """Few: each trains a network."""
+        return _PERMUTATIONS
+
+    def permuted(self, knowledge: Knowledge, rng: np.random.Generator) -> Ladder:
+        """Return the rung trained on the same pairs with permuted values; its selectivity is not measured."""
+        every = knowledge.permuted(rng)
+        chosen, _ = drawn(every, self.settings.examples, self.seed)
+        known, other = every.take(chosen), copy(self)
+        assert known.attribute is not None
+        other._model, other.report = self._trained(known.seen, known.attribute, known.held_out()), {}
+        return other
 
     def guess(self, activations: Array) -> Array:
         """Return probabilities (n, classes) from activations (n, *activation_shape)."""

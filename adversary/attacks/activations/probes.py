@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from adversary.attacks.harness.attack import PERMUTATIONS
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from wireleak.common.measures.statistics.permutation import null_orders
+
+_OF_PERCEPTRON = 5
 
 
 class ProbeOptions(BaseModel):
@@ -37,36 +42,34 @@ class Probe:
         self._seed = seed
         self.report: dict[str, Any] = {}
 
-    def fit(self, knowledge: Knowledge, features: Array | None = None) -> None:
-        """Standardise, project, choose, fit.
-
-        Parameters
-        ----------
-        knowledge : Knowledge
-        features : numpy.ndarray, optional
-            Float32 (n, components): the projected rows, if this probe has its projection already.
-        """
+    def fit(self, knowledge: Knowledge) -> None:
+        """Standardise, project, choose, fit."""
         knowledge = knowledge.without_copies()
         assert knowledge.attribute is not None
         self._classes = knowledge.classes
-        if features is None:
-            flat = knowledge.seen.reshape(len(knowledge), -1)
-            self._mean, self._scale = flat.mean(0), flat.std(0) + np.float32(1e-6)
-            self._axes = principal_axes((flat - self._mean) / self._scale, self._options.components)
-            features = self._features(knowledge.seen)
+        flat = knowledge.seen.reshape(len(knowledge), -1)
+        self._mean, self._scale = flat.mean(0), flat.std(0) + np.float32(1e-6)
+        self._axes = principal_axes((flat - self._mean) / self._scale, self._options.components)
+        features = self._features(knowledge.seen)
         labels, held = knowledge.attribute, knowledge.held_out()
-        self._own = features
+        self._own, self._labels, self._groups = features, labels, knowledge.groups
         candidates = self._candidates()
         scores = {name: self._score(make, features, labels, held) for name, make in candidates.items()}
         chosen = min(scores, key=lambda name: scores[name])
-        self._model = _fitted(candidates[chosen], features, labels)
+        self._chosen = candidates[chosen]
+        self._model = _fitted(self._chosen, features, labels)
         self.report = {"probe": chosen, "validation_log_loss": scores, "components": features.shape[1]}
 
-    def fit_again(self, knowledge: Knowledge) -> Probe:
-        """Return a new probe of the same rows with other values; the projection depends on the rows only."""
-        probe = Probe(self._options, self._seed)
-        probe._mean, probe._scale, probe._axes = self._mean, self._scale, self._axes
-        probe.fit(knowledge, self._own)
+    @property
+    def permutations(self) -> int:
+        """Number of fits to permuted values: twenty, or five of a perceptron, which takes 50 times longer to fit."""
+        return _OF_PERCEPTRON if self.report["probe"] == "perceptron" else PERMUTATIONS
+
+    def permuted(self, rng: np.random.Generator) -> Probe:
+        """Return the chosen kind of probe, fitted to the same projected rows with permuted values."""
+        probe = copy(self)
+        (order,) = null_orders(self._labels, self._groups, 1, rng)
+        probe._model = _fitted(self._chosen, self._own, self._labels[order])
         return probe
 
     def guess(self, seen: Array) -> Array:

@@ -58,10 +58,15 @@ class Sizes(ActivationAttack):
         self._probe.fit(knowledge)
         self.report |= self._probe.report
 
-    def fit_again(self, knowledge: Knowledge) -> Self:
-        """Return this attack on the same rows with other values."""
+    @property
+    def permutations(self) -> int:
+        """As many as the probe's kind affords."""
+        return self._probe.permutations
+
+    def permuted(self, knowledge: Knowledge, rng: np.random.Generator) -> Self:
+        """Return this attack with the chosen kind of probe, fitted to permuted values."""
         attack = type(self)(self.settings, self.seed)
-        attack._probe = self._probe.fit_again(knowledge)
+        attack._probe = self._probe.permuted(rng)
         return attack
 
     def guess(self, activations: Array) -> Array:

@@ -18,6 +18,9 @@ from wireleak.common.targets.memory import Sizes, training_memory
 from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
 
+# Fits to permuted values where one is cheap. One may be right, or wrong, about all victims by luck.
+PERMUTATIONS = 20
+
 
 class Attack(ABC):
     """An attack. Subclass `ActivationAttack`, `GradientAttack`, `UpdateAttack` or `ModelAttack`, not this class.
@@ -70,21 +73,19 @@ class Attack(ABC):
         """Estimate the bytes that `fit` and the guess take beyond what the process holds; checked before they start."""
         return training_memory(sizes, 0)
 
-    def permuted(self, rng: np.random.Generator) -> Self | None:
-        """Return a copy fitted to the same examples with permuted values, or None if that needs a whole new fit.
+    @property
+    def permutations(self) -> int:
+        """Number of fits to permuted values whose mean score is the baseline "permuted"; fewer where one is costly."""
+        return 1
 
-        For attacks whose examples cost more than the fit: the baseline "permuted" then averages over several draws.
-        """
-        return None
+    def permuted(self, knowledge: Knowledge, rng: np.random.Generator) -> Self:
+        """Return this attack, fitted to the same observations with permuted values of the attribute.
 
-    def fit_again(self, knowledge: Knowledge) -> Self:
-        """Return a new attack, fitted to the observations that this one was fitted to, with other values.
-
-        For attacks that can share work on observations between the two fits.
+        Attacks whose work does not depend on the values share it, and fit only their last reader.
         """
         attack = type(self)(self.settings, self.seed)
         attack.deadline = self.deadline
-        attack.fit(knowledge)
+        attack.fit(knowledge.permuted(rng))
         return attack
 
     def finish(self) -> None:  # noqa: B027 - most attacks have nothing to add

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adversary.attacks.harness.training import Recipe, Seen
+from wireleak.common.measures.statistics.permutation import null_orders
 
 if TYPE_CHECKING:
     # Importing the models imports torch, which would slow down attacks that do not need it.
@@ -138,11 +139,14 @@ class Knowledge:
         """Return only the rows that are not transformed copies."""
         return self.take(~self.augmented) if self.augmented.any() else self
 
-    def permuted(self) -> Knowledge:
-        """Return the pairs without transformed copies, with the attribute's values permuted at random."""
+    def permuted(self, rng: np.random.Generator) -> Knowledge:
+        """Return the pairs without transformed copies, with the attribute's values permuted at random.
+
+        A value that every person has once moves between persons, so that no person gets two.
+        """
         own = self.without_copies()
         assert own.attribute is not None
-        order = np.random.default_rng([own.seed, 1]).permutation(len(own))
+        (order,) = null_orders(own.attribute, own.groups, 1, rng)
         return replace(own, attribute=own.attribute[order])
 
     def take(self, rows: slice | npt.NDArray[np.bool_]) -> Knowledge:

@@ -33,8 +33,6 @@ from wireleak.common.targets.target import Case, Pairs
 _TRAINING = 0.7
 # Baselines that are left out where the time is over; the others take no time.
 _COSTLY = ("ridge", "nearest", "permuted")
-# One draw of permuted values may be right, or wrong, about all updates by luck.
-DRAWS = 20
 
 
 def attack(config: Path) -> None:
@@ -237,14 +235,14 @@ class _Run:
         return rows[places[derangement(self.seen.groups, self.config.seed)].ravel()]
 
     def _permuted(self) -> Array:
-        """Return the guesses of the same attack on permuted values; for several draws (draws, n, classes)."""
+        """Return the guesses (draws, n, classes) of the attack on permuted values; fewer at the end of its time."""
         rng, seen, fitted = np.random.default_rng([self.config.seed, 1]), self.seen, self.fitted
         assert fitted is not None
-        drawn = [fitted.permuted(rng) for _ in range(DRAWS)]
-        if any(one is None for one in drawn):
-            attack = fitted.fit_again(seen.knowledge.limited(self.kind.threat.knows).permuted())
-            return self._filled(seen.ask(attack))
-        return np.stack([self._filled(seen.ask(one)) for one in drawn])
+        known, end = seen.knowledge.limited(self.kind.threat.knows), self._until(1.0)
+        drawn: list[Array] = []
+        while len(drawn) < fitted.permutations and (end is None or not drawn or time.monotonic() < end):
+            drawn.append(self._filled(seen.ask(fitted.permuted(known, rng))))
+        return np.stack(drawn)
 
     def _until(self, part: float) -> float | None:
         """Return the time by `time.monotonic` at which a part of the attack's seconds is over; None without a limit."""

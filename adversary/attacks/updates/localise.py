@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from adversary.attacks.harness.attack import PERMUTATIONS
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
@@ -102,7 +103,12 @@ class Localise(UpdateAttack):
         self.report["reader"], guess = part.choose(made.values, None)
         return np.asarray(guess, np.float32)
 
-    def permuted(self, rng: np.random.Generator) -> Localise:
+    @property
+    def permutations(self) -> int:
+        """Twenty: the attacker's updates cost more than the reader."""
+        return PERMUTATIONS
+
+    def permuted(self, knowledge: Knowledge, rng: np.random.Generator) -> Localise:
         """Return the same reader of the same layer, fitted to randomly permuted values."""
         other = copy(self)
         other._made, other.report = replace(self._made, values=rng.permutation(self._made.values)), {}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from adversary.attacks.harness.attack import PERMUTATIONS
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
@@ -104,7 +105,12 @@ class Property(UpdateAttack):
         guess[:, self._model.classes_] = self._model.predict_proba(rows)
         return guess
 
-    def permuted(self, rng: np.random.Generator) -> Property:
+    @property
+    def permutations(self) -> int:
+        """Twenty: the attacker's updates cost more than the reader."""
+        return PERMUTATIONS
+
+    def permuted(self, knowledge: Knowledge, rng: np.random.Generator) -> Property:
         """Return the same learner, fitted to the same updates with randomly permuted values."""
         other = copy(self)
         other._model = self._learnt(rng.permutation(self._values))

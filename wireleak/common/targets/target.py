@@ -254,4 +254,4 @@ def _mean_of_draws(scores: Sequence[Score]) -> Score:
     resampled = [score.draws for score in scores if score.draws is not None]
     # All draws have the same resamples of the same rows.
     draws = np.mean(resampled, axis=0) if len(resampled) == len(scores) else None
-    return replace(combine_seeds(list(scores)), n=scores[0].n, draws=draws)
+    return replace(combine_seeds(list(scores)), n=scores[0].n, draws=draws, permutations=len(scores))

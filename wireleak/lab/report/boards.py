@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from wireleak.common.measures import PERCENT, column_order, quantity
 from wireleak.common.measures.statistics.bootstrap import difference, over_seeds
-from wireleak.common.references import Role, reference_order
+from wireleak.common.references import Role, reference, reference_order
 from wireleak.common.targets.canary import Canary
+from wireleak.common.words import counted
 from wireleak.lab.run.results import Row
 
 Doubles = npt.NDArray[np.float64]
@@ -29,8 +30,9 @@ BLIND = {"words-found": "commonest", "mse": "mean"}
 class SeedMean:
     """One score over all seeds, with the fields of `Row`; `chance` is None where it is not known.
 
-    `seeds` is the number of seeds. `by_seed` holds each seed with its value, so that scores can be paired, and `draws`
-    its resampled values; empty for runs of older versions.
+    `seeds` is the number of seeds, `permutations` the least number of permutations in any of them. `by_seed` holds
+    each seed with its value, so that scores can be paired, and `draws` its resampled values; empty for runs of older
+    versions.
     """
 
     study: str
@@ -48,8 +50,15 @@ class SeedMean:
     name: str
     seeds: int
     chance: float | None
+    permutations: int = 0
     by_seed: tuple[tuple[int, float], ...] = ()
     draws: Mapping[int, Doubles] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def label(self) -> str:
+        """The label of a row that is not the attack's, with the number of permutations behind it."""
+        drawn = f", {counted(self.permutations, 'draw')}" if self.permutations else ""
+        return f"{reference(self.name).label}{drawn}"
 
     @property
     def written(self) -> str:
@@ -145,6 +154,7 @@ def _over_seeds(rows: Sequence[Row]) -> SeedMean:
         role=first.role,
         name=first.name,
         seeds=len(rows),
+        permutations=min(row.permutations for row in rows),
         by_seed=tuple(sorted((row.seed, row.value) for row in rows)),
         draws=draws,
         chance=None if any(math.isnan(row.chance) for row in rows) else float(np.mean([row.chance for row in rows])),

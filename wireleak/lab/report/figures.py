@@ -12,7 +12,6 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from wireleak.common.measures import quantity
-from wireleak.common.references import reference
 from wireleak.common.words import counted
 from wireleak.lab.report.boards import Board, SeedMean, times_planted
 from wireleak.lab.report.charts import heat, style, tradeoff
@@ -106,7 +105,7 @@ def _ordered(board: Board, name: str) -> list[SeedMean]:
 
 
 def _mark(board: Board, score: SeedMean, scale: Scale) -> Mark:
-    label = reference(score.name).label if score.name else board.attack
+    label = score.label if score.name else board.attack
     how = quantity(score.measure)
     said = f"{label}: " if score.name else ""
     said += f"{how.label} {score.written} {score.interval}, axis {scale.low:.3g} to {scale.high:.3g}"

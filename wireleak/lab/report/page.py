@@ -184,8 +184,9 @@ class Panel:
 
     def label(self, name: str) -> str:
         """Return a row's label."""
-        label = reference(name).label if name else f"{self.board.attack} (the attack)"
-        seeds = max(score.seeds for score in self.board.scores if score.name == name)
+        scores = [score for score in self.board.scores if score.name == name]
+        label = scores[0].label if name else f"{self.board.attack} (the attack)"
+        seeds = max(score.seeds for score in scores)
         return label if seeds == self.seeds else f"{label}, {counted(seeds, 'seed')}"
 
     def hint(self, name: str) -> str:

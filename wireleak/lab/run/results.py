@@ -44,7 +44,8 @@ class Row(Record):
     reads the traffic but is not the attack), a theoretical bound, or a quantile over victims. `name` names the
     baseline, reader, bound or quantile; it is empty for the attack. `low` and `high` are the 95 % confidence interval
     of `value`; NaN where there is none. `n` counts the scored guesses. `chance` is the score of guessing, NaN where it
-    is not known; only the JSON holds it. `draws` are resampled values, which `replicates.npz` holds.
+    is not known; only the JSON holds it, and `permutations`: how many permutations of labels `value` is the mean of.
+    `draws` are resampled values, which `replicates.npz` holds.
     """
 
     study: str
@@ -62,6 +63,7 @@ class Row(Record):
     role: Role = "attack"
     name: str = ""
     chance: float = math.nan
+    permutations: int = 0
     _draws: Draws = PrivateAttr(default_factory=Draws)
 
     @property

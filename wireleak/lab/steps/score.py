@@ -146,4 +146,5 @@ def _row(job: AttackJob, scored: Scored) -> Row:
         chance=math.nan if score.chance is None else score.chance,
         role="attack" if own else "bound" if scored.bound else reference(scored.guess).role,
         name=scored.guess,
+        permutations=score.permutations,
     ).drawn(score.draws)

@@ -149,6 +149,7 @@ def test_on_captured_bytes(config: Any, world: Any) -> None:
     attack(path)
     meta = json.loads((out / "meta.json").read_text())
     with np.load(out / "guesses.npz") as guesses:
-        auc = {name: roc_auc_score(world.private_left, guesses[name][:, 1]) for name in ("ladder", "control:permuted")}
-    assert auc["ladder"] > 0.85 and auc["control:permuted"] < 0.7
+        found, permuted = guesses["ladder"], guesses["control:permuted"]
+    assert roc_auc_score(world.private_left, found[:, 1]) > 0.85 and permuted.shape == (5, len(found), 2)
+    assert np.mean([roc_auc_score(world.private_left, one[:, 1]) for one in permuted]) < 0.7
     assert set(meta["fit"]["measured"]) == {"selectivity", "seen-people-accuracy", "control-task-accuracy"}

@@ -1,11 +1,14 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from adversary.attacks.activations.probes import Probe, ProbeOptions, principal_axes
+from adversary.attacks.harness.attack import PERMUTATIONS
 from adversary.attacks.harness.knowledge import Knowledge
 
 RNG = np.random.default_rng(0)
@@ -61,11 +64,36 @@ def test_few_rows_and_one_value_still_give_probabilities(n: int) -> None:
     np.testing.assert_array_equal(fitted(known).guess(known.seen), [[0, 1]] * n)
 
 
-def test_other_values_of_the_same_rows_give_the_probe_that_a_whole_fit_gives() -> None:
+def test_permuted_values_give_the_chosen_probe_that_a_whole_fit_gives() -> None:
     known = pairs(300, 400, 3, augmented=np.arange(300) >= 240)
-    permuted = known.permuted()
-    again, whole = fitted(known).fit_again(permuted), fitted(permuted)
-    assert np.array_equal(again.guess(known.seen), whole.guess(known.seen)) and again.report == whole.report
+    options: dict[str, Any] = {"hidden": 0, "strengths": (0.1,)}  # nothing to choose
+    again = fitted(known, **options).permuted(np.random.default_rng(4))
+    whole = fitted(known.permuted(np.random.default_rng(4)), **options)
+    assert np.array_equal(again.guess(known.seen), whole.guess(known.seen))
+    assert fitted(known, hidden=0).permutations == PERMUTATIONS == 20
+
+
+def test_twenty_permutations_have_their_mean_at_chance_and_one_does_not() -> None:
+    """Of a value that one direction tells, a probe on permuted values takes that direction, this or that way round."""
+    rng = np.random.default_rng(3)
+    value = rng.integers(0, 2, 1000)
+    seen = (value[:, None] * 4 + rng.standard_normal((1000, 1))).astype(np.float32)
+    known = Knowledge(seen, seen, value, value, 2, np.zeros(1000, bool), 0)
+    probe = fitted(_take(known, slice(500)), hidden=0)
+    drawn = [probe.permuted(rng).guess(seen[500:]) for _ in range(PERMUTATIONS)]
+    each = [roc_auc_score(value[500:], guess[:, 1]) for guess in drawn]
+    assert all(abs(one - 0.5) > 0.45 for one in each)
+    assert abs(np.mean(each) - 0.5) < stats.t.ppf(0.975, 19) * stats.sem(each)
+
+
+def test_a_value_that_every_person_has_once_is_permuted_between_persons() -> None:
+    known = pairs(60, 3, 2)
+    assert known.attribute is not None
+    people = np.repeat(np.arange(12), 5)
+    grouped = replace(known, attribute=people % 2, groups=people)
+    values = grouped.permuted(np.random.default_rng(0)).attribute
+    assert values is not None and (values != grouped.attribute).any()
+    assert all(len(np.unique(values[people == one])) == 1 for one in range(12)) and values.sum() == 30
 
 
 @pytest.mark.parametrize(("n", "width"), [(50, 300), (300, 50)])

@@ -11,8 +11,8 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import cross_entropy
 
+from adversary.attacks.harness.attack import PERMUTATIONS as DRAWS
 from adversary.attacks.harness.knowledge import Knowledge
-from adversary.attacks.harness.run import DRAWS
 from adversary.attacks.harness.training import Recipe, Seen, Update
 from adversary.attacks.updates.aggregation import join
 from adversary.attacks.updates.imitation import Imitation
@@ -103,7 +103,7 @@ def test_draws_of_permuted_values_average_to_chance(learner: str) -> None:
     known, truth = world(seed=1)
     real, attack = guesses(known, **FEWER, learner=learner)
     rng, updates = np.random.default_rng(0), known.training.updates
-    each = [roc_auc_score(truth, attack.permuted(rng).guess(updates)[:, 1]) for _ in range(DRAWS)]
+    each = [roc_auc_score(truth, attack.permuted(known, rng).guess(updates)[:, 1]) for _ in range(DRAWS)]
     half = stats.t.ppf(0.975, DRAWS - 1) * stats.sem(each)
     assert abs(np.mean(each) - 0.5) < half < 0.2
     assert roc_auc_score(truth, real[:, 1]) > 0.5 + 2 * half

@@ -56,7 +56,7 @@ def test_conditional_majority_follows_the_answer() -> None:
 
 def test_permuted_keeps_the_pairs_and_the_marginal() -> None:
     one = known(np.arange(100) % 3, np.zeros(100, int))
-    other = one.permuted()
+    other = one.permuted(np.random.default_rng(0))
     assert one.attribute is not None and other.attribute is not None
     assert np.array_equal(np.bincount(other.attribute), np.bincount(one.attribute))
     assert (other.attribute != one.attribute).any() and other.inputs is not None

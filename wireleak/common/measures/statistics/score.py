@@ -28,6 +28,8 @@ class Score:
         Score of a guess without any observation, if it is known.
     draws : float64 (resamples,), optional
         Resampled values, so that scores of other guesses and seeds can be paired with this one.
+    permutations : int
+        Number of permutations whose scores `value` is the mean of; 0 for all but that baseline.
     """
 
     measure: str
@@ -37,3 +39,4 @@ class Score:
     n: int
     chance: float | None = None
     draws: Doubles | None = field(default=None, compare=False, repr=False)
+    permutations: int = 0
