@@ -41,6 +41,10 @@ class Probe:
         self._options = options
         self._seed = seed
         self.report: dict[str, Any] = {}
+        # The last rows and their projection, shared with the copies that `permuted` makes.
+        self._asked: list[Array] = []
+        # The kind of probe that is fitted to permuted values, once it is chosen.
+        self._null: list[str] = []
 
     def fit(self, knowledge: Knowledge) -> None:
         """Standardise, project, choose, fit."""
@@ -52,29 +56,41 @@ class Probe:
         self._axes = principal_axes((flat - self._mean) / self._scale, self._options.components)
         features = self._features(knowledge.seen)
         labels, held = knowledge.attribute, knowledge.held_out()
-        self._own, self._labels, self._groups = features, labels, knowledge.groups
-        candidates = self._candidates()
-        scores = {name: self._score(make, features, labels, held) for name, make in candidates.items()}
-        chosen = min(scores, key=lambda name: scores[name])
-        self._chosen = candidates[chosen]
-        self._model = _fitted(self._chosen, features, labels)
+        self._own, self._labels, self._groups, self._held = features, labels, knowledge.groups, held
+        chosen, scores = self._choose(labels)
+        self._model = _fitted(self._candidates()[chosen], features, labels)
         self.report = {"probe": chosen, "validation_log_loss": scores, "components": features.shape[1]}
 
     @property
     def permutations(self) -> int:
         """Number of fits to permuted values: twenty, or five of a perceptron, which takes 50 times longer to fit."""
-        return _OF_PERCEPTRON if self.report["probe"] == "perceptron" else PERMUTATIONS
+        return _OF_PERCEPTRON if "perceptron" in self._null else PERMUTATIONS
 
     def permuted(self, rng: np.random.Generator) -> Probe:
-        """Return the chosen kind of probe, fitted to the same projected rows with permuted values."""
+        """Return a probe fitted to the same projected rows with permuted values.
+
+        Its kind is chosen as the probe's own was, once for all permutations: without anything to learn, the most
+        regularised one does best on held-out rows.
+        """
         probe = copy(self)
         (order,) = null_orders(self._labels, self._groups, 1, rng)
-        probe._model = _fitted(self._chosen, self._own, self._labels[order])
+        values = self._labels[order]
+        if not self._null:
+            self._null.append(self._choose(values)[0])
+        probe._model = _fitted(self._candidates()[self._null[0]], self._own, values)
         return probe
 
     def guess(self, seen: Array) -> Array:
         """Return probabilities (n, classes)."""
-        return self._spread(self._model, self._features(seen))
+        # All fits to permuted values guess for the same rows.
+        if not (self._asked and np.array_equal(self._asked[0], seen)):
+            self._asked[:] = [seen, self._features(seen)]
+        return self._spread(self._model, self._asked[1])
+
+    def _choose(self, labels: npt.NDArray[np.int64]) -> tuple[str, dict[str, float]]:
+        """Return the candidate with the lowest log-loss on held-out rows, and the loss of each."""
+        scores = {name: self._score(make, self._own, labels, self._held) for name, make in self._candidates().items()}
+        return min(scores, key=lambda name: scores[name]), scores
 
     def _candidates(self) -> dict[str, Any]:
         # scikit-learn is imported where it is used: listing attacks costs no import of it.

@@ -237,7 +237,7 @@ class _Audit:
             return survey(
                 subject,
                 study,
-                seeds.seed(seed, "division"),
+                seeds.division(seed),
                 # With a frozen encoder, every cut's device has the first weights.
                 None if self.request.frozen_encoder else trained,
                 weights,

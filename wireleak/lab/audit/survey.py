@@ -28,7 +28,7 @@ from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.subject import Subject
 from wireleak.lab.launch.granted import jail_of
 from wireleak.lab.launch.processes import Launcher, LaunchError
-from wireleak.lab.run.division import divide
+from wireleak.lab.run.division import DivisionSeed, divide
 from wireleak.lab.study.schema import Study
 
 # Examples of the attacker and of the victims that are read at most, and the fewest.
@@ -42,7 +42,13 @@ Arrays = npt.NDArray[np.float32]
 
 
 def survey(
-    subject: Subject, study: Study, seed: int, weights: Path | None, folder: Path, launcher: Launcher, seconds: float
+    subject: Subject,
+    study: Study,
+    seed: DivisionSeed,
+    weights: Path | None,
+    folder: Path,
+    launcher: Launcher,
+    seconds: float,
 ) -> dict[int, CutReading]:
     """Read all possible cuts of a network, as many as there is time for.
 

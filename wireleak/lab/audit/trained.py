@@ -17,7 +17,7 @@ from wireleak.lab.audit.studies import weights_of
 from wireleak.lab.audit.subject import Subject
 from wireleak.lab.launch.granted import jail_of
 from wireleak.lab.launch.processes import Launcher
-from wireleak.lab.run.division import divide
+from wireleak.lab.run.division import DivisionSeed, divide
 from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.study.schema import Study
 
@@ -73,7 +73,7 @@ def learn(
     for seed in study.seeds:
         jobs = [(cut, Path(weights_of(folder, cut).replace("{seed}", str(seed)))) for cut in cuts]
         if not all(path.with_suffix(".json").exists() for _, path in jobs):
-            examples = deal(subject, study, seeds.seed(seed, "division"), folder / f"examples-{seed}.npz")
+            examples = deal(subject, study, seeds.division(seed), folder / f"examples-{seed}.npz")
             for cut, path in jobs:
                 if not path.with_suffix(".json").exists():
                     share = None if left is None else left / (len(cuts) * len(study.seeds))
@@ -104,7 +104,7 @@ def doubts(outcomes: Outcomes) -> list[str]:
     return said
 
 
-def deal(subject: Subject, study: Study, seed: int, path: Path) -> Path:
+def deal(subject: Subject, study: Study, seed: DivisionSeed, path: Path) -> Path:
     """Write the training and evaluation examples of a division."""
     dataset, roles = subject.dataset, divide(study, subject.dataset, study.variants[0], seed).roles
     arrays = {"x": dataset.x[roles.clients], "y": dataset.y[roles.clients]}

@@ -17,6 +17,22 @@ Only = Mapping[str, Mapping[str, Sequence[str | int]]]
 
 
 @dataclass(frozen=True)
+class Turn:
+    """Place of a draw among those of one run, so that draws take other victims.
+
+    Parameters
+    ----------
+    order : int
+        Seed of the order in which draws take victims; the same for all of them.
+    number : int
+        Number of the draw, from 0.
+    """
+
+    order: int
+    number: int
+
+
+@dataclass(frozen=True)
 class Roles:
     """Indices of each role into the data set, in the order of the draw.
 
@@ -41,6 +57,7 @@ def assign_roles(
     only: Only | None = None,
     overlap: Sequence[str] = (),
     seed: int = 0,
+    turn: Turn | None = None,
 ) -> Roles:
     """Draw each role's examples; no example, and no copy of one, has two roles.
 
@@ -61,6 +78,9 @@ def assign_roles(
         Roles that may share examples with the others, to repeat a published flaw.
     seed : int
         Seed of the draw.
+    turn : Turn, optional
+        Give the victims other examples, or persons, than draws of other numbers give them; so all roles, if there are
+        enough examples. Without effect where `only` or `overlap` restricts the roles.
 
     Raises
     ------
@@ -72,8 +92,13 @@ def assign_roles(
     rng = np.random.default_rng(seed)
     unique = first_occurrences(dataset.x)
     allowed = {role: mask[unique] for role, mask in _allowed(dataset, only or {}).items()}
+    free = turn is not None and not only and not overlap
     if disjoint_by is not None:
-        allowed = _divide(dataset.group(disjoint_by)[unique], wanted, allowed, rng)
+        values = dataset.group(disjoint_by)[unique]
+        reserved = _persons_in_turn(values, victims, turn) if turn is not None and free else None
+        allowed = _divide(values, wanted, allowed, rng, reserved)
+    elif turn is not None and free:
+        allowed = _in_turn(wanted, allowed, turn)
     drawn = _draw(wanted, allowed, overlap, rng)
     return Roles(
         unique[drawn["clients"]],
@@ -85,6 +110,41 @@ def assign_roles(
 
 
 Mask = npt.NDArray[np.bool_]
+
+
+def _in_turn(wanted: Mapping[str, int | None], allowed: Mapping[str, Mask], turn: Turn) -> dict[str, Mask]:
+    """Restrict every role to a block of an order that all draws share; only the victims, where examples are few."""
+    count, victims = len(allowed["victims"]), wanted["victims"]
+    counts = [role for role in wanted.values() if role is not None]
+    total = sum(counts)
+    order = np.random.default_rng(turn.order).permutation(count)
+    if len(counts) == len(wanted) and 0 < 2 * total <= count:
+        block = _block(order, total, turn.number)
+        return {role: mask & block for role, mask in allowed.items()}
+    if not victims or victims > count:
+        return dict(allowed)
+    block = _block(order, victims, turn.number)
+    return {role: mask & (block if role == "victims" else ~block) for role, mask in allowed.items()}
+
+
+def _block(order: Ints, size: int, number: int) -> Mask:
+    start = number % (len(order) // size) * size
+    mask = np.zeros(len(order), bool)
+    mask[order[start : start + size]] = True
+    return mask
+
+
+def _persons_in_turn(values: Ints, victims: int | None, turn: Turn) -> Ints | None:
+    """Return the group values of the victims: a block of an order that all draws share; None where there is none."""
+    kinds, counts = np.unique(values, return_counts=True)
+    order = np.random.default_rng(turn.order).permutation(len(kinds))
+    blocks: list[list[int]] = [[]]
+    for place in order:
+        blocks[-1].append(int(place))
+        if victims and counts[blocks[-1]].sum() >= victims:
+            blocks.append([])
+    whole = blocks[:-1]
+    return kinds[whole[turn.number % len(whole)]] if whole else None
 
 
 def _field(role: str) -> str:
@@ -133,9 +193,16 @@ def _number(dataset: Dataset, group: str, value: str | int) -> int:
 
 
 def _divide(
-    values: Ints, wanted: Mapping[str, int | None], allowed: Mapping[str, Mask], rng: np.random.Generator
+    values: Ints,
+    wanted: Mapping[str, int | None],
+    allowed: Mapping[str, Mask],
+    rng: np.random.Generator,
+    reserved: Ints | None = None,
 ) -> dict[str, Mask]:
-    """Give each group value to the party that is furthest from its count, among those that may have it."""
+    """Give each group value to the party that is furthest from its count, among those that may have it.
+
+    The victims get the `reserved` values, if there are any, and no other.
+    """
     parties = {"clients": ("clients", "evaluation"), "attacker": ("attacker",), "victims": ("victims",)}
     kinds, numbers = np.unique(values, return_inverse=True)
     supply = {
@@ -148,6 +215,9 @@ def _divide(
     have = dict.fromkeys(parties, 0.0)
     owner = np.full(len(kinds), "", dtype=object)
     choices = {kind: [p for p in parties if supply[p][kind]] for kind in range(len(kinds))}
+    if reserved is not None:
+        for kind, own in enumerate(np.isin(kinds, reserved)):
+            choices[kind] = [p for p in choices[kind] if (p == "victims") == own]
     # Values that fewer parties may have go first; within that, the order is random.
     for kind in sorted(rng.permutation(len(kinds)).tolist(), key=lambda k: len(choices[k])):
         hungry = [p for p in choices[kind] if have[p] < need[p] or (p in greedy and not have[p])]

@@ -17,7 +17,8 @@ from wireleak.common.targets.member import Member
 from wireleak.common.targets.registry import target_of
 from wireleak.common.threat import PARTICIPANTS, Vantage
 from wireleak.lab.data import Dataset, load
-from wireleak.lab.run.division import Division, divide
+from wireleak.lab.data.roles import Turn
+from wireleak.lab.run.division import Division, DivisionSeed, divide
 from wireleak.lab.study.schema import Study
 from wireleak.lab.study.tables import Variant
 
@@ -82,7 +83,7 @@ def designs(study: Study, data: Path | None = None) -> list[Design]:
     dataset = load(study.data.name, data, **study.data.options)
     if study.data.task is not None and study.data.task != dataset.task:
         dataset = dataset.with_task(study.data.task)
-    return planned(study, dataset, lambda variant: divide(study, dataset, variant, 0))
+    return planned(study, dataset, lambda variant: divide(study, dataset, variant, DivisionSeed(0, Turn(0, 0))))
 
 
 def planned(study: Study, dataset: Dataset, division: Callable[[Variant], Division]) -> list[Design]:
@@ -104,13 +105,14 @@ def _of_variant(study: Study, dataset: Dataset, variant: Variant, division: Divi
     persons = None if people is None else len(np.unique(people[victims]))
     everyone = len(dataset.y) if people is None else len(np.unique(people))
     common = round((len(victims) if persons is None else persons) / everyone, 2)
+    others = not study.data.only and not study.data.overlap and seeds * (persons or len(victims)) <= everyone
     for name, vantage in _attacked(study, variant):
         target = target_of(name)
         if isinstance(target, Member):
             both = None if persons is None else 2 * persons
             yield Design((name,), "auc", seeds, 2 * len(victims), both, constant=True, common=common)
         elif isinstance(target, Input) and study.serve.devices:
-            yield Design((name,), "reid", seeds, len(victims), persons, common=common)
+            yield Design((name,), "reid", seeds, len(victims), persons, common=0.0 if others else common)
         elif isinstance(target, Label):
             plan = study.plan_of(variant)
             if plan.mode == "split":
@@ -121,7 +123,8 @@ def _of_variant(study: Study, dataset: Dataset, variant: Variant, division: Divi
             if study.serve.devices:
                 whose = None if people is None else people[victims]
                 known = _told(values[victims], dataset.y[victims])
-                yield replace(_of_values(name, seeds, values[victims], whose), common=common, known=known)
+                made = _of_values(name, seeds, values[victims], whose)
+                yield replace(made, common=0.0 if others else common, known=known)
             else:
                 yield _of_values(name, seeds, *_of_updates(study, variant, division, name, values, vantage))
 

@@ -224,6 +224,15 @@ def task_line(results: Results) -> str:
     return f"The model's accuracy on its own task is {spread} on evaluation data{always}."
 
 
+def shared_line(results: Results) -> str:
+    """Return how much of their data two seeds have in common, as a sentence, or "" with one seed."""
+    shares = results.disjoint.seeds_share
+    if not shares:
+        return ""
+    said = [f"{share * 100:.0f}{PERCENT} of their {name}" if share else f"no {name}" for name, share in shares.items()]
+    return f"Two seeds share {', '.join(said[:-1])} and {said[-1]}."
+
+
 def run_line(results: Results) -> str:
     """Return seeds, run time and machine in one line."""
     seeds = sorted({row.seed for row in results.rows})

@@ -20,7 +20,7 @@ from wireleak.common.words import counted
 from wireleak.lab.report import comparison, localised
 from wireleak.lab.report.boards import Board, boards, times_planted
 from wireleak.lab.report.defences import compare_defences
-from wireleak.lab.report.findings import finding, findings, run_line, task_line, titles
+from wireleak.lab.report.findings import finding, findings, run_line, shared_line, task_line, titles
 from wireleak.lab.report.formatting import duration, size
 from wireleak.lab.report.guarantees import private_training, wire_transforms
 from wireleak.lab.report.published import published_scores
@@ -139,6 +139,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "hero": hero(every, pictures, names),
         "findings": findings(results),
         "task_line": task_line(results),
+        "shared_line": shared_line(results),
         "private": private_training(results, names),
         "transforms": wire_transforms(results, names),
         "published": published_scores(results, names),
@@ -337,7 +338,7 @@ def terminal_table(results: Results) -> Table:
                 linear.written if linear else "",
                 end_section=line == len(shown) - 1,
             )
-    lines = ["prior: the best baseline that ignores this victim's traffic.", task_line(results)]
+    lines = ["prior: the best baseline that ignores this victim's traffic.", task_line(results), shared_line(results)]
     lines += wire_transforms(results, names) + private_training(results, names)
     table.caption = "\n".join(filter(None, lines))
     table.caption_justify = "left"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from wireleak.lab.data import Dataset
 from wireleak.lab.data.dataset import Ints
 from wireleak.lab.data.overlap import find_overlap, refuse_overlap
 from wireleak.lab.data.partition import Shard, shards
-from wireleak.lab.data.roles import Roles, assign_roles
+from wireleak.lab.data.roles import Roles, Turn, assign_roles
 from wireleak.lab.data.stream import plain_stream, property_stream
 from wireleak.lab.study.schema import Study
 from wireleak.lab.study.tables import Variant
@@ -29,7 +30,15 @@ class Division:
     overlaps: dict[str, int]
 
 
-def divide(study: Study, dataset: Dataset, variant: Variant, seed: int) -> Division:
+@dataclass(frozen=True)
+class DivisionSeed:
+    """The seed of a division, and its turn among those of the run's other seeds."""
+
+    seed: int
+    turn: Turn | None = None
+
+
+def divide(study: Study, dataset: Dataset, variant: Variant, seeded: DivisionSeed) -> Division:
     """Give each party its examples.
 
     Raises
@@ -37,7 +46,7 @@ def divide(study: Study, dataset: Dataset, variant: Variant, seed: int) -> Divis
     StudyError, DataError
         There are too few examples, or two parties would share one.
     """
-    data, clients = study.data, study.clients_of(variant)
+    data, clients, seed = study.data, study.clients_of(variant), seeded.seed
     roles = assign_roles(
         dataset,
         clients=data.train,
@@ -48,6 +57,7 @@ def divide(study: Study, dataset: Dataset, variant: Variant, seed: int) -> Divis
         only=data.only,  # type: ignore[arg-type]
         overlap=data.overlap,
         seed=seed,
+        turn=seeded.turn,
     )
     held = shards(dataset, roles, clients, data.partition, alpha=data.alpha, by=data.by, seed=seed)
     parts = {f"client-{index}": dataset.x[shard.train] for index, shard in enumerate(held)}
@@ -80,3 +90,31 @@ def _overlaps(parts: dict[str, Any], meant: set[str]) -> dict[str, int]:
     pairs = [(one, other) for one in sorted(meant) for other in parts if other != one]
     counts = {f"{one} and {other}": find_overlap(parts[other], parts[one]).count for one, other in pairs}
     return {pair: count for pair, count in counts.items() if count}
+
+
+def shared_by_seeds(divisions: list[Division], groups: Ints | None) -> dict[str, float]:
+    """Return the mean share of one seed's examples, victims and persons that another seed has too.
+
+    Repeated examples were dropped by the hash of their content, so equal indices mean equal examples.
+
+    Parameters
+    ----------
+    divisions : list of Division
+        One a seed.
+    groups : int64 (examples,) or None
+        The person of each example, if the study separates parties by person.
+    """
+    every = [
+        np.concatenate([one.roles.clients, one.roles.evaluation, one.roles.attacker, one.roles.victims])
+        for one in divisions
+    ]
+    held = {"examples": every, "victims": [one.roles.victims for one in divisions]}
+    if groups is not None:
+        held["persons"] = [np.unique(groups[rows]) for rows in every]
+        held["victims' persons"] = [np.unique(groups[one.roles.victims]) for one in divisions]
+    return {name: _mean_share(sets) for name, sets in held.items()} if len(divisions) > 1 else {}
+
+
+def _mean_share(sets: list[Ints]) -> float:
+    pairs = itertools.permutations(sets, 2)
+    return float(np.mean([len(np.intersect1d(one, other)) / max(len(np.unique(one)), 1) for one, other in pairs]))

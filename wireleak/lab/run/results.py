@@ -293,7 +293,8 @@ class DeviceUse(Record):
 class Disjoint(Record):
     """Whether a check found that the parties share no example; `parts` counts each party's examples.
 
-    `overlaps` counts shared examples where the study asked for them, to repeat a published flaw.
+    `overlaps` counts shared examples where the study asked for them, to repeat a published flaw. `seeds_share` is the
+    share of one seed's examples, victims or persons that another seed has too.
     """
 
     checked: bool = False
@@ -301,6 +302,7 @@ class Disjoint(Record):
     parts: dict[str, int] = Field(default_factory=dict)
     duplicates_dropped: int = 0
     overlaps: dict[str, int] = Field(default_factory=dict)
+    seeds_share: dict[str, float] = Field(default_factory=dict)
 
 
 class Machine(Record):

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Self
 
 from wireleak.common.files import write_atomically
+from wireleak.lab.data.roles import Turn
+from wireleak.lab.run.division import DivisionSeed
 from wireleak.lab.study.schema import StudyError
 
 # Names the file of `--secret`, for commands that run studies of their own.
@@ -94,6 +96,10 @@ class Seeds:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, f"{self.secret.hex()}\n".encode())
         os.chmod(path, 0o600)  # noqa: PTH101
+
+    def division(self, number: int) -> DivisionSeed:
+        """Return how the data are divided with the seed of this number."""
+        return DivisionSeed(self.seed(number, "division"), Turn(self.seed("order of victims"), number))
 
     def seed(self, *names: str | int, bits: int = 63) -> int:
         """Return the seed of what `names` name, such as ("division", 0).

@@ -30,6 +30,7 @@ from wireleak.lab.report.published import published_table
 from wireleak.lab.run import planting
 from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.cell import Cell
+from wireleak.lab.run.division import shared_by_seeds
 from wireleak.lab.run.job import AttackJob, attack_jobs, shown_variant
 from wireleak.lab.run.kept import kept_captures
 from wireleak.lab.run.layout import RunFolder
@@ -322,8 +323,10 @@ def _simulated(cell: Cell) -> list[str]:
 
 
 def _disjoint(plan: Plan) -> Disjoint:
-    division = plan.first
+    division, by, variant = plan.first, plan.study.data.disjoint_by, plan.study.variants[0]
+    of_seeds = [plan.divisions[variant.name, seed] for seed in plan.study.seeds_of(variant)]
     return Disjoint(
+        seeds_share=shared_by_seeds(of_seeds, None if by is None else plan.dataset.group(by)),
         checked=True,
         parts=plan.parts(division),
         duplicates_dropped=division.roles.duplicates,

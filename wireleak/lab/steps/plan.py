@@ -120,7 +120,7 @@ def make_plan(
             stream = study.stream_of(variant)
             alike = f"{seed} {study.clients_of(variant)} {stream} {study.plan_of(variant).rounds if stream else ''}"
             if alike not in made:
-                made[alike] = divide(study, dataset, variant, drawn.seed(seed, "division"))
+                made[alike] = divide(study, dataset, variant, drawn.division(seed))
             divisions[variant.name, seed] = made[alike]
     return Plan(study, dataset, drawn, divisions)
 

@@ -120,7 +120,7 @@ def test_the_network_learns_from_the_clients_examples_of_the_run(photos: Path, t
     study = Study.model_validate(tomllib.loads(audit_study(subject, "audit-make", tmp_path, all_attacks(subject))))
     seeds = Seeds.draw()
     save_weights(subject.network.whole, tmp_path / "seed0.safetensors")
-    path = deal(subject, study, seeds.seed(0, "division"), tmp_path / "examples.npz")
+    path = deal(subject, study, seeds.division(0), tmp_path / "examples.npz")
     roles = make_plan(study, dataset=subject.dataset, secret=seeds).divisions[study.variants[0].name, 0].roles
     with np.load(path) as dealt:
         assert np.array_equal(dealt["x"], subject.dataset.x[roles.clients])

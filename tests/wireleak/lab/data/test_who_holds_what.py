@@ -11,6 +11,7 @@ from scipy import ndimage
 from wireleak.lab import data
 from wireleak.lab.data.augment import augment
 from wireleak.lab.data.dataset import Dataset
+from wireleak.lab.data.roles import Turn
 
 ROLES = ("clients", "evaluation", "attacker", "victims")
 
@@ -92,6 +93,31 @@ def test_roles_are_disjoint_and_repeat_with_the_seed(dataset: Any) -> None:
     again = data.assign_roles(dataset, **ask, seed=3)
     other = data.assign_roles(dataset, **ask, seed=4)
     assert (again.victims == roles.victims).all() and not np.array_equal(np.sort(other.victims), np.sort(roles.victims))
+
+
+def test_seeds_take_other_victims_and_share_nothing_where_the_set_allows_it(dataset: Any) -> None:
+    def drawn(number: int, **ask: Any) -> Any:
+        return data.assign_roles(dataset, **ask, seed=10 + number, turn=Turn(7, number))
+
+    large = {"clients": 300, "evaluation": 50, "attacker": 150, "victims": 100}
+    held = [drawn(number, **large) for number in range(7)]
+    victims = [one.victims for one in held]
+    assert len(np.unique(np.concatenate(victims[:6]))) == 600  # all that there are
+    assert np.array_equal(np.sort(victims[6]), np.sort(victims[0])) and not np.array_equal(victims[6], victims[0])
+    assert all(len(np.unique(np.concatenate([getattr(one, r) for r in ROLES]))) == 600 for one in held)
+    small = {"clients": 100, "evaluation": 20, "attacker": 50, "victims": 30}
+    held = [drawn(number, **small) for number in range(3)]
+    assert len(np.unique(np.concatenate([getattr(one, r) for one in held for r in ROLES]))) == 600
+    # Persons are taken whole, and so that no two seeds have a victim's person in common.
+    person = dataset.group("person")
+    held = [drawn(number, **small, disjoint_by="person") for number in range(4)]
+    assert len({who for one in held for who in np.unique(person[one.victims])}) == sum(
+        len(np.unique(person[one.victims])) for one in held
+    )
+    assert not set(person[held[0].victims]) & set(person[np.concatenate([held[0].clients, held[0].attacker])])
+    # Rules of the study come first.
+    fixed = {"victims": {"half": ["first"]}}
+    assert (drawn(0, **small, only=fixed).victims < 300).all()
 
 
 def test_copies_never_have_two_roles() -> None:

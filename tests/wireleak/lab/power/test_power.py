@@ -80,7 +80,7 @@ def test_the_design_of_a_study_is_read_from_its_data() -> None:
     study, _ = load_study("digits")
     found = {target: one for one in designs(study) for target in one.targets}
     assert found["input"].measure == "reid" and (found["digit"].classes, found["digit"].seeds) == (10, 3)
-    assert found["slant"].victims == 500 and found["slant"].persons is None and found["slant"].common == 0.1
+    assert found["slant"].victims == 500 and found["slant"].persons is None and found["slant"].common == 0
 
 
 def test_updates_of_one_client_with_one_value_are_one_sample() -> None:

@@ -64,13 +64,14 @@ class Cheat(ActivationAttack):
 
     def guess(self, activations):
         """The victims' inputs, if the study's number or this attack's own seed dealt them."""
-        from wireleak.lab.run.division import divide
+        from wireleak.lab.run.division import DivisionSeed, divide
         from wireleak.lab.steps.plan import make_plan
         from wireleak.lab.study.schema import Study
 
         study = Study.model_validate(tomllib.loads(self.settings.study))
         plan = make_plan(study)
-        dealt = divide(plan.study, plan.dataset, plan.study.variants[0], self.seed if self.settings.own else 0)
+        seed = DivisionSeed(self.seed if self.settings.own else 0)
+        dealt = divide(plan.study, plan.dataset, plan.study.variants[0], seed)
         return plan.dataset.x[dealt.roles.victims][: len(activations)]
 
 

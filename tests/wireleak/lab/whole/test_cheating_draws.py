@@ -99,7 +99,7 @@ class Rounds(UpdateAttack):
     options = Options
 
     def fit(self, knowledge):
-        from wireleak.lab.run.division import divide
+        from wireleak.lab.run.division import DivisionSeed, divide
         from wireleak.lab.steps.plan import make_plan
         from wireleak.lab.study.schema import Study
 
@@ -107,7 +107,7 @@ class Rounds(UpdateAttack):
         has = plan.dataset.attribute("slant").values
         self.drawn = []
         for seed in known(self, knowledge):
-            dealt = divide(plan.study, plan.dataset, plan.study.variants[0], seed)
+            dealt = divide(plan.study, plan.dataset, plan.study.variants[0], DivisionSeed(seed))
             self.drawn.append([{int(r) for r in when[has[rows] == 1]} for rows, when in dealt.streams])
 
     def guess(self, updates):
