@@ -20,6 +20,7 @@ from wireleak.lab.report.devices import set_up_drawing
 from wireleak.lab.report.figures import Drawing
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.page import first_seed
+from wireleak.lab.report.ranked import roc_drawings
 from wireleak.lab.report.training_page import training_page
 from wireleak.lab.run.pictures import Pictures, read_pictures
 from wireleak.lab.run.results import Results, ResultsError, read_results
@@ -81,6 +82,7 @@ def drawings(results: Results) -> list[Drawing]:
         *map(figures.update_drawing, training.points),
         *map(figures.heat_drawing, training.localised),
         *([exposed] if exposed else []),
+        *(drawing for _, drawing in roc_drawings(results, every, names)),
         *(drawing for board in every for drawing in figures.score_drawings(board, names[board.variant], every)),
         *(drawing for wire in wires if wire.tls for drawing in figures.record_drawings(wire)),
     ]

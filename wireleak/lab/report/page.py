@@ -95,7 +95,7 @@ def render(run_folder: Path) -> Path:
         The folder holds no readable results; the message is one line.
     """
     results = read_results(run_folder)
-    html = page(results, read_pictures(run_folder))
+    html = page(results, read_pictures(run_folder, ranked=True))
     path = RunFolder(run_folder).report
     write_atomically(path, html.encode())
     return path
@@ -125,11 +125,13 @@ def page(results: Results, pictures: Sequence[Pictures] = ()) -> str:
 
 def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
     # The plotting library takes most of a second to import, and only the page needs it.
-    from wireleak.lab.report import devices, figures
+    from wireleak.lab.report import devices, figures, ranked
 
     names = titles(results)
     order = list(names)
     every = sorted(boards(results.rows), key=lambda board: order.index(board.variant))
+    worst = ranked.worst(results, pictures, names)
+    pictures = [one for one in pictures if not one.target]
     plain = [board for board in every if board.link != "tls"]
     vantages = sorted({board.vantage for board in every})
     wires = first_seed(results.wires)
@@ -150,6 +152,8 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "traffic": figures.traffic_drawings(wires, names),
         "galleries": [(names.get(one.variant, one.variant), one, gallery(one)) for one in _first_seed_of(pictures)],
         "exposure": figures.exposure_drawing(every, names),
+        "curves": ranked.roc_drawings(results, every, names),
+        "worst": worst,
         "plain": [Panel(board, names[board.variant], every) for board in plain],
         "tls": [Panel(board, names[board.variant], every) for board in every if board.link == "tls"],
         "unprotected": [wire for wire in wires if wire.link == "tls" and not wire.tls],

@@ -32,6 +32,8 @@ class Pictures:
         The attack's guess under its name, and each baseline's under `control:<name>`, as in `guesses.npz`.
     ink : bool
         Whether 1 is drawn as black, for drawings whose ink is 1.
+    target : str
+        The private value whose worst-protected examples the originals are; "" for the first victims.
     """
 
     variant: str
@@ -41,6 +43,7 @@ class Pictures:
     originals: npt.NDArray[np.float32]
     guesses: Mapping[str, npt.NDArray[np.float32]]
     ink: bool = False
+    target: str = ""
 
 
 def write_pictures(pictures: Iterable[Pictures], folder: Path) -> Path:
@@ -51,7 +54,7 @@ def write_pictures(pictures: Iterable[Pictures], folder: Path) -> Path:
         named = {"originals": picture.originals} | {f"guess/{name}": array for name, array in picture.guesses.items()}
         arrays |= {f"{number}/{name}": np.asarray(array, np.float32) for name, array in named.items()}
         index.append(
-            {key: getattr(picture, key) for key in ("variant", "link", "seed", "attack", "ink")}
+            {key: getattr(picture, key) for key in ("variant", "link", "seed", "attack", "ink", "target")}
             | {"guesses": list(picture.guesses)}
         )
     buffer = io.BytesIO()
@@ -61,8 +64,8 @@ def write_pictures(pictures: Iterable[Pictures], folder: Path) -> Path:
     return path
 
 
-def read_pictures(folder: Path) -> list[Pictures]:
-    """Read a run's `pictures.npz`; an empty list when the run has none.
+def read_pictures(folder: Path, ranked: bool = False) -> list[Pictures]:
+    """Read a run's `pictures.npz`: of the first victims, and if `ranked` also of the worst-protected ones.
 
     Raises
     ------
@@ -75,7 +78,8 @@ def read_pictures(folder: Path) -> list[Pictures]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             index = json.loads(str(stored["index"]))
-            return [_stored_pictures(stored, number, entry) for number, entry in enumerate(index)]
+            held = [(number, entry) for number, entry in enumerate(index) if ranked or not entry.get("target")]
+            return [_stored_pictures(stored, number, entry) for number, entry in held]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ResultsError(
             f"{path}: is not a pictures file of a run ({error}); resume the run with `wireleak run`"

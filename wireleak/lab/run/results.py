@@ -15,6 +15,7 @@ from wireleak.common.measures.statistics.score import Doubles
 from wireleak.common.references import Role
 from wireleak.lab.data.dependence import Dependence
 from wireleak.lab.run.layout import RunFolder
+from wireleak.lab.run.ranked import Rankings
 from wireleak.lab.run.replicates import Draws, read_draws, write_draws
 from wireleak.lab.run.versions import of_version
 from wireleak.lab.study.tables import Published
@@ -41,11 +42,9 @@ class Row(Record):
     """One score of one seed.
 
     `role` says whose score it is: the attack's, a baseline's (which ignores the victim's traffic), a reader's (which
-    reads the traffic but is not the attack), a theoretical bound, or a quantile over victims. `name` names the
-    baseline, reader, bound or quantile; it is empty for the attack. `low` and `high` are the 95 % confidence interval
-    of `value`; NaN where there is none. `n` counts the scored guesses. `chance` is the score of guessing, NaN where it
-    is not known; only the JSON holds it, and `permutations`: how many permutations of labels `value` is the mean of.
-    `draws` are resampled values, which `replicates.npz` holds.
+    reads it but is not the attack), a bound, or a quantile over victims; `name` names it. `low` and `high` are the 95 %
+    interval of `value`, NaN where there is none. `n` counts the scored guesses. Only the JSON holds `chance`, the score
+    of guessing, and `permutations` of which `value` is the mean; only `replicates.npz` the resampled values `draws`.
     """
 
     study: str
@@ -340,6 +339,7 @@ class Results(Record):
     disjoint: Disjoint = Field(default_factory=Disjoint)
     fits: list[Fit] = Field(default_factory=list)
     devices: list[DeviceUse] = Field(default_factory=list)
+    rankings: Rankings = Field(default_factory=Rankings)
     audits: list[NoiseAudit] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 

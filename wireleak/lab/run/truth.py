@@ -98,6 +98,11 @@ class CellTruth:
         own: npt.NDArray[Any] = _array(self.cell.surrogate, array)[~_array(self.cell.surrogate, "augmented")]
         return own
 
+    def records(self) -> dict[str, npt.NDArray[Any]]:
+        """Read the records that attacks on membership are asked about."""
+        with np.load(self.cell.records, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
     def units(self) -> list[tuple[int, int]]:
         """List (sender, round) of every update that is attacked, by sender and then by round."""
         return _units(self.cell, self.vantage, self.target)

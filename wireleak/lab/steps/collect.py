@@ -51,6 +51,7 @@ from wireleak.lab.steps.bounds import companion_rows
 from wireleak.lab.steps.devices import device_uses, said_of
 from wireleak.lab.steps.fits import fit_of
 from wireleak.lab.steps.plan import Plan
+from wireleak.lab.steps.ranking import ranked
 from wireleak.lab.steps.score import grant_of, pictures_of
 from wireleak.lab.steps.trainer import said_of_trainer
 from wireleak.lab.steps.two_points import noise_audits
@@ -109,7 +110,9 @@ def collect(
     cells = [cell for cell in plan.cells(folder) if cell.name in findings.wires]
     jobs = [job for cell in cells for job in attack_jobs(cell) if job.name in findings.rows]
     study = plan.study
+    rankings, ranked_pictures = ranked(jobs)
     results = Results(
+        rankings=rankings,
         study=study.name,
         description=study.description,
         dataset=study.data.name,
@@ -146,7 +149,8 @@ def collect(
         + [f"{name} did not run: {reason}" for name, reason in findings.skipped.items()],
     )
     results.seconds = time.monotonic() - began
-    write_pictures([picture for job in jobs if (picture := pictures_of(job)) is not None], folder)
+    first = [picture for job in jobs if (picture := pictures_of(job)) is not None]
+    write_pictures([*first, *ranked_pictures], folder)
     write_results(results, folder)
     unheld = [f"Not enforced here: {results.not_enforced}."] if results.not_enforced else []
     shown: list[RenderableType] = [*unheld, terminal_table(results), *results.notes]

@@ -117,13 +117,13 @@ def pictures_of(job: AttackJob) -> Pictures | None:
         link=job.cell.variant.seen_as,
         seed=job.cell.seed,
         attack=job.use.shown,
-        originals=_small(originals[:SHOWN]),
-        guesses={_PREFIX + name if name else job.use.shown: _small(guess[:SHOWN]) for name, guess in guesses.items()},
+        originals=small(originals[:SHOWN]),
+        guesses={_PREFIX + name if name else job.use.shown: small(guess[:SHOWN]) for name, guess in guesses.items()},
         ink=job.cell.study.data.name in ("digits", "omniglot"),
     )
 
 
-def _small(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def small(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return a copy of pictures (n, channels, height, width) of at most `_SIDE` pixels a side, by means of squares."""
     factor = -(-max(pictures.shape[2:], default=1) // _SIDE) if pictures.ndim == 4 else 1
     if factor == 1:

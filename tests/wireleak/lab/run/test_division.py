@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from wireleak.common.measures import PERCENT
 from wireleak.lab.data.roles import Roles
 from wireleak.lab.report.findings import shared_line
 from wireleak.lab.run.division import Division, shared_by_seeds
@@ -35,5 +36,5 @@ def test_the_share_that_two_seeds_have_in_common_is_counted_and_said() -> None:
     results = Results(
         study="s", created="", command="", disjoint=Disjoint(seeds_share={"examples": 0.96, "victims": 0})
     )
-    assert shared_line(results) == "Two seeds share 96 % of their examples and no victims."
+    assert shared_line(results) == f"Two seeds share 96{PERCENT} of their examples and no victims."
     assert shared_line(Results(study="s", created="", command="")) == ""

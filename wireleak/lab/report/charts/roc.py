@@ -1,0 +1,75 @@
+"""ROC curves: the rate of true positives against that of false positives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from wireleak.lab.report.charts import style
+
+Doubles = npt.NDArray[np.float64]
+_SIDE, _LEFT, _BOTTOM, _KEY = 250, 56, 40, 17
+# Rates of membership below this need more records than a study has.
+_LOWEST = 1e-3
+
+
+@dataclass(frozen=True)
+class Line:
+    """One attack's curve: true-positive rates (seeds, points), and the least false-positive rate that it can show."""
+
+    label: str
+    tpr: Doubles
+    least: float
+
+
+@style.chart
+def roc(fpr: Doubles, lines: Sequence[Line], logarithmic: bool = False) -> Figure:
+    """Draw each attack's mean over seeds, with a band from the lowest to the highest seed, and chance.
+
+    With `logarithmic`, both axes are, so that low false-positive rates can be read (Carlini et al. 2022). There a curve
+    begins at the least rate that its negatives can show.
+
+    Parameters
+    ----------
+    fpr : float64 (points,)
+        Rising.
+    lines : sequence of Line
+    logarithmic : bool
+    """
+    key = _KEY * (len(lines) + 1) + 8
+    figure = style.new_figure(_SIDE + _LEFT + 14, _SIDE + _BOTTOM + key)
+    axes = style.place(figure, _LEFT, 8, 14, _BOTTOM + key)
+    axes.set_xlabel("false-positive rate")
+    axes.set_ylabel("true-positive rate")
+    ends = (_LOWEST, 1.0) if logarithmic else (0.0, 1.0)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    ticks = [0.001, 0.01, 0.1, 1] if logarithmic else [0, 0.25, 0.5, 0.75, 1]
+    for axis, limits in ((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim)):
+        limits(*ends)
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_ticks([], minor=True)
+    axes.grid(True)
+    (chance,) = axes.plot(ends, ends, color=style.GREY, linewidth=1, dashes=(2, 2))
+    handles, labels = [], []
+    for number, line in enumerate(lines):
+        colour = style.SERIES[number % len(style.SERIES)]
+        shown = fpr >= line.least if logarithmic else np.ones(len(fpr), bool)
+        low, mean, high = (np.maximum(end, ends[0] / 10) for end in _ends(line.tpr[:, shown]))
+        if len(line.tpr) > 1:
+            axes.fill_between(fpr[shown], low, high, color=colour, alpha=0.18, linewidth=0, step="post")
+        axes.plot(fpr[shown], mean, color=colour, linewidth=1.6, drawstyle="steps-post", clip_on=logarithmic)
+        handles.append(Line2D([], [], color=colour, linewidth=2))
+        labels.append(line.label)
+    style.legend(figure, [*handles, chance], [*labels, "guessing"])
+    return figure
+
+
+def _ends(tpr: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    return tpr.min(0), tpr.mean(0), tpr.max(0)

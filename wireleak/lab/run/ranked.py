@@ -1,0 +1,49 @@
+"""Records of attacks that rank a binary private value: ROC curves, and the worst-protected examples."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Curve(BaseModel):
+    """The ROC curve of one attack with one seed.
+
+    `tpr` is the largest true-positive rate whose false-positive rate is at most that in `fpr`. `least` is the smallest
+    false-positive rate that the negatives can show: one over the number of independent ones.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    variant: str
+    attack: str
+    target: str
+    seed: int
+    fpr: list[float]
+    tpr: list[float]
+    least: float
+
+
+class Exposed(BaseModel):
+    """The examples or persons whose true value an attack named with most confidence, over all seeds, most first.
+
+    `names` says which they are, `confidence` is the probability that the attack gave to the true value, and `typical`
+    is the median over `of` examples or persons. `pictured` says whether the run's pictures hold them.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    variant: str
+    attack: str
+    target: str
+    names: list[str]
+    confidence: list[float]
+    typical: float
+    of: int
+    unit: str = "example"
+    pictured: bool = Field(default=False)
+
+
+class Rankings(BaseModel):
+    """All rankings of a run."""
+
+    model_config = ConfigDict(extra="forbid")
+    curves: list[Curve] = Field(default_factory=list)
+    exposed: list[Exposed] = Field(default_factory=list)
