@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 # One test process a core, at most four: tests start processes of their own.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: sim pi test test-all mutants results coverage dist lint format bench reference proto install install-dev simulation blogs \
+.PHONY: sim pi test test-all mutants fuzz results coverage dist lint format bench reference proto install install-dev simulation blogs \
 	deps-system clean proto-web web
 
 sim: install
@@ -31,6 +31,10 @@ test-all: install-dev $(if $(shell command -v npm),web)
 # Plant known kinds of bugs, one at a time; the tests must catch 95 % of them. Takes a quarter of an hour.
 mutants: install-dev
 	$(BIN)/python -m tests.mutants
+
+# Read a million mutated captures; none may end the reading. Takes a quarter of an hour.
+fuzz: install-dev
+	$(BIN)/python -m tests.fuzz
 
 # Run every study at its published size, then renew docs/results. Takes hours; give the command again to go on.
 results: install-dev

@@ -105,6 +105,7 @@ class Connection:
         self._late: LateStart | None = None
         self._seekers: list[Seeker | None] = [None, None]
         self._over = [False, False]
+        self._waits = False  # one side is over, and its end waits until the transport is known
         self.client = 0
 
     def feed(self, side: int, time: float, data: memoryview, late: bool = False) -> Iterator[Event]:
@@ -141,15 +142,24 @@ class Connection:
         if self._application is None and self._late is not None:
             # The other direction may still tell what this is.
             if not self._over[1 - side]:
-                self._over[side] = True
+                self._over[side] = self._waits = True
                 return
             yield from self._settle_late(self._late.settle(), time)
         elif self._application is None and self._starts[side]:
             yield from self._settle(Transport.OTHER, 0, time)
-        for each in (side, 1 - side) if self._late is not None and self._over[1 - side] else (side,):
-            self._over[each] = True
+        for each in (side, 1 - side) if self._waits else (side,):
             if self._application is not None:
+                yield from self._seek_on(self._application, each, time)
+                self._over[each] = True
                 yield from self._finish(self._application, each, time)
+            self._over[each] = True
+        self._waits = False
+
+    def _seek_on(self, application: Application, side: int, time: float) -> Iterator[Event]:
+        """Decode what a direction still holds that is over before its beginning was found."""
+        seeker = self._seekers[side]
+        if seeker is not None and (rest := seeker.finish()):
+            yield from self._decode(application, side, time, rest)
 
     def _late_sides(self, late: bool, side: int, transport: Transport) -> None:
         """Let the other direction of a late HTTP/2 connection begin anywhere, if this one is a server's."""
@@ -189,6 +199,8 @@ class Connection:
                 if isinstance(application, Http1Connection) and not client and not application.asked:
                     return  # an answer to a request that was not captured
                 data = seeker.feed(data)
+                if not data:
+                    return
             yield from application.feed(client, time, data)
         except (ProtocolError, TooMuchWorkError) as error:
             yield from self._lose(application, side, time, str(error))

@@ -7,9 +7,10 @@ megabyte that is most of the cost of decoding. What is left after the long field
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_WIDTH = {_FIXED64: 8, _FIXED32: 4}
+VARINT, _FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_WIDTH = {_FIXED64: 8, FIXED32: 4}
 _LONGEST_VARINT = 10
 
 
@@ -38,9 +39,9 @@ def take_out(message: memoryview, wanted: Collection[int]) -> tuple[bytes, dict[
         start = position
         tag, position = _varint(message, position)
         number, wire = tag >> 3, tag & 7
-        if wire == _VARINT:
+        if wire == VARINT:
             _, position = _varint(message, position)
-        elif wire == _BYTES:
+        elif wire == BYTES:
             size, position = _varint(message, position)
             position += size
         elif wire in _WIDTH:
@@ -49,7 +50,7 @@ def take_out(message: memoryview, wanted: Collection[int]) -> tuple[bytes, dict[
             raise UnusualError(f"wire type {wire}")
         if position > end:
             raise UnusualError("cut off")
-        if wire != _BYTES or number not in wanted:
+        if wire != BYTES or number not in wanted:
             rest += message[start:position]
         elif number in taken:
             raise UnusualError(f"field {number} occurs twice")
@@ -67,19 +68,28 @@ def every(message: memoryview, number: int) -> Iterator[memoryview]:
         The message is cut off, or a field has an unknown wire type.
     """
     for found, wire, start, end in _fields(message):
-        if found == number and wire == _BYTES:
+        if found == number and wire == BYTES:
             yield message[start:end]
 
 
-def present(message: memoryview) -> set[int]:
-    """Return the numbers of the fields of a message.
+def count(message: memoryview) -> int:
+    """Return the number of fields up to the end, or up to the first that is broken."""
+    number = 0
+    with suppress(UnusualError):
+        for _ in _fields(message):
+            number += 1
+    return number
+
+
+def present(message: memoryview) -> dict[int, int]:
+    """Return the wire type of each field that a message has, by its number.
 
     Raises
     ------
     UnusualError
         The message is cut off, or a field has an unknown wire type.
     """
-    return {found for found, *_ in _fields(message)}
+    return {found: wire for found, wire, *_ in _fields(message)}
 
 
 def numbers(message: memoryview, number: int) -> Iterator[int]:
@@ -91,7 +101,7 @@ def numbers(message: memoryview, number: int) -> Iterator[int]:
         The message is cut off, or a field has an unknown wire type.
     """
     for found, wire, start, _ in _fields(message):
-        if found == number and wire == _VARINT:
+        if found == number and wire == VARINT:
             yield _varint(message, start)[0]
 
 
@@ -108,9 +118,9 @@ def begins(start: memoryview, size: int) -> bool:
         tag, position = _varint(start, position)
         if not 0 < tag >> 3 < 32:
             return False
-        if tag & 7 == _VARINT:
+        if tag & 7 == VARINT:
             _, position = _varint(start, position)
-        elif tag & 7 == _BYTES:
+        elif tag & 7 == BYTES:
             length, position = _varint(start, position)
             position += length
             if position <= size <= 2 * length + 8:
@@ -129,9 +139,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
         tag, position = _varint(message, position)
         wire = tag & 7
         start = position
-        if wire == _VARINT:
+        if wire == VARINT:
             _, position = _varint(message, position)
-        elif wire == _BYTES:
+        elif wire == BYTES:
             size, start = _varint(message, position)
             position = start + size
         elif wire in _WIDTH:

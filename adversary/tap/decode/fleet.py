@@ -36,6 +36,7 @@ MAX_ARRAY = 128 << 20
 MAX_PINNED = 160 << 20
 # Messages and records that are parsed whole: parsed, a hostile one takes many times its bytes.
 MAX_PARSED = 4 << 20
+MAX_TREE = 1 << 20
 MAX_REMEMBERED = 1 << 16
 
 _MESSAGES = fleet_pb2.PushMessagesRequest.MESSAGES_LIST_FIELD_NUMBER
@@ -160,12 +161,14 @@ class FleetDecoder:
     def _announce(self, kind: Kind, data: memoryview, call: str, time: float) -> Iterator[Observation]:
         """Take the messages and the trees of their objects; both are lists of a request and of a response alike."""
         for message, branches in zip(every(data, _MESSAGES), every(data, TREES), strict=False):
-            tree = message_pb2.ObjectTree.FromString(_short_enough(branches))
+            tree = message_pb2.ObjectTree.FromString(_short_enough(branches, MAX_TREE))
             metadata = Header.FromString(_short_enough(next(every(message, 1), message[:0])))
             root = tree.object_id
             if root in self._pending or root in self._done:
                 continue
-            pending = _Pending(kind, metadata, root, set(_ids(tree)), call, time)
+            names = list(_ids(tree))
+            self._budget.spend(2 * len(names))
+            pending = _Pending(kind, metadata, root, set(names), call, time)
             for identity in list(pending.missing):
                 content = self._recall(identity)
                 if content is not None:
@@ -298,10 +301,10 @@ def config_values(record: memoryview, wanted: Callable[[str], bool]) -> dict[str
     return found
 
 
-def _short_enough(data: memoryview) -> bytes:
+def _short_enough(data: memoryview, most: int = MAX_PARSED) -> bytes:
     """Return bytes that are to be parsed whole."""
-    if len(data) > MAX_PARSED:
-        raise ValueError(f"{len(data)} bytes are over {MAX_PARSED}")
+    if len(data) > most:
+        raise ValueError(f"{len(data)} bytes are over {most}")
     return bytes(data)
 
 

@@ -32,6 +32,7 @@ _INLINE = {
 }
 # Names under which strategies state the round.
 _ROUNDS = ("server-round", "server_round", "current_round", "round", "rnd")
+FIELD_WORK = 6
 _ARRAYS_ITEM, _CONFIG_ITEM = 2, 4
 _Values = list[tuple[str, memoryview]]
 
@@ -64,6 +65,8 @@ class FlowerDecoder:
         PayloadError
             The bytes are not a message of this method.
         """
+        # Each field is passed over a few times.
+        self._budget.spend(FIELD_WORK * fields.count(memoryview(data)))
         try:
             if method == ADAPTER:
                 yield from self._unwrap(data, call, sender, time)

@@ -17,7 +17,7 @@ MAX_MESSAGE = 128 << 20
 # A compressed message may grow to so many bytes.
 MAX_INFLATED = 64 << 20
 # Work for one message: an empty one has five bytes.
-MESSAGE_WORK = 12
+MESSAGE_WORK = 8
 
 _COMPRESSED, _TRAILERS = 0x01, 0x80
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}

@@ -15,6 +15,7 @@ MAX_CALLS = 1 << 14
 MAX_UNFINISHED = 160 << 20
 # A capture may show a response before its request's headers. Most bytes of responses that wait for headers.
 MAX_WAITING = 64 << 20
+CALL_WORK = 20
 # Messages of a call by which its method is inferred.
 _TRIES = 8
 
@@ -179,6 +180,7 @@ class GrpcConnection:
         if number not in self._calls:
             if len(self._calls) >= MAX_CALLS:
                 yield from self._close(next(iter(self._calls)), time)
+            self._budget.spend(CALL_WORK)
             self._calls[number] = _Call(self._budget)
         return self._calls[number]
 

@@ -18,9 +18,10 @@ from adversary.tap.decode.payload import Budget
 from wireleak.common.words import counted, printable
 
 _MAX_HEAD = 1 << 18
-# Most characters of a path, and the work for one of h11's events.
+# Most characters of a path, and the work for one of h11's events and for a request or response.
 _LONGEST = 1024
-EVENT_WORK = 60
+EVENT_WORK = 10
+HEAD_WORK = 40
 
 
 _NO_HEAD = ("", b"POST", b"")
@@ -202,6 +203,8 @@ class Http1Connection:
             raise ProtocolError("HTTP/1.1 ends here: the connection closes or switches to another protocol")
 
     def _event(self, client: bool, time: float, event: object) -> Iterator[Message | CallBroken]:
+        if isinstance(event, h11.Request | h11.Response):
+            self._budget.spend(HEAD_WORK)
         if isinstance(event, h11.Request):
             if len(self._heads) >= MAX_CALLS:
                 raise ProtocolError("requests without their responses")

@@ -31,7 +31,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_BUFFERED = 1 << 20
 MAX_TABLE = 1 << 20
 # Work for one header: a block may name a known header in one byte.
-HEADER_WORK = 4
+HEADER_WORK = 3
+# Work for a frame that is parsed.
+FRAME_WORK = 14
 # The headers that decoders read, and the most characters of a value: a hostile path has a megabyte.
 _READ = (b":path", b":method", b":status", b"content-type", b"grpc-encoding")
 _LONGEST = 1024
@@ -200,6 +202,7 @@ class Http2Side:
             yield from self._frame(whole)
 
     def _frame(self, whole: memoryview) -> Iterator[Event]:
+        self._budget.spend(FRAME_WORK)
         try:
             frame, _ = Frame.parse_frame_header(whole[:_HEADER])
             frame.parse_body(whole[_HEADER:])
@@ -233,7 +236,7 @@ class Http2Side:
             return
         self._block = None
         try:
-            pairs = self._hpack.decode(bytes(block), raw=True)
+            pairs = list(self._hpack.decode(bytes(block), raw=True))
         except (HPACKError, ValueError, IndexError) as error:
             if self._late:
                 yield HeaderBlock(stream, [], end)
@@ -242,7 +245,7 @@ class Http2Side:
                 f"a header block cannot be decoded ({error or type(error).__name__}); "
                 "the recording must start with the connection"
             ) from error
-        self._budget.spend(HEADER_WORK * len(block))
+        self._budget.spend(HEADER_WORK * len(pairs))
         if not promised:
             headers = [_text(name, value[:_LONGEST]) for name, value in pairs if name in _READ]
             yield HeaderBlock(stream, headers, end)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ _ENOUGH = 3
 _MOST_FRAME = 1 << 20
 _MOST_STREAM = 1 << 24
 _CANDIDATE_WORK = 10
+# Most messages whose shapes tell which side is the client.
+_MESSAGES = 8
 _HTTP1 = re.compile(
     rb"(?P<ask>(?:GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH) [!-~]{1,2048} HTTP/1\.[01]\r\n)|HTTP/1\.[01] [1-5]\d\d[ \r]"
 )
@@ -52,7 +55,7 @@ class Seeker:
         self._budget = budget
         self._only = only
         self._held = bytearray()
-        self._scan = 1 << 12
+        self._scan = 1 << 8
         self.transport: Transport | None = None
         self.asks = False
 
@@ -72,32 +75,37 @@ class Seeker:
         self._held.clear()
         return found
 
+    def finish(self) -> memoryview:
+        """Look at every place once more, and return the bytes from the place that was found, if any."""
+        self._scan = 0
+        return self.feed(b"") if self.transport is None else memoryview(b"")
+
     def _find(self, segment: int) -> int | None:
         """Look at the start of the last segment; and at every place, each time that twice as much is held."""
         held = bytes(self._held)
         if self._only in (None, Transport.HTTP1) and (match := _HTTP1.search(held, max(segment - 2100, 0))):
             self.transport, self.asks = Transport.HTTP1, match["ask"] is not None
             return match.start()
-        if self._only in (None, Transport.HTTP2):
-            if held.startswith(PREFACE):
-                self.transport, self.asks = Transport.HTTP2, True
-                return 0
-            if _chain(held, segment, _frame):
-                self.transport = Transport.HTTP2
-                return segment
-        if self._only in (None, Transport.TLS) and _chain(held, segment, _record):
-            self.transport = Transport.TLS
-            return segment
-        if len(held) < self._scan:
+        if self._only is Transport.HTTP1:
             return None
-        self._scan = 2 * len(held)
-        if self._only is not Transport.HTTP1:
-            for at in _candidates(held):
-                self._budget.spend(_CANDIDATE_WORK)
-                for transport, read in ((Transport.HTTP2, _frame), (Transport.TLS, _record)):
-                    if self._only in (None, transport) and _chain(held, at, read):
-                        self.transport = transport
-                        return at
+        if held.startswith(PREFACE) and self._only is not Transport.TLS:
+            self.transport, self.asks = Transport.HTTP2, True
+            return 0
+        # What is found at the start of a segment may have begun earlier.
+        if len(held) < self._scan and self._transport_at(held, segment) is None:
+            return None
+        self._scan = len(held) * 3 // 2
+        for at in _candidates(held):
+            self._budget.spend(_CANDIDATE_WORK)
+            if (transport := self._transport_at(held, at)) is not None:
+                self.transport = transport
+                return at
+        return None
+
+    def _transport_at(self, held: bytes, at: int) -> Transport | None:
+        for transport, read in ((Transport.HTTP2, _frame), (Transport.TLS, _record)):
+            if self._only in (None, transport) and _chain(held, at, read):
+                return transport
         return None
 
 
@@ -142,6 +150,8 @@ class LateStart:
 
     def settle(self) -> Start:
         """Return the most probable start; side 0, which has the larger port, is the client if nothing tells."""
+        for seeker, found in zip(self._seekers, self._found, strict=True):
+            found += seeker.finish()
         transports = [seeker.transport for seeker in self._seekers]
         if Transport.HTTP2 in transports:
             client = self._client()
@@ -162,13 +172,12 @@ class LateStart:
             asks = _asks(data)
             if asks is not None:
                 return side if asks else 1 - side
-            for message in _messages(data):
+            for message in islice(_messages(data), _MESSAGES):
                 self._budget.spend(len(message) >> 4)
                 up, down = self._infer(True, message), self._infer(False, message)
                 if bool(up) != bool(down):
                     return side if up else 1 - side
-                sizes[side] = len(message) if up else 0
-                break
+                sizes[side] = max(sizes[side], len(message) if up else 0)
         # A request of split inference and its answer look alike, but a few values answer many.
         return None if not all(sizes) or sizes[0] == sizes[1] else int(sizes[1] > sizes[0])
 
@@ -238,16 +247,16 @@ def _asks(data: bytes) -> bool | None:
 
 
 def _messages(data: bytes) -> Iterator[bytes]:
-    """Yield the first message of gRPC in these frames that begins with a frame and is whole."""
-    at, stream, message = 0, -1, bytearray()
+    """Yield messages of gRPC in these frames: of each stream the first that begins with a frame, if it is whole."""
+    at = 0
+    begun: dict[int, bytearray] = {}
     while at + 9 <= len(data) and (size := _frame(data, at)):
         if data[at + 3] == 0 and not data[at + 4] & 0x08:
-            body, number = data[at + 9 : at + size], int.from_bytes(data[at + 5 : at + 9])
-            if stream < 0 and plausible(body, size - 9):
-                stream = number
-            if number == stream:
+            body, stream = data[at + 9 : at + size], int.from_bytes(data[at + 5 : at + 9])
+            if stream in begun or plausible(body, size - 9):
+                message = begun.setdefault(stream, bytearray())
                 message += body
                 if len(message) >= 5 and len(message) >= (end := 5 + int.from_bytes(message[1:5])):
                     yield bytes(message[5:end])
-                    return
+                    del begun[stream]
         at += size

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Work that any capture may cause, and what each of its bytes allows more. A unit is about half a microsecond.
-WORK = 10 << 20
+# Work that any capture may cause; each of its bytes allows one unit more. A unit is about a microsecond.
+WORK = 1 << 19
 
 
 class PayloadError(ValueError):
@@ -44,4 +44,4 @@ class Budget:
 
     def expand(self, count: int) -> None:
         """Count bytes that are made from fewer: inflated, or copied again."""
-        self.spend(count >> 6)
+        self.spend(count >> 8)

@@ -31,6 +31,11 @@ from wireleak.common.words import printable
 
 Event = StreamSeen | MessageSeen | Observation | CallEnded | StreamEnded | PacketsSkipped | Note
 
+# The headers of a packet, at least: bytes of the file that a stream does not see.
+_PACKET = 56
+# The work for a message that is decoded.
+_WORK = 15
+
 _log = logging.getLogger(__name__)
 
 
@@ -99,7 +104,9 @@ class GrowingCapture:
     """
 
     def __init__(self, name: str) -> None:
-        self._reader = _Reader(name, _Payloads(tensors=True))
+        self._name = name
+        self._payloads = _Payloads(tensors=True)
+        self._reader = _Reader(name, self._payloads)
         self._start = b""
         self._packets: pcap.Decoder | None = None
         self._segments = SegmentReader()
@@ -126,6 +133,10 @@ class GrowingCapture:
     def finish(self) -> Iterator[Event]:
         """End every stream that is still open, as at the end of a file."""
         yield from self._reader.finish()
+        self._segments.finish()
+        for protocol, packets in self._segments.skipped.items():
+            yield PacketsSkipped(self._name, protocol, packets)
+        yield from self._payloads.finish()
 
 
 class _Payloads:
@@ -146,6 +157,7 @@ class _Payloads:
             return
         method, client, time = message.method, message.client, message.time
         try:
+            self.budget.spend(_WORK)
             if splithead.decodes(method):
                 for kind, tensor in splithead.tensors(method, client, message.data):
                     yield Observation(kind, tensor, "", sender, call, message.sequence, time, inferred=message.inferred)
@@ -154,7 +166,9 @@ class _Payloads:
                     if message.inferred or not one.name.isprintable():
                         one = replace(one, name=printable(one.name), inferred=message.inferred)
                     yield one
-        except (PayloadError, TooMuchWorkError) as error:
+        except TooMuchWorkError as error:
+            yield CallEnded(call, printable(method), client, time, str(error))
+        except PayloadError as error:
             yield CallEnded(call, printable(method), client, time, printable(str(error)))
         except Exception as error:
             # Whatever a hostile message does to a decoder, it costs that message and nothing else.
@@ -219,7 +233,7 @@ class _Stream:
     def feed(self, side: int, time: float, data: memoryview, late: bool) -> Iterator[Event]:
         """Decode the next bytes of one direction; after bytes that cannot be decoded, only count them."""
         self._bytes[side] += len(data)
-        self._payloads.budget.earn(len(data))
+        self._payloads.budget.earn(len(data) + _PACKET)
         for event in self._connection.feed(side, time, data, late):
             yield from self._translate(event)
 

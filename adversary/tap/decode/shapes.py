@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from adversary.tap.decode import fields, splithead
 from adversary.tap.decode.flower import JOIN
-from wireleak.common.wire import split_head_pb2 as pb
 
 _SPLIT_HEAD, _FLEET = "/wireleak.v1.SplitHead/", "/flwr.proto.Fleet/"
 _NUMPY = b"numpy.ndarray"
@@ -25,24 +24,18 @@ def method_of(client: bool, data: bytes | bytearray) -> str:
     return ""
 
 
-def _tensors(method: str, client: bool, known: tuple[int, ...]) -> Callable[[memoryview], bool]:
-    """Return a check that a message holds valid tensors and no field but the known ones."""
+def _tensors(method: str, client: bool, wanted: dict[int, int]) -> Callable[[memoryview], bool]:
+    """Return a check that a message has the wanted fields, with their wire types, and valid tensors."""
+    allowed = wanted.items() | {(1, fields.VARINT), (15, fields.BYTES)}
+    tensors = sum(wire == fields.BYTES for wire in wanted.values())
 
     def fits(message: memoryview) -> bool:
-        found = fields.present(message)
-        if not found <= {1, 15, *known} or not found >= {known[0]}:
+        found = fields.present(message).items()
+        if not wanted.items() <= found <= allowed:
             return False
-        return bool(list(splithead.tensors(method, client, bytearray(message))))
+        return len(list(splithead.tensors(method, client, bytearray(message)))) == tensors
 
     return fits
-
-
-def _train_request(message: memoryview) -> bool:
-    return pb.TrainRequest.LABEL_FIELD_NUMBER in fields.present(message) and _train_up(message)
-
-
-def _train_response(message: memoryview) -> bool:
-    return pb.TrainResponse.LOSS_FIELD_NUMBER in fields.present(message) and _train_down(message)
 
 
 def _push_object(message: memoryview) -> bool:
@@ -53,7 +46,7 @@ def _push_object(message: memoryview) -> bool:
 def _pull_object(message: memoryview) -> bool:
     (content,) = fields.every(message, 3)
     head = bytes(content[:200]).partition(b"\0")[0].split(b" ")
-    return fields.present(message) == {1, 2, 3} and len(head) == 3 and head[0].isalpha()
+    return set(fields.present(message)) == {1, 2, 3} and len(head) == 3 and head[0].isalpha()
 
 
 def _announcement(message: memoryview) -> bool:
@@ -75,19 +68,19 @@ def _parameters(body: memoryview, number: int) -> bool:
     return any(bytes(kind) == _NUMPY for part in fields.every(body, number) for kind in fields.every(part, 2))
 
 
-_train_up = _tensors(_SPLIT_HEAD + "Train", True, (2, 3))
-_train_down = _tensors(_SPLIT_HEAD + "Train", False, (2, 3))
+# Fields 2 and 3 of the contract's messages: an activation and a label, or a gradient and a loss, or one tensor alone.
+_PAIR, _GRADIENT, _ONE = {2: fields.BYTES, 3: fields.BYTES}, {2: fields.BYTES, 3: fields.FIXED32}, {2: fields.BYTES}
 _SHAPES: dict[bool, tuple[tuple[str, Callable[[memoryview], bool]], ...]] = {
     True: (
-        (_SPLIT_HEAD + "Train", _train_request),
-        (_SPLIT_HEAD + "Predict", _tensors(_SPLIT_HEAD + "Predict", True, (2,))),
+        (_SPLIT_HEAD + "Train", _tensors(_SPLIT_HEAD + "Train", True, _PAIR)),
+        (_SPLIT_HEAD + "Predict", _tensors(_SPLIT_HEAD + "Predict", True, _ONE)),
         (_FLEET + "PushObject", _push_object),
         (_FLEET + "PushMessages", _announcement),
         (JOIN, _join_up),
     ),
     False: (
-        (_SPLIT_HEAD + "Train", _train_response),
-        (_SPLIT_HEAD + "Predict", _tensors(_SPLIT_HEAD + "Predict", False, (2,))),
+        (_SPLIT_HEAD + "Train", _tensors(_SPLIT_HEAD + "Train", False, _GRADIENT)),
+        (_SPLIT_HEAD + "Predict", _tensors(_SPLIT_HEAD + "Predict", False, _ONE)),
         (_FLEET + "PullObject", _pull_object),
         (_FLEET + "PullMessages", _announcement),
         (JOIN, _join_down),

@@ -74,3 +74,30 @@ def test_random_bytes_raise_only_protocol_errors(parts: Any, good_start: Any) ->
                 lost.add(client)
     for client in (True, False):
         list(connection.end(client, 0.0))
+
+
+def test_an_upgrade_to_http2_is_followed_and_answered_in_stream_1(wire: Any) -> None:
+    from adversary.tap.decode.connection import Connection
+    from tests.fuzz.seeds import seeds
+
+    pieces = seeds()["h2c"]
+    for size in (1, 7, 10_000):
+        connection = Connection(lambda path: True)
+        found: list[Any] = []
+        for side, data in pieces:
+            for start in range(0, len(data), size):
+                found += connection.feed(side, 0.0, memoryview(data[start : start + size]))
+        for side in (0, 1):
+            found += connection.end(side, 1.0)
+        messages = [(one.method, one.client, one.size) for one in found if isinstance(one, Message)]
+        assert messages == [("/", True, 0), ("/", False, 3), ("/a/B", True, 8), ("/a/B", False, 6)]
+        assert len(found) == 5
+
+
+def test_a_declined_upgrade_and_another_protocol(wire: Any) -> None:
+    ask = b"GET /a HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: %b\r\n\r\n"
+    plain = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    found = play([(True, ask % b"h2c"), (False, plain), (True, ask % b"h2c"), (False, plain)], 10_000)
+    assert {(call, client) for call, _, client, _ in found} == {(0, True), (0, False), (1, True), (1, False)}
+    with pytest.raises(ProtocolError, match="switches to websocket, which is not decoded"):
+        play([(True, ask % b"websocket"), (False, b"HTTP/1.1 101 Go\r\nupgrade: websocket\r\n\r\n\x81\2hi")], 10_000)

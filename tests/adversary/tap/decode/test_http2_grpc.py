@@ -244,3 +244,37 @@ def test_a_servers_settings_are_recognised(wire: Any) -> None:
     assert not looks_like_server(b"\0\0\5\4\0\0\0\0\0")
     (event,) = Http2Side(client=False).feed(memoryview(http2.response(1)[1]))
     assert isinstance(event, HeaderBlock) and (":status", "200") in event.headers
+
+
+def test_an_answer_without_a_content_type_is_counted(wire: Any) -> None:
+    http2 = wire.Http2()
+    pieces = [*http2.opening(), http2.headers(0, 1, [(":method", "GET"), (":path", "/x")], end=True)]
+    pieces += [http2.headers(1, 1, [(":status", "103")]), http2.headers(1, 1, [(":status", "200")])]
+    pieces += [(1, wire.data_frames(1, b"<html></html>"[:12], end=True))]
+    assert [(m.method, m.client, m.size, m.data) for m in play(pieces)] == [("/x", False, 12, None)]
+
+
+def test_an_answer_to_grpc_is_grpc_also_without_a_content_type(wire: Any) -> None:
+    http2 = wire.Http2()
+    pieces = [*http2.opening(), http2.request(1, "/a/B"), http2.headers(1, 1, [(":status", "200")])]
+    pieces += [(1, wire.data_frames(1, wire.grpc_message(b"answer"), end=True))]
+    assert bodies(play(pieces)) == [(1, "/a/B", False, 0, b"answer")]
+
+
+def test_many_small_calls_are_no_bomb(wire: Any) -> None:
+    http2, budget = wire.Http2(), Budget()
+    connection = GrpcConnection(budget=budget)
+    pieces = http2.opening()
+    for stream in range(1, 12_001, 2):
+        pieces += http2.unary(stream, "/a/B", b"?", b"!")
+    for side, data in pieces:
+        # What a packet of this size earns.
+        budget.earn(len(data) + 56)
+        list(connection.feed(side == 0, 0.0, memoryview(data)))
+    assert budget._work > 1 << 19
+
+
+def test_a_long_path_is_shortened(wire: Any) -> None:
+    http2 = wire.Http2()
+    found = play([*http2.opening(), *http2.unary(1, "/" + "a" * 5000, b"question", b"")])
+    assert [len(one.method) for one in found] == [1024, 1024]
