@@ -17,6 +17,7 @@ def test_the_example_of_the_help_runs(tmp_path: Path) -> None:
     argv += ["--protect", "slant", "--attributes", "slant", "--budget", "2%", "--quick", "--seeds", "1"]
     done = subprocess.run([*argv, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
+    assert "s] trying defences: captures" in done.stdout, "a pipe sees what is going on"
     told = json.loads((tmp_path / "defend-make-latest" / "verdict.json").read_text())
     assert set(told["verdicts"]) == {"slant", "input"} and told["protect"] == "slant"
     assert all("one seed gives no interval" in said for said in told["verdicts"].values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,6 +36,9 @@ from wireleak.common.targets.target import (
 WIDEST_CODE = 256
 # Victims' inputs that the attacker does not hold itself, where a study repeats a published overlap.
 UNSEEN = "input-unseen"
+# Measures that verdicts and comparisons rest on.
+_JUDGING = ("mse", "psnr", "reid")
+_DESCRIBED: ContextVar[Collection[str] | None] = ContextVar("described", default=None)
 
 
 @dataclass(frozen=True)
@@ -93,11 +98,11 @@ class Input(Target[Inputs]):
         if truth.unit is not None:
             return score_each(self.shown, _matched(guesses, truth), truth.x, seed, score_reconstruction)
         guesses = dict(guesses) | _linear_code(truth)
-        rows = score_each(self.shown, guesses, truth.x, seed, score_reconstruction)
+        rows = _scored(self.shown, guesses, truth.x, seed)
         unseen = np.setdiff1d(np.arange(len(truth.x)), truth.shared)
         if len(truth.shared) and len(unseen):
             parts = {name: guess[unseen] for name, guess in guesses.items()}
-            rows += score_each(UNSEEN, parts, truth.x[unseen], seed, score_reconstruction)
+            rows += _scored(UNSEEN, parts, truth.x[unseen], seed)
         return rows
 
     def picture(self, guesses: Guesses, sealed: Sealed) -> tuple[Array, Guesses] | None:
@@ -106,6 +111,33 @@ class Input(Target[Inputs]):
         if are_numbered(truth.x):
             return None
         return truth.x, guesses if truth.unit is None else _matched(guesses, truth)
+
+
+@contextmanager
+def described(names: Collection[str] | None) -> Iterator[None]:
+    """Take measures of quality only of the guesses of these names; None: of all.
+
+    Such measures (SSIM, distance of features) cost seconds for each guess of a few large pictures. Those that judge a
+    reconstruction are taken of every guess.
+    """
+    token = _DESCRIBED.set(names)
+    try:
+        yield
+    finally:
+        _DESCRIBED.reset(token)
+
+
+def _scored(target: str, guesses: Guesses, truth: Array, seed: int) -> list[Scored]:
+    """Score each guess by every measure, or by those that judge it."""
+    names = _DESCRIBED.get()
+    if names is None or are_numbered(truth):
+        return score_each(target, guesses, truth, seed, score_reconstruction)
+    whole = {name: guess for name, guess in guesses.items() if name in names}
+    rest = {name: guess for name, guess in guesses.items() if name not in names}
+    judged = partial(score_reconstruction, only=_JUDGING)
+    rows = score_each(target, whole, truth, seed, score_reconstruction) + score_each(target, rest, truth, seed, judged)
+    order = list(guesses)
+    return sorted(rows, key=lambda row: order.index(row.guess))
 
 
 def reconstruction_baselines(case: Case) -> Iterator[Baseline]:

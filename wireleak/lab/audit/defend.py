@@ -20,11 +20,13 @@ from wireleak.lab.audit.continuing import Progress, opened
 from wireleak.lab.audit.memory import limits_of
 from wireleak.lab.audit.rows import gravest
 from wireleak.lab.audit.subject import Request, Subject, data_of, examine, keep, slug
+from wireleak.lab.launch.watch import Watch
 from wireleak.lab.report.boards import Board, boards
 from wireleak.lab.report.comparison import written
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
 from wireleak.lab.report.verdicts import Verdict
 from wireleak.lab.run.layout import RunFolder
+from wireleak.lab.run.limits import Limits
 from wireleak.lab.run.results import read_results
 from wireleak.lab.steps.run import run_study
 from wireleak.lab.study.schema import StudyError
@@ -104,34 +106,19 @@ def defend(
     LaunchError
         A process failed.
     """
-    progress = Progress.of(resume, request) if resume else None
-    subject = examine(request, progress, narrowest=True)
-    wanted = protect or next(iter(subject.dataset.attributes), None)
-    if wanted is not None and wanted not in subject.dataset.attributes:
-        raise StudyError(f"--protect: {unknown('attribute', wanted, subject.dataset.attributes)}")
-    if len(subject.cuts) != 1:
-        raise StudyError("--cut: give exactly one cut")
-    cut = subject.cuts[0]
-    name = f"defend-{slug(request.model.rpartition(':')[2])}"
-    study = study_toml(subject, name, cut, wanted)
-    folder = opened(out, name, subject, request, progress)
-    keep(RunFolder(folder).study, study)
-    source = keep(out / f"{name}.toml", study)
-    console.print(f"[bold]{name}[/]: cut {cut}, after {subject.block(cut)}; study in {source}", soft_wrap=True)
-    for note in (*subject.counts.notes, *_untrained(request)):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
-    limits = limits_of(subject)
-    run_study(
-        str(source),
-        out,
-        resume=folder,
-        data=request.root,
-        jobs=jobs,
-        table=False,
-        dataset=subject.dataset,
-        limits=limits,
-        console=console,
-    )
+    running: list[Limits] = []
+
+    def state() -> str:
+        return f"trying defences: {running[0].state()}" if running else "finding the cut and its costs"
+
+    def say(line: str) -> None:
+        # Progress bars show it on a terminal.
+        if not (console.is_terminal and running):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    with Watch(state, say):
+        folder, cut, wanted = _run(request, protect, out, jobs, console, resume, running)
+    limits = running[0]
     results = read_results(folder)
     found = compare_defences(results)
     judged = outcomes(boards(results.rows))
@@ -164,6 +151,47 @@ def defend(
         },
     )
     return RunFolder(folder).report
+
+
+def _run(
+    request: Request,
+    protect: str | None,
+    out: Path,
+    jobs: int,
+    console: Console,
+    resume: Path | None,
+    running: list[Limits],
+) -> tuple[Path, int, str | None]:
+    """Run the study; return its folder, the cut, and the attribute to protect. Its limits are added to `running`."""
+    progress = Progress.of(resume, request) if resume else None
+    subject = examine(request, progress, narrowest=True)
+    wanted = protect or next(iter(subject.dataset.attributes), None)
+    if wanted is not None and wanted not in subject.dataset.attributes:
+        raise StudyError(f"--protect: {unknown('attribute', wanted, subject.dataset.attributes)}")
+    if len(subject.cuts) != 1:
+        raise StudyError("--cut: give exactly one cut")
+    cut = subject.cuts[0]
+    name = f"defend-{slug(request.model.rpartition(':')[2])}"
+    study = study_toml(subject, name, cut, wanted)
+    folder = opened(out, name, subject, request, progress)
+    keep(RunFolder(folder).study, study)
+    source = keep(out / f"{name}.toml", study)
+    console.print(f"[bold]{name}[/]: cut {cut}, after {subject.block(cut)}; study in {source}", soft_wrap=True)
+    for note in (*subject.counts.notes, *_untrained(request)):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    running.append(limits_of(subject))
+    run_study(
+        str(source),
+        out,
+        resume=folder,
+        data=request.root,
+        jobs=jobs,
+        table=False,
+        dataset=subject.dataset,
+        limits=running[0],
+        console=console,
+    )
+    return folder, cut, wanted
 
 
 def outcomes(found: Sequence[Board]) -> dict[tuple[str, str], Verdict]:

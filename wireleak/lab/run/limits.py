@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import psutil
 
 from wireleak.common.memory import LIMIT, written
+from wireleak.common.targets.target import OWN
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.results import Row
 
@@ -143,6 +144,13 @@ class Limits:
     def _check(self, job: AttackJob) -> None:
         if (reason := self.refusal(job)) is not None:
             raise LimitError(reason)
+
+    @property
+    def quality(self) -> Collection[str] | None:
+        """Guesses of which measures of quality are taken: all, or within a deadline those of trained attacks."""
+        if self.deadline is None:
+            return None
+        return (OWN,) if self.at_once is not None and not self.late else ()
 
     def scoring(self) -> AbstractContextManager[int]:
         """Reserve the lab's memory for scoring one attack."""

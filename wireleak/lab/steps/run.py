@@ -342,7 +342,7 @@ class _Schedule:
             limits.stopped[job.name] = said
         if job.name not in limits.rows:
             with limits.scoring():
-                limits.rows[job.name] = score_job(job)
+                limits.rows[job.name] = score_job(job, limits.quality)
             limits.took[job.name] = time.monotonic() - began
         return limits.rows[job.name]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from wireleak.common.measures import Score
 from wireleak.common.measures.statistics.bootstrap import resampled_by
 from wireleak.common.references import reference
+from wireleak.common.targets.input import described
 from wireleak.common.targets.target import OWN, Scored
 from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.job import AttackJob
@@ -46,8 +48,14 @@ def cut_short(job: AttackJob) -> str | None:
     return stopped
 
 
-def score_job(job: AttackJob) -> list[Row]:
+def score_job(job: AttackJob, quality: Collection[str] | None = None) -> list[Row]:
     """Return every measure of an attack's guess and of each of its baselines.
+
+    Parameters
+    ----------
+    job : AttackJob
+    quality : collection of str, optional
+        Guesses of which measures of quality are taken, see `wireleak.common.targets.input.described`.
 
     Returns
     -------
@@ -56,7 +64,7 @@ def score_job(job: AttackJob) -> list[Row]:
         or over their persons where the study keeps persons apart.
     """
     target, truth = job.sought, job.truth(federated=read_meta(job)["training"] is not None)
-    with resampled_by(truth.replicates()):
+    with resampled_by(truth.replicates()), described(quality):
         scored = target.score(_guesses(job), target.ground_truth(truth), job.cell.seed)
     return [_row(job, one) for one in [*scored, *_measured(job)]]
 

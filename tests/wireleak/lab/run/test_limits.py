@@ -77,6 +77,14 @@ def test_an_attack_that_has_no_time_does_not_begin() -> None:
     assert limits.leaves_out(0), "nor does a capture"
 
 
+def test_within_a_deadline_quality_is_measured_of_trained_attacks_while_there_is_time() -> None:
+    free = Limits(GIB, lambda job: 0, 0)
+    cheap = Limits(GIB, lambda job: 0, 0, deadline=time.monotonic() + 60)
+    trained = Limits(GIB, lambda job: 0, 0, deadline=time.monotonic() + 60, at_once=2)
+    late = Limits(GIB, lambda job: 0, 0, deadline=time.monotonic() - 1, at_once=2)
+    assert [one.quality for one in (free, cheap, trained, late)] == [None, (), ("",), ()]
+
+
 def test_the_first_cells_are_captured_however_late_it_is() -> None:
     limits = Limits(GIB, lambda job: 0, 0, captured=time.monotonic() - 1)
     assert [limits.leaves_out(number) for number in range(4)] == [False, False, True, True]
