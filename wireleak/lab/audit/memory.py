@@ -25,4 +25,5 @@ def limits_of(subject: Subject, deadline: float | None = None) -> Limits:
 
     inputs = 4 * subject.pixels * max(counts.attacker, counts.victims)
     # The head and two devices, of which one holds the attacker's inputs.
-    return Limits(subject.request.memory, needs, 2 * PROCESS_BYTES + inputs, deadline, scored=3 * inputs)
+    capture, brief = 2 * PROCESS_BYTES + inputs, subject.is_large
+    return Limits(subject.request.memory, needs, capture, deadline, scored=3 * inputs, brief=brief)

@@ -48,6 +48,8 @@ class Limits:
         Bytes that the lab takes to score one attack.
     at_once : int or None
         Attacks that run at once, where those that have not started share the time that is left equally.
+    brief : bool
+        Whether costly measures of quality are taken of attacks only, and not of their baselines.
 
     Attributes
     ----------
@@ -73,6 +75,7 @@ class Limits:
     seconds: float = 3600.0
     scored: int = 0
     at_once: int | None = None
+    brief: bool = False
     waiting: set[str] = field(default_factory=set)
     took: dict[str, float] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
@@ -147,9 +150,9 @@ class Limits:
 
     @property
     def quality(self) -> Collection[str] | None:
-        """Guesses of which measures of quality are taken: all, or within a deadline those of trained attacks."""
+        """Guesses of which measures of quality are taken; within a deadline those of trained attacks at most."""
         if self.deadline is None:
-            return None
+            return (OWN,) if self.brief else None
         return (OWN,) if self.at_once is not None and not self.late else ()
 
     def scoring(self) -> AbstractContextManager[int]:

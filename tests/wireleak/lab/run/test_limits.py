@@ -83,6 +83,7 @@ def test_within_a_deadline_quality_is_measured_of_trained_attacks_while_there_is
     trained = Limits(GIB, lambda job: 0, 0, deadline=time.monotonic() + 60, at_once=2)
     late = Limits(GIB, lambda job: 0, 0, deadline=time.monotonic() - 1, at_once=2)
     assert [one.quality for one in (free, cheap, trained, late)] == [None, (), ("",), ()]
+    assert Limits(GIB, lambda job: 0, 0, brief=True).quality == ("",)
 
 
 def test_the_first_cells_are_captured_however_late_it_is() -> None:
