@@ -172,9 +172,11 @@ def _run(
         raise StudyError("--cut: give exactly one cut")
     cut = subject.cuts[0]
     name = f"defend-{slug(request.model.rpartition(':')[2])}"
-    study = study_toml(subject, name, cut, wanted)
     folder = opened(out, name, subject, request, progress)
-    keep(RunFolder(folder).study, study)
+    kept = RunFolder(folder).study
+    # Its batches follow from a measured speed, so a run that goes on keeps the study that it began with.
+    study = kept.read_text() if kept.is_file() else study_toml(subject, name, cut, wanted)
+    keep(kept, study)
     source = keep(out / f"{name}.toml", study)
     console.print(f"[bold]{name}[/]: cut {cut}, after {subject.block(cut)}; study in {source}", soft_wrap=True)
     for note in (*subject.counts.notes, *_untrained(request)):
