@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from wireleak.cli import app
+from wireleak.lab.audit import defend as defending
 from wireleak.lab.audit.defend import ActivationScale, outcomes, percent, settings, study_toml, verdict
 from wireleak.lab.audit.subject import Request, Subject, examine
 from wireleak.lab.report.boards import Board, SeedMean
@@ -132,3 +134,24 @@ def test_mistakes_are_one_line(subject: Subject, tmp_path: Path, arguments: Any,
     done = CliRunner().invoke(app, ["defend", MODEL, "--data", "digits", "--out", str(tmp_path), *arguments])
     assert done.exit_code == 2 and says in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_goes_on_keeps_the_study_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches follow from a measured speed, which differs from one start to the next."""
+
+    def stopped(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(Path(__file__).parents[4])
+    monkeypatch.setattr(defending, "run_study", stopped)
+    request = Request(MODEL, "digits", attributes=("slant",), cuts=(4,), quick=True)
+    asked: list[Any] = [request, None, 0.02, tmp_path, 1, Console(quiet=True)]
+    with pytest.raises(KeyboardInterrupt):
+        defending.defend(*asked)
+    (run,) = [path for path in tmp_path.iterdir() if path.is_dir()]
+    began = (run / "study.toml").read_text()
+    assert "batch = 32" in began
+    monkeypatch.setattr(defending, "_BATCH", 16)
+    with pytest.raises(KeyboardInterrupt):
+        defending.defend(*asked, run)
+    assert (run / "study.toml").read_text() == began == (tmp_path / "defend-make.toml").read_text()
