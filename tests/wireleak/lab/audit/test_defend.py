@@ -145,13 +145,15 @@ def test_a_run_that_goes_on_keeps_the_study_that_it_began_with(tmp_path: Path, m
     monkeypatch.chdir(Path(__file__).parents[4])
     monkeypatch.setattr(defending, "run_study", stopped)
     request = Request(MODEL, "digits", attributes=("slant",), cuts=(4,), quick=True)
-    asked: list[Any] = [request, None, 0.02, tmp_path, 1, Console(quiet=True)]
-    with pytest.raises(KeyboardInterrupt):
-        defending.defend(*asked)
+
+    def defend(resume: Path | None) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            defending.defend(request, None, 0.02, tmp_path, 1, Console(quiet=True), resume)
+
+    defend(None)
     (run,) = [path for path in tmp_path.iterdir() if path.is_dir()]
     began = (run / "study.toml").read_text()
     assert "batch = 32" in began
     monkeypatch.setattr(defending, "_BATCH", 16)
-    with pytest.raises(KeyboardInterrupt):
-        defending.defend(*asked, run)
+    defend(run)
     assert (run / "study.toml").read_text() == began == (tmp_path / "defend-make.toml").read_text()
