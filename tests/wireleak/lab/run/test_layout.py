@@ -1,4 +1,4 @@
-"""Every path of a run's folder is spelt in one module, and one module opens the sealed files."""
+"""Every path of a run's folder is spelt in the modules of the layout, and one module opens the sealed files."""
 
 import ast
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 from wireleak.lab.run import layout
 
 LAB = Path(layout.__file__).parents[1]
-LAYOUT, TRUTH = "run/layout.py", "run/truth.py"
+LAYOUT, TRUTH = ("run/layout.py", "run/attack_folder.py", "run/audit_folder.py"), "run/truth.py"
 # Properties of the layout that lead to ground truth.
 SEALED = {"sealed", "ledger", "trained_on"}
 
@@ -42,7 +42,7 @@ def opened(tree: ast.AST) -> list[str]:
 
 def test_a_runs_paths_are_spelt_in_the_layout_only() -> None:
     every = modules()
-    names = set(spelt(every.pop(LAYOUT)))
+    names = {part for name in LAYOUT for part in spelt(every.pop(name))}
     assert {"plan.json", "results.json", "sealed", "granted", "checkpoints", "guesses.npz"} <= names
     # Launching knows no cell: it gets a folder, and keeps logs and Flower's own files in it.
     others = {name: tree for name, tree in every.items() if not name.startswith("launch/")}
