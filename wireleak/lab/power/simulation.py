@@ -14,7 +14,7 @@ import numpy.typing as npt
 from wireleak.common.measures.statistics.bootstrap import KEPT
 from wireleak.common.measures.statistics.power import POWER
 from wireleak.common.targets.attribute import CONDITIONAL
-from wireleak.common.targets.target import PERMUTED
+from wireleak.common.targets.target import PERMUTED, RESAMPLED
 from wireleak.lab.power.design import Design
 from wireleak.lab.report.boards import boards
 from wireleak.lab.report.verdicts import beats_priors
@@ -111,6 +111,9 @@ def _leaks(design: Design, run: Run) -> bool:
     rows = []
     for name, (values, draws) in run.items():
         ends = np.quantile(draws, (0.025, 0.975), axis=1)
+        if name == PERMUTED:
+            # One seed's interval is that over permutations, while fewer of them are resampled.
+            ends = values + (ends - values) * math.sqrt(RESAMPLED / _PERMUTATIONS)
         for seed, value in enumerate(values):
             rows.append(
                 Row(
@@ -142,6 +145,7 @@ def _aucs(design: Design, effect: float, rng: np.random.Generator) -> Iterator[R
     tells something. Its error is drawn independently; in a run it is shared in part, which makes leaks easier to show.
     """
     own, blind = _error(design, round(effect, 4)), _error(design, 0.5) / math.sqrt(_PERMUTATIONS)
+    moved = _error(design, 0.5) / math.sqrt(RESAMPLED)
     told = _error(design, design.known) if design.known else 0.0
     parts = np.sqrt([design.common, 1 - design.common])
     size = (design.seeds, 1 + KEPT)
@@ -152,7 +156,7 @@ def _aucs(design: Design, effect: float, rng: np.random.Generator) -> Iterator[R
         permuted = 0.5 + blind * rng.standard_normal(design.seeds)
         run = {
             "": (values, values[:, None] + own * errors[:, 1:]),
-            PERMUTED: (permuted, permuted[:, None] + blind * rng.standard_normal((design.seeds, KEPT))),
+            PERMUTED: (permuted, permuted[:, None] + moved * rng.standard_normal((design.seeds, KEPT))),
         }
         if design.known:
             others = parts[0] * rng.standard_normal((1, 1 + KEPT)) + parts[1] * rng.standard_normal(size)

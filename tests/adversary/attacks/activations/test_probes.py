@@ -7,6 +7,7 @@ from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
+from adversary.attacks.activations import probes
 from adversary.attacks.activations.probes import Probe, ProbeOptions, principal_axes
 from adversary.attacks.harness.attack import PERMUTATIONS
 from adversary.attacks.harness.knowledge import Knowledge
@@ -86,7 +87,7 @@ def test_twenty_permutations_have_their_mean_at_chance_and_one_does_not() -> Non
     assert abs(np.mean(each) - 0.5) < stats.t.ppf(0.975, 19) * stats.sem(each)
 
 
-def test_a_value_that_every_person_has_once_is_permuted_between_persons() -> None:
+def test_a_value_that_every_person_has_once_is_permuted_between_persons(monkeypatch: pytest.MonkeyPatch) -> None:
     known = pairs(60, 3, 2)
     assert known.attribute is not None
     people = np.repeat(np.arange(12), 5)
@@ -94,6 +95,13 @@ def test_a_value_that_every_person_has_once_is_permuted_between_persons() -> Non
     values = grouped.permuted(np.random.default_rng(0)).attribute
     assert values is not None and (values != grouped.attribute).any()
     assert all(len(np.unique(values[people == one])) == 1 for one in range(12)) and values.sum() == 30
+    # The probe's own permutations keep persons whole too: of its fits, none can tell a person's rows apart.
+    probe = fitted(grouped, hidden=0)
+    seen: list[Any] = []
+    monkeypatch.setattr(probes, "_fitted", lambda make, features, labels: seen.append(labels))
+    probe._null.append("logistic C=1")
+    probe.permuted(np.random.default_rng(0))
+    assert all(len(np.unique(seen[0][people == one])) == 1 for one in range(12))
 
 
 @pytest.mark.parametrize(("n", "width"), [(50, 300), (300, 50)])

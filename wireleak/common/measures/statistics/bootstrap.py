@@ -38,6 +38,7 @@ class _Units:
 
 
 _UNITS: ContextVar[_Units | None] = ContextVar("units", default=None)
+_COUNT: ContextVar[int] = ContextVar("resamples", default=RESAMPLES)
 
 
 @contextmanager
@@ -60,6 +61,16 @@ def resampled_by(units: npt.NDArray[np.int64] | None) -> Iterator[None]:
         _UNITS.reset(token)
 
 
+@contextmanager
+def resamples(count: int) -> Iterator[None]:
+    """Draw fewer resamples than 1,000 while this context lasts, for scores whose own interval is not asked for."""
+    token = _COUNT.set(count)
+    try:
+        yield
+    finally:
+        _COUNT.reset(token)
+
+
 def independent(rows: npt.NDArray[np.bool_]) -> int:
     """Return the number of independent units among the marked rows (n,): persons, where these are resampled."""
     units = _UNITS.get()
@@ -69,7 +80,9 @@ def independent(rows: npt.NDArray[np.bool_]) -> int:
 def _weights(n: int) -> Weights | None:
     """Return how often each of `n` scored rows is drawn, (resamples, n); None where single rows are resampled."""
     units = _UNITS.get()
-    return None if units is None or len(units.names) != n else units.weights
+    if units is None or len(units.names) != n or units.weights is None:
+        return None
+    return units.weights[: _COUNT.get()]
 
 
 def unit_weights(units: npt.NDArray[np.int64]) -> Weights:
@@ -229,5 +242,6 @@ def _counts(rows: int, n: int, rng: np.random.Generator) -> Floats:
 
 def _blocks(n: int) -> Iterator[int]:
     size = max(1, _CELLS // n)
-    for start in range(0, RESAMPLES, size):
-        yield min(size, RESAMPLES - start)
+    count = _COUNT.get()
+    for start in range(0, count, size):
+        yield min(size, count - start)
