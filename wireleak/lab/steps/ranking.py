@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.targets.attribute import Values
+from wireleak.common.targets.attribute import PrivateAttribute, Values
 from wireleak.common.targets.member import Member
 from wireleak.common.targets.target import OWN
 from wireleak.lab.run.job import AttackJob
@@ -76,32 +76,30 @@ def _ranking(job: AttackJob) -> _Ranking | None:
     if not isinstance(values, np.ndarray) or values.shape != (len(guess),) or len(np.unique(values)) != 2:
         return None
     units, names, unit = _named(job, truth, len(guess))
-    inputs = truth.victims("x") if unit == "example" and not truth.federated else None
-    if isinstance(job.sought, Member):
-        inputs = truth.records()["x"] if unit == "example" else None
-    if inputs is not None and (inputs.ndim != 4 or len(inputs) != len(guess)):
-        inputs = None
+    inputs = None
+    if unit == "example" and isinstance(job.sought, Member | PrivateAttribute):
+        inputs = truth.records()["x"] if isinstance(job.sought, Member) else truth.victims("x")
+        inputs = inputs if inputs.ndim == 4 else None
     return _Ranking(job, guess[:, 1].astype(np.float64), values.astype(np.int64), units, names, unit, inputs)
 
 
 def _named(job: AttackJob, truth: CellTruth, count: int) -> tuple[Ints, list[str], str]:
     """Return the identity of each row, its name, and whether rows are persons, updates or examples."""
-    seed, by = job.cell.seed, job.cell.study.data.disjoint_by
-    member = isinstance(job.sought, Member)
-    if truth.federated and not member:
-        units = truth.units()
-        if len(units) == count:
-            named = [f"seed {seed}, client {sender}, round {number}" for sender, number in units]
-            return np.arange(count) + seed * count, named, "update"
-    people = None
-    if by is not None and (member or not truth.federated):
-        people = truth.records().get("group") if member else truth.victims(f"group:{by}")
-    if people is not None and len(people) == count:
-        return people.astype(np.int64), [f"{by} {one}" for one in people], "person"
-    kind = "record" if member else "victim"
-    own = truth.replicates() if member or not truth.federated else None
-    places = own if own is not None and len(own) == count else np.arange(count) + seed * count
-    return places, [f"seed {seed}, {kind} {place}" for place in range(count)], "example"
+    seed, by, target = job.cell.seed, job.cell.study.data.disjoint_by, job.sought
+    alone = np.arange(count) + seed * count
+    if isinstance(target, Member):
+        held, kind = truth.records().get("group"), "record"
+    elif truth.federated and isinstance(target, PrivateAttribute):
+        named = [f"seed {seed}, client {sender}, round {number}" for sender, number in truth.units()]
+        return alone, named, "update"
+    elif isinstance(target, PrivateAttribute):
+        held, kind = None if by is None else truth.victims(f"group:{by}"), "victim"
+    else:
+        return alone, [f"seed {seed}, label {place}" for place in range(count)], "label"
+    if held is not None:
+        return held.astype(np.int64), [f"{by} {one}" for one in held], "person"
+    own = truth.replicates()
+    return alone if own is None else own, [f"seed {seed}, {kind} {place}" for place in range(count)], "example"
 
 
 def _curve(one: _Ranking) -> Curve:
