@@ -1,4 +1,4 @@
-"""Plant each bug of `planted.toml` in a copy of the project, and see whether the tests of its folder catch it.
+"""Plant each bug of the TOML files here in a copy of the project, and see whether the tests of its folder catch it.
 
 `python -m tests.mutants` plants all bugs. `python -m tests.mutants tap/decode reid` plants only those in files with one
 of these words in their path. It prints a line a bug and fails if fewer than 95 % are caught.
@@ -52,7 +52,8 @@ class Bug:
 
 def bugs(parts: list[str]) -> list[Bug]:
     """Return the listed bugs; with parts, only those in files with one of the parts in their path."""
-    entries = tomllib.loads((Path(__file__).parent / "planted.toml").read_text())["bug"]
+    files = sorted(Path(__file__).parent.glob("*.toml"))
+    entries = [entry for file in files for entry in tomllib.loads(file.read_text())["bug"]]
     found = [Bug(**entry | {"tests": tuple(entry.get("tests", [_folder(entry["file"])]))}) for entry in entries]
     return [bug for bug in found if not parts or any(part in bug.file for part in parts)]
 
@@ -94,7 +95,7 @@ def main() -> None:
     """Plant the bugs of the parts that the command line names, in several copies at once."""
     chosen = bugs(sys.argv[1:])
     if not chosen:
-        raise SystemExit(f"no file of planted.toml holds {' or '.join(sys.argv[1:])}")
+        raise SystemExit(f"no file of a planted bug holds {' or '.join(sys.argv[1:])}")
     for bug in chosen:
         bug.planted((ROOT / bug.file).read_text())
     survivors = []
