@@ -89,6 +89,6 @@ def test_a_capture_that_the_deadline_finds_unfinished_is_ended_and_named(tmp_pat
         _Schedule(plan, launcher, executor, Console(quiet=True), {}, limits).run(cells)
         later = launcher.start("later", ["true"], tmp_path / "later.log")
         assert later.wait(20) == 0, "what comes after it can still start"
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 55, "the capture would have lasted a minute"
     assert limits.skipped == {job.name: NO_TIME for cell in cells for job in attack_jobs(cell)}
     assert not any(cell.done.exists() for cell in cells)
