@@ -17,6 +17,7 @@ from wireleak.lab.audit.survey import survey
 from wireleak.lab.audit.trained import _train
 from wireleak.lab.launch.jail import Jail, gap
 from wireleak.lab.launch.processes import Launcher, LaunchError
+from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.study.library import load_study
 
 NETWORK = """
@@ -64,14 +65,14 @@ def test_every_process_that_builds_the_network_is_jailed(network: str, tmp_path:
     folder.mkdir(parents=True)
     source = tmp_path / "study.toml"
     source.write_text(audit_study(subject, "audit-make", folder, all_attacks(subject)))
-    study = load_study(str(source))[0]
+    study, seed = load_study(str(source))[0], Seeds.draw().division(0)
     model = {"name": network, "input_shape": (1, 28, 28), "classes": 10, "seed": 0, "weights": None}
     files = str(folder / "w.safetensors"), str(folder / "w.json")
     lesson = Lesson(model, str(folder / "x.npz"), 1, 8, 2**30, 0.01, None, None, *files)
     started: list[Any] = [
         lambda: measured_speed(network, (1, 28, 28), 10, launcher),  # type: ignore[arg-type]
         lambda: _train(lesson, launcher, print),  # type: ignore[arg-type]
-        lambda: survey(subject, study, 0, None, folder, launcher, 60.0),  # type: ignore[arg-type]
+        lambda: survey(subject, study, seed, None, folder, launcher, 60.0),  # type: ignore[arg-type]
     ]
     for start in started:
         with pytest.raises(StartedError) as caught:
