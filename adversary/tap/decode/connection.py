@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from adversary.tap.decode import http2
@@ -120,7 +121,7 @@ class Connection:
             return
         self._pieces.append((side, time, bytes(data)))
         if self._late is not None:
-            yield from self._settle_late(self._late.feed(side, bytes(data)), time)
+            yield from self._feed_late(side, bytes(data), time)
             return
         self._starts[side].extend(data)
         recognised = recognise(bytes(self._starts[side][:_START]))
@@ -130,7 +131,7 @@ class Connection:
         if transport is Transport.OTHER and late:
             self._late = LateStart(self._infer, self._budget)
             for each, _, piece in self._pieces:
-                yield from self._settle_late(self._late.feed(each, piece) if self._late else None, time)
+                yield from self._feed_late(each, piece, time)
         else:
             self._late_sides(late, side, transport)
             yield from self._settle(transport, side if asks else 1 - side, time)
@@ -144,7 +145,7 @@ class Connection:
             if not self._over[1 - side]:
                 self._over[side] = self._waits = True
                 return
-            yield from self._settle_late(self._late.settle(), time)
+            yield from self._settle_late(self._late.try_to(self._late.settle), time)
         elif self._application is None and self._starts[side]:
             yield from self._settle(Transport.OTHER, 0, time)
         for each in (side, 1 - side) if self._waits else (side,):
@@ -158,13 +159,21 @@ class Connection:
     def _seek_on(self, application: Application, side: int, time: float) -> Iterator[Event]:
         """Decode what a direction still holds that is over before its beginning was found."""
         seeker = self._seekers[side]
-        if seeker is not None and (rest := seeker.finish()):
-            yield from self._decode(application, side, time, rest)
+        if seeker is not None:
+            rest = memoryview(b"")
+            with suppress(TooMuchWorkError):
+                rest = seeker.finish()
+            if rest:
+                yield from self._decode(application, side, time, rest)
 
     def _late_sides(self, late: bool, side: int, transport: Transport) -> None:
         """Let the other direction of a late HTTP/2 connection begin anywhere, if this one is a server's."""
         if late and transport is Transport.HTTP2 and not self._starts[side].startswith(b"PRI"):
             self._seekers[1 - side] = Seeker(self._budget, transport)
+
+    def _feed_late(self, side: int, data: bytes, time: float) -> Iterator[Event]:
+        if (late := self._late) is not None:
+            yield from self._settle_late(late.try_to(lambda: late.feed(side, data)), time)
 
     def _settle_late(self, start: Start | None, time: float) -> Iterator[Event]:
         if start is None or self._late is None:

@@ -115,6 +115,23 @@ class Direction:
                 if not self._flag & _TRAILERS:
                     yield self._size, body
 
+    def takes(self, data: memoryview, most: int) -> bool:
+        """Take a piece that ends before the current message does, if it is such a piece: most pieces are.
+
+        `most` is the limit of bytes of unfinished messages, which `feed` enforces.
+        """
+        size = len(data)
+        if self._left <= size or self._text is not None or self.over:
+            return False
+        if self._body is not None:
+            if self._budget.held + size > most:
+                return False
+            self._body += data
+            self._budget.held += size
+        self._left -= size
+        self.total += size
+        return True
+
     def unfinished(self) -> int:
         """Return how many bytes the current message, or its prefix, still lacks."""
         return max(self._left, 0) or (5 - len(self._prefix) if self._prefix else 0)

@@ -99,7 +99,10 @@ class GrpcConnection:
         """
         for event in self._http2[client].feed(data):
             if type(event) is DataPiece:
-                yield from self._data(client, time, event)
+                call = self._calls.get(event.stream)
+                direction = None if call is None or event.end else call.request if client else call.response
+                if direction is None or not direction.takes(event.data, MAX_UNFINISHED):
+                    yield from self._data(client, time, event)
             elif type(event) is HeaderBlock:
                 yield from self._headers(client, time, event)
             elif type(event) is Reset:

@@ -121,7 +121,7 @@ class Http2Side:
         position, end = 0, len(data)
         while position < end:
             if self._left:
-                take = min(self._left, end - position)
+                take = self._left if self._left < end - position else end - position
                 self._left -= take
                 piece = data[position : position + take]
                 yield DataPiece(self._stream, piece, self._end and not self._left, self._first, self._left)
@@ -135,13 +135,16 @@ class Http2Side:
                 position += self._buffer(data[position:])
                 yield from self._whole_frames()
             elif end - position >= _HEADER and data[position + 3] == 0 and not data[position + 4] & _PADDED:
-                yield from self._plain_data(data[position : position + _HEADER])
+                header = data[position : position + _HEADER]
+                self._start_data(header)
                 position += _HEADER
+                if not self._left:
+                    yield DataPiece(self._stream, header[:0], self._end)
             else:
                 position += self._buffer(data[position:])
                 yield from self._whole_frames()
 
-    def _plain_data(self, header: memoryview) -> Iterator[Event]:
+    def _start_data(self, header: memoryview) -> None:
         """Start a DATA frame without padding."""
         if self._block is not None:
             raise ProtocolError("DATA inside a header block")
@@ -149,8 +152,6 @@ class Http2Side:
         self._stream = int.from_bytes(header[5:9]) & 0x7FFFFFFF
         self._end = bool(header[4] & _END_STREAM)
         self._first = True
-        if not self._left:
-            yield DataPiece(self._stream, header[:0], self._end)
 
     def _buffer(self, data: memoryview) -> int:
         """Hold as much of `data` as the preface or the next frame still needs; return that number of bytes."""
@@ -190,7 +191,9 @@ class Http2Side:
         if self._is_plain_data():
             header = memoryview(bytes(self._held))
             self._held.clear()
-            yield from self._plain_data(header)
+            self._start_data(header)
+            if not self._left:
+                yield DataPiece(self._stream, header[:0], self._end)
         elif self._held[3] not in _KINDS:
             if self._block is not None:
                 raise ProtocolError("another frame inside a header block")

@@ -25,7 +25,7 @@ MAX_SEEKING = 16 << 20
 _ENOUGH = 3
 _MOST_FRAME = 1 << 20
 _MOST_STREAM = 1 << 24
-_CANDIDATE_WORK = 10
+_CANDIDATE_WORK = 3
 # Most messages whose shapes tell which side is the client.
 _MESSAGES = 8
 _HTTP1 = re.compile(
@@ -147,6 +147,13 @@ class LateStart:
             return Start(Transport.HTTP2, client)
         too_much = self._size[side] > WINDOW or self._budget.seeking > MAX_SEEKING
         return self.settle() if too_much else None
+
+    def try_to(self, step: Callable[[], Start | None]) -> Start | None:
+        """Return what `feed` or `settle` returns; bytes on which the search fails are those of another protocol."""
+        try:
+            return step()
+        except Exception:
+            return Start(Transport.OTHER, 0)
 
     def settle(self) -> Start:
         """Return the most probable start; side 0, which has the larger port, is the client if nothing tells."""

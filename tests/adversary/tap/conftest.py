@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -192,6 +196,25 @@ def seen(observations: Any) -> Any:
         )
         for o in observations
     ]
+
+
+# The kernel's count of a process's peak memory survives exec, so it would be this process's: VmHWM does not.
+_MEASURE = """
+import contextlib, io, json, sys, time
+from pathlib import Path
+from adversary.tap.inspect.command import main
+with contextlib.redirect_stdout(io.StringIO()):
+    rc = main([Path(sys.argv[1])], as_json=True)
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"rc": rc, "mib": int(peak) / 1024, "seconds": time.process_time()}))
+"""
+
+
+def cost_of(path: Path) -> dict[str, Any]:
+    """Exit status, peak memory in MiB and CPU seconds of `inspect` in a process of its own."""
+    command = [sys.executable, "-c", _MEASURE, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 class Wire(SimpleNamespace):

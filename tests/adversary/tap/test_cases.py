@@ -24,16 +24,6 @@ WIRE = sorted(CASES.glob("wire/*/input.pcap*")) if CASES else []
 HOSTILE = sorted(path for path in CASES.glob("hostile/*") if path.suffix != ".md") if CASES else []
 pytestmark = pytest.mark.skipif(CASES is None, reason="the folder shared/cases with captures of faults is not there")
 
-# The kernel's count of a process's peak memory survives exec, so it would be this process's: VmHWM does not.
-MEASURE = """
-import contextlib, io, json, sys, time
-from pathlib import Path
-from adversary.tap.inspect.command import main
-with contextlib.redirect_stdout(io.StringIO()):
-    rc = main([Path(sys.argv[1])], as_json=True)
-peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"rc": rc, "mib": int(peak) / 1024, "seconds": time.process_time()}))
-"""
 OUR_CAPTURE = {"activation": 3, "prediction": 3}
 # What a case must yield: tensors by kind.
 KINDS: dict[str, dict[str, int]] = {
@@ -149,12 +139,6 @@ def test_a_hostile_capture_is_read_to_its_end(path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("path", [path for path in HOSTILE if "bomb" in path.name], ids=lambda path: path.name)
-def test_a_bomb_takes_little_memory_and_time(path: Path) -> None:
-    cost = cost_of(path)
+def test_a_bomb_takes_little_memory_and_time(wire: Any, path: Path) -> None:
+    cost = wire.cost_of(path)
     assert cost["rc"] == 0 and cost["mib"] < 512 and cost["seconds"] < 10
-
-
-def cost_of(path: Path) -> dict[str, Any]:
-    """Exit status, peak memory in MiB and CPU seconds of `inspect` in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, cwd=ROOT)
-    return dict(json.loads(done.stdout.splitlines()[-1]))

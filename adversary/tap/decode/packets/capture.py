@@ -21,7 +21,7 @@ from wireleak.common.words import counted
 Progress = Callable[[int], None]
 
 STDIN = Path("-")
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 _START = 8
 # A compressed capture may grow by so much, and by so many times its size. Honest ones grow 20-fold at most.
 _GROWS, _GROWS_FOLD = 256 << 20, 100

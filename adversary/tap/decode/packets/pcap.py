@@ -96,33 +96,48 @@ class Pcap:
 
     def feed(self, data: bytes) -> Iterator[Packet]:
         """Yield the packets that `data` completes; raise `CaptureError` if a record's header is impossible."""
-        buffer = self._held + data if self._held else data
         position = 0
         if self._record is None:
-            if len(buffer) < 24:
-                self._held = buffer
+            data, self._held = self._held + data, b""
+            if len(data) < 24:
+                self._held = data
                 return
-            order, self._tick = _CLASSIC.get(buffer[:4], (_PATCHED.get(bytes(buffer[:4]), ""), 1e-6))
+            order, self._tick = _CLASSIC.get(data[:4], (_PATCHED.get(bytes(data[:4]), ""), 1e-6))
             if not order:
                 raise CaptureError("is not a capture")
             # The upper bits of the link type may hold the FCS length.
-            self._link = struct.unpack_from(order + "I", buffer, 20)[0] & 0xFFFF
-            self._record = struct.Struct(order + ("IIII8x" if buffer[:4] in _PATCHED else "IIII"))
+            self._link = struct.unpack_from(order + "I", data, 20)[0] & 0xFFFF
+            self._record = struct.Struct(order + ("IIII8x" if data[:4] in _PATCHED else "IIII"))
             position = 24
-        view, end = memoryview(buffer), len(buffer)
         unpack, link, tick, head = self._record.unpack_from, self._link, self._tick, self._record.size
+        if self._held:
+            # Only the packet that lies across two pieces is copied.
+            held = self._held + data[: max(head - len(self._held), 0)]
+            size = head + self._kept(unpack(held, 0)[2]) if len(held) >= head else head
+            position = max(size - len(self._held), 0)
+            self._held += data[:position]
+            if len(self._held) < size or size == head > len(held):
+                return
+            seconds, fraction, _, length = unpack(self._held, 0)
+            whole, self._held = memoryview(self._held), b""
+            yield Packet(seconds + fraction * tick, link, whole[head:], length)
+        view, end = memoryview(data), len(data)
         while position + head <= end:
-            seconds, fraction, kept, length = unpack(buffer, position)
-            if kept > MAX_PACKET:
-                self._held = b""
-                raise CaptureError(f"is broken: a packet claims {kept} bytes")
+            seconds, fraction, kept, length = unpack(data, position)
             start = position + head
-            following = start + kept
+            following = start + self._kept(kept)
             if following > end:
                 break
             yield Packet(seconds + fraction * tick, link, view[start:following], length)
             position = following
         self._held = bytes(view[position:])
+
+    def _kept(self, size: int) -> int:
+        """Check the size of a packet."""
+        if size > MAX_PACKET:
+            self._held = b""
+            raise CaptureError(f"is broken: a packet claims {size} bytes")
+        return size
 
 
 class Snoop:
