@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 from adversary.participant.config import ParticipantConfig
 from adversary.participant.registry import Floats, Labels, make, read_arrays
 from wireleak.common.config import ConfigError, drawn, read_config
+from wireleak.common.models import save_weights
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training
 from wireleak.common.wire.flower import as_received
@@ -27,10 +28,12 @@ def train(message: Message, context: Context) -> Message:
     """Train by the strategy, and reply in the form that an honest client uses."""
     config = _config(context)
     network = _network(config, message)
-    server_round = int(cast(int, message.content.config_records["config"]["server-round"]))
+    server_round = _round_of(message)
     inputs, labels = _examples(config, config.train, "train", server_round)
     how = Training(config.plan, (drawn(config.seed), server_round))
+    _keep(config, network, server_round, "start")
     loss = make(config).train(network, inputs, labels, how)
+    _keep(config, network, server_round, "end")
     metrics = MetricRecord({"num-examples": len(inputs), "train-loss": loss})
     arrays = ArrayRecord(cast(Any, network.blocks.state_dict()))
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
@@ -42,6 +45,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Score the averaged model honestly on the participant's own evaluation examples."""
     config = _config(context)
     network = _network(config, message)
+    _keep(config, network, _round_of(message) + 1, "start")
     inputs, labels = _examples(config, config.evaluation, "evaluation")
     network.blocks.eval()
     with torch.inference_mode():
@@ -55,6 +59,16 @@ def evaluate(message: Message, context: Context) -> Message:
         }
     )
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _round_of(message: Message) -> int:
+    return int(cast(int, message.content.config_records["config"]["server-round"]))
+
+
+def _keep(config: ParticipantConfig, network: Network, server_round: int, moment: str) -> None:
+    """Save a copy of the weights that it received or sent, where it has no link on which the attack could read them."""
+    if config.record is not None:
+        save_weights(network.blocks, config.record / f"round-{server_round}-{moment}.safetensors")
 
 
 def _config(context: Context) -> ParticipantConfig:
@@ -84,9 +98,10 @@ def _examples(
         wanted = ", ".join(map(str, config.model.input_shape))
         raise ConfigError(f"{field}: x in {path} is {inputs.dtype} {inputs.shape}; give float32 (n, {wanted})")
     with np.load(path) as stored:
-        rounds = stored["round"] if server_round is not None and "round" in stored.files else None
-    if rounds is None:
+        streamed = server_round is not None and "round" in stored.files
+    if not streamed:
         return inputs, labels
+    (rounds,) = read_arrays(path, field, ("round",))
     now = rounds == server_round
     if not now.any():
         raise ConfigError(f"{field}: {path} holds no example of round {server_round}; give examples for every round")

@@ -25,3 +25,6 @@ class ParticipantConfig(Strict):
     out: AbsolutePath = Field(
         description="folder for state between rounds, as the client's process may end between two messages"
     )
+    record: AbsolutePath | None = Field(
+        default=None, description="folder for the weights that it receives and sends, where no link shows them"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,6 +105,13 @@ def read_arrays(path: Path | None, field: str, names: tuple[str, ...]) -> list[n
     """
     if path is None:
         raise ConfigError(f"{field}: this strategy needs a file; name an .npz file with {', '.join(names)}")
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    return list(_read_arrays(path, changed, field, names))
+
+
+@lru_cache(maxsize=4)
+def _read_arrays(path: Path, _changed: int, field: str, names: tuple[str, ...]) -> tuple[npt.NDArray[Any], ...]:
+    """Read the arrays once for all rounds, because a stream of thousands of rounds is large."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             if missing := [name for name in names if name not in stored.files]:
@@ -117,7 +125,7 @@ def read_arrays(path: Path | None, field: str, names: tuple[str, ...]) -> list[n
         raise ConfigError(
             f"{field}: arrays in {path} have shapes {[array.shape for array in arrays]}; give as many rows in each"
         )
-    return arrays
+    return tuple(arrays)
 
 
 @register

@@ -36,6 +36,9 @@ class PropertyOptions(BaseModel):
     )
     mixed: int = Field(2, ge=1, description="Updates per round of each mixture.")
     without: int = Field(8, ge=1, description="Updates per round without the property.")
+    snapshots: int = Field(
+        0, ge=0, description="Rounds on whose models updates are made, evenly spaced; 0 takes every round."
+    )
     by_group: bool = Field(False, description="Make each update from one person's examples, where people are known.")
     rule: Rule = Field("mean", description="How the server combines updates; a participant imitates it.")
     cut: float = Field(0.25, ge=0, lt=0.5, description="Share that the server's trimmed mean cuts off at either end.")
@@ -83,7 +86,7 @@ class Property(UpdateAttack):
         ours = {one.round: one.delta for one in seen.own if self.settings.rule != "mean"}
         made = [
             (features(self._joined(own.updates(seen.models[number], value, share), ours.get(number))), value)
-            for number in sorted({one.round for one in seen.updates})
+            for number in _spaced(sorted({one.round for one in seen.updates}), self.settings.snapshots)
             for value, share in self._batches(own.values)
         ]
         self._made, self._values = np.stack([row for row, _ in made]), np.array([value for _, value in made])
@@ -151,6 +154,12 @@ class Property(UpdateAttack):
         kept = PCA(min(30, len(rows) - 1, rows.shape[1]), random_state=0).fit_transform(rows)
         flat = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="random", random_state=0).fit_transform(kept)
         return {"x": flat[:, 0].tolist(), "y": flat[:, 1].tolist(), "unit": [list(unit) for unit in self._rows]}
+
+
+def _spaced(rounds: list[int], count: int) -> list[int]:
+    """Return `count` of the rounds, the first and the last among them; all for 0."""
+    places = np.unique(np.linspace(0, len(rounds) - 1, count or len(rounds)).round().astype(int))
+    return [rounds[place] for place in places]
 
 
 def _fits(one: Update, shapes: Mapping[str, tuple[int, ...]]) -> bool:

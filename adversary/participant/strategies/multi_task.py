@@ -26,6 +26,9 @@ class MultiTaskOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
     attribute: str = Field(description="Name of the property, an attribute of the surrogate examples.")
     alpha: float = Field(0.7, ge=0, le=1, description="Weight of the property's loss; 0 trains honestly.")
+    share: float = Field(
+        1.0, gt=0, le=1, description="Share of the surrogate examples for this loss; the first ones are taken."
+    )
 
 
 @register
@@ -52,8 +55,11 @@ class MultiTask(Strategy):
         if values.dtype.kind not in "iu" or values.min() < 0 or inputs.shape[1:] != config.model.input_shape:
             wanted = f"x (n, {', '.join(map(str, config.model.input_shape))}) and whole numbers from 0"
             raise ConfigError(f"surrogate: {config.surrogate} holds x {inputs.shape}, {values.dtype}; give {wanted}")
-        self._inputs: Floats = inputs.astype(np.float32)
-        self._values: Labels = values.astype(np.int64)
+        # The attack imitates updates on the others: the shared model learns these by heart, and no victim's.
+        used = slice(max(1, round(settings.share * len(inputs))))
+        self._inputs: Floats = inputs[used].astype(np.float32)
+        self._values: Labels = values[used].astype(np.int64)
+        self._rows = [np.flatnonzero(self._values == value) for value in np.unique(self._values)]
 
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
         """Train on both losses at once; the head continues from the round before."""
@@ -65,7 +71,7 @@ class MultiTask(Strategy):
         draw = np.random.default_rng(seed)
 
         def loss(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            rows = draw.choice(len(self._inputs), len(x), replace=len(x) > len(self._inputs))
+            rows = self._balanced(draw, len(x))
             with _features(network.blocks) as features:
                 network.blocks(torch.from_numpy(self._inputs[rows]))
             property_scores = both["head"](features[0])
@@ -77,6 +83,15 @@ class MultiTask(Strategy):
         reported = train_whole(both, inputs, labels, how, loss)
         save_weights(both["head"], self._kept)
         return reported
+
+    def _balanced(self, draw: np.random.Generator, count: int) -> Labels:
+        """Draw surrogate examples with each value equally often: a rare property would hardly be learnt otherwise."""
+        parts = np.array_split(np.arange(count), len(self._rows))
+        each = [
+            draw.choice(rows, len(part), replace=len(part) > len(rows))
+            for rows, part in zip(self._rows, parts, strict=True)
+        ]
+        return np.concatenate(each)
 
     def _head(self, network: Network) -> nn.Linear:
         with torch.random.fork_rng(devices=[]):

@@ -1,9 +1,10 @@
 """A federation of many virtual clients on Flower's Simulation Engine: one process tree, without links to tap.
 
 `python -m wireleak.lab.launch.simulation --config F` runs the same ServerApp and ClientApp as a deployment does, with
-their own configs. Config: `{"server": path, "clients": [path, …], "nodes": path, "usage": path}`; client i is the
-virtual node with partition i. Afterwards, `nodes` maps clients to Flower's nodes, and `usage` holds the seconds and the
-peak memory of the process and all its children. It needs the extra `wireleak[simulation]`, which installs Ray.
+their own configs. Config: `{"server": path, "clients": [{"app": "module:name", "config": path}, …], "nodes": path,
+"usage": path}`; client i is the virtual node with partition i, and its app is wireleak's own. Afterwards, `nodes` maps
+clients to Flower's nodes, and `usage` holds the seconds and the peak memory of the process and all its children. It
+needs the extra `wireleak[simulation]`, which installs Ray.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def _in_order(grid: Grid, count: int) -> list[int]:
     return sorted(places, key=places.__getitem__)
 
 
-class _Usage:
+class Usage:
     """Seconds, and the peak proportional memory (PSS) of this process and its children."""
 
     def __init__(self) -> None:
@@ -108,6 +109,7 @@ class _Usage:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def report(self) -> dict[str, float]:
+        """Return "seconds" since the start and "peak_bytes"."""
         return {"seconds": time.monotonic() - self._began, "peak_bytes": self.peak}
 
     def _watch(self) -> None:
@@ -137,10 +139,10 @@ def main() -> None:
         )
         raise SystemExit(2)
     config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
-    usage = _Usage()
+    usage = Usage()
     # Ray's workers must have the same import path as this process.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    simulate(config["server"], config["clients"], Path(config["nodes"]))
+    simulate(config["server"], [client["config"] for client in config["clients"]], Path(config["nodes"]))
     write_json(Path(config["usage"]), usage.report())
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wireleak.common.plan import TrainingPlan
+from wireleak.common.threat import PARTICIPANTS
 from wireleak.lab.run.layout import CellPaths, cell_name
 from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.study.schema import Study
@@ -98,9 +99,9 @@ class Cell(CellPaths):
 
     @property
     def participant_records(self) -> bool:
-        """Whether client 0 records all it exchanges with the server: it is curious, and its link does not show this."""
-        hidden = self.variant.encrypted or self.plan.secure
-        return self.mode == "federated" and hidden and "participant" in self.vantages
+        """Whether client 0 records all it exchanges with the server: it attacks, and no link shows this."""
+        hidden = self.variant.encrypted or self.plan.secure or not self.variant.linked
+        return self.mode == "federated" and hidden and bool(self.vantages & set(PARTICIPANTS))
 
     def seed_of(self, *names: str | int, bits: int = 63) -> int:
         """Return the seed of one of its parties or draws; variants with one seed share it, so they can be compared."""

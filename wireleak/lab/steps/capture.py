@@ -30,7 +30,7 @@ from wireleak.lab.steps.trainer import trainer_on_pi
 PARTICIPANT_APP = "adversary.participant.app:app"
 # Processes that no jail holds, for the first lines of a report.
 _FLOWERS_APPS = "Flower starts its apps itself, so its processes can read other parties' files"
-_SIMULATED = "the clients of a simulation share processes, which can read other parties' files"
+_SHARED = "the clients of a simulation share processes, which can read other parties' files"
 _EMULATED = "an emulator runs as this user, outside of a jail; what it emulates has only its own files"
 PLAINTEXT = {"ca": None, "certificate": None, "key": None}
 
@@ -52,8 +52,8 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
     LaunchError
         A process failed; captures up to then are kept.
     """
-    if cell.variant.engine == "simulation":
-        _simulate(cell, launcher, say)
+    if not cell.variant.linked:
+        _without_links(cell, launcher, say)
         return
     if not cell.trains:
         _serve_trained(cell, launcher, say)
@@ -122,24 +122,31 @@ def _name_records(cell: Cell) -> None:
             kept.rename(cell.received(name))
 
 
-def _simulate(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
-    """Train virtual clients without links; only a curious server's files can be attacked."""
-    say("simulating")
+def _without_links(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
+    """Train clients without links; only what a curious server or a participant kept can be attacked."""
+    say("training without links")
     security = _Security(cell)
     server = _write_server(cell, security, launcher)
     for name in cell.clients:
         _write_client(cell, name, "", security)
     content = {
         "server": str(server),
-        "clients": [str(cell.config(name)) for name in cell.clients],
+        "clients": [{"app": app, "config": str(config)} for app, config in _apps(cell)],
         "nodes": str(cell.nodes),
         "usage": str(cell.usage),
     }
     config = write_json(cell.simulation, content)
-    argv = ["-m", "wireleak.lab.launch.simulation", "--config", str(config)]
+    module = "simulation" if cell.variant.engine == "simulation" else "in_process"
+    argv = ["-m", f"wireleak.lab.launch.{module}", "--config", str(config)]
     launcher.finish(launcher.start("simulation", argv, cell.log("simulation"), essential=False), cell.plan.timeout)
     _name_records(cell)
-    _finish(cell, [], _SIMULATED)
+    _finish(cell, [], _SHARED)
+
+
+def _apps(cell: Cell) -> list[tuple[str, Path]]:
+    """Return the module and the config of each client's ClientApp."""
+    honest = [("client.app:app", cell.config(name)) for name in cell.clients]
+    return honest if cell.variant.participant is None else [(PARTICIPANT_APP, config_in(cell.participant)), *honest[1:]]
 
 
 def _serve_trained(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
@@ -324,6 +331,7 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> Jail
             "surrogate": str(cell.surrogate),
             "secret": str(cell.secret),
             "out": str(cell.participant),
+            "record": own["record"],
         }
         config = write_json(config_in(cell.participant), common | granted)
         return jail_of(config, common | granted, cell.participant)

@@ -315,14 +315,16 @@ def _kept(cells: list[Cell]) -> list[str]:
 
 
 def _simulated(cell: Cell) -> list[str]:
-    """Return a note on the time and memory of a simulation."""
+    """Return a note on a training without links: its time and its memory."""
     if not cell.usage.exists():
         return []
     used = json.loads(cell.usage.read_text())
+    in_process, count = cell.variant.engine == "in-process", len(cell.clients)
+    clients = f"{counted(count, 'client')} in one process" if in_process else counted(count, "virtual client")
     return [
-        f"{cell.name}: {counted(len(cell.clients), 'virtual client')}, {counted(cell.plan.rounds, 'round')} "
+        f"{cell.name}: {clients}, {counted(cell.plan.rounds, 'round')} "
         f"in {used['seconds']:.0f} s with at most {used['peak_bytes'] / 2**30:.2f} GiB of memory, "
-        "Ray's start and processes included"
+        + ("and nothing on a wire" if in_process else "Ray's start and processes included")
     ]
 
 

@@ -199,6 +199,11 @@ def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) 
             )
         if variant.engine == "simulation" and vantage != "server":
             raise StudyError(f'{where}: {variant.name} is a simulation and has no links; set vantage = "server"')
+        if variant.engine == "in-process" and vantage != "server" and vantage not in PARTICIPANTS:
+            raise StudyError(
+                f'{where}: {variant.name} trains in one process and has no links; set vantage = "server", '
+                '"participant" or "malicious-participant"'
+            )
         if variant.encrypted and vantage == "link":
             raise StudyError(f'{where}: {variant.name} encrypts its links; set vantage = "server" or "participant"')
         if vantage in PARTICIPANTS and study.clients_of(variant) < 2:

@@ -18,7 +18,7 @@ from wireleak.lab.run.results import Burst, Call, TensorCount, Wire
 def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
     """Return the adversary's summary of each capture; it is made once, because some captures are deleted later."""
     listed, captures = cell.inspected, cell.captures()
-    if cell.variant.engine == "simulation":
+    if not cell.variant.linked:
         return []
     if not listed.exists():
         output = listed.with_suffix(".partial")

@@ -80,7 +80,7 @@ def _trainer(study: Tables, device: Device) -> Iterator[str]:
             continue
         if trainer != device:
             yield f"{where}.role: {trainer.name} trains in variant {variant.name} already; give each its own variants"
-        if variant.engine == "simulation" or study.clients_of(variant) < 2:
+        if not variant.linked or study.clients_of(variant) < 2:
             yield f"{where}.role: variant {variant.name} needs 2 clients or more, as processes; the Pi is the last one"
 
 
@@ -153,9 +153,13 @@ def _federation(study: Tables, variant: Variant) -> Iterator[str]:
             "participant: a malicious participant reads its own link, which TLS or secure aggregation hides; "
             "remove the participant, or the protection"
         )
-    linked = mode != "federated" or study.serve.devices or variant.encrypted or variant.participant
-    if variant.engine == "simulation" and linked:
+    links = mode != "federated" or study.serve.devices or variant.encrypted
+    if not variant.linked and links:
         yield (
-            'engine: a simulation has no links; set mode = "federated", serve.devices = false and '
-            'link = "plaintext", and remove the participant'
+            f'engine: "{variant.engine}" has no links; set mode = "federated", serve.devices = false and '
+            'link = "plaintext"'
         )
+    if variant.engine == "simulation" and variant.participant:
+        yield 'engine: a simulation has no malicious participant; remove it, or set engine = "in-process"'
+    if variant.engine == "in-process" and plan.secure:
+        yield 'engine: secure aggregation needs processes; remove engine = "in-process"'

@@ -195,9 +195,10 @@ class Variant(Strict):
     objective: Objective | None = Field(default=None, description="system.objective, where it differs")
     privacy: PrivacyConfig | None = Field(default=None, description="system.privacy, where it differs")
     clients: PositiveInt | None = Field(default=None, description="data.clients, where it differs")
-    engine: Literal["processes", "simulation"] = Field(
+    engine: Literal["processes", "simulation", "in-process"] = Field(
         default="processes",
-        description="simulation: virtual clients on Flower's Simulation Engine, which only a server can watch",
+        description="simulation: virtual clients on Flower's Simulation Engine, which only a server can watch; "
+        "in-process: the same models as over the wire, trained in one process, for a server or a participant",
     )
     system: dict[str, Any] = Field(default_factory=dict, description="fields of [system] that differ in this variant")
     stream: dict[str, Any] = Field(
@@ -218,6 +219,11 @@ class Variant(Strict):
     )
     server_options: dict[str, Any] = Field(default_factory=dict, description="options of a hijacking server")
     watch: bool = Field(default=False, description="clients check whether the gradients that they receive are honest")
+
+    @property
+    def linked(self) -> bool:
+        """Whether its clients are processes with links to tap."""
+        return self.engine == "processes"
 
     @property
     def encrypted(self) -> bool:
