@@ -82,6 +82,9 @@ class TrainingSeen(Strict):
     units: list[tuple[int, int]] = Field(
         description="updates under attack, as (sender, round); sender -1 is the mean of all but the attacker"
     )
+    rounds: tuple[int, int] | None = Field(
+        default=None, description="first and last round that are read; by default all"
+    )
 
 
 class AttackConfig(Strict):

@@ -7,6 +7,7 @@ link: the global models and its own update, and from these the sum of all the ot
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,12 @@ class Seen:
 
 
 def training(
-    paths: Sequence[Path], recipe: Recipe, senders: Collection[int] | None = None, *, released: bool = False
+    paths: Sequence[Path],
+    recipe: Recipe,
+    senders: Collection[int] | None = None,
+    *,
+    released: bool = False,
+    rounds: tuple[int, int] | None = None,
 ) -> Seen:
     """Read a training from its clients' links, or from a curious server's records.
 
@@ -128,6 +134,9 @@ def training(
         Clients whose updates are wanted. All links are read anyway, because one link helps to decode another.
     released : bool
         Whether to keep only the last global model.
+    rounds : tuple of int, optional
+        First and last round whose updates are kept, with the models before and after each; by default all. So thousands
+        of rounds can be read with little memory.
 
     Raises
     ------
@@ -136,7 +145,8 @@ def training(
     """
     numbers = [recipe.own] if recipe.own is not None else list(range(len(paths)))
     recorded = [path for path in paths if path.is_dir()]
-    read = _records(recorded) if recorded else _captures(paths)
+    window = Window(*rounds) if rounds else Window()
+    read = _records(recorded, window) if recorded else _captures(paths, window)
     models: dict[int, State] = {}
     for link in read.links:
         models |= {number: state for number, state in link.models.items() if number not in models}
@@ -167,6 +177,18 @@ def training(
     return Seen(models, others, updates, read.messages, read.bytes, notes if others else ("0 global models seen",))
 
 
+@dataclass(frozen=True)
+class Window:
+    """The rounds that are kept, both ends included."""
+
+    first: int = 0
+    last: int = sys.maxsize
+
+    def holds(self, number: int, *, model: bool) -> bool:
+        """Return whether a round's update is kept, or its first global model: that after the last round is, too."""
+        return self.first <= number <= self.last + model
+
+
 class _Link:
     """One client's global models and answers, by round."""
 
@@ -182,13 +204,15 @@ class _Read:
     bytes: int = 0
 
 
-def _captures(paths: Sequence[Path]) -> _Read:
+def _captures(paths: Sequence[Path], window: Window) -> _Read:
     read = _Read([_Link() for _ in paths])
     place = {str(path): number for number, path in enumerate(paths)}
     # All links together: Flower does not resend objects that the other side has, but other links carry them.
     states: dict[tuple[int, Kind, int], list[State]] = defaultdict(list)
     for seen in observations(paths):
         if seen.kind not in (Kind.GLOBAL_MODEL, Kind.MODEL_UPDATE) or seen.round is None:
+            continue
+        if not window.holds(seen.round, model=seen.kind is Kind.GLOBAL_MODEL):
             continue
         messages = states[place[seen.call.rpartition("#")[0]], seen.kind, seen.round]
         if not seen.sequence:
@@ -208,11 +232,13 @@ def _captures(paths: Sequence[Path]) -> _Read:
     return read
 
 
-def _records(folders: Sequence[Path]) -> _Read:
+def _records(folders: Sequence[Path], window: Window) -> _Read:
     read = _Read([_Link() for _ in folders])
     for link, folder in zip(read.links, folders, strict=True):
         for path in sorted(folder.glob("round-*.safetensors")):
             _, at, what = path.stem.split("-")
+            if not window.holds(int(at), model=what == "start"):
+                continue
             (link.models if what == "start" else link.answers)[int(at)] = load_file(path)
             read.messages += 1
             read.bytes += path.stat().st_size

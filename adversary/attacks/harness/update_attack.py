@@ -112,7 +112,7 @@ def _training(kind: type[Attack], config: AttackConfig, known: Knowledge) -> tup
         raise ValueError(f"training: is missing, and {kind.name} reads updates; give the clients' training settings")
     recipe = Recipe(settings.plan, settings.participants, settings.examples, settings.own)
     senders = {sender for sender, _ in settings.units}
-    seen = training(config.captures.victims, recipe, senders, released=settings.released)
+    seen = training(config.captures.victims, recipe, senders, released=settings.released, rounds=settings.rounds)
     return seen, replace(known, training=seen, recipe=recipe)
 
 

@@ -76,7 +76,7 @@ class AttackJob:
 
     def truth(self, *, federated: bool) -> CellTruth:
         """Return the ground truth of its target; `federated` says whether it reads a federated training."""
-        return CellTruth(self.cell, self.vantage, self.sought, federated)
+        return CellTruth(self.cell, self.vantage, self.sought, federated, self.use.rounds)
 
     @property
     def out(self) -> Path:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from wireleak.lab.run.layout import CellPaths
 from wireleak.lab.study.schema import StudyError
 
 _LABELS = '{"labels"'
+_Read = Callable[[Path, str], "npt.NDArray[Any] | None"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,15 @@ class CellTruth:
     target : Target
     federated : bool
         Whether the attack reads a federated training.
+    rounds : tuple of int, optional
+        First and last round whose updates it reads; by default all.
     """
 
     cell: Cell
     vantage: str
     target: Target[Any]
     federated: bool
+    rounds: tuple[int, int] | None = None
 
     @property
     def seed(self) -> int:
@@ -105,11 +111,13 @@ class CellTruth:
 
     def units(self) -> list[tuple[int, int]]:
         """List (sender, round) of every update that is attacked, by sender and then by round."""
-        return _units(self.cell, self.vantage, self.target)
+        first, last = self.rounds or (1, self.cell.plan.rounds)
+        return [unit for unit in _units(self.cell, self.vantage, self.target) if first <= unit[1] <= last]
 
     def behind(self, array: str) -> list[npt.NDArray[Any]]:
         """Read an array of the examples behind each unit."""
-        return [_examples(self.cell, sender, number, array) for sender, number in self.units()]
+        read = cache(_stored)  # once for all rounds: there may be thousands
+        return [_examples(self.cell, sender, number, array, read) for sender, number in self.units()]
 
     def file(self, name: str, array: str) -> npt.NDArray[Any]:
         """Read an array of a sealed file."""
@@ -215,15 +223,22 @@ def _write_members(cell: Cell) -> None:
     write_arrays(cell.sealed("records.npz"), {"member": member})
 
 
-def _examples(cell: Cell, sender: int, number: int | None, name: str) -> npt.NDArray[Any]:
+def _stored(path: Path, name: str) -> npt.NDArray[Any] | None:
+    with np.load(path, allow_pickle=False) as stored:
+        values: npt.NDArray[Any] | None = stored.get(name)
+    return values
+
+
+def _examples(cell: Cell, sender: int, number: int | None, name: str, read: _Read = _stored) -> npt.NDArray[Any]:
     """Read an array of the examples on which a sender, or all clients but the first, trained in one round or in all."""
     joined = {OTHERS: cell.clients[1:], ALL: cell.clients}
     clients = joined[sender] if sender in joined else [cell.clients[sender]]
     parts = []
     for client in clients:
-        with np.load(cell.trained_on(client), allow_pickle=False) as stored:
-            now = slice(None) if number is None or "round" not in stored else stored["round"] == number
-            parts.append(stored[name][now])
+        path = cell.trained_on(client)
+        values, rounds = read(path, name), None if number is None else read(path, "round")
+        assert values is not None, f"{path} holds no {name}"
+        parts.append(values if rounds is None else values[rounds == number])
     return np.concatenate(parts)
 
 

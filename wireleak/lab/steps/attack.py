@@ -219,6 +219,7 @@ def updates_seen(job: AttackJob) -> dict[str, Any]:
         "own": own,
         "released": vantage == "release",
         "units": truth.units(),
+        "rounds": job.use.rounds,
     }
     return {"captures": {"victims": seen}, "training": training, "victims": job.sought.count(truth)}
 

@@ -161,11 +161,22 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
         for target in use.targets:
             _check_target(plan, where, target, attack["targets"])
         _check_captures(plan.study, use, where, Traffic(attack["reads"]))
+        _check_rounds(plan.study, use, where, Traffic(attack["reads"]))
         strange = set(use.options) - set(attack["options"].get("properties", {}))
         if strange:
             name = sorted(strange)[0]
             known = attack["options"].get("properties", {})
             raise StudyError(f"{where}.options.{name}: {unknown('option', name, known)}")
+
+
+def _check_rounds(study: Study, use: AttackUse, where: str, traffic: Traffic) -> None:
+    if use.rounds is None:
+        return
+    if traffic is not Traffic.FEDERATED_TRAINING:
+        raise StudyError(f"{where}.rounds: the attack does not read updates; remove rounds")
+    (first, last), most = use.rounds, min(study.plan_of(one).rounds for one in study.variants)
+    if not first <= last <= most:
+        raise StudyError(f"{where}.rounds: {first} to {last} are no rounds of a training of {most}; give [first, last]")
 
 
 def _check_devices(study: Study, use: AttackUse, traffic: Traffic) -> None:

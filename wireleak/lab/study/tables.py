@@ -250,6 +250,9 @@ class AttackUse(Strict):
     variants: tuple[str, ...] | None = Field(
         default=None, description="names of the variants on which it runs; default all"
     )
+    rounds: tuple[PositiveInt, PositiveInt] | None = Field(
+        default=None, description="first and last round whose updates it reads and is scored on; default all"
+    )
     untrained: Literal["every seed", "first seed", "never"] = Field(
         default="every seed",
         description="for which seeds its baseline on an untrained encoder runs; each costs one more fit",

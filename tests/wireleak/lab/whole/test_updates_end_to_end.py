@@ -74,6 +74,12 @@ targets = ["slant"]
 variants = ["plain", "packed", "broken"]
 [[attacks]]
 name = "property"
+label = "in-window"
+targets = ["slant"]
+variants = ["plain"]
+rounds = [2, 3]
+[[attacks]]
+name = "property"
 label = "at-the-server"
 targets = ["slant"]
 vantage = "server"
@@ -99,7 +105,7 @@ from wireleak.common.plan import ClientPlan
 config = json.loads(Path(sys.argv[1]).read_text())
 told = config["training"]
 recipe = Recipe(ClientPlan(**told["plan"]), told["participants"], told["examples"], told["own"])
-seen = training([Path(one) for one in config["captures"]["victims"]], recipe)
+seen = training([Path(one) for one in config["captures"]["victims"]], recipe, rounds=told["rounds"])
 pickle.dump((dict(seen.models), [(u.sender, u.round, dict(u.start), dict(u.end)) for u in (*seen.updates, *seen.own)]),
             sys.stdout.buffer)
 """
@@ -153,6 +159,24 @@ def test_updates_are_what_the_clients_computed_bit_for_bit(run: Any, cell: str, 
         again = trained_again(run[0], cell, f"client-{sender}", number, start)
         for name, value in end.items():
             np.testing.assert_array_equal(value, again[name])
+
+
+def test_a_window_of_rounds_holds_the_same_updates_and_no_others(run: Any) -> None:
+    models, updates = seen(run[0], "plain-seed0", "in-window")
+    whole, every = seen(run[0], "plain-seed0", "property")
+    assert sorted(models) == [2, 3, 4]
+    wanted = [one for one in every if one[1] in (2, 3)]
+    assert [one[:2] for one in updates] == [one[:2] for one in wanted] and len(updates) == 6
+    for one, other in zip(updates, wanted, strict=True):
+        for name, value in one[3].items():
+            np.testing.assert_array_equal(value, other[3][name])
+    for number, state in models.items():
+        assert all(np.array_equal(value, whole[number][name]) for name, value in state.items())
+    guessed = np.load(run[0] / "plain-seed0" / "adversary" / "in-window-slant" / "guesses.npz")["property"]
+    assert len(guessed) == 6
+    with (run[0] / "results.csv").open() as file:
+        scored = {row["attack"]: row["n"] for row in csv.DictReader(file) if row["variant"] == "plain"}
+    assert int(scored["in-window"]) == 6 and int(scored["property"]) == 9
 
 
 def test_packed_messages_give_attackers_the_same_and_the_results_say_that_they_were(run: Any) -> None:
@@ -269,6 +293,7 @@ def test_a_participant_that_sends_nan_is_named_and_stops_nothing(run: Any) -> No
             "a participant attacks other clients, but variants.tls has only one",
         ),
         ('property = "slant"', 'property = "slope"', "slope"),
+        ("rounds = [2, 3]", "rounds = [2, 4]", "rounds: 2 to 4 are no rounds of a training of 3"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(tmp_path: Path, old: str, new: str, said: str) -> None:
