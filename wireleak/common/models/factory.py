@@ -20,7 +20,7 @@ from wireleak.common.files import import_root
 from wireleak.common.models.cutting import Cuts, find_cuts
 
 _CLASSES = ("classes", "num_classes", "n_classes")
-_CHANNELS = ("in_channels", "in_chans")
+_CHANNELS = ("channels", "in_channels", "in_chans")
 # Code that a traceback passes through and that nobody looks for.
 _NOT_THEIRS = (sysconfig.get_path("stdlib"), "<frozen")
 _GRANTED = "; a process of a run reads code and what it is granted: give weights as --weights or as model.weights"
@@ -84,7 +84,7 @@ def build_blocks(name: str, input_shape: tuple[int, ...], classes: int) -> tuple
     """Call a factory and cut what it returns into blocks.
 
     The factory is given what its signature asks for by name: `classes` (or num_classes, n_classes; a factory with
-    `**options` gets num_classes), `input_shape`, `in_channels` (or in_chans).
+    `**options` gets num_classes), `input_shape`, `channels` (or in_channels, in_chans), `length` (of the last axis).
 
     Parameters
     ----------
@@ -139,7 +139,8 @@ def _call(name: str, factory: Callable[..., Any], input_shape: tuple[int, ...], 
         wanted = inspect.signature(factory).parameters
         given: dict[str, Any] = {key: classes for key in _CLASSES if key in wanted}
         given |= {key: input_shape[0] for key in _CHANNELS if key in wanted}
-        given |= {"input_shape": input_shape} if "input_shape" in wanted else {}
+        others = {"input_shape": input_shape, "length": input_shape[-1]}
+        given |= {key: value for key, value in others.items() if key in wanted}
         if not set(given) & set(_CLASSES) and any(one.kind is one.VAR_KEYWORD for one in wanted.values()):
             given["num_classes"] = classes
         model = factory(**given)

@@ -1,5 +1,6 @@
 """Any network falls into blocks that compute what it computes, and only where one tensor crosses."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,25 @@ def test_a_factory_in_a_file_is_a_network_like_any_other(file: Path, factory: st
     assert network.activation_shape(1) == (8,)
     pairs = zip(network.blocks.state_dict().values(), again.blocks.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_factory_is_given_what_the_guide_says(tmp_path: Path) -> None:
+    """Every name that docs/how-to/network.md lists, and torchvision's and timm's names for the same."""
+    guide = (EXAMPLE.parents[1] / "docs" / "how-to" / "network.md").read_text()
+    listed = guide.partition("fills in parameters that are")[2].partition(".")[0]
+    names = [*re.findall(r"`(\w+)`", listed), "num_classes", "in_channels", "in_chans"]
+    assert {"classes", "input_shape", "channels", "length"} <= set(names)
+    (tmp_path / "given.py").write_text(
+        "from torch import nn\n"
+        + "".join(
+            f"def with_{name}({name}):\n    assert {name} == {value}\n"
+            "    return nn.Sequential(nn.Conv1d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 18, 4))\n"
+            for name in names
+            for value in [4 if "classes" in name else {"input_shape": (3, 20), "length": 20}.get(name, 3)]
+        )
+    )
+    for name in names:
+        assert len(build(f"{tmp_path / 'given.py'}:with_{name}", (3, 20), 4, 0).blocks) >= 2
 
 
 @pytest.mark.parametrize(
