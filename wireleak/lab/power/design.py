@@ -106,7 +106,7 @@ def _of_variant(study: Study, dataset: Dataset, variant: Variant, division: Divi
     everyone = len(dataset.y) if people is None else len(np.unique(people))
     common = round((len(victims) if persons is None else persons) / everyone, 2)
     others = not study.data.only and not study.data.overlap and seeds * (persons or len(victims)) <= everyone
-    for name, vantage in _attacked(study, variant):
+    for name, vantage, rounds in _attacked(study, variant):
         target = target_of(name)
         if isinstance(target, Member):
             both = None if persons is None else 2 * persons
@@ -126,13 +126,16 @@ def _of_variant(study: Study, dataset: Dataset, variant: Variant, division: Divi
                 made = _of_values(name, seeds, values[victims], whose)
                 yield replace(made, common=0.0 if others else common, known=known)
             else:
-                yield _of_values(name, seeds, *_of_updates(study, variant, division, name, values, vantage))
+                yield _of_values(name, seeds, *_of_updates(study, variant, division, name, values, vantage, rounds))
 
 
-def _attacked(study: Study, variant: Variant) -> list[tuple[str, str]]:
-    """Return each target of a variant's attacks with the attacker's vantage, without repetition."""
-    uses = study.attacks_on(variant)
-    return list(dict.fromkeys((name, use.vantage or study.threat.vantage) for use in uses for name in use.targets))
+def _attacked(study: Study, variant: Variant) -> list[tuple[str, str, range]]:
+    """Return each target of a variant's attacks with the attacker's vantage and rounds, without repetition."""
+    found = []
+    for use in study.attacks_on(variant):
+        first, last = use.rounds or (1, study.plan_of(variant).rounds)
+        found += [(name, use.vantage or study.threat.vantage, range(first, last + 1)) for name in use.targets]
+    return list(dict.fromkeys(found))
 
 
 def _of_values(name: str, seeds: int, values: Ints, people: Ints | None = None) -> Design:
@@ -153,7 +156,7 @@ def _of_values(name: str, seeds: int, values: Ints, people: Ints | None = None) 
 
 
 def _of_updates(
-    study: Study, variant: Variant, division: Division, name: str, values: Ints, vantage: str
+    study: Study, variant: Variant, division: Division, name: str, values: Ints, vantage: str, rounds: range
 ) -> tuple[Ints, Ints | None]:
     """Return the true value of each update that is attacked, and its sender where a sender has one value in all rounds.
 
@@ -167,7 +170,7 @@ def _of_updates(
     stream = study.stream_of(variant)
     found, senders = [], []
     for sender, part in enumerate([[client] for client in clients] if combined is None else [combined]):
-        for number in range(1, study.plan_of(variant).rounds + 1):
+        for number in rounds:
             streams = [division.streams[client] for client in part] if division.streams else []
             rows = [rows[when == number] for rows, when in streams] or [held[client] for client in part]
             seen = values[np.concatenate(rows)]

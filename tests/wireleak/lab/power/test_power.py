@@ -87,6 +87,10 @@ def test_updates_of_one_client_with_one_value_are_one_sample() -> None:
     study, _ = load_study("property-digits")
     rounds = [one for one in designs(study) if one.victims == 50]
     assert rounds and all(one.persons is None and one.share == 0.2 for one in rounds)  # some rounds of one client
+    some = study.model_copy(
+        update={"attacks": tuple(use.model_copy(update={"rounds": (3, 12)}) for use in study.attacks)}
+    )
+    assert {one.victims for one in designs(some)} == {len(range(3, 13)) * one.victims // 25 for one in designs(study)}
 
 
 def test_what_the_task_label_tells_is_no_leak() -> None:
