@@ -110,7 +110,7 @@ def test_words_are_guessed_where_they_are_mixed(texts: Path) -> None:
         ({"data": "nowhere"}, DataError, "--data: no data set called 'nowhere'; choose one of "),
         ({"data": "nowhere.csv"}, DataError, "--data: no file .*nowhere.csv"),
         ({"data": "."}, DataError, "--task: name the column"),
-        ({"model": MODEL.replace(":make", ":Net")}, StudyError, "the factory .*:Net failed: TypeError"),
+        ({"model": MODEL.replace(":make", ":Residual")}, StudyError, "the factory .*:Residual failed: TypeError"),
         ({"model": MODEL.replace("_model", "_none")}, StudyError, "no file"),
         ({"model": "torch.nn:Identity"}, StudyError, r"returns \(2, 1, 28, 28\) for 2 inputs"),
         ({"options": ("size",)}, StudyError, "--option: 'size' is not \"name=value\""),
