@@ -43,10 +43,16 @@ def jail_of(
     """
     write = (own, *also)
     named = [path for path in _paths(content) if not any(map(path.is_relative_to, write))]
-    sealed = [path for path in named if "sealed" in path.parts]
+    sealed = [path for path in named if _is_sealed(path, own)]
     assert not sealed, f"{config} names {sealed[0]}, which no party may read"
     ports = ports_of(connect)
     return Jail((config, *named), write, ports, (0,) if listens else (), sockets=bool(ports) or listens)
+
+
+def _is_sealed(path: Path, own: Path) -> bool:
+    """Return whether a path is in the sealed folder of this process's cell or run; a user's may be called so, too."""
+    around = own.parents[:3]  # the cell and the run; an attack's folder lies one deeper
+    return any(place.name == "sealed" and place.parent in around for place in (path, *path.parents))
 
 
 def _paths(content: Any) -> Iterator[Path]:

@@ -47,6 +47,19 @@ def test_a_network_of_an_installed_package_opens_it_wherever_its_source_lies(
     assert set(jail_of(config, network("small-cnn"), project / "run").read) == {config}
 
 
-def test_a_sealed_file_is_no_grant(project: Path) -> None:
+@pytest.mark.parametrize("own", ["server", "adversary/inversion-input"])
+@pytest.mark.parametrize("secret", ["run/sealed/secret", "run/wide-seed0/sealed/ledger.npz", "run/wide-seed0/sealed"])
+def test_a_sealed_file_is_no_grant(tmp_path: Path, own: str, secret: str) -> None:
+    folder = tmp_path / "run" / "wide-seed0" / own
     with pytest.raises(AssertionError, match="sealed"):
-        jail_of(project / "config.json", {"truth": f"{project}/sealed/ledger.npz"}, project / "run")
+        jail_of(folder / "config.json", {"truth": str(tmp_path / secret)}, folder)
+
+
+def test_a_users_folder_may_be_called_sealed(tmp_path: Path) -> None:
+    """Of the network, and of the runs."""
+    home = tmp_path / "sealed"
+    folder = home / "out" / "runs" / "run" / "wide-seed0" / "server"
+    (network_file := home / "net.py").parent.mkdir()
+    network_file.touch()
+    found = jail_of(folder / "config.json", network(f"{network_file}:make"), folder)
+    assert network_file in found.read
