@@ -43,7 +43,10 @@ def figures(run: Path, beginning: str = "") -> Iterator[Figure]:
             # The scorer makes the conditional majority of the victims' task labels itself.
             if key in guesses and row["measure"] in MEASURES and row["name"] != "conditional-majority":
                 guess, truth = guesses[key], _truth(cell, row["target"])
-                yield Figure(name, float(row["value"]), float(MEASURES[row["measure"]](guess, truth)))
+                # Of many permutations, each one's guess is kept.
+                draws = guess if row["name"] == "permuted" and guess.ndim == 3 else guess[None]
+                found = np.mean([MEASURES[row["measure"]](draw, truth) for draw in draws])
+                yield Figure(name, float(row["value"]), float(found))
 
 
 def _truth(cell: Path, target: str) -> Array:
