@@ -88,10 +88,12 @@ def _in_order(grid: Grid, count: int) -> list[int]:
     """Return the virtual nodes by their partition: Flower draws their ids."""
     while len(nodes := list(grid.get_node_ids())) < count:
         time.sleep(_POLL_SECONDS)
-    asked = list(grid.push_messages([Message(RecordDict({}), node, MessageType.QUERY) for node in nodes]))
+    asked = set(grid.push_messages([Message(RecordDict({}), node, MessageType.QUERY) for node in nodes]))
     places: dict[int, int] = {}
     while len(places) < count:
-        for answer in grid.pull_messages(asked):
+        # Flower forgets an answer once it was pulled, and asked for it again it answers with an error.
+        for answer in grid.pull_messages(list(asked)):
+            asked.discard(answer.metadata.reply_to_message_id)
             if answer.has_error():
                 raise RuntimeError(f"a virtual client failed before training: {answer.error.reason}")
             place = answer.content.metric_records["place"]["partition"]
