@@ -33,29 +33,15 @@ def take_out(message: memoryview, wanted: Collection[int]) -> tuple[bytes, dict[
     UnusualError
         The message is cut off, a wanted field occurs twice, or a field has an unknown wire type.
     """
-    rest, taken = bytearray(), {}
-    position, end = 0, len(message)
-    while position < end:
-        start = position
-        tag, position = _varint(message, position)
-        number, wire = tag >> 3, tag & 7
-        if wire == VARINT:
-            _, position = _varint(message, position)
-        elif wire == BYTES:
-            size, position = _varint(message, position)
-            position += size
-        elif wire in _WIDTH:
-            position += _WIDTH[wire]
-        else:
-            raise UnusualError(f"wire type {wire}")
-        if position > end:
-            raise UnusualError("cut off")
+    rest, taken, before = bytearray(), {}, 0
+    for number, wire, start, end in _fields(message):
         if wire != BYTES or number not in wanted:
-            rest += message[start:position]
+            rest += message[before:end]
         elif number in taken:
             raise UnusualError(f"field {number} occurs twice")
         else:
-            taken[number] = message[position - size : position]
+            taken[number] = message[start:end]
+        before = end
     return bytes(rest), taken
 
 
