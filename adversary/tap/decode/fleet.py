@@ -189,7 +189,7 @@ class FleetDecoder:
             self._pin(pending, identity, content)
             if not pending.missing:
                 yield from self._complete(pending, time)
-        while self._pending and self._pinned > MAX_PINNED:
+        while self._pinned > MAX_PINNED:
             self._drop(next(iter(self._pending)))
 
     def _pin(self, pending: _Pending, identity: str, content: bytes) -> None:

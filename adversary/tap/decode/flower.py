@@ -183,7 +183,9 @@ def _records(content: memoryview) -> tuple[_Values, int | None]:
             if values:  # RecordSet: names and values are two lists
                 pairs = [(_text(name), value) for name, value in zip(names, values, strict=True)]
             else:  # RecordDict: a list of pairs
-                pairs = [(_text(next(fields.every(pair, 1), None)), next(fields.every(pair, 2))) for pair in names]
+                pairs = [
+                    (_text(next(fields.every(pair, 1), None)), next(fields.every(pair, 2), pair[:0])) for pair in names
+                ]
             arrays += [(name, next(fields.every(value, 4), value[:0])) for name, value in pairs]
         for record in fields.every(item, _CONFIG_ITEM):
             at = _round(record) if at is None else at
