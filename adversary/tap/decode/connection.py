@@ -10,9 +10,8 @@ from adversary.tap.decode import http2
 from adversary.tap.decode.events import Transport
 from adversary.tap.decode.grpc import CallBroken, GrpcConnection, Message
 from adversary.tap.decode.http1 import Http1Connection
-from adversary.tap.decode.http2 import ProtocolError
 from adversary.tap.decode.late import Infer, LateStart, Seeker, Start
-from adversary.tap.decode.payload import Budget, TooMuchWorkError
+from adversary.tap.decode.payload import Budget, TooMuchWorkError, reason_of
 from adversary.tap.decode.tls import TlsSide
 
 _START = len(http2.PREFACE)
@@ -211,12 +210,8 @@ class Connection:
                 if not data:
                     return
             yield from application.feed(client, time, data)
-        except (ProtocolError, TooMuchWorkError) as error:
-            yield from self._lose(application, side, time, str(error))
         except Exception as error:
-            # Whatever hostile bytes do to a decoder, they cost their direction and nothing else.
-            reason = f"cannot be decoded: {type(error).__name__}: {error}"
-            yield from self._lose(application, side, time, reason)
+            yield from self._lose(application, side, time, reason_of(error))
         if isinstance(application, Http1Connection) and (rest := application.switched.pop(client, None)) is not None:
             self._switched[side] = True
             if self._upgraded is None:
@@ -234,10 +229,8 @@ class Connection:
             try:
                 if each is not None:
                     yield from each.end(side == self.client, time)
-            except (ProtocolError, TooMuchWorkError) as error:
-                yield Lost(side, str(error))
             except Exception as error:
-                yield Lost(side, f"cannot be decoded: {type(error).__name__}: {error}")
+                yield Lost(side, reason_of(error))
 
     def _make(self, transport: Transport) -> Application:
         if transport is Transport.HTTP2:

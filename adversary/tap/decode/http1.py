@@ -13,8 +13,8 @@ import h11
 
 from adversary.tap.decode.framing import MAX_MESSAGE, BrokenFramingError, Direction, is_grpc_web
 from adversary.tap.decode.grpc import MAX_CALLS, MAX_UNFINISHED, MAX_WAITING, CallBroken, Message
-from adversary.tap.decode.http2 import PREFACE, ProtocolError
-from adversary.tap.decode.payload import Budget
+from adversary.tap.decode.http2 import PREFACE
+from adversary.tap.decode.payload import Budget, ProtocolError
 from wireleak.common.words import counted, printable
 
 _MAX_HEAD = 1 << 18

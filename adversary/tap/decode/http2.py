@@ -23,7 +23,7 @@ from hyperframe.frame import (
     SettingsFrame,
 )
 
-from adversary.tap.decode.payload import Budget
+from adversary.tap.decode.payload import Budget, ProtocolError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -44,10 +44,6 @@ _END_STREAM, _PADDED = 0x1, 0x8
 _KINDS = tuple(kind.type for kind in (DataFrame, HeadersFrame, RstStreamFrame, PushPromiseFrame, ContinuationFrame))
 
 Headers = list[tuple[str, str]]
-
-
-class ProtocolError(ValueError):
-    """The bytes break the protocol; the message says how."""
 
 
 class HeaderBlock(NamedTuple):

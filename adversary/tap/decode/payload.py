@@ -10,8 +10,22 @@ class PayloadError(ValueError):
     """A message does not follow the format of its method; the error says how."""
 
 
+class ProtocolError(ValueError):
+    """The bytes break the protocol; the message says how."""
+
+
 class TooMuchWorkError(ValueError):
     """Few bytes ask for much work, as no honest program's do."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return why bytes cannot be decoded: what their decoder says of them, or what they did to it.
+
+    Whatever hostile bytes do to a decoder, they cost their message or direction and nothing else.
+    """
+    if isinstance(error, PayloadError | ProtocolError | TooMuchWorkError):
+        return str(error)
+    return f"cannot be decoded: {type(error).__name__}: {error}"
 
 
 class Budget:

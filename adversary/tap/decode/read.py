@@ -24,7 +24,7 @@ from adversary.tap.decode.observation import Observation
 from adversary.tap.decode.packets import pcap
 from adversary.tap.decode.packets.capture import Capture, Progress, segments
 from adversary.tap.decode.packets.segments import SegmentReader
-from adversary.tap.decode.payload import Budget, PayloadError, TooMuchWorkError
+from adversary.tap.decode.payload import Budget, reason_of
 from adversary.tap.decode.shapes import method_of
 from adversary.tap.decode.traffic import bursts, traffic
 from wireleak.common.words import printable
@@ -166,14 +166,8 @@ class _Payloads:
                     if message.inferred or not one.name.isprintable():
                         one = replace(one, name=printable(one.name), inferred=message.inferred)
                     yield one
-        except TooMuchWorkError as error:
-            yield CallEnded(call, printable(method), client, time, str(error))
-        except PayloadError as error:
-            yield CallEnded(call, printable(method), client, time, printable(str(error)))
         except Exception as error:
-            # Whatever a hostile message does to a decoder, it costs that message and nothing else.
-            reason = f"cannot be decoded: {type(error).__name__}: {error}"
-            yield CallEnded(call, printable(method), client, time, printable(reason))
+            yield CallEnded(call, printable(method), client, time, printable(reason_of(error)))
 
     def finish(self) -> Iterator[Event]:
         """Yield an event for each message that was never completed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from adversary.tap.decode.http2 import ProtocolError
+from adversary.tap.decode.payload import ProtocolError
 
 HANDSHAKE, APPLICATION_DATA = 22, 23
 _TYPES = (20, 21, HANDSHAKE, APPLICATION_DATA, 24)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from adversary.tap.decode import tcp
 from adversary.tap.decode.connection import recognise
 from adversary.tap.decode.events import Transport
-from adversary.tap.decode.http2 import ProtocolError
 from adversary.tap.decode.packets.capture import Capture, segments
+from adversary.tap.decode.payload import ProtocolError
 from adversary.tap.decode.tls import APPLICATION_DATA, TlsSide
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from adversary.tap.decode.grpc import CallBroken, Message
 from adversary.tap.decode.http1 import Http1Connection
-from adversary.tap.decode.http2 import ProtocolError
+from adversary.tap.decode.payload import ProtocolError
 
 REQUESTS = (
     b"POST /v1/fleet/push-object HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from adversary.tap.decode.framing import MAX_MESSAGE
 from adversary.tap.decode.grpc import CallBroken, GrpcConnection, Message
-from adversary.tap.decode.http2 import PREFACE, DataPiece, HeaderBlock, Http2Side, ProtocolError, looks_like_server
-from adversary.tap.decode.payload import Budget
+from adversary.tap.decode.http2 import PREFACE, DataPiece, HeaderBlock, Http2Side, looks_like_server
+from adversary.tap.decode.payload import Budget, ProtocolError
 
 
 def play(pieces: Any, piece: Any = None, wanted: Any = lambda method: True) -> Any:

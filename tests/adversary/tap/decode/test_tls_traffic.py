@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adversary.tap.decode.events import StreamEnded, StreamSeen, Transport
-from adversary.tap.decode.http2 import ProtocolError
+from adversary.tap.decode.payload import ProtocolError
 from adversary.tap.decode.read import bursts, events, traffic
 from adversary.tap.decode.tls import TlsSide
 
