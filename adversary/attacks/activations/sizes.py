@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from adversary.attacks.activations.probes import Probe, ProbeOptions
-from adversary.attacks.harness.activation_attack import ActivationAttack
+from adversary.attacks.activations.probe_attack import ProbeAttack
 from adversary.attacks.harness.activations import Activations
-from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.knowledge import Array
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import SIZES_AND_TIMES, Knows, ThreatModel, Vantage
 from adversary.tap.decode.traffic import SentBytes, traffic
@@ -21,7 +19,7 @@ from wireleak.common.words import counted
 
 
 @register
-class Sizes(ActivationAttack):
+class Sizes(ProbeAttack):
     """Infer a private attribute of a victim's input from only the sizes and times of its traffic.
 
     An eavesdropper still sees these under TLS. A network sends the same number of bytes for every input, so the
@@ -37,7 +35,6 @@ class Sizes(ActivationAttack):
         vantage=(Vantage.LINK, Vantage.GATEWAY), sees=(SIZES_AND_TIMES,), knows=(Knows.SURROGATE, Knows.QUERIES)
     )
     target = PrivateAttribute
-    options = ProbeOptions
 
     def read(self, paths: Sequence[Path], count: int) -> Activations:
         """Return the features (count, 5) of each inference, see `features`; `messages` separates the inferences."""
@@ -51,27 +48,6 @@ class Sizes(ActivationAttack):
         kinds = sorted({str(record.transport) for record in records})
         used = sum(record.bytes for record in records)
         return Activations(features(records, groups), None, len(records), used, (f"link: {', '.join(kinds)}",))
-
-    def fit(self, knowledge: Knowledge) -> None:
-        """Train the probe on the attacker's own traffic."""
-        self._probe = Probe(self.settings, self.seed)
-        self._probe.fit(knowledge)
-        self.report |= self._probe.report
-
-    @property
-    def permutations(self) -> int:
-        """As many as the probe's kind affords."""
-        return self._probe.permutations
-
-    def permuted(self, knowledge: Knowledge, rng: np.random.Generator) -> Self:
-        """Return this attack with the chosen kind of probe, fitted to permuted values."""
-        attack = type(self)(self.settings, self.seed)
-        attack._probe = self._probe.permuted(rng)
-        return attack
-
-    def guess(self, activations: Array) -> Array:
-        """Return probabilities (n, classes) from features (n, 5)."""
-        return self._probe.guess(activations)
 
 
 def messages(sizes: Sequence[int], count: int) -> npt.NDArray[np.int64]:
