@@ -26,9 +26,10 @@ from client.private import train_private
 from client.transforms.chain import Chain
 from client.transforms.registry import Batch, Scene
 from wireleak.common.config import ConfigError, drawn, read_config
+from wireleak.common.exchanged import Moment, kept_file
 from wireleak.common.models import save_weights
 from wireleak.common.models.training import Training, train_whole
-from wireleak.common.wire.flower import as_received
+from wireleak.common.wire.flower import as_received, round_of
 
 app = ClientApp()
 
@@ -52,8 +53,8 @@ def train(message: Message, context: Context) -> Message:
 
 def _answer(config: ClientConfig, message: Message, node: int) -> Message:
     module = _module(config, message)
-    _seed_libraries(config, _round_of(message))
-    loss, examples, extras = _train(config, module, _round_of(message), node)
+    _seed_libraries(config, round_of(message))
+    loss, examples, extras = _train(config, module, round_of(message), node)
     metrics = MetricRecord({"num-examples": examples, "train-loss": loss, **extras})
     arrays = ArrayRecord(cast(Any, module.state_dict()))
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
@@ -90,7 +91,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Score the averaged model on the client's own evaluation examples."""
     config = _config(context)
     module = _module(config, message)
-    _keep(config, module, _round_of(message) + 1, "start")
+    _keep(config, module, round_of(message) + 1, "start")
     inputs, labels = read_examples(config.evaluation, config.model, "evaluation")
     if config.plan.mode == "split":
         with connect(_head(config), config.model) as stub:
@@ -103,14 +104,10 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
-def _round_of(message: Message) -> int:
-    return int(cast(int, message.content.config_records["config"]["server-round"]))
-
-
-def _keep(config: ClientConfig, module: nn.Module, server_round: int, moment: str) -> None:
+def _keep(config: ClientConfig, module: nn.Module, server_round: int, moment: Moment) -> None:
     """Save a curious client's copy of the weights that it received or sent, which TLS or masks hide on the link."""
     if config.record is not None:
-        save_weights(module, config.record / f"round-{server_round}-{moment}.safetensors")
+        save_weights(module, kept_file(config.record, server_round, moment))
 
 
 def _train_split(

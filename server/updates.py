@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
+from wireleak.common.exchanged import kept_file
 from wireleak.common.measures.statistics.visibility import cosines, norm_ratios
 from wireleak.common.models import save_arrays
 from wireleak.common.wire.flower import unpacked
@@ -81,10 +82,14 @@ def record(
 ) -> None:
     """Write a round's models, before and after, and each client's reply, one folder per node."""
     for node, update in updates.items():
-        kept = {(server_round, "start"): models[0], (server_round + 1, "start"): models[1]}
-        for (number, what), arrays in (kept | {(server_round, "end"): update}).items():
-            values = {name: array.numpy() for name, array in arrays.items()}
-            save_arrays(values, folder / str(node) / f"round-{number}-{what}.safetensors")
+        own = folder / str(node)
+        kept = {
+            kept_file(own, server_round, "start"): models[0],
+            kept_file(own, server_round, "end"): update,
+            kept_file(own, server_round + 1, "start"): models[1],
+        }
+        for path, arrays in kept.items():
+            save_arrays({name: array.numpy() for name, array in arrays.items()}, path)
 
 
 def standing(model: ArrayRecord, updates: Mapping[int, ArrayRecord]) -> dict[int, dict[str, float]]:

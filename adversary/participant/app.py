@@ -13,10 +13,11 @@ from flwr.clientapp import ClientApp
 from adversary.participant.config import ParticipantConfig
 from adversary.participant.registry import Floats, Labels, make, read_arrays
 from wireleak.common.config import ConfigError, drawn, read_config
+from wireleak.common.exchanged import Moment, kept_file
 from wireleak.common.models import save_weights
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training
-from wireleak.common.wire.flower import as_received
+from wireleak.common.wire.flower import as_received, round_of
 
 app = ClientApp()
 _EVALUATION_BATCH = 128
@@ -28,7 +29,7 @@ def train(message: Message, context: Context) -> Message:
     """Train by the strategy, and reply in the form that an honest client uses."""
     config = _config(context)
     network = _network(config, message)
-    server_round = _round_of(message)
+    server_round = round_of(message)
     inputs, labels = _examples(config, config.train, "train", server_round)
     how = Training(config.plan, (drawn(config.seed), server_round))
     _keep(config, network, server_round, "start")
@@ -45,7 +46,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Score the averaged model honestly on the participant's own evaluation examples."""
     config = _config(context)
     network = _network(config, message)
-    _keep(config, network, _round_of(message) + 1, "start")
+    _keep(config, network, round_of(message) + 1, "start")
     inputs, labels = _examples(config, config.evaluation, "evaluation")
     network.blocks.eval()
     with torch.inference_mode():
@@ -61,14 +62,10 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
-def _round_of(message: Message) -> int:
-    return int(cast(int, message.content.config_records["config"]["server-round"]))
-
-
-def _keep(config: ParticipantConfig, network: Network, server_round: int, moment: str) -> None:
+def _keep(config: ParticipantConfig, network: Network, server_round: int, moment: Moment) -> None:
     """Save a copy of the weights that it received or sent, where it has no link on which the attack could read them."""
     if config.record is not None:
-        save_weights(network.blocks, config.record / f"round-{server_round}-{moment}.safetensors")
+        save_weights(network.blocks, kept_file(config.record, server_round, moment))
 
 
 def _config(context: Context) -> ParticipantConfig:

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 
 from adversary.tap.decode.observation import Kind
 from adversary.tap.decode.read import observations
+from wireleak.common.exchanged import kept_files
 from wireleak.common.plan import ClientPlan
 from wireleak.common.traffic import ALL, OTHERS
 
@@ -235,11 +236,10 @@ def _captures(paths: Sequence[Path], window: Window) -> _Read:
 def _records(folders: Sequence[Path], window: Window) -> _Read:
     read = _Read([_Link() for _ in folders])
     for link, folder in zip(read.links, folders, strict=True):
-        for path in sorted(folder.glob("round-*.safetensors")):
-            _, at, what = path.stem.split("-")
-            if not window.holds(int(at), model=what == "start"):
+        for at, moment, path in kept_files(folder):
+            if not window.holds(at, model=moment == "start"):
                 continue
-            (link.models if what == "start" else link.answers)[int(at)] = load_file(path)
+            (link.models if moment == "start" else link.answers)[at] = load_file(path)
             read.messages += 1
             read.bytes += path.stat().st_size
     return read

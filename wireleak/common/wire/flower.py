@@ -66,6 +66,11 @@ def unpacked(content: RecordDict) -> RecordDict | None:
         raise PackingError("a packed record names records that it does not hold") from error
 
 
+def round_of(message: Message) -> int:
+    """Return the round that an instruction states."""
+    return int(cast(int, message.content.config_records["config"]["server-round"]))
+
+
 def as_received(handler: Handler) -> Handler:
     """Wrap a ClientApp's handler, which sees arrays: the reply is packed exactly if the instruction was."""
 
