@@ -28,6 +28,8 @@ from wireleak.lab.steps.trainer import trainer_on_pi
 
 # The app of a malicious participant behind its unchanged SuperNode; the lab starts it but never imports it.
 PARTICIPANT_APP = "adversary.participant.app:app"
+# That of honest clients, which SuperNodes get in a bundle.
+_CLIENT_APP = "client.app:app"
 # Processes that no jail holds, for the first lines of a report.
 _FLOWERS_APPS = "Flower starts its apps itself, so its processes can read other parties' files"
 _SHARED = "the clients of a simulation share processes, which can read other parties' files"
@@ -131,7 +133,7 @@ def _without_links(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -
         _write_client(cell, name, "", security)
     content = {
         "server": str(server),
-        "clients": [{"app": app, "config": str(config)} for app, config in _apps(cell)],
+        "clients": [{"app": node.app or _CLIENT_APP, **node.config} for node in _nodes(cell)],
         "nodes": str(cell.nodes),
         "usage": str(cell.usage),
     }
@@ -141,12 +143,6 @@ def _without_links(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -
     launcher.finish(launcher.start("simulation", argv, cell.log("simulation"), essential=False), cell.plan.timeout)
     _name_records(cell)
     _finish(cell, [], _SHARED)
-
-
-def _apps(cell: Cell) -> list[tuple[str, Path]]:
-    """Return the module and the config of each client's ClientApp."""
-    honest = [("client.app:app", cell.config(name)) for name in cell.clients]
-    return honest if cell.variant.participant is None else [(PARTICIPANT_APP, config_in(cell.participant)), *honest[1:]]
 
 
 def _serve_trained(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> None:
