@@ -1,10 +1,11 @@
-"""Write files completely or not at all."""
+"""Write files completely or not at all, and read a process's config."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,11 @@ def write_atomically(path: Path, content: bytes) -> Path:
 def write_json(path: Path, value: Any) -> Path:
     """Write JSON and return the path."""
     return write_atomically(path, (json.dumps(value, indent=1, default=str) + "\n").encode())
+
+
+def named_config() -> Any:
+    """Return the JSON of the file that this process's command line names after `--config`."""
+    return json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]], *, compress: bool = False) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import tempfile
 import time
 from dataclasses import asdict
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from wireleak.common.files import write_json
+from wireleak.common.files import named_config, write_json
 from wireleak.common.memory import written
 from wireleak.lab.audit.readings import AttributeInformation, Readings, WordsRead
 from wireleak.lab.audit.subject import Subject
@@ -121,7 +120,7 @@ def _read(cut: int, folder: Path, subject: Subject, launcher: Launcher, found: R
 
 def main() -> None:
     """Read the captures that the file after `--config` describes, and write the readings."""
-    config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
+    config = named_config()
     write_json(Path(config["report"]), readings_of(config))
 
 

@@ -6,11 +6,9 @@ place of the cut. Config: the fields of `Lesson`, as JSON.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from wireleak.common.files import write_json
+from wireleak.common.files import named_config, write_json
 from wireleak.common.models import Network, build, save_weights
 from wireleak.common.models.training import Training
 from wireleak.common.plan import ClientPlan
@@ -179,7 +177,7 @@ def pixels(x: npt.NDArray[Any]) -> torch.Tensor:
 
 def main() -> None:
     """Train as the file after `--config` says, or measure the speed of the model in it."""
-    config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
+    config = named_config()
     if "examples" not in config:
         network = build(**config["model"] | {"input_shape": tuple(config["model"]["input_shape"])})
         write_json(Path(config["report"]), measure(network))

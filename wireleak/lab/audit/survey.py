@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wireleak.common.files import write_arrays, write_json
+from wireleak.common.files import named_config, write_arrays, write_json
 from wireleak.common.measures.scores.registry import score_reconstruction
 from wireleak.common.models import build
 from wireleak.common.targets.baselines import nearest
@@ -174,7 +173,7 @@ def _scores(guess: Arrays, truth: Arrays) -> dict[str, Any]:
 def main() -> None:
     """Read the cuts of the network that the file after `--config` describes."""
     torch.set_num_threads(1)
-    read_all(json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text()))
+    read_all(named_config())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import functools
 import hashlib
 import importlib
 import os
+import pkgutil
 import select
 import time
 from collections.abc import Callable, Iterable
@@ -230,8 +231,7 @@ class ClientAppLife:
 
     def _load(self, run: Any, fab: Any) -> Any:
         if self._own is not None:
-            module, _, attribute = self._own.partition(":")
-            return getattr(importlib.import_module(module), attribute)
+            return pkgutil.resolve_name(self._own)
         install_once(fab.content)
         load = self._flower.get_load_client_app_fn(default_app_ref="", app_path=None, multi_app=True)
         return load(run.fab_id, run.fab_version, fab.hash_str)

@@ -8,10 +8,8 @@ of what a run over the wire has shown. Config: `{"server": path, "clients": [{"a
 
 from __future__ import annotations
 
-import importlib
-import json
 import logging
-import sys
+import pkgutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +21,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from wireleak.common.files import write_json
+from wireleak.common.files import named_config, write_json
 from wireleak.lab.launch.simulation import Usage
 
 _RUN = 1
@@ -107,19 +105,14 @@ def federate(server: str, clients: Sequence[Client], nodes: Path) -> None:
     named = [Path(client.config).parent.name for client in clients]
     write_json(nodes, dict(zip(map(str, order), named, strict=True)))
     run_config: dict[str, Any] = {"config": server, "nodes": ",".join(map(str, order))}
-    _app("server.app:app")(grid, Context(_RUN, 0, {}, RecordDict(), run_config))
-
-
-def _app(path: str) -> Any:
-    module, name = path.split(":")
-    return getattr(importlib.import_module(module), name)
+    pkgutil.resolve_name("server.app:app")(grid, Context(_RUN, 0, {}, RecordDict(), run_config))
 
 
 def main() -> None:
     """Train the federation of the config named by `--config`."""
-    config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
+    config = named_config()
     usage = Usage()
-    clients = [Client(_app(client["app"]), client["config"]) for client in config["clients"]]
+    clients = [Client(pkgutil.resolve_name(client["app"]), client["config"]) for client in config["clients"]]
     federate(config["server"], clients, Path(config["nodes"]))
     write_json(Path(config["usage"]), usage.report())
 

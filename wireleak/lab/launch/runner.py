@@ -27,7 +27,6 @@ import resource
 import select
 import signal
 import socket
-import sys
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from typing import Any, NoReturn
 
 import psutil
 
+from wireleak.common.files import named_config
 from wireleak.lab.launch import flower
 from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.zygote import become_child, end_child, fork, run_command
@@ -262,7 +262,7 @@ def main() -> None:
     """Run the runner with the config named by `--config`."""
     signal.signal(signal.SIGTERM, _interrupt)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
+    config = named_config()
     with contextlib.suppress(KeyboardInterrupt):
         apps = [RuntimeApp(**app) for app in config["apps"]]
         wake = Path(config["wake"]) if config["wake"] else None

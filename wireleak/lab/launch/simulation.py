@@ -9,10 +9,9 @@ needs the extra `wireleak[simulation]`, which installs Ray.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import json
 import os
+import pkgutil
 import sys
 import threading
 import time
@@ -25,7 +24,7 @@ from flwr.app import Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from wireleak.common.files import write_json
+from wireleak.common.files import named_config, write_json
 
 _SAMPLE_SECONDS = 0.5
 _POLL_SECONDS = 0.1
@@ -54,7 +53,7 @@ class VirtualClient(ClientApp):
             return Message(RecordDict({"place": MetricRecord({"partition": number})}), reply_to=message)
         context.node_config["config"] = self._configs[number]
         (Path(self._nodes) / str(context.node_id)).write_text(Path(self._configs[number]).parent.name)
-        answer: Message = _app("client.app")(message, context)
+        answer: Message = pkgutil.resolve_name("client.app:app")(message, context)
         return answer
 
 
@@ -68,7 +67,7 @@ def simulate(server: str, clients: list[str], nodes: Path) -> None:
     def main(grid: Grid, context: Context) -> None:
         context.run_config["config"] = server
         context.run_config["nodes"] = ",".join(map(str, _in_order(grid, len(clients))))
-        _app("server.app")(grid, context)
+        pkgutil.resolve_name("server.app:app")(grid, context)
 
     named = nodes.with_suffix(".d")
     named.mkdir(parents=True, exist_ok=True)
@@ -127,10 +126,6 @@ class Usage:
             time.sleep(_SAMPLE_SECONDS)
 
 
-def _app(module: str) -> Any:
-    return importlib.import_module(module).app
-
-
 def main() -> None:
     """Simulate the config named by `--config`."""
     if importlib.util.find_spec("ray") is None:
@@ -140,7 +135,7 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2)
-    config = json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
+    config = named_config()
     usage = Usage()
     # Ray's workers must have the same import path as this process.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
