@@ -75,13 +75,13 @@ class Attack(ABC):
 
     @property
     def permutations(self) -> int:
-        """Number of fits to permuted values whose mean score is the baseline "permuted"; fewer where one is costly."""
+        """Number of fits to permuted values; their mean score is the baseline "permuted". Costly attacks have fewer."""
         return 1
 
     def permuted(self, knowledge: Knowledge, rng: np.random.Generator) -> Self:
         """Return this attack, fitted to the same observations with permuted values of the attribute.
 
-        Attacks whose work does not depend on the values share it, and fit only their last reader.
+        An attack may keep all work that does not depend on the values, and fit only its last reader again.
         """
         attack = type(self)(self.settings, self.seed)
         attack.deadline = self.deadline

@@ -136,8 +136,8 @@ def training(
     released : bool
         Whether to keep only the last global model.
     rounds : tuple of int, optional
-        First and last round whose updates are kept, with the models before and after each; by default all. So thousands
-        of rounds can be read with little memory.
+        First and last round to keep; by default all. The models before and after each round are kept, too. A window
+        bounds the memory for a training of thousands of rounds.
 
     Raises
     ------

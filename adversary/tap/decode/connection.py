@@ -88,7 +88,7 @@ class Connection:
     budget : Budget, optional
         Shared by connections with one common memory bound.
     infer : callable, optional
-        Returns the method of a message by its shape, for a connection whose start is missing.
+        Returns the method of a message by its shape. It is asked where the connection's start is missing.
     """
 
     def __init__(self, wanted: Callable[[str], bool], budget: Budget | None = None, infer: Infer = _unknown) -> None:

@@ -292,7 +292,7 @@ class FleetDecoder:
 
 
 def config_values(record: memoryview, wanted: Callable[[str], bool]) -> dict[str, recorddict_pb2.ConfigRecordValue]:
-    """Return the values of a ConfigRecord whose keys are wanted."""
+    """Return a ConfigRecord's values by key, those of wanted keys only."""
     found = {}
     for item in every(record, 1):
         key = bytes(next(every(item, 1), item[:0])[:1024]).decode()

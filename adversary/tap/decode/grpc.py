@@ -58,7 +58,7 @@ class _Call:
         self.request = Direction(budget)
         self.response = Direction(budget)
         self.waiting: list[Message] = []
-        self.by: bool | None = None  # the side by whose message the method was inferred
+        self.by: bool | None = None  # if the method was inferred: the side whose message told it
         self.tries = 0
 
 
@@ -72,7 +72,7 @@ class GrpcConnection:
     budget : Budget, optional
         Shared by connections with one common memory bound.
     infer : callable, optional
-        For a connection whose start may be missing: returns the method of a message by its shape.
+        Returns the method of a message by its shape. Given only where the connection's start may be missing.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class GrpcConnection:
         return call.request if client else call.response
 
     def _name(self, call: _Call, client: bool, body: bytes | bytearray) -> None:
-        """Infer the method of a call whose request's headers name none. A request tells more than an answer."""
+        """Infer a call's method from a message, if no headers named it. A request tells more than an answer."""
         if call.tries >= _TRIES or (call.method is not None and (call.by is None or not client)):
             return
         call.tries += 1

@@ -251,9 +251,10 @@ class Http2Side:
 
 
 class _PartOfTable(HeaderTable):
-    """A table of headers whose older entries were sent before the capture began: they have no name and no value.
+    """A table of headers that the capture shows only in part.
 
-    Newer entries have lower numbers, so they are right.
+    Entries that were sent before the capture began have no name and no value. Newer ones have lower numbers, so they
+    are right.
     """
 
     def get_by_index(self, index: int) -> tuple[bytes, bytes]:

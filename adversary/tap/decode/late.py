@@ -1,4 +1,4 @@
-"""Read on in connections whose start is missing from the capture: find the next place where decoding can begin.
+"""Find where decoding can begin in a connection whose start was not captured.
 
 HTTP/2 is found by its frames: a header of nine bytes tells where the next one is, so a few that follow one another are
 no accident. TLS is found by its records in the same way, HTTP/1.1 by the first line of a request or response.
