@@ -13,6 +13,8 @@ RESULTS = DOCS / "results"
 Row = dict[str, str]
 # Measures of which a lower value is better for the attacker.
 LOWER = ("MSE", "MAPE")
+# Verdicts on defences, as their files write them.
+BOUNDED, OPEN = "No leak above", "Not resolved"
 DEFENCES = ("defences", "defences-full", "defences-text")
 
 
@@ -116,10 +118,12 @@ def defences(rows: list[Row]) -> str:
         settings = [row for row in by_name.values() if row["removed"]]
         bare = next(row for row in by_name.values() if not row["removed"])
         cells = [target, f"{bare['leak_measure']} {bare['leak']} [{bare['leak_low']}, {bare['leak_high']}]"]
-        flags = ("lowers_leak", "helps_for_2_points", "no_leak_found")
-        cells += [f"{sum(row[flag] == 'yes' for row in settings)} of {len(settings)}" for flag in flags]
+        found = [[row[flag] == "yes" for row in settings] for flag in ("lowers_leak", "helps_for_2_points")]
+        found += [[row["verdict"].startswith(verdict) for row in settings] for verdict in (BOUNDED, OPEN)]
+        cells += [f"{sum(flags)} of {len(settings)}" for flags in found]
         counts.append(cells)
-    head = ["private", "leak without a defence", "settings that lower it", "for 2 points or less", "no leak found"]
+    head = ["private", "leak without a defence", "settings that lower it", "for 2 points or less"]
+    head += ["no leak above the margin", "not resolved"]
     first = tables[targets[0]]
     helpful = [
         name for name in first if any(by_name[name]["helps_for_2_points"] == "yes" for by_name in tables.values())

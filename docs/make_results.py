@@ -172,7 +172,7 @@ def defences(compared: Iterable[Comparison]) -> tuple[Sequence[str], list[Line]]
     for name in spreads:
         head += ["leak_measure"] if name == "leak" else []
         head += [name, f"{name}_low", f"{name}_high"]
-    head += ["lowers_leak", "helps_for_2_points", "no_leak_found", "states_bound", "strongest", "own_adversary"]
+    head += ["lowers_leak", "helps_for_2_points", "verdict", "states_bound", "strongest", "own_adversary"]
     head += ["cpu_seconds_a_round", "bytes_an_inference", "guarantee"]
     rows: list[Line] = []
     for comparison in compared:
@@ -180,8 +180,7 @@ def defences(compared: Iterable[Comparison]) -> tuple[Sequence[str], list[Line]]
             bare = point.defence == NONE
             lost, removed = ((), ()) if bare else (spread(point.lost), spread(point.gained))
             lowers = not bare and point.helps
-            silent = not bare and (point.leak.holds(comparison.floor) or point.leak.value < comparison.floor)
-            flags = (lowers, lowers and point.lost.value <= SLIGHT, silent, not bare and bool(point.guarantee))
+            verdict = comparison.written(comparison.outcome(point))
             row = [
                 comparison.target,
                 place,
@@ -194,7 +193,10 @@ def defences(compared: Iterable[Comparison]) -> tuple[Sequence[str], list[Line]]
                 comparison.leak,
                 *spread(point.leak),
                 *(removed or ("",) * 3),
-                *map(yes, flags),
+                yes(lowers),
+                yes(lowers and point.lost.value <= SLIGHT),
+                verdict,
+                yes(not bare and bool(point.guarantee)),
                 point.attacker,
                 point.own,
             ]

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from wireleak.common.measures import quantity
 from wireleak.common.words import counted
 from wireleak.lab.report.defences import NONE, Comparison, Point, Spread
-from wireleak.lab.report.verdicts import TAGS, of_interval
+from wireleak.lab.report.verdicts import TAGS
 
 _SLIGHT = 0.02
 # Keep names on one line.
@@ -72,21 +71,15 @@ def claims(found: Comparison) -> list[str]:
         f"{counted(len(slight), 'of them costs', 'of them cost')} {_SLIGHT * 100:.0f} points or less"
         + (f" ({_named(found, slight)})." if slight else ".")
     )
-    measure = "auc" if found.leak == "AUC" else "mse"
-    margin = quantity(measure).margin
-    told = {
-        outcome: [p for p in defended if of_interval(measure, p.leak.low, p.leak.high, found.floor) == outcome]
-        for outcome in TAGS
-    }
+    told = {outcome: [point for point in defended if found.outcome(point) == outcome] for outcome in TAGS}
     proved = [point for point in defended if point.guarantee]
     lines.append(
         "Does a defence remove all leakage? Of the strongest attacker, against guessing "
-        f"({found.floor:g}; margin {margin:g}): "
+        f"({found.floor:g}; margin {found.highest - found.floor:g}): "
         + "; ".join(
-            f"{tag}{f' {found.floor + margin:g}' if outcome == 'bounded' else ''}: "
-            + counted(len(told[outcome]), "setting")
-            + (f" ({_named(found, told[outcome])})" if told[outcome] and outcome != "leak" else "")
-            for outcome, tag in TAGS.items()
+            f"{found.written(outcome)}: {counted(len(points), 'setting')}"
+            + (f" ({_named(found, points)})" if points and outcome != "leak" else "")
+            for outcome, points in told.items()
             if outcome != "part"
         )
         + ". This does not prove that a better attacker would fail. "

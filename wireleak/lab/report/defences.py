@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.measures import quantity
 from wireleak.common.measures.statistics.bootstrap import difference, over_seeds
 from wireleak.common.measures.statistics.several import p_value, resolved
 from wireleak.common.targets.input import Input
 from wireleak.lab.report.boards import BLIND, error_removed
+from wireleak.lab.report.verdicts import TAGS, Outcome, of_interval
 from wireleak.lab.run.results import Fit, Results, Row, VariantSummary
 
 NONE = "none"
@@ -58,10 +60,6 @@ class Spread:
             return cls(mean, math.nan, math.nan)
         found = over_seeds(values, draws)
         return cls(mean, max(found.low, least), min(found.high, most), p_value(mean, found.error, found.freedom))
-
-    def holds(self, value: float) -> bool:
-        """Return whether the interval contains `value`; True without an interval."""
-        return math.isnan(self.low) or self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
@@ -133,6 +131,23 @@ class Comparison:
     def baseline(self) -> Point:
         """The point without a defence."""
         return next(point for point in self.points if point.defence == NONE)
+
+    @property
+    def highest(self) -> float:
+        """The highest leak that still counts as none: guessing, and the measure's margin."""
+        return self.floor + quantity(self._measure).margin
+
+    def outcome(self, point: Point) -> Outcome:
+        """Return the verdict on the leak that is left in one setting."""
+        return of_interval(self._measure, point.leak.low, point.leak.high, self.floor)
+
+    def written(self, outcome: Outcome) -> str:
+        """Return a verdict as text."""
+        return TAGS[outcome] + (f" {self.highest:g}" if outcome == "bounded" else "")
+
+    @property
+    def _measure(self) -> str:
+        return "auc" if self.leak == "AUC" else "mse"
 
 
 @dataclass(frozen=True)
