@@ -9,6 +9,13 @@ from wireleak.common.models import ModelConfig
 from wireleak.common.plan import PrivacyConfig, TrainingPlan
 
 
+class Registered(Strict):
+    """How many examples a client registered before training."""
+
+    train: PositiveInt = Field(description="most examples that one of its updates counts for")
+    evaluation: PositiveInt = Field(description="examples that its evaluation counts for")
+
+
 class ServerConfig(Strict):
     """Config of the head and of the ServerApp."""
 
@@ -23,6 +30,11 @@ class ServerConfig(Strict):
     ready: AbsolutePath = Field(description="JSON file that the head writes once it serves, with its addresses")
     max_batch: PositiveInt = Field(default=1024, description="most examples in one message")
     clients: PositiveInt = Field(description="clients that take part in a round")
+    registered: tuple[Registered, ...] = Field(
+        default=(),
+        description="examples that each client registered, in the order of the clients; a reply that states more is "
+        "left out (default: at most 16,777,216 of each client)",
+    )
     seed: Seed = None
     checkpoints: AbsolutePath = Field(description="folder for the weights of the last 100 rounds")
     history: AbsolutePath = Field(description="JSON file with losses, accuracy and dropped clients of each round")

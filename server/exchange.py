@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -12,6 +15,8 @@ from wireleak.common.wire.flower import packed
 
 # Grid.send_and_receive polls every 3 s, which is longer than a small round takes.
 POLL_SECONDS = 0.15
+# A reply may be this many times as large as the model: masked updates have 8 bytes a weight, and 4 without masks.
+_TIMES, _FREE_BYTES = 4, 16 << 20
 
 
 def exchange(
@@ -65,6 +70,53 @@ def exchange(
             time.sleep(POLL_SECONDS)
     told([])
     return replies
+
+
+def bound_replies(model_bytes: int) -> None:
+    """Make the Grid leave out a reply that is too large or cannot be rebuilt, and answer with an error in its place.
+
+    Flower's Grid does so for a reply whose objects are missing. Any other fault in one reply would end the whole run,
+    and a reply of gigabytes, or a few bytes that name one chunk a million times, would fill the memory. The bound
+    holds from one of the reply's objects to the next; each object was received whole.
+    """
+    module: Any = importlib.import_module("flwr.superlink.grid.http_grid")
+    inflatable: Any = importlib.import_module("flwr.supercore.inflatable.inflatable_utils")
+    pull, most = inflatable.pull_objects, _TIMES * model_bytes + _FREE_BYTES
+
+    def pulled(object_ids: list[str], pull_object_fn: Callable[[str], bytes], **named: Any) -> dict[str, bytes]:
+        received = 0
+
+        def bounded(ident: str) -> bytes:
+            nonlocal received
+            content = pull_object_fn(ident)
+            received += len(content)
+            if received > most:
+                raise inflatable.ObjectPullError(ident, f"it is larger than {most} bytes")
+            return content
+
+        contents: dict[str, bytes] = pull(object_ids, bounded, **named)
+        try:
+            if sum(_rebuilt_bytes(content, contents) for content in contents.values()) > most:
+                raise ValueError(f"its arrays are larger than {most} bytes")
+            # A tree is listed from its leaves to its root.
+            message = inflatable.inflate_object_from_contents(object_ids[-1], contents, keep_object_contents=True)
+            if not isinstance(message, Message):
+                raise TypeError("it is no message")
+        except Exception as error:
+            raise inflatable.ObjectPullError(object_ids[-1], f"it cannot be read: {error}") from error
+        return contents
+
+    module.pull_objects = pulled
+
+
+def _rebuilt_bytes(content: bytes, contents: dict[str, bytes]) -> int:
+    """Return the size of the array that an object would become: it may name one chunk many times."""
+    head, _, body = content.partition(b"\0")
+    kind, children, _ = head.decode().split(" ")
+    if kind != "Array":
+        return 0
+    sizes = [len(contents[child]) for child in children.split(",") if child]
+    return sum(sizes[place] for place in json.loads(body)["arraychunk_ids"])
 
 
 def _pack(messages: list[Message]) -> None:

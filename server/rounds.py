@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -18,8 +19,9 @@ from safetensors import SafetensorError
 from server.admin import HeadAdmin, HeadAdminError
 from server.checkpoints import CheckpointError, encoder_path, forget, head_path, newest
 from server.config import ServerConfig
-from server.exchange import exchange, wait_for_nodes
-from server.updates import EVALUATION_METRICS, TRAIN_METRICS, record, standing, take_extras, usable, with_dtypes_of
+from server.exchange import bound_replies, exchange, wait_for_nodes
+from server.guard import EVALUATION_METRICS, MOST_EXAMPLES, TRAIN_METRICS, Expected, check, usable
+from server.updates import record, standing, take_extras, with_dtypes_of
 from wireleak.common.files import write_atomically
 from wireleak.common.models import load_arrays, load_weights, save_arrays
 
@@ -66,6 +68,7 @@ class Rounds:
     def __init__(self, config: ServerConfig, strategy: Strategy, grid: Grid, order: Sequence[int] = ()) -> None:
         self._config = config
         self._places = {node: place for place, node in enumerate(order)}
+        self._registered = dict(zip(order, config.registered, strict=False))
         self._strategy = strategy
         self._grid = grid
         self._lost: set[int] = set()
@@ -86,6 +89,7 @@ class Rounds:
         arrays = self._initial_arrays(done)
         history = _History(config.history, config.plan.mode, done)
         self._load_head(done)
+        bound_replies(sum(len(array.data) for array in arrays.values()))
         if done < config.plan.rounds:
             wait_for_nodes(self._grid, config.clients, config.plan.timeout)
         for server_round in range(done + 1, config.plan.rounds + 1):
@@ -121,16 +125,18 @@ class Rounds:
     def _train(self, server_round: int, arrays: ArrayRecord) -> Trained:
         settings = ConfigRecord()
         trained, dropped = self._ask(
-            self._strategy.configure_train(server_round, arrays, settings, self._grid), TRAIN_METRICS, arrays
+            self._strategy.configure_train(server_round, arrays, settings, self._grid),
+            Expected(TRAIN_METRICS, arrays, partial(self._most, "train")),
         )
         if not trained:
-            raise RoundError(f"round {server_round}: no client sent a usable update: {dropped}")
+            raise RoundError(f"round {server_round}: no client sent a usable update; {reasons(dropped)}")
         # Copied first: Flower's median and trimmed mean remove the arrays from the replies.
         updates = {node: ArrayRecord(dict(reply.content.array_records["arrays"])) for node, reply in trained.items()}
         extras = take_extras(trained)
         averaged, train = self._strategy.aggregate_train(server_round, trained.values())
         if averaged is None:
-            raise RoundError(f"round {server_round}: {type(self._strategy).__name__} made no average")
+            named = type(self._strategy).__name__
+            raise RoundError(f"round {server_round}: {named} made no average of {len(trained)}; {reasons(dropped)}")
         averaged = with_dtypes_of(arrays, averaged)
         if self._config.record is not None:
             record(self._config.record, server_round, (arrays, averaged), updates)
@@ -142,29 +148,32 @@ class Rounds:
         if server_round % self._config.plan.evaluate_every and server_round < self._config.plan.rounds:
             return {}, {}
         messages = self._strategy.configure_evaluate(server_round, averaged, ConfigRecord(), self._grid)
-        return self._ask(messages, EVALUATION_METRICS)
+        return self._ask(messages, Expected(EVALUATION_METRICS, None, partial(self._most, "evaluation")))
 
     def _place(self, node: int) -> tuple[int, int]:
         """Sort nodes: sums of floats depend on their order in the last digits."""
         return self._places.get(node, len(self._places)), node
 
-    def _ask(
-        self, messages: Any, metrics: frozenset[str], arrays: ArrayRecord | None = None
-    ) -> tuple[dict[int, Message], dict[int, str]]:
+    def _most(self, phase: str, node: int) -> int:
+        """Return the most examples that a node's reply may count for; a node that restarted has another number."""
+        known = self._registered.get(node)
+        counts = [getattr(each, phase) for each in ([known] if known else self._config.registered)]
+        return max(counts, default=MOST_EXAMPLES)
+
+    def _ask(self, messages: Any, expected: Expected) -> tuple[dict[int, Message], dict[int, str]]:
         # A client that timed out in one phase must not delay every later phase. Flower
         # lists a killed node as online for up to a minute. Restarted, it comes back under another id.
         present = [message for message in messages if message.metadata.dst_node_id not in self._lost]
         present.sort(key=lambda message: self._place(message.metadata.dst_node_id))
         plan, waiting_for = self._config.plan, None
-        if self._head is not None and arrays is not None and plan.mode == "split" and plan.order == "fixed":
+        if self._head is not None and expected.arrays is not None and plan.mode == "split" and plan.order == "fixed":
             # Half of the time, so that a round ends well without the client that is waited for.
             self._head.begin([message.metadata.dst_node_id for message in present], plan.timeout / 2)
             waiting_for = self._head.expect
         replies = exchange(self._grid, present, plan.timeout, pack=plan.pack, waiting_for=waiting_for)
         self._lost |= {node for node, reply in replies.items() if reply is None}
-        good, dropped = usable(replies, metrics, arrays)
-        for node, reason in dropped.items():
-            logger.warning("client %d dropped: %s", node, reason)
+        good, dropped = usable(replies, partial(check, expected))
+        report(dropped)
         return good, dropped
 
     def _initial_arrays(self, done: int) -> ArrayRecord:
@@ -212,6 +221,18 @@ class Rounds:
                 raise
             # Federated training does not use the head; it loads the checkpoint when it restarts.
             logger.warning("%s", error)
+
+
+def report(dropped: Mapping[int, str]) -> None:
+    """Log each client whose reply was left out."""
+    for node, reason in dropped.items():
+        logger.warning("client %d dropped: %s", node, reason)
+
+
+def reasons(dropped: Mapping[int, str], most: int = 4) -> str:
+    """Say in one line why replies were left out."""
+    shown = [f"client {node}: {reason}" for node, reason in list(dropped.items())[:most]]
+    return "; ".join(shown + [f"{len(dropped) - most} more"] * (len(dropped) > most)) or "no client was asked"
 
 
 def _head_admin(config: ServerConfig) -> HeadAdmin | None:

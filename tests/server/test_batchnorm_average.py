@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -10,7 +11,8 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from torch import nn
 
-from server.updates import TRAIN_METRICS, usable, with_dtypes_of
+from server.guard import TRAIN_METRICS, Expected, check, usable
+from server.updates import with_dtypes_of
 
 SIZES = (10, 30)
 
@@ -51,8 +53,8 @@ def test_the_average_is_a_model_that_the_next_round_accepts() -> None:
 
     again = trained(3, 1)
     again.load_state_dict(averaged.to_torch_state_dict())
-    good, dropped = usable({7: reply(again, 10)}, TRAIN_METRICS, averaged)
+    good, dropped = usable({7: reply(again, 10)}, partial(check, Expected(TRAIN_METRICS, averaged)))
     assert list(good) == [7] and not dropped
     # Without it, the global model is float64 where every honest client answers int64.
-    _, refused = usable({7: reply(again, 10)}, TRAIN_METRICS, flowers)
+    _, refused = usable({7: reply(again, 10)}, partial(check, Expected(TRAIN_METRICS, flowers)))
     assert "num_batches_tracked" in refused[7]

@@ -74,6 +74,11 @@ def poisons(message: Message) -> Message | None:
     return adds(float("nan"), 10)(message)
 
 
+def claims(examples: int) -> Client:
+    """A client that says that it trained on more examples than it registered."""
+    return adds(9.0, examples)
+
+
 def raises(message: Message) -> Message:
     return Message(Error(3, "train: cannot read shard"), reply_to=message)
 
@@ -217,6 +222,21 @@ def test_bad_lost_and_silent_clients_leave_the_round_to_the_others(settings: dic
     assert (3, 2, "train") in grid.seen
 
 
+@pytest.mark.parametrize("name", ["fedavg", "krum", "median", "trimmed-mean", "central-dp"])
+def test_a_claim_of_more_examples_than_registered_is_left_out_under_every_strategy(
+    settings: dict[str, Any], name: str
+) -> None:
+    options = {"noise_multiplier": 1e-9, "clipping_norm": 1e5} if name == "central-dp" else {}
+    rule = strategy(Plugin(name=name, options=options), 5)
+    played = {node: adds(1.0, 10) for node in range(1, 5)} | {5: claims(1 << 62)}
+    registered = [{"train": 10, "evaluation": 10}] * 5
+    _, history = run(settings, played, rule, mode="federated", rounds=1, registered=registered)
+    np.testing.assert_allclose(stages(settings, 1)[0]["0.0.bias"], initial(settings)["0.0.bias"] + 1, rtol=1e-4)
+    reason = "metric num-examples is 4611686018427387904, but the client registered 10"
+    assert history[0]["dropped"] == [{"client": 5, "phase": phase, "reason": reason} for phase in ("train", "evaluate")]
+    assert history[0]["trained"] == [1, 2, 3, 4]
+
+
 def test_of_many_rounds_only_the_last_are_kept(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "KEPT", 2)
     _, history = run(settings, {1: adds(1.0, 10)}, mode="federated", rounds=4)
@@ -226,7 +246,9 @@ def test_of_many_rounds_only_the_last_are_kept(settings: dict[str, Any], monkeyp
 
 
 def test_a_run_without_any_usable_update_ends(settings: dict[str, Any]) -> None:
-    with pytest.raises(RoundError, match="round 1: no client sent a usable update"):
+    with pytest.raises(
+        RoundError, match=r"^round 1: no client sent a usable update; client 1: train: cannot read shard$"
+    ):
         run(settings, {1: raises}, mode="federated")
     with pytest.raises(TimeoutError, match="clients: 1 of 3 connected"):
         run(settings, {1: raises}, mode="federated", clients=3)

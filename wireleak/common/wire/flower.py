@@ -17,6 +17,8 @@ from wireleak.common.wire.packing import DATA, LAYOUT, PackingError, pack, unpac
 Handler = Callable[[Message, Context], Message]
 _PACKED = "packed"
 _RECORDS = "records"
+# Each record is looked for among all items, so a long list of them would take hours.
+_MOST_RECORDS = 64
 _KINDS: dict[str, type[MetricRecord | ConfigRecord]] = {"metrics": MetricRecord, "config": ConfigRecord}
 
 
@@ -52,8 +54,13 @@ def unpacked(content: RecordDict) -> RecordDict | None:
     arrays = unpack(cast(bytes, merged[DATA]), cast(str, merged[LAYOUT]))
     records: dict[str, Any] = {}
     try:
-        for place in cast(list[str], merged[_RECORDS]):
+        places = cast(list[str], merged[_RECORDS])
+        if len(places) > _MOST_RECORDS:
+            raise PackingError(f"{len(places)} records where at most {_MOST_RECORDS} are expected")
+        for place in places:
             kind, _, record = place.partition("/")
+            if record in records:
+                raise PackingError("two records have one name")
             if kind == "arrays":
                 own = {name: Array(values) for (owner, name), values in arrays.items() if owner == record}
                 records[record] = ArrayRecord(own)

@@ -23,6 +23,7 @@ from wireleak.lab.launch.processes import Launcher, Process
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.layout import config_in, link_of
 from wireleak.lab.steps import two_points
+from wireleak.lab.steps.deal import registered
 from wireleak.lab.steps.devices import serve_on_devices
 from wireleak.lab.steps.trainer import trainer_on_pi
 
@@ -222,6 +223,7 @@ def _write_server(cell: Cell, security: _Security, launcher: Launcher) -> Path:
             # DP-SGD draws batches of random size; twice the expected size is practically never reached.
             "max_batch": max(1024, 2 * plan.batch),
             "clients": len(cell.clients),
+            "registered": registered(cell),
             "seed": cell.noise_seed("server"),
             "checkpoints": str(cell.checkpoints),
             "history": str(cell.history),

@@ -62,6 +62,16 @@ def write_cell(plan: Plan, cell: Cell) -> None:
         write_pairs(cell, noise, network.activation_shape(cell.variant.cut))
 
 
+def registered(cell: Cell) -> list[dict[str, int]]:
+    """Return the examples that the study dealt to each client: no update may count for more."""
+    counts = []
+    for name in cell.clients if cell.trains else ():
+        with np.load(cell.train(name), allow_pickle=False) as train, np.load(cell.evaluation(name)) as evaluation:
+            rounds = train["round"] if "round" in train else np.zeros(len(train["y"]), np.int64)
+            counts.append({"train": int(np.bincount(rounds).max()), "evaluation": len(evaluation["y"])})
+    return counts
+
+
 def _queries(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
     """Return the queries of the attacker's device: its data, or noise of their mean and spread with useless labels."""
     if cell.variant.queries == "surrogate":
