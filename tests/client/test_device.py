@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from client.__main__ import app as command
 from client.app import app
 from client.encoder import predict_whole
 from client.examples import Floats, Labels
+from server.guard import EVALUATION_METRICS, TRAIN_METRICS, Expected, check, usable
 from server.head import RunningHead
-from server.updates import EVALUATION_METRICS, TRAIN_METRICS, usable
 from wireleak.common.models import build
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan
@@ -137,7 +138,7 @@ def test_the_client_app_s_replies_are_what_the_server_takes(
         assert [len(batch) for batch in kept] == [16, 16, 16, 2]
         batches = Training(ClientPlan(epochs=1, batch=16), (9, 4)).batches(50)
         assert kept == [shard[1][rows].tolist() for rows in batches]
-    assert usable({1: trained}, TRAIN_METRICS, ArrayRecord(weights))[1] == {}
+    assert usable({1: trained}, partial(check, Expected(TRAIN_METRICS, ArrayRecord(weights))))[1] == {}
     assert trained.content["metrics"]["num-examples"] == 50
     # In both modes the same weights, and the same order of examples, give the same encoder.
     train_whole(network.blocks, *shard, Training(ClientPlan(epochs=1, batch=16, learning_rate=0.002), (9, 4)))
@@ -146,7 +147,7 @@ def test_the_client_app_s_replies_are_what_the_server_takes(
     torch.testing.assert_close(dict(got), wanted, rtol=1e-4, atol=1e-6)
 
     scored = ask("evaluate", got, {"mode": mode})
-    assert usable({1: scored}, EVALUATION_METRICS)[1] == {}
+    assert usable({1: scored}, partial(check, Expected(EVALUATION_METRICS)))[1] == {}
 
 
 def test_federated_mode_needs_no_head(ask: Any) -> None:

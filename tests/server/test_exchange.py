@@ -15,6 +15,7 @@ from flwr.common.serde import message_to_proto
 from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.run import Run
 from flwr.superlink.grid import http_grid
 
@@ -99,7 +100,7 @@ BAD: dict[str, tuple[Callable[[Objects, str], None], str]] = {
 
 @pytest.fixture
 def link(monkeypatch: pytest.MonkeyPatch) -> PlayedLink:
-    monkeypatch.setattr(http_grid, "pull_objects", http_grid.pull_objects)
+    monkeypatch.setattr(http_grid, "pull_objects", pull_objects)
     return PlayedLink()
 
 

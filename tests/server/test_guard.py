@@ -140,7 +140,7 @@ BAD: dict[str, tuple[Callable[[], Message | None], str]] = {
         "holds 100002 metrics where at most 64 are expected",
     ),
     "100,000 layers": (
-        lambda: update(**{f"x_{n}": np.ones(1, np.float32) for n in range(1000)}),
+        lambda: update(**{f"x_{n}": cast(Any, np.ones(1, np.float32)) for n in range(1000)}),
         "layers differ from the global model's: x.0, x.1, x.10, x.100 and 996 more",
     ),
     "escape sequence": (
@@ -193,7 +193,7 @@ def test_a_good_update_gets_the_order_of_the_model_packed_or_not() -> None:
         RecordDict(
             {
                 "metrics": MetricRecord({"num-examples": 10, "train-loss": 0.5, "own/noise/epsilon": 1.0}),
-                "arrays": ArrayRecord(dict(reversed(update().content.array_records["arrays"].items()))),
+                "arrays": ArrayRecord(dict(reversed(list(update().content.array_records["arrays"].items())))),
             }
         ),
         reply_to=asked(),
