@@ -11,11 +11,22 @@ from typing import Annotated
 
 import typer
 
+from wireleak.common import program
 from wireleak.common.words import counted
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+    context_settings=program.SETTINGS,
+)
 
 Config = Annotated[Path, typer.Option("--config", help="The resolved config, JSON.")]
+
+
+@app.callback()
+def _main(version: program.Version = False) -> None: ...
 
 
 @app.command()
@@ -219,4 +230,4 @@ def plugins(
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m adversary")
+    sys.exit(program.start(app, "python -m adversary"))

@@ -11,18 +11,24 @@ from typing import Annotated
 
 import typer
 
+from wireleak.common import program
 from wireleak.common.words import counted
 
 # An error is one line of our own: gRPC's core would write a second line to stderr. ("error" is Flower's setting.)
 if os.environ.get("GRPC_VERBOSITY", "error").lower() == "error":
     os.environ["GRPC_VERBOSITY"] = "NONE"
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+    context_settings=program.SETTINGS,
+)
 
 
 @app.callback()
-def device() -> None:
-    """Run the device's side of wireleak."""
+def _main(version: program.Version = False) -> None: ...
 
 
 @app.command()
@@ -149,4 +155,4 @@ def plugins(
 
 
 if __name__ == "__main__":
-    app()
+    sys.exit(program.start(app, "python -m client"))

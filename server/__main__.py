@@ -10,16 +10,23 @@ from typing import Annotated
 
 import typer
 
+from wireleak.common import program
+
 # An error is one line of ours: gRPC's core would write a second one to stderr. ("error" is what Flower sets.)
 if os.environ.get("GRPC_VERBOSITY", "error").lower() == "error":
     os.environ["GRPC_VERBOSITY"] = "NONE"
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+    context_settings=program.SETTINGS,
+)
 
 
 @app.callback()
-def service() -> None:
-    """The service's side of wireleak."""
+def _main(version: program.Version = False) -> None: ...
 
 
 @app.command()
@@ -97,4 +104,4 @@ def plugins(kind: Annotated[str, typer.Argument(help="One kind, such as strategi
 
 
 if __name__ == "__main__":
-    app()
+    sys.exit(program.start(app, "python -m server"))

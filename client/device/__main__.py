@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         description="Stream activations of private inputs to a head, and print its predictions.",
         epilog="Example: wireleak-device encoder --head 192.168.1.10:9092 --input photos --resize",
     )
+    made.add_argument("--version", action="version", version=f"wireleak {version('wireleak')}")
     made.add_argument("encoder", metavar="ENCODER", type=Path, help="folder that `wireleak export` wrote")
     made.add_argument("--head", metavar="HOST:PORT", help="address of the head, or of the tap before it")
     made.add_argument(

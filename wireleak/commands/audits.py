@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
-from wireleak.commands.base import DATA_HELP, JobsOption, OutOption, app, console, one_line_errors
+from wireleak.commands.base import JobsOption, OutOption, RootOption, app, console, one_line_errors
 
 # Exit status of an audit whose every cut leaks more than --fail-above allows.
 FAILED_LIMIT = 3
@@ -41,8 +41,6 @@ DataOptionsOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--option", help="option of the data set as name=value; repeatable"),
 ]
-RootOption = Annotated[Optional[Path], typer.Option("--root", help=DATA_HELP)]  # noqa: UP045
-
 WeightsOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--weights", help="trained weights of your network: safetensors, or a torch state dict"),

@@ -12,35 +12,51 @@ from typing import Annotated, NoReturn, Optional
 import typer
 from rich.console import Console
 
+from wireleak.common.program import INTERRUPTED, SETTINGS, USER_ERROR, Version
+
 app = typer.Typer(
     help="Measure what an eavesdropper learns from a split or federated model, from bytes captured on the wire.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=SETTINGS,
 )
 console = Console()
-USER_ERROR = 2
-DATA_HELP = "folder that holds data sets (default: $WIRELEAK_DATA, then ~/.cache/wireleak/data)"
-DataOption = Annotated[Optional[Path], typer.Option("--data", help=DATA_HELP)]  # noqa: UP045
-OutOption = Annotated[Path, typer.Option("--out", help="folder in which the run's folder is created")]
+
+
+def existing(folder: Path | None) -> Path | None:
+    """Refuse a folder that does not exist, as a callback of an option."""
+    if folder is not None and not folder.expanduser().is_dir():
+        raise typer.BadParameter(f"no folder {folder}; name one that exists, or leave the option out")
+    return folder
+
+
+def writable(folder: Path | None) -> Path | None:
+    """Refuse a folder in which nothing can be made, as a callback of an option."""
+    if folder is None:
+        return None
+    nearest = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise typer.BadParameter(f"cannot create {folder}: {nearest} is not a folder that you can write to")
+    return folder
+
+
+RootOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--root",
+        callback=existing,
+        help="folder that holds data sets (default: $WIRELEAK_DATA, then ~/.cache/wireleak/data)",
+    ),
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", callback=writable, help="folder in which the run's folder is created")
+]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="number of cells, and of attacks, that run at once")]
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version  # no other command needs it at its start
-
-        typer.echo(f"wireleak {version('wireleak')}")
-        raise typer.Exit
-
-
 @app.callback()
-def _main(
-    shown: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
-    ] = False,
-) -> None: ...
+def _main(version: Version = False) -> None: ...
 
 
 @contextmanager
@@ -53,7 +69,7 @@ def one_line_errors() -> Iterator[None]:
     except expected_errors() as error:
         fail(str(error))
     except KeyboardInterrupt:
-        fail("interrupted; every process was stopped", status=130)
+        fail("interrupted; every process was stopped", status=INTERRUPTED)
 
 
 def fail(line: str, status: int = USER_ERROR) -> NoReturn:

@@ -69,6 +69,8 @@ def export(
                 fail(f"{extra[0]}: a run has its own; leave it out")
             exported = export_run(Path(what), variant, seed, out)
         else:
+            if ":" not in what and (cut, input_shape, classes) == (None, None, None):
+                fail(f"RUN: no folder {what}; name a run's folder, or FILE.py:FACTORY with --cut and --input-shape")
             if variant is not None:
                 fail("--variant: only a run has variants; leave it out")
             low, high = numbers("--scaling", scaling, float, 2)

@@ -6,13 +6,13 @@ from typing import Annotated, Optional
 
 import typer
 
-from wireleak.commands.base import DataOption, app, console, one_line_errors
+from wireleak.commands.base import RootOption, app, console, one_line_errors
 
 
 @app.command(epilog="Example: wireleak data digits")
 def data(
     name: Annotated[Optional[str], typer.Argument(help="data set to show in detail (default: list all)")] = None,  # noqa: UP045
-    root: DataOption = None,
+    root: RootOption = None,
 ) -> None:
     """List data sets, or show one: its task, private attributes, and their dependence on the task."""
     with one_line_errors():

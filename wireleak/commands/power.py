@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from wireleak.commands.base import DataOption, app, console, one_line_errors
+from wireleak.commands.base import RootOption, app, console, one_line_errors
 from wireleak.common.words import counted
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def power(
         Optional[int],  # noqa: UP045
         typer.Option("--victims", min=10, help="victims of each seed instead of the study's"),
     ] = None,
-    data: DataOption = None,
+    root: RootOption = None,
 ) -> None:
     """Say which leak a study shows with probability 0.8, and the seeds or victims that a wanted leak needs.
 
@@ -44,7 +44,7 @@ def power(
 
         wanted = EFFECTS | dict(map(_effect, effect or []))
         loaded, _ = load_study(study)
-        for line in lines(loaded, wanted, seeds, victims, data):
+        for line in lines(loaded, wanted, seeds, victims, root):
             console.print(line, highlight=False, markup=False)
 
 
@@ -70,7 +70,7 @@ def lines(
     wanted: dict[str, float],
     seeds: int | None = None,
     victims: int | None = None,
-    data: Path | None = None,
+    root: Path | None = None,
 ) -> Iterator[object]:
     """Yield a table of what each target of a study resolves, and the assumptions behind it."""
     from rich import box
@@ -88,7 +88,7 @@ def lines(
         table.add_column(column, justify="right", width=len(column))
     table.add_column(" smallest leak", width=20)
     table.add_column("wanted leak", width=20, overflow="fold")
-    found = [one.resized(seeds, victims) for one in designs(study, data)]
+    found = [one.resized(seeds, victims) for one in designs(study, root)]
     if not found:
         yield f"{study.name}: no target is judged by AUC or re-identification, so there is nothing to simulate."
         return

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from wireleak.commands.base import DataOption, JobsOption, OutOption, app, console, one_line_errors
+from wireleak.commands.base import JobsOption, OutOption, RootOption, app, console, one_line_errors
 
 
 @app.command(epilog="Example: wireleak run digits --out runs")
@@ -20,7 +20,7 @@ def run(
         Optional[Path],  # noqa: UP045
         typer.Option(help="folder of a run to continue: one that was interrupted, or one that needs more seeds"),
     ] = None,
-    data: DataOption = None,
+    root: RootOption = None,
     seeds: Annotated[Optional[int], typer.Option(min=1, help="run with seeds 0 to N-1 instead of the study's")] = None,  # noqa: UP045
     secret: Annotated[
         Optional[Path],  # noqa: UP045
@@ -53,7 +53,7 @@ def run(
             study,
             out,
             resume=resume,
-            data=data,
+            data=root,
             seeds=seeds,
             secret=secret,
             jobs=jobs,

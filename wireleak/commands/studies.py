@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.table import Table
 
-from wireleak.commands.base import DataOption, app, console, one_line_errors
+from wireleak.commands.base import RootOption, app, console, one_line_errors
 from wireleak.common.words import counted
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ def studies(
         Optional[str],  # noqa: UP045
         typer.Argument(help="study or .toml file to show in full (default: list all)"),
     ] = None,
-    data: DataOption = None,
+    root: RootOption = None,
 ) -> None:
     """List the studies that come with wireleak, or show one in full."""
     with one_line_errors():
         if name is None:
-            show_list(data)
+            show_list(root)
         else:
-            show_study(name, data)
+            show_study(name, root)
 
 
 def show_list(root: Path | None) -> None:

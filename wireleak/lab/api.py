@@ -23,7 +23,7 @@ def run(
     *,
     out: str | Path = "runs",
     resume: str | Path | None = None,
-    data: str | Path | None = None,
+    root: str | Path | None = None,
     seeds: int | None = None,
     secret: str | Path | None = None,
     jobs: int = 2,
@@ -40,7 +40,7 @@ def run(
         Folder in which the run's folder is made.
     resume : str or Path, optional
         An interrupted run's folder: finished cells and attacks are not repeated.
-    data : str or Path, optional
+    root : str or Path, optional
         Folder that holds data sets.
     seeds : int, optional
         Run with seeds 0 to seeds - 1 instead of the study's.
@@ -69,7 +69,7 @@ def run(
         source,
         folder,
         resume=_path(resume),
-        data=_path(data),
+        data=_path(root),
         seeds=seeds,
         secret=_path(secret),
         jobs=jobs,

@@ -24,7 +24,7 @@ def studies(*arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_each_study_has_one_line_of_at_most_80_columns(tmp_path: Path) -> None:
-    done = studies("--data", str(tmp_path))
+    done = studies("--root", str(tmp_path))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
@@ -39,7 +39,7 @@ def test_studies_are_grouped_by_the_folders_of_the_library() -> None:
 
 
 def test_studies_without_their_data_are_marked(tmp_path: Path) -> None:
-    lines = studies("--data", str(tmp_path)).stdout.splitlines()
+    lines = studies("--root", str(tmp_path)).stdout.splitlines()
     marked = {line.split()[1] for line in lines if line.startswith("* ") and "?" in line}
     assert "faces" in marked and "digits" not in marked
 
@@ -61,7 +61,7 @@ def test_one_study_is_shown_in_full() -> None:
 
 
 def test_absent_data_are_said_with_the_way_to_get_them(tmp_path: Path) -> None:
-    assert "not on this machine" in studies("faces", "--data", str(tmp_path)).stdout
+    assert "not on this machine" in studies("faces", "--root", str(tmp_path)).stdout
 
 
 def test_an_unknown_study_names_the_nearest() -> None:

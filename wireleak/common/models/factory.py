@@ -6,18 +6,22 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import symtable
 import sys
 import sysconfig
 import threading
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from wireleak.common.files import import_root
-from wireleak.common.models.cutting import Cuts, find_cuts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from wireleak.common.models.cutting import Cuts
 
 _CLASSES = ("classes", "num_classes", "n_classes")
 _CHANNELS = ("channels", "in_channels", "in_chans")
@@ -57,7 +61,7 @@ def resolve(name: str, folder: Path | None = None) -> str:
     Raises
     ------
     FactoryError
-        There is no such file or module.
+        There is no such file or module, or a file has no such factory.
     """
     if not is_factory(name):
         return name
@@ -67,6 +71,7 @@ def resolve(name: str, folder: Path | None = None) -> str:
         path = folder / Path(where).expanduser()
         if not path.is_file():
             raise FactoryError(f"model: no file {path}; give FILE.py:FACTORY or MODULE:FACTORY")
+        _check_defined(path, factory)
         return f"{path.resolve()}:{factory}"
     here = _source(folder, where)
     if here is not None:
@@ -110,6 +115,8 @@ def build_blocks(name: str, input_shape: tuple[int, ...], classes: int) -> tuple
     wireleak.common.models.cutting.CutError
         The network cannot be cut.
     """
+    from wireleak.common.models.cutting import find_cuts
+
     model = _call(name, _find(name), input_shape, classes)
     key = (name, input_shape, classes)
     with _TRACING:
@@ -127,14 +134,38 @@ def _find(name: str) -> Callable[..., Any]:
     found = getattr(module, factory, None)
     if not callable(found):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise FactoryError(
-            f"model: {where} has no factory {factory!r}; choose a function that returns the network: "
-            f"{', '.join(known[:12]) or 'the file defines none'}"
-        )
+        raise _no_factory(where, factory, known)
     return found  # type: ignore[no-any-return]
 
 
+def _no_factory(where: str, factory: str, known: list[str]) -> FactoryError:
+    near = get_close_matches(factory, known, n=1)
+    hint = f"did you mean {near[0]!r}? Choose" if near else "choose"
+    listed = ", ".join(known[:12]) or "the file defines none"
+    return FactoryError(
+        f"model: {where} has no factory {factory!r}; {hint} a function that returns the network: {listed}"
+    )
+
+
+def _check_defined(path: Path, factory: str) -> None:
+    """Refuse a name that a file's text does not bind, without the seconds that the file's imports take."""
+    try:
+        text = path.read_text()
+        table = symtable.symtable(text, str(path), "exec")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise FactoryError(f"model: {path} cannot be imported: {type(error).__name__}: {error}") from error
+    bound = [symbol for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()]
+    # Such files may get names while they run; then the import decides.
+    if "import *" in text or "globals()" in text or any(symbol.get_name() == "__getattr__" for symbol in bound):
+        return
+    if factory not in [symbol.get_name() for symbol in bound]:
+        own = [symbol.get_name() for symbol in bound if symbol.is_namespace()]
+        raise _no_factory(str(path), factory, [name for name in own if not name.startswith("_")])
+
+
 def _call(name: str, factory: Callable[..., Any], input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    from torch import nn
+
     try:
         wanted = inspect.signature(factory).parameters
         given: dict[str, Any] = {key: classes for key in _CLASSES if key in wanted}

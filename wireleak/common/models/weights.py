@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors.numpy import load_file, save
-from torch import nn
 
 from wireleak.common.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -26,6 +28,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     RuntimeError
         Names or shapes differ from the module's.
     """
+    import torch
+
     module.load_state_dict({name: torch.from_numpy(value) for name, value in load_arrays(path).items()})
 
 

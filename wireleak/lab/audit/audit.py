@@ -20,16 +20,14 @@ from rich.console import Console
 from wireleak.common.targets.input import Input
 from wireleak.lab.audit.captures import read_captures
 from wireleak.lab.audit.clock import Clock
-from wireleak.lab.audit.continuing import Progress, opened
+from wireleak.lab.audit.continuing import Progress, keep, opened, slug
 from wireleak.lab.audit.memory import limits_of
 from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.report import report
 from wireleak.lab.audit.rows import CutRow, cut_rows
 from wireleak.lab.audit.sizes import READING
 from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, strong_attacks, weights_of
-from wireleak.lab.audit.subject import Audited, Request, Subject, examine, keep, slug
-from wireleak.lab.audit.survey import survey
-from wireleak.lab.audit.trained import doubts, learn
+from wireleak.lab.audit.subject import Audited, Request, Subject, examine
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.launch.watch import Watch
 from wireleak.lab.report.page import render
@@ -96,10 +94,6 @@ class _Audit:
 
     def run(self) -> Path:
         """Run every part in turn, and say what is going on while it lasts."""
-        import torch
-
-        # Cells and attacks fill the cores; further threads of the lab would only wait for one another.
-        torch.set_num_threads(1)
         with Watch(self._state, self._tick, self.clock.began) as self.watch, ExitStack() as self.opened:
             return self._run()
 
@@ -111,6 +105,13 @@ class _Audit:
     def _run(self) -> Path:
         progress = Progress.of(self.resume, self.request) if self.resume else None
         subject = examine(self.request, progress, lambda: self.launcher)
+        # Torch takes longer to import than a mistake in the request to find.
+        import torch
+
+        from wireleak.lab.audit.trained import doubts, learn
+
+        # Cells and attacks fill the cores; further threads of the lab would only wait for one another.
+        torch.set_num_threads(1)
         self.name = f"audit-{slug(self.request.model.rpartition(':')[2])}"
         self._introduce(subject)
         first = cheap_attacks(subject) if self.request.budget is not None else all_attacks(subject)
@@ -227,6 +228,8 @@ class _Audit:
 
     def _survey(self, subject: Subject, study: Study, seeds: Seeds) -> dict[int, CutReading]:
         """Return cheap readings of all possible cuts; none of texts, nor where every cut is attacked anyway."""
+        from wireleak.lab.audit.survey import survey
+
         left = self.clock.left(self.clock.reporting)
         if subject.is_text or left == 0 or (left is None and not subject.left_out):
             return {}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wireleak.common.files import write_json
+from wireleak.common.files import write_atomically, write_json
 from wireleak.lab.audit.sizes import Counts
 from wireleak.lab.run.audit_folder import AuditFolder
 from wireleak.lab.run.folders import new_folder
@@ -80,3 +80,23 @@ def opened(out: Path, name: str, subject: Any, request: Any, progress: Progress 
     Seeds.given_or_drawn().write(AuditFolder(folder).secret)
     write_json(AuditFolder(folder).request, {"request": asdict(request), **kept})
     return folder
+
+
+def keep(path: Path, study: str) -> Path:
+    """Write a study to a file for the user, and return the path.
+
+    Raises
+    ------
+    StudyError
+        The file cannot be written.
+    """
+    try:
+        write_atomically(path, study.encode())
+    except OSError as error:
+        raise StudyError(f"--out: cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def slug(name: str) -> str:
+    """Return `name` in the characters that a study's name may have."""
+    return "".join(one if one.isascii() and one.isalnum() else "-" for one in name.lower()).strip("-") or "network"

@@ -8,10 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
 from wireleak.common.models import Network
 
 
@@ -39,6 +35,9 @@ class Cost:
 
 def device_costs(network: Network) -> dict[int, Cost]:
     """Measure the cost of the blocks before each cut for one input, in one pass through the network."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     modes = {module: module.training for module in network.blocks.modules()}
     network.blocks.eval()
     costs: dict[int, Cost] = {}
@@ -60,6 +59,9 @@ def device_costs(network: Network) -> dict[int, Cost]:
 @contextmanager
 def _no_fused_kernels() -> Iterator[None]:
     """Disable fused kernels of LSTMs and transformers, because the counter does not see their operations."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
     # A transformer uses its fused layer only without gradients.
     with warnings.catch_warnings(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore", UserWarning)  # about TF32, which CPUs lack

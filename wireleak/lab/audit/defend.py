@@ -15,11 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from wireleak.common.files import write_json
-from wireleak.common.registry import unknown
-from wireleak.lab.audit.continuing import Progress, opened
+from wireleak.lab.audit.continuing import Progress, keep, opened, slug
 from wireleak.lab.audit.memory import limits_of
 from wireleak.lab.audit.rows import gravest
-from wireleak.lab.audit.subject import Request, Subject, data_of, examine, keep, slug
+from wireleak.lab.audit.subject import Request, Subject, data_of, examine
 from wireleak.lab.launch.watch import Watch
 from wireleak.lab.report.boards import Board, boards
 from wireleak.lab.report.comparison import written
@@ -164,10 +163,8 @@ def _run(
 ) -> tuple[Path, int, str | None]:
     """Run the study; return its folder, the cut, and the attribute to protect. Its limits are added to `running`."""
     progress = Progress.of(resume, request) if resume else None
-    subject = examine(request, progress, narrowest=True)
+    subject = examine(request, progress, narrowest=True, protect=protect)
     wanted = protect or next(iter(subject.dataset.attributes), None)
-    if wanted is not None and wanted not in subject.dataset.attributes:
-        raise StudyError(f"--protect: {unknown('attribute', wanted, subject.dataset.attributes)}")
     if len(subject.cuts) != 1:
         raise StudyError("--cut: give exactly one cut")
     cut = subject.cuts[0]

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from wireleak.common.files import write_atomically
 from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.models import Network, build
 from wireleak.common.models.factory import resolve
-from wireleak.common.models.pretrained import load_pretrained
 from wireleak.common.registry import unknown
 from wireleak.lab.audit.continuing import Progress
 from wireleak.lab.audit.cost import Cost, device_costs
@@ -204,26 +202,30 @@ def examine(
     launcher: Callable[[], Launcher] | None = None,
     *,
     narrowest: bool = False,
+    protect: str | None = None,
 ) -> Subject:
     """Find and check the network and data of an audit.
 
     With `progress`, the sizes are those of the run that goes on. With `narrowest`, the only cut is the one that sends
-    least, unless the request names cuts. `launcher` is called for the process that
-    measures the network's speed, after the checks.
+    least, unless the request names cuts. `protect` is an attribute that the data must have. `launcher` is called for
+    the process that measures the network's speed, after the checks.
 
     Raises
     ------
     StudyError, DataError
         One line that names the wrong value and the fix.
     """
+    name = _resolved(request)
     source, options = _source(request)
     sampled = source == "folder" and "sample" not in options
     # A folder's shape and classes are known after a few images; the others are read once their number is known.
     dataset = _load(request, source, options | ({"sample": _PEEK} if sampled else {}))
     if len(dataset.classes) < 2:
         raise StudyError(f"--task: {dataset.task} has only one class; name another column or attribute")
+    if protect is not None and protect not in (known := request.attributes or tuple(dataset.attributes)):
+        raise StudyError(f"--protect: {unknown('attribute', protect, known)}")
+    # From here on torch is needed, whose import takes longer than all checks above.
     try:
-        name = resolve(request.model)
         network = build(name, dataset.input_shape, len(dataset.classes), 0)
         unfit = _fit_weights(network, request)
     except ValueError as error:
@@ -269,16 +271,35 @@ def data_of(subject: Subject, clients: int = 2) -> dict[str, Any]:
     }
 
 
+def _resolved(request: Request) -> str:
+    """Return the network's name, and check the files of the request that need no data."""
+    try:
+        name = resolve(request.model)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+    if request.weights is not None and not request.weights.is_file():
+        raise StudyError(f"--weights: no file {request.weights}; give a .safetensors file or a torch state dict")
+    return name
+
+
 def _load(request: Request, source: str, options: dict[str, Any]) -> Dataset:
     try:
         dataset = load(source, request.root, **options)
     except TypeError as error:  # the value of an option has the wrong type
         raise DataError(f"{source}: --option: {error}") from error
-    if request.task is not None and request.task != dataset.task:
-        dataset = dataset.with_task(request.task)
     # The names are checked on the first few examples already; their values are checked on all.
-    for name in request.attributes or ():
-        dataset.attribute(name)
+    try:
+        option = "--task"
+        if request.task is not None and request.task != dataset.task:
+            dataset = dataset.with_task(request.task)
+        option = "--attributes"
+        for name in request.attributes or ():
+            dataset.attribute(name)
+        option = "--disjoint-by"
+        if request.disjoint_by is not None:
+            dataset.group(request.disjoint_by)
+    except DataError as error:
+        raise DataError(f"{option}: {error}") from None
     return dataset
 
 
@@ -286,6 +307,8 @@ def _fit_weights(network: Network, request: Request) -> tuple[str, ...]:
     """Load the user's weights, and return the names of tensors that were trained for other classes."""
     if request.weights is None:
         return ()
+    from wireleak.common.models.pretrained import load_pretrained
+
     unfit = load_pretrained(network.whole, request.weights, network.classes)
     if unfit and not request.passes:
         raise StudyError(
@@ -299,26 +322,6 @@ def _shape_hint(source: str, dataset: Dataset, error: str) -> str:
     wrong = source == "folder" and "inputs of shape" in error
     shown = "x".join(map(str, dataset.input_shape))
     return f"; the folder was read as {shown}: set --option size=224 --option grey=false" if wrong else ""
-
-
-def keep(path: Path, study: str) -> Path:
-    """Write a study to a file for the user, and return the path.
-
-    Raises
-    ------
-    StudyError
-        The file cannot be written.
-    """
-    try:
-        write_atomically(path, study.encode())
-    except OSError as error:
-        raise StudyError(f"--out: cannot write {path}: {error.strerror}") from error
-    return path
-
-
-def slug(name: str) -> str:
-    """Return `name` in the characters that a study's name may have."""
-    return "".join(one if one.isascii() and one.isalnum() else "-" for one in name.lower()).strip("-") or "network"
 
 
 def _source(request: Request) -> tuple[str, dict[str, Any]]:

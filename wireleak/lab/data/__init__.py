@@ -4,7 +4,7 @@ from wireleak.lab.data.dataset import Attribute, DataError, Dataset
 from wireleak.lab.data.dependence import Dependence, dependence
 from wireleak.lab.data.overlap import Overlap, content_hashes, find_overlap, first_occurrences, refuse_overlap
 from wireleak.lab.data.partition import Shard, partition, shards
-from wireleak.lab.data.registry import Description, describe, load, names, register
+from wireleak.lab.data.registry import Description, describe, find, load, names, register
 from wireleak.lab.data.roles import Roles, assign_roles
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "content_hashes",
     "dependence",
     "describe",
+    "find",
     "find_overlap",
     "first_occurrences",
     "load",

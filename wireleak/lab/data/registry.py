@@ -103,6 +103,12 @@ def load(name: str, root: Path | None = None, **options: object) -> Dataset:
     DataError
         The name or an option is unknown, or the data is absent: one line with the fix.
     """
+    source, where = find(name, root, **options)
+    return source.read(where, **options)
+
+
+def find(name: str, root: Path | None = None, **options: object) -> tuple[Source, Path]:
+    """Return a data set's source and the path of its data; the parameters and errors are those of `load`."""
     source = SOURCES.get(name, "data")
     known = list(inspect.signature(source.read).parameters)[1:]
     for option in options:
@@ -113,7 +119,7 @@ def load(name: str, root: Path | None = None, **options: object) -> Dataset:
     if where is None:
         looked = ", ".join(str(folder) for folder in folders)
         raise DataError(f"{name}: not found in {looked}; {source.obtain}")
-    return source.read(where, **options)
+    return source, where
 
 
 def describe(name: str | None = None, root: Path | None = None) -> list[Description]:

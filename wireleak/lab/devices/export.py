@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from torch import nn
 
 from wireleak.common.config import Plugin, first_mistake
 from wireleak.common.files import write_atomically
@@ -23,7 +23,6 @@ from wireleak.common.models import ModelConfig, load_weights
 from wireleak.common.models.factory import resolve
 from wireleak.common.models.weights import load_arrays
 from wireleak.common.words import counted
-from wireleak.lab.devices.encoder import to_onnx
 from wireleak.lab.devices.errors import ExportError
 from wireleak.lab.devices.manifest import ENCODER, MANIFEST, Inputs, Kind, kind_of, manifest
 from wireleak.lab.launch.imports import safe_environment
@@ -32,6 +31,9 @@ from wireleak.lab.run.opening import finished_cell, served_model
 from wireleak.lab.run.results import Step
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _EXAMPLES = 8
 
@@ -140,13 +142,19 @@ def export_network(own: Own, out: Path) -> Exported:
     ExportError
         An argument is wrong, or the encoder cannot be exported.
     """
+    try:
+        name = resolve(own.model)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
+    if own.weights is not None and not own.weights.is_file():
+        raise ExportError(f"--weights: no file {own.weights}; give a .safetensors file")
     for option, value in (("--cut", own.cut), ("--input-shape", own.input_shape), ("--classes", own.classes)):
         if not value:
             raise ExportError(f"{option}: is missing, and a network that is not in a run needs it")
     try:
         model = ModelConfig.model_validate(
             {
-                "name": resolve(own.model),
+                "name": name,
                 "input_shape": own.input_shape,
                 "classes": len(own.classes),
                 "cut": own.cut,
@@ -177,6 +185,8 @@ def _write(
     source: str,
     examples: npt.NDArray[np.float32] | None = None,
 ) -> Exported:
+    from wireleak.lab.devices.encoder import to_onnx
+
     steps = _described(chain)
     shape = model.network().activation_shape(model.cut)
     content = to_onnx(encoder, inputs.drawn(_EXAMPLES) if examples is None else examples)

@@ -122,7 +122,8 @@ class Process:
         if self._failure is not None:
             return f"{self.name} could not start: {self._failure}"
         how = describe_status(self._status)
-        said = self.last_line()
+        # Its own lines begin with its name, too.
+        said = self.last_line().removeprefix(f"{self.name}: ")
         return f"{self.name} {how}: {said}" if said else f"{self.name} {how}, its log is empty ({self.log})"
 
 

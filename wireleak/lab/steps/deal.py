@@ -10,12 +10,10 @@ import numpy as np
 from wireleak.common.files import link_or_copy, write_arrays
 from wireleak.common.models import build, save_weights
 from wireleak.lab.data import Dataset
-from wireleak.lab.data.augment import augment
 from wireleak.lab.data.dataset import Ints
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.truth import write_records
 from wireleak.lab.steps.plan import Plan
-from wireleak.lab.steps.trained import write_trained
 from wireleak.lab.steps.two_points import promise_of, write_pairs
 
 
@@ -51,6 +49,8 @@ def write_cell(plan: Plan, cell: Cell) -> None:
     if cell.trains:
         write_records(cell)
     else:
+        from wireleak.lab.steps.trained import write_trained
+
         write_trained(cell)
     if not cell.study.serve.devices or not (cell.trains or cell.serves_untrained):
         return
@@ -91,6 +91,8 @@ def _with_copies(surrogate: dict[str, Any], cell: Cell) -> dict[str, Any]:
     # Under TLS the attacker has no activations to pair them with.
     copies = 0 if cell.variant.encrypted or len(cell.input_shape) != 3 else cell.study.serve.copies
     rng = np.random.default_rng(cell.seed_of("copies"))
+    if copies:
+        from wireleak.lab.data.augment import augment
     repeated = {name: np.concatenate([values] * (copies + 1)) for name, values in surrogate.items()}
     n = len(surrogate["x"])
     for copy in range(1, copies + 1):

@@ -11,7 +11,6 @@ import numpy as np
 
 from wireleak.common.models import build
 from wireleak.common.models.factory import resolve
-from wireleak.common.models.private import unfit
 from wireleak.common.registry import unknown
 from wireleak.common.targets.registry import TARGETS, target_of
 from wireleak.common.threat import PARTICIPANTS
@@ -289,5 +288,9 @@ def _check_model(study: Study, dataset: Dataset) -> None:
         if variant.cut not in network.cuts:
             choices = f"{network.cuts.start} to {network.cuts.stop - 1}"
             raise StudyError(f"variants.{variant.name}.cut: {network.name} has no cut {variant.cut}; choose {choices}")
-        if study.plan_of(variant).privacy and (reason := unfit(network.blocks)) is not None:
+        if study.plan_of(variant).privacy is None:
+            continue
+        from wireleak.common.models.private import unfit
+
+        if (reason := unfit(network.blocks)) is not None:
             raise StudyError(f"variants.{variant.name}.privacy: {network.name}: {reason}")

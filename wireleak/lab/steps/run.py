@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from wireleak.common.files import write_json
 from wireleak.common.traffic import Traffic
 from wireleak.common.words import counted
-from wireleak.lab.data import Dataset
+from wireleak.lab.data import Dataset, find
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
@@ -115,6 +115,8 @@ def run_study(
     """
     began = time.monotonic()
     study, source = load_study(name)
+    if dataset is None:
+        find(study.data.name, data, **study.data.options)
     # The fork server imports modules while the data is read.
     with Launcher(preload) if launcher is None else nullcontext(launcher) as launcher:
         plan = make_plan(study, data, seeds, dataset, _seeds(secret, resume))
@@ -187,7 +189,6 @@ class _Schedule:
         self.lock = threading.Lock()
         self.capturing = 0
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        # In a pipe, bars would be redrawn for nobody; there `_say_state` writes lines.
         self.bars = console.is_terminal
         self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not self.bars)
         self.began = self.said = time.monotonic()

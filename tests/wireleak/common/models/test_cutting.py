@@ -292,11 +292,12 @@ def test_a_users_mistake_is_one_line(file: Path, factory: str, error: Any, messa
 
 
 def test_a_missing_file_or_module_and_one_that_does_not_import_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "bad.py").write_text("import nothing_of_that_name\n")
+    (tmp_path / "bad.py").write_text("import nothing_of_that_name\n\ndef make(): pass\n")
     for name, message in (
         (f"{tmp_path}/none.py:make", "no file"),
         ("none_of_that_name.models:make", "no module 'none_of_that_name.models'"),
         (f"{tmp_path}/bad.py:make", "cannot be imported: ModuleNotFoundError"),
+        (f"{tmp_path}/bad.py:mak", "has no factory .mak.; did you mean .make."),
     ):
         with pytest.raises(FactoryError, match=message):
             build(name, IMAGE, 4, 0)

@@ -83,7 +83,7 @@ def test_networks_of_every_kind_can_be_exported(export: Any, model: str, shape: 
         ((*IMAGES, "--cut", "9"), "cut: strided28 has no cut 9; choose 1 to 4"),
         ((*IMAGES, "--kind", "imag"), "--kind: no kind of input called 'imag'; did you mean 'image'?"),
         ((*IMAGES, "--input-shape", "1,x"), "--input-shape: '1,x' is not a list of numbers"),
-        ((*IMAGES, "--weights", "/nowhere.safetensors"), "--weights: cannot read /nowhere.safetensors"),
+        ((*IMAGES, "--weights", "/nowhere.safetensors"), "--weights: no file /nowhere.safetensors"),
         pytest.param(
             (*IMAGES, "--transforms", '[{"name": "nois"}]'),
             "no transform called 'nois'; did you mean 'noise'",
