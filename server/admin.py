@@ -27,8 +27,10 @@ class HeadAdminError(RuntimeError):
     """The head process refused or failed a request; the message is one line."""
 
 
-def admin_handler(stage: HeadStage, checkpoints: Path, turns: Turns) -> grpc.GenericRpcHandler[Any, Empty]:
-    """Serve `Save` and `Load` of a round's head, and `Order` of its clients."""
+def admin_handler(
+    stage: HeadStage, checkpoints: Path, turns: Turns, refusals: Callable[[], list[tuple[str, str]]]
+) -> grpc.GenericRpcHandler[Any, Any]:
+    """Serve `Save` and `Load` of a round's head, `Order` of its clients, and `Refusals` of their streams."""
 
     def load(server_round: int) -> None:
         if server_round:
@@ -42,6 +44,11 @@ def admin_handler(stage: HeadStage, checkpoints: Path, turns: Turns) -> grpc.Gen
             "Save": _unary(lambda server_round: stage.save(head_path(checkpoints, server_round))),
             "Load": _unary(load),
             "Order": order_handler(turns),
+            "Refusals": grpc.unary_unary_rpc_method_handler(
+                lambda request, context: StringValue(value=json.dumps(refusals())),
+                request_deserializer=Empty.FromString,
+                response_serializer=StringValue.SerializeToString,
+            ),
         },
     )
 
@@ -87,6 +94,11 @@ class HeadAdmin:
         """Keep only these clients in the order."""
         self._order({"remaining": list(map(str, remaining))})
 
+    def refusals(self) -> list[tuple[int, str]]:
+        """Return the streams that the head refused since the last call: node, as the client stated it, and reason."""
+        answer = self._call("Refusals", Empty(), "refusals", StringValue)
+        return [(int(node), reason) for node, reason in json.loads(answer.value)]
+
     def close(self) -> None:
         """Close the channel."""
         self._channel.close()
@@ -97,14 +109,14 @@ class HeadAdmin:
     def _round(self, method: str, server_round: int) -> None:
         self._call(method, UInt32Value(value=server_round), f"{method.lower()} round {server_round}")
 
-    def _call(self, method: str, request: UInt32Value | StringValue, what: str) -> None:
+    def _call(self, method: str, request: Any, what: str, answer: type[Any] = Empty) -> Any:
         call = self._channel.unary_unary(
             f"/{_SERVICE}/{method}",
             request_serializer=type(request).SerializeToString,
-            response_deserializer=Empty.FromString,
+            response_deserializer=answer.FromString,
         )
         try:
-            call(request, timeout=self._timeout)
+            return call(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise HeadAdminError(f"head at {self._address}: {what}: {error.details()}") from error
 

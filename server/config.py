@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
+from server.limits_config import Limits
 from wireleak.common.config import AbsolutePath, PadConfig, SecurityConfig, Seed, Strict
 from wireleak.common.models import ModelConfig
 from wireleak.common.plan import PrivacyConfig, TrainingPlan
@@ -29,6 +30,7 @@ class ServerConfig(Strict):
     security: SecurityConfig = SecurityConfig()
     ready: AbsolutePath = Field(description="JSON file that the head writes once it serves, with its addresses")
     max_batch: PositiveInt = Field(default=1024, description="most examples in one message")
+    limits: Limits = Limits()
     clients: PositiveInt = Field(description="clients that take part in a round")
     registered: tuple[Registered, ...] = Field(
         default=(),

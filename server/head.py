@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
+import logging
+import os
 import signal
-import threading
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,21 +17,26 @@ import torch
 from server.admin import admin_handler
 from server.checkpoints import head_path, newest
 from server.config import ServerConfig
+from server.limits import SPARE_THREADS, Calls, largest_message, places
+from server.seldom import Seldom
 from server.stage import HeadStage
 from wireleak.common.config import ConfigError, drawn
 from wireleak.common.files import write_json
 from wireleak.common.wire import bind, channel_options
+from wireleak.common.wire.channel import MAX_MESSAGE_BYTES
 from wireleak.common.wire.service import SplitHead
 from wireleak.common.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
 
-# A stream holds a thread as long as it lasts. Further clients are refused at once instead of waiting.
-MAX_STREAMS = 64
 GRACE_SECONDS = 1.0
+# After this the process ends whatever still runs in it.
+END_SECONDS = 2.5
 
 _SERVER_OPTIONS = [
     # A device that lost its network must not hold a thread forever.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # A connection that speaks no HTTP/2 must not hold a socket for two minutes.
+    ("grpc.server_handshake_timeout_ms", 10_000),
 ]
 
 
@@ -47,11 +56,17 @@ class RunningHead:
     port: int
     admin_port: int
     _servers: tuple[grpc.Server, grpc.Server]
+    _calls: Calls
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
-        """Refuse new calls, give running ones `grace` seconds, and wait until all are closed."""
+        """Refuse new calls, give running ones `grace` seconds, and wait a little until all are closed.
+
+        A client that waits for its turn holds its call for longer than that.
+        """
+        self._calls.close()
+        end = time.monotonic() + grace + 1
         for done in [server.stop(grace) for server in self._servers]:
-            done.wait()
+            done.wait(max(0.0, end - time.monotonic()))
 
 
 def start(config: ServerConfig) -> RunningHead:
@@ -67,7 +82,10 @@ def start(config: ServerConfig) -> RunningHead:
     stage = _stage(config)
     if (done := newest(config.checkpoints)) > 0:
         stage.load(head_path(config.checkpoints, done))
-    server = _server(MAX_STREAMS)
+    largest = largest_message(config)
+    number = places(config, largest)
+    calls = Calls(config.limits, number, config.limits.idle or config.plan.timeout)
+    server = _server(number + SPARE_THREADS, largest, calls)
     service = SplitHead(
         stage,
         config.max_batch,
@@ -76,32 +94,45 @@ def start(config: ServerConfig) -> RunningHead:
         noise_multiplier=config.privacy.noise_multiplier if config.privacy else 0.0,
     )
     add_SplitHeadServicer_to_server(service, server)
-    admin = _server(2)
-    admin.add_generic_rpc_handlers((admin_handler(stage, config.checkpoints, service.turns),))
+    admin = _server(2, MAX_MESSAGE_BYTES)
+    admin.add_generic_rpc_handlers((admin_handler(stage, config.checkpoints, service.turns, calls.refusals),))
     try:
         ports = bind(server, config.address, config.security), bind(admin, "127.0.0.1:0")
     except ValueError as error:
         raise ConfigError(str(error)) from error
     for each in (server, admin):
         each.start()
-    return RunningHead(stage, *ports, (server, admin))
+    return RunningHead(stage, *ports, (server, admin), calls)
 
 
 def run(config: ServerConfig) -> None:
-    """Serve until SIGINT or SIGTERM; the ready file holds the addresses meanwhile."""
+    """Serve until SIGINT or SIGTERM, then end the process; the ready file holds the addresses meanwhile.
+
+    Neither gRPC's end nor Python's is waited for without a bound. After 100,000 garbage connections gRPC itself stops
+    within its grace. But Python then joins every thread of a call that waits for its turn (up to half of
+    `plan.timeout`), and takes torch's modules apart, for 6 to 12 s on a busy machine. A second signal can also deadlock
+    with an `Event` that the first has just set. So signals are taken by `sigwait`, and the process ends by `_exit`.
+    """
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    for name in ("grpc._server", "grpc._common"):
+        logging.getLogger(name).addFilter(Seldom())
     # Networks this small train fastest on one thread.
     torch.set_num_threads(1)
     # From which a head with Dropout draws.
     torch.manual_seed(drawn(config.seed))
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
     head = start(config)
     host = config.address.rpartition(":")[0]
     write_json(config.ready, {"address": f"{host}:{head.port}", "admin": f"127.0.0.1:{head.admin_port}"})
-    stopped.wait()
+    signal.sigwait(signals)
+    # This ends the process also where a thread of gRPC's holds the interpreter's lock.
+    faulthandler.dump_traceback_later(END_SECONDS, exit=True)
     config.ready.unlink(missing_ok=True)
     head.stop()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _stage(config: ServerConfig) -> HeadStage:
@@ -112,9 +143,10 @@ def _stage(config: ServerConfig) -> HeadStage:
     return PrivateHeadStage(config.model, config.plan, drawn(config.seed))
 
 
-def _server(threads: int) -> grpc.Server:
+def _server(threads: int, largest: int, calls: Calls | None = None) -> grpc.Server:
     return grpc.server(
         ThreadPoolExecutor(threads),
-        options=[*channel_options(), *_SERVER_OPTIONS],
+        interceptors=[] if calls is None else [calls],
+        options=[*channel_options(largest), *_SERVER_OPTIONS],
         maximum_concurrent_rpcs=threads,
     )

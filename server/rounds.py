@@ -119,7 +119,9 @@ class Rounds:
                 {"client": node, "phase": phase, "reason": reason}
                 for phase, drops in (("train", trained.dropped), ("evaluate", evaluation_drops))
                 for node, reason in drops.items()
-            ],
+            ]
+            # Its node is only what the client called itself, so the update of that node is judged by itself.
+            + [{"client": node, "phase": "head", "reason": reason} for node, reason in self._refusals()],
         }
 
     def _train(self, server_round: int, arrays: ArrayRecord) -> Trained:
@@ -195,6 +197,10 @@ class Rounds:
             except (OSError, RuntimeError, SafetensorError) as error:
                 raise CheckpointError.of(paths[0], config.model) from error
         return ArrayRecord(cast(Any, module.state_dict()))
+
+    def _refusals(self) -> list[tuple[int, str]]:
+        """Return the streams of training clients that the head refused in this round."""
+        return self._head.refusals() if self._head is not None and self._config.plan.mode == "split" else []
 
     def _save(self, server_round: int, arrays: ArrayRecord) -> None:
         """Write both stages; a round is complete when both files exist."""

@@ -106,11 +106,15 @@ class HeadStage:
         with self._lock:
             self.head.train()
             self.optimiser.zero_grad(set_to_none=True)
+            before = [buffer.clone() for buffer in self.head.buffers()]
             loss = cross_entropy(self.head(inputs), torch.from_numpy(label))
             loss.backward()
             gradients = [inputs.grad, *(parameter.grad for parameter in self.head.parameters())]
-            # One client's huge but finite numbers would turn the shared weights into NaN.
-            if not all(torch.isfinite(gradient).all() for gradient in gradients if gradient is not None):
+            # One client's huge but finite numbers would turn the shared weights, or BatchNorm's means, into NaN.
+            checked = [*(each for each in gradients if each is not None), *self.head.buffers()]
+            if not all(torch.isfinite(each).all() for each in checked):
+                for buffer, value in zip(self.head.buffers(), before, strict=True):
+                    buffer.copy_(value)
                 raise OverflowedError
             self.optimiser.step()
         assert inputs.grad is not None

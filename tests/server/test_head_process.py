@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,6 +30,7 @@ from wireleak.common.models import save_weights
 from wireleak.common.wire import Security, open_channel
 from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.wire.turns import NODE
 
 
 @pytest.fixture
@@ -72,6 +74,9 @@ def address(ready: str) -> str:
     return str(json.loads(Path(ready).read_text())["address"])
 
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+
 def silence() -> Iterator[pb.PredictRequest]:
     time.sleep(60)
     yield pb.PredictRequest()
@@ -79,16 +84,25 @@ def silence() -> Iterator[pb.PredictRequest]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_until_a_signal_and_ends_in_order(
-    launch: Any, settings: dict[str, Any], number: signal.Signals
+    launch: Any, settings: dict[str, Any], train_request: Any, number: signal.Signals
 ) -> None:
     process = launch()
-    with open_channel(address(settings["ready"])) as channel:
-        assert SplitHeadStub(channel).Describe(pb.DescribeRequest()).classes == 3
-        # A stream that nobody ends does not hold it up for longer than the grace.
-        hanging = SplitHeadStub(channel).Predict(silence())
+    where = address(settings["ready"])
+    with open_channel(where) as channel, ExitStack() as stack:
+        stub = SplitHeadStub(channel)
+        assert stub.Describe(pb.DescribeRequest()).classes == 3
+        # Streams that nobody ends, garbage, and a client that waits for its turn do not hold it up.
+        hanging: list[Any] = [stub.Predict(silence()) for _ in range(20)]
+        for place in range(90):
+            other = stack.enter_context(socket.create_connection(("127.0.0.1", int(where.rpartition(":")[2]))))
+            other.sendall((b"", b"GET / HTTP/1.1\r\n\r\n", PREFACE, PREFACE + bytes(60))[place % 4])
+        HeadAdmin(Path(settings["ready"])).begin([1, 2], timeout=100)
+        hanging.append(stub.Train(iter([train_request()]), metadata=((NODE, "2"),)))
+        time.sleep(0.3)
         process.send_signal(number)
-        assert process.wait(30) == 0
-        hanging.cancel()
+        assert process.wait(5) == 0
+        for call in hanging:
+            call.cancel()
     assert process.stderr.read() == ""
     assert not Path(settings["ready"]).exists()
 

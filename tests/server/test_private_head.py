@@ -21,6 +21,7 @@ from wireleak.common.models import ModelConfig, build
 from wireleak.common.plan import TrainingPlan
 from wireleak.common.wire import decode_tensor, encode_tensor, open_channel
 from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.wire.service import OverflowedError
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 RATE, SILENT = 0.1, 1e-12
@@ -116,6 +117,16 @@ def test_the_seed_repeats_it_and_other_weights_draw_anew(tmp_path: Path) -> None
     first.load(tmp_path / "head.safetensors")
     first.step(*batch(0))
     assert not torch.allclose(flat(first.head) - before, noise[0], atol=1e-4), "the same noise twice can be subtracted"
+
+
+def test_a_batch_that_overflows_leaves_no_trace() -> None:
+    clean, other = stage(), stage()
+    activation, label = batch()
+    with pytest.raises(OverflowedError):
+        other.step(np.full_like(activation, 3e38), label)
+    for each in (clean, other):
+        each.step(activation.copy(), label)
+    torch.testing.assert_close(flat(clean.head), flat(other.head), rtol=0, atol=0)
 
 
 def test_a_prediction_between_steps_changes_nothing() -> None:

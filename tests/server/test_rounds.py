@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+import grpc
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
@@ -21,7 +23,10 @@ from server.rounds import RoundError, Rounds
 from server.strategies import strategy
 from wireleak.common.config import ConfigError, Plugin
 from wireleak.common.plan import TrainingPlan
+from wireleak.common.wire import encode_tensor, open_channel
 from wireleak.common.wire.flower import as_received, unpacked
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.wire.turns import NODE
 
 Client = Callable[[Message], Message | None]
 
@@ -192,6 +197,24 @@ def test_split_rounds_average_encoders_and_save_the_live_head(settings: dict[str
         parameter.data += 5
     run(settings, {1: adds(1.0, 10)}, rounds=2)
     assert all(np.array_equal(stages(settings, 2)[1][name], saved[name]) for name in saved)
+
+
+def test_a_stream_that_the_head_refused_stands_in_the_history(
+    settings: dict[str, Any], start_head: Any, train_request: Any
+) -> None:
+    head = start_head()
+    Path(settings["ready"]).write_text(json.dumps({"admin": f"127.0.0.1:{head.admin_port}"}))
+
+    def lies(message: Message) -> Message | None:
+        if message.metadata.message_type == "train":
+            with open_channel(f"127.0.0.1:{head.port}") as channel, suppress(grpc.RpcError):
+                bad = train_request(label=encode_tensor(np.full(4, -1)))
+                list(SplitHeadStub(channel).Train(iter([bad]), metadata=((NODE, "2"),)))
+        return adds(1.0, 10)(message)
+
+    _, history = run(settings, {1: adds(1.0, 10), 2: lies}, rounds=1)
+    reason = "label.data: labels -1..-1 outside 0..2"
+    assert history[0]["dropped"] == [{"client": 2, "phase": "head", "reason": reason}]
 
 
 def test_rounds_resume_where_a_run_was_cut(settings: dict[str, Any]) -> None:

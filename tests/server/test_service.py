@@ -196,11 +196,8 @@ def test_a_federated_head_does_not_train(start_head: Any, failure: Any, train_re
     assert details.startswith("mode: ")
 
 
-def test_streams_over_the_limit_are_told_so(
-    start_head: Any, failure: Any, train_request: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("server.head.MAX_STREAMS", 1)
-    head = start_head()
+def test_streams_over_the_limit_are_told_so(start_head: Any, failure: Any, train_request: Any) -> None:
+    head = start_head(limits={"streams": 1})
     release = threading.Event()
 
     def requests() -> Any:

@@ -53,11 +53,11 @@ class Security:
         )
 
 
-def channel_options() -> list[tuple[str, int]]:
-    """Options of every channel and server: raised message limits, and no port shared in silence."""
+def channel_options(most_received: int = MAX_MESSAGE_BYTES) -> list[tuple[str, int]]:
+    """Options of every channel and server: other message limits than gRPC's, and no port shared in silence."""
     return [
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", most_received),
         ("grpc.so_reuseport", 0),
     ]
 

@@ -284,6 +284,10 @@ def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
     ]
 
 
+# What the server did about a client's faults, by phase.
+_LEFT_OUT = {"head": "the head ended a stream that named itself {}"}
+
+
 def _dropped(cell: Cell) -> list[str]:
     """Return notes on updates that the server could not use: client, rounds and reason."""
     history = json.loads(cell.history.read_text())
@@ -294,7 +298,8 @@ def _dropped(cell: Cell) -> list[str]:
             client = names.get(str(one["client"]), f"node {one['client']}")
             rounds.setdefault((client, one["phase"], one["reason"]), []).append(entry["round"])
     return [
-        f"{cell.name}: the update of {client} was not used ({phase}, round {', '.join(map(str, numbers))}): {reason}"
+        f"{cell.name}: {_LEFT_OUT.get(phase, 'the update of {} was not used').format(client)} "
+        f"({phase}, round {', '.join(map(str, numbers))}): {reason}"
         for (client, phase, reason), numbers in rounds.items()
     ]
 

@@ -1,0 +1,29 @@
+"""A filter for logs whose lines a hostile peer can cause."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+
+class Seldom(logging.Filter):
+    """Lets ten lines pass, and then one every ten seconds: a hostile peer must not fill the disk."""
+
+    def __init__(self, burst: int = 10, seconds: float = 10.0) -> None:
+        super().__init__()
+        self._burst, self._seconds = float(burst), seconds
+        self._left, self._since, self._hidden = float(burst), time.monotonic(), 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the line may pass; it says how many were left out before it."""
+        now = time.monotonic()
+        self._left = min(self._burst, self._left + (now - self._since) / self._seconds)
+        self._since = now
+        if self._left < 1:
+            self._hidden += 1
+            return False
+        self._left -= 1
+        if self._hidden:
+            record.msg, record.args = f"{record.getMessage()} ({self._hidden} lines like it left out)", ()
+            self._hidden = 0
+        return True
