@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -138,6 +138,28 @@ class Dataset:
         rest = {key: attribute for key, attribute in self.attributes.items() if key != name}
         rest[former] = Attribute(former, self.y, self.classes, measured=False)
         return replace(self, y=chosen.values, task=name, classes=chosen.classes, attributes=rest)
+
+    def with_binary(self, name: str, attribute: str, classes: Sequence[str]) -> Dataset:
+        """Return the same examples with another attribute, `name`: whether `attribute` is one of `classes`.
+
+        Raises
+        ------
+        DataError
+            The name is taken, the attribute or a class is not known, or all examples are alike.
+        """
+        if name in self.attributes or name == self.task:
+            raise DataError(f"data.binary: {self.name} has an attribute {name!r} already; choose another name")
+        source = self.attribute(attribute)
+        for wanted in classes:
+            if wanted not in source.classes:
+                raise DataError(f"data.binary.{name}: {unknown(f'class of {attribute}', wanted, source.classes)}")
+        has = np.isin(source.values, [source.classes.index(wanted) for wanted in classes])
+        if has.all() or not has.any():
+            alike = "all" if has.all() else "no"
+            raise DataError(f"data.binary.{name}: {alike} examples are {' or '.join(classes)}; name other classes")
+        said = " or ".join(classes)
+        made = Attribute(name, has.astype(np.int64), (f"not {said}", said), source.measured)
+        return replace(self, attributes=self.attributes | {name: made})
 
     def take(self, indices: Ints) -> Dataset:
         """Return the examples at `indices`, in that order; classes keep their numbers."""

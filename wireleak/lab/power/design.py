@@ -16,9 +16,9 @@ from wireleak.common.targets.label import Label
 from wireleak.common.targets.member import Member
 from wireleak.common.targets.registry import target_of
 from wireleak.common.threat import PARTICIPANTS, Vantage
-from wireleak.lab.data import Dataset, load
+from wireleak.lab.data import Dataset
 from wireleak.lab.data.roles import Turn
-from wireleak.lab.run.division import Division, DivisionSeed, divide
+from wireleak.lab.run.division import Division, DivisionSeed, divide, read_dataset
 from wireleak.lab.study.schema import Study
 from wireleak.lab.study.tables import Variant
 
@@ -80,9 +80,7 @@ def designs(study: Study, data: Path | None = None) -> list[Design]:
     StudyError, DataError
         The data cannot be read or divided; one line.
     """
-    dataset = load(study.data.name, data, **study.data.options)
-    if study.data.task is not None and study.data.task != dataset.task:
-        dataset = dataset.with_task(study.data.task)
+    dataset = read_dataset(study, data)
     return planned(study, dataset, lambda variant: divide(study, dataset, variant, DivisionSeed(0, Turn(0, 0))))
 
 

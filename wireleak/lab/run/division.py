@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wireleak.lab.data import Dataset
+from wireleak.lab.data import Dataset, load
 from wireleak.lab.data.dataset import Ints
 from wireleak.lab.data.overlap import find_overlap, refuse_overlap
 from wireleak.lab.data.partition import Shard, shards
@@ -36,6 +37,23 @@ class DivisionSeed:
 
     seed: int
     turn: Turn | None = None
+
+
+def read_dataset(study: Study, folder: Path | None, dataset: Dataset | None = None) -> Dataset:
+    """Return the study's data set with its task and its binary attributes; `dataset` is not read again.
+
+    Raises
+    ------
+    DataError
+        It is missing or broken, or has no such attribute.
+    """
+    data = study.data
+    found = load(data.name, folder, **data.options) if dataset is None else dataset
+    if data.task is not None and data.task != found.task:
+        found = found.with_task(data.task)
+    for name, of in data.binary.items():
+        found = found.with_binary(name, of.attribute, of.classes)
+    return found
 
 
 def divide(study: Study, dataset: Dataset, variant: Variant, seeded: DivisionSeed) -> Division:

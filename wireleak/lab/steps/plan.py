@@ -15,9 +15,9 @@ from wireleak.common.registry import unknown
 from wireleak.common.targets.registry import TARGETS, target_of
 from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
-from wireleak.lab.data import Dataset, load
+from wireleak.lab.data import Dataset
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.run.division import Division, divide
+from wireleak.lab.run.division import Division, divide, read_dataset
 from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.attack import find_attack
 from wireleak.lab.study.schema import Study, StudyError
@@ -106,10 +106,7 @@ def make_plan(
         variants = tuple(variant.model_copy(update={"seeds": None}) for variant in study.variants)
         study = study.model_copy(update={"seeds": tuple(range(seeds)), "variants": variants})
     study = _resolve_models(study)
-    if dataset is None:
-        dataset = load(study.data.name, data, **study.data.options)
-    if study.data.task is not None and study.data.task != dataset.task:
-        dataset = dataset.with_task(study.data.task)
+    dataset = read_dataset(study, data, dataset)
     _check_model(study, dataset)
     drawn = secret or Seeds.draw()
     made: dict[str, Division] = {}

@@ -43,12 +43,20 @@ class Stream(Strict):
     rate: float = Field(default=0.5, gt=0, lt=1, description="share of client 1's rounds that have such examples")
 
 
+class Binary(Strict):
+    """A private attribute of two values: 1 where another attribute has one of some classes, else 0."""
+
+    attribute: str = Field(description="the other attribute")
+    classes: tuple[str, ...] = Field(min_length=1, description="names of its classes that become 1")
+
+
 class Data(Strict):
     """The data set, and how many examples each party holds."""
 
     name: str = Field(description="the data set's name, as `wireleak data` lists it")
     options: dict[str, Any] = Field(default_factory=dict, description="the data set's own options")
     task: str | None = Field(default=None, description="attribute that becomes the task; the task becomes an attribute")
+    binary: dict[Name, Binary] = Field(default={}, description="new private attributes of two values, by their names")
     clients: PositiveInt = Field(default=3, description="number of clients that train")
     train: PositiveInt = Field(description="number of training examples, all clients together")
     evaluation: PositiveInt = Field(description="number of examples on which the main task's accuracy is measured")

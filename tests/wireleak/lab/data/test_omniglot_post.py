@@ -65,7 +65,7 @@ def test_the_studies_of_the_post_are_whole(name: str) -> None:
 def test_private_training_under_batchnorm_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     few = data.load("digits").take(np.arange(200, dtype=np.int64))
     wide = np.pad(few.x, [(0, 0), (0, 0), (38, 39), (38, 39)])
-    monkeypatch.setattr("wireleak.lab.steps.plan.load", lambda *_, **__: replace(few, x=wide))
+    monkeypatch.setattr("wireleak.lab.run.division.load", lambda *_, **__: replace(few, x=wide))
     declared = {
         "name": "private",
         "description": "",
