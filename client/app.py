@@ -27,6 +27,7 @@ from client.transforms.chain import Chain
 from client.transforms.registry import Batch, Scene
 from wireleak.common.config import ConfigError, drawn, read_config
 from wireleak.common.exchanged import Moment, kept_file
+from wireleak.common.files import write_arrays
 from wireleak.common.models import save_weights
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.wire.flower import as_received, round_of
@@ -99,7 +100,10 @@ def evaluate(message: Message, context: Context) -> Message:
             probabilities = predict_split(module, stub, inputs, config.model.classes, config.plan.batch, send)
     else:
         probabilities = predict_whole(module, inputs)
-    loss, accuracy = score(probabilities, labels)
+    loss, right = score(probabilities, labels)
+    if config.answers is not None:
+        write_arrays(config.answers, {"right": right})
+    accuracy = float(right.mean())
     metrics = MetricRecord({"num-examples": len(inputs), "evaluation-loss": loss, "evaluation-accuracy": accuracy})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 

@@ -36,6 +36,9 @@ class ClientConfig(Strict):
     ledger: AbsolutePath | None = Field(
         default=None, description="file to which the labels of each batch of split training are appended, JSON lines"
     )
+    answers: AbsolutePath | None = Field(
+        default=None, description="file that says of each evaluation example whether its class was named, .npz: right"
+    )
     watch: bool = Field(default=False, description="check the head's gradients for a hijack")
 
     @model_validator(mode="after")

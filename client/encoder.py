@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -156,11 +157,11 @@ def predict_whole(network: nn.Module, inputs: Floats) -> Floats:
     return torch.cat(parts).numpy()
 
 
-def score(probabilities: Floats, labels: Labels) -> tuple[float, float]:
-    """Return mean cross-entropy, in nats, and accuracy, in 0..1."""
+def score(probabilities: Floats, labels: Labels) -> tuple[float, npt.NDArray[np.bool_]]:
+    """Return mean cross-entropy, in nats, and for each example (n,) whether its class was named."""
     chosen = probabilities[np.arange(len(labels)), labels]
     loss = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()
-    return float(loss), float((probabilities.argmax(axis=1) == labels).mean())
+    return float(loss), probabilities.argmax(axis=1) == labels
 
 
 def _floats(tensor: pb.Tensor, field: str, shape: tuple[int, ...]) -> Floats:

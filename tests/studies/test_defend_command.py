@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from wireleak.lab.run.results import read_results
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,5 +23,7 @@ def test_the_example_of_the_help_runs(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "defend-make-latest" / "verdict.json").read_text())
     assert set(told["verdicts"]) == {"slant", "input"} and told["protect"] == "slant"
     assert all("one seed gives no interval" in said for said in told["verdicts"].values())
+    tasks = [task for task in read_results(tmp_path / "defend-make-latest").tasks if task.measure == "accuracy"]
+    assert tasks and all(task.draws is not None for task in tasks), "clients say which examples they named"
     page = (tmp_path / "defend-make-latest" / "report.html").read_text()
     assert "Comparison of defences" in page and "gradient reversal, 0.3" in page

@@ -177,7 +177,7 @@ def _comparison(results: Results, variants: Sequence[VariantSummary], target: st
     base = next((one.name for one in found if one.defence == NONE), None)
     if base is None:
         return None
-    tasks = {(one.variant, one.seed): one.value for one in results.tasks if one.measure == "accuracy"}
+    tasks = {(one.variant, one.seed): one for one in results.tasks if one.measure == "accuracy"}
     points = []
     for variant in found:
         chosen, name = leaks[variant.name], variant.name
@@ -191,14 +191,19 @@ def _comparison(results: Results, variants: Sequence[VariantSummary], target: st
                 title=variant.title or name,
                 defence=variant.defence,
                 strength=variant.strength,
-                accuracy=Spread.of([tasks[name, seed] for seed in seeds], 0, 1),
+                accuracy=Spread.of(
+                    [tasks[name, seed].value for seed in seeds], 0, 1, [tasks[name, seed].draws for seed in seeds]
+                ),
                 leak=Spread.of(
                     [chosen[seed].value for seed in seeds],
                     -math.inf if target == Input.name else 0,
                     1,
                     [chosen[seed].draws for seed in seeds],
                 ),
-                lost=Spread.of([tasks[base, seed] - tasks[name, seed] for seed in paired]),
+                lost=Spread.of(
+                    [tasks[base, seed].value - tasks[name, seed].value for seed in paired],
+                    draws=[difference(tasks[base, seed].draws, tasks[name, seed].draws) for seed in paired],
+                ),
                 gained=Spread.of(
                     [leaks[base][seed].value - chosen[seed].value for seed in paired],
                     draws=[difference(leaks[base][seed].draws, chosen[seed].draws) for seed in paired],

@@ -145,6 +145,10 @@ class CellPaths:
         """Return the file of a client's evaluation data."""
         return self.folder / client / "evaluation.npz"
 
+    def answers(self, client: str) -> Path:
+        """Return the file that says which of its evaluation examples a client named rightly."""
+        return self.folder / client / "answers.npz"
+
     def keep(self, client: str) -> Path:
         """Return the folder of the weights that a client's transforms train, besides the encoder."""
         return self.folder / client / "kept"

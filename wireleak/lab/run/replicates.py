@@ -7,10 +7,11 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, PrivateAttr
 
 from wireleak.common.files import write_atomically
 
@@ -25,14 +26,23 @@ class Draws:
     values: Doubles | None = field(default=None, compare=False, repr=False)
 
 
-class _Row(Protocol):
+class Resampled(BaseModel):
+    """A row that may have resampled values, which stand in a file of their own."""
+
+    _draws: Draws = PrivateAttr(default_factory=Draws)
+
     @property
-    def draws(self) -> Doubles | None: ...
+    def draws(self) -> Doubles | None:
+        """Resampled values (resamples,), or None; the same resample for the same index in all rows."""
+        return self._draws.values
 
-    def drawn(self, draws: Doubles | None) -> Any: ...
+    def drawn(self, draws: Doubles | None) -> Self:
+        """Set the resampled values, and return this row."""
+        self._draws = Draws(draws)
+        return self
 
 
-def write_draws(rows: Sequence[_Row], folder: Path) -> None:
+def write_draws(rows: Sequence[Resampled], folder: Path) -> None:
     """Write the resampled values of rows, by their place among the rows; nothing where no row has any."""
     held = [(place, row.draws) for place, row in enumerate(rows) if row.draws is not None]
     if not held:
@@ -44,7 +54,7 @@ def write_draws(rows: Sequence[_Row], folder: Path) -> None:
     write_atomically(folder / _FILE, buffer.getvalue())
 
 
-def read_draws(rows: Sequence[_Row], folder: Path) -> None:
+def read_draws(rows: Sequence[Resampled], folder: Path) -> None:
     """Give rows their resampled values; none where the file is missing or belongs to other rows, as of older runs."""
     try:
         with np.load(folder / _FILE, allow_pickle=False) as stored:

@@ -8,15 +8,14 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wireleak.common.files import write_atomically
-from wireleak.common.measures.statistics.score import Doubles
 from wireleak.common.references import Role
 from wireleak.lab.data.dependence import Dependence
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.ranked import Rankings
-from wireleak.lab.run.replicates import Draws, read_draws, write_draws
+from wireleak.lab.run.replicates import Resampled, read_draws, write_draws
 from wireleak.lab.run.versions import of_version
 from wireleak.lab.study.tables import Published
 
@@ -38,7 +37,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
 
-class Row(Record):
+class Row(Record, Resampled):
     """One score of one seed.
 
     `role` says whose score it is: the attack's, a baseline's (which ignores the victim's traffic), a reader's (which
@@ -63,17 +62,6 @@ class Row(Record):
     name: str = ""
     chance: float = math.nan
     permutations: int = 0
-    _draws: Draws = PrivateAttr(default_factory=Draws)
-
-    @property
-    def draws(self) -> Doubles | None:
-        """Resampled values (resamples,), or None; the same resample for the same index in all rows."""
-        return self._draws.values
-
-    def drawn(self, draws: Doubles | None) -> Row:
-        """Set the resampled values, and return this row."""
-        self._draws = Draws(draws)
-        return self
 
 
 class Call(Record):
@@ -140,8 +128,11 @@ class Grant(Record):
     note: str = ""
 
 
-class Task(Record):
-    """Score of the main task on evaluation data; `majority` is the score of always guessing the largest class."""
+class Task(Record, Resampled):
+    """Score of the main task on evaluation data; `majority` is the score of always guessing the largest class.
+
+    The resampled values of an accuracy stand in `replicates.npz`, if the clients said which examples they named.
+    """
 
     variant: str
     seed: int
@@ -371,7 +362,7 @@ def write_results(results: Results, folder: Path) -> Path:
     writer.writerow(COLUMNS)
     writer.writerows([getattr(row, column) for column in COLUMNS] for row in results.rows)
     write_atomically(RunFolder(folder).table, table.getvalue().encode())
-    write_draws(results.rows, folder)
+    write_draws([*results.rows, *results.tasks], folder)
     path = RunFolder(folder).results
     write_atomically(path, results.model_dump_json(indent=1).encode())
     return path
@@ -392,7 +383,9 @@ def read_results(folder: Path) -> Results:
         raise ResultsError(f"{path}: cannot be read ({error.strerror}); name a run's folder") from None
     try:
         results = Results.model_validate_json(text)
+        # Runs of older versions hold none of tasks; one of the two lists is as long as the stored one.
         read_draws(results.rows, folder)
+        read_draws([*results.rows, *results.tasks], folder)
         return results
     except ValidationError as error:
         first = error.errors()[0]

@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 from wireleak.common.files import write_arrays
 from wireleak.common.measures.bounds.two_points import count_errors
+from wireleak.common.measures.statistics.bootstrap import mean_score, resampled_by
+from wireleak.common.measures.statistics.score import Doubles
 from wireleak.common.models import build
 from wireleak.common.targets.member import Member
 from wireleak.common.targets.registry import target_of
@@ -240,6 +242,22 @@ def _examples(cell: Cell, sender: int, number: int | None, name: str, read: _Rea
         assert values is not None, f"{path} holds no {name}"
         parts.append(values if rounds is None else values[rounds == number])
     return np.concatenate(parts)
+
+
+def resampled_accuracy(cell: Cell, accuracy: float) -> Doubles | None:
+    """Return the resampled accuracy of the clients' last evaluation (resamples,); examples are the units.
+
+    None where a client did not say which examples it named, or said so of another evaluation than gave `accuracy`.
+    """
+    paths = [cell.answers(client) for client in cell.clients]
+    if not all(path.is_file() for path in paths):
+        return None
+    right = np.concatenate([_array(path, "right") for path in paths])
+    examples = np.concatenate([_array(cell.evaluation(client), "x") for client in cell.clients])
+    if len(right) != len(examples) or not math.isclose(right.mean(), accuracy, abs_tol=1e-6):
+        return None
+    with resampled_by(_identities(examples)):
+        return mean_score("accuracy", right, np.random.default_rng(cell.seed)).draws
 
 
 def _identities(rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

@@ -319,6 +319,7 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> Jail
         "keep": str(cell.keep(name)),
         "ledger": str(cell.trained_labels(name)) if cell.mode == "split" else None,
         "record": str(cell.kept) if cell.participant_records and name == cell.clients[0] else None,
+        "answers": str(cell.answers(name)),
         "watch": cell.variant.watch,
     }
     config = write_json(cell.config(name), common | own)

@@ -27,7 +27,7 @@ from wireleak.lab.report.findings import titles
 from wireleak.lab.report.formatting import size
 from wireleak.lab.report.page import render, terminal_table
 from wireleak.lab.report.published import published_table
-from wireleak.lab.run import planting
+from wireleak.lab.run import planting, truth
 from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.division import shared_by_seeds
@@ -256,7 +256,7 @@ def _tasks(cell: Cell) -> list[Task]:
             n=len(labels) if name == "accuracy" else len(cell.clients),
             rounds=last["round"],
             majority=majority if name == "accuracy" else math.nan,
-        )
+        ).drawn(truth.resampled_accuracy(cell, value) if name == "accuracy" else None)
         for name, value in ({"accuracy": last["evaluation_accuracy"]} | told).items()
     ] + _standing(cell, history["rounds"])
 

@@ -114,4 +114,4 @@ def _guest_config(config: dict[str, Any], given: dict[str, Path]) -> dict[str, A
     paths = {key: f"{_FOLDER}/{key}.npz" for key in ("train", "evaluation")}
     # It cannot hand over files while it runs, so the record of its labels goes to the console.
     ledger = _CONSOLE if config["ledger"] is not None else None
-    return config | paths | {"head": link, "keep": "/run/kept", "ledger": ledger}
+    return config | paths | {"head": link, "keep": "/run/kept", "ledger": ledger, "answers": None}
