@@ -128,9 +128,8 @@ class _Padding(grpc.StreamStreamClientInterceptor):  # type: ignore[type-arg]  #
 
 
 def _describe(stub: SplitHeadStub, model: ModelConfig, noise_multiplier: float) -> None:
-    request = pb.DescribeRequest(
-        model=model.name, cut=str(model.cut), activation_shape=model.network().activation_shape(model.cut)
-    )
+    shape = model.network().activation_shape(model.cut)
+    request = pb.DescribeRequest(model=model.public_name, cut=str(model.cut), activation_shape=shape)
     description = stub.Describe(request, timeout=DESCRIBE_SECONDS)
     if description.version != VERSION:
         raise HeadError(

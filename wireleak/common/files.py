@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,26 +16,30 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+# Who may read and write a file that is no secret: the user's umask takes rights away.
+_EVERYBODY, OWNER = 0o666, 0o600
+
 
 @contextmanager
-def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Open a scratch file that replaces `path` once it is written, and is removed if writing fails."""
+def replacing(path: Path, mode: int = _EVERYBODY) -> Iterator[BinaryIO]:
+    """Open a scratch file that replaces `path` once it is written, and is removed if writing fails.
+
+    The umask takes rights from `mode`; `OWNER` is for secrets.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    scratch = Path(name)
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             yield file
-        scratch.chmod(mode)
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write `content` to `path` and return the path."""
-    with replacing(path) as file:
+def write_atomically(path: Path, content: bytes, mode: int = _EVERYBODY) -> Path:
+    """Write `content` to `path` and return the path; `mode` is that of `replacing`."""
+    with replacing(path, mode) as file:
         file.write(content)
     return path
 

@@ -96,7 +96,7 @@ class CaptureWriter:
         self._conversations = 0
         self._unacknowledged: set[Conversation] = set()
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise CaptureWriteError(path, error) from error
         try:

@@ -1,12 +1,14 @@
 """Arrays on disk, and files with a second name."""
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from wireleak.common.files import link_or_copy, write_arrays
+from wireleak.common.files import OWNER, link_or_copy, replacing, write_arrays, write_atomically
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -30,3 +32,25 @@ def test_a_file_without_hard_links_is_copied(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     copy = link_or_copy(source, tmp_path / "to" / "b")
     assert copy.read_bytes() == b"1" and not copy.samefile(source)
+
+
+@pytest.mark.parametrize(("mask", "rights"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_has_the_rights_that_the_umask_leaves_and_a_secret_is_its_owner_s(
+    tmp_path: Path, mask: int, rights: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        files = [write_atomically(tmp_path / "a", b"1"), write_arrays(tmp_path / "b.npz", {"x": np.zeros(1)})]
+        secret = write_atomically(tmp_path / "c", b"1", OWNER)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [rights, rights]
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_scratch_file(tmp_path: Path) -> None:
+    path = write_atomically(tmp_path / "a", b"1")
+    with pytest.raises(RuntimeError), replacing(path) as file:
+        file.write(b"2")
+        raise RuntimeError
+    assert path.read_bytes() == b"1" and list(tmp_path.iterdir()) == [path]

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, PositiveInt, model_validator
 
 from wireleak.common.config import Strict
+from wireleak.common.models.factory import is_factory
 from wireleak.common.models.networks import Network, build
 
 
@@ -24,6 +25,11 @@ class ModelConfig(Strict):
     def _exists(self) -> ModelConfig:
         self.network().split(self.cut)
         return self
+
+    @property
+    def public_name(self) -> str:
+        """The name as it may cross a wire: a user's file without its folder, which may say who the user is."""
+        return self.name.rpartition("/")[2] if is_factory(self.name) else self.name
 
     def network(self) -> Network:
         """Build the network with the weights of the file, or those that `seed` draws."""

@@ -27,7 +27,7 @@ class Served(Protocol):
     """The facts about its model that a stage gives."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def public_name(self) -> str: ...  # noqa: D102
     @property
     def cut(self) -> int: ...  # noqa: D102
     @property
@@ -87,8 +87,8 @@ class SplitHead(SplitHeadServicer):
         """Describe the model that the head serves; FAILED_PRECONDITION if the device asks for another."""
         model = self._stage.model
         shape = self._stage.activation_shape
-        serves = f"the head serves cut {model.cut} of {model.name}"
-        if request.model and request.model != model.name:
+        serves = f"the head serves cut {model.cut} of {model.public_name}"
+        if request.model and request.model != model.public_name:
             _refuse(context, f"model: {serves}; this device asked for {request.model}")
         if request.cut and request.cut != str(model.cut):
             _refuse(context, f"cut: {serves}; this device asked for cut {request.cut}")
@@ -96,7 +96,7 @@ class SplitHead(SplitHeadServicer):
             asked = list(request.activation_shape[:8])
             _refuse(context, f"activation_shape: {serves}, {list(shape)}; this device asked for {asked}")
         return pb.Description(
-            model=model.name,
+            model=model.public_name,
             cut=str(model.cut),
             activation_shape=shape,
             dtype=pb.DTYPE_FLOAT32,

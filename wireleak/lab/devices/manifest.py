@@ -114,7 +114,7 @@ def manifest(
         "format": FORMAT,
         "wire": VERSION,
         "source": source,
-        "model": model.name,
+        "model": model.public_name,
         "cut": model.cut,
         "input": inputs.described(),
         "activation_shape": list(activation_shape),

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wireleak.common.files import replacing
+from wireleak.common.files import OWNER, write_atomically
 from wireleak.common.wire.channel import LOOPBACK
 
 _DAYS = 30
@@ -54,7 +54,7 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         self.ca = folder / "ca.pem"
-        _write(self.ca, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        write_atomically(self.ca, certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, name: str = "server", hosts: Iterable[str] = ()) -> Identity:
         """Issue a certificate for a server on 127.0.0.1, ::1 or localhost, as `name`.pem and `name`.key.
@@ -81,11 +81,11 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         identity = Identity(self.ca, self._folder / f"{name}.pem", self._folder / f"{name}.key")
-        _write(identity.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        write_atomically(identity.certificate, certificate.public_bytes(serialization.Encoding.PEM))
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        _write(identity.key, private, 0o600)
+        write_atomically(identity.key, private, OWNER)
         return identity
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
@@ -125,8 +125,3 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    with replacing(path, mode) as file:
-        file.write(content)

@@ -53,8 +53,14 @@ def describe_status(status: int | None) -> str:
         return f"was killed by signal {-status}"
 
 
+def explain_end(name: str, status: int, log: Path) -> str:
+    """Return the end of a process in one line; the log of one that was killed says nothing about that."""
+    said = telling_line(log) if status > 0 else ""
+    return f"{name} {describe_status(status)}{': ' if said else ''}{said}"
+
+
 class Ends:
-    """The ends of ServerApps, read from the runner's events; see `wireleak.lab.launch.runner`.
+    """The ends of app processes, read from the runner's events; see `wireleak.lab.launch.runner`.
 
     Parameters
     ----------
@@ -65,15 +71,28 @@ class Ends:
         self._events = events
         self._read = 0
         self._statuses: list[int] = []
+        self._failed: dict[str, int] = {}
 
     def statuses(self) -> list[int]:
         """Return the exit status of each ServerApp that has ended, in their order."""
-        if self._events.exists() and self._events.stat().st_size > self._read:
-            # A run of thousands of rounds has a line for each message, so only new lines are read.
-            with self._events.open("rb") as file:
-                file.seek(self._read)
-                *lines, _ = file.read().split(b"\n")
-            self._read += sum(len(line) + 1 for line in lines)
-            ends = [end for end in map(json.loads, lines) if end["task"] == flower.SERVERAPP]
-            self._statuses += [end["status"] for end in ends]
+        self._update()
         return self._statuses
+
+    def failed(self) -> dict[str, int]:
+        """Return the last exit status, other than 0, of each ClientApp that died or failed, by its name."""
+        self._update()
+        return self._failed
+
+    def _update(self) -> None:
+        if not self._events.exists() or self._events.stat().st_size <= self._read:
+            return
+        # A run of thousands of rounds has a line for each message, so only new lines are read.
+        with self._events.open("rb") as file:
+            file.seek(self._read)
+            *lines, _ = file.read().split(b"\n")
+        self._read += sum(len(line) + 1 for line in lines)
+        for end in map(json.loads, lines):
+            if end["task"] == flower.SERVERAPP:
+                self._statuses.append(end["status"])
+            elif end["status"]:
+                self._failed[end["name"]] = end["status"]

@@ -19,7 +19,7 @@ from wireleak.common.files import write_json
 from wireleak.lab.launch import flower
 from wireleak.lab.launch.bundle import Value, flower_config, write_app
 from wireleak.lab.launch.certificates import Identity
-from wireleak.lab.launch.endings import Ends, describe_status, telling_line
+from wireleak.lab.launch.endings import Ends, describe_status, explain_end, telling_line
 from wireleak.lab.launch.flower_folder import SERVERAPP, SUPERLINK, FlowerFolder
 from wireleak.lab.launch.flower_jail import Host, flower_jail, runner_setup
 from wireleak.lab.launch.jail import Jail
@@ -201,6 +201,8 @@ class Federation:
         if self.isolation == "process":
             self._start_runner(jails)
         self._supernodes.update(elsewhere)
+        for process in self._supernodes.values():
+            process.essential = True
 
     def _await_other(self, name: str, process: Process) -> None:
         def registered() -> bool:
@@ -212,6 +214,8 @@ class Federation:
 
     def run_app(self, run_config: Mapping[str, Value], timeout: float, progress: Path | None = None) -> None:
         """Run the Flower app and wait for its end, watching every essential process of the launcher's.
+
+        A node that died before ends the run. Later, the other nodes go on without it; see `lost`.
 
         Parameters
         ----------
@@ -229,6 +233,8 @@ class Federation:
         deadline = time.monotonic() + timeout
         before = len(self._ends.statuses())
         run = self._submit(run_config, timeout)
+        for node in self._supernodes.values():
+            node.essential = False
         log = self._server_log()
         written = None
 
@@ -250,6 +256,14 @@ class Federation:
     def node(self, name: str) -> Process:
         """Return the SuperNode's process. When it is killed, its ClientApp ends, and the round continues without it."""
         return self._supernodes[name]
+
+    def lost(self) -> list[str]:
+        """Return how each node, and each ClientApp of the others, ended that died or failed, in one line each."""
+        apps = self._ends.failed()
+        # A node's end also ends its app.
+        nodes = {name: node.poll() or 0 for name, node in self._supernodes.items() if node.failed}
+        apps = {name: status for name, status in apps.items() if name.removesuffix("-app") not in nodes}
+        return [explain_end(name, status, self._files.log(name)) for name, status in (nodes | apps).items()]
 
     def node_id(self, name: str) -> str:
         """Return Flower's id of a started node, read from its log."""

@@ -21,6 +21,7 @@ import hashlib
 import importlib
 import os
 import pkgutil
+import re
 import select
 import time
 from collections.abc import Callable, Iterable
@@ -39,6 +40,7 @@ _TOGETHER_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 12
 # Clients close an idle connection after 5 seconds. If the server does so too, it may drop a request that is on its way.
 _IDLE_SECONDS = 60
+_FOLDERS = re.compile(r"(?<![\w.~])/(?:[^/\s'\":;,<>()]+/)+")
 _USED = {
     "flwr.supercore.runtime": ("RuntimeHttpClient",),
     "flwr.supercore.interceptors": ("RuntimeVersionHttpInterceptor", "RuntimeTokenHttpInterceptor"),
@@ -210,7 +212,7 @@ class ClientAppLife:
             reply = self._app(message=message, context=context)
         except Exception as error:
             flower.log(flower.ERROR, "ClientApp raised an exception", exc_info=error)
-            status, details = flower.SubStatus.FAILED, f"{type(error)}:<'{error}'>"
+            status, details = flower.SubStatus.FAILED, without_folders(f"{type(error)}:<'{error}'>")
             loading = isinstance(error, flower.LoadClientAppError)
             codes = flower.ErrorCode
             code = codes.LOAD_CLIENT_APP_EXCEPTION if loading else codes.CLIENT_APP_RAISED_EXCEPTION
@@ -265,6 +267,14 @@ def join_bells(bell: str | None, nodes: Iterable[str]) -> None:
     grid.pull_messages = waiting
     # The loop around it would wait again.
     importlib.import_module("flwr.superlink.grid.http_grid").time = _Clock(_TOGETHER_SECONDS)  # type: ignore[attr-defined]
+
+
+def without_folders(text: str) -> str:
+    """Cut the folders of absolute paths from an error that crosses the wire: they may name the user."""
+    for folder, short in ((os.getcwd(), "."), (os.path.expanduser("~"), "~")):  # noqa: PTH109, PTH111
+        # These are known, so they may contain spaces.
+        text = text.replace(f"{folder.rstrip('/')}/", f"{short}/")
+    return _FOLDERS.sub("", text)
 
 
 def install_once(content: bytes) -> None:

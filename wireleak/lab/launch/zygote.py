@@ -137,7 +137,7 @@ def become_child(log: Path | None = None) -> None:
     # Even if the lab was started in the background, where SIGINT is ignored: the lab stops children with SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if log is not None:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ class Cell(CellPaths):
     def folder(self) -> Path:
         """The cell's folder."""
         return self.run / self.name
+
+    @property
+    def lost(self) -> list[str]:
+        """How each client ended that died or failed while it trained; captures without it are not the study's."""
+        return list(json.loads(self.done.read_text()).get("lost", [])) if self.done.exists() else []
+
+    @property
+    def captured(self) -> bool:
+        """Whether its captures are complete; if not, `--resume` captures it again."""
+        return self.done.exists() and not self.lost
 
     @property
     def mode(self) -> str:

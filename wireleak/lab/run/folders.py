@@ -1,7 +1,11 @@
-"""Make the folder of a new run."""
+"""Make the folder of a new run, and keep others from it while a run writes it."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -32,3 +36,27 @@ def point_latest(folder: Path, study: str) -> None:
     if link.is_symlink() or not link.exists():
         link.unlink(missing_ok=True)
         link.symlink_to(folder.name)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Refuse a folder that another process writes, and keep it from others; the kernel ends this with the process.
+
+    Raises
+    ------
+    StudyError
+        Another process writes it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StudyError(
+                f"--resume: {folder} is still being written by another command; wait for its end, or stop it"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from wireleak.common.files import write_atomically
+from wireleak.common.files import OWNER, write_atomically
 from wireleak.lab.data.roles import Turn
 from wireleak.lab.run.division import DivisionSeed
 from wireleak.lab.study.schema import StudyError
@@ -93,9 +93,8 @@ class Seeds:
 
     def write(self, path: Path) -> None:
         """Write the secret to a file that only its owner can read."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, f"{self.secret.hex()}\n".encode())
-        os.chmod(path, 0o600)  # noqa: PTH101
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(path, f"{self.secret.hex()}\n".encode(), OWNER)
 
     def division(self, number: int) -> DivisionSeed:
         """Return how the data are divided with the seed of this number."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from wireleak.common.files import write_atomically, write_json
+from wireleak.common.files import replacing, write_atomically, write_json
 from wireleak.common.plan import ClientPlan
 from wireleak.common.registry import unknown
 from wireleak.common.threat import PARTICIPANTS
@@ -325,7 +325,8 @@ def _tensors_in_process(cell: Cell) -> dict[str, str]:
             # Use the devices' batches, so that equal tensors are equal to the last bit.
             with np.load(cell.inputs(device)) as inputs, torch.inference_mode():
                 batches = torch.split(torch.from_numpy(inputs["x"]), batch)
-                path.parent.mkdir(exist_ok=True)
-                np.save(path, torch.cat([encoder(one) for one in batches]).numpy())
+                activations = torch.cat([encoder(one) for one in batches]).numpy()
+            with replacing(path) as file:
+                np.save(file, activations)
         paths[role] = str(path)
     return paths

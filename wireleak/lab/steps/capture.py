@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,10 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
             _serve(cell, launcher, links, security, prefix=UNTRAINED)
         say("training")
         nodes_in_order = ",".join(federation.node_id(name) for name in cell.clients)
-        federation.run_app(
-            {"config": str(config), "nodes": nodes_in_order}, timeout=cell.plan.timeout, progress=cell.history
-        )
+        # It crosses the wire, so it names no folder of the user's: the ServerApp works in the cell's folder.
+        named = {"config": str(config.relative_to(cell.folder)), "nodes": nodes_in_order}
+        federation.run_app(named, timeout=cell.plan.timeout, progress=cell.history)
+        lost = federation.lost()
         _name_nodes(cell, federation)
         if devices:
             say("serving")
@@ -103,14 +104,14 @@ def capture_cell(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -> 
         federation.stop()
         launcher.stop(reversed(started))
     own_apps = federation.isolation == "process"
-    _finish(cell, [link_of(path) for path in cell.captures()], None if own_apps else _FLOWERS_APPS)
+    _finish(cell, [link_of(path) for path in cell.captures()], None if own_apps else _FLOWERS_APPS, lost)
 
 
-def _finish(cell: Cell, links: list[str], free: str | None = None) -> None:
-    """Mark the cell's captures as complete, with every process that no jail held."""
+def _finish(cell: Cell, links: list[str], free: str | None = None, lost: Sequence[str] = ()) -> None:
+    """Mark the cell's captures as complete but for the clients that were lost, with every process out of a jail."""
     emulated = _EMULATED if cell.devices or cell.trainer else None
     lines = [line for line in (gap(), emulated, free) if line is not None]
-    write_json(cell.done, {"links": links, "finished": time.time(), "not_enforced": lines})
+    write_json(cell.done, {"links": links, "finished": time.time(), "not_enforced": lines, "lost": list(lost)})
 
 
 def _name_nodes(cell: Cell, federation: Federation) -> None:

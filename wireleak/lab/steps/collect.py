@@ -140,7 +140,10 @@ def collect(
         notes=[
             note
             for cell in cells
-            for lines in (_dropped(cell), _simulated(cell), said_of(device_uses(cell)), said_of_trainer(cell))
+            for lines in (
+                *(_lost(cell), _dropped(cell), _simulated(cell)),
+                *(said_of(device_uses(cell)), said_of_trainer(cell)),
+            )
             for note in lines
         ]
         + _kept(cells)
@@ -286,6 +289,12 @@ def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
 
 # What the server did about a client's faults, by phase.
 _LEFT_OUT = {"head": "the head ended a stream that named itself {}"}
+
+
+def _lost(cell: Cell) -> list[str]:
+    """Return notes on clients that died while they trained."""
+    again = f"its figures rest on fewer updates; --resume {cell.run} captures it again"
+    return [f"{cell.name}: {end} in training; {again}." for end in cell.lost]
 
 
 def _dropped(cell: Cell) -> list[str]:

@@ -20,6 +20,7 @@ from wireleak.lab.steps.two_points import promise_of, write_pairs
 def write_cell(plan: Plan, cell: Cell) -> None:
     """Write every party's data into its own folder, and the ground truth into the sealed ledger."""
     dataset, division = plan.dataset, plan.divisions[cell.variant.name, cell.seed]
+    cell.ledger.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write = partial(write_arrays, compress=cell.study.tap.compress)
     for number, (name, shard) in enumerate(zip(cell.clients, division.shards, strict=True)):
         train, when = division.streams[number] if division.streams else (shard.train, None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wireleak.common.files import write_atomically, write_json
 from wireleak.common.models import build
 from wireleak.common.models.factory import resolve
 from wireleak.common.registry import unknown
@@ -18,7 +20,9 @@ from wireleak.common.traffic import Traffic
 from wireleak.lab.data import Dataset
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.division import Division, divide, read_dataset
-from wireleak.lab.run.seeds import Seeds
+from wireleak.lab.run.folders import new_folder
+from wireleak.lab.run.layout import RunFolder
+from wireleak.lab.run.seeds import SECRET, Seeds
 from wireleak.lab.steps.attack import find_attack
 from wireleak.lab.study.schema import Study, StudyError
 from wireleak.lab.study.tables import AttackUse
@@ -291,3 +295,70 @@ def _check_model(study: Study, dataset: Dataset) -> None:
 
         if (reason := unfit(network.blocks)) is not None:
             raise StudyError(f"variants.{variant.name}.privacy: {network.name}: {reason}")
+
+
+def run_seeds(secret: Path | None, resume: Path | None) -> Seeds:
+    """Return the secret of a run that is resumed or repeated, or a new one.
+
+    Parameters
+    ----------
+    secret : Path, optional
+        File that `--secret` names.
+    resume : Path, optional
+        Folder of the run to continue.
+
+    Raises
+    ------
+    StudyError
+        This is no run's folder, it has another secret, or a file holds no secret.
+    """
+    run = None if resume is None else RunFolder(resume)
+    if run is not None and not run.study.is_file():
+        raise StudyError(f"--resume: {resume} is not a run's folder (no {run.study.name}); give the folder of a run")
+    if run is None:
+        return Seeds.given_or_drawn(secret)
+    if not run.plan.is_file():  # an audit has prepared it, and trained a network by its division
+        return Seeds.read(run.secret, "--resume", repeated=bool(os.environ.get(SECRET)))
+    kept = Seeds.read(run.secret, "--resume", repeated=repeats(run.plan))
+    if secret is not None and Seeds.read(secret, "--secret", repeated=True).secret != kept.secret:
+        raise StudyError(f"--secret: {secret} is not the secret of {resume}; leave --secret out")
+    return kept
+
+
+def open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Path:
+    """Make the folder of a new run, or open that of one to continue, and write the study, its plan and its secret.
+
+    Raises
+    ------
+    StudyError
+        The run to continue is of another study or has more seeds, or the folder cannot be written.
+    """
+    try:
+        return _open_folder(plan, out, source, resume)
+    except OSError as error:
+        where = f"--resume: {resume}" if resume is not None else f"--out: {out}"
+        why = error.strerror or error
+        raise StudyError(f"{where} cannot be written: {why}; free space, or change its rights") from error
+
+
+def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Path:
+    if resume is not None:
+        kept = RunFolder(resume).study
+        if kept.read_bytes() != source.read_bytes():
+            raise StudyError(f"--resume: {source} has changed since that run; resume with {kept} instead")
+        captured = {cell.folder.name for cell in RunFolder(resume).captured()}
+        if left_out := sorted(captured - {cell.name for cell in plan.cells(resume)}):
+            raise StudyError(
+                f"--seeds: {resume} already contains {left_out[-1]}, which fewer seeds would drop from the report; "
+                "raise --seeds"
+            )
+        plan.seeds.write(RunFolder(resume).secret)
+        # The run may now have more seeds than at its start.
+        write_json(RunFolder(resume).plan, plan.summary())
+        return resume.resolve()
+    folder = new_folder(out, plan.study.name)
+    plan.seeds.write(RunFolder(folder).secret)
+    write_json(RunFolder(folder).plan, plan.summary())
+    # The last one: with it the folder is a run's, and can be continued.
+    write_atomically(RunFolder(folder).study, source.read_bytes())
+    return folder

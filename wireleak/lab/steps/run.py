@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ from wireleak.lab.data import Dataset, find
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.run.folders import new_folder, point_latest
+from wireleak.lab.run.folders import held, point_latest
 from wireleak.lab.run.job import AttackJob, attack_jobs
 from wireleak.lab.run.kept import drop_training, settle_captures
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.limits import NO_TIME, LimitError, Limits
 from wireleak.lab.run.results import Row
-from wireleak.lab.run.seeds import SECRET, Seeds
 from wireleak.lab.steps.attack import (
     AttackKilledError,
     check_plugins,
@@ -39,7 +37,7 @@ from wireleak.lab.steps.attack import (
 from wireleak.lab.steps.collect import Findings, collect
 from wireleak.lab.steps.devices import recipes
 from wireleak.lab.steps.executor import Executor, LocalExecutor
-from wireleak.lab.steps.plan import Plan, check_attacks, make_plan, repeats
+from wireleak.lab.steps.plan import Plan, check_attacks, make_plan, open_folder, run_seeds
 from wireleak.lab.steps.score import cut_short, score_job
 from wireleak.lab.steps.wires import inspect_captures
 from wireleak.lab.study.library import load_study
@@ -117,16 +115,22 @@ def run_study(
     study, source = load_study(name)
     if dataset is None:
         find(study.data.name, data, **study.data.options)
-    # The fork server imports modules while the data is read.
-    with Launcher(preload) if launcher is None else nullcontext(launcher) as launcher:
-        plan = make_plan(study, data, seeds, dataset, _seeds(secret, resume))
+    drawn = run_seeds(secret, resume)
+    with ExitStack() as stack:
+        if resume is not None:
+            stack.enter_context(held(resume))
+        # The fork server imports modules while the data is read.
+        launcher = launcher or stack.enter_context(Launcher(preload))
+        plan = make_plan(study, data, seeds, dataset, drawn)
         described = describe_attacks(launcher)
         check_attacks(plan, described)
         steps = check_transforms(plan.study, launcher, list(plan.dataset.attributes))
         check_plugins(plan.study, launcher)
         executor = executor or LocalExecutor(jobs)
         executor.check(plan.study)
-        folder = _open_folder(plan, out, source, resume)
+        folder = open_folder(plan, out, source, resume)
+        if resume is None:
+            stack.enter_context(held(folder))
         cells = plan.cells(folder)
         console.print(
             f"[bold]{study.name}[/]: {counted(len(cells), 'cell')} (variants × seeds) into {folder}",
@@ -136,6 +140,17 @@ def run_study(
         schedule = _Schedule(plan, launcher, executor, console, described, limits)
         try:
             schedule.run(cells)
+            write_json(
+                RunFolder(folder).processes,
+                [
+                    {"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes}
+                    for one in launcher.processes
+                ]
+                + executor.processes,
+            )
+            repeat = command or f"wireleak run {name}"
+            schedule.findings.skipped.update({} if limits is None else limits.skipped)
+            scores, report = collect(plan, schedule.findings, described, folder, began, repeat, steps, page)
         except (LaunchError, OSError) as error:
             again = name if command is None else RunFolder(folder).study
             hint = f"Captures are kept in {folder}; continue with: wireleak run {again} --resume {folder}"
@@ -145,14 +160,6 @@ def run_study(
         except KeyboardInterrupt:
             console.print(f"stopped; captures are kept in {folder}; continue with --resume {folder}", soft_wrap=True)
             raise
-        write_json(
-            RunFolder(folder).processes,
-            [{"name": one.name, "cpu_s": one.cpu_seconds, "peak_bytes": one.peak_bytes} for one in launcher.processes]
-            + executor.processes,
-        )
-        repeat = command or f"wireleak run {name}"
-        schedule.findings.skipped.update({} if limits is None else limits.skipped)
-        scores, report = collect(plan, schedule.findings, described, folder, began, repeat, steps, page)
     point_latest(folder, study.name)
     if table:
         console.print(scores)
@@ -263,7 +270,10 @@ class _Schedule:
             self.progress.remove_task(line)
 
     def _capture(self, cell: Cell) -> None:
-        if not cell.done.exists() and not self._captured(cell):
+        if cell.lost:
+            say = f"{cell.name} is captured again: {'; '.join(cell.lost)}"
+            self.progress.console.print(say, markup=False, highlight=False, soft_wrap=True)
+        if not cell.captured and not self._captured(cell):
             assert self.limits is not None
             self.limits.skipped |= dict.fromkeys((job.name for job in attack_jobs(cell)), NO_TIME)
             self.limits.waiting -= set(self.limits.skipped)
@@ -328,14 +338,19 @@ class _Schedule:
         """Run and score an attack; return None where limits or its own failure stopped it."""
         attack, limits = self.described[job.use.name], self.limits
         if limits is None:
-            if not job.guesses.exists():
-                try:
+            try:
+                if not job.guesses.exists():
                     self.executor.attack(job, self.launcher, attack)
-                except AttackKilledError as error:
-                    self.findings.skipped[job.name] = str(error)
-                    self.progress.console.print(f"skipped {job.name}: {error}", markup=False, highlight=False)
-                    return None
-            return score_job(job)
+                return score_job(job)
+            except (LaunchError, StudyError) as error:
+                if not isinstance(error, AttackKilledError):
+                    # Without a client that was lost, an attack may have nothing to read.
+                    if not job.cell.lost:
+                        raise
+                    self.launcher.check()
+                self.findings.skipped[job.name] = str(error)
+                self.progress.console.print(f"skipped {job.name}: {error}", markup=False, highlight=False)
+                return None
         began = time.monotonic()
         if not job.guesses.exists() and not self._within(limits, job, attack):
             return None
@@ -361,40 +376,3 @@ class _Schedule:
             limits.skipped[job.name] = "it did not end in the time that was left" if unfinished else str(error)
         limits.waiting.discard(job.name)
         return job.name not in limits.skipped
-
-
-def _seeds(secret: Path | None, resume: Path | None) -> Seeds:
-    """Return the secret of a run that is resumed or repeated, or a new one."""
-    run = None if resume is None else RunFolder(resume)
-    if run is not None and not run.study.is_file():
-        raise StudyError(f"--resume: {resume} is not a run's folder (no {run.study.name}); give the folder of a run")
-    if run is None:
-        return Seeds.given_or_drawn(secret)
-    if not run.plan.is_file():  # an audit has prepared it, and trained a network by its division
-        return Seeds.read(run.secret, "--resume", repeated=bool(os.environ.get(SECRET)))
-    kept = Seeds.read(run.secret, "--resume", repeated=repeats(run.plan))
-    if secret is not None and Seeds.read(secret, "--secret", repeated=True).secret != kept.secret:
-        raise StudyError(f"--secret: {secret} is not the secret of {resume}; leave --secret out")
-    return kept
-
-
-def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Path:
-    if resume is not None:
-        kept = RunFolder(resume).study
-        if kept.read_bytes() != source.read_bytes():
-            raise StudyError(f"--resume: {source} has changed since that run; resume with {kept} instead")
-        held = {cell.folder.name for cell in RunFolder(resume).captured()}
-        if left_out := sorted(held - {cell.name for cell in plan.cells(resume)}):
-            raise StudyError(
-                f"--seeds: {resume} already contains {left_out[-1]}, which fewer seeds would drop from the report; "
-                "raise --seeds"
-            )
-        plan.seeds.write(RunFolder(resume).secret)
-        # The run may now have more seeds than at its start.
-        write_json(RunFolder(resume).plan, plan.summary())
-        return resume.resolve()
-    folder = new_folder(out, plan.study.name)
-    plan.seeds.write(RunFolder(folder).secret)
-    shutil.copyfile(source, RunFolder(folder).study)
-    write_json(RunFolder(folder).plan, plan.summary())
-    return folder

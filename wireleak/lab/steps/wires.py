@@ -9,17 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from wireleak.lab.launch.jail import Jail
-from wireleak.lab.launch.processes import Launcher
+from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.layout import link_of
 from wireleak.lab.run.results import Burst, Call, TensorCount, Wire
 
+# Of a pcap file without packets: its header.
+_EMPTY = 24
+
 
 def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
-    """Return the adversary's summary of each capture; it is made once, because some captures are deleted later."""
-    listed, captures = cell.inspected, cell.captures()
+    """Return the adversary's summary of each capture; it is made once, because some captures are deleted later.
+
+    A link that nobody used, as that of a client that was never asked to train, is listed without the adversary.
+    """
+    listed, captures = cell.inspected, [path for path in cell.captures() if path.stat().st_size > _EMPTY]
     if not cell.variant.linked:
         return []
+    if not captures:
+        raise LaunchError(f"{cell.name}: nothing crossed a link; see {cell.log('tap')}")
     if not listed.exists():
         output = listed.with_suffix(".partial")
         output.unlink(missing_ok=True)
@@ -28,7 +36,14 @@ def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
             jail = Jail(tuple(captures), (Path(scratch),))
             launcher.finish(launcher.start(f"{cell.name}-inspect", argv, output, essential=False, jail=jail), 600)
         output.replace(listed)
-    return [_wire(cell, seen) for seen in json.loads(listed.read_text())["captures"]]
+    wires = [_wire(cell, seen) for seen in json.loads(listed.read_text())["captures"]]
+    unused = sorted({link_of(path) for path in cell.captures()} - {wire.link_name for wire in wires})
+    return wires + [_unused(cell, link) for link in unused]
+
+
+def _unused(cell: Cell, link: str) -> Wire:
+    about = {"variant": cell.variant.name, "seed": cell.seed, "link_name": link, "link": cell.variant.seen_as}
+    return Wire(**about, notes=["nothing crossed this link"])
 
 
 def extract(launcher: Launcher, name: str, kind: str, capture: Path, output: Path, log: Path, seconds: float) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from wireleak.common.models import build, load_weights, names, save_weights
+from wireleak.common.models.config import ModelConfig
 
 SHAPES = {
     "char-lstm": (16,),
@@ -100,3 +101,12 @@ def test_networks_built_in_threads_at_once_have_the_weights_of_their_own_seeds()
     wanted = [weights(seed) for seed in range(8)]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(weights, list(range(8)) * 10)) == wanted * 10
+
+
+def test_a_network_from_a_file_crosses_a_wire_without_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))\n"
+    )
+    own = ModelConfig(name=f"{tmp_path}/own.py:make", input_shape=(4,), classes=2, cut=1)
+    assert own.public_name == "own.py:make"
+    assert ModelConfig(name="strided28", input_shape=(1, 28, 28), classes=2, cut=1).public_name == "strided28"

@@ -2,6 +2,7 @@ import errno
 import importlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -125,6 +126,8 @@ def test_a_client_app_that_fails_answers_with_its_error_and_is_replaced(
     each = {node: [pid for _, other, pid in lives(tmp_path) if other == node] for _, node, _ in lives(tmp_path)}
     assert sorted(len(pids) for pids in each.values()) == [2, 2, 2]
     assert {node for node, pids in each.items() if len(set(pids)) == 2} == {stumbling}
+    (lost,) = federation.lost()
+    assert re.match(r"client-\d-app ended with status 1: .*stumbled", lost)
 
 
 @pytest.mark.study
@@ -152,6 +155,8 @@ def test_a_node_killed_in_a_round_ends_neither_round_nor_run_but_the_superlink_d
         assert time.monotonic() - ends[0] < 40
         killer.join()
         assert json.loads((tmp_path / "out.json").read_text()) == [1.0] * 3
+        (lost,) = federation.lost()
+        assert lost.startswith("client-2 was killed by SIGKILL")
         assert federation._superlink is not None
         federation._superlink.send_signal(signal.SIGKILL)
         with pytest.raises(LaunchError, match="superlink was killed by SIGKILL"):
@@ -162,9 +167,25 @@ def test_the_death_of_all_nodes_ends_the_run(launcher: Any, app: Path, tmp_path:
     with Federation(launcher, tmp_path, nodes(tmp_path, hang=True), app=app) as federation:
         federation.start_superlink()
         federation.start_nodes()
-        for node in ("client-0", "client-1"):
-            federation.node(node).send_signal(signal.SIGKILL)
+
+        def kill() -> None:
+            wait_for(lambda: (tmp_path / "hanging").exists(), 60)
+            for node in ("client-0", "client-1"):
+                federation.node(node).send_signal(signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
         with pytest.raises(LaunchError, match="every client has died; client-1 was killed by SIGKILL"):
+            federation.run_app({"out": str(tmp_path / "out.json")}, 60)
+        killer.join()
+
+
+def test_a_node_that_dies_before_the_app_runs_ends_the_run(launcher: Any, app: Path, tmp_path: Path) -> None:
+    with Federation(launcher, tmp_path, nodes(tmp_path), app=app) as federation:
+        federation.start_superlink()
+        federation.start_nodes()
+        federation.node("client-1").send_signal(signal.SIGKILL)
+        with pytest.raises(LaunchError, match=r"^client-1 was killed by SIGKILL"):
             federation.run_app({"out": str(tmp_path / "out.json")}, 60)
 
 
@@ -189,6 +210,19 @@ def test_a_superlink_that_cannot_start_says_why(launcher: Any, app: Path, tmp_pa
     federation = Federation(launcher, tmp_path, nodes(tmp_path), tls=identity, app=app)
     with federation, pytest.raises(LaunchError, match="superlink ended with status"):
         federation.start_superlink()
+
+
+def test_an_error_that_crosses_the_wire_names_no_folder_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, work = tmp_path / "Ann Smith", tmp_path / "ann's runs"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(home))
+    said = f"train: no file '{work}/client-0/train.npz', as {home}/data.toml and /data/ann/x.npz say; give 3/4 or a/b/c"
+    assert flower.without_folders(said) == (
+        "train: no file './client-0/train.npz', as ~/data.toml and x.npz say; give 3/4 or a/b/c"
+    )
 
 
 def test_a_quote_in_a_path_is_refused_by_name(launcher: Any, app: Path, tmp_path: Path) -> None:

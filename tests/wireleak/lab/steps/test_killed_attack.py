@@ -58,8 +58,8 @@ def test_what_a_kernel_could_not_enforce_is_kept_with_the_guesses(
         assert _not_enforced(cells, jobs) == line
 
 
-def test_a_killed_attack_is_named_and_the_run_goes_on() -> None:
-    errors: list[LaunchError] = [AttackKilledError("it was killed"), LaunchError("it failed")]
+def test_an_attack_that_was_killed_or_lacks_a_client_s_capture_is_named_and_the_run_goes_on() -> None:
+    errors: list[LaunchError] = [AttackKilledError("it was killed"), LaunchError("it failed"), LaunchError("no update")]
 
     def attack(*given: Any) -> None:
         raise errors.pop(0)
@@ -69,17 +69,22 @@ def test_a_killed_attack_is_named_and_the_run_goes_on() -> None:
     schedule: Any = SimpleNamespace(
         described={"inversion": {}},
         limits=None,
-        launcher=None,
+        launcher=SimpleNamespace(check=lambda: None),
         executor=SimpleNamespace(attack=attack),
         findings=SimpleNamespace(skipped={}),
         progress=SimpleNamespace(console=console),
     )
-    job: Any = SimpleNamespace(use=SimpleNamespace(name="inversion"), guesses=Path("none"), name="cut-1-inversion")
+    cell = SimpleNamespace(lost=[])
+    use = SimpleNamespace(name="inversion")
+    job: Any = SimpleNamespace(use=use, guesses=Path("none"), name="cut-1-inversion", cell=cell)
     assert _Schedule._rows(schedule, job) is None
     assert schedule.findings.skipped == {"cut-1-inversion": "it was killed"}
     assert said == ["skipped cut-1-inversion: it was killed"]
     with pytest.raises(LaunchError, match="it failed"):
         _Schedule._rows(schedule, job)
+    cell.lost.append("client-1 was killed")
+    assert _Schedule._rows(schedule, job) is None
+    assert schedule.findings.skipped == {"cut-1-inversion": "no update"}
 
 
 def test_a_reset_stream_of_the_fork_server_ends_its_processes_without_a_traceback() -> None:

@@ -131,3 +131,15 @@ def test_a_cheating_attack_reads_nothing_and_its_seeds_name_nobody(
     assert error > prior
     exact = np.mean([np.array_equal(*pair) for pair in zip(guess, x, strict=True)])
     assert exact < 0.05
+
+
+def test_no_capture_names_a_folder_of_the_user_s(tiny_run: Any) -> None:
+    """The paths of a run's configs would tell the user's name, and often the project's."""
+    folder, run, _ = tiny_run
+    captures = list(run.glob("*/tap/*.pcap"))
+    assert len(captures) > 10
+    named = [path.name for path in captures if str(folder).encode() in path.read_bytes()]
+    assert named == []
+    # The search would find it: the ServerApp's config is named by its place in the cell's folder.
+    fleet = [path.read_bytes() for path in run.glob("wide-*/tap/fleet-*.pcap")]
+    assert fleet and all(b"server/config.json" in data for data in fleet)
