@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
-from server.limits_config import Limits
-from wireleak.common.config import AbsolutePath, PadConfig, SecurityConfig, Seed, Strict
+from wireleak.common.config import AbsolutePath, Limits, PadConfig, SecurityConfig, Seed, Strict
 from wireleak.common.models import ModelConfig
 from wireleak.common.plan import PrivacyConfig, TrainingPlan
 

@@ -18,12 +18,12 @@ from server.admin import admin_handler
 from server.checkpoints import head_path, newest
 from server.config import ServerConfig
 from server.limits import SPARE_THREADS, Calls, largest_message, places
-from server.seldom import Seldom
 from server.stage import HeadStage
 from wireleak.common.config import ConfigError, drawn
 from wireleak.common.files import write_json
 from wireleak.common.wire import bind, channel_options
 from wireleak.common.wire.channel import MAX_MESSAGE_BYTES
+from wireleak.common.wire.limits import Seldom
 from wireleak.common.wire.service import SplitHead
 from wireleak.common.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
 

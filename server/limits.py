@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 
 from server.config import ServerConfig
-from server.limits_config import Limits
-from server.seldom import Seldom
+from wireleak.common.config import Limits
 from wireleak.common.wire.channel import MAX_MESSAGE_BYTES
+from wireleak.common.wire.limits import GIVES_WAY_SECONDS, Seldom
 from wireleak.common.wire.turns import NODE
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,6 @@ else:
 
 Handler = Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]
 
-# A call that has waited for its client so long gives its place to a new one.
-GIVES_WAY_SECONDS = 1.0
 # Threads for calls that wait for a place or are refused.
 SPARE_THREADS = 8
 # Beyond the numbers of a message: its labels and fields.

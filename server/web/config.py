@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
-from wireleak.common.config import AbsolutePath, SecurityConfig, Strict
-from wireleak.common.wire.channel import IPV4_LOOPBACK
+from wireleak.common.config import AbsolutePath, Limits, SecurityConfig, Strict
+from wireleak.common.wire.channel import IPV4_LOOPBACK, MAX_MESSAGE_BYTES
 
 
 class Cut(Strict):
@@ -26,6 +26,8 @@ class GatewayConfig(Strict):
         pattern=r"^.+:\d{1,5}$",
         description="host:port that the gateway listens on; port 0 takes a free one",
     )
+    limits: Limits = Limits()
+    largest: PositiveInt = Field(default=MAX_MESSAGE_BYTES, description="bytes of the largest message")
     ready: AbsolutePath = Field(description="JSON file that the gateway writes once it serves, with its address")
     pages: AbsolutePath = Field(description="folder of the built page, with index.html")
     encoder: AbsolutePath = Field(description="folder of the exported encoder: encoder.onnx and manifest.json")

@@ -51,9 +51,11 @@ class Forward(ConnectASGIApplication["Forward"]):
         The head's host:port.
     security : Security
         How the link to the head is protected.
+    largest : int
+        Bytes of the largest message.
     """
 
-    def __init__(self, head: str, security: Security) -> None:
+    def __init__(self, head: str, security: Security, largest: int = MAX_MESSAGE_BYTES) -> None:
         self._head = head
         self._security = security
         self._channel: grpc.aio.Channel | None = None
@@ -63,7 +65,7 @@ class Forward(ConnectASGIApplication["Forward"]):
                 f"/{SERVICE}/Describe": Endpoint.unary(_method("Describe", StreamType.UNARY), own.describe),
                 f"/{SERVICE}/Predict": Endpoint.bidi_stream(_method("Predict", StreamType.BIDI_STREAM), own.predict),
             },
-            read_max_bytes=MAX_MESSAGE_BYTES,
+            read_max_bytes=largest,
             compressions=(),
             codecs=[RawCodec()],
         )

@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.web.calls import Calls
 from server.web.config import GatewayConfig
 from server.web.forward import Forward
 from wireleak.common.config import ConfigError
@@ -42,7 +43,7 @@ def application(config: GatewayConfig) -> Starlette:
     ):
         if not (folder / name).is_file():
             raise ConfigError(f"{field}: {folder} holds no {name}; name the folder that does")
-    forward = Forward(config.head, config.security)
+    forward = Forward(config.head, config.security, config.largest)
 
     @contextlib.asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
@@ -54,7 +55,7 @@ def application(config: GatewayConfig) -> Starlette:
 
     return Starlette(
         routes=[
-            Mount(forward.path, forward),
+            Mount(forward.path, Calls(forward, config.limits, config.largest)),
             Route("/about.json", about),
             Mount("/encoder", StaticFiles(directory=config.encoder)),
             Mount("/", StaticFiles(directory=config.pages, html=True)),

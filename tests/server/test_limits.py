@@ -22,10 +22,10 @@ import pytest
 
 from server.config import ServerConfig
 from server.limits import largest_message, places
-from server.seldom import Seldom
 from wireleak.common.wire import channel_options, encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.channel import MAX_MESSAGE_BYTES
+from wireleak.common.wire.limits import Seldom
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -40,6 +40,11 @@ def serve(
     seed: SeedOption = None,
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 lets other machines in")] = "127.0.0.1",
     port: PortOption = 8787,
+    peer_calls: Annotated[
+        int, typer.Option("--peer-calls", min=1, max=64, help="most calls of one connection at once")
+    ] = 32,
+    idle: Annotated[float, typer.Option(min=1, help="seconds without a message after which a call is ended")] = 60,
+    age: Annotated[float, typer.Option(min=1, help="seconds after which any call is ended")] = 3600,
     out: OutOption = Path("runs"),
 ) -> None:
     """Serve a trained network behind a tap until Ctrl-C, and with --web show what an eavesdropper rebuilds."""
@@ -48,7 +53,8 @@ def serve(
     with one_line_errors():
         from wireleak.lab.serve.session import Wanted, serve
 
-        serve(Wanted(run, _variants(run, variant), seed, web, host, port, out), console)
+        wanted = Wanted(run, _variants(run, variant), seed, web, host, port, out, (), peer_calls, idle, age)
+        serve(wanted, console)
 
 
 @app.command(epilog="Example: wireleak android --serial emulator-5554")

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from wireleak.common.registry import unknown
@@ -37,6 +46,21 @@ class Strict(BaseModel):
     """Base of every config: an unknown key is a mistake, and nothing changes once it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Limits(Strict):
+    """Limits of the calls to the head, or to the gateway."""
+
+    streams: PositiveInt = Field(default=64, description="calls that the head answers at once")
+    peer_streams: PositiveInt = Field(default=32, description="calls of one connection at once")
+    idle: PositiveFloat | None = Field(
+        default=None,
+        description="seconds without a message after which a call is ended (default: plan.timeout; of a browser 30)",
+    )
+    age: PositiveFloat | None = Field(default=None, description="seconds that a call may last (default: any)")
+    memory: PositiveInt = Field(
+        default=1024, description="MiB that the messages of all calls may take; large activations leave fewer calls"
+    )
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))

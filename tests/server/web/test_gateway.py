@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from server.head import RunningHead
 from server.web.config import Cut, GatewayConfig
 from server.web.forward import SERVICE
 from server.web.gateway import application, content_security_policy
-from wireleak.common.config import ConfigError
+from wireleak.common.config import ConfigError, Limits
 from wireleak.common.wire import decode_tensor, encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
 
@@ -54,6 +54,9 @@ class Browser:
     def __init__(self, client: httpx.AsyncClient, loop: asyncio.Runner) -> None:
         self._client = client
         self._loop = loop
+
+    def run(self, act: Callable[[httpx.AsyncClient], Any]) -> Any:
+        return self._loop.run(act(self._client))
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         return self._loop.run(self._client.get(path, **more))
@@ -129,6 +132,47 @@ def test_broken_framing_is_refused_and_the_next_call_goes_on(browser: Browser) -
     answer = browser.post(f"/{SERVICE}/Predict", content=b"\x09nonsense", headers=HEADERS)
     assert b"grpc-status: 3" in answer.content
     assert call(browser, "Describe", b"")[1]["grpc-status"] == "0"
+
+
+async def stalled(release: asyncio.Event) -> AsyncIterator[bytes]:
+    """The beginning of a call, whose rest does not come."""
+    yield struct.pack(">BI", 0, 100) + b"beginning"
+    await release.wait()
+
+
+def test_a_call_that_stops_in_its_middle_is_ended(config: GatewayConfig) -> None:
+    limited = config.model_copy(update={"limits": Limits(idle=0.3)})
+    with browsing(limited) as browser:
+        answer = browser.post(f"/{SERVICE}/Predict", content=stalled(asyncio.Event()), headers=HEADERS)
+        assert b"grpc-status: 8" in answer.content and b"idle%3A%20this%20call" in answer.content
+        assert call(browser, "Describe", b"")[1]["grpc-status"] == "0"
+
+
+def test_idle_calls_give_way_to_another_browser(config: GatewayConfig) -> None:
+    limited = config.model_copy(update={"limits": Limits(streams=4)})
+
+    async def crowd(client: httpx.AsyncClient) -> tuple[list[bytes], bytes, bytes]:
+        release = asyncio.Event()
+
+        async def ask(content: Any) -> bytes:
+            return (await client.post(f"/{SERVICE}/Describe", content=content, headers=HEADERS)).content
+
+        idle = [asyncio.create_task(ask(stalled(release))) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        refused = await ask(struct.pack(">BI", 0, 0))
+        await asyncio.sleep(1)
+        served = await ask(struct.pack(">BI", 0, 0))
+        ended = [task.result() for task in idle if task.done()]
+        release.set()
+        await asyncio.gather(*idle)
+        return ended, refused, served
+
+    with browsing(limited) as browser:
+        ended, refused, served = browser.run(crowd)
+    assert b"grpc-status: 0" in served
+    for answer in (*ended, refused):
+        assert b"grpc-status: 8" in answer and b"the%20gateway%20answers%204%20calls" in answer
+    assert len(ended) == 1
 
 
 def test_every_response_names_the_only_hosts_that_the_page_may_reach(browser: Browser) -> None:

@@ -28,6 +28,8 @@ from wireleak.lab.study.schema import StudyError
 
 PAGES = Path(__file__).resolve().parents[3] / "client" / "web" / "dist"
 _ANY = ("0.0.0.0", "::")
+# Calls that head and gateway answer at once; all calls of browsers reach the head over one connection.
+_CALLS = 64
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Wanted:
         Folder for the session's own folder.
     names : tuple of str
         More names of this machine, as an emulator's 10.0.2.2.
+    peer_calls : int
+        Most calls of one connection at once.
+    idle, age : float
+        Seconds without a message, and seconds in all, after which a call is ended.
     """
 
     run: Path | None
@@ -62,6 +68,9 @@ class Wanted:
     port: int
     out: Path
     names: tuple[str, ...] = ()
+    peer_calls: int = 32
+    idle: float = 60.0
+    age: float = 3600.0
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -128,13 +137,19 @@ class Session:
             "history": str(self._files.history),
             "initial": None,
             "record": None,
+            "limits": self._limits() | ({"peer_streams": _CALLS} if self._wanted.web else {}),
         }
         return str(self._start("head", "server", ["server", "head"], trained | own)["address"])
+
+    def _limits(self) -> dict[str, Any]:
+        wanted = self._wanted
+        return {"streams": _CALLS, "peer_streams": wanted.peer_calls, "idle": wanted.idle, "age": wanted.age}
 
     def _start_gateway(self, head: str) -> str:
         config = {
             "head": head,
             "address": "127.0.0.1:0",
+            "limits": self._limits(),
             "ready": str(self._files.ready("gateway")),
             "pages": str(PAGES),
             "encoder": str(self.source.encoder.folder.resolve()),

@@ -1,9 +1,12 @@
-"""A filter for logs whose lines a hostile peer can cause."""
+"""What head and gateway share to limit their peers: when a call gives way, and a filter for log lines."""
 
 from __future__ import annotations
 
 import logging
 import time
+
+# A call that has waited for its client so long gives its place to a new one.
+GIVES_WAY_SECONDS = 1.0
 
 
 class Seldom(logging.Filter):
