@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +59,10 @@ QUANTILES = {LEAST_EXPOSED: 0.05, MOST_EXPOSED: 0.95}
 CANDIDATES = "candidates"
 # Transforms that may follow the noise, because they use only the noised activation.
 _POST_PROCESSING = frozenset({"requantise", "quantise", "dropout", "noise", "laplace", "metric-privacy"})
-# Inverting a larger covariance of input values would take minutes.
-_LARGEST_PRIOR = 4096
+# Inverting the covariance of more input values would take minutes, and so would the information of many such inputs:
+# each takes hundreds of passes through the encoder.
+_LARGE = 4096
+_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class _Values:
     value: float
     low: float = math.nan
     high: float = math.nan
+    n: int | None = None
 
     @property
     def role(self) -> Role:
@@ -215,6 +218,9 @@ def _error_bounds(cell: Cell, noise: WireNoise, victims: npt.NDArray[np.float32]
     from wireleak.common.measures.bounds.van_trees import GaussianPrior, van_trees_bound
 
     encoder = _clipped_encoder(cell, noise)
+    large = victims[0].size > _LARGE
+    if large:
+        victims = victims[:: -(-len(victims) // _FEW)]
     leaked = information(encoder, torch.from_numpy(victims), noise.spread, cell.seed)
     if not leaked.dfil.any():
         return []  # inputs without derivatives, such as word numbers
@@ -223,12 +229,12 @@ def _error_bounds(cell: Cell, noise: WireNoise, victims: npt.NDArray[np.float32]
         mean = mean_score(name, each, np.random.default_rng(cell.seed))
         values.append(_Values(name, UNBIASED, mean.value, mean.low, mean.high))
         values += [_Values(name, each_of, float(np.quantile(each, share))) for each_of, share in QUANTILES.items()]
-    if victims[0].size <= _LARGEST_PRIOR and cell.variant.queries == "surrogate":
+    if not large and cell.variant.queries == "surrogate":
         with np.load(cell.surrogate, allow_pickle=False) as granted:
             own = granted["x"][~granted["augmented"].astype(bool)]
         prior = GaussianPrior.fit(own)
         values.append(_Values("mse", VAN_TREES, van_trees_bound(encoder, prior, noise.spread, cell.input_shape).value))
-    return values
+    return [replace(one, n=len(victims)) for one in values]
 
 
 def _clipped_encoder(cell: Cell, noise: WireNoise) -> Callable[[Tensor], Tensor]:
@@ -257,7 +263,7 @@ def _row(job: AttackJob, one: _Values, victims: int) -> Row:
         value=one.value,
         low=one.low,
         high=one.high,
-        n=victims,
+        n=one.n or victims,
         role=one.role,
         name=one.name,
     )

@@ -143,6 +143,15 @@ def test_linear_encoder_and_gaussian_inputs(tmp_path: Path, sigma: float) -> Non
         assert done.mse < 0.5 / dfil  # a biased attacker far below 1/dFIL
 
 
+def test_bounds_of_large_inputs_take_few_victims_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = Finished(tmp_path, 0.5, 1.0)
+    monkeypatch.setattr("wireleak.lab.steps.bounds._LARGE", D - 1)
+    rows = done.rows()
+    assert {row.n for row in rows if row.measure == "dfil"} == {60}
+    assert {row.n for row in rows if row.measure == "reid"} == {VICTIMS}
+    assert not [row for row in rows if row.name == VAN_TREES]
+
+
 @pytest.mark.parametrize("mu", [1.0, 6.0, 60.0])
 def test_the_informed_attacker_stays_under_the_bounds(tmp_path: Path, mu: float) -> None:
     clip = 1.0
