@@ -32,7 +32,7 @@ class ModEntry(NamedTuple):
     make: Callable[[Any], Mod]
 
 
-MODS: Registry[ModEntry] = Registry("mod", "wireleak.mods", error=ConfigError)
+MODS: Registry[ModEntry] = Registry("mod", "wireleak.mods", error=ConfigError, calls=("settings",))
 _Make = TypeVar("_Make", bound=Callable[[Any], Mod])
 
 

@@ -66,7 +66,9 @@ class StrategyEntry(NamedTuple):
     make: Callable[[Any, int], Strategy]
 
 
-STRATEGIES: Registry[StrategyEntry] = Registry("strategy", "wireleak.strategies", error=ConfigError)
+STRATEGIES: Registry[StrategyEntry] = Registry(
+    "strategy", "wireleak.strategies", error=ConfigError, calls=("settings", "clients")
+)
 _Make = TypeVar("_Make", bound=Callable[[Any, int], Strategy])
 
 

@@ -8,7 +8,9 @@ from adversary.initial.config import InitialConfig
 from wireleak.common.registry import Registry
 
 Writer = Callable[[InitialConfig], None]
-INITIAL_MODELS: Registry[Writer] = Registry("initial model", "wireleak.initial_models", "adversary.initial")
+INITIAL_MODELS: Registry[Writer] = Registry(
+    "initial model", "wireleak.initial_models", "adversary.initial", calls=("config",)
+)
 
 
 def register(name: str) -> Callable[[Writer], Writer]:

@@ -74,7 +74,12 @@ def register(strategy: type[Strategy]) -> type[Strategy]:
 
 
 PARTICIPANTS: Registry[type[Strategy]] = Registry(
-    "strategy", "wireleak.participants", "adversary.participant.strategies", error=ConfigError, adopt=register
+    "strategy",
+    "wireleak.participants",
+    "adversary.participant.strategies",
+    error=ConfigError,
+    adopt=register,
+    needs=("options",),
 )
 
 

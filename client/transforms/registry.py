@@ -161,7 +161,7 @@ def register(transform: type[Transform]) -> type[Transform]:
 
 
 TRANSFORMS: Registry[type[Transform]] = Registry(
-    "transform", "wireleak.transforms", "client.transforms", error=ConfigError, adopt=register
+    "transform", "wireleak.transforms", "client.transforms", error=ConfigError, adopt=register, needs=("options",)
 )
 
 

@@ -66,9 +66,11 @@ def compare(
     """Compare two runs score by score, with the interval of each difference, paired by seed."""
     with one_line_errors():
         from wireleak.lab.archive.comparing import differences
+        from wireleak.lab.launch.watch import working_on
         from wireleak.lab.run.results import read_results
 
-        found = differences(read_results(first), read_results(second))
+        with working_on("comparing the runs"):
+            found = differences(read_results(first), read_results(second))
         shown = found if every else _headlines(found)
         if as_json:
             typer.echo(json.dumps([_record(one) for one in shown], indent=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
@@ -101,7 +100,6 @@ def audit(
     ] = False,
 ) -> None:
     """Train, serve and attack your own network at each cut, and report which cut leaks least."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
         from wireleak.lab.audit import options
         from wireleak.lab.audit.audit import audit as run_audit
@@ -174,7 +172,6 @@ def defend(
     resume: ResumeOption = None,
 ) -> None:
     """Try defences on your own network and report which reduces leakage most within the accuracy budget."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
         from wireleak.lab.audit import options
         from wireleak.lab.audit.defend import defend as run_defend

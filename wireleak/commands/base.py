@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,12 +65,16 @@ def one_line_errors() -> Iterator[None]:
     """Turn a user's mistake into one line on stderr and exit status 2; a bug keeps its traceback."""
     from wireleak.lab.errors import expected_errors
 
+    # A service manager's SIGTERM must stop all processes, as Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except expected_errors() as error:
         fail(str(error))
     except KeyboardInterrupt:
         fail("interrupted; every process was stopped", status=INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def fail(line: str, status: int = USER_ERROR) -> NoReturn:

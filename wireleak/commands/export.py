@@ -62,12 +62,14 @@ def export(
     with one_line_errors():
         from wireleak.lab.devices.export import Own, export_network, export_run, shown
         from wireleak.lab.devices.options import class_names, kind_named, numbers, padding
+        from wireleak.lab.launch.watch import working_on
 
         own = {"--cut": cut, "--input-shape": input_shape, "--classes": classes, "--weights": weights, "--kind": kind}
         if Path(what).is_dir():
             if extra := [option for option, value in own.items() if value is not None]:
                 fail(f"{extra[0]}: a run has its own; leave it out")
-            exported = export_run(Path(what), variant, seed, out)
+            with working_on("exporting the encoder"):
+                exported = export_run(Path(what), variant, seed, out)
         else:
             if ":" not in what and (cut, input_shape, classes) == (None, None, None):
                 fail(f"RUN: no folder {what}; name a run's folder, or FILE.py:FACTORY with --cut and --input-shape")
@@ -86,7 +88,8 @@ def export(
                 padding(pad),
                 seed or 0,
             )
-            exported = export_network(network, out or Path("encoder"))
+            with working_on("exporting the encoder"):
+                exported = export_network(network, out or Path("encoder"))
         typer.echo(shown(exported))
 
 

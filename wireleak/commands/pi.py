@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,7 +24,6 @@ def pi(
     out: OutOption = Path("runs"),
 ) -> None:
     """Run the study `devices`: an emulated Raspberry Pi serves, its wire is recorded, and the capture is attacked."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
         from wireleak.lab.steps.pi import run_on_pi
 

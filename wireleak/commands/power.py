@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -74,10 +75,12 @@ def lines(
 ) -> Iterator[object]:
     """Yield a table of what each target of a study resolves, and the assumptions behind it."""
     from rich import box
+    from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
     from wireleak.common.measures import quantity
+    from wireleak.lab.launch.watch import working, working_on
     from wireleak.lab.power.design import designs
     from wireleak.lab.power.simulation import SEED_SPREAD, WITHIN_PERSON, power
 
@@ -88,16 +91,20 @@ def lines(
         table.add_column(column, justify="right", width=len(column))
     table.add_column(" smallest leak", width=20)
     table.add_column("wanted leak", width=20, overflow="fold")
-    found = [one.resized(seeds, victims) for one in designs(study, root)]
+    with working_on("reading the data"):
+        found = [one.resized(seeds, victims) for one in designs(study, root)]
     if not found:
         yield f"{study.name}: no target is judged by AUC or re-identification, so there is nothing to simulate."
         return
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    bars = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with bars as progress, working(Console(stderr=True)) as work:
         for number, one in enumerate(found, 1):
             names = ", ".join(one.targets)
-            line = progress.add_task(f"simulating design {number} of {len(found)}: {names}", total=None)
+            what = f"simulating design {number} of {len(found)}: {names}"
+            line = progress.add_task(what, total=None)
             if not console.is_terminal:
-                typer.echo(f"simulating design {number} of {len(found)}: {names}", err=True)
+                typer.echo(what, err=True)
+            work.state = partial(str, what)
             effect, how = wanted[one.measure], quantity(one.measure)
             made = power(one, effect, lambda line=line: progress.advance(line))  # type: ignore[misc]
             progress.remove_task(line)

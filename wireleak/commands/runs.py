@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Optional
@@ -39,8 +38,6 @@ def run(
     ] = None,
 ) -> None:
     """Run a study: launch all parties, capture their traffic, attack it, score, and write a report."""
-    # A service manager's SIGTERM must stop all processes, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors(), ExitStack() as stack:
         from wireleak.lab.steps.run import run_study
 
@@ -67,9 +64,12 @@ def run(
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]) -> None:
     """Write a run's report.html again from its results."""
     with one_line_errors():
+        from wireleak.lab.launch.watch import working_on
         from wireleak.lab.report.page import render
 
-        console.print(f"report: {render(run)}", soft_wrap=True)
+        with working_on("drawing the report"):
+            page = render(run)
+        console.print(f"report: {page}", soft_wrap=True)
 
 
 @app.command(epilog="Example: wireleak figures runs/digits-latest --format pdf --out paper")
@@ -81,10 +81,12 @@ def figures(
 ) -> None:
     """Write each figure of a run as a file, for a paper."""
     with one_line_errors():
+        from wireleak.lab.launch.watch import working_on
         from wireleak.lab.report.export import write_figures
 
-        for path in write_figures(run, format, out, only):
-            console.print(str(path), soft_wrap=True, markup=False, highlight=False)
+        with working_on("drawing the figures"):
+            for path in write_figures(run, format, out, only):
+                console.print(str(path), soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command(epilog="Example: wireleak layers runs/digits-latest --examples 500")
@@ -104,6 +106,9 @@ def layers(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="number of processes that measure at once")] = 2,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on after an interruption; give the same options")
+    ] = False,
 ) -> None:
     """Measure the private information in each layer of a trained network, with an analyst's access."""
     with one_line_errors():
@@ -117,5 +122,6 @@ def layers(
             permutations=permutations,
             group=group,
             jobs=jobs,
+            resume=resume,
             console=console,
         )

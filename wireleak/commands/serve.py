@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -48,8 +47,6 @@ def serve(
     out: OutOption = Path("runs"),
 ) -> None:
     """Serve a trained network behind a tap until Ctrl-C, and with --web show what an eavesdropper rebuilds."""
-    # A service manager's SIGTERM must stop all processes, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
         from wireleak.lab.serve.session import Wanted, serve
 
@@ -74,7 +71,6 @@ def android(
     out: OutOption = Path("runs"),
 ) -> None:
     """Serve the web page and open it on an Android phone or emulator that adb reaches, until Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
         from wireleak.lab.serve.android import show_on_android
         from wireleak.lab.serve.session import Wanted

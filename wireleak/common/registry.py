@@ -6,7 +6,8 @@ import inspect
 import json
 import pkgutil
 import sys
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -51,7 +52,8 @@ class _Plugin(Generic[Item]):
 class Registry(Generic[Item]):
     """All plug-ins of one kind. Nothing is imported before the first question, and for one name only what it needs.
 
-    An entry point is called as its plug-in, and names the class, function or module that registers it.
+    An entry point is called as its plug-in, and names the class, function or module that registers it. One that cannot
+    be loaded is named in one line on stderr and left out.
 
     Parameters
     ----------
@@ -65,6 +67,10 @@ class Registry(Generic[Item]):
         Raised for a name that is unknown, taken or cannot be loaded.
     adopt : callable, optional
         The kind's class decorator, for entry points that name a class which does not register itself.
+    calls : sequence of str
+        Arguments with which functions of this kind are called; one of another package must take so many.
+    needs : sequence of str
+        Attributes that the class of another package must have.
     skip : container of str
         Packages and modules of ours that hold no plug-in.
     otherwise : str
@@ -78,6 +84,8 @@ class Registry(Generic[Item]):
         *packages: str,
         error: type[Exception] = ValueError,
         adopt: Callable[[Any], object] | None = None,
+        calls: Sequence[str] | None = None,
+        needs: Sequence[str] = (),
         skip: Container[str] = (),
         otherwise: str = "",
     ) -> None:
@@ -86,10 +94,13 @@ class Registry(Generic[Item]):
         self._packages = packages
         self._error = error
         self._adopt = adopt
+        self._calls = calls
+        self._needs = needs
         self._skip = skip
         self._otherwise = otherwise
         self._plugins: dict[str, _Plugin[Item]] = {}
         self._broken: dict[str, Listed] = {}
+        self._unnamed: list[Listed] = []
         self._loaded = False
         self._loading: str | None = None
 
@@ -99,8 +110,10 @@ class Registry(Generic[Item]):
         Raises
         ------
         Exception
-            Of the registry's type: other code has that name.
+            Of the registry's type: other code has that name, or it is no text.
         """
+        if not isinstance(name, str) or not name:
+            raise self._error(f"{self.kind}: {name!r} is not a name; give a text")
         while isinstance(code, partial):
             code = code.func
         other = self._plugins.get(name)
@@ -111,8 +124,11 @@ class Registry(Generic[Item]):
         self._plugins[name] = _Plugin(item, code, self._loading or (OURS if package in _OUR_PACKAGES else package))
 
     def all(self) -> dict[str, Item]:
-        """Return every plug-in that can be loaded, in order of name."""
+        """Return every plug-in that can be loaded, in order of name; name the others, once, on stderr."""
         self._load()
+        for one in self._unnamed:
+            print(left_out(self.kind, one), file=sys.stderr, flush=True)
+        self._unnamed.clear()
         return {name: self._plugins[name].item for name in sorted(self._plugins)}
 
     def get(self, name: str, field: str | None = None) -> Item:
@@ -141,6 +157,7 @@ class Registry(Generic[Item]):
     def listed(self) -> list[Listed]:
         """List all plug-ins in order of name, also those that cannot be loaded."""
         self._load()
+        self._unnamed.clear()
         good = [Listed(name, summary(plugin.code), plugin.source) for name, plugin in self._plugins.items()]
         return sorted([*good, *self._broken.values()], key=lambda one: (one.name, one.error or ""))
 
@@ -150,23 +167,43 @@ class Registry(Generic[Item]):
         for package in self._packages:
             _import_all(package, self._skip)
         for point in entry_points(group=self.group):
-            source = point.dist.name if point.dist else point.module
-            self._loading = source
+            source = point.dist.name if point.dist else point.value
+            self._loading, before = source, dict(self._plugins)
             try:
-                self._load_point(point)
-            except Exception as error:  # other people's code may raise anything, and costs itself only
+                # It may print while it is imported, and stdout may be an answer in JSON.
+                with redirect_stdout(sys.stderr):
+                    self._load_point(point, before)
+            except (Exception, SystemExit) as error:  # other people's code may raise anything, and costs itself only
+                self._plugins = before
                 reason = " ".join(f"{point.value}: {type(error).__name__}: {error}".split())
                 self._broken[point.name] = Listed(point.name, "", source, reason)
+                self._unnamed.append(self._broken[point.name])
             finally:
                 self._loading = None
         self._loaded = True
 
-    def _load_point(self, point: EntryPoint) -> None:
+    def _load_point(self, point: EntryPoint, before: Mapping[str, object]) -> None:
         loaded = point.load()
         if self._adopt is not None and isinstance(loaded, type):
             self._adopt(loaded)
         if point.name not in self._plugins:
             raise LookupError(f"it registers no {self.kind} called {point.name!r}")
+        if self._plugins[point.name].source != self._loading:
+            raise LookupError(f"another {self.kind} is called {point.name!r}; rename one")
+        for name in self._plugins.keys() - before.keys():
+            self._check(self._plugins[name].code)
+
+    def _check(self, code: Any) -> None:
+        """Refuse code of another package that could not be used once it is chosen."""
+        if missing := [name for name in self._needs if not hasattr(code, name)]:
+            raise TypeError(f"{code.__qualname__} has no {missing[0]!r}, which each {self.kind} needs")
+        if inspect.isabstract(code):
+            raise TypeError(f"{code.__qualname__} does not define {min(code.__abstractmethods__)!r}")
+        if inspect.isclass(code):
+            for own, base in _overrides(code):
+                _check_call(own, [name for name, one in inspect.signature(base).parameters.items() if one.kind < 2])
+        elif self._calls is not None:
+            _check_call(code, self._calls)
 
 
 def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "", most: int | None = None) -> str:
@@ -181,6 +218,11 @@ def unknown(kind: str, name: str, known: Iterable[str], otherwise: str = "", mos
     choice = f"hoose one of {', '.join(names) or 'none'}" + (f", {otherwise}" if otherwise else "")
     hint = f"did you mean {near}? C" if near else "c"
     return f"no {kind} called {name!r}; {hint}{choice}"
+
+
+def left_out(kind: str, plugin: Listed) -> str:
+    """Say in one line which plug-in is left out, and why."""
+    return f"{kind} {plugin.name!r} of {plugin.source} is left out, it cannot be loaded: {plugin.error}"
 
 
 def summary(code: Any) -> str:
@@ -215,6 +257,22 @@ def print_listing(places: Mapping[str, str], kind: str = "") -> None:
     except ValueError as error:
         sys.exit(f"{error}")
     print(json.dumps({one: [asdict(plugin) for plugin in plugins] for one, plugins in listed.items()}))
+
+
+def _overrides(code: type) -> Iterator[tuple[Any, Any]]:
+    """Yield the methods of a class with those of its bases that they replace."""
+    for name, own in vars(code).items():
+        base = next((vars(parent)[name] for parent in code.__mro__[1:] if name in vars(parent)), None)
+        if inspect.isfunction(own) and inspect.isfunction(base):
+            yield own, base
+
+
+def _check_call(code: Any, arguments: Sequence[str]) -> None:
+    try:
+        inspect.signature(code).bind(*arguments)
+    except TypeError as error:
+        wanted = ", ".join(arguments)
+        raise TypeError(f"{code.__qualname__} cannot be called with ({wanted}): {error}") from None
 
 
 def _place(code: Any) -> tuple[str, str]:

@@ -23,5 +23,10 @@ def register(attack: type[Attack]) -> type[Attack]:
 
 
 ATTACKS: Registry[type[Attack]] = Registry(
-    "attack", "wireleak.attacks", "adversary.attacks", adopt=register, skip={"adversary.attacks.harness"}
+    "attack",
+    "wireleak.attacks",
+    "adversary.attacks",
+    adopt=register,
+    needs=("target", "options", "threat"),
+    skip={"adversary.attacks.harness"},
 )

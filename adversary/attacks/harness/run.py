@@ -56,7 +56,9 @@ def attack(config: Path) -> None:
 
 def describe() -> None:
     """Print every attack's threat model, target and options as JSON, or the error if it cannot be loaded."""
-    listed: list[dict[str, Any]] = [
+    # Those that cannot be loaded come first: one of them may have the name of another.
+    listed: list[dict[str, Any]] = [vars(entry) for entry in ATTACKS.listed() if entry.error]
+    listed += [
         {
             "name": name,
             "targets": kind.target.name,
@@ -67,8 +69,7 @@ def describe() -> None:
         }
         for name, kind in ATTACKS.all().items()
     ]
-    listed += [vars(entry) for entry in ATTACKS.listed() if entry.error]
-    print(json.dumps(listed, indent=2))
+    print(json.dumps(listed))
 
 
 class _Run:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +71,15 @@ SOURCES = {
     ''',
     "datasets": '''
         from pathlib import Path
-        from wireleak.lab.data import register
+        import numpy as np
+        from wireleak.lab.data import Dataset, register
 
-        @register("own", locate=lambda folders: Path(), examples=1, shape=(1,), task="t", attributes=(), obtain="-",
+        @register("own", locate=lambda folders: Path(), examples=20, shape=(4,), task="t", attributes=(), obtain="-",
                   licence="-")
         def Own(where):
-            """Read nothing."""
+            """Draw noise."""
+            x = np.random.default_rng(0).random((20, 4), np.float32)
+            return Dataset("own", x, np.arange(20) % 2, "side", ("left", "right"), {}, {}, "computed")
     ''',
     "networks": '''
         from torch import nn
@@ -165,8 +170,26 @@ def test_the_list_fits_80_columns_and_one_kind_can_be_asked_for(package: Path) -
     assert not done.returncode and all(len(line) <= 80 for line in done.stdout.splitlines())
     assert done.stdout.startswith("datasets (entry points wireleak.datasets)") and "strategies" not in done.stdout
     (line,) = [line for line in done.stdout.splitlines() if line.startswith(" own ")]
-    assert line.split() == ["own", "Read", "nothing.", "elsewhere"]
+    assert line.split() == ["own", "Draw", "noise.", "elsewhere"]
     assert "cannot be loaded" in done.stdout
+
+
+def test_a_plug_in_is_used_next_to_a_broken_one_that_is_named_once(package: Path) -> None:
+    done = wireleak("data", "own", path=[package])
+    assert not done.returncode and "left 50.0%" in done.stdout, done.stderr
+    done = wireleak("data", path=[package])
+    assert not done.returncode and "own" in done.stdout
+    assert done.stderr.startswith(
+        "data set 'broken' of elsewhere is left out, it cannot be loaded: elsewhere.missing:Own"
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_documents_show_the_entry_points_of_every_kind() -> None:
+    page = (ROOT / "docs" / "how-to" / "plug-ins.md").read_text()
+    (lines,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    groups = tomllib.loads(lines)["project"]["entry-points"]
+    assert set(groups) == {f"wireleak.{kind}" for kind in SOURCES}
 
 
 def test_a_broken_package_is_one_line_when_its_plug_in_is_asked_for(package: Path) -> None:

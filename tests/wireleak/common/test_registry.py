@@ -50,6 +50,14 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return SHAPES
 
 
+SHAPE = """
+from abc import ABC, abstractmethod
+
+class Shape(ABC):
+    @abstractmethod
+    def draw(self, pen): ...
+
+"""
 SQUARE = 'class Square:\n    """Draw a square."""\n    name = "square"\n'
 
 
@@ -95,18 +103,31 @@ def test_an_entry_point_may_name_the_module_of_several(shapes: Any, installed: A
         (SQUARE, "outside", "it registers no shape called 'square'"),
         (SQUARE.replace('"square"', '"circle"'), "outside:Square", "'circle' is registered twice"),
         ("raise RuntimeError('two\\nlines')", "outside", "RuntimeError: two lines"),
+        ("import sys; sys.exit('no licence')", "outside:Square", "SystemExit: no licence"),
+        ("class Square(:", "outside:Square", "SyntaxError: "),
+        (SQUARE.replace('"square"', "4"), "outside:Square", "4 is not a name; give a text"),
+        (SQUARE, "outside:Square of mine", "outside:Square of mine: "),
+        (f"from drawing import register\n@register\n{SQUARE}raise OSError('late')", "outside", "OSError: late"),
+        (f"{SQUARE.replace('Square:', 'Square(Shape):')}    def draw(self): ...\n", "outside:Square", "(self, pen)"),
+        (SQUARE.replace("Square:", "Square(Shape):"), "outside:Square", "does not define 'draw'"),
     ],
 )
 def test_one_that_cannot_be_loaded_costs_itself_only(
-    shapes: Any, installed: Any, source: Any, target: str, reason: str
+    shapes: Any, installed: Any, source: Any, target: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    installed(shapes, source, square=target)
+    installed(shapes, f"print('hello')\n{SHAPE if 'Shape' in source else ''}{source}", square=target)
     assert list(shapes.all()) == ["circle"] and shapes.get("circle").__module__ == "shapes.round.circle"
     with pytest.raises(ValueError, match=r"^shape: shape 'square' of outside cannot be loaded: ") as error:
         shapes.get("square")
     assert reason in str(error.value) and "\n" not in str(error.value)
     (broken,) = [one for one in shapes.listed() if one.error]
     assert (broken.name, broken.source) == ("square", "outside") and reason in broken.error
+    # It is named once, in one line, and whatever it prints is no part of an answer.
+    printed = capsys.readouterr()
+    named = [line for line in printed.err.splitlines() if line != "hello"]
+    assert printed.out == "" and named == [
+        f"shape 'square' of outside is left out, it cannot be loaded: {broken.error}"
+    ]
 
 
 def test_a_name_belongs_to_one_piece_of_code() -> None:

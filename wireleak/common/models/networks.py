@@ -77,7 +77,11 @@ class Network:
 Builder = Callable[[tuple[int, ...], int], "nn.Sequential"]
 _Builder = TypeVar("_Builder", bound=Builder)
 NETWORKS: Registry[Builder] = Registry(
-    "network", "wireleak.networks", "wireleak.common.models.zoo", otherwise="or MODULE:FACTORY"
+    "network",
+    "wireleak.networks",
+    "wireleak.common.models.zoo",
+    calls=("input_shape", "classes"),
+    otherwise="or MODULE:FACTORY",
 )
 
 

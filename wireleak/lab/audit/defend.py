@@ -19,7 +19,7 @@ from wireleak.lab.audit.continuing import Progress, keep, opened, slug
 from wireleak.lab.audit.memory import limits_of
 from wireleak.lab.audit.rows import gravest
 from wireleak.lab.audit.subject import Request, Subject, data_of, examine
-from wireleak.lab.launch.watch import Watch
+from wireleak.lab.launch.watch import Watch, working
 from wireleak.lab.report.boards import Board, boards
 from wireleak.lab.report.comparison import written
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
@@ -118,9 +118,10 @@ def defend(
     with Watch(state, say):
         folder, cut, wanted = _run(request, protect, out, jobs, console, resume, running)
     limits = running[0]
-    results = read_results(folder)
-    found = compare_defences(results)
-    judged = outcomes(boards(results.rows))
+    with working(console) as work, work.on("comparing the defences"):
+        results = read_results(folder)
+        found = compare_defences(results)
+        judged = outcomes(boards(results.rows))
     tags = {where: one.tag for where, one in judged.items()}
     verdicts = {
         one.target: verdict(

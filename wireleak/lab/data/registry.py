@@ -57,7 +57,9 @@ class Description:
     licence: str
 
 
-SOURCES: Registry[Source] = Registry("data set", "wireleak.datasets", "wireleak.lab.data.sources", error=DataError)
+SOURCES: Registry[Source] = Registry(
+    "data set", "wireleak.datasets", "wireleak.lab.data.sources", error=DataError, calls=("where",)
+)
 
 
 def register(

@@ -1,20 +1,22 @@
-"""Say what a run is doing while nobody sees its progress bars, and measure its memory."""
+"""Say what a command is doing, so that none is silent for long, and measure its memory."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 import psutil
+from rich.console import Console
 
 from wireleak.lab.run.limits import resident
 
 _SECONDS = 1.0
-_SILENCE = 8.0
+_SILENCE, _FIRST = 8.0, 3.0
 
 
 class Watch:
@@ -25,9 +27,11 @@ class Watch:
     state : callable
         Returns the state in one line.
     say : callable or None
-        Called with the seconds since the start and the state, every 8 seconds; None to be silent.
+        Called with the seconds since the start and the state, after 3 seconds and every 8; None to be silent.
     began : float, optional
         Start by `time.monotonic`; by default the start of the watch.
+    memory : bool
+        Measure the memory.
 
     Attributes
     ----------
@@ -35,8 +39,15 @@ class Watch:
         Largest memory so far, in bytes; shared pages count once.
     """
 
-    def __init__(self, state: Callable[[], str], say: Callable[[str], None] | None, began: float | None = None) -> None:
+    def __init__(
+        self,
+        state: Callable[[], str],
+        say: Callable[[str], None] | None,
+        began: float | None = None,
+        memory: bool = True,
+    ) -> None:
         self.peak = 0
+        self._memory = memory
         self._began = began
         self._state, self._say = state, say
         self._ended = threading.Event()
@@ -53,13 +64,53 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        spoke = time.monotonic()
-        began = spoke if self._began is None else self._began
+        now = time.monotonic()
+        began = now if self._began is None else self._began
+        # The command's imports took some seconds already.
+        spoke = now - _SILENCE + _FIRST
         while not self._ended.wait(_SECONDS):
             # A process that ends while it is read must not end this thread.
             with contextlib.suppress(psutil.Error, OSError, ValueError):
-                self.peak = max(self.peak, resident(psutil.Process(), children=True))
+                if self._memory:
+                    self.peak = max(self.peak, resident(psutil.Process(), children=True))
             now = time.monotonic()
             if self._say is not None and now - spoke >= _SILENCE and (state := self._state()):
                 spoke = now
                 self._say(f"[{now - began:.0f} s] {state}")
+
+
+class Work:
+    """What a command is doing at the moment: `state` returns it in one line, "" for nothing to say."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.state: Callable[[], str] = str
+
+    @contextmanager
+    def on(self, what: str) -> Iterator[None]:
+        """Say `what` while a part of the work lasts, by a spinner on a terminal."""
+        self.state = lambda: what
+        with self._console.status(what) if self._console.is_terminal else contextlib.nullcontext():
+            yield
+        self.state = str
+
+
+@contextmanager
+def working(console: Console) -> Iterator[Work]:
+    """Show what a command is doing until it ends; without a terminal by a plain line every few seconds."""
+    work = Work(console)
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    # A function, because the state changes.
+    watch = Watch(lambda: work.state(), say, memory=False)
+    with contextlib.nullcontext() if console.is_terminal else watch:
+        yield work
+
+
+@contextmanager
+def working_on(what: str, console: Console | None = None) -> Iterator[None]:
+    """Say `what` while the only part of a command's work lasts, by default on stderr."""
+    with working(console or Console(stderr=True)) as work, work.on(what):
+        yield

@@ -7,12 +7,14 @@ attributes from the sealed ledger. So every layer can be measured, also those th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from rich.console import Console
 from rich.progress import track
 
@@ -23,6 +25,8 @@ from wireleak.common.measures.readers.usable_information import UsableInformatio
 from wireleak.common.measures.scores.registry import get
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.permutation import null_orders
+from wireleak.lab.launch.watch import Work, working
+from wireleak.lab.layers.kept import Kept
 from wireleak.lab.run.opening import Layer, ReadLabel, Specimen, open_run
 
 Rows = npt.NDArray[np.float32]
@@ -83,6 +87,7 @@ def profile_layers(
     permutations: int,
     group: str | None,
     jobs: int,
+    resume: bool = False,
     console: Console,
 ) -> Path:
     """Write `layers.json` and `layers.html` into a cell's folder and return the page.
@@ -101,6 +106,8 @@ def profile_layers(
         Group whose values never appear in both training and test folds; the default is `data.disjoint_by`.
     jobs : int
         Number of processes that measure at once.
+    resume : bool
+        Go on with the measurements that an interrupted call with the same options has kept.
     console : Console
         Output for progress and the result table.
 
@@ -111,13 +118,20 @@ def profile_layers(
     """
     from wireleak.lab.layers.page import summary_table, write_page
 
-    specimen = open_run(run, variant, seed, examples, group)
-    layers = specimen.layers(trained=True)
-    work = [*_works(specimen, layers, "trained", permutations)]
-    work += _works(specimen, specimen.layers(trained=False)[1:], "untrained", 0)
-    figures = [one for found in _in_parallel(work, jobs, "layers: measuring", console) for one in found]
-    maps = [_Map(layer.features, specimen.seed) for layer in layers]
-    places = list(_in_parallel(maps, jobs, "layers: drawing maps", console))
+    with working(console) as work:
+        with work.on("computing the activations of each layer"):
+            specimen = open_run(run, variant, seed, examples, group)
+            layers = specimen.layers(trained=True)
+            parts = [*_works(specimen, layers, "trained", permutations)]
+            parts += _works(specimen, specimen.layers(trained=False)[1:], "untrained", 0)
+        asked = {**specimen.described(), "permutations": permutations}
+        kept = Kept(specimen.cell.layers.with_suffix(".partial"), asked, resume)
+        left = [part for part in parts if part.name not in kept.figures]
+        for part, found in zip(left, _in_parallel(left, jobs, "measuring layers", work, console), strict=True):
+            kept.add(part.name, [asdict(one) for one in found])
+        figures = [figure for part in parts for figure in kept.figures[part.name]]
+        maps = [_Map(layer.features, specimen.seed) for layer in layers]
+        places = list(_in_parallel(maps, jobs, "drawing maps of layers", work, console))
     document = {
         "view": "analyst: the network is rebuilt from the run's checkpoints, and the victims' inputs and attributes "
         "come from the sealed ledger; no attacker has this",
@@ -125,18 +139,21 @@ def profile_layers(
         "permutations": permutations,
         "layers": [layer.described() for layer in layers],
         "targets": [target.described() for target in specimen.targets],
-        "figures": [asdict(one) for one in figures],
+        "figures": figures,
         "labels": {target.name: target.labels.tolist() for target in specimen.targets},
         "maps": {layer.name: places[at].tolist() for at, layer in enumerate(layers)},
     }
     write_json(specimen.cell.layers, document)
+    kept.end()
     page = write_page(specimen.cell)
     console.print(summary_table(document))
     console.print(f"layers: {page}", soft_wrap=True, highlight=False)
     return page
 
 
-def _works(specimen: Specimen, layers: list[Layer], network: str, permutations: int) -> Iterator[Callable[[], Any]]:
+def _works(
+    specimen: Specimen, layers: list[Layer], network: str, permutations: int
+) -> Iterator[_Read | _DependOnInput]:
     groups, seed = specimen.groups, specimen.seed
     inputs = specimen.inputs()
     for layer in layers:
@@ -160,6 +177,11 @@ class _Read:
     groups: Ints | None
     permutations: int
     seed: int
+
+    @property
+    def name(self) -> str:
+        """Its name among all measurements of a network."""
+        return f"{self.network}/{self.layer}/{self.target.name}"
 
     def __call__(self) -> list[Figure]:
         """Return probe scores, V-information and distance correlation."""
@@ -208,6 +230,11 @@ class _DependOnInput:
     network: str
     permutations: int
     seed: int
+
+    @property
+    def name(self) -> str:
+        """Its name among all measurements of a network; no attribute has a name with a colon."""
+        return f"{self.network}/{self.layer}/:{INPUT}"
 
     def __call__(self) -> list[Figure]:
         rng = np.random.default_rng(self.seed)
@@ -266,13 +293,34 @@ def _auc(reading: Reading) -> float:
     return float(np.mean(each))
 
 
-def _in_parallel(work: Iterable[Callable[[], Any]], jobs: int, said: str, console: Console) -> Iterator[Any]:
+def _in_parallel(
+    parts: Iterable[Callable[[], Any]], jobs: int, what: str, work: Work, console: Console
+) -> Iterator[Any]:
     from joblib import Parallel, delayed  # type: ignore[import-untyped]
 
-    tasks = list(work)
-    done = Parallel(n_jobs=jobs, return_as="generator")(delayed(_call)(one) for one in tasks)
-    yield from track(done, said, total=len(tasks), console=console, disable=not console.is_terminal, transient=True)
+    tasks, done = list(parts), 0
+    work.state = lambda: f"{what}: {done} of {len(tasks)}"
+    found = Parallel(n_jobs=jobs, return_as="generator")(delayed(_call)(one) for one in tasks)
+    shown = track(found, what, total=len(tasks), console=console, disable=not console.is_terminal, transient=True)
+    try:
+        for one in shown:
+            done += 1
+            yield one
+    except BaseException:
+        _kill_workers()
+        raise
 
 
-def _call(work: Callable[[], Any]) -> Any:
-    return work()
+def _kill_workers() -> None:
+    """End joblib's workers, which would otherwise finish what they measure after Ctrl-C."""
+    workers = []
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            if "popen_loky" in " ".join(child.cmdline()):
+                child.kill()
+                workers.append(child)
+    psutil.wait_procs(workers, timeout=5)
+
+
+def _call(part: Callable[[], Any]) -> Any:
+    return part()

@@ -57,6 +57,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def finished(self) -> Path:
+        """Hash of everything that the results hold; it exists once a run has ended with all of its attacks."""
+        return self.path / "finished.json"
+
+    @property
     def audit(self) -> Path:
         """Figures of an audit."""
         return self.path / "audit.json"
@@ -333,6 +338,10 @@ class CellPaths:
     def ledger(self) -> Path:
         """Inputs, labels, attributes and groups of the victims."""
         return self.sealed("ledger.npz")
+
+    def scores(self, name: str) -> Path:
+        """Return the file of scores that are kept for a resumed run: those of an attack, or "bounds"."""
+        return self.sealed(f"scores/{name}.npz")
 
     def trained_on(self, client: str) -> Path:
         """Return the file of examples on which a client trained, with attributes and rounds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter
 
 from wireleak.common.files import replacing, write_atomically, write_json
 from wireleak.common.plan import ClientPlan
-from wireleak.common.registry import unknown
+from wireleak.common.registry import Listed, left_out, unknown
 from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.blind import blind_config, blind_files, check_own
@@ -40,12 +41,18 @@ class AttackKilledError(LaunchError):
 
 
 def describe_attacks(launcher: Launcher) -> dict[str, dict[str, Any]]:
-    """Return the adversary's descriptions of its attacks (threat model, targets, options) by name."""
+    """Return the adversary's descriptions of its attacks (threat model, targets, options) by name.
+
+    Those that it cannot load are named on stderr.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         log, jail = Path(scratch) / "describe.log", Jail(write=(Path(scratch),))
         argv = ["-m", "adversary", "describe"]
         launcher.finish(launcher.start("describe", argv, log, essential=False, jail=jail), _ANSWER_SECONDS)
-        described: list[dict[str, Any]] = json.loads(log.read_text())
+        described: list[dict[str, Any]] = json.loads(_answered(log))
+    for attack in described:
+        if "error" in attack:
+            print(left_out("attack", Listed(**attack)), file=sys.stderr, flush=True)
     return {attack["name"]: attack for attack in described}
 
 
@@ -128,7 +135,12 @@ def _answer(name: str, argv: list[str], launcher: Launcher, where: str = "") -> 
             launcher.finish(launcher.start(name, argv, log, essential=False, jail=jail), _ANSWER_SECONDS)
         except LaunchError:
             raise StudyError(f"{where}{telling_line(log)}") from None
-        return log.read_text()
+        return _answered(log)
+
+
+def _answered(log: Path) -> str:
+    """Return the last line of a log, a party's answer; a plug-in may print others before it."""
+    return (log.read_text().strip().splitlines() or [""])[-1]
 
 
 def run_attack(

@@ -9,6 +9,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ from wireleak.lab.run.results import (
     Wire,
     write_results,
 )
+from wireleak.lab.run.scored import kept_bounds
 from wireleak.lab.steps.bounds import companion_rows
 from wireleak.lab.steps.devices import device_uses, said_of
 from wireleak.lab.steps.fits import fit_of
@@ -126,7 +128,7 @@ def collect(
         not_enforced=_not_enforced(cells, jobs),
         variants=_variants(plan, steps),
         rows=[row for job in jobs for row in findings.rows[job.name]]
-        + [row for cell in cells for row in companion_rows(cell, jobs)],
+        + [row for cell in cells for row in kept_bounds(cell, jobs, partial(companion_rows, cell, jobs))],
         wires=[wire for cell in cells for wire in findings.wires[cell.name]],
         grants=[grant_of(job, described) for job in jobs],
         tasks=[task for cell in cells for task in _tasks(cell)],
@@ -155,11 +157,16 @@ def collect(
     first = [picture for job in jobs if (picture := pictures_of(job)) is not None]
     write_pictures([*first, *ranked_pictures], folder)
     write_results(results, folder)
+    return shown(results), render(folder) if page else RunFolder(folder).report
+
+
+def shown(results: Results) -> RenderableType:
+    """Return the result table with its notes, and a comparison with published scores if the study names some."""
     unheld = [f"Not enforced here: {results.not_enforced}."] if results.not_enforced else []
-    shown: list[RenderableType] = [*unheld, terminal_table(results), *results.notes]
+    parts: list[RenderableType] = [*unheld, terminal_table(results), *results.notes]
     if results.published:
-        shown.append(published_table(results, titles(results)))
-    return Group(*shown), render(folder) if page else RunFolder(folder).report
+        parts.append(published_table(results, titles(results)))
+    return Group(*parts)
 
 
 def _not_enforced(cells: list[Cell], jobs: list[AttackJob]) -> str | None:

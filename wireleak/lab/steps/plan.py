@@ -106,10 +106,7 @@ def make_plan(
     StudyError, DataError
         The study cannot run; the message names the first problem.
     """
-    if seeds is not None:
-        variants = tuple(variant.model_copy(update={"seeds": None}) for variant in study.variants)
-        study = study.model_copy(update={"seeds": tuple(range(seeds)), "variants": variants})
-    study = _resolve_models(study)
+    study = _resolve_models(with_seeds(study, seeds))
     dataset = read_dataset(study, data, dataset)
     _check_model(study, dataset)
     drawn = secret or Seeds.draw()
@@ -123,6 +120,14 @@ def make_plan(
                 made[alike] = divide(study, dataset, variant, drawn.division(seed))
             divisions[variant.name, seed] = made[alike]
     return Plan(study, dataset, drawn, divisions)
+
+
+def with_seeds(study: Study, seeds: int | None) -> Study:
+    """Return the study with the seeds 0 to seeds - 1 in every variant; None keeps its own."""
+    if seeds is None:
+        return study
+    variants = tuple(variant.model_copy(update={"seeds": None}) for variant in study.variants)
+    return study.model_copy(update={"seeds": tuple(range(seeds)), "variants": variants})
 
 
 def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:

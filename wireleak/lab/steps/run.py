@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from wireleak.common.files import write_json
@@ -20,13 +21,15 @@ from wireleak.common.words import counted
 from wireleak.lab.data import Dataset, find
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
+from wireleak.lab.launch.watch import Work, working
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.folders import held, point_latest
 from wireleak.lab.run.job import AttackJob, attack_jobs
 from wireleak.lab.run.kept import drop_training, settle_captures
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.limits import NO_TIME, LimitError, Limits
-from wireleak.lab.run.results import Row
+from wireleak.lab.run.results import Row, read_results
+from wireleak.lab.run.scored import is_finished, kept_scores, mark_finished
 from wireleak.lab.steps.attack import (
     AttackKilledError,
     check_plugins,
@@ -34,16 +37,15 @@ from wireleak.lab.steps.attack import (
     describe_attacks,
     run_attack,
 )
-from wireleak.lab.steps.collect import Findings, collect
+from wireleak.lab.steps.collect import Findings, collect, shown
 from wireleak.lab.steps.devices import recipes
 from wireleak.lab.steps.executor import Executor, LocalExecutor
-from wireleak.lab.steps.plan import Plan, check_attacks, make_plan, open_folder, run_seeds
+from wireleak.lab.steps.plan import Plan, check_attacks, make_plan, open_folder, run_seeds, with_seeds
 from wireleak.lab.steps.score import cut_short, score_job
 from wireleak.lab.steps.wires import inspect_captures
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
 
-_SILENCE_SECONDS = 10.0
 # Part of an attack's time in which its process ends by itself; the rest is for its scores.
 _OWN = 0.75
 
@@ -113,10 +115,15 @@ def run_study(
     """
     began = time.monotonic()
     study, source = load_study(name)
+    drawn = run_seeds(secret, resume)
+    if resume is not None and limits is None and is_finished(resume, source, with_seeds(study, seeds), drawn):
+        return _announce(console, resume.resolve(), shown(read_results(resume)) if table else None)
     if dataset is None:
         find(study.data.name, data, **study.data.options)
-    drawn = run_seeds(secret, resume)
     with ExitStack() as stack:
+        work = stack.enter_context(working(console) if limits is None else nullcontext(Work(console)))
+        parts = stack.enter_context(ExitStack())
+        parts.enter_context(work.on("reading the data and checking the study"))
         if resume is not None:
             stack.enter_context(held(resume))
         # The fork server imports modules while the data is read.
@@ -137,7 +144,9 @@ def run_study(
             highlight=False,
             soft_wrap=True,
         )
+        parts.close()
         schedule = _Schedule(plan, launcher, executor, console, described, limits)
+        work.state = schedule.state
         try:
             schedule.run(cells)
             write_json(
@@ -150,7 +159,8 @@ def run_study(
             )
             repeat = command or f"wireleak run {name}"
             schedule.findings.skipped.update({} if limits is None else limits.skipped)
-            scores, report = collect(plan, schedule.findings, described, folder, began, repeat, steps, page)
+            with work.on("computing bounds and drawing the report"):
+                scores, _ = collect(plan, schedule.findings, described, folder, began, repeat, steps, page)
         except (LaunchError, OSError) as error:
             again = name if command is None else RunFolder(folder).study
             hint = f"Captures are kept in {folder}; continue with: wireleak run {again} --resume {folder}"
@@ -160,11 +170,18 @@ def run_study(
         except KeyboardInterrupt:
             console.print(f"stopped; captures are kept in {folder}; continue with --resume {folder}", soft_wrap=True)
             raise
+        if limits is None and not schedule.findings.skipped and not any(cell.lost for cell in cells):
+            mark_finished(folder, cells)
     point_latest(folder, study.name)
-    if table:
-        console.print(scores)
+    return _announce(console, folder, scores if table else None, page)
+
+
+def _announce(console: Console, folder: Path, table: RenderableType | None, page: bool = True) -> Path:
+    """Print the result table and where the report is, and return the run's folder."""
+    if table is not None:
+        console.print(table)
     if page:
-        console.print(f"report: {report}", soft_wrap=True, highlight=False)
+        console.print(f"report: {RunFolder(folder).report}", soft_wrap=True, highlight=False)
     return folder
 
 
@@ -196,16 +213,16 @@ class _Schedule:
         self.lock = threading.Lock()
         self.capturing = 0
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        self.bars = console.is_terminal
-        self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not self.bars)
-        self.began = self.said = time.monotonic()
+        # In a pipe, bars would be redrawn for nobody; there the watch writes lines.
+        hidden = not console.is_terminal
+        self.progress = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=hidden)
 
     def run(self, cells: list[Cell]) -> None:
         """Run every cell and its attacks; the first failure stops all."""
         self.cells = cells
         with self.progress:
             if self.limits is not None:
-                self.limits.state = self._state
+                self.limits.state = self.state
                 jobs = [job for cell in cells for job in attack_jobs(cell) if not job.guesses.exists()]
                 self.limits.waiting = {job.name for job in jobs} - set(self.limits.skipped)
             self.cells_bar = self.progress.add_task("captures", total=len(cells))
@@ -218,7 +235,6 @@ class _Schedule:
                     self._submit(self.cell_pool, self._capture, cell)
                 while pending := self._pending():
                     wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
-                    self._say_state()
                     self._stop_late_captures()
             except BaseException:
                 self.executor.stop()
@@ -228,20 +244,12 @@ class _Schedule:
                 for pool in (self.device_pool, self.cell_pool, self.attack_pool):
                     pool.shutdown(wait=True, cancel_futures=True)
 
-    def _say_state(self) -> None:
-        """Write how far the run is, every ten seconds where no bars show it; an audit's watch says it by itself."""
-        now = time.monotonic()
-        if not self.bars and self.limits is None and now - self.said >= _SILENCE_SECONDS:
-            self.said = now
-            line = f"[{now - self.began:.0f} s] {self._state()}"
-            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     def _stop_late_captures(self) -> None:
         """End the processes of captures that the deadline finds unfinished; attacks end by their own limits."""
         if self.capturing and self.limits is not None and self.limits.late:
             self.launcher.end_all()
 
-    def _state(self) -> str:
+    def state(self) -> str:
         """Return the progress bars in one line."""
         bars = [task for task in self.progress.tasks if task.total]
         lines = [task.description.strip() for task in self.progress.tasks if not task.total]
@@ -341,7 +349,7 @@ class _Schedule:
             try:
                 if not job.guesses.exists():
                     self.executor.attack(job, self.launcher, attack)
-                return score_job(job)
+                return kept_scores(job, partial(score_job, job))
             except (LaunchError, StudyError) as error:
                 if not isinstance(error, AttackKilledError):
                     # Without a client that was lost, an attack may have nothing to read.
@@ -358,7 +366,8 @@ class _Schedule:
             limits.stopped[job.name] = said
         if job.name not in limits.rows:
             with limits.scoring():
-                limits.rows[job.name] = score_job(job, limits.quality)
+                score = partial(score_job, job, limits.quality)
+                limits.rows[job.name] = kept_scores(job, score, repr(sorted(limits.quality or ())))
             limits.took[job.name] = time.monotonic() - began
         return limits.rows[job.name]
 

@@ -1,0 +1,48 @@
+"""Measurements that are kept while others are made, so that an interrupted `wireleak layers` can go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class Kept:
+    """Figures by the name of their measurement, in a file that grows by one line for each.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    asked : dict
+        What was asked; figures that were made for anything else are dropped.
+    resume : bool
+        Read the figures of an interrupted call; otherwise begin anew.
+
+    Attributes
+    ----------
+    figures : dict of str to list
+    """
+
+    def __init__(self, path: Path, asked: dict[str, Any], resume: bool) -> None:
+        self._path = path
+        first = json.dumps({"asked": asked}, default=str)
+        self.figures: dict[str, list[dict[str, Any]]] = {}
+        lines = path.read_text().splitlines() if resume and path.is_file() else []
+        if lines[:1] == [first]:
+            for line in lines[1:]:
+                try:
+                    self.figures |= json.loads(line)
+                except ValueError:  # the last line, where the process was killed while it wrote
+                    break
+        path.write_text("\n".join([first, *(json.dumps({name: held}) for name, held in self.figures.items())]) + "\n")
+
+    def add(self, name: str, figures: list[dict[str, Any]]) -> None:
+        """Keep the figures of a measurement."""
+        self.figures[name] = figures
+        with self._path.open("a") as file:
+            file.write(json.dumps({name: figures}, default=float) + "\n")
+
+    def end(self) -> None:
+        """Remove the file, once all figures are elsewhere."""
+        self._path.unlink()
