@@ -219,5 +219,5 @@ def _say(error: BaseException) -> str:
         if file != __file__ and not file.startswith(_NOT_THEIRS) and "/torch/" not in file:
             place = f" ({Path(file).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    hint = _GRANTED if isinstance(error, PermissionError) else ""
+    hint = _GRANTED if isinstance(error, PermissionError | FileNotFoundError) else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}{hint}"

@@ -355,6 +355,9 @@ class Launcher:
                 with self._changed:
                     self._take(json.loads(line))
                     self._changed.notify_all()
+        # Its stream ends a little before it does: whoever sees its children ended must see that it is the reason.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._zygote.wait(5)
         with self._changed:
             self._end_all(-signal.SIGKILL)
             self._changed.notify_all()

@@ -225,6 +225,7 @@ def make(classes): return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU
 def many(**options): return make(options["num_classes"])
 def fixed(): return make(7)
 def broken(): raise KeyError("weights")
+def reading(): open("mine.txt")
 def number(): return 3
 def one(classes): return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
 def narrow(classes): return nn.Linear(5, classes)
@@ -277,6 +278,7 @@ def test_a_factory_is_given_what_the_guide_says(tmp_path: Path) -> None:
             r"returns \(2, 7\) for 2 inputs of shape \(1, 28, 28\), not \(2, 4\).*let the factory take",
         ),
         ("broken", FactoryError, r"the factory .*:broken failed: KeyError: 'weights' \(model.py, line 6\)"),
+        ("reading", FactoryError, r"failed: FileNotFoundError: .*'mine.txt' .*reads code and what it is granted: give"),
         ("number", FactoryError, "returned int; a factory returns a torch.nn.Module"),
         ("one", CutError, "cannot be cut"),
         ("narrow", CutError, "fails on 2 inputs of shape"),

@@ -102,5 +102,9 @@ def test_a_reset_stream_of_the_fork_server_ends_its_processes_without_a_tracebac
     launcher.processes, launcher._changed = [process], threading.Condition()
     connection: Any = SimpleNamespace(makefile=lambda mode: Reset(), close=lambda: None)
     launcher._connection = connection
+    seen: list[int | None] = []
+    zygote: Any = SimpleNamespace(wait=lambda seconds: seen.append(process._status))
+    launcher._zygote = zygote
     launcher._listen()
     assert process._status == -signal.SIGKILL
+    assert seen == [None]  # its children end only after it is known to be gone

@@ -1,6 +1,8 @@
+import errno
 import re
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from wireleak.lab.data import DataError, find_overlap
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.steps.attack import check_plugins
 from wireleak.lab.steps.deal import write_cell
-from wireleak.lab.steps.plan import check_attacks, make_plan
+from wireleak.lab.steps.plan import check_attacks, make_plan, open_folder
 from wireleak.lab.study.library import load_study, study_files
 from wireleak.lab.study.schema import StudyError
 
@@ -255,3 +257,19 @@ def test_noise_queries_have_the_spread_of_the_data_and_the_range_stays_public(st
         assert not find_overlap(own, sent).count
         assert abs(sent.mean() - own.mean()) < 0.01 and abs(sent.std() - own.std()) < 0.01
         assert granted["range"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("resumed", "option"), [(False, "--out"), (True, "--resume")])
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, resumed: bool, option: str) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source = tmp_path / "study.toml"
+    source.write_text("")
+    plan: Any = SimpleNamespace(
+        study=SimpleNamespace(name="full"), seeds=SimpleNamespace(write=refuse), cells=lambda folder: []
+    )
+    with pytest.raises(StudyError) as error:
+        open_folder(plan, tmp_path, source, tmp_path if resumed else None)
+    said = f"{option}: {tmp_path} cannot be written: No space left on device; free space, or change its rights"
+    assert str(error.value) == said

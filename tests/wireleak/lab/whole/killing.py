@@ -86,7 +86,7 @@ class Running:
         return End(self.process.returncode, lines[-1] if lines else "", self._faults(lines))
 
     def _faults(self, lines: list[str]) -> list[str]:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while (left := self._left()) and time.monotonic() < deadline:
             time.sleep(0.05)
         faults = [f"left behind: {name}" for name in left]

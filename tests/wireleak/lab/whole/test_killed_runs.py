@@ -167,13 +167,16 @@ def judge(end: End, victim: str, stage: str, run: Path, undisturbed: Path) -> st
         name = {DECODER: f"{run.name.removeprefix('killed-')}-inspect", "serverapp": "the ServerApp"}.get(
             victim, victim
         )
-        assert end.status == 2 and f"{name} was killed by SIGKILL" in end.line and f"--resume {run}" in end.line, end
-        return end.line.removeprefix("wireleak: ").partition(". Captures are kept")[0]
+        said = f"{name} was killed by SIGKILL"
+        assert end.status == 2 and said in end.line and f"--resume {run}" in end.line, end
+        return said
     added = [note for note in notes(run) if note not in notes(undisturbed)]
     if added:
-        name = "did not run" if victim == ATTACK else victim
-        assert any(name in note and "was killed by SIGKILL" in note for note in added), added
-        return next(note for note in added if "was killed by SIGKILL" in note).partition(", probably")[0]
+        said = (
+            f"{run.name.removeprefix('killed-')}-attributes-slant did not run" if victim == ATTACK else f"{victim} was"
+        )
+        assert any(said in note and "killed by SIGKILL" in note for note in added), added
+        return "a note names the attack" if victim == ATTACK else "a note names the client"
     # An app that had no message just then is replaced, and scores need no fork server.
     assert victim in ("client-0-app", FORK_SERVER)
     assert (run / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
