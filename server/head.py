@@ -29,7 +29,7 @@ from wireleak.common.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_se
 
 GRACE_SECONDS = 1.0
 # After this the process ends whatever still runs in it.
-END_SECONDS = 2.5
+END_SECONDS = 4.0
 
 _SERVER_OPTIONS = [
     # A device that lost its network must not hold a thread forever.
@@ -109,9 +109,10 @@ def run(config: ServerConfig) -> None:
     """Serve until SIGINT or SIGTERM, then end the process; the ready file holds the addresses meanwhile.
 
     Neither gRPC's end nor Python's is waited for without a bound. After 100,000 garbage connections gRPC itself stops
-    within its grace. But Python then joins every thread of a call that waits for its turn (up to half of
-    `plan.timeout`), and takes torch's modules apart, for 6 to 12 s on a busy machine. A second signal can also deadlock
-    with an `Event` that the first has just set. So signals are taken by `sigwait`, and the process ends by `_exit`.
+    within its grace, but Python then took torch's modules apart for 5 to 12 s on a busy machine. The threads of calls
+    are joined, too: a client that waited for its turn held the end up for the whole timeout of turns. A second signal
+    can also deadlock with an `Event` that the first has just set. So `sigwait` takes the signals, and `_exit` ends the
+    process.
     """
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)

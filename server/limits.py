@@ -11,6 +11,7 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +22,7 @@ from wireleak.common.config import Limits
 from wireleak.common.wire.channel import MAX_MESSAGE_BYTES
 from wireleak.common.wire.limits import GIVES_WAY_SECONDS, Seldom
 from wireleak.common.wire.turns import NODE
+from wireleak.common.words import printable
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ else:
 
 Handler = Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]
 
+# A connection may have so many calls more than another before it gives way to it at once.
+FAIR_CALLS = 8
 # Threads for calls that wait for a place or are refused.
 SPARE_THREADS = 8
 # Beyond the numbers of a message: its labels and fields.
@@ -39,7 +43,7 @@ _FREE_BYTES = 1 << 20
 _TICK_SECONDS = 0.25
 _PLACE_SECONDS = 2.0
 _MOST_REFUSALS = 100
-
+_NODE_DIGITS = 20
 
 logger.addFilter(Seldom())
 
@@ -148,14 +152,20 @@ class Calls(_Interceptor):
         return call
 
     def _make_place(self, new: _Call, calls: list[_Call], reason: str) -> None:
-        """End the longest idle call of the address that has most of them, or refuse the new one."""
+        """End the longest idle call of the peer that has most of them, or refuse the new one."""
         now, most = time.monotonic(), len(calls)
-        by_address = {call.address: 0 for call in calls}
-        for call in calls:
-            by_address[call.address] += 1
-        idle = [call for call in calls if call.idle(now) >= GIVES_WAY_SECONDS and not call.ended]
+        peers = Counter(call.peer for call in self._calls)
+        addresses = Counter(call.address for call in self._calls)
+        idle = [
+            call
+            for call in calls
+            if not call.ended
+            # A connection with many calls gives way to one with few as soon as a call of it waits.
+            and call.idle(now) >= (GIVES_WAY_SECONDS if peers[call.peer] < peers[new.peer] + FAIR_CALLS else 1e-3)
+        ]
         if idle:
-            self._end(max(idle, key=lambda call: (by_address[call.address], call.idle(now))), f"{reason} (idle call)")
+            longest = max(idle, key=lambda call: (addresses[call.address], peers[call.peer], call.idle(now)))
+            self._end(longest, f"{reason} (idle call)")
         if not idle or not self._changed.wait_for(lambda: len(self._calls & set(calls)) < most, _PLACE_SECONDS):
             logger.warning("a call of %s was refused: %s", new.peer, reason)
             new.context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
@@ -177,10 +187,11 @@ class Calls(_Interceptor):
 
     def _note(self, context: grpc.ServicerContext, reason: str) -> None:
         metadata: Any = context.invocation_metadata()
-        node = str(dict(metadata).get(NODE, ""))
-        logger.warning("a call of %s was refused: %s", f"client {node}" if node.isdigit() else context.peer(), reason)
+        node, reason = str(dict(metadata).get(NODE, "")), printable(reason)
+        named = node.isdecimal() and len(node) <= _NODE_DIGITS
+        logger.warning("a call of %s was refused: %s", f"client {node}" if named else context.peer(), reason)
         with self._changed:
-            if node.isdigit() and len(self._refusals) < _MOST_REFUSALS:
+            if named and len(self._refusals) < _MOST_REFUSALS:
                 self._refusals.append((node, reason))
 
 

@@ -104,6 +104,26 @@ def test_idle_calls_of_64_connections_give_way(start_head: Any, silent: Silent) 
         assert silent.refused() == ["streams: the head answers 64 calls at once; try again later (idle call)"]
 
 
+def test_busy_calls_of_two_connections_leave_room_for_another(start_head: Any) -> None:
+    head = start_head()
+    stop = threading.Event()
+
+    def often() -> Iterator[pb.PredictRequest]:
+        for sequence in range(1000):
+            if stop.wait(0.5):
+                return
+            yield pb.PredictRequest(sequence=sequence, activation=GOOD.activation)
+
+    with ExitStack() as stack:
+        hostile = [stack.enter_context(connection(head)) for _ in range(2)]
+        calls = [stub.Predict(often()) for stub in hostile for _ in range(32)]
+        for call in calls:
+            next(iter(call))
+        assert served(stack.enter_context(connection(head)))
+        stop.set()
+        assert [call.code() for call in calls].count(EXHAUSTED) == 1
+
+
 @pytest.mark.parametrize(("limit", "seconds"), [("idle", 0.3), ("age", 0.3)])
 def test_a_call_ends_after_its_limit_and_another_may_follow(
     start_head: Any, silent: Silent, failure: Any, limit: str, seconds: float

@@ -17,7 +17,7 @@ import psutil
 from rich.console import Console
 
 from wireleak.common.files import write_json
-from wireleak.common.wire.channel import IPV4_LOOPBACK, LOOPBACK
+from wireleak.common.wire.channel import IPV4_LOOPBACK, LOOPBACK, MAX_MESSAGE_BYTES
 from wireleak.lab.launch.granted import jail_of
 from wireleak.lab.launch.jail import Jail, gap
 from wireleak.lab.launch.processes import Launcher, Process
@@ -30,6 +30,8 @@ PAGES = Path(__file__).resolve().parents[3] / "client" / "web" / "dist"
 _ANY = ("0.0.0.0", "::")
 # Calls that head and gateway answer at once; all calls of browsers reach the head over one connection.
 _CALLS = 64
+# Most examples in one message of a browser.
+_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class Session:
             "head": head,
             "address": "127.0.0.1:0",
             "limits": self._limits(),
+            "largest": min(MAX_MESSAGE_BYTES, (1 << 20) + 4 * _BATCH * math.prod(self.source.encoder.activation_shape)),
             "ready": str(self._files.ready("gateway")),
             "pages": str(PAGES),
             "encoder": str(self.source.encoder.folder.resolve()),
