@@ -71,8 +71,9 @@ def one_line_errors() -> Iterator[None]:
         yield
     except expected_errors() as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted; every process was stopped", status=INTERRUPTED)
+    except KeyboardInterrupt as error:
+        how = f"; {error}" if error.args else ""
+        fail(f"interrupted; every process was stopped{how}", status=INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -111,6 +111,7 @@ def test_a_mistake_is_one_line_before_heavy_libraries_load(
     arguments: list[str], line: str, answers: dict[str, Any]
 ) -> None:
     status, out, err, heavy = answers[json.dumps(arguments)]
-    assert status == 2 and out == ""
+    # A machine that is busy for seconds gets a line of progress.
+    assert status == 2 and all(line.startswith("[") for line in out.splitlines())
     assert err.startswith("wireleak: ") and err.count("\n") == 1 and line in err
     assert heavy == []

@@ -20,7 +20,7 @@ from rich.console import Console
 from wireleak.common.targets.input import Input
 from wireleak.lab.audit.captures import read_captures
 from wireleak.lab.audit.clock import Clock
-from wireleak.lab.audit.continuing import Progress, keep, opened, slug
+from wireleak.lab.audit.continuing import Progress, keep, opened, resumable, slug
 from wireleak.lab.audit.memory import limits_of
 from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.report import report
@@ -116,6 +116,7 @@ class _Audit:
         self._introduce(subject)
         first = cheap_attacks(subject) if self.request.budget is not None else all_attacks(subject)
         self.folder = opened(self.out, self.name, subject, self.request, progress)
+        self.opened.enter_context(resumable(self.folder))
         weights = AuditFolder(self.folder).networks
         source = self._keep(audit_study(subject, self.name, weights, first))
         self._now("training")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,15 @@ class Progress:
         counts = Counts(**{**kept["counts"], "notes": tuple(kept["counts"]["notes"])})
         left_out = {int(cut): reason for cut, reason in kept["left_out"].items()}
         return cls(folder.resolve(), tuple(kept["cuts"]), counts, left_out, kept["sample"])
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Have Ctrl-C name the folder in which the run can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on with the same options and --resume {folder}") from None
 
 
 def opened(out: Path, name: str, subject: Any, request: Any, progress: Progress | None) -> Path:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wireleak.common.files import write_json
-from wireleak.lab.audit.continuing import Progress, keep, opened, slug
+from wireleak.lab.audit.continuing import Progress, keep, opened, resumable, slug
 from wireleak.lab.audit.memory import limits_of
 from wireleak.lab.audit.rows import gravest
 from wireleak.lab.audit.subject import Request, Subject, data_of, examine
@@ -180,17 +180,18 @@ def _run(
     for note in (*subject.counts.notes, *_untrained(request)):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     running.append(limits_of(subject))
-    run_study(
-        str(source),
-        out,
-        resume=folder,
-        data=request.root,
-        jobs=jobs,
-        table=False,
-        dataset=subject.dataset,
-        limits=running[0],
-        console=console,
-    )
+    with resumable(folder):
+        run_study(
+            str(source),
+            out,
+            resume=folder,
+            data=request.root,
+            jobs=jobs,
+            table=False,
+            dataset=subject.dataset,
+            limits=running[0],
+            console=console,
+        )
     return folder, cut, wanted
 
 

@@ -306,9 +306,9 @@ def _in_parallel(
         for one in shown:
             done += 1
             yield one
-    except BaseException:
+    except KeyboardInterrupt:
         _kill_workers()
-        raise
+        raise KeyboardInterrupt("go on with the same options and --resume") from None
 
 
 def _kill_workers() -> None:

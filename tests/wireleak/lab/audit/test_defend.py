@@ -147,7 +147,7 @@ def test_a_run_that_goes_on_keeps_the_study_that_it_began_with(tmp_path: Path, m
     request = Request(MODEL, "digits", attributes=("slant",), cuts=(4,), quick=True)
 
     def defend(resume: Path | None) -> None:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match=r"^go on with the same options and --resume /"):
             defending.defend(request, None, 0.02, tmp_path, 1, Console(quiet=True), resume)
 
     defend(None)
