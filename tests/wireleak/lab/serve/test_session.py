@@ -12,7 +12,9 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
+from server.web.config import GatewayConfig
 from wireleak.cli import app
+from wireleak.common.config import Limits
 from wireleak.lab.launch.jail import Jail
 from wireleak.lab.serve import session
 from wireleak.lab.serve.session import Session, Wanted
@@ -122,7 +124,7 @@ def test_every_process_that_serves_has_a_jail(tmp_path: Path) -> None:
     )
     (trained := cell.config("server")).parent.mkdir(parents=True)
     trained.write_text(json.dumps({"checkpoints": "/elsewhere", "history": "/elsewhere"}))
-    encoder = SimpleNamespace(folder=tmp_path / "serve" / "wide" / "encoder")
+    encoder = SimpleNamespace(folder=tmp_path / "serve" / "wide" / "encoder", activation_shape=(16, 14, 14))
     source = SimpleNamespace(encoder=encoder, cell=cell, variant=SimpleNamespace(name="wide"), title="")
     launcher = JailsOnly()
     Session(wanted(), cast(Any, source), 8787, [], cast(Any, launcher))
@@ -141,5 +143,9 @@ def test_every_process_that_serves_has_a_jail(tmp_path: Path) -> None:
         "tap": (5002,),
         "eavesdropper": (),
     }
+    head, gateway = (json.loads((own / party / "config.json").read_text()) for party in ("server", "gateway"))
+    assert head["limits"] == {"streams": 64, "peer_streams": 64, "idle": 60.0, "age": 3600.0}
+    assert GatewayConfig.model_validate(gateway).limits == Limits(**gateway["limits"])
+    assert gateway["largest"] == 4 * 256 * 16 * 14 * 14 + (1 << 20)
     assert 8787 in jails["tap"].listen and 8788 in jails["eavesdropper"].listen
     assert not any(path.is_relative_to(own / "server") for path in jails["eavesdropper"].read)
