@@ -67,6 +67,7 @@ def compare(
     with one_line_errors():
         from wireleak.lab.archive.comparing import differences
         from wireleak.lab.launch.watch import working_on
+        from wireleak.lab.report.boards import notes_of
         from wireleak.lab.run.results import read_results
 
         with working_on("comparing the runs"):
@@ -76,6 +77,8 @@ def compare(
             typer.echo(json.dumps([_record(one) for one in shown], indent=1))
             return
         console.print(_compared(shown))
+        for note in dict.fromkeys(notes_of(score for one in shown for score in (one.first, one.second) if score)):
+            console.print(note, highlight=False, markup=False)
         console.print(
             "A - B: 95 % interval, paired by seed where three or more seeds are in both runs. Without it, a difference "
             "is shown where the two intervals do not overlap.",
@@ -154,4 +157,5 @@ def _record(one: Difference) -> dict[str, Any]:
         "low": one.low,
         "high": one.high,
         "verdict": one.verdict,
+        "incomplete": {name: score.incomplete for name, score in (("a", one.first), ("b", one.second)) if score},
     }

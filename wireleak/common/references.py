@@ -11,6 +11,8 @@ TWO_INPUTS, BALL = "any two inputs", "clip ball"
 PROVED = "proved"
 UNPLANTED, LIKELIEST = "unplanted", "likeliest"
 LEAST_EXPOSED, MOST_EXPOSED = "least exposed 5 %", "most exposed 5 %"
+# Baselines that make the same guess for every victim, so they rest on no traffic.
+CONSTANT = frozenset({"mean", "commonest", "background", "majority"})
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from adversary.attacks.harness.activations import Activations, activations
 from adversary.attacks.harness.attack import Attack, Evidence
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from wireleak.common.reads import DEVICE, Read
 from wireleak.common.traffic import Traffic
 
 _LEARNS_FROM_QUERIES = frozenset({"queries", "pairs"})
@@ -138,10 +139,12 @@ class ServedActivations(Evidence[ActivationAttack]):
 
 def served(known: Knowledge, device: Activations, victims: Activations, count: int, learns: bool) -> ServedActivations:
     """Combine the activations of a device and of victims that sent `count` inputs."""
+    own = (Read("activation", len(device.rows), len(known), DEVICE),) if learns else ()
     return ServedActivations(
         known=known,
         messages={"device": device.messages, "victims": victims.messages},
         bytes={"device": device.bytes, "victims": victims.bytes},
+        reads=(Read("activation", len(victims.rows), count), *own),
         notes=(),
         places=np.arange(count),
         guessed=min(len(victims.rows), count),

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.threat import ThreatModel
+from wireleak.common.reads import Read
 from wireleak.common.targets.memory import Sizes, training_memory
 from wireleak.common.targets.target import Target
 from wireleak.common.traffic import Traffic
@@ -105,6 +106,8 @@ class Evidence(ABC, Generic[AttackT]):
         Everything granted; `knowledge` joins it with the captures.
     messages, bytes : dict of str to int
         Number of messages (or TLS records) of "device" and "victims" that were used, and their bytes.
+    reads : tuple of Read
+        Tensors, updates or rounds that were read, of those that were promised.
     notes : tuple of str
         Remarks for the reader of meta.json.
     places : numpy.ndarray
@@ -120,6 +123,7 @@ class Evidence(ABC, Generic[AttackT]):
     known: Knowledge
     messages: dict[str, int]
     bytes: dict[str, int]
+    reads: tuple[Read, ...]
     notes: tuple[str, ...]
     places: npt.NDArray[np.int64]
     guessed: int

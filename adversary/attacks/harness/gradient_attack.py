@@ -14,6 +14,7 @@ from adversary.attacks.harness.attack import Attack, Evidence
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.gradients import Gradients, gradients
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from wireleak.common.reads import Read
 from wireleak.common.traffic import Traffic
 
 
@@ -49,6 +50,7 @@ class GradientAttack(Attack):
             known=known,
             messages={"device": 0, "victims": seen.messages},
             bytes={"device": 0, "victims": seen.bytes},
+            reads=(Read("activation gradient", len(seen), config.victims),),
             notes=tuple(f"victims: {note}" for note in seen.notes),
             places=np.arange(config.victims),
             guessed=min(len(seen), config.victims),

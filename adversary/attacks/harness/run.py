@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from wireleak.common.registry import summary
 from wireleak.common.targets.baselines import derangement
 from wireleak.common.targets.memory import Sizes
 from wireleak.common.targets.registry import target_of
-from wireleak.common.targets.target import Case, Pairs
+from wireleak.common.targets.target import OWN, Case, Pairs
 
 # Part of an attack's time in which it trains; the rest is for guesses, baselines and files.
 _TRAINING = 0.7
@@ -125,12 +125,18 @@ class _Run:
             "threat": self.kind.threat.as_json(),
             "observations": self.seen.messages,
             "bytes": self.seen.bytes,
+            "reads": {name: [asdict(one) for one in seen.reads] for name, seen in self._sources()},
             "prior": self.unable,
             "fit": self.fitted.report if self.fitted else None,
             "control_seconds": self.control_seconds,
             "notes": self.notes,
             **self.extra,
         }
+
+    def _sources(self) -> Iterator[tuple[str, Evidence[Any]]]:
+        """Yield the attack's captures under "", and those of a baseline that repeats it elsewhere under its name."""
+        yield OWN, self.seen
+        yield from self.seen.others()
 
     def _granted(self) -> Knowledge:
         """Load everything granted; at the fit, the threat model decides how much the attack may see."""

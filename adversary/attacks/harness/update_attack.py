@@ -13,6 +13,7 @@ from adversary.attacks.harness.attack import Attack, Evidence
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.training import Recipe, Seen, Update, training
+from wireleak.common.reads import Read
 from wireleak.common.traffic import Traffic
 
 
@@ -44,7 +45,7 @@ class UpdateAttack(Attack):
         places = np.concatenate([np.zeros(0, int), *(np.arange(at, at + each) for at in first)])
         return SeenUpdates(
             known=known,
-            **_account(seen),
+            **_account(seen, config),
             places=places,
             guessed=len(places),
             groups=len(updates),
@@ -72,7 +73,7 @@ class ModelAttack(Attack):
         """Read the captures of a federated training."""
         seen, known = _training(cls, config, known)
         count = config.victims
-        return SeenModels(known=known, **_account(seen), places=np.arange(count), guessed=count, groups=count)
+        return SeenModels(known=known, **_account(seen, config), places=np.arange(count), guessed=count, groups=count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +117,24 @@ def _training(kind: type[Attack], config: AttackConfig, known: Knowledge) -> tup
     return seen, replace(known, training=seen, recipe=recipe)
 
 
-def _account(seen: Seen) -> dict[str, Any]:
+def _account(seen: Seen, config: AttackConfig) -> dict[str, Any]:
     return {
         "messages": {"device": 0, "victims": seen.messages},
         "bytes": {"device": 0, "victims": seen.bytes},
+        "reads": (_read(seen, config),),
         "notes": tuple(f"victims: {note}" for note in seen.notes),
     }
+
+
+def _read(seen: Seen, config: AttackConfig) -> Read:
+    """Count the updates under attack that were read; where only the last model is seen, the rounds behind it."""
+    assert config.training is not None
+    units = set(config.training.units)
+    if not config.training.released:
+        return Read("update", len(units.intersection(seen.units)), len(units))
+    last = max((number for _, number in units), default=0)
+    # The model after the last round is sent only for an evaluation.
+    return Read("round", min(max(seen.models, default=0), last), last)
 
 
 def _prior(known: Knowledge) -> str:

@@ -29,6 +29,6 @@ def leakage_drawing(rows: Sequence[CutRow]) -> Drawing:
             found.setdefault("words", []).append((place, row.words.gained))
         for leak in row.attributes:
             found.setdefault(leak.name, []).append((place, leak.gained))
-    cuts = [Cut(f"cut {row.cut}", row.cost.bytes, size(row.cost.bytes)) for row in rows]
+    cuts = [Cut(f"cut {row.cut}{row.mark}", row.cost.bytes, size(row.cost.bytes)) for row in rows]
     series = [Series(name, _MEANINGS.get(name, f"{name}: AUC gained"), tuple(values)) for name, values in found.items()]
     return Drawing("leakage", "leakage against bytes on the wire", partial(leakage, cuts, series), least=LEAST)

@@ -148,6 +148,7 @@ def defend(
             "outcomes": {f"{variant}: {target}": tag for (variant, target), tag in tags.items()},
             "skipped": limits.skipped,
             "stopped": limits.stopped,
+            "incomplete": {f"{point.variant}: {one.target}": point.incomplete for one in found for point in one.points},
         },
     )
     return RunFolder(folder).report
@@ -246,7 +247,7 @@ def verdict(found: Comparison, budget: float, judged: Mapping[str, Verdict] | No
         )
     said = (
         f"{found.target}: {best.title} lowers the strongest attacker's {found.leak} by {written(best.gained)} to "
-        f"{written(best.leak)} (guessing: {found.floor:g}) for {written(best.lost)} of accuracy{left}."
+        f"{written(best.leak)}{best.mark} (guessing: {found.floor:g}) for {written(best.lost)} of accuracy{left}."
     )
     own = (judged or {}).get(best.variant)
     if own is not None and own.outcome == "open":
@@ -383,5 +384,7 @@ def _table(found: Comparison, budget: float, tags: Mapping[str, str]) -> Table:
         bare = one.defence == NONE
         note = "" if bare else "over budget" if one.lost.value > budget else "front" if one.front else ""
         lost, gained = ("", "") if bare else (written(one.lost), written(one.gained))
-        table.add_row(one.title, lost, written(one.leak), gained, note, tags.get(one.variant, ""))
+        leak = f"{written(one.leak)}{one.mark}"
+        table.add_row(one.title, lost, leak, gained, note, tags.get(one.variant, ""))
+    table.caption, table.caption_justify = "\n".join(found.notes) or None, "left"
     return table

@@ -19,7 +19,7 @@ from wireleak.common.memory import written
 from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, percent, verdict
 from wireleak.lab.audit.subject import Audited
-from wireleak.lab.report.boards import SeedMean
+from wireleak.lab.report.boards import SeedMean, notes_of
 from wireleak.lab.report.formatting import duration, size
 from wireleak.lab.report.verdicts import TAGS
 from wireleak.lab.run.layout import RunFolder
@@ -60,7 +60,7 @@ def terminal_table(rows: Sequence[CutRow], task: str) -> Any:
     for row in rows:
         facts = [
             f"[bold]{row.cut} after {escape(row.block)}[/]",
-            f"[bold]{row.tag}[/]",
+            f"[bold]{row.tag}{row.mark}[/]",
             f"{count(row.cost.floats)} floats, {size(row.cost.bytes)}",
             f"{count(row.cost.flops)} FLOPs",
             f"{count(row.cost.parameters)} weights",
@@ -118,6 +118,7 @@ def remarks(audited: Audited, rows: Sequence[CutRow]) -> list[str]:
     said = [
         f"{attack} at cut {cut}: {how}" for cut, attacks in audited.stopped.items() for attack, how in attacks.items()
     ]
+    said += notes_of(score for row in rows for score in row.shown)
     said += [f"skipped {', '.join(sorted(names, key=_by_number))}: {reason}" for reason, names in grouped.items()]
     said += [f"skipped {_cuts(cuts)}: not served: {reason}" for reason, cuts in unserved.items()]
     if (better := _better_unserved(audited, rows)) is not None:
@@ -359,7 +360,8 @@ def _read(reading: CutReading | None) -> dict[str, Any] | None:
 
 def _numbers(score: SeedMean) -> dict[str, Any]:
     ends = {"low": score.low, "high": score.high}
-    return {score.measure: score.value} | {name: None if math.isnan(end) else end for name, end in ends.items()}
+    numbers = {score.measure: score.value} | {name: None if math.isnan(end) else end for name, end in ends.items()}
+    return numbers | ({"incomplete": score.incomplete} if score.incomplete else {})
 
 
 def _short(model: str) -> str:

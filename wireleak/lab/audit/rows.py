@@ -136,6 +136,17 @@ class CutRow:
         return float(np.mean(parts)) if parts else math.nan
 
     @property
+    def shown(self) -> list[SeedMean]:
+        """All scores that tables show of this cut."""
+        read = [self.reconstruction.score, self.reconstruction.reid] if self.reconstruction else []
+        return [score for score in (*read, *(leak.auc for leak in self.attributes)) if score is not None]
+
+    @property
+    def mark(self) -> str:
+        """The mark of a cut of which an attacker read less than was promised, else ""."""
+        return next((score.mark for score in self.shown if score.mark), "")
+
+    @property
     def scores(self) -> dict[str, SeedMean]:
         """The scores behind `leakage`, by target."""
         found = {"input": self.reconstruction.score} if self.reconstruction else {}

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from wireleak.common.measures import PERCENT, column_order, quantity
 from wireleak.common.measures.statistics.bootstrap import difference, over_seeds
+from wireleak.common.reads import MARK
 from wireleak.common.references import Role, reference, reference_order
 from wireleak.common.targets.canary import Canary
 from wireleak.common.words import counted
@@ -29,6 +30,8 @@ BLIND = {"words-found": "commonest", "mse": "mean"}
 @dataclass(frozen=True)
 class SeedMean:
     """One score over all seeds, with the fields of `Row`; `chance` is None where it is not known.
+
+    `incomplete` joins what single seeds read where it is less than the study promised.
 
     `seeds` is the number of seeds, `permutations` the least number of permutations in any of them. `by_seed` holds
     each seed with its value, so that scores can be paired, and `draws` its resampled values; empty for runs of older
@@ -51,6 +54,7 @@ class SeedMean:
     seeds: int
     chance: float | None
     permutations: int = 0
+    incomplete: str = ""
     by_seed: tuple[tuple[int, float], ...] = ()
     draws: Mapping[int, Doubles] = field(default_factory=dict, compare=False, repr=False)
 
@@ -62,8 +66,13 @@ class SeedMean:
 
     @property
     def written(self) -> str:
-        """The value as text."""
-        return quantity(self.measure).write(self.value)
+        """The value as text, with a mark where the guess rests on less than was promised."""
+        return f"{quantity(self.measure).write(self.value)}{self.mark}"
+
+    @property
+    def mark(self) -> str:
+        """The mark of a guess that rests on less than was promised, else ""; `notes_of` says what was read."""
+        return MARK if self.incomplete else ""
 
     @property
     def interval(self) -> str:
@@ -113,6 +122,16 @@ def times_planted(board: Board) -> int | None:
     return int(count) if count != board.target and count.isdecimal() and board.get("exposure") else None
 
 
+def notes_of(scores: Iterable[Row | SeedMean]) -> list[str]:
+    """Return the notes below a table that say what marked scores rest on, one for each variant and attack."""
+    marked: dict[str, list[str]] = defaultdict(list)
+    for one in scores:
+        where = f"{one.variant}: {one.target} by {one.attack}"
+        if one.incomplete and where not in marked[one.incomplete]:
+            marked[one.incomplete].append(where)
+    return [f"{MARK} {said} ({', '.join(where)})" for said, where in marked.items()]
+
+
 def summarise(rows: Iterable[Row]) -> list[SeedMean]:
     """Return the mean over seeds of each score, with its 95 % interval.
 
@@ -155,6 +174,7 @@ def _over_seeds(rows: Sequence[Row]) -> SeedMean:
         name=first.name,
         seeds=len(rows),
         permutations=min(row.permutations for row in rows),
+        incomplete="; ".join(dict.fromkeys(row.incomplete for row in rows if row.incomplete)),
         by_seed=tuple(sorted((row.seed, row.value) for row in rows)),
         draws=draws,
         chance=None if any(math.isnan(row.chance) for row in rows) else float(np.mean([row.chance for row in rows])),

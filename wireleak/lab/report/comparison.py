@@ -26,7 +26,7 @@ def table(found: Comparison) -> Markup:
             escape(one.title) + (" (front)" if one.front else ""),
             written(one.accuracy),
             "" if one.defence == NONE else written(one.lost),
-            written(one.leak),
+            written(one.leak) + one.mark,
             "" if one.defence == NONE else written(one.gained),
             escape(one.attacker),
             escape(one.own or "–"),
@@ -40,8 +40,9 @@ def table(found: Comparison) -> Markup:
             + "</tr>"
         )
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in found.notes)
     return Markup(
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{notes}'
     )
 
 
@@ -52,8 +53,8 @@ def claims(found: Comparison) -> list[str]:
     base = found.baseline
     lines = [
         f"Without a defence the strongest of {len(found.attackers)} fresh attackers reaches {found.leak} "
-        f"{written(base.leak)} on {found.target}, at task accuracy {written(base.accuracy)}. For each setting "
-        "and seed, the strongest attacker is chosen by its loss on its own held-out examples."
+        f"{written(base.leak)}{base.mark} on {found.target}, at task accuracy {written(base.accuracy)}. For each "
+        "setting and seed, the strongest attacker is chosen by its loss on its own held-out examples."
     ]
     if found.seeds < 2:
         return [
@@ -90,7 +91,7 @@ def claims(found: Comparison) -> list[str]:
 
 
 def _named(found: Comparison, points: Sequence[Point]) -> str:
-    return "; ".join(f"{found.points.index(point) + 1} {point.title}" for point in points)
+    return "; ".join(f"{found.points.index(point) + 1} {point.title}{point.mark}" for point in points)
 
 
 def written(spread: Spread) -> str:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from wireleak.common.measures import quantity
 from wireleak.common.measures.statistics.bootstrap import difference, over_seeds
 from wireleak.common.measures.statistics.several import p_value, resolved
+from wireleak.common.reads import MARK
 from wireleak.common.targets.input import Input
 from wireleak.lab.report.boards import BLIND, error_removed
 from wireleak.lab.report.verdicts import TAGS, Outcome, of_interval
@@ -91,6 +92,8 @@ class Point:
         Whether no other setting is both more accurate and less leaky.
     helps : bool
         Whether it lowers the leak, corrected by Holm's method for the number of settings of the comparison.
+    incomplete : str
+        What its strongest attackers read where the study promised more; else empty.
     """
 
     variant: str
@@ -109,6 +112,12 @@ class Point:
     elsewhere: str = ""
     front: bool = False
     helps: bool = False
+    incomplete: str = ""
+
+    @property
+    def mark(self) -> str:
+        """The mark of a leak whose attackers read less than the study promised, else ""."""
+        return MARK if self.incomplete else ""
 
     @property
     def holds(self) -> str:
@@ -126,6 +135,11 @@ class Comparison:
     attackers: tuple[str, ...]
     seeds: int
     points: tuple[Point, ...]
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes that say what marked scores rest on."""
+        return [f"{MARK} {one.title}: {one.incomplete}" for one in self.points if one.incomplete]
 
     @property
     def baseline(self) -> Point:
@@ -158,6 +172,7 @@ class _Choice:
     attacker: str
     value: float
     draws: Doubles | None
+    incomplete: str = ""
 
 
 def compare_defences(results: Results) -> list[Comparison]:
@@ -216,6 +231,7 @@ def _comparison(results: Results, variants: Sequence[VariantSummary], target: st
                 bytes=_bytes(results, rows, name),
                 guarantee="; ".join(variant.proved),
                 elsewhere=_elsewhere(results, variant),
+                incomplete="; ".join(dict.fromkeys(one.incomplete for one in chosen.values() if one.incomplete)),
             )
         )
     is_input = target == Input.name
@@ -247,7 +263,7 @@ def _leaks(
             same = (row.attack, row.seed, BLIND[row.measure])
             blind = next(one for one in own if (one.attack, one.seed, one.name) == same)
             value, draws = error_removed(row.measure, value, blind.value), _removed(row, blind)
-        choice = _Choice(loss, attacker, value, draws)
+        choice = _Choice(loss, attacker, value, draws, row.incomplete)
         chosen[row.seed] = min(chosen.get(row.seed, choice), choice, key=lambda one: (one.loss, one.attacker))
     return dict(sorted(chosen.items()))
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from wireleak.common.measures import quantity
 from wireleak.common.words import counted
-from wireleak.lab.report.boards import Board, SeedMean, times_planted
+from wireleak.lab.report.boards import Board, SeedMean, notes_of, times_planted
 from wireleak.lab.report.charts import heat, style, tradeoff
 from wireleak.lab.report.charts.exposure import Curve, exposure
 from wireleak.lab.report.charts.points import palette, point_map
@@ -65,10 +65,11 @@ def score_drawings(board: Board, title: str, every: Sequence[Board]) -> list[Dra
         scale = scale_of(every, name)
         marks = [_mark(board, score, scale) for score in _ordered(board, name)]
         others = counted(len(marks) - 1, "baseline")
+        partly = "".join(f"; {note}" for note in notes_of(_ordered(board, name)))
         drawings.append(
             Drawing(
                 f"scores-{board.variant}-{board.attack}-{board.target}-{name}",
-                f"{title}, {board.target} by {board.attack}: {marks[0].said}, and {others}",
+                f"{title}, {board.target} by {board.attack}: {marks[0].said}, and {others}{partly}",
                 partial(scores, marks, scale),
                 partial(scores, marks, scale, key=True),
             )
@@ -105,7 +106,7 @@ def _ordered(board: Board, name: str) -> list[SeedMean]:
 
 
 def _mark(board: Board, score: SeedMean, scale: Scale) -> Mark:
-    label = score.label if score.name else board.attack
+    label = (score.label if score.name else board.attack) + score.mark
     how = quantity(score.measure)
     said = f"{label}: " if score.name else ""
     said += f"{how.label} {score.written} {score.interval}, axis {scale.low:.3g} to {scale.high:.3g}"
@@ -169,7 +170,7 @@ def exposure_drawing(boards: Sequence[Board], names: Mapping[str, str]) -> Drawi
         times, score = times_planted(board), board.get("exposure")
         if times is None or score is None:
             continue
-        label = f"{names[board.variant]}, by {board.attack}"
+        label = f"{names[board.variant]}, by {board.attack}{score.mark}"
         lines.setdefault(label, []).append((times, score.value, score.low, score.high))
         tops += [one.value for one in board.scores if one.measure == "exposure" and one.role == "bound"]
         chances += [] if score.chance is None else [score.chance]
@@ -190,7 +191,7 @@ def defence_drawing(found: Comparison) -> Drawing:
     settings = [
         tradeoff.Setting(
             number,
-            one.title,
+            f"{one.title}{one.mark}",
             "" if one.defence == NONE else one.defence,
             one.strength,
             interval(one.accuracy),
@@ -201,6 +202,7 @@ def defence_drawing(found: Comparison) -> Drawing:
     ]
     said = f"accuracy against leakage of {counted(len(settings), 'setting')}"
     said += ", a panel for each defence" if len(settings) > tradeoff.CROWD else ""
+    said += "".join(f"; {note}" for note in found.notes)
     leak = f"{found.target}: {found.leak} of the strongest fresh attacker (left is better)"
     draw = partial(tradeoff.tradeoff, settings, leak, found.floor)
     return Drawing(f"defences-{found.target}", said, draw, least=600)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from wireleak.common.reads import MARK
+
 
 @dataclass(frozen=True)
 class LayerQuantity:
@@ -143,6 +145,12 @@ class Map:
     target: str
     seeds: int
     layers: tuple[LayerMean, ...]
+    incomplete: str = ""
+
+    @property
+    def mark(self) -> str:
+        """The mark of a profile that rests on less than the study promised, else ""."""
+        return MARK if self.incomplete else ""
 
     def means(self, quantity: LayerQuantity) -> list[float]:
         """Return the means of a quantity, one for each layer."""
@@ -165,7 +173,8 @@ def maps(rows: Iterable[Mapping[str, Any]]) -> list[Map]:
     Parameters
     ----------
     rows : iterable of mapping
-        ``variant``, ``network``, ``dataset``, ``target``, ``seed``, and ``profile``, a list of one mapping a layer.
+        ``variant``, ``network``, ``dataset``, ``target``, ``seed``, ``incomplete``, and ``profile``, a list of one
+        mapping a layer.
 
     Raises
     ------
@@ -173,14 +182,17 @@ def maps(rows: Iterable[Mapping[str, Any]]) -> list[Map]:
         Seeds of one variant differ in their layers.
     """
     groups: dict[tuple[str, str, str, str], list[Sequence[Mapping[str, Any]]]] = {}
+    partly: dict[tuple[str, str, str, str], str] = {}
     for row in rows:
         shared = (row["variant"], row["network"], row["dataset"], row["target"])
         groups.setdefault(shared, []).append(row["profile"])
+        partly[shared] = partly.get(shared) or row.get("incomplete", "")
     made = []
     for shared, profiles in groups.items():
         if len({tuple(layer["layer"] for layer in profile) for profile in profiles}) > 1:
             raise ValueError(f"variants.{shared[0]}: the profiles of its seeds have different layers")
-        made.append(Map(*shared, len(profiles), tuple(_layer(each) for each in zip(*profiles, strict=True))))
+        layers = tuple(_layer(each) for each in zip(*profiles, strict=True))
+        made.append(Map(*shared, len(profiles), layers, partly[shared]))
     return made
 
 
@@ -222,7 +234,7 @@ def table(one: Map) -> Markup:
             notes += [f"null {quantity.write(null)}"] if math.isfinite(null) else []
             said = "".join(f'<br/><span class="interval">{note}</span>' for note in notes)
             cells.append(f'<td><span class="value">{quantity.write(span.mean)}</span>{said}</td>')
-        rows.append(f"<tr><th>{escape(layer.title)}</th><td>{layer.parameters:,}</td>{''.join(cells)}</tr>")
+        rows.append(f"<tr><th>{escape(layer.title)}{one.mark}</th><td>{layer.parameters:,}</td>{''.join(cells)}</tr>")
     return Markup(
         f'<div class="scroll"><table class="numbers"><thead><tr><th>Layer</th><th>Weights</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -245,7 +257,7 @@ def comparison(all_maps: Sequence[Map]) -> Markup:
             )
         cells.append(f'<td class="value">{_sign(answer(one).correlation)}</td>')
         network = escape(f"{one.network} on {one.dataset}, {one.target}")
-        rows.append(f"<tr><th>{escape(one.variant)}</th><td>{network}</td>{''.join(cells)}</tr>")
+        rows.append(f"<tr><th>{escape(one.variant)}{one.mark}</th><td>{network}</td>{''.join(cells)}</tr>")
     heads = ("Variant", "Network", "Most of the input, R²", "Most of the property, bits", "Best layer's AUC", "r")
     head = "".join(f"<th>{escape(words)}</th>" for words in heads)
     return Markup(

@@ -13,12 +13,13 @@ from markupsafe import Markup
 
 from wireleak.common.files import write_atomically
 from wireleak.common.measures import column_order, quantity
+from wireleak.common.reads import MARK
 from wireleak.common.references import reference, reference_order
 from wireleak.common.targets.input import Input
 from wireleak.common.threat import attacker_at, sight
 from wireleak.common.words import counted
 from wireleak.lab.report import comparison, localised
-from wireleak.lab.report.boards import Board, boards, times_planted
+from wireleak.lab.report.boards import Board, boards, notes_of, times_planted
 from wireleak.lab.report.defences import compare_defences
 from wireleak.lab.report.findings import finding, findings, run_line, shared_line, task_line, titles
 from wireleak.lab.report.formatting import duration, size
@@ -73,6 +74,11 @@ class Grants:
     def files(self) -> list[str]:
         """Files granted to the attack, inside each seed's folder."""
         return sorted({file for one in self.group for file in one.files})
+
+    @property
+    def incomplete(self) -> str:
+        """What was read where the study promised more, over targets and seeds."""
+        return "; ".join(dict.fromkeys(one.incomplete for one in self.group if one.incomplete))
 
     @property
     def observations(self) -> str:
@@ -130,7 +136,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
     names = titles(results)
     order = list(names)
     every = sorted(boards(results.rows), key=lambda board: order.index(board.variant))
-    worst = ranked.worst(results, pictures, names)
+    worst = ranked.worst(results, every, pictures, names)
     pictures = [one for one in pictures if not one.target]
     plain = [board for board in every if board.link != "tls"]
     vantages = sorted({board.vantage for board in every})
@@ -140,6 +146,8 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "titles": names,
         "hero": hero(every, pictures, names),
         "findings": findings(results),
+        "partly": notes_of(results.rows),
+        "mark": MARK,
         "task_line": task_line(results),
         "shared_line": shared_line(results),
         "private": private_training(results, names),
@@ -181,6 +189,7 @@ class Panel:
         self.board = board
         self.title = title
         self.finding = finding(board, title)
+        self.notes = notes_of(board.scores)
         self.seeds = max(score.seeds for score in board.scores)
         self.n = max(score.n for score in board.scores)
         planted = board.get("exposure") if times_planted(board) else None
@@ -343,7 +352,7 @@ def terminal_table(results: Results) -> Table:
                 end_section=line == len(shown) - 1,
             )
     lines = ["prior: the best baseline that ignores this victim's traffic.", task_line(results), shared_line(results)]
-    lines += wire_transforms(results, names) + private_training(results, names)
+    lines += notes_of(results.rows) + wire_transforms(results, names) + private_training(results, names)
     table.caption = "\n".join(filter(None, lines))
     table.caption_justify = "left"
     return table

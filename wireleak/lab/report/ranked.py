@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from markupsafe import Markup
 
 from wireleak.common.measures import quantity
 from wireleak.common.targets.member import Member
-from wireleak.lab.report.boards import Board
+from wireleak.lab.report.boards import Board, SeedMean, notes_of
 from wireleak.lab.report.charts.roc import Line, roc
 from wireleak.lab.report.charts.strips import strip
 from wireleak.lab.report.figures import Drawing
@@ -31,6 +30,7 @@ class Worst:
     title: str
     found: Exposed
     picture: Markup | None
+    notes: tuple[str, ...] = ()
 
     @property
     def named(self) -> list[tuple[str, str]]:
@@ -52,13 +52,14 @@ def roc_drawings(results: Results, every: Sequence[Board], names: Mapping[str, s
         groups.setdefault((curve.variant, curve.target), {}).setdefault(curve.attack, []).append(curve)
     drawings = []
     for (variant, target), attacks in groups.items():
-        scores = {attack: np.nan_to_num(_auc(every, variant, attack, target)) for attack in attacks}
+        aucs = {attack: _auc(every, variant, attack, target) for attack in attacks}
+        scores = {attack: 0.0 if auc is None else auc.value for attack, auc in aucs.items()}
         ordered = [
             (attack, attacks[attack]) for attack in sorted(attacks, key=scores.__getitem__, reverse=True)[:_MOST_LINES]
         ]
         lines = [
             Line(
-                _label(attack, _auc(every, variant, attack, target)),
+                _label(attack, aucs[attack]),
                 np.array([one.tpr for one in curves]),
                 max(one.least for one in curves),
             )
@@ -67,28 +68,39 @@ def roc_drawings(results: Results, every: Sequence[Board], names: Mapping[str, s
         fpr = np.array(ordered[0][1][0].fpr)
         for logarithmic in (False, True)[: 2 if target == Member.name else 1]:
             title = f"{names.get(variant, variant)}: {target}" + (", logarithmic axes" if logarithmic else "")
-            said = f"ROC of {title}: {', '.join(one.label for one in lines)}"
+            shown = [auc for attack, _ in ordered if (auc := aucs[attack])]
+            said = "; ".join([f"ROC of {title}: {', '.join(one.label for one in lines)}", *notes_of(shown)])
             name = f"roc-{variant}-{target}{'-log' if logarithmic else ''}"
             drawings.append((title, Drawing(name, said, partial(roc, fpr, lines, logarithmic))))
     return drawings
 
 
-def worst(results: Results, pictures: Sequence[Pictures], names: Mapping[str, str]) -> list[Worst]:
+def worst(
+    results: Results, every: Sequence[Board], pictures: Sequence[Pictures], names: Mapping[str, str]
+) -> list[Worst]:
     """Return the worst-protected examples of each attack on a binary value."""
     shown = {(one.variant, one.attack, one.target): one for one in pictures if one.target}
     made = []
     for found in results.rankings.exposed:
-        title = f"{names.get(found.variant, found.variant)}: {found.target} by {found.attack}"
+        scores = _scores(every, found.variant, found.attack, found.target)
+        mark = next((score.mark for score in scores if score.mark), "")
+        title = f"{names.get(found.variant, found.variant)}: {found.target} by {found.attack}{mark}"
         held = shown.get((found.variant, found.attack, found.target))
         said = f"{title}: the {len(found.names)} worst-protected examples"
-        made.append(Worst(title, found, None if held is None else strip(held.originals, said, held.ink)))
+        picture = None if held is None else strip(held.originals, said, held.ink)
+        made.append(Worst(title, found, picture, tuple(notes_of(scores))))
     return made
 
 
-def _label(attack: str, auc: float) -> str:
-    return attack if math.isnan(auc) else f"{attack}, AUC {auc:.3f}"
+def _label(attack: str, auc: SeedMean | None) -> str:
+    return attack if auc is None else f"{attack}, AUC {auc.written}"
 
 
-def _auc(every: Sequence[Board], variant: str, attack: str, target: str) -> float:
-    boards = (one for one in every if (one.variant, one.attack, one.target) == (variant, attack, target))
-    return next((score.value for board in boards if (score := board.get("auc"))), float("nan"))
+def _auc(every: Sequence[Board], variant: str, attack: str, target: str) -> SeedMean | None:
+    return next((one for one in _scores(every, variant, attack, target) if one.measure == "auc"), None)
+
+
+def _scores(every: Sequence[Board], variant: str, attack: str, target: str) -> list[SeedMean]:
+    """Return the attack's own scores."""
+    found = (one for one in every if (one.variant, one.attack, one.target) == (variant, attack, target))
+    return [score for board in found for score in board.scores if not score.name]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wireleak.common.reads import MARK
 from wireleak.lab.report.localised import Map, maps
 from wireleak.lab.run.results import Fit, Results, UpdateMap
 
@@ -22,6 +23,12 @@ class PointMap:
     places: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
+    incomplete: str = ""
+
+    @property
+    def mark(self) -> str:
+        """The mark of a map that lacks updates which the study promised, else ""."""
+        return MARK if self.incomplete else ""
 
     @property
     def counts(self) -> list[int]:
@@ -52,7 +59,7 @@ def training_page(results: Results) -> TrainingPage:
 def profiles(results: Results) -> list[dict[str, Any]]:
     """Return the rows for `maps`: one for each fit that measured layers."""
     return [
-        {name: getattr(fit, name) for name in ("variant", "seed", "network", "target", "profile")}
+        {name: getattr(fit, name) for name in ("variant", "seed", "network", "target", "profile", "incomplete")}
         | {"dataset": results.dataset}
         for fit in results.fits
         if fit.profile
@@ -64,4 +71,4 @@ def _point_map(fit: Fit, updates: UpdateMap) -> PointMap:
     span = np.ptp(places, axis=0)
     places = (places - places.min(0)) / np.where(span, span, 1.0)
     classes = tuple(f"{fit.target} {value}" for value in range(int(labels.max(initial=1)) + 1))
-    return PointMap(fit.variant, fit.attack, fit.target, places, labels, classes)
+    return PointMap(fit.variant, fit.attack, fit.target, places, labels, classes, fit.incomplete)

@@ -2,7 +2,8 @@
 
 "Leaks" needs the attack's interval clear of chance and of every baseline. "No leak above x" is an equivalence
 statement: x is the upper end of the attack's 95 % interval, and it lies within the measure's margin. All else is "Not
-resolved". Both silent verdicts state the smallest effect that the design would call a leak with probability 0.8.
+resolved", also where an attack read less than the study promised. Both silent verdicts state the smallest effect that
+the design would call a leak with probability 0.8.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def silent(board: Board, names: Sequence[str]) -> Verdict:
     judged = [name for name in names if board.get(name)]
     levels = [_level(board, name) for name in judged]
     smallest = tuple(small for name in judged if (small := _smallest(board, name)) is not None)
-    if levels and all(map(_within, levels)):
+    # Under TLS it is the point that nothing is read; elsewhere, what was not read may leak.
+    partly = board.link != "tls" and any(score.incomplete for score in board.scores)
+    if levels and all(map(_within, levels)) and not partly:
         return Verdict("bounded", tuple(level for level in levels if level is not None), smallest)
     return Verdict("open", smallest=smallest)
 

@@ -22,7 +22,7 @@ from wireleak.lab.study.tables import Published
 SCHEMA_VERSION = 2
 COLUMNS = (
     *("study", "variant", "seed", "link", "vantage", "attack", "target"),
-    *("measure", "value", "low", "high", "n", "role", "name"),
+    *("measure", "value", "low", "high", "n", "role", "name", "incomplete"),
 )
 Link = Literal["plaintext", "tls"]
 
@@ -44,6 +44,7 @@ class Row(Record, Resampled):
     reads it but is not the attack), a bound, or a quantile over victims; `name` names it. `low` and `high` are the 95 %
     interval of `value`, NaN where there is none. `n` counts the scored guesses. Only the JSON holds `chance`, the score
     of guessing, and `permutations` of which `value` is the mean; only `replicates.npz` the resampled values `draws`.
+    `incomplete` says what the guess rests on where less was read than the study promised, else it is empty.
     """
 
     study: str
@@ -62,6 +63,7 @@ class Row(Record, Resampled):
     name: str = ""
     chance: float = math.nan
     permutations: int = 0
+    incomplete: str = ""
 
 
 class Call(Record):
@@ -113,7 +115,10 @@ class Wire(Record):
 
 
 class Grant(Record):
-    """Data and knowledge that one attacker was granted, and how much of its observations it used."""
+    """Data and knowledge that one attacker was granted, and how much of its observations it used.
+
+    `incomplete` is that of the attack's `Row`.
+    """
 
     variant: str
     attack: str
@@ -125,6 +130,7 @@ class Grant(Record):
     knows: list[str] = Field(default_factory=list)
     files: list[str] = Field(default_factory=list)
     observations: int = 0
+    incomplete: str = ""
     note: str = ""
 
 
@@ -233,7 +239,8 @@ class Fit(Record):
     """One attack's report of its own fit.
 
     `held_out_loss` is its loss on its own held-out examples, `ridge_loss` the linear decoder's on the same; NaN where
-    there is none. `profile` has one entry per layer, where the attack measured layers of `network`.
+    there is none. `profile` has one entry per layer, where the attack measured layers of `network`. `incomplete` is
+    that of the attack's `Row`.
     """
 
     variant: str
@@ -244,6 +251,7 @@ class Fit(Record):
     ridge_loss: float = math.nan
     updates: UpdateMap | None = None
     network: str = ""
+    incomplete: str = ""
     profile: list[dict[str, Any]] = Field(default_factory=list)
 
 

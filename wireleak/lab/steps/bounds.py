@@ -46,9 +46,11 @@ from wireleak.common.references import (
     VAN_TREES,
     Role,
 )
+from wireleak.common.targets.target import OWN
 from wireleak.lab.run import truth
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.results import Row
+from wireleak.lab.steps.score import partly_read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -259,6 +261,7 @@ def _clipped_encoder(cell: Cell, noise: WireNoise) -> Callable[[Tensor], Tensor]
 def _row(job: AttackJob, one: _Values, victims: int) -> Row:
     return job.row(
         target=job.target,
+        incomplete=partly_read(job).get(OWN, "") if one.role == "attack" else "",
         measure=one.measure,
         value=one.value,
         low=one.low,

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from wireleak.common.targets.target import OWN
 from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import OTHERS
 from wireleak.lab.run import truth
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.results import Fit, UpdateMap
-from wireleak.lab.steps.score import read_meta
+from wireleak.lab.steps.score import partly_read, read_meta
 
 
 def fit_of(job: AttackJob) -> Fit:
@@ -28,6 +29,7 @@ def fit_of(job: AttackJob) -> Fit:
         held_out_loss=_number(fit.get("held_out_loss")),
         ridge_loss=_number(meta.get("ridge", {}).get("validation_mse")),
         updates=_map(job.cell, job.target, fit["tsne"]) if fit.get("tsne") else None,
+        incomplete=partly_read(job).get(OWN, ""),
         network=meta["granted"]["model"]["name"] if profile else "",
         profile=[{name: _kept(value) for name, value in layer.items()} for layer in profile],
     )

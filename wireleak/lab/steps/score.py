@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from wireleak.common.measures import Score
 from wireleak.common.measures.statistics.bootstrap import resampled_by
-from wireleak.common.references import reference
+from wireleak.common.reads import Read, incomplete
+from wireleak.common.references import CONSTANT, Role, reference
 from wireleak.common.targets.input import described
 from wireleak.common.targets.target import OWN, Scored
+from wireleak.common.threat import Vantage
 from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.pictures import Pictures
@@ -27,6 +29,7 @@ SHOWN = 12
 # Larger pictures are shown at this size: a page of many stays small, and is written in seconds.
 _SIDE = 112
 _PREFIX = "control:"
+_ON_THE_WIRE = (Vantage.LINK, Vantage.GATEWAY)
 
 
 def read_guesses(path: Path) -> Arrays:
@@ -64,9 +67,21 @@ def score_job(job: AttackJob, quality: Collection[str] | None = None) -> list[Ro
         or over their persons where the study keeps persons apart.
     """
     target, truth = job.sought, job.truth(federated=read_meta(job)["training"] is not None)
+    partly = partly_read(job)
     with resampled_by(truth.replicates()), described(quality):
         scored = target.score(_guesses(job), target.ground_truth(truth), job.cell.seed)
-    return [_row(job, one) for one in [*scored, *_measured(job)]]
+    return [_row(job, one, partly) for one in [*scored, *_measured(job)]]
+
+
+def partly_read(job: AttackJob) -> dict[str, str]:
+    """Return by guess what was read for it where the study promised more; "" names the attack and its readers."""
+    hidden = job.cell.variant.encrypted or job.cell.plan.secure
+    if hidden and job.vantage in _ON_THE_WIRE:
+        return {}  # the study promises that nobody reads this link
+    meta = read_meta(job)
+    partly = {name: incomplete(Read(**one) for one in reads) for name, reads in meta.get("reads", {}).items()}
+    # An attack that could not run for want of memory has read everything, and its guess rests on nothing.
+    return partly | {OWN: partly.get(OWN) or meta["prior"] or ""}
 
 
 def named_guesses(path: Path, attack: str) -> Arrays:
@@ -103,6 +118,7 @@ def grant_of(job: AttackJob, described: dict[str, dict[str, Any]]) -> Grant:
         knows=threat["knows"],
         files=_files(meta["granted"]),
         observations=sum(meta["observations"].values()),
+        incomplete=partly_read(job).get(OWN, ""),
         note=meta["prior"] or "; ".join(meta["notes"]),
     )
 
@@ -142,8 +158,9 @@ def small(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(squares.mean((3, 5)), np.float32)
 
 
-def _row(job: AttackJob, scored: Scored) -> Row:
+def _row(job: AttackJob, scored: Scored, partly: Mapping[str, str]) -> Row:
     score, own = scored.score, scored.guess == OWN
+    role: Role = "attack" if own else "bound" if scored.bound else reference(scored.guess).role
     return job.row(
         target=scored.target,
         measure=score.measure,
@@ -152,7 +169,8 @@ def _row(job: AttackJob, scored: Scored) -> Row:
         high=score.high,
         n=score.n,
         chance=math.nan if score.chance is None else score.chance,
-        role="attack" if own else "bound" if scored.bound else reference(scored.guess).role,
+        role=role,
         name=scored.guess,
         permutations=score.permutations,
+        incomplete="" if role == "bound" or scored.guess in CONSTANT else partly.get(scored.guess, partly.get(OWN, "")),
     ).drawn(score.draws)

@@ -70,6 +70,18 @@ def test_inversion_of_a_linear_encoder(config: Any, world: Any) -> None:
     assert meta["bytes"]["victims"] == 120 * 64 * 4
 
 
+def test_a_cut_capture_says_what_was_read_of_what_was_promised(config: Any, captures: Any, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.pcap"
+    whole = captures["plaintext"]["victims"].read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    paths = {"device": [str(captures["plaintext"]["device"])], "victims": [str(cut)]}
+    _, meta = run(config, attack="linear", captures=paths)
+    victims, device = meta["reads"][""]
+    assert victims["kind"] == "activation" and victims["promised"] == 120
+    assert 40 < victims["count"] == meta["observations"]["victims"] < 80
+    assert device == {"kind": "activation", "count": 360, "promised": 360, "party": "device"}
+
+
 def test_same_seed_same_guesses_another_seed_others(config: Any) -> None:
     first, _ = run(config, options=QUICK)
     again, _ = run(config, options=QUICK)

@@ -17,7 +17,7 @@ from wireleak.lab.report.boards import summarise
 from wireleak.lab.run import results as r
 from wireleak.lab.run.pictures import Pictures, read_pictures, write_pictures
 
-COLUMNS = "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,role,name"
+COLUMNS = "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,role,name,incomplete"
 
 
 def a_row(**changes: object) -> r.Row:

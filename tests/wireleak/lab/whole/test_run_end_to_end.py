@@ -48,7 +48,7 @@ def test_the_run_leaves_results_report_and_no_process(tiny_run: Any) -> None:
     }
     assert "leakage on the wire" in printed and str(run / "report.html") in printed
     header = (run / "results.csv").read_text().splitlines()[0]
-    assert header == "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,role,name"
+    assert header == "study,variant,seed,link,vantage,attack,target,measure,value,low,high,n,role,name,incomplete"
     assert leftovers(folder) == []
 
 
