@@ -29,7 +29,13 @@ FLOORS = (
     ("wireleak/lab/devices",),
     ("wireleak/lab/report",),
     ("wireleak/lab/steps",),
-    ("wireleak/lab/audit", "wireleak/lab/cluster", "wireleak/lab/layers", "wireleak/lab/serve"),
+    (
+        "wireleak/lab/audit",
+        "wireleak/lab/cluster",
+        "wireleak/lab/layers",
+        "wireleak/lab/recorded",
+        "wireleak/lab/serve",
+    ),
 )
 Graph = dict[str, set[str]]
 

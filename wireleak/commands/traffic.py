@@ -46,7 +46,7 @@ def inspect(
 
 @app.command(epilog="Example: wireleak attack runs/digits-latest/wide-seed0/tap/serve-victim.pcap --attack inversion")
 def attack(
-    capture: Annotated[Path, typer.Argument(help="the victims' capture")],
+    capture: Annotated[Path, typer.Argument(help='the victims\' capture, also compressed; "-" reads standard input')],
     attack: Annotated[
         str, typer.Option(help="name of the attack (`wireleak plugins attacks` lists all)")
     ] = "inversion",
@@ -76,7 +76,7 @@ def attack(
     ] = None,
     victims: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="number of inputs that the victims sent (default: the run's)"),
+        typer.Option(min=1, help="number of inputs that the victims sent (default: the run's, else those captured)"),
     ] = None,
     vantage: Annotated[
         Optional[str],  # noqa: UP045
@@ -86,12 +86,18 @@ def attack(
     seed: Annotated[int, typer.Option(min=0, help="seed of the attack's random draws")] = 0,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="folder for the guesses (default: a new one next to the run's attacks)"),
+        typer.Option(help="folder for guesses and page (default: CAPTURE-ATTACK-TARGET in the working folder)"),
     ] = None,
 ) -> None:
-    """Attack a recorded capture and score the guesses where the run's ground truth is available."""
+    """Attack a recorded capture; score the guesses if the run's ground truth is there, and write a page."""
     with one_line_errors():
-        from wireleak.lab.steps.again import Given, attack_again
+        from wireleak.lab.recorded.request import Request
 
-        given = Given(device, surrogate, encoder, head, model, victims, option or [], vantage)
-        attack_again(capture, attack, target, given, seed, out, console)
+        given = (device, surrogate, encoder, head, model, victims, vantage, option or [], seed, out)
+        request = Request(capture, attack, target, *given)
+        # The import below takes longer than this check.
+        request.check()
+        from wireleak.lab.recorded.attack import attack_capture
+
+        status = attack_capture(request, console)
+    raise typer.Exit(status)

@@ -257,7 +257,9 @@ def hero(every: Sequence[Board], pictures: Sequence[Pictures], names: dict[str, 
     crowded = len(shown) > _HERO_STRIPS
     if crowded:
         shown = _closest(shown, every)
-    rows = [_strip(first, first.originals, "Kept private by the device", "originals", "original", _HERO_VICTIMS)]
+    rows = []
+    if len(first.originals):
+        rows = [_strip(first, first.originals, "Kept private by the device", "originals", "original", _HERO_VICTIMS)]
     for one in shown:
         if one.attack in one.guesses and np.array_equal(one.originals, first.originals):
             board = next((found for found in every if (found.variant, found.attack) == (one.variant, one.attack)), None)
@@ -300,7 +302,7 @@ def _headline(board: Board | None, row: str = "") -> str:
 
 def gallery(pictures: Pictures) -> list[Strip]:
     """Return rows of originals and of the guesses of the attack and every baseline; columns are victims."""
-    rows = [_strip(pictures, pictures.originals, "Originals", "", "original")]
+    rows = [_strip(pictures, pictures.originals, "Originals", "", "original")] if len(pictures.originals) else []
     own = [name for name in pictures.guesses if not name.startswith("control:")]
     rows += [_strip(pictures, pictures.guesses[name], f"{name} (the attack)", "", "attack") for name in own]
     others = [name.removeprefix("control:") for name in pictures.guesses if name.startswith("control:")]
@@ -315,7 +317,7 @@ def _strip(one: Pictures, values: Any, label: str, note: str, kind: str, most: i
 
     chosen = values[:most]
     said = f"{label}: inputs of the first {counted(len(chosen), 'victim')}" + (f"; {note}" if note else "")
-    reach = float(np.abs(np.nan_to_num(one.originals)).max()) or 1.0
+    reach = float(np.abs(np.nan_to_num(one.originals)).max(initial=0.0)) or 1.0
     return Strip(label, note, kind, strip(chosen, said, one.ink, reach))
 
 

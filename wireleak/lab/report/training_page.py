@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from wireleak.common.reads import MARK
 from wireleak.lab.report.localised import Map, maps
-from wireleak.lab.run.results import Fit, Results, UpdateMap
+from wireleak.lab.run.ranked import UpdateMap
+from wireleak.lab.run.results import Fit, Results
 
 
 @dataclass(frozen=True)

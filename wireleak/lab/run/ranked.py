@@ -1,4 +1,4 @@
-"""Records of attacks that rank a binary private value: ROC curves, and the worst-protected examples."""
+"""Records of what attacks ranked or mapped: ROC curves, the worst-protected examples, and maps of updates."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ class Exposed(BaseModel):
     of: int
     unit: str = "example"
     pictured: bool = Field(default=False)
+
+
+class UpdateMap(BaseModel):
+    """Positions by t-SNE of the updates that an attack saw, and the ground truth of each."""
+
+    model_config = ConfigDict(extra="forbid")
+    x: list[float]
+    y: list[float]
+    label: list[int]
 
 
 class Rankings(BaseModel):

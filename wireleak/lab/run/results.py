@@ -14,7 +14,7 @@ from wireleak.common.files import write_atomically
 from wireleak.common.references import Role
 from wireleak.lab.data.dependence import Dependence
 from wireleak.lab.run.layout import RunFolder
-from wireleak.lab.run.ranked import Rankings
+from wireleak.lab.run.ranked import Rankings, UpdateMap
 from wireleak.lab.run.replicates import Resampled, read_draws, write_draws
 from wireleak.lab.run.versions import of_version
 from wireleak.lab.study.tables import Published
@@ -115,10 +115,7 @@ class Wire(Record):
 
 
 class Grant(Record):
-    """Data and knowledge that one attacker was granted, and how much of its observations it used.
-
-    `incomplete` is that of the attack's `Row`.
-    """
+    """Data and knowledge that one attacker was granted, and its observations; `incomplete` is that of its `Row`."""
 
     variant: str
     attack: str
@@ -227,20 +224,11 @@ class NoiseAudit(Record):
     holds: bool
 
 
-class UpdateMap(Record):
-    """Positions by t-SNE of the updates that an attack saw, and the ground truth of each."""
-
-    x: list[float]
-    y: list[float]
-    label: list[int]
-
-
 class Fit(Record):
     """One attack's report of its own fit.
 
     `held_out_loss` is its loss on its own held-out examples, `ridge_loss` the linear decoder's on the same; NaN where
-    there is none. `profile` has one entry per layer, where the attack measured layers of `network`. `incomplete` is
-    that of the attack's `Row`.
+    there is none. `profile` has one entry per layer of `network`. `incomplete` is that of the attack's `Row`.
     """
 
     variant: str

@@ -22,7 +22,6 @@ from wireleak.common.files import write_arrays
 from wireleak.common.measures.bounds.two_points import count_errors
 from wireleak.common.measures.statistics.bootstrap import mean_score, resampled_by
 from wireleak.common.measures.statistics.score import Doubles
-from wireleak.common.models import build
 from wireleak.common.targets.member import Member
 from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Target
@@ -68,6 +67,9 @@ class CellTruth:
     @property
     def floats(self) -> int:
         """Number of floats of one activation."""
+        # Importing the models imports torch, and most questions about the truth need neither.
+        from wireleak.common.models import build
+
         network = build(self.cell.model()["name"], self.cell.input_shape, self.cell.classes, 0)
         return math.prod(network.activation_shape(self.cell.variant.cut))
 

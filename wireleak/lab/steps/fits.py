@@ -12,7 +12,8 @@ from wireleak.common.traffic import OTHERS
 from wireleak.lab.run import truth
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import AttackJob
-from wireleak.lab.run.results import Fit, UpdateMap
+from wireleak.lab.run.ranked import UpdateMap
+from wireleak.lab.run.results import Fit
 from wireleak.lab.steps.score import partly_read, read_meta
 
 

@@ -70,7 +70,8 @@ def score_job(job: AttackJob, quality: Collection[str] | None = None) -> list[Ro
     partly = partly_read(job)
     with resampled_by(truth.replicates()), described(quality):
         scored = target.score(_guesses(job), target.ground_truth(truth), job.cell.seed)
-    return [_row(job, one, partly) for one in [*scored, *_measured(job)]]
+    every = [*scored, *_measured(job)]
+    return [job.row(**figures_of(one, partly)).drawn(one.score.draws) for one in every]
 
 
 def partly_read(job: AttackJob) -> dict[str, str]:
@@ -78,7 +79,11 @@ def partly_read(job: AttackJob) -> dict[str, str]:
     hidden = job.cell.variant.encrypted or job.cell.plan.secure
     if hidden and job.vantage in _ON_THE_WIRE:
         return {}  # the study promises that nobody reads this link
-    meta = read_meta(job)
+    return partly_of(read_meta(job))
+
+
+def partly_of(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return from an attack's metadata, by guess, what was read for it where more was promised."""
     partly = {name: incomplete(Read(**one) for one in reads) for name, reads in meta.get("reads", {}).items()}
     # An attack that could not run for want of memory has read everything, and its guess rests on nothing.
     return partly | {OWN: partly.get(OWN) or meta["prior"] or ""}
@@ -158,19 +163,21 @@ def small(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(squares.mean((3, 5)), np.float32)
 
 
-def _row(job: AttackJob, scored: Scored, partly: Mapping[str, str]) -> Row:
+def figures_of(scored: Scored, partly: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of a row that a score fills; `partly` says by guess what it rests on."""
     score, own = scored.score, scored.guess == OWN
     role: Role = "attack" if own else "bound" if scored.bound else reference(scored.guess).role
-    return job.row(
-        target=scored.target,
-        measure=score.measure,
-        value=score.value,
-        low=score.low,
-        high=score.high,
-        n=score.n,
-        chance=math.nan if score.chance is None else score.chance,
-        role=role,
-        name=scored.guess,
-        permutations=score.permutations,
-        incomplete="" if role == "bound" or scored.guess in CONSTANT else partly.get(scored.guess, partly.get(OWN, "")),
-    ).drawn(score.draws)
+    constant = role == "bound" or scored.guess in CONSTANT
+    return {
+        "target": scored.target,
+        "measure": score.measure,
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "n": score.n,
+        "chance": math.nan if score.chance is None else score.chance,
+        "role": role,
+        "name": scored.guess,
+        "permutations": score.permutations,
+        "incomplete": "" if constant else partly.get(scored.guess, partly.get(OWN, "")),
+    }

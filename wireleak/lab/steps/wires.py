@@ -12,7 +12,7 @@ from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.layout import link_of
-from wireleak.lab.run.results import Burst, Call, TensorCount, Wire
+from wireleak.lab.run.results import Burst, Call, Link, TensorCount, Wire
 
 # Of a pcap file without packets: its header.
 _EMPTY = 24
@@ -36,7 +36,8 @@ def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
             jail = Jail(tuple(captures), (Path(scratch),))
             launcher.finish(launcher.start(f"{cell.name}-inspect", argv, output, essential=False, jail=jail), 600)
         output.replace(listed)
-    wires = [_wire(cell, seen) for seen in json.loads(listed.read_text())["captures"]]
+    where = cell.variant.name, cell.seed, cell.variant.seen_as
+    wires = [wire_of(seen, *where) for seen in json.loads(listed.read_text())["captures"]]
     unused = sorted({link_of(path) for path in cell.captures()} - {wire.link_name for wire in wires})
     return wires + [_unused(cell, link) for link in unused]
 
@@ -71,13 +72,14 @@ def extract(launcher: Launcher, name: str, kind: str, capture: Path, output: Pat
     launcher.finish(launcher.start(name, argv, log, essential=False, jail=jail), seconds)
 
 
-def _wire(cell: Cell, seen: dict[str, Any]) -> Wire:
+def wire_of(seen: dict[str, Any], variant: str, seed: int, link: Link) -> Wire:
+    """Return the results' summary of one capture from the adversary's; `link` says whether the link is encrypted."""
     streams = seen["streams"]
     return Wire(
-        variant=cell.variant.name,
-        seed=cell.seed,
+        variant=variant,
+        seed=seed,
         link_name=link_of(Path(seen["capture"])),
-        link=cell.variant.seen_as,
+        link=link,
         endpoints=[f"{stream['client']} → {stream['server']}" for stream in streams],
         calls=[
             Call(method=call["method"], count=call["calls"], bytes=call["up"]["bytes"] + call["down"]["bytes"])
