@@ -69,7 +69,9 @@ def attack_capture(request: Request, console: Console) -> int:
             config = _config(request, attack, sought, content, truth)
         else:
             config, _ = attack_config(job, attack)
-        if not request.claim(config):
+        if (held := request.claim(config)) is not None:
+            console.print(held, markup=False, highlight=False, soft_wrap=True)
+        if not request.guesses.guesses.is_file():
             fit_and_guess(launcher, request.attack, config, request.guesses.path / "attack.log")
         doing[0] = "scoring the guesses"
         guessed = scored(request, attack, sought, truth, unscored) if job is None else scored_job(job)

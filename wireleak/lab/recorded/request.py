@@ -145,10 +145,6 @@ class Request:
                 wrong.append(f'--option: {text!r} is not "name=value"')
         if self.folder.exists() and not self.folder.is_dir():
             wrong.append(f"--out: {self.folder} is a file; name a folder")
-        elif self.folder.is_dir() and any(self.folder.iterdir()) and not self.record.is_file():
-            wrong.append(f"--out: {self.folder} is not empty; name another folder")
-        elif self.piped and self.guesses.guesses.is_file():
-            wrong.append(f"--out: {self.folder} holds an attack on an earlier {self.name}; name another folder")
         if wrong:
             raise StudyError("; ".join(wrong))
 
@@ -188,27 +184,25 @@ class Request:
                     shutil.copyfileobj(source, file)
         return path
 
-    def claim(self, config: dict[str, Any]) -> bool:
-        """Record that the folder is for this attack, and return whether its guesses are there already.
+    def claim(self, config: dict[str, Any]) -> str | None:
+        """Record that the folder is for this attack.
 
-        Raises
-        ------
-        StudyError
-            It holds those of another attack.
+        Returns
+        -------
+        str or None
+            A line that says what the folder holds already, or None. Guesses of an equal request stay.
         """
         record = {"attack": self.attack, "target": self.target, "capture": str(self.capture)}
         record["fingerprint"] = _fingerprint(config)
-        if self.record.is_file():
-            held = json.loads(self.record.read_text())
-            if held["fingerprint"] == record["fingerprint"]:
-                return self.guesses.guesses.is_file()
-            if self.guesses.guesses.is_file():
-                raise StudyError(
-                    f"--out: {self.folder} holds the guesses of {held['attack']} on {held['capture']} with other "
-                    "options or files; name another folder"
-                )
+        held = json.loads(self.record.read_text()) if self.record.is_file() else None
+        guessed = self.guesses.guesses.is_file()
+        if held == record:
+            return f"{self.folder} holds these guesses already" if guessed else None
+        self.guesses.guesses.unlink(missing_ok=True)
         write_json(self.record, record)
-        return False
+        if held is None or not guessed:
+            return None
+        return f"{self.folder} held {held['attack']} on {held['capture']} with other options or files; it is replaced"
 
 
 def _fingerprint(config: dict[str, Any]) -> str:

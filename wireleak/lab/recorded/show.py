@@ -14,23 +14,28 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from wireleak.common.files import link_or_copy
 from wireleak.common.measures import quantity
 from wireleak.common.measures.statistics.bootstrap import resampled_by
 from wireleak.common.reads import MARK, Read
 from wireleak.common.references import reference
 from wireleak.common.targets.target import OWN, Array, Guesses, Target
+from wireleak.common.words import counted
 from wireleak.lab.recorded.content import Content
 from wireleak.lab.recorded.request import Request
 from wireleak.lab.recorded.truth import Truth
 from wireleak.lab.report.boards import notes_of
 from wireleak.lab.report.findings import findings
 from wireleak.lab.report.page import render
+from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.pictures import Pictures, write_pictures
 from wireleak.lab.run.results import Grant, Results, Row, VariantSummary, write_results
 from wireleak.lab.steps.score import SHOWN, figures_of, named_guesses, partly_of, pictures_of, score_job, small
 from wireleak.lab.steps.wires import wire_of
 
+_NEITHER = "This shows neither that the wire leaks nor that it does not."
+_FAULTS = 5
 _DRAWN_WITH_INK = ("digits", "omniglot")
 
 
@@ -84,12 +89,14 @@ def show(request: Request, attack: dict[str, Any], content: Content, guessed: Gu
     def line(text: str) -> None:
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
-    reads = [Read(**one) for one in meta["reads"][OWN]]
-    for one in reads:
-        line(f"{MARK + ' ' if not one.complete else ''}read {one.said}")
-    for note in [*content.seen["notes"], *meta["notes"]]:
+    for one in (Read(**one) for one in meta["reads"][OWN]):
+        line(f"read {one.said}" if one.complete else f"{MARK} read {one.said}")
+    for note in _remarks(request, content, meta):
         line(f"note: {note}")
-    line(f"guesses: {request.guesses.guesses}")
+    # The attack can write its own folder, so the results lie outside it.
+    shown = AttackFolder(request.folder)
+    link_or_copy(request.guesses.meta, shown.meta)
+    line(f"guesses: {link_or_copy(request.guesses.guesses, shown.guesses)}")
     if meta["prior"]:
         line(f"nothing is shown: {meta['prior']}")
         return 1
@@ -103,9 +110,21 @@ def show(request: Request, attack: dict[str, Any], content: Content, guessed: Gu
         for found in findings(results):
             line(f"{found.tag}: {found.text}")
     else:
-        line(f"not scored: {guessed.unscored}. This shows neither that the wire leaks nor that it does not.")
+        line(f"not scored: {guessed.unscored}. {_NEITHER}")
     line(f"page: {render(request.folder)}")
     return 0
+
+
+def _remarks(request: Request, content: Content, meta: dict[str, Any]) -> list[str]:
+    """Return what a reader must know of the capture: what is missing from it, and what was left out."""
+    faults = content.seen["faults"]
+    said = [*content.seen["notes"], *faults[:_FAULTS], *meta["notes"]]
+    if len(faults) > _FAULTS:
+        said.append(f"{len(faults) - _FAULTS} more faults; `wireleak inspect` lists them")
+    said += [f"{counted(packets, 'packet')} skipped: {why}" for why, packets in content.seen["skipped"].items()]
+    if not request.of_run and request.victims is None and content.activations:
+        said.append("how many inputs were sent is not known; those that the capture holds are counted (see --victims)")
+    return said
 
 
 def _results(
@@ -115,13 +134,14 @@ def _results(
     variant = guessed.rows[0].variant if guessed.rows else request.name
     model = meta["granted"].get("model") or {}
     training = any(kind in content.kinds for kind in ("model-update", "global-model"))
-    told = f"Not scored: {guessed.unscored}. This shows neither that the wire leaks nor that it does not."
+    unscored = [f"Not scored: {guessed.unscored}. {_NEITHER}"] if guessed.unscored else []
+    spent = (meta["fit"] or {}).get("seconds", {})
     return Results(
         study=guessed.study or "capture",
-        description=f"The attack {request.attack} on the capture {content.path.name}.",
+        description=" ".join([f"The attack {request.attack} on the capture {content.path.name}.", *unscored]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=shlex.join(["wireleak", *sys.argv[1:]]),
-        seconds=sum((meta["fit"] or {}).get("seconds", {}).values()),
+        seconds=sum(spent.get(part, 0.0) for part in ("fit", "guess")),
         not_enforced="; ".join(_not_enforced(request)) or None,
         variants=[
             VariantSummary(
@@ -149,7 +169,7 @@ def _results(
                 note="; ".join(meta["notes"]),
             )
         ],
-        notes=[] if guessed.rows else [told],
+        notes=_remarks(request, content, meta),
     )
 
 

@@ -273,7 +273,7 @@ def _afterwards(session: Session) -> list[str]:
         f"stopped; the capture is kept: {session.capture}",
         f"look inside: wireleak inspect {session.capture}",
         f"attack it again: wireleak attack {session.capture} --device {cell.capture('serve-attacker')} "
-        f"--surrogate {cell.surrogate} --victims 8",
+        f"--surrogate {cell.surrogate}",
     ]
 
 

@@ -209,7 +209,7 @@ def test_rows_are_read_from_a_runs_results() -> None:
         Fit(**shared, attack="property"),
     ]
     results = Results(study="s", created="", command="", dataset="digits", fits=fits)
-    assert profiles(results) == [kept | {"variant": "conv-8", "seed": 3}]
+    assert profiles(results) == [kept | {"variant": "conv-8", "seed": 3, "incomplete": ""}]
 
 
 def test_variants_stand_side_by_side() -> None:
