@@ -33,10 +33,8 @@ READ |= {"late-start": 2}
 
 def seen(**changes: Any) -> dict[str, Any]:
     stream = {"transport": "plaintext HTTP/2", "late": False, "client": "1.1.1.1:5000", "server": "2.2.2.2:80"}
-    tensors = [
-        {"kind": "activation", "shape": [1, 4], "count": 294},
-        {"kind": "activation", "shape": [6, 4], "count": 1},
-    ]
+    shapes = (([1, 4], 294), ([6, 4], 1))
+    tensors = [{"kind": "activation", "shape": shape, "count": count, "bytes": 16} for shape, count in shapes]
     stream |= {"up": 9, "down": 9}
     content = {"streams": [stream], "kinds": {"activation": 295}, "tensors": tensors, "skipped": {}, "faults": []}
     return content | {"notes": [], "calls": [], "first": 0.0, "last": 1.0} | changes
