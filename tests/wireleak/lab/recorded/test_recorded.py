@@ -161,7 +161,13 @@ def attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
         request.guesses.path.mkdir(parents=True)
         np.savez(request.guesses.guesses, linear=np.zeros((500, 1, 4, 4), np.float32))
         read = {"kind": "activation", "count": count, "promised": 500, "party": "victims"}
-        meta = {"reads": {"": [read]}, "prior": prior, "notes": [], "fit": None, "observations": {"victims": count}}
+        meta: dict[str, Any] = {
+            "reads": {"": [read]},
+            "prior": prior,
+            "notes": [],
+            "fit": None,
+            "observations": {"victims": count},
+        }
         request.guesses.meta.write_text(json.dumps(meta | {"granted": {}}))
         part = seen() | {"capture": "cut.pcap", "bursts": []}
         console = Console(width=200)
