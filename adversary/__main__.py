@@ -71,6 +71,7 @@ def sniff(
 def inspect(
     captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="Captures; - for standard input.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say no progress on stderr.")] = False,
 ) -> None:
     """List the contents of captures: endpoints, calls, tensors, bytes and times.
 
@@ -78,7 +79,7 @@ def inspect(
     """
     from adversary.tap.inspect.command import main
 
-    raise typer.Exit(main(captures, as_json))
+    raise typer.Exit(main(captures, as_json, quiet))
 
 
 @app.command()

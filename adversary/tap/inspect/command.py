@@ -25,12 +25,22 @@ from wireleak.common.words import counted
 _ROWS = 60
 _RECORDS = 400
 _PATIENCE = 2.0
+# Seconds between lines where no terminal shows a bar.
+_SILENCE = 5.0
 
 Row = TypeVar("Row")
 
 
-def main(captures: Sequence[Path], as_json: bool = False) -> int:
+def main(captures: Sequence[Path], as_json: bool = False, quiet: bool = False) -> int:
     """List the captures on stdout, and return the exit status.
+
+    Parameters
+    ----------
+    captures : sequence of Path
+    as_json : bool
+        Print JSON.
+    quiet : bool
+        Say no progress on stderr.
 
     Returns
     -------
@@ -39,7 +49,7 @@ def main(captures: Sequence[Path], as_json: bool = False) -> int:
         2 if a capture cannot be read at all.
     """
     try:
-        summary, each, hidden = _summarise(captures)
+        summary, each, hidden = _summarise(captures, quiet)
         content = _as_json(summary, each, hidden) if as_json else {}
     except CaptureError as error:
         print(error, file=sys.stderr)
@@ -177,18 +187,26 @@ def _part(path: Path, summary: Summary, low_bits: LinksLowBits) -> dict[str, Any
     return {"capture": str(path)} | summary.as_dict() | own
 
 
-def _summarise(captures: Sequence[Path]) -> tuple[Summary, dict[Path, Summary], LinksLowBits]:
-    """Read the captures together; count all and each. A progress bar appears after two seconds."""
+def _summarise(captures: Sequence[Path], quiet: bool = False) -> tuple[Summary, dict[Path, Summary], LinksLowBits]:
+    """Read the captures together; count all and each. On stderr a progress bar or, without a terminal, lines appear."""
     total = sum(path.stat().st_size for path in captures if path.is_file()) or None
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task("reading", total=total)
-    started = time.monotonic()
+    started = said = time.monotonic()
 
     def progress(count: int) -> None:
+        nonlocal said
         bar.advance(task, count)
-        if not bar.live.is_started and time.monotonic() - started > _PATIENCE:
+        now = time.monotonic()
+        if quiet or bar.live.is_started:
+            return
+        if bar.console.is_terminal and now - started > _PATIENCE:
             bar.start()
+        elif not bar.console.is_terminal and now - said > _SILENCE:
+            said = now
+            of = "" if total is None else f" of {total / 1e6:.0f}"
+            print(f"[{now - started:.0f} s] reading: {bar.tasks[0].completed / 1e6:.0f}{of} MB", file=sys.stderr)
 
     try:
         whole, each = Summary(), {path: Summary() for path in captures}

@@ -31,7 +31,7 @@ def inspect_captures(cell: Cell, launcher: Launcher) -> list[Wire]:
     if not listed.exists():
         output = listed.with_suffix(".partial")
         output.unlink(missing_ok=True)
-        argv = ["-m", "adversary", "inspect", *map(str, captures), "--json"]
+        argv = ["-m", "adversary", "inspect", *map(str, captures), "--json", "--quiet"]
         with tempfile.TemporaryDirectory() as scratch:
             jail = Jail(tuple(captures), (Path(scratch),))
             launcher.finish(launcher.start(f"{cell.name}-inspect", argv, output, essential=False, jail=jail), 600)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from adversary.tap.inspect import command
+
 
 def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -86,3 +88,13 @@ def test_a_truncated_capture_is_listed_and_noted(capture: Path) -> None:
 def test_the_relay_does_not_pay_for_torch() -> None:
     code = "import adversary.__main__, sys; print(bool({'torch', 'flwr', 'numpy', 'grpc'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(("quiet", "said"), [(False, "s] reading: "), (True, "")])
+def test_progress_is_lines_on_stderr_where_no_terminal_shows_a_bar(
+    quiet: bool, said: str, capture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "_SILENCE", -1.0)
+    assert command.main([capture], as_json=True, quiet=quiet) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) and said in printed.err and bool(printed.err) is not quiet
