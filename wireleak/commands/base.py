@@ -75,7 +75,7 @@ def one_line_errors() -> Iterator[None]:
         how = f"; {error}" if error.args else ""
         fail(f"interrupted; every process was stopped{how}", status=INTERRUPTED)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def fail(line: str, status: int = USER_ERROR) -> NoReturn:

@@ -45,7 +45,7 @@ def start(app: typer.Typer, name: str) -> int:
         command = error.ctx.command_path if error.ctx else name
         # typer and click both suggest names.
         said = error.message if "Did you mean" in error.message else error.format_message()
-        if isinstance(error, click.NoSuchOption) and (now := _RENAMED.get(error.option_name)):
+        if isinstance(error, click.NoSuchOption) and (now := _RENAMED.get(error.option_name)) in _options(error):
             said = f"No such option '{error.option_name}': the folder that holds data sets is now {now}."
         line = " ".join(said.split())
         stop = "." if line[-1].isalnum() else ""
@@ -54,3 +54,8 @@ def start(app: typer.Typer, name: str) -> int:
     except click.Abort:
         return INTERRUPTED
     return int(status or 0)
+
+
+def _options(error: click.UsageError) -> list[str]:
+    """Return the options of the command in which a mistake was found."""
+    return [name for parameter in error.ctx.command.params for name in parameter.opts] if error.ctx else []

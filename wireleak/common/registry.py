@@ -201,7 +201,7 @@ class Registry(Generic[Item]):
             raise TypeError(f"{code.__qualname__} does not define {min(code.__abstractmethods__)!r}")
         if inspect.isclass(code):
             for own, base in _overrides(code):
-                _check_call(own, [name for name, one in inspect.signature(base).parameters.items() if one.kind < 2])
+                _check_call(own, _positional(base))
         elif self._calls is not None:
             _check_call(code, self._calls)
 
@@ -265,6 +265,12 @@ def _overrides(code: type) -> Iterator[tuple[Any, Any]]:
         base = next((vars(parent)[name] for parent in code.__mro__[1:] if name in vars(parent)), None)
         if inspect.isfunction(own) and inspect.isfunction(base):
             yield own, base
+
+
+def _positional(code: Any) -> list[str]:
+    """Return the names of the arguments that a function takes by their place."""
+    parameters = inspect.signature(code).parameters.values()
+    return [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
 
 
 def _check_call(code: Any, arguments: Sequence[str]) -> None:
