@@ -68,18 +68,19 @@ STAGES: dict[str, Callable[[Running], bool]] = {
     "scoring": lambda run: (run.cell / "adversary" / "attributes-slant" / "guesses.npz").exists(),
     "report": lambda run: (run.cell.parent / "processes.json").exists(),
 }
-# Each line's kills happen one after another in one run, which is resumed after each.
+# The kills of a list happen one after another in one run, which is resumed after each. No process is left out, and no
+# stage; where two kills would end alike, one mode of training has the one, and the other mode the other.
 SPLIT = [
-    ("start", ("tap", "head", "superlink", "client-0", "runner", FORK_SERVER, LAB)),
-    ("first round", ("tap", "head", "superlink", "runner", "serverapp", "client-0", "client-0-app", FORK_SERVER, LAB)),
-    ("between rounds", ("head", "serverapp", "client-0", LAB)),
+    ("start", ("tap", "head", "superlink", "client-0", "runner", LAB)),
+    ("first round", ("head", "superlink", "serverapp", "client-0", "client-0-app", FORK_SERVER, LAB)),
+    ("between rounds", ("serverapp", "client-0", LAB)),
 ]
 WHOLE = [
-    ("first round", ("tap", "superlink", "serverapp", "client-0", "client-0-app", LAB)),
-    ("between rounds", ("client-0-app", LAB)),
-    ("serving", ("tap", "head", "superlink", "serve-victim", FORK_SERVER, LAB)),
+    ("first round", ("tap", "runner", "client-0-app")),
+    ("between rounds", ("superlink", "client-0-app")),
+    ("serving", ("tap", "head", "serve-victim", LAB)),
     ("decoding", (DECODER, LAB)),
-    ("attack", (ATTACK, FORK_SERVER, LAB)),
+    ("attack", (ATTACK, FORK_SERVER)),
     ("scoring", (FORK_SERVER, LAB)),
     ("report", (LAB,)),
 ]
