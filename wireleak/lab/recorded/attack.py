@@ -74,7 +74,7 @@ def attack_capture(request: Request, console: Console) -> int:
         if not request.guesses.guesses.is_file():
             fit_and_guess(launcher, request.attack, config, request.guesses.path / "attack.log")
         doing[0] = "scoring the guesses"
-        guessed = scored(request, attack, sought, truth, unscored) if job is None else scored_job(job)
+        guessed = scored(request, attack, sought, content, truth, unscored) if job is None else scored_job(job)
         return show(request, attack, content, guessed, console)
 
 

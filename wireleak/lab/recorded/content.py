@@ -17,6 +17,7 @@ from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.run.cell import UNTRAINED
 from wireleak.lab.run.layout import CellFolder, link_of
+from wireleak.lab.run.results import Link
 from wireleak.lab.study.schema import StudyError
 
 _SECONDS = 3600.0
@@ -34,6 +35,11 @@ _STREAMS = {
     "global-model": "Flower's link of a federated training",
     "activation": "the stream of a device that asks for predictions",
     "prediction": "the stream of a device that asks for predictions",
+}
+_EXAMPLES = {
+    Traffic.SERVING: "the capture of a serving device, such as serve-victim.pcap",
+    Traffic.SPLIT_TRAINING: "the capture of a client in split training, such as train-client-0.pcap",
+    Traffic.FEDERATED_TRAINING: "a capture of Flower's link, such as fleet-client-0.pcap",
 }
 
 
@@ -61,6 +67,11 @@ class Content:
     def tls(self) -> bool:
         """Whether any stream is encrypted."""
         return any(stream["transport"] == "TLS" for stream in self.seen["streams"])
+
+    @property
+    def link(self) -> Link:
+        """The link as the results name it."""
+        return "tls" if self.tls else "plaintext"
 
     @property
     def late(self) -> bool:
@@ -120,13 +131,6 @@ class Content:
         """Return kinds of tensors that show another stream than the one that is attacked."""
         training: list[str] = [kind for kind in ("activation-gradient", "label") if kind in self.kinds]
         return training if traffic is Traffic.SERVING else []
-
-
-_EXAMPLES = {
-    Traffic.SERVING: "the capture of a serving device, such as serve-victim.pcap",
-    Traffic.SPLIT_TRAINING: "the capture of a client in split training, such as train-client-0.pcap",
-    Traffic.FEDERATED_TRAINING: "a capture of Flower's link, such as fleet-client-0.pcap",
-}
 
 
 def read(capture: Path, launcher: Launcher) -> Content:

@@ -15,7 +15,7 @@ from wireleak.common.files import replacing, write_json
 from wireleak.common.traffic import Traffic
 from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.cell import UNTRAINED
-from wireleak.lab.run.layout import CellFolder, existing, link_of
+from wireleak.lab.run.layout import CellFolder, RunFolder, existing, link_of
 from wireleak.lab.study.schema import StudyError
 
 STDIN = Path("-")
@@ -198,7 +198,9 @@ class Request:
         guessed = self.guesses.guesses.is_file()
         if held == record:
             return f"{self.folder} holds these guesses already" if guessed else None
-        self.guesses.guesses.unlink(missing_ok=True)
+        run, shown = RunFolder(self.folder), AttackFolder(self.folder)
+        for path in (self.guesses.guesses, shown.guesses, shown.meta, run.report, run.results, run.table, run.pictures):
+            path.unlink(missing_ok=True)
         write_json(self.record, record)
         if held is None or not guessed:
             return None

@@ -50,7 +50,12 @@ class Guessed:
 
 
 def scored(
-    request: Request, attack: dict[str, Any], sought: Target[Any], truth: Truth | None, unscored: str
+    request: Request,
+    attack: dict[str, Any],
+    sought: Target[Any],
+    content: Content,
+    truth: Truth | None,
+    unscored: str,
 ) -> Guessed:
     """Score guesses by the ground truth, if it is known."""
     guesses = named_guesses(request.guesses.guesses, request.attack)
@@ -59,7 +64,7 @@ def scored(
         "study": "capture" if sealed is None else sealed.cell.study.name,
         "variant": request.name,
         "seed": request.seed,
-        "link": "plaintext",
+        "link": content.link,
         "vantage": request.vantage or attack["threat"]["vantage"][0],
         "attack": request.attack,
     }
@@ -148,13 +153,13 @@ def _results(
                 name=variant,
                 title=content.path.name,
                 cut=model.get("cut", 0),
-                link="plaintext",
+                link=content.link,
                 mode="federated" if training else "split",
                 seeds=[request.seed],
             )
         ],
         rows=guessed.rows,
-        wires=[wire_of(seen, variant, request.seed, "plaintext")],
+        wires=[wire_of(seen, variant, request.seed, content.link)],
         grants=[
             Grant(
                 variant=variant,
