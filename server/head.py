@@ -115,14 +115,19 @@ def run(config: ServerConfig) -> None:
     process.
     """
     signals = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    # Before gRPC starts threads, which inherit it: a signal that one of them took would never reach `sigwait`.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     for name in ("grpc._server", "grpc._common"):
         logging.getLogger(name).addFilter(Seldom())
     # Networks this small train fastest on one thread.
     torch.set_num_threads(1)
     # From which a head with Dropout draws.
     torch.manual_seed(drawn(config.seed))
-    head = start(config)
+    try:
+        head = start(config)
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
     host = config.address.rpartition(":")[0]
     write_json(config.ready, {"address": f"{host}:{head.port}", "admin": f"127.0.0.1:{head.admin_port}"})
     signal.sigwait(signals)

@@ -122,6 +122,8 @@ def test_it_serves_until_a_signal_and_ends_in_order(
 def test_a_mistake_is_one_line(invoke: Any, changes: dict[str, Any], line: str) -> None:
     code, errors = invoke(**changes)
     assert code == 2
+    # A blocked signal would be inherited by every process that is started later.
+    assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert errors.startswith(f"server head: {line}")
     assert errors.count("\n") == 1
 
