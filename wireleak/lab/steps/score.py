@@ -79,7 +79,8 @@ def partly_read(job: AttackJob) -> dict[str, str]:
     hidden = job.cell.variant.encrypted or job.cell.plan.secure
     if hidden and job.vantage in _ON_THE_WIRE:
         return {}  # the study promises that nobody reads this link
-    return partly_of(read_meta(job))
+    # Guesses that no attack of ours wrote have no such report.
+    return partly_of(read_meta(job)) if AttackFolder(job.out).meta.is_file() else {}
 
 
 def partly_of(meta: Mapping[str, Any]) -> dict[str, str]:
