@@ -15,6 +15,7 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from wireleak.common.standard import divisors
 from wireleak.common.targets.input import Input
 from wireleak.common.targets.ridge import ridge
 
@@ -98,7 +99,7 @@ class KnownPairs(ActivationAttack):
         device = best_device()
         axes = (0, *range(2, z.ndim))
         # Not centred: transposed convolutions pad with zeros, which would then mean another value at the border.
-        scale, mean = np.sqrt(np.square(z).mean(axes, keepdims=True)) + 1e-6, x.mean()
+        scale, mean = divisors(np.sqrt(np.square(z).mean(axes, keepdims=True)), len(z)), x.mean()
 
         def scaled(seen: Array) -> Any:
             return torch.from_numpy((seen / scale).astype(np.float32)).to(device)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from wireleak.common.standard import divisors
 
 _MOMENTUM = 0.9
 Size = Literal["logistic", "mlp-64", "mlp-300", "mlp-1000x2"]
@@ -93,7 +94,8 @@ class Perceptron:
         from adversary.attacks.harness.device import best_device
 
         rows = seen.reshape(len(seen), -1)
-        self._mean, self._scale = rows[~held].mean(0), rows[~held].std(0) + np.float32(1e-6)
+        fitting = rows[~held]
+        self._mean, self._scale = fitting.mean(0), divisors(fitting.std(0), len(fitting))
         self._device = best_device()
         z = torch.from_numpy(self._standard(rows)).to(self._device)
         y = torch.from_numpy(labels).to(self._device)

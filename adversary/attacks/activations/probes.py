@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from adversary.attacks.harness.attack import PERMUTATIONS
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from wireleak.common.measures.statistics.permutation import null_orders
+from wireleak.common.standard import divisors
 
 _OF_PERCEPTRON = 5
 
@@ -52,7 +53,7 @@ class Probe:
         assert knowledge.attribute is not None
         self._classes = knowledge.classes
         flat = knowledge.seen.reshape(len(knowledge), -1)
-        self._mean, self._scale = flat.mean(0), flat.std(0) + np.float32(1e-6)
+        self._mean, self._scale = flat.mean(0), divisors(flat.std(0), len(flat))
         self._axes = principal_axes((flat - self._mean) / self._scale, self._options.components)
         features = self._features(knowledge.seen)
         labels, held = knowledge.attribute, knowledge.held_out()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adversary.attacks.harness.knowledge import Array
 from wireleak.common.memory import blocks
+from wireleak.common.standard import divisors
 from wireleak.common.targets.memory import RESIDENT_BYTES
 
 Rows = npt.NDArray[np.int64]
@@ -61,12 +62,12 @@ class Batches:
 
 
 def _statistics(seen: Array, fitting: npt.NDArray[np.bool_], axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return mean and deviation (1, ..., 1) over `axes` of the fitting rows, a block of the kept axis at a time."""
+    """Return means and divisors (1, ..., 1) over `axes` of the fitting rows, a block of the kept axis at a time."""
     kept = next((axis for axis in range(1, seen.ndim) if axis not in axes), seen.ndim - 1)
     rows, parts = np.flatnonzero(fitting), []
     for part in blocks(seen.shape[kept], 8 * len(rows) * (seen[0].size // max(1, seen.shape[kept]))):
         place = tuple(part if axis == kept else slice(None) for axis in range(seen.ndim))
         values = seen[place][rows].astype(np.float32, copy=False)
-        parts.append((values.mean(axes, keepdims=True), values.std(axes, keepdims=True) + 1e-6))
-    centre, scale = (np.concatenate(one, axis=kept) for one in zip(*parts, strict=True))
-    return centre.astype(np.float32, copy=False), scale.astype(np.float32, copy=False)
+        parts.append((values.mean(axes, keepdims=True), values.std(axes, keepdims=True)))
+    centre, deviation = (np.concatenate(one, axis=kept) for one in zip(*parts, strict=True))
+    return centre.astype(np.float32, copy=False), divisors(deviation, len(rows))
