@@ -127,7 +127,7 @@ class Inversion(ActivationAttack):
 
         # Examples, pairs in a step, peak of the learning rate and the share of steps before it, chosen on attackers'
         # own held-out pairs. A dense decoder's steps shrink with its fan-in.
-        examples, batch, usual, rise = 30_000, _FEWER, 0.003, 0.2
+        examples, batch, usual, rise, longest = 30_000, _FEWER, 0.003, 0.2, math.inf
         if isinstance(self._decoder, DenseDecoder):
             fan_in = min(1.0, (32 / math.prod(self._pairs.activation)) ** 0.25)
             examples, batch, usual = 50_000, _BATCH, 0.003 * fan_in
@@ -135,6 +135,8 @@ class Inversion(ActivationAttack):
             some = rows[: self._decoder.linear_pairs(self._pairs.activation)]
             started = self._decoder.start_linear(self._pairs.activations(some), self._pairs.inputs(some))
             examples, batch, usual, rise = (3_750, 8, 0.0065, 0.1) if started else (30_000, _FEWER, 0.01, 0.2)
+            # At this rate one step in some thousands had a gradient a hundred times as long, and the fit was lost.
+            longest = 0.1
         epochs = self.settings.epochs or min(40, max(1, round(examples / len(rows))))
         peak = self.settings.learning_rate or usual
         if len(self._pairs.activation) == 3:
@@ -156,7 +158,7 @@ class Inversion(ActivationAttack):
             self._decoder.train()
             order = rows[torch.randperm(len(rows)).numpy()]
             for start in range(0, len(order), batch):
-                parts = step_in_parts(optimiser, loss_of, order[start : start + batch], parts)
+                parts = step_in_parts(optimiser, loss_of, order[start : start + batch], parts, longest)
                 schedule.step()
                 if pace.step():
                     schedule = one_cycle(pace.left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +30,9 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def step_in_parts(optimiser: Any, loss_of: Callable[[Rows], Tensor], rows: Rows, parts: int) -> int:
+def step_in_parts(
+    optimiser: Any, loss_of: Callable[[Rows], Tensor], rows: Rows, parts: int, longest: float = math.inf
+) -> int:
     """Take one step of an optimiser on some rows, in smaller parts if the device's memory is short.
 
     Parameters
@@ -40,6 +43,8 @@ def step_in_parts(optimiser: Any, loss_of: Callable[[Rows], Tensor], rows: Rows,
     rows : int64 (n,)
     parts : int
         Parts to begin with.
+    longest : float
+        Norm to which a longer gradient is shortened.
 
     Returns
     -------
@@ -57,6 +62,9 @@ def step_in_parts(optimiser: Any, loss_of: Callable[[Rows], Tensor], rows: Rows,
             for some in np.array_split(rows, min(parts, len(rows))):
                 loss = loss_of(some)
                 torch.autograd.backward(loss if parts == 1 else loss * (len(some) / len(rows)))
+            if longest < math.inf:
+                weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+                torch.nn.utils.clip_grad_norm_(weights, longest)
             optimiser.step()
             return parts
         except torch.OutOfMemoryError:

@@ -35,6 +35,13 @@ def test_a_step_in_parts_is_the_whole_step() -> None:
     assert torch.allclose(made[0], made[1], atol=1e-6)
 
 
+@pytest.mark.parametrize(("longest", "moved"), [(0.5, 0.5), (np.inf, 8.0)])
+def test_a_long_gradient_is_shortened(longest: float, moved: float) -> None:
+    place = torch.zeros(1, requires_grad=True)
+    step_in_parts(torch.optim.SGD([place], 1.0), lambda rows: 8 * place.sum(), np.arange(3), 1, longest)
+    assert place.item() == pytest.approx(-moved, rel=1e-4)
+
+
 def test_a_row_that_does_not_fit_is_an_error() -> None:
     def loss_of(rows: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
