@@ -142,7 +142,7 @@ def read(capture: Path, launcher: Launcher) -> Content:
         The file is no capture.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        output = Path(scratch) / "inspect.json"
+        output = Path(scratch) / "content.json"
         argv = ["-m", "adversary", "inspect", str(capture), "--json"]
         jail = Jail((capture,), (Path(scratch),))
         try:

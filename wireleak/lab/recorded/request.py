@@ -93,12 +93,12 @@ class Request:
     @property
     def record(self) -> Path:
         """File that says what the folder's guesses are of."""
-        return self.folder / "request.json"
+        return self.folder / "asked.json"
 
     @property
     def cell(self) -> CellFolder:
         """The folder that would hold the capture, were it a run's."""
-        return CellFolder.holding(self.folder / "tap" / "stdin" if self.piped else self.capture)
+        return CellFolder(self.folder) if self.piped else CellFolder.holding(self.capture)
 
     @property
     def of_run(self) -> bool:

@@ -10,6 +10,7 @@ from wireleak.lab.launch import watch
 def test_without_a_terminal_a_command_says_what_it_does_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_SECONDS", 0.01)
     monkeypatch.setattr(watch, "_SILENCE", 0.05)
+    monkeypatch.setattr(watch, "_FIRST", 0.05)
     printed = io.StringIO()
     with watch.working(Console(file=printed, width=200)) as work:
         with work.on("reading the data"):

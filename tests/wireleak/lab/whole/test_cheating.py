@@ -43,7 +43,8 @@ class Cheat(ActivationAttack):
     options = Options
 
     def fit(self, knowledge):
-        cell = Path(sys.argv[sys.argv.index("--config") + 1]).parents[2]
+        config = Path(sys.argv[sys.argv.index("--config") + 1])
+        cell = next(folder.parent for folder in config.parents if folder.name == "adversary")
         found = {}
         for name in FILES:
             try:
