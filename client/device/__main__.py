@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +28,17 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+class _Version(argparse.Action):
+    """Print the version. It is looked up only then: a device may run the code without an installed package."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        try:
+            print(f"wireleak {version('wireleak')}")
+        except PackageNotFoundError:
+            parser.error("--version: the code is not installed as a package, so its version is not known")
+        raise SystemExit(0)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = _Parser(
@@ -36,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         description="Stream activations of private inputs to a head, and print its predictions.",
         epilog="Example: wireleak-device encoder --head 192.168.1.10:9092 --input photos --resize",
     )
-    made.add_argument("--version", action="version", version=f"wireleak {version('wireleak')}")
+    made.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     made.add_argument("encoder", metavar="ENCODER", type=Path, help="folder that `wireleak export` wrote")
     made.add_argument("--head", metavar="HOST:PORT", help="address of the head, or of the tap before it")
     made.add_argument(

@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 import venv
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from client.device.__main__ import parser
 from server.head import RunningHead
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,3 +60,16 @@ def test_an_installed_device_is_small_has_no_torch_and_streams(
     lab = run(installed / "bin" / "wireleak", "run", "digits")
     assert lab.stderr.count("\n") == 1
     assert "install the testbed: pip install 'wireleak[lab]'" in lab.stderr
+
+
+def test_code_without_an_installed_package_runs_and_only_lacks_its_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("client.device.__main__.version", missing)
+    assert parser().parse_args(["encoder"]).encoder.name == "encoder"
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--version"])
+    assert "is not installed as a package" in capsys.readouterr().err
