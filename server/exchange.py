@@ -75,7 +75,7 @@ def exchange(
 def bound_replies(model_bytes: int) -> None:
     """Make the Grid leave out a reply that is too large or cannot be rebuilt, and answer with an error in its place.
 
-    Flower's Grid does so for a reply whose objects are missing. Any other fault in one reply would end the whole run,
+    Flower's Grid does so where objects of a reply are missing. Any other fault in one reply would end the whole run,
     and a reply of gigabytes, or a few bytes that name one chunk a million times, would fill the memory. The bound
     holds from one of the reply's objects to the next; each object was received whole.
     """

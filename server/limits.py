@@ -1,8 +1,8 @@
 """Limits of the calls to the head, so that no peer can lock out the others or fill the memory.
 
 A call holds a thread as long as it lasts, and its next message may be as large as the largest. So the number of calls
-is limited, over all peers and of each connection. A call whose client sends nothing, or takes no answer, gives way to a
-newcomer after a second. After `idle` seconds it is ended in any case.
+is limited, over all peers and of each connection. A call gives way to a newcomer once its client has sent nothing, or
+taken no answer, for a second. After `idle` seconds it is ended in any case.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class PropertyOptions(BaseModel):
     mixed: int = Field(2, ge=1, description="Updates per round of each mixture.")
     without: int = Field(8, ge=1, description="Updates per round without the property.")
     snapshots: int = Field(
-        0, ge=0, description="Number of rounds, evenly spaced, on whose models the attacker makes updates; 0 is all."
+        0, ge=0, description="The attacker makes updates on the models of so many rounds, evenly spaced; 0 is all."
     )
     by_group: bool = Field(False, description="Make each update from one person's examples, where people are known.")
     rule: Rule = Field("mean", description="How the server combines updates; a participant imitates it.")

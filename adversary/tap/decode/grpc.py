@@ -58,7 +58,8 @@ class _Call:
         self.request = Direction(budget)
         self.response = Direction(budget)
         self.waiting: list[Message] = []
-        self.by: bool | None = None  # if the method was inferred: the side whose message told it
+        # The side that sent the message from which the method was inferred; None if headers name it.
+        self.by: bool | None = None
         self.tries = 0
 
 
