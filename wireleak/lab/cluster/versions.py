@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
+
+from wireleak.lab.run.scored import source_digest
 
 # Libraries on which a run's figures depend.
 _LIBRARIES = ("flwr", "numpy", "scikit-learn", "scipy", "torch")
@@ -17,7 +17,7 @@ _PACKAGES = ("wireleak", "client", "server", "adversary")
 @cache
 def versions() -> dict[str, str]:
     """Return the version of Python, of wireleak with a digest of its source, and of the libraries that compute."""
-    own = {"wireleak": f"{version('wireleak')} ({_digest()})", "python": platform.python_version()}
+    own = {"wireleak": f"{version('wireleak')} ({source_digest(*_PACKAGES)[:8]})", "python": platform.python_version()}
     return own | {name: version(name) for name in _LIBRARIES}
 
 
@@ -28,12 +28,3 @@ def difference(expected: Mapping[str, str]) -> str | None:
         if here.get(name) != wanted:
             return f"it has {name} {here.get(name, 'missing')}, and this run needs {wanted}"
     return None
-
-
-def _digest() -> str:
-    root = Path(__file__).resolve().parents[3]
-    sources = sorted(path for package in _PACKAGES for path in (root / package).rglob("*.py"))
-    seen = hashlib.sha256()
-    for path in sources:
-        seen.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return seen.hexdigest()[:8]

@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -32,19 +32,37 @@ def key_of(files: Iterable[Path], *words: str) -> str:
     for word in words:
         whole.update(hashlib.sha256(word.encode()).digest())
     for file in files:
-        whole.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
+        about = file.stat() if file.is_file() else None
+        whole.update(hashlib.sha256().digest() if about is None else _digest(file, about.st_size, about.st_mtime_ns))
+    return whole.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _digest(file: Path, size: int, changed: int) -> bytes:
+    """Return the hash of a file's content; all attacks of a cell have the same truth, so it is read once."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
+
+
+def source_digest(*packages: str) -> str:
+    """Return a hash of the names and contents of the modules of our packages."""
+    root = Path(wireleak.__file__).parents[1]
+    whole = hashlib.sha256()
+    for path in sorted(path for package in packages for path in (root / package).rglob("*.py")):
+        whole.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return whole.hexdigest()
 
 
 @cache
 def _code() -> str:
     """Return a hash of wireleak's source, and of the modules in which other packages define measures and targets."""
-    files = set(Path(wireleak.__file__).parent.rglob("*.py"))
+    files = set()
     for point in (*entry_points(group="wireleak.measures"), *entry_points(group="wireleak.targets")):
         with contextlib.suppress(ImportError, ValueError, AttributeError):
             found = importlib.util.find_spec(point.module)
             files |= {Path(found.origin)} if found is not None and found.origin is not None else set()
-    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in sorted(files))).hexdigest()
+    others = b"".join(hashlib.sha256(file.read_bytes()).digest() for file in sorted(files))
+    return source_digest("wireleak") + hashlib.sha256(others).hexdigest()
 
 
 def kept_scores(job: AttackJob, compute: Callable[[], list[Row]], *words: str) -> list[Row]:
