@@ -14,19 +14,9 @@ import typer
 from wireleak.common import program
 from wireleak.common.words import counted
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help=__doc__,
-    context_settings=program.SETTINGS,
-)
+app = program.application(__doc__)
 
 Config = Annotated[Path, typer.Option("--config", help="The resolved config, JSON.")]
-
-
-@app.callback()
-def _main(version: program.Version = False) -> None: ...
 
 
 @app.command()

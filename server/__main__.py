@@ -16,17 +16,7 @@ from wireleak.common import program
 if os.environ.get("GRPC_VERBOSITY", "error").lower() == "error":
     os.environ["GRPC_VERBOSITY"] = "NONE"
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help=__doc__,
-    context_settings=program.SETTINGS,
-)
-
-
-@app.callback()
-def _main(version: program.Version = False) -> None: ...
+app = program.application(__doc__)
 
 
 @app.command()

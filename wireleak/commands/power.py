@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -104,7 +103,7 @@ def lines(
             line = progress.add_task(what, total=None)
             if not console.is_terminal:
                 typer.echo(what, err=True)
-            work.state = partial(str, what)
+            work.now(what)
             effect, how = wanted[one.measure], quantity(one.measure)
             made = power(one, effect, lambda line=line: progress.advance(line))  # type: ignore[misc]
             progress.remove_task(line)

@@ -27,6 +27,22 @@ Version = Annotated[
 ]
 
 
+def application(about: str | None) -> typer.Typer:
+    """Return the command line of a party's program, without commands yet; `about` is its help."""
+    made = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help=about,
+        context_settings=SETTINGS,
+    )
+
+    @made.callback()
+    def _main(version: Version = False) -> None: ...
+
+    return made
+
+
 def start(app: typer.Typer, name: str) -> int:
     """Run a command line and return its exit status; a mistake in it is one line on stderr.
 

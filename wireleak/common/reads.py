@@ -45,6 +45,22 @@ class Read:
         return f"{self.count} of {counted(self.promised, self.kind)}{of}"
 
 
+class Marked:
+    """Something whose figures rest on what was read; `incomplete` says so where less was read than promised."""
+
+    incomplete: str
+
+    @property
+    def mark(self) -> str:
+        """`MARK` if less was read than promised, else ""."""
+        return MARK if self.incomplete else ""
+
+
+def together(notes: Iterable[str]) -> str:
+    """Join what several figures rest on, each note once."""
+    return "; ".join(dict.fromkeys(filter(None, notes)))
+
+
 def incomplete(reads: Iterable[Read]) -> str:
     """Return what was read where it is less than promised, e.g. "read 294 of 500 activations"; "" where all was."""
     said = "; ".join(one.said for one in reads if not one.complete)

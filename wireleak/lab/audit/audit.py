@@ -29,7 +29,7 @@ from wireleak.lab.audit.sizes import READING
 from wireleak.lab.audit.studies import all_attacks, audit_study, cheap_attacks, strong_attacks, weights_of
 from wireleak.lab.audit.subject import Audited, Request, Subject, examine
 from wireleak.lab.launch.processes import Launcher, LaunchError
-from wireleak.lab.launch.watch import Watch
+from wireleak.lab.launch.watch import Watch, say
 from wireleak.lab.report.page import render
 from wireleak.lab.run.audit_folder import AuditFolder
 from wireleak.lab.run.layout import RunFolder
@@ -167,7 +167,7 @@ class _Audit:
     def _tick(self, line: str) -> None:
         """Say a line of the watch, unless progress bars show it."""
         if not (self.console.is_terminal and self.limits is not None):
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(self.console, line)
 
     def _now(self, doing: str) -> None:
         """Set what the watch says."""
@@ -176,7 +176,7 @@ class _Audit:
             self.limits.state = str
 
     def _say(self, line: str) -> None:
-        self.console.print(f"[{self.clock.spent:.0f} s] {line}", markup=False, highlight=False, soft_wrap=True)
+        say(self.console, f"[{self.clock.spent:.0f} s] {line}")
 
     def _introduce(self, subject: Subject) -> None:
         listed = ", ".join(f"{cut} after {subject.block(cut)}" for cut in subject.cuts)
@@ -188,7 +188,7 @@ class _Audit:
         if subject.unfit:
             notes.append(f"{', '.join(subject.unfit)} of the weights are for other classes and begin untrained")
         for note in notes:
-            self.console.print(note, markup=False, highlight=False, soft_wrap=True)
+            say(self.console, note)
 
     def _keep(self, study: str) -> Path:
         """Write the study next to the runs for the user, and into the run's folder."""

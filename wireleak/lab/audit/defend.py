@@ -19,7 +19,7 @@ from wireleak.lab.audit.continuing import Progress, keep, opened, resumable, slu
 from wireleak.lab.audit.memory import limits_of
 from wireleak.lab.audit.rows import gravest
 from wireleak.lab.audit.subject import Request, Subject, data_of, examine
-from wireleak.lab.launch.watch import Watch, working
+from wireleak.lab.launch.watch import Watch, say, working
 from wireleak.lab.report.boards import Board, boards
 from wireleak.lab.report.comparison import written
 from wireleak.lab.report.defences import NONE, Comparison, compare_defences
@@ -110,12 +110,12 @@ def defend(
     def state() -> str:
         return f"trying defences: {running[0].state()}" if running else "finding the cut and its costs"
 
-    def say(line: str) -> None:
+    def tick(line: str) -> None:
         # Progress bars show it on a terminal.
         if not (console.is_terminal and running):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(console, line)
 
-    with Watch(state, say):
+    with Watch(state, tick):
         folder, cut, wanted = _run(request, protect, out, jobs, console, resume, running)
     limits = running[0]
     with working(console) as work, work.on("comparing the defences"):
@@ -135,9 +135,9 @@ def defend(
         )
         console.print(verdicts[one.target], soft_wrap=True)
     for attack, reason in limits.skipped.items():
-        console.print(f"skipped {attack}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"skipped {attack}: {reason}")
     for attack, how in limits.stopped.items():
-        console.print(f"{attack}: {how}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{attack}: {how}")
     write_json(
         RunFolder(folder).verdict,
         {
@@ -179,7 +179,7 @@ def _run(
     source = keep(out / f"{name}.toml", study)
     console.print(f"[bold]{name}[/]: cut {cut}, after {subject.block(cut)}; study in {source}", soft_wrap=True)
     for note in (*subject.counts.notes, *_untrained(request)):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        say(console, note)
     running.append(limits_of(subject))
     with resumable(folder):
         run_study(

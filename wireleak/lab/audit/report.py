@@ -19,6 +19,7 @@ from wireleak.common.memory import written
 from wireleak.lab.audit.readings import CutReading
 from wireleak.lab.audit.rows import AttributeLeak, CutRow, count, cut_rows, percent, verdict
 from wireleak.lab.audit.subject import Audited
+from wireleak.lab.launch.watch import say
 from wireleak.lab.report.boards import SeedMean, notes_of
 from wireleak.lab.report.formatting import duration, size
 from wireleak.lab.report.verdicts import TAGS
@@ -39,7 +40,7 @@ def report(audited: Audited, console: Console) -> Path:
     if audited.subject.left_out and audited.survey:
         console.print(unserved_table(audited))
     for line in (*said, *remarks(audited, rows)):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
     _write_json(audited, rows, said)
     page = RunFolder(audited.folder).audit_page
     write_atomically(page, render(audited, rows, said, results, read_pictures(audited.folder)).encode())

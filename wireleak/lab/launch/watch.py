@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -79,6 +80,11 @@ class Watch:
                 self._say(f"[{now - began:.0f} s] {state}")
 
 
+def say(console: Console, line: str) -> None:
+    """Print a line as it is: names in it may hold rich's markup."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 class Work:
     """What a command is doing at the moment: `state` returns it in one line, "" for nothing to say."""
 
@@ -86,10 +92,14 @@ class Work:
         self._console = console
         self.state: Callable[[], str] = str
 
+    def now(self, what: str) -> None:
+        """Say `what` from here on."""
+        self.state = lambda: what
+
     @contextmanager
     def on(self, what: str) -> Iterator[None]:
         """Say `what` while a part of the work lasts, by a spinner on a terminal."""
-        self.state = lambda: what
+        self.now(what)
         with self._console.status(what) if self._console.is_terminal else contextlib.nullcontext():
             yield
         self.state = str
@@ -99,12 +109,8 @@ class Work:
 def working(console: Console) -> Iterator[Work]:
     """Show what a command is doing until it ends; without a terminal by a plain line every few seconds."""
     work = Work(console)
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     # A function, because the state changes.
-    watch = Watch(lambda: work.state(), say, memory=False)
+    watch = Watch(lambda: work.state(), partial(say, console), memory=False)
     with contextlib.nullcontext() if console.is_terminal else watch:
         yield work
 

@@ -13,7 +13,7 @@ from wireleak.common.threat import SIZES_AND_TIMES
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.blind import blind_files
 from wireleak.lab.launch.processes import Launcher
-from wireleak.lab.launch.watch import Watch
+from wireleak.lab.launch.watch import say, working
 from wireleak.lab.recorded.content import Content, check_link, read
 from wireleak.lab.recorded.request import Request
 from wireleak.lab.recorded.show import scored, scored_job, show
@@ -47,33 +47,28 @@ def attack_capture(request: Request, console: Console) -> int:
     LaunchError
         The attack failed.
     """
-    doing = ["checking the request"]
-
-    def say(line: str) -> None:
-        if not console.is_terminal:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    with console.status(request.attack), Launcher(preload=False) as launcher, Watch(lambda: doing[0], say):
+    with console.status(request.attack), working(console) as work, Launcher(preload=False) as launcher:
+        work.now("checking the request")
         attack = find_attack(describe_attacks(launcher), request.attack, "--attack")
         sought = _sought(request, attack)
         sees_tensors, traffic = SIZES_AND_TIMES not in attack["threat"]["sees"], Traffic(attack["reads"])
         job = training_job(request, attack) if traffic is Traffic.FEDERATED_TRAINING else None
         if job is None:
             request.check_needs(attack, sees_tensors)
-        doing[0] = f"reading {request.capture}"
+        work.now(f"reading {request.capture}")
         content = read(request.spooled(), launcher)
         content.check(request.attack, traffic, sees_tensors)
-        doing[0] = f"{request.attack} on {request.name}"
+        work.now(f"{request.attack} on {request.name}")
         if job is None:
             truth, unscored = _truth(request, sought, traffic, content, launcher)
             config = _config(request, attack, sought, content, truth)
         else:
             config, _ = attack_config(job, attack)
         if (held := request.claim(config)) is not None:
-            console.print(held, markup=False, highlight=False, soft_wrap=True)
+            say(console, held)
         if not request.guesses.guesses.is_file():
             fit_and_guess(launcher, request.attack, config, request.guesses.path / "attack.log")
-        doing[0] = "scoring the guesses"
+        work.now("scoring the guesses")
         guessed = scored(request, attack, sought, content, truth, unscored) if job is None else scored_job(job)
         return show(request, attack, content, guessed, console)
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from wireleak.common.reads import MARK, Read
 from wireleak.common.references import reference
 from wireleak.common.targets.target import OWN, Array, Guesses, Target
 from wireleak.common.words import counted
+from wireleak.lab.launch.watch import say
 from wireleak.lab.recorded.content import Content
 from wireleak.lab.recorded.request import Request
 from wireleak.lab.recorded.truth import Truth
@@ -91,9 +93,7 @@ def show(request: Request, attack: dict[str, Any], content: Content, guessed: Gu
     """Print and write what an attack found; return the exit status, which is 1 where its guess is only the prior."""
     meta = _meta(request)
 
-    def line(text: str) -> None:
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
-
+    line = partial(say, console)
     for one in (Read(**one) for one in meta["reads"][OWN]):
         line(f"read {one.said}" if one.complete else f"{MARK} read {one.said}")
     for note in _remarks(request, content, meta):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from wireleak.common.measures import PERCENT, column_order, quantity
 from wireleak.common.measures.statistics.bootstrap import difference, over_seeds
-from wireleak.common.reads import MARK
+from wireleak.common.reads import MARK, Marked, together
 from wireleak.common.references import Role, reference, reference_order
 from wireleak.common.targets.canary import Canary
 from wireleak.common.words import counted
@@ -28,7 +28,7 @@ BLIND = {"words-found": "commonest", "mse": "mean"}
 
 
 @dataclass(frozen=True)
-class SeedMean:
+class SeedMean(Marked):
     """One score over all seeds, with the fields of `Row`; `chance` is None where it is not known.
 
     `incomplete` joins what single seeds read where it is less than the study promised.
@@ -68,11 +68,6 @@ class SeedMean:
     def written(self) -> str:
         """The value as text, with a mark where the guess rests on less than was promised."""
         return f"{quantity(self.measure).write(self.value)}{self.mark}"
-
-    @property
-    def mark(self) -> str:
-        """The mark of a guess that rests on less than was promised, else ""; `notes_of` says what was read."""
-        return MARK if self.incomplete else ""
 
     @property
     def interval(self) -> str:
@@ -174,7 +169,7 @@ def _over_seeds(rows: Sequence[Row]) -> SeedMean:
         name=first.name,
         seeds=len(rows),
         permutations=min(row.permutations for row in rows),
-        incomplete="; ".join(dict.fromkeys(row.incomplete for row in rows if row.incomplete)),
+        incomplete=together(row.incomplete for row in rows),
         by_seed=tuple(sorted((row.seed, row.value) for row in rows)),
         draws=draws,
         chance=None if any(math.isnan(row.chance) for row in rows) else float(np.mean([row.chance for row in rows])),

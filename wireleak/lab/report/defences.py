@@ -17,7 +17,7 @@ import numpy.typing as npt
 from wireleak.common.measures import quantity
 from wireleak.common.measures.statistics.bootstrap import difference, over_seeds
 from wireleak.common.measures.statistics.several import p_value, resolved
-from wireleak.common.reads import MARK
+from wireleak.common.reads import MARK, Marked, together
 from wireleak.common.targets.input import Input
 from wireleak.lab.report.boards import BLIND, error_removed
 from wireleak.lab.report.verdicts import TAGS, Outcome, of_interval
@@ -64,7 +64,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Marked):
     """One setting of one defence against attackers of one target.
 
     Parameters
@@ -113,11 +113,6 @@ class Point:
     front: bool = False
     helps: bool = False
     incomplete: str = ""
-
-    @property
-    def mark(self) -> str:
-        """The mark of a leak whose attackers read less than the study promised, else ""."""
-        return MARK if self.incomplete else ""
 
     @property
     def holds(self) -> str:
@@ -231,7 +226,7 @@ def _comparison(results: Results, variants: Sequence[VariantSummary], target: st
                 bytes=_bytes(results, rows, name),
                 guarantee="; ".join(variant.proved),
                 elsewhere=_elsewhere(results, variant),
-                incomplete="; ".join(dict.fromkeys(one.incomplete for one in chosen.values() if one.incomplete)),
+                incomplete=together(one.incomplete for one in chosen.values()),
             )
         )
     is_input = target == Input.name

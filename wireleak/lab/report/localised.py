@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from wireleak.common.reads import MARK
+from wireleak.common.reads import Marked
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class LayerMean:
 
 
 @dataclass(frozen=True)
-class Map:
+class Map(Marked):
     """The layers of one variant's network, input first, for one property."""
 
     variant: str
@@ -146,11 +146,6 @@ class Map:
     seeds: int
     layers: tuple[LayerMean, ...]
     incomplete: str = ""
-
-    @property
-    def mark(self) -> str:
-        """The mark of a profile that rests on less than the study promised, else ""."""
-        return MARK if self.incomplete else ""
 
     def means(self, quantity: LayerQuantity) -> list[float]:
         """Return the means of a quantity, one for each layer."""

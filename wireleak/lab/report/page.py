@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from wireleak.common.files import write_atomically
 from wireleak.common.measures import column_order, quantity
-from wireleak.common.reads import MARK
+from wireleak.common.reads import MARK, together
 from wireleak.common.references import reference, reference_order
 from wireleak.common.targets.input import Input
 from wireleak.common.threat import attacker_at, sight
@@ -78,7 +78,7 @@ class Grants:
     @property
     def incomplete(self) -> str:
         """What was read where the study promised more, over targets and seeds."""
-        return "; ".join(dict.fromkeys(one.incomplete for one in self.group if one.incomplete))
+        return together(one.incomplete for one in self.group)
 
     @property
     def observations(self) -> str:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.reads import MARK
+from wireleak.common.reads import Marked
 from wireleak.lab.report.localised import Map, maps
 from wireleak.lab.run.ranked import UpdateMap
 from wireleak.lab.run.results import Fit, Results
 
 
 @dataclass(frozen=True)
-class PointMap:
+class PointMap(Marked):
     """Updates in two dimensions, (n, 2) in 0..1, with their true labels and the names of the classes."""
 
     variant: str
@@ -25,11 +25,6 @@ class PointMap:
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     incomplete: str = ""
-
-    @property
-    def mark(self) -> str:
-        """The mark of a map that lacks updates which the study promised, else ""."""
-        return MARK if self.incomplete else ""
 
     @property
     def counts(self) -> list[int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from wireleak.lab.launch.watch import say
 from wireleak.lab.serve.session import Session, Wanted, serve
 from wireleak.lab.study.schema import StudyError
 
@@ -155,7 +156,7 @@ def show_on_android(wanted: Wanted, serial: str | None, network: bool, console: 
             if error := next((line for line in said.splitlines() if line.startswith("Error")), None):
                 raise StudyError(f"{device.serial}: its browser cannot open {url}: {error}")
             for line in advice(device, url, network, session.capture):
-                console.print(line, highlight=False, soft_wrap=True, markup=False)
+                say(console, line)
 
         serve(wanted, console, ready)
 

@@ -21,6 +21,7 @@ from wireleak.common.wire.channel import IPV4_LOOPBACK, LOOPBACK, MAX_MESSAGE_BY
 from wireleak.lab.launch.granted import jail_of
 from wireleak.lab.launch.jail import Jail, gap
 from wireleak.lab.launch.processes import Launcher, Process
+from wireleak.lab.launch.watch import say
 from wireleak.lab.run.layout import CellFolder
 from wireleak.lab.serve.source import Source, check_for_page, open_source, trained_run
 from wireleak.lab.steps.capture import PLAINTEXT
@@ -240,7 +241,7 @@ def serve(wanted: Wanted, console: Console, ready: Callable[[Session], None] = l
             ]
         unheld = [f"Not enforced here: {line}." for line in [gap()] if line is not None]
         for line in [*unheld, *_instructions(wanted, sessions)]:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(console, line)
         ready(sessions[0])
         try:
             while True:
@@ -250,7 +251,7 @@ def serve(wanted: Wanted, console: Console, ready: Callable[[Session], None] = l
             pass
     for session in sessions:
         for line in _afterwards(session):
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(console, line)
 
 
 def _instructions(wanted: Wanted, sessions: list[Session]) -> list[str]:

@@ -21,7 +21,7 @@ from wireleak.common.words import counted
 from wireleak.lab.data import Dataset, find
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
-from wireleak.lab.launch.watch import Work, working
+from wireleak.lab.launch.watch import Work, say, working
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.folders import held, point_latest
 from wireleak.lab.run.job import AttackJob, attack_jobs
@@ -279,8 +279,7 @@ class _Schedule:
 
     def _capture(self, cell: Cell) -> None:
         if cell.lost:
-            say = f"{cell.name} is captured again: {'; '.join(cell.lost)}"
-            self.progress.console.print(say, markup=False, highlight=False, soft_wrap=True)
+            say(self.progress.console, f"{cell.name} is captured again: {'; '.join(cell.lost)}")
         if not cell.captured and not self._captured(cell):
             assert self.limits is not None
             self.limits.skipped |= dict.fromkeys((job.name for job in attack_jobs(cell)), NO_TIME)
