@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import secrets
 import shutil
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,28 +20,34 @@ import numpy.typing as npt
 
 # Who may read and write a file that is no secret: the user's umask takes rights away.
 _EVERYBODY, OWNER = 0o666, 0o600
+_SHARING = threading.Lock()
 
 
 @contextmanager
-def replacing(path: Path, mode: int = _EVERYBODY) -> Iterator[BinaryIO]:
+def replacing(path: Path, mode: int = _EVERYBODY, *, shared: bool = False) -> Iterator[BinaryIO]:
     """Open a scratch file that replaces `path` once it is written, and is removed if writing fails.
 
-    The umask takes rights from `mode`; `OWNER` is for secrets.
+    The umask takes rights from `mode`; `OWNER` is for secrets. With `shared`, a file of the same content stays: a jail
+    grants the file that lay there when its process began, and none that takes its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             yield file
-        scratch.replace(path)
+        with _SHARING if shared else nullcontext():
+            if shared and path.is_file() and filecmp.cmp(scratch, path, shallow=False):
+                scratch.unlink()
+            else:
+                scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
 
 
-def write_atomically(path: Path, content: bytes, mode: int = _EVERYBODY) -> Path:
-    """Write `content` to `path` and return the path; `mode` is that of `replacing`."""
-    with replacing(path, mode) as file:
+def write_atomically(path: Path, content: bytes, mode: int = _EVERYBODY, *, shared: bool = False) -> Path:
+    """Write `content` to `path` and return the path; `mode` and `shared` are those of `replacing`."""
+    with replacing(path, mode, shared=shared) as file:
         file.write(content)
     return path
 
@@ -54,11 +62,13 @@ def named_config() -> Any:
     return json.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
 
 
-def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]], *, compress: bool = False) -> Path:
-    """Write an .npz and return the path."""
+def write_arrays(
+    path: Path, arrays: Mapping[str, npt.NDArray[np.generic]], *, compress: bool = False, shared: bool = False
+) -> Path:
+    """Write an .npz and return the path; `shared` is that of `replacing`."""
     # The lowest level of compression: higher ones take longer and hardly save more of pictures.
     method, level = (zipfile.ZIP_DEFLATED, 1) if compress else (zipfile.ZIP_STORED, None)
-    with replacing(path) as file, zipfile.ZipFile(file, "w", method, compresslevel=level) as archive:
+    with replacing(path, shared=shared) as file, zipfile.ZipFile(file, "w", method, compresslevel=level) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)

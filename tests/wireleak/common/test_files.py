@@ -2,7 +2,9 @@
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -54,3 +56,27 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_scratch_file(tm
         file.write(b"2")
         raise RuntimeError
     assert path.read_bytes() == b"1" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("written", [b"1", b"2"])
+def test_a_shared_file_is_replaced_only_by_another_content(tmp_path: Path, written: bytes) -> None:
+    # A jail grants the file that lay there, not the one that takes its place.
+    path = write_atomically(tmp_path / "a", b"1", shared=True)
+    first = path.stat()
+    with path.open("rb"):  # else the new file could get the number of the old one
+        write_atomically(path, written, shared=True)
+        assert os.path.samestat(first, path.stat()) == (written == b"1")
+    assert path.read_bytes() == written and list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_that_write_a_shared_file_at_once_leave_the_first_one_there(tmp_path: Path) -> None:
+    path, all_ready = tmp_path / "a", Barrier(8)
+
+    def write(_: int) -> int:
+        with replacing(path, shared=True) as file:
+            file.write(b"1")
+            all_ready.wait()
+        return path.stat().st_ino
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(write, range(8)))) == 1

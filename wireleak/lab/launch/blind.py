@@ -51,8 +51,7 @@ def write_public(surrogate: Path, path: Path) -> Path:
         if name.startswith("attribute:"):
             public[name] = arrays[name].max(keepdims=True)
     low, high = arrays.get("range", (arrays["x"].min(), arrays["x"].max()))
-    write_arrays(path, public | {"range": np.array([low, high], np.float32)})
-    return path
+    return write_arrays(path, public | {"range": np.array([low, high], np.float32)}, shared=True)
 
 
 def blind_config(config: dict[str, Any]) -> dict[str, Any]:

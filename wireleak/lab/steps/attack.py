@@ -246,7 +246,7 @@ def _granted(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:
     for what, stage in (("weights", "encoder"), ("head", "head")):
         if what in knows:
             copy = cell.weights(stage)
-            write_atomically(copy, cell.checkpoint(stage, rounds).read_bytes())
+            write_atomically(copy, cell.checkpoint(stage, rounds).read_bytes(), shared=True)
             granted[stage] = str(copy)
     if "weights" in knows:
         granted["untrained_encoder"] = str(cell.encoder("victim", UNTRAINED))
@@ -338,7 +338,7 @@ def _tensors_in_process(cell: Cell) -> dict[str, str]:
             with np.load(cell.inputs(device)) as inputs, torch.inference_mode():
                 batches = torch.split(torch.from_numpy(inputs["x"]), batch)
                 activations = torch.cat([encoder(one) for one in batches]).numpy()
-            with replacing(path) as file:
+            with replacing(path, shared=True) as file:
                 np.save(file, activations)
         paths[role] = str(path)
     return paths

@@ -124,8 +124,7 @@ def write_candidates(cell: Cell) -> Path:
         arrays["norm"] = np.array(noise.norm)
         if noise.clip is not None:
             arrays["clip"] = np.array(noise.clip)
-    write_arrays(path, arrays)
-    return path
+    return write_arrays(path, arrays, shared=True)
 
 
 def companion_rows(cell: Cell, jobs: Sequence[AttackJob]) -> list[Row]:
