@@ -30,6 +30,8 @@ class Imitation:
         Values of the attribute, 0 first.
     shapes : dict of str to tuple of int
         Shapes of the network's layers.
+    person : int or None
+        With `by_group`, the person whose examples had the value in the newest updates.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class Imitation:
             raise ValueError(f"target: the examples' values are {self.values}; grant examples of 0 and another value")
         self._inputs, self._labels, self._attribute = own.inputs, own.labels, own.attribute
         self._groups = own.groups if by_group else None
+        self.person: int | None = None
         self._recipe = recipe
         self._blocks = own.network().blocks
         self._rng = np.random.default_rng([seed, 2])
@@ -75,9 +78,14 @@ class Imitation:
             other participant's: one of them has such examples, and the others have only examples of value 0.
         """
         others = 1 if self._recipe.own is None else self._recipe.participants - 1
-        return [self._trained(start, value, share)] + [self._trained(start, 0, 0.0) for _ in range(others - 1)]
+        first, rows = self._trained(start, value, share)
+        self.person = None if self._groups is None else int(self._groups[rows[0]])
+        return [first] + [self._trained(start, 0, 0.0)[0] for _ in range(others - 1)]
 
-    def _trained(self, start: Mapping[str, npt.NDArray[Any]], value: int, share: float) -> dict[str, Array]:
+    def _trained(
+        self, start: Mapping[str, npt.NDArray[Any]], value: int, share: float
+    ) -> tuple[dict[str, Array], Ints]:
+        """Return the changes of a model that trained on drawn examples, and their rows."""
         import torch
 
         from wireleak.common.models.training import Training, train_whole
@@ -89,7 +97,7 @@ class Imitation:
         rows = self._draw(value, share)
         train_whole(self._blocks, self._inputs[rows], self._labels[rows], how)
         ends = {name: after.numpy() for name, after in self._blocks.state_dict().items()}
-        return {name: end - start[name] for name, end in ends.items() if end.dtype.kind == "f"}
+        return {name: end - start[name] for name, end in ends.items() if end.dtype.kind == "f"}, rows
 
     def _draw(self, value: int, share: float) -> Ints:
         count = max(1, round(share * self._recipe.examples)) if value else 0

@@ -19,6 +19,7 @@ from adversary.attacks.harness.update_attack import UpdateAttack
 from adversary.attacks.updates.aggregation import Rule, join
 from adversary.attacks.updates.imitation import Imitation
 from adversary.attacks.updates.update_features import features
+from wireleak.common.measures.statistics.permutation import null_orders
 from wireleak.common.targets.attribute import PrivateAttribute
 
 if TYPE_CHECKING:
@@ -85,13 +86,15 @@ class Property(UpdateAttack):
         # Where the server takes no mean, there is no telling one's own part from the others': the whole change is read.
         ours = {one.round: one.delta for one in seen.own if self.settings.rule != "mean"}
         made = [
-            (features(self._joined(own.updates(seen.models[number], value, share), ours.get(number))), value)
+            (self._row(own.updates(seen.models[number], value, share), ours.get(number)), value, own.person)
             for number in _spaced(sorted({one.round for one in seen.updates}), self.settings.snapshots)
             for value, share in self._batches(own.values)
         ]
-        self._made, self._values = np.stack([row for row, _ in made]), np.array([value for _, value in made])
+        rows, values, people = zip(*made, strict=True)
+        self._made, self._values = np.stack(rows), np.array(values)
+        self._people = np.array(people) if self.settings.by_group else None
         self._model = self._learnt(self._values)
-        blank = np.zeros_like(made[0][0])
+        blank = np.zeros_like(rows[0])
         whole = [replace(one, end=seen.models[one.round + 1]) if one.round in ours else one for one in seen.updates]
         self._rows = {
             (one.sender, one.round): features(one.delta) if _fits(one, own.shapes) else blank for one in whole
@@ -114,9 +117,9 @@ class Property(UpdateAttack):
         return PERMUTATIONS
 
     def permuted(self, knowledge: Knowledge, rng: np.random.Generator) -> Property:
-        """Return the same learner, fitted to the same updates with randomly permuted values."""
-        other = copy(self)
-        other._model = self._learnt(rng.permutation(self._values))
+        """Return the same learner, fitted to the same updates with permuted values, which move between people."""
+        other, (order,) = copy(self), null_orders(self._values, self._people, 1, rng)
+        other._model = self._learnt(self._values[order])
         return other
 
     def _batches(self, values: Sequence[int]) -> Iterator[tuple[int, float]]:
@@ -127,11 +130,11 @@ class Property(UpdateAttack):
             yield from [(value, share) for share in options.mixtures] * options.mixed
         yield from [(0, 0.0)] * options.without
 
-    def _joined(self, others: list[dict[str, Array]], ours: dict[str, Array] | None) -> dict[str, Array]:
-        """Combine updates as the attacker sees them: their mean, or the server's result that includes its own."""
+    def _row(self, others: list[dict[str, Array]], ours: dict[str, Array] | None) -> Array:
+        """Return features of what the attacker sees: the updates' mean, or the server's result with its own update."""
         options = self.settings
         rule: Rule = "mean" if ours is None else options.rule
-        return join([*others, ours] if ours else others, rule, cut=options.cut, malicious=options.malicious)
+        return features(join([*others, ours] if ours else others, rule, cut=options.cut, malicious=options.malicious))
 
     def _learnt(self, values: npt.NDArray[np.int64]) -> Any:
         """Fit the classifier of the attacker's updates to these values."""

@@ -178,6 +178,19 @@ def test_people_that_are_not_the_attackers_are_told_apart_by_group() -> None:
         guesses(known, by_group=True)
 
 
+def test_permuted_values_move_between_whole_people() -> None:
+    """A null of single updates is too narrow: ten people's updates have ten values, not a hundred."""
+    known, _ = world(shift=0.0)
+    groups = known.attribute * 10 + np.arange(len(known)) % 5
+    attack = guesses(replace(known, groups=groups), by_group=True, mixtures=(), tsne=False)[1]
+    fitted: list[Ints] = []
+    attack._learnt = fitted.append
+    attack.permuted(known, np.random.default_rng(0))
+    of_person = {person: {int(value) for value in fitted[0][attack._people == person]} for person in attack._people}
+    assert len(of_person) == 10 and all(len(values) == 1 for values in of_person.values())
+    assert {int(person >= 10) for person, values in of_person.items() if values == {1}} == {0, 1}
+
+
 def test_a_property_that_the_attacker_never_sees_vary_is_refused() -> None:
     known, _ = world()
     with pytest.raises(ValueError, match=r"^target: the examples' values are \[1\]"):
