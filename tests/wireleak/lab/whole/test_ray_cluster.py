@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -101,10 +102,10 @@ def _free_port() -> int:
 
 
 @pytest.fixture
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
-    # Ray's sockets need short paths.
+def nodes() -> Iterator[list[Node]]:
     started: list[Node] = []
-    folder = tmp_path_factory.mktemp("ray")
+    # The paths of Ray's sockets may have 107 characters, and those of pytest's own folders grow.
+    folder = Path(tempfile.mkdtemp(prefix="ray"))
     try:
         started.append(Node(folder / "0", None))
         started[0].wait_ready()
