@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 
 from connectrpc.code import Code
@@ -11,24 +12,25 @@ from connectrpc.errors import ConnectError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wireleak.common.config import Limits
+from wireleak.common.serving import IDLE_SECONDS
 from wireleak.common.wire.limits import GIVES_WAY_SECONDS, Seldom
 
 logger = logging.getLogger(__name__)
 logger.addFilter(Seldom())
 
-# A browser's call is one short request; without limits of its own it may be idle for so long.
-IDLE_SECONDS = 30.0
-
 
 class _Call:
     """A call, which reads its request and sends its answer through this object."""
 
-    def __init__(self, peer: str, receive: Receive, send: Send, idle: float) -> None:
+    def __init__(self, peer: str, receive: Receive, send: Send, limits: Limits) -> None:
         self.peer = peer
-        self._receive, self._send, self._idle = receive, send, idle
+        self._receive, self._send = receive, send
+        self._idle = limits.idle or IDLE_SECONDS
+        self._age = limits.age or math.inf
+        self._began = time.monotonic()
         self._whole = False
         # When the browser's turn to send began; None where its request is whole.
-        self.waits_since: float | None = time.monotonic()
+        self.waits_since: float | None = self._began
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def idle(self) -> float:
@@ -48,9 +50,11 @@ class _Call:
         self.waits_since = time.monotonic()
         step = asyncio.ensure_future(self._receive())
         try:
-            await asyncio.wait((step, self.ended), timeout=self._idle, return_when=asyncio.FIRST_COMPLETED)
+            left = max(0.0, self._began + self._age - self.waits_since)
+            await asyncio.wait((step, self.ended), timeout=min(self._idle, left), return_when=asyncio.FIRST_COMPLETED)
             if not step.done():
-                self.end(f"idle: this call was idle for {self._idle:g} s; send it again")
+                idle = f"idle: this call was idle for {self._idle:g} s; send it again"
+                self.end(idle if self._idle <= left else f"age: a call may last {self._age:g} s; send it again")
             if self.ended.done():
                 raise ConnectError(Code.RESOURCE_EXHAUSTED, self.ended.result())
             message: Message = step.result()
@@ -86,12 +90,12 @@ class Calls:
     def __init__(self, app: ASGIApp, limits: Limits, largest: int) -> None:
         self._app = app
         self._number = min(limits.streams, max(1, (limits.memory << 20) // largest))
-        self._idle = limits.idle or IDLE_SECONDS
+        self._limits = limits
         self._calls: set[_Call] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
-        call = _Call(":".join(map(str, scope.get("client") or ("?",))), receive, send, self._idle)
+        call = _Call(":".join(map(str, scope.get("client") or ("?",))), receive, send, self._limits)
         if len(self._calls) >= self._number:
             reason = f"streams: the gateway answers {self._number} calls at once; try again later"
             longest = max(self._calls, key=_Call.idle)

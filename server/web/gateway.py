@@ -21,7 +21,7 @@ from server.web.config import GatewayConfig
 from server.web.forward import Forward
 from wireleak.common.config import ConfigError
 from wireleak.common.files import write_json
-from wireleak.common.serving import listen, serve
+from wireleak.common.serving import IDLE_SECONDS, listen, serve
 
 mimetypes.add_type("application/manifest+json", ".webmanifest")
 mimetypes.add_type("text/javascript", ".mjs")
@@ -106,7 +106,7 @@ def run(config: GatewayConfig) -> None:
     host = config.address.rpartition(":")[0]
     write_json(config.ready, {"address": f"{host}:{listener.getsockname()[1]}"})
     try:
-        serve(app, listener)
+        serve(app, listener, config.limits.idle or IDLE_SECONDS)
     finally:
         config.ready.unlink(missing_ok=True)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from server.web.config import Cut, GatewayConfig
 from server.web.forward import SERVICE
 from server.web.gateway import application, content_security_policy
 from wireleak.common.config import ConfigError, Limits
+from wireleak.common.serving import MOST_CONNECTIONS
 from wireleak.common.wire import decode_tensor, encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
 
@@ -140,11 +143,12 @@ async def stalled(release: asyncio.Event) -> AsyncIterator[bytes]:
     await release.wait()
 
 
-def test_a_call_that_stops_in_its_middle_is_ended(config: GatewayConfig) -> None:
-    limited = config.model_copy(update={"limits": Limits(idle=0.3)})
+@pytest.mark.parametrize(("limits", "reason"), [(Limits(idle=0.3), b"idle"), (Limits(age=0.3), b"age")])
+def test_a_call_that_stops_in_its_middle_is_ended(config: GatewayConfig, limits: Limits, reason: bytes) -> None:
+    limited = config.model_copy(update={"limits": limits})
     with browsing(limited) as browser:
         answer = browser.post(f"/{SERVICE}/Predict", content=stalled(asyncio.Event()), headers=HEADERS)
-        assert b"grpc-status: 8" in answer.content and b"idle%3A%20this%20call" in answer.content
+        assert b"grpc-status: 8" in answer.content and reason + b"%3A%20" in answer.content
         assert call(browser, "Describe", b"")[1]["grpc-status"] == "0"
 
 
@@ -207,17 +211,116 @@ def test_a_folder_without_its_file_is_named(config: GatewayConfig, tmp_path: Pat
         application(config.model_copy(update={"pages": tmp_path}))
 
 
-def test_as_a_process_it_says_where_it_listens_and_ends_in_order(config: GatewayConfig, tmp_path: Path) -> None:
-    path = tmp_path / "gateway-config.json"
+@contextmanager
+def process(config: GatewayConfig) -> Iterator[tuple[subprocess.Popen[str], tuple[str, int]]]:
+    """Run the gateway as a process; yield it and its address."""
+    path = config.ready.with_name("gateway-config.json")
     path.write_text(config.model_dump_json())
     command = [sys.executable, "-m", "server", "gateway", "--config", str(path)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 20
-        while not config.ready.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        address = json.loads(config.ready.read_text())["address"]
-        with urllib.request.urlopen(f"http://{address}/about.json") as answer:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            deadline = time.monotonic() + 20
+            while not config.ready.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            host, _, port = json.loads(config.ready.read_text())["address"].partition(":")
+            yield running, (host, int(port))
+        finally:
+            running.kill()
+
+
+CALL = f"POST /{SERVICE}/Describe HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web+proto\r\n"
+UNFINISHED = {
+    "nothing": b"",
+    "half a line": b"GET / HT",
+    "half the headers": b"GET / HTTP/1.1\r\nhost: local",
+    "no body": f"{CALL}content-length: 100\r\n\r\n".encode(),
+    "no reading": b"GET /large.wasm HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "the next one": b"GET /about.json HTTP/1.1\r\nhost: localhost\r\n\r\nGET /",
+}
+# More than the buffers of a link hold: a client that does not read lets the gateway wait.
+LARGE = bytes(16 << 20)
+
+
+class Clients:
+    """Clients of a gateway's process, on sockets that stay open."""
+
+    def __init__(self, address: tuple[str, int], stack: contextlib.ExitStack) -> None:
+        self._address = address
+        self._stack = stack
+
+    def ask(self, content: bytes) -> socket.socket:
+        """Send these bytes on a connection of their own."""
+        connection = self._stack.enter_context(socket.create_connection(self._address, timeout=10))
+        connection.sendall(content)
+        return connection
+
+    def crowd(self, content: bytes) -> None:
+        """Send these bytes on more connections than the gateway holds."""
+        for _ in range(MOST_CONNECTIONS + 50):
+            self.ask(content)
+
+    def is_one_served(self) -> bool:
+        """Ask for a page as a browser does, which tries again where its connection is closed."""
+        for _ in range(50):
+            try:
+                with urllib.request.urlopen("http://{}:{}/about.json".format(*self._address), timeout=5) as answer:
+                    return bool(json.load(answer)["title"] == "digits")
+            except ConnectionResetError:
+                time.sleep(0.1)
+        return False
+
+
+def read(connection: socket.socket) -> bytes:
+    """Return what a connection receives until the gateway closes it."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := connection.recv(65_536):
+            received += data
+    return received
+
+
+def test_requests_that_are_half_sent_too_long_or_never_read_are_ended(config: GatewayConfig) -> None:
+    (config.pages / "large.wasm").write_bytes(LARGE)
+    limited = config.model_copy(update={"limits": Limits(idle=0.6)})
+    with contextlib.ExitStack() as stack, process(limited) as (running, address):
+        clients = Clients(address, stack)
+        ended = {name: clients.ask(content) for name, content in UNFINISHED.items()}
+        # Bytes that trickle in gain no time.
+        slow, sent = clients.ask(b"GET / HTTP/1.1\r\nx: "), 0
+        with pytest.raises(OSError):
+            while sent < 200:
+                slow.sendall(b"x")
+                sent += 1
+                time.sleep(0.05)
+        assert 5 < sent < 100
+        answers = {name: read(connection) for name, connection in ended.items()}
+        assert answers["nothing"] == answers["half a line"] == answers["half the headers"] == b""
+        assert b"grpc-status: 8" in answers["no body"] and answers["the next one"].count(b"HTTP/1.1 200") == 1
+        assert len(answers["no reading"]) < len(LARGE)
+        assert read(clients.ask(b"GET / HTTP/1.1\r\nx: " + b"x" * (1 << 20))).startswith(b"HTTP/1.1 400 ")
+        clients.crowd(UNFINISHED["half the headers"])
+        assert clients.is_one_served()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(5) == 0
+
+
+@pytest.mark.study
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_a_crowd_that_lets_the_gateway_wait_locks_out_nobody(config: GatewayConfig, name: str) -> None:
+    (config.pages / "large.wasm").write_bytes(LARGE)
+    limited = config.model_copy(update={"limits": Limits(idle=2)})
+    with contextlib.ExitStack() as stack, process(limited) as (running, address):
+        clients = Clients(address, stack)
+        clients.crowd(UNFINISHED[name])
+        assert clients.is_one_served()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(5) == 0
+
+
+def test_as_a_process_it_says_where_it_listens_and_ends_in_order(config: GatewayConfig) -> None:
+    with process(config) as (running, address):
+        with urllib.request.urlopen(f"http://{address[0]}:{address[1]}/about.json") as answer:
             assert json.load(answer)["title"] == "digits"
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=10)
-    assert (process.returncode, errors) == (0, "") and not config.ready.exists()
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=10)
+    assert (running.returncode, errors) == (0, "") and not config.ready.exists()
