@@ -111,7 +111,7 @@ blogs: install
 	$(BIN)/python -m wireleak.lab.data.sources.fetch_blogs
 
 # Install tshark and tcpdump for the sniffer and the tests, Chromium to view reports, npm to build the web page, adb for
-# Android, and the emulator of a Raspberry Pi with what builds its system (Debian, Ubuntu).
+# Android, the emulator of a Raspberry Pi with what builds its system, and Fashion-MNIST (Debian, Ubuntu).
 deps-system:
 	@for program in tshark tcpdump chromium qemu-system-aarch64 mmdebstrap mkfs.ext4 newuidmap; do \
 		command -v $$program > /dev/null || { export DEBIAN_FRONTEND=noninteractive; \
@@ -122,6 +122,8 @@ deps-system:
 	@for program in npm adb; do \
 		command -v $$program > /dev/null || { export DEBIAN_FRONTEND=noninteractive; \
 			apt-get update -qq && apt-get install -y -qq --no-install-recommends $$program; }; done
+	@test -d /usr/share/datasets/fashion-mnist || { export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends dataset-fashion-mnist; }
 
 clean:
 	rm -rf .venv build dist client/web/dist client/web/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
