@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.progress import track
 
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import Pace, shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
@@ -72,7 +71,6 @@ class InverseNetwork(ActivationAttack):
         import torch
 
         from adversary.attacks.harness.device import best_device
-        from adversary.attacks.harness.pace import Pace
         from adversary.attacks.harness.progressive import is_careful
 
         device = best_device()
@@ -91,7 +89,7 @@ class InverseNetwork(ActivationAttack):
         each = math.ceil(len(rows) / _BATCH)
         pace = Pace(epochs * each, self.deadline)
         rng = np.random.default_rng([self.seed, 1])
-        for _ in track(range(epochs), "inverse-network", disable=not Console().is_terminal, transient=True):
+        for _ in shown(range(epochs), "inverse-network"):
             order = rng.permutation(rows)
             for batch in (order[i : i + _BATCH] for i in range(0, len(order), _BATCH)):
                 optimiser.zero_grad()

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.progress import track
 
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import Pace, shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
@@ -123,7 +122,6 @@ class Inversion(ActivationAttack):
 
         from adversary.attacks.harness.decoders import DenseDecoder, LocalDecoder
         from adversary.attacks.harness.device import step_in_parts
-        from adversary.attacks.harness.pace import Pace
 
         # Examples, pairs in a step, peak of the learning rate and the share of steps before it, chosen on attackers'
         # own held-out pairs. A dense decoder's steps shrink with its fan-in.
@@ -154,7 +152,7 @@ class Inversion(ActivationAttack):
             return torch.nn.functional.mse_loss(self._decoder(self._pairs.activations(some)), self._pairs.inputs(some))
 
         best, weights, kept, parts = math.inf, self._decoder.state_dict(), 0, 1
-        for epoch in track(range(epochs), "inversion: training", disable=not Console().is_terminal, transient=True):
+        for epoch in shown(range(epochs), "inversion: training"):
             self._decoder.train()
             order = rows[torch.randperm(len(rows)).numpy()]
             for start in range(0, len(order), batch):

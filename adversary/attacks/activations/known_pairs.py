@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.progress import track
 
 from adversary.attacks.activations.inverse_network import transposed_decoder
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.standard import divisors
@@ -113,7 +112,7 @@ class KnownPairs(ActivationAttack):
         optimiser = torch.optim.AdamW(decoder.parameters(), peak, weight_decay=self.settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.2)
         rng = np.random.default_rng([self.seed, 1])
-        for _ in track(range(steps), "known-pairs", disable=not Console().is_terminal, transient=True):
+        for _ in shown(range(steps), "known-pairs"):
             batch = rng.permutation(len(z))[:_BATCH]
             optimiser.zero_grad()
             torch.autograd.backward(torch.nn.functional.mse_loss(decoder(inputs[batch]), goal[batch]))

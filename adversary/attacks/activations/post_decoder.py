@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.progress import track
 
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
@@ -75,7 +74,7 @@ class PostDecoder(ActivationAttack):
         optimiser = torch.optim.Adam(self._decoder.parameters(), lr=1e-3, eps=1e-7)
         epochs = self.settings.epochs
         total = 0.0
-        for _ in track(range(epochs), "post-decoder: training", disable=not Console().is_terminal, transient=True):
+        for _ in shown(range(epochs), "post-decoder: training"):
             total = 0.0
             for start in range(0, len(x), _BATCH):
                 pairs = slice(start, start + _BATCH)

@@ -9,12 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.progress import track
 
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
-from adversary.attacks.harness.pace import Pace
+from adversary.attacks.harness.pace import Pace, shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
@@ -147,7 +145,7 @@ def invert(
         optimiser = torch.optim.Adam([u], settings.learning_rate, eps=settings.epsilon, amsgrad=True)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.iterations)
         steps = range(settings.iterations)
-        for _ in track(steps, "rmle: searching", disable=not Console().is_terminal, transient=True):
+        for _ in shown(steps, "rmle: searching"):
             optimiser.zero_grad()
             distance = (encoder(middle + half * u) - z).square().flatten(1).mean(1)
             prior = settings.l2 * u.square().flatten(1).mean(1) + settings.tv * total_variation(u)

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from rich.console import Console
-from rich.progress import track
 
 from adversary.attacks.activations.rmle import RmleOptions, invert
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
@@ -67,7 +66,7 @@ class _Shadow(ActivationAttack):
         rng = np.random.default_rng([self.seed, 1])
         self._encoder.train()
         epochs = range(self.settings.epochs)
-        for _ in track(epochs, f"{self.name}: training", disable=not Console().is_terminal, transient=True):
+        for _ in shown(epochs, f"{self.name}: training"):
             order = rng.permutation(mine)
             for rows in (order[i : i + _BATCH] for i in range(0, len(order), _BATCH)):
                 optimiser.zero_grad()

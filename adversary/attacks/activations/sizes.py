@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,12 @@ from adversary.attacks.harness.activations import Activations
 from adversary.attacks.harness.knowledge import Array
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import SIZES_AND_TIMES, Knows, ThreatModel, Vantage
-from adversary.tap.decode.traffic import SentBytes, traffic
 from wireleak.common.targets.attribute import PrivateAttribute
 from wireleak.common.words import counted
+
+# A reader of captures is imported where it is used: listing attacks costs no import of it.
+if TYPE_CHECKING:
+    from adversary.tap.decode.traffic import SentBytes
 
 
 @register
@@ -38,6 +42,8 @@ class Sizes(ProbeAttack):
 
     def read(self, paths: Sequence[Path], count: int) -> Activations:
         """Return the features (count, 5) of each inference, see `features`; `messages` separates the inferences."""
+        from adversary.tap.decode.traffic import traffic
+
         streams: dict[str, list[SentBytes]] = {}
         for record in traffic(paths):
             streams.setdefault(record.stream, []).append(record)

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.progress import track
 
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
@@ -101,8 +100,7 @@ class Unpaired(ActivationAttack):
             decoder = nn.Sequential(*up[:-1], nn.Sigmoid(), nn.Unflatten(1, inputs.shape[1:])).to(device)
             optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], self.settings.learning_rate)
             x = (torch.from_numpy(inputs).to(device) - low) / max(high - low, 1e-12)
-            quiet = not Console().is_terminal
-            for _ in track(range(self.settings.steps), "unpaired: training", disable=quiet, transient=True):
+            for _ in shown(range(self.settings.steps), "unpaired: training"):
                 batch = x[torch.randint(len(x), (_BATCH,)).to(device)]
                 loss = nn.functional.mse_loss(decoder(encoder(batch)), batch)
                 optimiser.zero_grad()

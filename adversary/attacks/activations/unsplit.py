@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.progress import track
 
 from adversary.attacks.activations.rmle import total_variation
 from adversary.attacks.activations.shadow import fresh_network
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from wireleak.common.targets.input import Input
@@ -104,7 +103,7 @@ class _Search:
         """Alternate: steps on the inputs, then steps on the clone."""
         import torch
 
-        for _ in track(range(times), "unsplit", disable=not Console().is_terminal, transient=True):
+        for _ in shown(range(times), "unsplit"):
             self.clone.requires_grad_(False)
             for _ in range(self.settings.inner_input):
                 self.on_input.zero_grad()

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import track
 
 from adversary.attacks.gradients.batch_labels import labels_of
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Recipe, Update
 from adversary.attacks.harness.update_attack import UpdateAttack
@@ -183,4 +182,4 @@ class GradientMatching(UpdateAttack):
 
 
 def _shown(updates: Iterable[Update], name: str) -> Iterable[Update]:
-    return track(list(updates), f"{name}: updates", disable=not Console().is_terminal, transient=True)
+    return shown(list(updates), f"{name}: updates")

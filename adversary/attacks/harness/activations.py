@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from adversary.tap.decode.events import StreamSeen
 from adversary.tap.decode.observation import Kind
-from adversary.tap.decode.read import events, observations
 from wireleak.common.words import counted
 
 Array = npt.NDArray[np.float32]
@@ -58,6 +57,8 @@ def activations(paths: Sequence[Path], count: int) -> Activations:
     adversary.tap.decode.packets.pcap.CaptureError
         A file is not a capture.
     """
+    from adversary.tap.decode.read import observations
+
     calls: dict[str, _Call] = {}
     for path in paths:
         for seen in observations([path]):
@@ -117,5 +118,7 @@ def _stack(tensors: list[npt.NDArray[Any]]) -> Array | None:
 
 
 def _link(paths: Sequence[Path]) -> str:
+    from adversary.tap.decode.read import events
+
     carried = {event.transport.value for event in events(paths, tensors=False) if isinstance(event, StreamSeen)}
     return f"the link is {' and '.join(sorted(carried))}" if carried else "the captures hold no connection"

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from adversary.tap.decode.observation import Kind
-from adversary.tap.decode.read import observations
 from wireleak.common.words import counted
 
 Array = npt.NDArray[np.float32]
@@ -72,6 +71,8 @@ def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, k
     adversary.tap.decode.packets.pcap.CaptureError
         A file is not a capture.
     """
+    from adversary.tap.decode.read import observations
+
     rows: list[Array] = []
     messages, size, start = 0, 0, None
     for path in paths:

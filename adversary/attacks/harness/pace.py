@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
+from typing import TypeVar
+
+Step = TypeVar("Step")
 
 # The time of a step is measured on the second to the fourth; the first is slower than the others.
 _MEASURED = 4
@@ -67,3 +71,12 @@ class Pace:
     def stopped(self) -> str | None:
         """Say how far the training came, or None if it did all steps."""
         return f"stopped after {self.done} of {self.planned} steps" if self.done < self.planned else None
+
+
+def shown(steps: Iterable[Step], label: str) -> Iterable[Step]:
+    """Return the steps; on a terminal, a bar shows how many of them are done."""
+    # Listing attacks costs no import of rich.
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(steps, label, disable=not Console().is_terminal, transient=True)

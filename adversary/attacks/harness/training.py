@@ -19,7 +19,6 @@ import numpy.typing as npt
 from safetensors.numpy import load_file
 
 from adversary.tap.decode.observation import Kind
-from adversary.tap.decode.read import observations
 from wireleak.common.exchanged import kept_files
 from wireleak.common.plan import ClientPlan
 from wireleak.common.traffic import ALL, OTHERS
@@ -206,6 +205,8 @@ class _Read:
 
 
 def _captures(paths: Sequence[Path], window: Window) -> _Read:
+    from adversary.tap.decode.read import observations
+
     read = _Read([_Link() for _ in paths])
     place = {str(path): number for number, path in enumerate(paths)}
     # All links together: Flower does not resend objects that the other side has, but other links carry them.

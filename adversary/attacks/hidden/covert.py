@@ -13,7 +13,6 @@ from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
-from adversary.tap.inspect.lowbits import LowBits
 from wireleak.common.targets.input import Input
 from wireleak.common.wire.hidden import CHECK, Words, carriers, checksum, keystream, layout
 
@@ -58,6 +57,9 @@ class Covert(ActivationAttack):
 
     def guess(self, activations: Array) -> Array:
         """Return pictures, float32 (n, *input_shape), from activations (n, ...)."""
+        # Listing attacks costs no import of the reader.
+        from adversary.tap.inspect.lowbits import LowBits
+
         words = np.ascontiguousarray(activations, np.float32).reshape(len(activations), -1).view(np.uint32)
         low, high = self._range
         guesses = np.full((len(activations), *self._shape), low, np.float32)

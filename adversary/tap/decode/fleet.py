@@ -16,11 +16,10 @@ import json
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from flwr.proto import fleet_pb2, message_pb2, recorddict_pb2
 from google.protobuf.message import DecodeError
 
 from adversary.tap.decode.fields import every, numbers
@@ -28,6 +27,10 @@ from adversary.tap.decode.observation import Kind, Observation
 from adversary.tap.decode.payload import Budget, PayloadError, TooMuchWorkError
 from wireleak.common.wire.packing import DATA, LAYOUT, unpack
 from wireleak.common.words import counted
+
+# flwr takes long to import, and most captures hold none of its messages.
+if TYPE_CHECKING:
+    from flwr.proto import message_pb2, recorddict_pb2
 
 MAX_STORE = 96 << 20
 MAX_PENDING = 4096
@@ -39,12 +42,12 @@ MAX_PARSED = 4 << 20
 MAX_TREE = 1 << 20
 MAX_REMEMBERED = 1 << 16
 
-_MESSAGES = fleet_pb2.PushMessagesRequest.MESSAGES_LIST_FIELD_NUMBER
-TREES = fleet_pb2.PushMessagesRequest.MESSAGE_OBJECT_TREES_FIELD_NUMBER
+# Field numbers of PushMessages and PullMessages, of PushObject, and of PullObject.
+_MESSAGES, TREES = 2, 3
+_PUSHED = 4
+_AVAILABLE, _PULLED = 2, 3
 _GRPC, _HTTP = "/flwr.proto.Fleet/", "/v1/fleet/"
 _ROUND = "server-round"
-
-Header = message_pb2.Metadata
 
 
 class _Object(NamedTuple):
@@ -58,7 +61,7 @@ class _Pending:
     """A Flower message that still lacks objects."""
 
     kind: Kind
-    metadata: Header
+    metadata: message_pb2.Metadata
     root: str
     missing: set[str]
     call: str
@@ -150,19 +153,21 @@ class FleetDecoder:
         yield from self._announce(Kind.GLOBAL_MODEL, data, call, time)
 
     def _push_object(self, data: memoryview, call: str, time: float) -> Iterator[Observation]:
-        for content in every(data, message_pb2.PushObjectRequest.OBJECT_CONTENT_FIELD_NUMBER):
+        for content in every(data, _PUSHED):
             yield from self._arrive(bytes(content), time)
 
     def _pull_object(self, data: memoryview, call: str, time: float) -> Iterator[Observation]:
-        if any(numbers(data, message_pb2.PullObjectResponse.OBJECT_AVAILABLE_FIELD_NUMBER)):
-            for content in every(data, message_pb2.PullObjectResponse.OBJECT_CONTENT_FIELD_NUMBER):
+        if any(numbers(data, _AVAILABLE)):
+            for content in every(data, _PULLED):
                 yield from self._arrive(bytes(content), time)
 
     def _announce(self, kind: Kind, data: memoryview, call: str, time: float) -> Iterator[Observation]:
         """Take the messages and the trees of their objects; both are lists of a request and of a response alike."""
+        from flwr.proto import message_pb2
+
         for message, branches in zip(every(data, _MESSAGES), every(data, TREES), strict=False):
             tree = message_pb2.ObjectTree.FromString(_short_enough(branches, MAX_TREE))
-            metadata = Header.FromString(_short_enough(next(every(message, 1), message[:0])))
+            metadata = message_pb2.Metadata.FromString(_short_enough(next(every(message, 1), message[:0])))
             root = tree.object_id
             if root in self._pending or root in self._done:
                 continue
@@ -293,6 +298,8 @@ class FleetDecoder:
 
 def config_values(record: memoryview, wanted: Callable[[str], bool]) -> dict[str, recorddict_pb2.ConfigRecordValue]:
     """Return a ConfigRecord's values by key, those of wanted keys only."""
+    from flwr.proto import recorddict_pb2
+
     found = {}
     for item in every(record, 1):
         key = bytes(next(every(item, 1), item[:0])[:1024]).decode()

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from flwr.proto import message_pb2, transport_pb2
 from google.protobuf.message import DecodeError
 
 from adversary.tap.decode import fields
@@ -102,6 +101,8 @@ class FlowerDecoder:
 
     def _message(self, client: bool, message: memoryview, call: str, time: float) -> Iterator[Observation]:
         """Decode one message with its content: a `Message`, or a task of an older version."""
+        from flwr.proto import message_pb2
+
         old = list(fields.every(message, 4))
         parts = {number: part for number in (1, 2, 3) for part in fields.every(message, number)}
         contents, metadata = list(fields.every(message, 2)), message_pb2.Metadata()
@@ -157,6 +158,8 @@ class FlowerDecoder:
                 for value in fields.every(entry, 2)
             }
             known = [stated[name] for name in _ROUNDS if name in stated]
+            from flwr.proto import transport_pb2
+
             number = transport_pb2.Scalar.FromString(bytes(known[0])).sint64 if known else 0
             at = number or at + 1
             remember(self._rounds, call, at)

@@ -64,6 +64,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["report", "nosuch"], "nosuch/results.json: cannot be read"),
     (["figures", "nosuch"], "nosuch/results.json: cannot be read"),
     (["attack", "nosuch"], "CAPTURE: no file nosuch"),
+    (["attack", NETWORK, "--attack", "invrsion"], "--attack: no attack called 'invrsion'; did you mean 'inversion'?"),
     (["runs", "list", "--in", "nosuch"], "--in: no folder nosuch"),
     (["runs", "rm", "nosuch", "--yes"], "RUN: nosuch is not a run's folder"),
     (["runs", "compare", "nosuch", "other"], "nosuch/results.json: cannot be read"),
@@ -115,3 +116,15 @@ def test_a_mistake_is_one_line_before_heavy_libraries_load(
     assert status == 2 and all(line.startswith("[") for line in out.splitlines())
     assert err.startswith("wireleak: ") and err.count("\n") == 1 and line in err
     assert heavy == []
+
+
+def test_the_adversary_names_its_attacks_before_heavy_libraries_load() -> None:
+    program = f"""
+import sys
+from adversary.attacks.harness.run import describe
+describe()
+print([name for name in {(*HEAVY, "grpc", "httpx", "rich", "adversary.tap.decode.read")} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.endswith("\n[]\n")

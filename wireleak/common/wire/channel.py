@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import grpc
+# Configs name a link's protection and limits; only a process that opens a link needs gRPC.
+if TYPE_CHECKING:
+    import grpc
 
 IPV4_LOOPBACK = ("localhost", "127.0.0.1")
 LOOPBACK = (*IPV4_LOOPBACK, "::1")
@@ -41,10 +44,14 @@ class Security:
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Credentials of a client."""
+        import grpc
+
         return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key), _read(self.certificate))
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Credentials of a server."""
+        import grpc
+
         key, certificate = _read(self.key), _read(self.certificate)
         if key is None or certificate is None:
             raise ValueError("security: a TLS server needs certificate and key")
@@ -64,6 +71,8 @@ def channel_options(most_received: int = MAX_MESSAGE_BYTES) -> list[tuple[str, i
 
 def open_channel(address: str, security: Security = Security()) -> grpc.Channel:
     """Open a client's channel to `address` ("host:port"); it connects on first use."""
+    import grpc
+
     options = channel_options()
     if address.rpartition(":")[0].strip("[]") in LOOPBACK:
         # A proxy that the environment names cannot reach this machine's loopback.

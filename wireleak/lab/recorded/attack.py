@@ -16,7 +16,6 @@ from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.launch.watch import say, working
 from wireleak.lab.recorded.content import Content, check_link, read
 from wireleak.lab.recorded.request import Request
-from wireleak.lab.recorded.show import scored, scored_job, show
 from wireleak.lab.recorded.truth import Truth, labels_truth, serving_truth
 from wireleak.lab.recorded.updates import cell_of, training_job
 from wireleak.lab.steps.attack import attack_config, describe_attacks, find_attack, fit_and_guess
@@ -50,6 +49,9 @@ def attack_capture(request: Request, console: Console) -> int:
     with console.status(request.attack), working(console) as work, Launcher(preload=False) as launcher:
         work.now("checking the request")
         attack = find_attack(describe_attacks(launcher), request.attack, "--attack")
+        # Tables and pages are imported once the attack is known, so that a mistyped name is answered fast.
+        from wireleak.lab.recorded.show import scored, scored_job, show
+
         sought = _sought(request, attack)
         sees_tensors, traffic = SIZES_AND_TIMES not in attack["threat"]["sees"], Traffic(attack["reads"])
         job = training_job(request, attack) if traffic is Traffic.FEDERATED_TRAINING else None
