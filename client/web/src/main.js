@@ -57,14 +57,14 @@ async function send(asked) {
     remember(checksum, { own, left: performance.now() });
     view.pulse();
     view.showSeen(own, encoder.manifest.input);
-    // For whoever opens the console, and for the tests. The eavesdropper may be faster than the service's answer.
+    // For whoever opens the console, and for the tests.
     const message = { input: own, activation, checksum };
     globalThis.wireleak = message;
     const answer = await predict(activation);
     Object.assign(message, { probabilities: answer.probabilities, bytes: answer.bytes });
     const { classes } = encoder.manifest;
-    const said = view.showSent({ activation, ...answer, classes, manifest: encoder.manifest, spent });
-    view.announce(`${answer.bytes} bytes left the device. The service answers ${said}.`);
+    message.said = view.showSent({ activation, ...answer, classes, manifest: encoder.manifest, spent });
+    tell(message);
     view.notice("");
   } catch (error) {
     view.notice(error.message);
@@ -86,11 +86,16 @@ function rebuilt(found) {
   view.addToAlbum(found, Boolean(mine), input);
   if (!mine) return;
   const errors = view.showRebuilt(found, mine.own, mean, performance.now() - mine.left, input);
-  if (globalThis.wireleak?.checksum === found.crc32) {
-    globalThis.wireleak.rebuilt = found.pixels;
-    globalThis.wireleak.errors = errors;
-  }
-  const said = $("prediction").textContent;
+  const message = globalThis.wireleak;
+  if (message?.checksum !== found.crc32) return;
+  Object.assign(message, { rebuilt: found.pixels, errors });
+  tell(message);
+}
+
+/** Say what is known of a message. The eavesdropper may be faster than the service's answer: both are awaited. */
+function tell({ said, bytes, errors }) {
+  if (!said) return;
+  if (!errors) return view.announce(`${bytes} bytes left the device. The service answers ${said}.`);
   view.announce(
     `The service answers ${said}. The eavesdropper rebuilt your picture with error ${view.short(errors.rebuilt)}` +
       (errors.mean ? `; the mean picture’s error is ${view.short(errors.mean)}.` : "."),
