@@ -67,7 +67,7 @@ class Eavesdropper:
         """
         known = surrogate(self._config.surrogate, None, self._config.seed)
         sent = self._attack.read(self._config.device, len(known))
-        pairs = known.join(sent.rows).limited(self._attack.threat.knows)
+        pairs = known.join(sent.rows, sent.places).limited(self._attack.threat.knows)
         if not len(pairs):
             raise ConfigError(f"device: no pairs of input and activation; {'; '.join(sent.notes)}")
         self._publish("status", {"state": "training", "attack": self._config.attack, "pairs": len(pairs)})

@@ -50,10 +50,14 @@ class Sizes(ProbeAttack):
         records = [record for stream in streams.values() for record in stream]
         groups = messages([record.bytes for record in records if record.up], count)
         if not len(groups):
-            return Activations(np.zeros(0, np.float32), notes=(f"0 records seen in {counted(len(paths), 'capture')}",))
+            return Activations(
+                np.zeros(0, np.float32), np.arange(0), notes=(f"0 records seen in {counted(len(paths), 'capture')}",)
+            )
         kinds = sorted({str(record.transport) for record in records})
         used = sum(record.bytes for record in records)
-        return Activations(features(records, groups), None, len(records), used, (f"link: {', '.join(kinds)}",))
+        return Activations(
+            features(records, groups), np.arange(len(groups)), None, len(records), used, (f"link: {', '.join(kinds)}",)
+        )
 
 
 def messages(sizes: Sequence[int], count: int) -> npt.NDArray[np.int64]:

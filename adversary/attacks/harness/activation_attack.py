@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adversary.attacks.harness.activations import Activations, activations
-from adversary.attacks.harness.attack import Attack, Evidence
+from adversary.attacks.harness.attack import Attack, Evidence, unread
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from wireleak.common.reads import DEVICE, Read
@@ -101,7 +101,7 @@ class ServedActivations(Evidence[ActivationAttack]):
         if self.device.rows.shape[1:] != self.asked.rows.shape[1:]:
             shapes = f"{self.device.rows.shape[1:]} and the victims' {self.asked.rows.shape[1:]}"
             return f"the device's activations have shape {shapes}; the guess is the prior"
-        if self.known.join(self.device.rows).augmented.all():
+        if self.pairs.augmented.all():
             return "only transformed copies of the device's inputs were seen; the guess is the prior"
         return None
 
@@ -113,7 +113,7 @@ class ServedActivations(Evidence[ActivationAttack]):
     @property
     def pairs(self) -> Knowledge:
         """The attacker's pairs of input and activation."""
-        return self.known.join(self.device.rows)
+        return self.known.join(self.device.rows, self.device.places)
 
     @property
     def victims(self) -> Array | None:
@@ -146,9 +146,10 @@ def served(known: Knowledge, device: Activations, victims: Activations, count: i
         bytes={"device": device.bytes, "victims": victims.bytes},
         reads=(Read("activation", len(victims.rows), count), *own),
         notes=(),
-        places=np.arange(count),
-        guessed=min(len(victims.rows), count),
-        groups=min(len(victims.rows), count),
+        places=victims.places,
+        guessed=len(victims.rows),
+        groups=len(victims.rows),
+        unread=unread(victims.places, count),
         predictions=victims.predictions,
         device=device,
         asked=victims,
@@ -174,4 +175,7 @@ def _handed(party: str, path: Path, count: int) -> Activations:
         rows = np.load(path, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError) as error:
         raise ValueError(f"tensors.{party}: {path} is not a readable .npy file: {error}") from None
-    return Activations(rows[:count], None, len(rows), rows.nbytes, () if len(rows) else ("the .npy file has no rows",))
+    places = np.arange(min(len(rows), count))
+    return Activations(
+        rows[:count], places, None, len(rows), rows.nbytes, () if len(rows) else ("the .npy file has no rows",)
+    )

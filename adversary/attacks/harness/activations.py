@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from adversary.tap.decode.events import StreamSeen
-from adversary.tap.decode.observation import Kind
+from adversary.tap.decode.observation import Kind, Observation
 from wireleak.common.words import counted
 
 Array = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+# A message: its call, and its number in the call.
+Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Activations:
     ----------
     rows : numpy.ndarray
         Float32 (n, ...): one row per input, in stream order; (0,) when nothing was readable.
+    places : numpy.ndarray
+        Int64 (n,): the number of each row's input, from 0. Inputs whose messages cannot be decoded have no row.
     predictions : numpy.ndarray or None
         The answers, float32 (n, classes), if they were seen for every row.
     messages : int
@@ -36,6 +41,7 @@ class Activations:
     """
 
     rows: Array
+    places: Ints
     predictions: Array | None = None
     messages: int = 0
     bytes: int = 0
@@ -57,37 +63,63 @@ def activations(paths: Sequence[Path], count: int) -> Activations:
     adversary.tap.decode.packets.pcap.CaptureError
         A file is not a capture.
     """
-    from adversary.tap.decode.read import observations
+    from adversary.tap.decode.read import events, warn
+    from adversary.tap.decode.rows import Rows
 
-    calls: dict[str, _Call] = {}
+    numbers = Rows()
+    sent: dict[Key, npt.NDArray[Any]] = {}
+    answers: dict[Key, npt.NDArray[Any]] = {}
     for path in paths:
-        for seen in observations([path]):
-            call = calls.setdefault(seen.call, _Call())
-            if seen.kind is Kind.ACTIVATION:
-                call.activations.append(seen.tensor)
-            elif seen.kind is Kind.PREDICTION:
-                call.predictions.append(seen.tensor)
-    sent = [tensor for call in calls.values() for tensor in call.activations]
+        for event in events([path]):
+            numbers.add(event)
+            if not isinstance(event, Observation):
+                warn(event)
+            elif event.kind is Kind.ACTIVATION and event.tensor.ndim:
+                sent[event.call, event.sequence] = event.tensor
+            elif event.kind is Kind.PREDICTION:
+                answers[event.call, event.sequence] = event.tensor
     if not sent:
-        return Activations(np.zeros(0, np.float32), notes=(f"0 activations seen: {_link(paths)}",))
-    shape = sent[0].shape[1:]
-    kept = [tensor for tensor in sent if tensor.shape[1:] == shape]
-    others = len(sent) - len(kept)
-    notes = [f"{counted(others, 'activation')} of another shape than {shape} left out"] if others else []
-    seen_rows = sum(map(len, kept))
-    if seen_rows != count:
-        notes.append(f"{counted(seen_rows, 'activation')} seen of {counted(count, 'input')}")
-    answers = [tensor for call in calls.values() for tensor in call.predictions]
-    predictions = _stack(answers) if len(kept) == len(sent) else None
-    if predictions is not None:
-        predictions = predictions[:count] if len(predictions) >= seen_rows else None
-    messages, size = len(kept), sum(tensor.nbytes for tensor in kept)
-    calls.clear()
-    sent.clear()
-    rows, finite = _joined(kept, min(seen_rows, count))
+        return Activations(np.zeros(0, np.float32), np.arange(0), notes=(f"0 activations seen: {_link(paths)}",))
+    notes = []
+    shape = next(iter(sent.values())).shape[1:]
+    others = [key for key, tensor in sent.items() if tensor.shape[1:] != shape]
+    for key in others:
+        numbers.skip(*key)
+        del sent[key]
+    if others:
+        notes.append(f"{counted(len(others), 'activation')} of another shape than {shape} left out")
+    seen = sum(map(len, sent.values()))
+    if seen != count:
+        notes.append(f"{counted(seen, 'activation')} seen of {counted(count, 'input')}")
+    messages, size = len(sent), sum(tensor.nbytes for tensor in sent.values())
+    ordered = placed(sent, numbers.number(count), count)
+    if (unplaced := seen - sum(len(sent[key]) for _, key in ordered)) and seen <= count:
+        notes.append(f"{counted(unplaced, 'activation')} left out, because inputs before them are missing")
+    if not ordered:
+        return Activations(np.zeros(0, np.float32), np.arange(0), notes=tuple(notes))
+    predictions = _stack([answers.get(key) for _, key in ordered], [len(sent[key]) for _, key in ordered])
+    places = np.concatenate([np.arange(row, min(row + len(sent[key]), count)) for row, key in ordered])
+    rows, finite = _joined([sent.pop(key) for _, key in ordered], len(places))
     if not finite:
         notes.append("values that are not finite were read as 0")
-    return Activations(rows, predictions, messages, size, tuple(notes))
+    if predictions is not None:
+        predictions = predictions[: len(rows)]
+    return Activations(rows, places, predictions, messages, size, tuple(notes))
+
+
+def placed(messages: Collection[Key], first: Mapping[str, Ints], count: int) -> list[tuple[int, Key]]:
+    """Return messages with the row of their first example, in order; without those that have none of `count` rows.
+
+    Parameters
+    ----------
+    messages : collection of (call, number)
+    first : mapping of str to int64
+        As `Rows.number` returns it.
+    count : int
+        Number of rows.
+    """
+    rows = ((int(first[call][number]), (call, number)) for call, number in messages)
+    return sorted((row, key) for row, key in rows if 0 <= row < count)
 
 
 def _joined(tensors: list[npt.NDArray[Any]], count: int) -> tuple[Array, bool]:
@@ -105,16 +137,12 @@ def _joined(tensors: list[npt.NDArray[Any]], count: int) -> tuple[Array, bool]:
     return rows, finite
 
 
-@dataclass
-class _Call:
-    activations: list[npt.NDArray[Any]] = field(default_factory=list)
-    predictions: list[npt.NDArray[Any]] = field(default_factory=list)
-
-
-def _stack(tensors: list[npt.NDArray[Any]]) -> Array | None:
-    if not tensors or len({tensor.shape[1:] for tensor in tensors}) > 1:
+def _stack(tensors: Sequence[npt.NDArray[Any] | None], lengths: Sequence[int]) -> Array | None:
+    """Return the tensors as one, if all are there with these lengths and alike."""
+    there = [tensor for tensor in tensors if tensor is not None and tensor.ndim]
+    if [len(tensor) for tensor in there] != list(lengths) or len({tensor.shape[1:] for tensor in there}) != 1:
         return None
-    return np.concatenate(tensors).astype(np.float32)
+    return np.concatenate(there).astype(np.float32)
 
 
 def _link(paths: Sequence[Path]) -> str:

@@ -116,6 +116,8 @@ class Evidence(ABC, Generic[AttackT]):
         Number of rows that are guessed.
     groups : int
         Number of groups of equal size in which the guesses come. Within a group there is no order.
+    unread : numpy.ndarray
+        Int64: the victims' rows that were not read though others were. Their guess is the prior, and is not scored.
     predictions : numpy.ndarray or None
         The service's answers to the victims, float32 (n, classes), if they were seen.
     """
@@ -128,6 +130,7 @@ class Evidence(ABC, Generic[AttackT]):
     places: npt.NDArray[np.int64]
     guessed: int
     groups: int
+    unread: npt.NDArray[np.int64]
     predictions: Array | None = None
 
     @property
@@ -161,3 +164,8 @@ class Evidence(ABC, Generic[AttackT]):
     def repeats(self, other: Evidence[Any]) -> bool:
         """Return whether the attack would see the same bits in `other`."""
         return self is other
+
+
+def unread(places: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return the rows of `count` that are not among `places`; none where nothing was read."""
+    return np.setdiff1d(np.arange(count if len(places) else 0), places)

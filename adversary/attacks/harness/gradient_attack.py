@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adversary.attacks.harness.attack import Attack, Evidence
+from adversary.attacks.harness.attack import Attack, Evidence, unread
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.gradients import Gradients, gradients
 from adversary.attacks.harness.knowledge import Array, Knowledge
@@ -46,15 +46,17 @@ class GradientAttack(Attack):
     def observe(cls, settings: Any, config: AttackConfig, known: Knowledge) -> TrainingGradients:
         """Read the clients' captures."""
         seen = cls(settings, config.seed).read(config.captures.victims, config.victims)
+        places = np.arange(len(seen)) if seen.places is None else seen.places
         return TrainingGradients(
             known=known,
             messages={"device": 0, "victims": seen.messages},
             bytes={"device": 0, "victims": seen.bytes},
             reads=(Read("activation gradient", len(seen), config.victims),),
             notes=tuple(f"victims: {note}" for note in seen.notes),
-            places=np.arange(config.victims),
-            guessed=min(len(seen), config.victims),
-            groups=min(len(seen), config.victims),
+            places=places,
+            guessed=len(places),
+            groups=len(places),
+            unread=unread(places, config.victims),
             gradients=seen,
         )
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from adversary.tap.decode.observation import Kind
+from adversary.attacks.harness.activations import Key, placed
+from adversary.tap.decode.observation import Kind, Observation
 from wireleak.common.words import counted
 
 Array = npt.NDArray[np.float32]
@@ -30,6 +31,8 @@ class Gradients:
         Int64 (n,): the label if the attacker knows it, else -1.
     activations : numpy.ndarray or None
         Float32 (n, floats): the activation that each gradient answers, if requested.
+    places : numpy.ndarray or None
+        Int64 (n,): the number of each row's example, from 0; None: 0 to n - 1.
     messages, bytes : int
         Messages with gradients that were used, and their bytes.
     notes : tuple of str
@@ -40,6 +43,7 @@ class Gradients:
     times: Array = field(default_factory=lambda: np.zeros(0, np.float32))
     labels: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     activations: Array | None = None
+    places: Ints | None = None
     messages: int = 0
     bytes: int = 0
     notes: tuple[str, ...] = ()
@@ -71,15 +75,22 @@ def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, k
     adversary.tap.decode.packets.pcap.CaptureError
         A file is not a capture.
     """
-    from adversary.tap.decode.read import observations
+    from adversary.tap.decode.read import events, warn
+    from adversary.tap.decode.rows import Rows
 
-    rows: list[Array] = []
+    numbers = Rows()
+    batches: dict[Key, Array] = {}
     messages, size, start = 0, 0, None
     for path in paths:
-        calls: dict[str, list[Array]] = {}
         sent: dict[tuple[str, int], Array] = {}
         labels: dict[tuple[str, int], npt.NDArray[np.generic]] = {}
-        for seen in observations([path]):
+        for seen in events([path]):
+            numbers.add(seen)
+            if not isinstance(seen, Observation):
+                warn(seen)
+                continue
+            if not seen.tensor.ndim or not seen.tensor.size:
+                continue
             if activations and seen.kind is Kind.ACTIVATION:
                 sent[seen.call, seen.sequence] = _flat(seen.tensor)
             if seen.kind is Kind.LABEL and len(labels) < known:
@@ -95,22 +106,27 @@ def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, k
                 if (own := sent.pop((seen.call, seen.sequence), None)) is None or len(own) != len(seen.tensor):
                     continue
                 columns.append(own)
-            calls.setdefault(seen.call, []).append(np.concatenate(columns, 1))
+            batches[seen.call, seen.sequence] = np.concatenate(columns, 1)
             messages, size = messages + 1, size + seen.tensor.nbytes
-        rows += [batch for call in calls.values() for batch in call]
-    if not rows:
+    if not batches:
         return Gradients(notes=("0 activation gradients seen",))
-    width = rows[0].shape[1]
-    kept = [batch for batch in rows if batch.shape[1] == width]
-    others = len(rows) - len(kept)
-    notes = [f"{counted(others, 'gradient')} of another shape left out"] if others else []
-    table = np.concatenate(kept)
-    if len(table) != count:
-        notes.append(f"{counted(len(table), 'gradient')} seen of {counted(count, 'example')}")
-    table = np.nan_to_num(table[:count], posinf=0.0, neginf=0.0)
+    width = next(iter(batches.values())).shape[1]
+    others = [key for key, batch in batches.items() if batch.shape[1] != width]
+    for key in others:
+        numbers.skip(*key)
+        del batches[key]
+    notes = [f"{counted(len(others), 'gradient')} of another shape left out"] if others else []
+    if (read := sum(map(len, batches.values()))) != count:
+        notes.append(f"{counted(read, 'gradient')} seen of {counted(count, 'example')}")
+    ordered = placed(batches, numbers.number(count), count)
+    if not ordered:
+        return Gradients(notes=tuple(notes))
+    table = np.concatenate([batches[key][: count - row] for row, key in ordered])
+    places = np.concatenate([np.arange(row, min(row + len(batches[key]), count)) for row, key in ordered])
+    table = np.nan_to_num(table, posinf=0.0, neginf=0.0)
     floats = (width - 2) // 2 if activations else width - 2
     values, behind = table[:, 2 : 2 + floats], table[:, 2 + floats :] if activations else None
-    return Gradients(values, table[:, 0], table[:, 1].astype(np.int64), behind, messages, size, tuple(notes))
+    return Gradients(values, table[:, 0], table[:, 1].astype(np.int64), behind, places, messages, size, tuple(notes))
 
 
 def _flat(tensor: npt.NDArray[np.generic]) -> Array:

@@ -90,10 +90,12 @@ class Knowledge:
         mask[own] = np.isin(self.groups[own], kinds[order[: min(max(count, 1), len(kinds) - 1)]])
         return mask
 
-    def join(self, seen: Array) -> Knowledge:
-        """Return the pairs of the first inputs with `seen`, row by row."""
+    def join(self, seen: Array, places: npt.NDArray[np.int64] | None = None) -> Knowledge:
+        """Return the pairs of inputs with `seen`, row by row; `places` numbers the inputs, if some are not there."""
         n = min(len(seen), len(self))
-        return replace(self, seen=seen).take(slice(n))
+        if places is None or np.array_equal(places, np.arange(n)):
+            return replace(self, seen=seen).take(slice(n))
+        return replace(self.take(places), seen=seen)
 
     def limited(self, knows: Collection[str]) -> Knowledge:
         """Return the part of the knowledge that a threat model with only `knows` grants."""
@@ -149,7 +151,7 @@ class Knowledge:
         (order,) = null_orders(own.attribute, own.groups, 1, rng)
         return replace(own, attribute=own.attribute[order])
 
-    def take(self, rows: slice | npt.NDArray[np.bool_]) -> Knowledge:
+    def take(self, rows: slice | npt.NDArray[np.bool_ | np.int64]) -> Knowledge:
         """Return only these rows."""
         return replace(
             self,

@@ -126,6 +126,7 @@ class _Run:
             "observations": self.seen.messages,
             "bytes": self.seen.bytes,
             "reads": {name: [asdict(one) for one in seen.reads] for name, seen in self._sources()},
+            "unread": self.seen.unread.tolist(),
             "prior": self.unable,
             "fit": self.fitted.report if self.fitted else None,
             "control_seconds": self.control_seconds,
@@ -181,7 +182,7 @@ class _Run:
             attack.fit(known)
             seconds = {"fit": time.monotonic() - start, "fit_cpu": time.process_time() - cpu}
             start = time.monotonic()
-            guess = self._filled(seen.ask(attack))
+            guess = self._filled(seen.ask(attack), seen)
         except (MemoryError, RuntimeError) as error:
             if (short := out_of_memory(error)) is None:
                 raise
@@ -278,10 +279,10 @@ class _Run:
         # Another process, which may read the surrogate examples, puts the prior there.
         return np.full_like(row, np.nan) if self.config.granted.surrogate is None else row
 
-    def _filled(self, rows: Array) -> Array:
-        """Return `rows` in the victims' places, and the prior for inputs that were not seen."""
+    def _filled(self, rows: Array, seen: Evidence[Any] | None = None) -> Array:
+        """Return `rows` in the victims' places, as the captures or `seen` have them, and elsewhere the prior."""
         guess = self._prior()
-        guess[self.seen.places[: len(rows)]] = rows
+        guess[(seen or self.seen).places[: len(rows)]] = rows
         return guess
 
 

@@ -49,6 +49,7 @@ class UpdateAttack(Attack):
             places=places,
             guessed=len(places),
             groups=len(updates),
+            unread=np.arange(0),
             updates=updates,
         )
 
@@ -73,7 +74,14 @@ class ModelAttack(Attack):
         """Read the captures of a federated training."""
         seen, known = _training(cls, config, known)
         count = config.victims
-        return SeenModels(known=known, **_account(seen, config), places=np.arange(count), guessed=count, groups=count)
+        return SeenModels(
+            known=known,
+            **_account(seen, config),
+            places=np.arange(count),
+            guessed=count,
+            groups=count,
+            unread=np.arange(0),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

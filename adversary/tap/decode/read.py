@@ -53,12 +53,18 @@ def observations(paths: Sequence[Path | str]) -> Iterator[Observation]:
     for event in events(paths):
         if isinstance(event, Observation):
             yield event
-        elif isinstance(event, Note):
-            _log.warning("%s: %s", event.capture, event.reason)
-        elif isinstance(event, StreamEnded) and event.broken:
-            _log.warning("%s: %s", event.stream, event.reason)
-        elif isinstance(event, CallEnded):
-            _log.warning("%s %s: %s", event.call, event.method, event.reason)
+        else:
+            warn(event)
+
+
+def warn(event: Event) -> None:
+    """Log an event that tells of something lost or broken."""
+    if isinstance(event, Note):
+        _log.warning("%s: %s", event.capture, event.reason)
+    elif isinstance(event, StreamEnded) and event.broken:
+        _log.warning("%s: %s", event.stream, event.reason)
+    elif isinstance(event, CallEnded):
+        _log.warning("%s %s: %s", event.call, event.method, event.reason)
 
 
 def events(

@@ -131,7 +131,7 @@ def gradients(folder: Path) -> Scene:
     (sent,) = torch.autograd.grad(loss, z)
     known = np.where(np.arange(VICTIMS) < 2, labels, -1)
     times = np.arange(VICTIMS, dtype=np.float32)
-    seen = Gradients(sent.flatten(1).numpy(), times, known, z.detach().flatten(1).numpy(), VICTIMS, sent.nbytes)
+    seen = Gradients(sent.flatten(1).numpy(), times, known, z.detach().flatten(1).numpy(), None, VICTIMS)
     own = knowledge(pictures(OWN, (1, 28, 28), 1), model, head=folder / "head.safetensors")
     return Scene(own, seen, VICTIMS, (1, 28, 28))
 

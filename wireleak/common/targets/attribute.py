@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,6 +84,10 @@ class PrivateAttribute(Target[Values]):
             int((held == 1).any()) if any_counts else int(np.bincount(held).argmax()) for held in sealed.behind(array)
         ]
         return Values(np.array(values, np.int64), None, np.array([sender for sender, _ in sealed.units()]))
+
+    def part(self, truth: Values, rows: Ints) -> Values:
+        """Return some victims' values."""
+        return replace(truth, values=truth.values[rows], task=None if truth.task is None else truth.task[rows])
 
     def score(self, guesses: Guesses, truth: Values, seed: int) -> list[Scored]:
         """Score probabilities; of updates also averaged over a client's rounds, where these have one value.

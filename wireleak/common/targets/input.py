@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -92,6 +92,10 @@ class Input(Target[Inputs]):
             unit = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
             return Inputs(np.concatenate(parts), unit, np.zeros(0, np.int64), np.zeros(0, np.float32), 0)
         return Inputs(sealed.victims("x"), None, sealed.shared(), sealed.surrogate("x"), sealed.floats)
+
+    def part(self, truth: Inputs, rows: Ints) -> Inputs:
+        """Return some of the inputs."""
+        return replace(truth, x=truth.x[rows], shared=np.flatnonzero(np.isin(rows, truth.shared)))
 
     def score(self, guesses: Guesses, truth: Inputs, seed: int) -> list[Scored]:
         """Score all reconstructions, and separately those of inputs that the attacker does not hold."""

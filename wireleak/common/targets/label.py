@@ -41,6 +41,10 @@ class Label(Target[Ints]):
         """Read the labels."""
         return sealed.trained_labels()
 
+    def part(self, truth: Ints, rows: Ints) -> Ints:
+        """Return some of the labels."""
+        return truth[rows]
+
     def score(self, guesses: Guesses, truth: Ints, seed: int) -> list[Scored]:
         """Score probabilities."""
         return score_each(self.shown, guesses, truth, seed, score_attribute)

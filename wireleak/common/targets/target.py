@@ -216,6 +216,10 @@ class Target(ABC, Generic[Truth]):
     def ground_truth(self, sealed: Sealed) -> Truth:
         """Read the truth from the sealed files."""
 
+    def part(self, truth: Truth, rows: Ints) -> Truth | None:
+        """Return the truth of some rows, for an attack that read only those; None: it is scored on all rows."""
+        return None
+
     @abstractmethod
     def score(self, guesses: Guesses, truth: Truth, seed: int) -> list[Scored]:
         """Score every guess by every measure, the attack's own first."""

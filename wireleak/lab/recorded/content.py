@@ -22,6 +22,7 @@ from wireleak.lab.study.schema import StudyError
 
 _SECONDS = 3600.0
 _START = "{\n"
+_PREDICT = "/wireleak.v1.SplitHead/Predict"
 # The tensors without which an attack on this traffic reads nothing, and in which traffic else they are.
 _READS = {
     Traffic.SERVING: "activation",
@@ -85,9 +86,16 @@ class Content:
 
     @cached_property
     def activations(self) -> int:
-        """Number of inputs whose activations are there, of the shape that comes first."""
-        found = [tensor for tensor in self.seen["tensors"] if tensor["kind"] == "activation"]
-        return sum(one["count"] * one["shape"][0] for one in found if one["shape"][1:] == found[0]["shape"][1:])
+        """Number of inputs that were sent, by their activations of the shape that comes first.
+
+        A message that cannot be decoded counts as the first one that can.
+        """
+        found = [one for one in self.seen["tensors"] if one["kind"] == "activation" and one["shape"]]
+        if not found:
+            return 0
+        sent = sum(row["up"]["messages"] for row in self.seen["calls"] if row["method"] == _PREDICT)
+        (each, *shape), broken = found[0]["shape"], max(0, sent - self.kinds["activation"])
+        return broken * int(each) + sum(one["count"] * one["shape"][0] for one in found if one["shape"][1:] == shape)
 
     @property
     def said(self) -> str:

@@ -17,7 +17,6 @@ from rich.table import Table
 
 from wireleak.common.files import link_or_copy
 from wireleak.common.measures import quantity
-from wireleak.common.measures.statistics.bootstrap import resampled_by
 from wireleak.common.reads import MARK, Read
 from wireleak.common.references import reference
 from wireleak.common.targets.target import OWN, Array, Guesses, Target
@@ -33,7 +32,16 @@ from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.pictures import Pictures, write_pictures
 from wireleak.lab.run.results import Grant, Results, Row, VariantSummary, write_results
-from wireleak.lab.steps.score import SHOWN, figures_of, named_guesses, partly_of, pictures_of, score_job, small
+from wireleak.lab.steps.score import (
+    SHOWN,
+    figures_of,
+    named_guesses,
+    partly_of,
+    pictures_of,
+    score_job,
+    score_read,
+    small,
+)
 from wireleak.lab.steps.wires import wire_of
 
 _NEITHER = "This shows neither that the wire leaks nor that it does not."
@@ -72,9 +80,9 @@ def scored(
     }
     rows = []
     if truth is not None:
-        with resampled_by(None if sealed is None else sealed.replicates()):
-            found = sought.score(guesses, truth.values, request.seed)
-        partly = partly_of(_meta(request))
+        meta, units = _meta(request), None if sealed is None else sealed.replicates()
+        found = score_read(sought, guesses, truth.values, request.seed, units, meta)
+        partly = partly_of(meta)
         rows = [Row(**shared, **figures_of(one, partly)).drawn(one.score.draws) for one in found]
     picture = None if sealed is None else sought.picture(guesses, sealed)
     if picture is None:

@@ -16,7 +16,7 @@ from wireleak.common.measures.statistics.bootstrap import resampled_by
 from wireleak.common.reads import Read, incomplete
 from wireleak.common.references import CONSTANT, Role, reference
 from wireleak.common.targets.input import described
-from wireleak.common.targets.target import OWN, Scored
+from wireleak.common.targets.target import OWN, PERMUTED, Guesses, Scored, Target
 from wireleak.common.threat import Vantage
 from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.job import AttackJob
@@ -66,12 +66,51 @@ def score_job(job: AttackJob, quality: Collection[str] | None = None) -> list[Ro
         The attack's own rows first; intervals are bootstrap over this seed's victims,
         or over their persons where the study keeps persons apart.
     """
-    target, truth = job.sought, job.truth(federated=read_meta(job)["training"] is not None)
+    meta = read_meta(job)
+    target, truth = job.sought, job.truth(federated=meta["training"] is not None)
     partly = partly_read(job)
-    with resampled_by(truth.replicates()), described(quality):
-        scored = target.score(_guesses(job), target.ground_truth(truth), job.cell.seed)
+    with described(quality):
+        values = target.ground_truth(truth)
+        scored = score_read(target, _guesses(job), values, job.cell.seed, truth.replicates(), meta)
     every = [*scored, *_measured(job)]
     return [job.row(**figures_of(one, partly)).drawn(one.score.draws) for one in every]
+
+
+def score_read(
+    target: Target[Any],
+    guesses: Guesses,
+    truth: Any,
+    seed: int,
+    units: npt.NDArray[np.int64] | None,
+    meta: Mapping[str, Any],
+) -> list[Scored]:
+    """Score guesses of the rows that the attack read.
+
+    Parameters
+    ----------
+    target : Target
+    guesses : mapping of str to array
+        As targets name them.
+    truth
+        As the target reads it.
+    seed : int
+    units : int64 (n,) or None
+        The person or example of each row; those of one unit are resampled together.
+    meta : mapping
+        The attack's metadata; "unread" are rows of which nothing was read, though others were.
+    """
+    if unread := meta.get("unread"):
+        count = len(guesses[OWN])
+        rows = np.setdiff1d(np.arange(count), unread)
+        if (part := target.part(truth, rows)) is not None:
+            # A baseline that was drawn several times has its rows second.
+            guesses = {
+                name: guess[:, rows] if name == PERMUTED and guess.ndim > 2 else guess[rows]
+                for name, guess in guesses.items()
+            }
+            truth, units = part, units[rows] if units is not None and len(units) == count else None
+    with resampled_by(units):
+        return target.score(guesses, truth, seed)
 
 
 def partly_read(job: AttackJob) -> dict[str, str]:

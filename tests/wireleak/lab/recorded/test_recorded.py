@@ -79,6 +79,8 @@ def test_an_attack_writes_where_the_user_stands(tmp_path: Path, monkeypatch: pyt
 def test_inputs_are_counted_from_the_capture() -> None:
     assert content().activations == 300
     assert content(tensors=[]).activations == 0
+    calls = [{"method": "/wireleak.v1.SplitHead/Predict", "up": {"messages": 297}}]
+    assert content(calls=calls).activations == 302  # two messages could not be decoded
     content().check("linear", Traffic.SERVING, True)
 
 
