@@ -95,7 +95,8 @@ class Content:
             return 0
         sent = sum(row["up"]["messages"] for row in self.seen["calls"] if row["method"] == _PREDICT)
         (each, *shape), broken = found[0]["shape"], max(0, sent - self.kinds["activation"])
-        return broken * int(each) + sum(one["count"] * one["shape"][0] for one in found if one["shape"][1:] == shape)
+        whole = sum(one["count"] * one["shape"][0] for one in found if one["shape"][1:] == shape)
+        return int(broken * each + whole)
 
     @property
     def said(self) -> str:

@@ -31,7 +31,8 @@ from wireleak.lab.run.results import Row, write_results
 from wireleak.lab.steps import score
 
 CLIENTS, ROUNDS = 3, 2
-KNOWN = Knowledge(*([np.zeros(0, np.float32)] * 2), *([np.zeros(0, np.int64)] * 2), 2, np.zeros(0, bool), 0)
+NOTHING = np.zeros(0, np.float32)
+KNOWN = Knowledge(NOTHING, NOTHING, np.zeros(0, np.int64), None, 2, np.zeros(0, bool), 0)
 
 
 class OfUpdates(UpdateAttack):
@@ -131,7 +132,8 @@ def test_the_mark_is_in_the_table_the_file_and_the_report(
         def score(self, guesses: Any, truth: Any, seed: int) -> list[Scored]:
             return [Scored("digit", name, Score("auc", 0.9, 0.8, 1.0, 6, 0.5)) for name in guesses]
 
-    np.savez(folder.guesses, of=np.zeros((6, 2)), **{"control:permuted": np.zeros((6, 2))})
+    guesses: dict[str, Any] = {"of": np.zeros((6, 2)), "control:permuted": np.zeros((6, 2))}
+    np.savez(folder.guesses, **guesses)
     variant = SimpleNamespace(encrypted=False)
     job: Any = SimpleNamespace(
         out=folder.path,
