@@ -183,10 +183,9 @@ def test_permuted_values_move_between_whole_people() -> None:
     known, _ = world(shift=0.0)
     groups = known.attribute * 10 + np.arange(len(known)) % 5
     attack = guesses(replace(known, groups=groups), by_group=True, mixtures=(), tsne=False)[1]
-    fitted: list[Ints] = []
-    attack._learnt = fitted.append
-    attack.permuted(known, np.random.default_rng(0))
-    of_person = {person: {int(value) for value in fitted[0][attack._people == person]} for person in attack._people}
+    mixed = attack.permuted(known, np.random.default_rng(0))._by_round[1]
+    assert mixed.people is not None
+    of_person = {person: {int(value) for value in mixed.values[mixed.people == person]} for person in mixed.people}
     assert len(of_person) == 10 and all(len(values) == 1 for values in of_person.values())
     assert {int(person >= 10) for person, values in of_person.items() if values == {1}} == {0, 1}
 
