@@ -1,11 +1,12 @@
-"""The scores that an attack's own is compared with: baselines, readers of the wire, bounds and quantiles."""
+"""The scores that an attack's own is compared with: baselines, readers of the wire, bounds, quantiles and windows."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["attack", "baseline", "reader", "bound", "quantile"]
+Role = Literal["attack", "baseline", "reader", "bound", "quantile", "window"]
 UNBIASED, VAN_TREES = "unbiased only", "Gaussian inputs"
 TWO_INPUTS, BALL = "any two inputs", "clip ball"
 PROVED = "proved"
@@ -25,7 +26,7 @@ class Reference:
         As results and `guesses.npz` spell it.
     role : Role
         A baseline ignores the victim's traffic. A reader uses it, but is not the attack. A bound is a theoretical
-        limit. A quantile is one of the victims' own scores.
+        limit. A quantile is one of the victims' own scores. A window is the attack's own score in some rounds only.
     label : str
         Short name for people.
     meaning : str
@@ -103,6 +104,7 @@ KNOWN = (
     Reference(MOST_EXPOSED, "quantile", "most exposed 5 %", "the value that 5 % of the victims exceed"),
 )
 _BY_NAME = {known.name: known for known in KNOWN}
+_WINDOW = re.compile(r"rounds (\d+) to (\d+)")
 _ORDER = ["", *_BY_NAME]
 
 
@@ -117,9 +119,22 @@ def reference(name: str) -> Reference:
             "that a linear code as wide as the wire could carry; it is not an attack",
             "",
         )
+    if window_of(name) is not None:
+        return Reference(name, "window", name, "the same guess, scored in these rounds only", "")
     return _BY_NAME.get(name) or Reference(name, "baseline", name, name)
 
 
 def reference_order(name: str) -> tuple[int, str]:
     """Sort key: the attack's own row, called "", then known references in the order above, then the others."""
     return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+
+
+def window_name(first: int, last: int) -> str:
+    """Return the name of the attack's score in the rounds from `first` to `last`."""
+    return f"rounds {first} to {last}"
+
+
+def window_of(name: str) -> tuple[int, int] | None:
+    """Return the first and last round of a score with such a name; None for other names."""
+    found = _WINDOW.fullmatch(name)
+    return None if found is None else (int(found[1]), int(found[2]))

@@ -10,6 +10,7 @@ import numpy as np
 from wireleak.common.measures.scores.priors import conditional_probabilities
 from wireleak.common.measures.scores.registry import score_attribute
 from wireleak.common.measures.statistics.bootstrap import resampled_by
+from wireleak.common.references import window_name
 from wireleak.common.targets import baselines
 from wireleak.common.targets.registry import register
 from wireleak.common.targets.sealed import Sealed
@@ -28,6 +29,8 @@ from wireleak.common.targets.target import (
 )
 
 CONDITIONAL = "conditional-majority"
+# A long training is scored in so many windows of rounds, too; a shorter one would have few updates in each.
+_WINDOWS, _LONG = 8, 80
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,14 @@ class Values:
         Task labels of the victims' inputs.
     senders : int64 (n,) or None
         Who sent each update, in federated training.
+    rounds : int64 (n,) or None
+        The round of each.
     """
 
     values: Ints
     task: Ints | None
     senders: Ints | None
+    rounds: Ints | None = None
 
 
 @register
@@ -83,16 +89,17 @@ class PrivateAttribute(Target[Values]):
         values = [
             int((held == 1).any()) if any_counts else int(np.bincount(held).argmax()) for held in sealed.behind(array)
         ]
-        return Values(np.array(values, np.int64), None, np.array([sender for sender, _ in sealed.units()]))
+        senders, rounds = np.array(sealed.units(), np.int64).reshape(-1, 2).T
+        return Values(np.array(values, np.int64), None, senders, rounds)
 
     def part(self, truth: Values, rows: Ints) -> Values:
         """Return some victims' values."""
         return replace(truth, values=truth.values[rows], task=None if truth.task is None else truth.task[rows])
 
     def score(self, guesses: Guesses, truth: Values, seed: int) -> list[Scored]:
-        """Score probabilities; of updates also averaged over a client's rounds, where these have one value.
+        """Score probabilities; of updates also in windows of rounds, or averaged over all rounds of a client.
 
-        Then a client's rounds are resampled together: they are one sample of the value, not several.
+        The latter where its rounds have one value. They are then one sample of the value, and are resampled together.
         """
         values, senders = truth.values, truth.senders
         if truth.task is not None:
@@ -101,7 +108,8 @@ class PrivateAttribute(Target[Values]):
         clients = np.unique(() if senders is None else senders)
         alike = all(len(np.unique(values[senders == client])) == 1 for client in clients)
         if senders is None or not alike or len(clients) < 2:
-            return score_each(self.shown, guesses, values, seed, score_attribute)
+            rows = score_each(self.shown, guesses, values, seed, score_attribute)
+            return [*rows, *self._by_rounds(guesses[OWN], truth, seed)]
         # Another seed's clients are others.
         with resampled_by(seed * len(clients) + senders):
             rows = score_each(self.shown, guesses, values, seed, score_attribute)
@@ -113,3 +121,14 @@ class PrivateAttribute(Target[Values]):
         }
         rows += score_each(f"{self.shown}-averaged", means, values[first], seed, score_attribute)
         return rows
+
+    def _by_rounds(self, guess: Array, truth: Values, seed: int) -> Iterator[Scored]:
+        """Return the AUC of the attack's guess in each window of rounds in which the attribute varies."""
+        of_update = np.zeros(0, np.int64) if truth.rounds is None else truth.rounds
+        rounds = np.unique(of_update)
+        for window in np.array_split(rounds, _WINDOWS) if len(rounds) >= _LONG else ():
+            rows = np.isin(of_update, window)
+            if len(np.unique(truth.values[rows])) > 1:
+                rng = np.random.default_rng(seed)
+                (auc,) = score_attribute(guess[rows], truth.values[rows], rng, only=["auc"])
+                yield Scored(self.shown, window_name(int(window[0]), int(window[-1])), auc)

@@ -186,9 +186,12 @@ def error_removed(name: str, value: float, blind: float) -> float:
 
 
 def boards(rows: Iterable[Row]) -> list[Board]:
-    """Return boards of scores over seeds: one for each variant, link, vantage, attack and target, in row order."""
+    """Return boards of scores over seeds: one for each variant, link, vantage, attack and target, in row order.
+
+    Scores in windows of rounds have a chart of their own and stand on no board.
+    """
     groups: dict[tuple[str, str, str, str, str], list[SeedMean]] = defaultdict(list)
-    for one in summarise(rows):
+    for one in summarise(row for row in rows if row.role != "window"):
         groups[one.variant, one.link, one.vantage, one.attack, one.target].append(one)
     return [Board(*name, tuple(scores)) for name, scores in groups.items()]
 

@@ -12,18 +12,20 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from wireleak.common.measures import quantity
+from wireleak.common.references import window_of
 from wireleak.common.words import counted
 from wireleak.lab.report.boards import Board, SeedMean, notes_of, times_planted
 from wireleak.lab.report.charts import heat, style, tradeoff
 from wireleak.lab.report.charts.exposure import Curve, exposure
 from wireleak.lab.report.charts.points import palette, point_map
 from wireleak.lab.report.charts.records import record_sizes, timeline
+from wireleak.lab.report.charts.rounds import LEAST, Course, scores_by_round
 from wireleak.lab.report.charts.scores import Mark, Scale, scores, scores_key
 from wireleak.lab.report.charts.traffic import Bar, traffic
 from wireleak.lab.report.defences import NONE, Comparison, Spread
 from wireleak.lab.report.formatting import duration, size
 from wireleak.lab.report.localised import GROUPS, QUANTITIES, LayerQuantity, Map, highest
-from wireleak.lab.report.training_page import PointMap
+from wireleak.lab.report.training_page import PointMap, Windows
 from wireleak.lab.run.results import Wire
 
 _REST, _HIDDEN = "framing and other messages", "unreadable (TLS)"
@@ -228,6 +230,21 @@ def _column(one: Map, group: str, quantity: LayerQuantity) -> heat.Column:
         said.append(f"{quantity.heading} {quantity.unit}: {quantity.write(value)}{ends}")
     names = (group, quantity.heading, quantity.unit, quantity.floor)
     return heat.Column(*names, tuple(means), tuple(map(quantity.write, means)), tuple(said))
+
+
+def rounds_drawing(one: Windows, names: Mapping[str, str]) -> Drawing:
+    """Return an attack's score against the rounds, a line for each variant."""
+    courses = []
+    for variant, found in one.variants.items():
+        windows = [window_of(score.name) or (0, 0) for score in found]
+        points = [(*window, score.value, score.low, score.high) for window, score in zip(windows, found, strict=True)]
+        courses.append(Course(f"{names[variant]}{found[0].mark}", tuple(points)))
+    chance = next((score.chance for found in one.variants.values() for score in found), None)
+    measure = quantity(one.measure).label
+    ends = "; ".join(f"{course.label} {course.points[0][2]:.2f} to {course.points[-1][2]:.2f}" for course in courses)
+    said = f"{measure} of {one.target} by {one.attack}, first to last window of rounds: {ends}"
+    draw = partial(scores_by_round, courses, measure, chance)
+    return Drawing(f"rounds-{one.attack}-{one.target}", said, draw, least=LEAST)
 
 
 def update_drawing(one: PointMap) -> Drawing:

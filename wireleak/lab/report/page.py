@@ -177,7 +177,8 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "sight": sight,
         "measures": sorted({row.measure for row in results.rows}, key=column_order),
         "others": sorted(
-            {(row.name, row.role) for row in results.rows if row.name}, key=lambda one: reference_order(one[0])
+            {(row.name, row.role) for row in results.rows if row.name and row.role != "window"},
+            key=lambda one: reference_order(one[0]),
         ),
     }
 

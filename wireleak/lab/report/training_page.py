@@ -1,4 +1,4 @@
-"""The report's section on federated training: maps of updates, and leakage by layer."""
+"""The report's section on federated training: scores by round, maps of updates, and leakage by layer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.reads import Marked
+from wireleak.lab.report.boards import SeedMean, summarise
 from wireleak.lab.report.localised import Map, maps
 from wireleak.lab.run.ranked import UpdateMap
 from wireleak.lab.run.results import Fit, Results
@@ -33,23 +34,42 @@ class PointMap(Marked):
 
 
 @dataclass(frozen=True)
+class Windows:
+    """An attack's score in windows of rounds: the scores over seeds of each variant, in the order of the rounds."""
+
+    attack: str
+    target: str
+    measure: str
+    variants: dict[str, list[SeedMean]]
+
+
+@dataclass(frozen=True)
 class TrainingPage:
     """Contents of the section; false where no attack produced any."""
 
+    windows: list[Windows] = field(default_factory=list)
     points: list[PointMap] = field(default_factory=list)
     localised: list[Map] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.points or self.localised)
+        return bool(self.windows or self.points or self.localised)
 
 
 def training_page(results: Results) -> TrainingPage:
-    """Collect each variant's map of updates (first seed) and its profiles of layers (all seeds)."""
+    """Collect scores by round and profiles of layers (all seeds), and each variant's map of updates (first seed)."""
     points: dict[tuple[str, str, str], PointMap] = {}
     for fit in sorted(results.fits, key=lambda one: one.seed):
         if fit.updates is not None:
             points.setdefault((fit.variant, fit.attack, fit.target), _point_map(fit, fit.updates))
-    return TrainingPage(list(points.values()), maps(profiles(results)))
+    return TrainingPage(_windows(results), list(points.values()), maps(profiles(results)))
+
+
+def _windows(results: Results) -> list[Windows]:
+    found: dict[tuple[str, str, str], Windows] = {}
+    for one in summarise(row for row in results.rows if row.role == "window"):
+        key = (one.attack, one.target, one.measure)
+        found.setdefault(key, Windows(*key, {})).variants.setdefault(one.variant, []).append(one)
+    return list(found.values())
 
 
 def profiles(results: Results) -> list[dict[str, Any]]:

@@ -41,9 +41,10 @@ class Row(Record, Resampled):
     """One score of one seed.
 
     `role` says whose score it is: the attack's, a baseline's (which ignores the victim's traffic), a reader's (which
-    reads it but is not the attack), a bound, or a quantile over victims; `name` names it. `low` and `high` are the 95 %
-    interval of `value`, NaN where there is none. `n` counts the scored guesses. Only the JSON holds `chance`, the score
-    of guessing, and `permutations` of which `value` is the mean; only `replicates.npz` the resampled values `draws`.
+    reads it but is not the attack), a bound, a quantile over victims, or the attack's in a window of rounds; `name`
+    names it. `low` and `high` are the 95 % interval of `value`, NaN where there is none. `n` counts the scored guesses.
+    Only the JSON holds `chance`, the score of guessing, and `permutations` of which `value` is the mean; only
+    `replicates.npz` the resampled values `draws`.
     `incomplete` says what the guess rests on where less was read than the study promised, else it is empty.
     """
 

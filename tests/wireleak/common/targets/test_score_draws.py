@@ -6,6 +6,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from wireleak.common.measures import score_attribute
+from wireleak.common.references import reference, window_of
 from wireleak.common.targets.attribute import PrivateAttribute, Values
 from wireleak.common.targets.target import _over_draws
 
@@ -40,3 +41,22 @@ def test_updates_of_one_client_that_share_a_value_are_one_sample() -> None:
     mixed = Values(np.arange(96) % 2, None, np.repeat(np.arange(12), 8))
     found = next(one.score for one in target.score({"": guess}, mixed, 0) if one.score.measure == "auc")
     assert found.high - found.low < 0.3
+
+
+def test_a_long_training_is_scored_in_windows_of_rounds_too() -> None:
+    """Oracle: scikit-learn's AUC of each eighth of the rounds."""
+    rng = np.random.default_rng(0)
+    rounds, senders = np.arange(3, 163), np.full(160, 1)
+    values = (rng.random(160) < 0.5).astype(np.int64)
+    right = np.clip(rng.random(160) + 0.3 * values * (rounds > 80), 0, 1).astype(np.float32)
+    guess = {"": np.stack([1 - right, right], 1), "majority": np.full((160, 2), 0.5, np.float32)}
+    found = PrivateAttribute("thickness").score(guess, Values(values, None, senders, rounds), 0)
+    windows = {window_of(one.guess): one.score.value for one in found if window_of(one.guess)}
+    wanted = {
+        (int(part[0]), int(part[-1])): roc_auc_score(values[part - 3], right[part - 3])
+        for part in np.array_split(rounds, 8)
+    }
+    assert windows == pytest.approx(wanted) and len(windows) == 8
+    assert {reference(one.guess).role for one in found if window_of(one.guess)} == {"window"}
+    short = PrivateAttribute("thickness").score(guess, Values(values, None, senders, rounds % 40), 0)
+    assert not any(window_of(one.guess) for one in short)

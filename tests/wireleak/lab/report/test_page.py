@@ -22,7 +22,9 @@ from rich.console import Console
 
 from tests.wireleak.lab.report import synthetic
 from wireleak.common.measures.scores.measure import MEASURES
+from wireleak.common.references import reference
 from wireleak.lab.report import page as report
+from wireleak.lab.report.boards import boards
 from wireleak.lab.report.charts import style
 from wireleak.lab.report.charts.records import record_sizes, timeline
 from wireleak.lab.report.charts.strips import strip
@@ -282,3 +284,22 @@ def test_a_measure_of_another_package_says_itself_how_it_is_read(installed: Any)
     assert "Largest error" in text and "largest squared error of a value" in text
     assert re.search(r"\b0\.46\b", text)
     assert text.index("MSE") < text.index("Largest error")
+
+
+def test_scores_in_windows_of_rounds_have_a_chart_and_stand_in_no_table() -> None:
+    shared = {"study": "s", "link": "plaintext", "vantage": "malicious-participant", "attack": "property", "n": 50}
+    rows = [
+        r.Row(**shared, variant=variant, seed=seed, target="thickness", measure="auc", value=value + gain * place,
+            low=0.4, high=0.9, role=reference(name).role if name else "attack", name=name, chance=0.5)
+        for variant, gain in (("alpha-0", 0.0), ("alpha-07", 0.03))
+        for seed in (0, 1)
+        for place, (name, value) in enumerate({"": 0.612, "rounds 1 to 50": 0.531, "rounds 51 to 100": 0.574}.items())
+    ]  # fmt: skip
+    drawn = synthetic.results((0, 1)).model_copy(update={"rows": rows, "variants": [], "wires": [], "grants": []})
+    found = report.page(drawn)
+    assert "Round by round" in found
+    for said in ("alpha-0, rounds 1 to 50: 0.53", "alpha-07, rounds 51 to 100: 0.63"):
+        assert said in found
+    assert "first to last window of rounds: alpha-0 0.53 to 0.57; alpha-07 0.56 to 0.63" in found
+    assert all(score.role != "window" for board in boards(rows) for score in board.scores)
+    assert "Round by round" not in report.page(synthetic.results((0,)))
