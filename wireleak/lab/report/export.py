@@ -79,6 +79,7 @@ def drawings(results: Results) -> list[Drawing]:
         *([set_up] if set_up else []),
         *map(figures.defence_drawing, compare_defences(results)),
         *(drawing for _, drawing in figures.traffic_drawings(wires, names)),
+        *(figures.rounds_drawing(one, names) for one in training.windows),
         *map(figures.update_drawing, training.points),
         *map(figures.heat_drawing, training.localised),
         *([exposed] if exposed else []),

@@ -55,7 +55,7 @@ def test_the_command_prints_a_line_a_figure(run: Path, tmp_path: Path) -> None:
     only = ("--only", "traffic-cut1", "--out", str(tmp_path))
     done = CliRunner().invoke(app, ["figures", str(run), "--format", "png", *only])
     assert done.exit_code == 0, done.output
-    assert done.output.split() == [str(tmp_path / "traffic-cut1.png")]
+    assert done.stdout.split() == [str(tmp_path / "traffic-cut1.png")]
 
 
 @pytest.mark.parametrize(
