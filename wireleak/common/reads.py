@@ -10,6 +10,8 @@ from wireleak.common.words import counted
 # Marks a figure in every table; a note below the table says why.
 MARK = "†"
 VICTIMS, DEVICE = "victims", "device"
+# Kinds that an encrypted link shows as well.
+MESSAGE, CONNECTION = "message", "whole connection"
 
 
 @dataclass(frozen=True)

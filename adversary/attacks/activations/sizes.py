@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from adversary.attacks.activations.probe_attack import ProbeAttack
+from adversary.attacks.harness.activation_attack import ServedActivations
 from adversary.attacks.harness.activations import Activations
-from adversary.attacks.harness.knowledge import Array
+from adversary.attacks.harness.attack import unread
+from adversary.attacks.harness.config import AttackConfig
+from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import SIZES_AND_TIMES, Knows, ThreatModel, Vantage
+from wireleak.common.reads import CONNECTION, DEVICE, MESSAGE, Read
 from wireleak.common.targets.attribute import PrivateAttribute
 from wireleak.common.words import counted
 
 # A reader of captures is imported where it is used: listing attacks costs no import of it.
 if TYPE_CHECKING:
     from adversary.tap.decode.traffic import SentBytes
+
+# Parts of the expected bytes under which messages are missing: of connections that were captured whole, and of others.
+# Texts differ in size, and the protocol's own records in number.
+_HALF, _LESS = 0.5, 0.9
 
 
 @register
@@ -28,6 +37,9 @@ class Sizes(ProbeAttack):
 
     An eavesdropper still sees these under TLS. A network sends the same number of bytes for every input, so the
     expected score is chance; a higher score is a leak of the implementation.
+
+    An encrypted link does not show how many inputs crossed it. So the attacker compares its bytes with those of its own
+    inputs, and checks that each connection was captured from start to end.
 
     References
     ----------
@@ -39,6 +51,29 @@ class Sizes(ProbeAttack):
         vantage=(Vantage.LINK, Vantage.GATEWAY), sees=(SIZES_AND_TIMES,), knows=(Knows.SURROGATE, Knows.QUERIES)
     )
     target = PrivateAttribute
+
+    @classmethod
+    def observe(cls, settings: Any, config: AttackConfig, known: Knowledge) -> ServedActivations:
+        """Read the captures, and find out whether they are whole."""
+        from adversary.tap.decode.read import connections
+
+        seen, count, captures = super().observe(settings, config, known), config.victims, config.captures
+        own, theirs = connections(captures.device), connections(captures.victims)
+        there = round(len(known) * sent_bytes(captures.victims) / max(1, sent_bytes(captures.device)))
+        there = there if there < (_HALF if theirs.whole == theirs.all else _LESS) * count else count
+        seen_of_device = Read(CONNECTION, own.whole, own.all, DEVICE)
+        reads = (Read(MESSAGE, there, count), Read(CONNECTION, theirs.whole, theirs.all), seen_of_device)
+        if 0 < there < count:
+            asked = cls(settings, config.seed).read(captures.victims, there)
+            places = asked.places + (count - there if theirs.late else 0)
+            known_places = not (theirs.late and theirs.cut)
+            asked = replace(asked, rows=asked.rows if known_places else asked.rows[:0])
+            places = places if known_places else places[:0]
+            seen = replace(seen, asked=asked, places=places, guessed=len(places), groups=len(places))
+            seen = replace(seen, unread=unread(places, count))
+        missing = "a connection was not captured whole, and sizes do not show how many of its messages are missing"
+        unknown = there == count and not all(read.complete for read in reads)
+        return replace(seen, reads=reads, notes=(*seen.notes, missing) if unknown else seen.notes)
 
     def read(self, paths: Sequence[Path], count: int) -> Activations:
         """Return the features (count, 5) of each inference, see `features`; `messages` separates the inferences."""
@@ -58,6 +93,14 @@ class Sizes(ProbeAttack):
         return Activations(
             features(records, groups), np.arange(len(groups)), None, len(records), used, (f"link: {', '.join(kinds)}",)
         )
+
+
+def sent_bytes(paths: Sequence[Path]) -> int:
+    """Return the bytes that clients sent in messages, without the small records of the protocol."""
+    from adversary.tap.decode.traffic import traffic
+
+    sizes = np.array([record.bytes for record in traffic(paths) if record.up], np.int64)
+    return int(sizes[sizes >= np.median(sizes) / 2].sum()) if len(sizes) else 0
 
 
 def messages(sizes: Sequence[int], count: int) -> npt.NDArray[np.int64]:

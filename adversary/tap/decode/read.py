@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from adversary.tap.decode import splithead, tcp
 from adversary.tap.decode.connection import Connection, Lost, Recognised
@@ -98,6 +99,30 @@ def events(
         if capture.note:
             yield Note(str(capture.path), capture.note)
     yield from payloads.finish()
+
+
+class Connections(NamedTuple):
+    """The connections in captures: how many were seen from start to end, how many there are, and what others lack."""
+
+    whole: int
+    all: int
+    late: bool
+    cut: bool
+
+
+def connections(paths: Sequence[Path | str]) -> Connections:
+    """Count the connections that carried bytes; `late`: a start is missing; `cut`: an end, or bytes before it."""
+    carried: set[str] = set()
+    late: set[str] = set()
+    cut: set[str] = set()
+    for event in events(paths, tensors=False):
+        if isinstance(event, StreamSeen) and event.late:
+            late.add(event.stream)
+        elif isinstance(event, StreamEnded):
+            carried |= {event.stream} if event.bytes else set()
+            cut |= {event.stream} if event.broken or event.reason == tcp.CAPTURE_ENDS else set()
+    whole = carried - late - cut
+    return Connections(len(whole), len(carried), bool(late & carried), bool(cut & carried))
 
 
 class GrowingCapture:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from wireleak.common.measures import Score
 from wireleak.common.measures.statistics.bootstrap import resampled_by
-from wireleak.common.reads import Read, incomplete
+from wireleak.common.reads import CONNECTION, MESSAGE, Read, incomplete
 from wireleak.common.references import CONSTANT, Role, reference
 from wireleak.common.targets.input import described
 from wireleak.common.targets.target import OWN, PERMUTED, Guesses, Scored, Target
@@ -29,6 +29,7 @@ SHOWN = 12
 # Larger pictures are shown at this size: a page of many stays small, and is written in seconds.
 _SIDE = 112
 _PREFIX = "control:"
+_ENCRYPTED = (MESSAGE, CONNECTION)
 _ON_THE_WIRE = (Vantage.LINK, Vantage.GATEWAY)
 
 
@@ -115,11 +116,14 @@ def score_read(
 
 def partly_read(job: AttackJob) -> dict[str, str]:
     """Return by guess what was read for it where the study promised more; "" names the attack and its readers."""
+    # Guesses that no attack of ours wrote have no such report.
+    meta: dict[str, Any] = read_meta(job) if AttackFolder(job.out).meta.is_file() else {"prior": None}
     hidden = job.cell.variant.encrypted or job.cell.plan.secure
     if hidden and job.vantage in _ON_THE_WIRE:
-        return {}  # the study promises that nobody reads this link
-    # Guesses that no attack of ours wrote have no such report.
-    return partly_of(read_meta(job)) if AttackFolder(job.out).meta.is_file() else {}
+        # The study promises that nobody reads this link, but its sizes and times are seen.
+        reads = {name: [one for one in of if one["kind"] in _ENCRYPTED] for name, of in meta.get("reads", {}).items()}
+        meta = {"reads": reads, "prior": None}
+    return partly_of(meta)
 
 
 def partly_of(meta: Mapping[str, Any]) -> dict[str, str]:
