@@ -56,10 +56,9 @@ class MemberEmbedding(ModelAttack):
         """Note the words that moved in each update, and the words of each record."""
         seen, recipe = knowledge.training, knowledge.recipe
         assert seen is not None and recipe is not None
-        x, _, _ = records(knowledge)
         blocks = knowledge.network().blocks
         layer, table = _embedding(blocks)
-        self._words = _words_of(blocks, table, x)
+        self._words = _words_of(blocks, table, records(knowledge).x)
         moved = [_moved(one, f"{layer}.weight", recipe.participants) for one in seen.updates if fits(one)]
         self._moved = np.stack(moved) if moved else np.zeros((0, table.num_embeddings), bool)
         counts = self._moved.sum(1)

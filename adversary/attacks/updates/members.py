@@ -2,31 +2,74 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.training import Seen, Update
+from wireleak.common.traffic import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from torch import nn
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
+State = Mapping[str, npt.NDArray[Any]]
+Unit = Literal["record", "group"]
+UNIT = "group: score people by the mean over their records; the records must name people."
+_OPTIONAL = ("group", "client")
 _CHUNK = 512
 
 
-def records(knowledge: Knowledge) -> tuple[Array, Ints, Ints | None]:
-    """Return inputs (n, ...), labels (n,) and, if known, people (n,) of the records whose membership is guessed.
+@dataclass(frozen=True)
+class Records:
+    """The records whose membership is guessed.
+
+    Parameters
+    ----------
+    x, y : arrays of shapes (n, ...) and (n,)
+        Inputs and labels.
+    people : int64 (n,) or None
+        The person of each record, where people are scored.
+    clients : int64 (n,) or None
+        The client whose training each record is asked about; None where any client's counts.
+    """
+
+    x: Array
+    y: Ints
+    people: Ints | None
+    clients: Ints | None
+
+    def of(self, values: Doubles, senders: Collection[int]) -> Doubles:
+        """Return each record's value (n,) under its own client's model, of values (models, n) by their `senders`.
+
+        Where the client is not named, or its model was not seen, the largest counts.
+        """
+        chosen: Doubles = values.max(0)
+        for place, sender in enumerate(senders if self.clients is not None else ()):
+            chosen = np.where(self.clients == sender, values[place], chosen)
+        return chosen
+
+    def confidence(self, blocks: nn.Module, models: Mapping[int, State]) -> Doubles:
+        """Return the log-odds (n,) of each record's own label, as `of` chooses them among the senders' models."""
+        return self.of(confidence(blocks, list(models.values()), self.x, self.y), models)
+
+    def probabilities(self, score: Doubles) -> Array:
+        """Turn scores (n,) that rank members high into the guess (n, 2)."""
+        return probabilities(score, self.people)
+
+
+def records(knowledge: Knowledge, unit: Unit = "record") -> Records:
+    """Return the records whose membership is guessed; their people only if these are the `unit` that is scored.
 
     Raises
     ------
     ValueError
-        The records are not granted, or the file lacks an array.
+        The records are not granted, the file lacks an array, or they name no people.
     """
     path = knowledge.files.get("records")
     if path is None:
@@ -36,17 +79,20 @@ def records(knowledge: Knowledge) -> tuple[Array, Ints, Ints | None]:
     with np.load(path, allow_pickle=False) as stored:
         if missing := {"x", "y"} - set(stored.files):
             raise ValueError(f"granted.files.records: {path} has no array {min(missing)!r}; add it")
-        people = stored["group"].astype(np.int64) if "group" in stored.files else None
-        return stored["x"].astype(np.float32), stored["y"].astype(np.int64), people
+        people, clients = (stored[name].astype(np.int64) if name in stored.files else None for name in _OPTIONAL)
+        x, y = stored["x"].astype(np.float32), stored["y"].astype(np.int64)
+    if unit == "group" and people is None:
+        raise ValueError("options.unit: the records name no people; set data.disjoint_by, or set unit = record")
+    return Records(x, y, people if unit == "group" else None, clients)
 
 
-def last_models(seen: Seen) -> list[Mapping[str, npt.NDArray[Any]]]:
+def last_models(seen: Seen) -> dict[int, State]:
     """Return each sender's model of the last round, or the last global model if no matching update was seen."""
     usable = [one for one in seen.updates if fits(one)]
     if not usable:
-        return [seen.models[max(seen.models)]]
+        return {ALL: seen.models[max(seen.models)]}
     last = max(one.round for one in usable)
-    return [one.end for one in usable if one.round == last]
+    return {one.sender: one.end for one in usable if one.round == last}
 
 
 def fits(update: Update) -> bool:
@@ -55,7 +101,7 @@ def fits(update: Update) -> bool:
     return ends == starts
 
 
-def confidence(blocks: nn.Module, states: Sequence[Mapping[str, npt.NDArray[Any]]], x: Array, y: Ints) -> Doubles:
+def confidence(blocks: nn.Module, states: Sequence[State], x: Array, y: Ints) -> Doubles:
     """Return the log-odds log(p / (1 - p)) of each record's own label under each state, (states, n).
 
     They fall as the loss -log(p) rises, and are much closer to a normal distribution (Carlini et al. 2022).

@@ -136,15 +136,17 @@ def gradients(folder: Path) -> Scene:
     return Scene(own, seen, VICTIMS, (1, 28, 28))
 
 
-def federated(model: ModelConfig, inputs: np.ndarray, rounds: int, examples: int, **files: Path) -> Scene:
-    """Two clients that train for some rounds on examples like the attacker's."""
+def federated(
+    model: ModelConfig, inputs: np.ndarray, rounds: int, examples: int, clients: int = 2, **files: Path
+) -> Scene:
+    """Clients that train for some rounds on examples like the attacker's."""
     plan = ClientPlan(rounds=rounds, epochs=1, batch=examples, learning_rate=0.1, optimiser="sgd")
-    blocks, how = model.network().blocks, Recipe(plan, 2, examples)
+    blocks, how = model.network().blocks, Recipe(plan, clients, examples)
     state, updates = weights(blocks), []
     models = {1: state}
     for number in range(1, rounds + 1):
         ends = []
-        for client in range(2):
+        for client in range(clients):
             load(blocks, models[number])
             rows = np.random.default_rng([number, client]).permutation(len(inputs))[:examples]
             train_whole(blocks, inputs[rows], rows % model.classes, Training(plan, (0, number)))
@@ -203,6 +205,13 @@ def records_of_words(folder: Path) -> Scene:
     return Scene(scene.known, VICTIMS, VICTIMS, scene.shape)
 
 
+def records_of_three_clients(folder: Path) -> Scene:
+    model = ModelConfig(name="dlg-lenet", input_shape=(1, 8, 8), classes=4, cut=1)
+    np.savez(folder / "records.npz", x=pictures(VICTIMS, (1, 8, 8), 3), y=np.arange(VICTIMS) % 4)
+    scene = federated(model, pictures(OWN, (1, 8, 8), 1), 2, 4, 3, records=folder / "records.npz")
+    return Scene(scene.known, VICTIMS, VICTIMS, scene.shape)
+
+
 def language(folder: Path) -> Scene:
     """A language model, and a hundred numbers that it may have learnt."""
     model = ModelConfig(name="char-lstm", input_shape=(WINDOW,), classes=len(ALPHABET), cut=1)
@@ -221,6 +230,7 @@ SCENES: dict[str, Callable[[Path], Scene]] = {
     "property": rounds_with_a_property,
     "localise": rounds_with_a_property,
     "member-embedding": records_of_words,
+    "member-fedmia": records_of_three_clients,
     "secret-sharer": language,
 }
 QUICK: dict[str, dict[str, Any]] = {
@@ -233,6 +243,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "known-pairs": {"pairs": 20, "steps": 3},
     "ladder": {"epochs": 2, "model": "mlp-64", "selectivity": False},
     "localise": {"snapshots": 2, "permutations": 1, "probes": 2, "draws": 2},
+    "member-lira": {"form": "online", "shadows": 6},
+    "member-rmia": {"references": 1},
     "member-shadow": {"shadows": 2},
     "post-decoder": {"epochs": 1},
     "property": {"mixed": 1, "without": 2, "tsne": False},
