@@ -14,7 +14,7 @@ from wireleak.common.targets.target import Array, Baseline, Case, Examples, Gues
 
 @register
 class Member(Target[Ints]):
-    """Whether records were trained on; half of those that are asked about were."""
+    """Whether records were trained on: by any client, or by one that is named with the record."""
 
     name = "member"
     guessed = "membership"

@@ -108,7 +108,10 @@ def _of_variant(study: Study, dataset: Dataset, variant: Variant, division: Divi
         target = target_of(name)
         if isinstance(target, Member):
             both = None if persons is None else 2 * persons
-            yield Design((name,), "auc", seeds, 2 * len(victims), both, constant=True, common=common)
+            senders = target.senders(len(division.shards), participant=variant.participant is not None)
+            members, strangers = _records(study, division, senders)
+            share = max(round(min(members, strangers) / (members + strangers), 2), 0.01)
+            yield Design((name,), "auc", seeds, members + strangers, both, share, constant=True, common=common)
         elif isinstance(target, Input) and study.serve.devices:
             yield Design((name,), "reid", seeds, len(victims), persons, common=0.0 if others else common)
         elif isinstance(target, Label):
@@ -125,6 +128,13 @@ def _of_variant(study: Study, dataset: Dataset, variant: Variant, division: Divi
                 yield replace(made, common=0.0 if others else common, known=known)
             else:
                 yield _of_values(name, seeds, *_of_updates(study, variant, division, name, values, vantage, rounds))
+
+
+def _records(study: Study, division: Division, senders: list[int]) -> tuple[int, int]:
+    """Return the numbers of members, of these senders, and of non-members about which attacks are asked."""
+    if study.data.nonmembers is None:
+        return len(division.roles.victims), len(division.roles.victims)
+    return sum(len(division.shards[sender].train) for sender in senders), study.data.nonmembers
 
 
 def _attacked(study: Study, variant: Variant) -> list[tuple[str, str, range]]:

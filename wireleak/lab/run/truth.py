@@ -207,22 +207,26 @@ def write_records(cell: Cell) -> None:
 
 
 def _write_members(cell: Cell) -> None:
-    by = cell.study.data.disjoint_by
+    data = cell.study.data
     # Names of a record's arrays for the attacker, and in the sealed files.
-    names = {"x": "x", "y": "y"} | ({} if by is None else {"group": f"group:{by}"})
-    trained = {
-        granted: np.concatenate([_examples(cell, number, None, name) for number in _senders(cell, Member())])
-        for granted, name in names.items()
-    }
+    names = {"x": "x", "y": "y"} | ({} if data.disjoint_by is None else {"group": f"group:{data.disjoint_by}"})
+    senders = _senders(cell, Member())
+    parts = {granted: [_examples(cell, number, None, name) for number in senders] for granted, name in names.items()}
+    trained = {granted: np.concatenate(held) for granted, held in parts.items()}
+    client = np.repeat(senders, [len(part) for part in parts["x"]])
     _, first = np.unique(trained["x"], axis=0, return_index=True)
     with np.load(cell.ledger, allow_pickle=False) as ledger:
         fresh = {granted: ledger[name] for granted, name in names.items()}
     rng = np.random.default_rng(cell.seed_of("records"))
-    count = min(len(first), len(fresh["x"]))
-    inside, outside = rng.permutation(first)[:count], rng.permutation(len(fresh["x"]))[:count]
-    order = rng.permutation(2 * count)
-    member = np.repeat([1, 0], count).astype(np.int64)[order]
+    equal = min(len(first), len(fresh["x"]))
+    wanted = (equal, equal) if data.nonmembers is None else (len(first), data.nonmembers)
+    inside, outside = rng.permutation(first)[: wanted[0]], rng.permutation(len(fresh["x"]))[: wanted[1]]
+    order = rng.permutation(len(inside) + len(outside))
+    member = np.repeat([1, 0], [len(inside), len(outside)]).astype(np.int64)[order]
     arrays = {key: np.concatenate([trained[key][inside], fresh[key][outside]])[order] for key in names}
+    if data.membership == "client":
+        # Of each client's questions the same share is about members, so that the client says nothing.
+        arrays["client"] = np.concatenate([client[inside], rng.choice(client[inside], len(outside))])[order]
     write_arrays(cell.records, arrays)
     write_arrays(cell.sealed("records.npz"), {"member": member})
 

@@ -62,6 +62,16 @@ class Data(Strict):
     evaluation: PositiveInt = Field(description="number of examples on which the main task's accuracy is measured")
     attacker: PositiveInt = Field(description="number of the attacker's surrogate examples")
     victims: PositiveInt = Field(description="number of private inputs that the victim's device sends")
+    nonmembers: PositiveInt | None = Field(
+        default=None,
+        description="number of victims' inputs among the records of attacks on membership, beside all members; by "
+        "default as many of each",
+    )
+    membership: Literal["any", "client"] = Field(
+        default="any",
+        description="question of attacks on membership; any: did some client train on the record? client: did one "
+        "given client? Of a non-member the client is random",
+    )
     partition: Literal["iid", "dirichlet", "by_attribute", "by_group"] = Field(
         default="iid", description="how training examples are split among the clients"
     )
@@ -80,6 +90,14 @@ class Data(Strict):
         default=(),
         description="roles that may share examples with others, to repeat a published flaw; the overlap is counted",
     )
+
+    @model_validator(mode="after")
+    def _enough_victims(self) -> Data:
+        if self.nonmembers is not None and self.nonmembers > self.victims:
+            raise ValueError(
+                f"nonmembers: {self.nonmembers} are drawn from the victims, and these are {self.victims}; raise victims"
+            )
+        return self
 
 
 class Model(Strict):

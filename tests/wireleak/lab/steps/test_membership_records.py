@@ -14,6 +14,7 @@ from wireleak.lab.run import truth
 from wireleak.lab.steps.deal import write_cell
 from wireleak.lab.steps.plan import make_plan
 from wireleak.lab.study.library import load_study
+from wireleak.lab.study.tables import Data
 
 
 def cell_of(name: Any, folder: Any, **data: Any) -> Any:
@@ -28,7 +29,7 @@ def cell_of(name: Any, folder: Any, **data: Any) -> Any:
 
 
 def rows(x: Any) -> Any:
-    return {row.tobytes() for row in x.reshape(len(x), -1)}
+    return {row.tobytes() for row in x}
 
 
 def test_members_are_the_other_clients_examples_and_strangers_nobodys(tmp_path: Path) -> None:
@@ -44,6 +45,23 @@ def test_members_are_the_other_clients_examples_and_strangers_nobodys(tmp_path: 
     # An order that says nothing: members do not stand together.
     assert 0.3 < np.abs(np.diff(member)).mean() < 0.7
     assert Member().senders(4, participant=False) == [1, 2, 3]
+
+
+def test_a_study_says_how_many_nonmembers_there_are_and_that_clients_are_named(tmp_path: Path) -> None:
+    data = {"train": 80, "victims": 300, "nonmembers": 250, "attacker": 20, "evaluation": 20, "membership": "client"}
+    cell, records, member = cell_of("membership", tmp_path, **data)
+    assert np.bincount(member).tolist() == [250, 60]
+    for number, client in enumerate(cell.clients):
+        with np.load(cell.folder / client / "train.npz") as held:
+            own = rows(held["x"])
+        asked = records["client"] == number
+        assert rows(records["x"][asked & (member == 1)]) == (own if number else set())
+        # A client says nothing: strangers are asked about each as often as members.
+        assert abs((asked & (member == 0)).sum() - (250 / 3 if number else 0)) < 30
+    with pytest.raises(
+        ValueError, match="nonmembers: 400 are drawn from the victims, and these are 300; raise victims"
+    ):
+        Data.model_validate(load_study("membership")[0].data.model_dump() | data | {"nonmembers": 400})
 
 
 def test_where_parties_share_no_person_the_records_name_theirs(tmp_path: Path) -> None:
