@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.wireleak.lab.whole.killing import DECODER, FORK_SERVER, LAB, End, Running, rounds
+from tests.wireleak.lab.whole.killing import DECODER, FORK_SERVER, LAB, SNIFFER, End, Running, may_sniff, rounds
 
 pytestmark = [pytest.mark.study, pytest.mark.timeout(1800)]
 
@@ -45,6 +47,11 @@ cut = 1
 name = "whole"
 cut = 1
 mode = "federated"
+[[variants]]
+name = "steered"
+cut = 1
+mode = "federated"
+participant = { name = "multi-task", options = { attribute = "slant" } }
 [[attacks]]
 name = "attributes"
 targets = ["slant"]
@@ -68,6 +75,8 @@ STAGES: dict[str, Callable[[Running], bool]] = {
     "scoring": lambda run: (run.cell / "adversary" / "attributes-slant" / "guesses.npz").exists(),
     "report": lambda run: (run.cell.parent / "processes.json").exists(),
 }
+# How the table calls the training of a cell.
+TRAINING = {"split-seed0": "split", "whole-seed0": "federated", "steered-seed0": "federated, client-0 malicious"}
 # The kills of a list happen one after another in one run, which is resumed after each. No process is left out, and no
 # stage; where two kills would end alike, one mode of training has the one, and the other mode the other.
 SPLIT = [
@@ -84,6 +93,14 @@ WHOLE = [
     ("scoring", (FORK_SERVER, LAB)),
     ("report", (LAB,)),
 ]
+# Client 0 is the malicious participant. The sniffer is no part of a run: a user starts it.
+STEERED = [
+    ("start", ("client-0",)),
+    ("first round", ("client-0", "client-0-app", SNIFFER)),
+    ("between rounds", ("client-0-app",)),
+    ("serving", (SNIFFER,)),
+]
+MATRIX = {"split-seed0": SPLIT, "whole-seed0": WHOLE, "steered-seed0": STEERED}
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +149,17 @@ def kill_each(undisturbed: Path, cell: str, matrix: list[tuple[str, tuple[str, .
     run, rows = copy_of(undisturbed, f"killed-{cell}"), []
     for stage, victims in matrix:
         for victim in victims:
+            if victim == SNIFFER and not may_sniff():
+                continue
             if not lost(run / cell):
                 before(stage, run, run / cell)
             running = resume(run, cell)
+            if victim == SNIFFER:
+                running.sniff(run.with_name(f"{cell} {stage}.pcap"))
             running.kill(victim, STAGES[stage])
             end = running.end()
             said = judge(end, victim, stage, run, undisturbed)
-            rows.append(f"| {cell.removesuffix('-seed0')} | {stage} | {victim} | {end.status} | {said} |")
+            rows.append(f"| {TRAINING[cell]} | {stage} | {victim} | {end.status} | {said} |")
             print(rows[-1], flush=True)
     end = resume(run, cell).end()
     assert (end.status, end.faults) == (0, []), end.line
@@ -171,6 +192,10 @@ def judge(end: End, victim: str, stage: str, run: Path, undisturbed: Path) -> st
         said = f"{name} was killed by SIGKILL"
         assert end.status == 2 and said in end.line and f"--resume {run}" in end.line, end
         return said
+    if victim == SNIFFER:
+        assert (run / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
+        assert read(run.with_name(f"{run.name.removeprefix('killed-')} {stage}.pcap"))
+        return "its capture is read up to there; the run ends as if undisturbed"
     added = [note for note in notes(run) if note not in notes(undisturbed)]
     if added:
         said = (
@@ -184,12 +209,18 @@ def judge(end: End, victim: str, stage: str, run: Path, undisturbed: Path) -> st
     return "the run ends as if undisturbed"
 
 
+def read(capture: Path) -> bool:
+    """Return whether a capture is read without a complaint, and holds calls."""
+    command = [sys.executable, "-m", "wireleak", "inspect", str(capture), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stderr == "" and any(stream["calls"] for stream in json.loads(done.stdout)["streams"])
+
+
 def test_every_process_killed_at_every_stage(undisturbed: Path) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        tables = list(
-            pool.map(lambda one: kill_each(undisturbed, *one), [("split-seed0", SPLIT), ("whole-seed0", WHOLE)])
-        )
-    assert sum(map(len, tables)) == sum(len(victims) for _, victims in SPLIT + WHOLE)
+    with ThreadPoolExecutor(len(MATRIX)) as pool:
+        tables = list(pool.map(lambda one: kill_each(undisturbed, *one), MATRIX.items()))
+    killed = [victim for rows in MATRIX.values() for _, victims in rows for victim in victims]
+    assert sum(map(len, tables)) == sum(victim != SNIFFER or may_sniff() for victim in killed)
 
 
 def test_ctrl_c_and_sigterm_end_a_run_in_order_and_a_running_one_is_not_resumed_twice(
@@ -214,7 +245,7 @@ def test_ctrl_c_and_sigterm_end_a_run_in_order_and_a_running_one_is_not_resumed_
 
 def test_no_capture_and_no_file_of_a_device_names_the_user_s_folder(undisturbed: Path) -> None:
     captures = [*undisturbed.glob("*/tap/*.pcap")]
-    assert len(captures) == 14
+    assert len(captures) == 20
     assert [path for path in captures if USER.encode() in path.read_bytes()] == []
     assert all(b"small.py:make" in path.read_bytes() for path in undisturbed.glob("*/tap/*serve-*.pcap"))
 
