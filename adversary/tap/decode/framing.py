@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 
 from adversary.tap.decode.fields import UnusualError, begins
-from adversary.tap.decode.payload import Budget
+from adversary.tap.decode.payload import MAX_UNFINISHED, Budget
 
 MAX_MESSAGE = 128 << 20
 # A compressed message may grow to so many bytes.
@@ -55,7 +55,7 @@ class Direction:
     """The messages of one direction of one call."""
 
     __slots__ = (
-        *("_body", "_budget", "_flag", "_left", "_prefix", "_size", "_text", "_web"),
+        *("_body", "_budget", "_counted", "_flag", "_left", "_prefix", "_size", "_text", "_web"),
         *("encoding", "headed", "over", "plain", "sequence", "start", "total"),
     )
 
@@ -72,6 +72,7 @@ class Direction:
         self._flag = self._size = 0
         self._left = -1
         self._body: bytearray | None = None
+        self._counted = 0  # bytes of the current message that the budget counts
         self._web = False
         self._text: bytes | None = None  # characters that wait for the rest of their group of four
 
@@ -88,11 +89,23 @@ class Direction:
         Raises
         ------
         BrokenFramingError
-            The bytes are not such messages; this direction cannot be decoded further.
+            The bytes are not such messages, or the budget has no room for them; the direction is stopped.
         """
         self.total += len(data)
         if self.plain:
             return
+        try:
+            yield from self._split(data, wanted)
+            self._count()
+            if not self._budget.has_room():
+                raise BrokenFramingError(f"more than {MAX_UNFINISHED} bytes of unfinished messages at once")
+        except BrokenFramingError:
+            self.stop()
+            raise
+        finally:
+            self._count()
+
+    def _split(self, data: memoryview, wanted: bool) -> Iterator[tuple[int, bytes | bytearray | None]]:
         if self._text is not None:
             data = self._from_base64(self._text + data)
         position, end = 0, len(data)
@@ -115,19 +128,16 @@ class Direction:
                 if not self._flag & _TRAILERS:
                     yield self._size, body
 
-    def takes(self, data: memoryview, most: int) -> bool:
-        """Take a piece that ends before the current message does, if it is such a piece: most pieces are.
-
-        `most` is the limit of bytes of unfinished messages, which `feed` enforces.
-        """
+    def takes(self, data: memoryview) -> bool:
+        """Take a piece that ends before the current message does, if it is such a piece: most pieces are."""
         size = len(data)
         if self._left <= size or self._text is not None or self.over:
             return False
         if self._body is not None:
-            if self._budget.held + size > most:
+            if not self._budget.has_room(size):
                 return False
             self._body += data
-            self._budget.held += size
+            self._count()
         self._left -= size
         self.total += size
         return True
@@ -136,14 +146,17 @@ class Direction:
         """Return how many bytes the current message, or its prefix, still lacks."""
         return max(self._left, 0) or (5 - len(self._prefix) if self._prefix else 0)
 
-    def held(self) -> int:
-        """Return how many bytes of the current message are held."""
-        return 0 if self._body is None else len(self._body)
-
     def stop(self) -> None:
         """Ignore further bytes, and drop those held."""
         self.over = True
         self._body = None
+        self._count()
+
+    def _count(self) -> None:
+        """Have the budget count the bytes that are held of the current message."""
+        held = 0 if self._body is None else len(self._body)
+        self._budget.held += held - self._counted
+        self._counted = held
 
     def _start(self, wanted: bool) -> None:
         self._flag, self._size = self._prefix[0], int.from_bytes(self._prefix[1:])

@@ -11,8 +11,6 @@ from adversary.tap.decode.payload import Budget
 from wireleak.common.words import counted
 
 MAX_CALLS = 1 << 14
-# Most bytes of unfinished messages, over all calls and connections that share a `Budget`.
-MAX_UNFINISHED = 160 << 20
 # A capture may show a response before its request's headers. Most bytes of responses that wait for headers.
 MAX_WAITING = 64 << 20
 CALL_WORK = 20
@@ -102,7 +100,7 @@ class GrpcConnection:
             if type(event) is DataPiece:
                 call = self._calls.get(event.stream)
                 direction = None if call is None or event.end else call.request if client else call.response
-                if direction is None or not direction.takes(event.data, MAX_UNFINISHED):
+                if direction is None or not direction.takes(event.data):
                     yield from self._data(client, time, event)
             elif type(event) is HeaderBlock:
                 yield from self._headers(client, time, event)
@@ -151,7 +149,6 @@ class GrpcConnection:
             call = yield from self._call(event.stream, time)
         direction = call.request if client else call.response
         if not direction.over:
-            before = direction.held()
             data = event.data
             if self._infer is not None and not direction.headed:
                 data = _aligned(direction, event)
@@ -169,13 +166,9 @@ class GrpcConnection:
                         self._wait(call, message)
                     else:
                         yield message
-                if self._budget.held + direction.held() - before > MAX_UNFINISHED:
-                    raise BrokenFramingError(f"more than {MAX_UNFINISHED} bytes of unfinished messages at once")
             except BrokenFramingError as error:
                 direction.stop()
                 yield self._broken(event.stream, client, time, str(error))
-            finally:
-                self._budget.held += direction.held() - before
         if event.end:
             yield from self._finish(event.stream, client, time)
 
@@ -201,7 +194,7 @@ class GrpcConnection:
 
     def _wait(self, call: _Call, message: Message) -> None:
         kept = _kept(message)
-        if self._waiting + kept > MAX_WAITING or self._budget.held + kept > MAX_UNFINISHED:
+        if self._waiting + kept > MAX_WAITING or not self._budget.has_room(kept):
             raise BrokenFramingError("its request's headers do not come")
         self._waiting += kept
         self._budget.held += kept
@@ -223,7 +216,6 @@ class GrpcConnection:
         direction = self._direction(call, client)
         if direction.plain and direction.total and not direction.over:
             yield Message(number, call.method or "", client, 0, time, direction.total, None)
-        self._budget.held -= direction.held()
         direction.stop()
         if (call.request.over and call.response.over) or (self._silent and call.method is None):
             yield from self._release(call)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 import h11
 
 from adversary.tap.decode.framing import MAX_MESSAGE, BrokenFramingError, Direction, is_grpc_web
-from adversary.tap.decode.grpc import MAX_CALLS, MAX_UNFINISHED, MAX_WAITING, CallBroken, Message
+from adversary.tap.decode.grpc import MAX_CALLS, MAX_WAITING, CallBroken, Message
 from adversary.tap.decode.http2 import PREFACE
-from adversary.tap.decode.payload import Budget, ProtocolError
+from adversary.tap.decode.payload import MAX_UNFINISHED, Budget, ProtocolError
 from wireleak.common.words import counted, printable
 
 _MAX_HEAD = 1 << 18
@@ -41,7 +41,7 @@ class _Body:
         if self._data is not None:
             if self._size > MAX_MESSAGE:
                 raise ProtocolError(f"a body is over {MAX_MESSAGE} bytes")
-            if self._budget.held + len(data) > MAX_UNFINISHED:
+            if not self._budget.has_room(len(data)):
                 raise ProtocolError(f"more than {MAX_UNFINISHED} bytes of unfinished messages at once")
             self._data += data
             self._budget.held += len(data)
@@ -64,25 +64,14 @@ class _WebBody:
 
     def __init__(self, wanted: bool, content_type: str, encoding: str, budget: Budget) -> None:
         self._wanted = wanted
-        self._budget = budget
         self._direction = Direction(budget)
         self._direction.encoding = encoding
         self._direction.follow(content_type)
 
     def add(self, data: bytes | bytearray) -> Iterator[tuple[int, bytes | bytearray | None]]:
         """Yield size and bytes of each message that the bytes complete."""
-        if self._direction.over:
-            return
-        before = self._direction.held()
-        try:
+        if not self._direction.over:
             yield from self._direction.feed(memoryview(data), self._wanted)
-            if self._budget.held + self._direction.held() - before > MAX_UNFINISHED:
-                raise BrokenFramingError(f"more than {MAX_UNFINISHED} bytes of unfinished messages at once")
-        except BrokenFramingError:
-            self._direction.stop()
-            raise
-        finally:
-            self._budget.held += self._direction.held() - before
 
     def end(self) -> Iterator[tuple[int, bytes | bytearray | None]]:
         """Check that the body does not end inside a message."""
@@ -94,7 +83,6 @@ class _WebBody:
 
     def drop(self) -> None:
         """Forget the bytes of an unfinished message."""
-        self._budget.held -= self._direction.held()
         self._direction.stop()
 
 
@@ -151,7 +139,7 @@ class Http1Connection:
         else:
             self._early += len(data)
             self._budget.held += len(data)
-            if self._early > MAX_WAITING or self._budget.held > MAX_UNFINISHED:
+            if self._early > MAX_WAITING or not self._budget.has_room():
                 raise ProtocolError("responses without their requests")
 
     def end(self, client: bool, time: float) -> Iterator[Message | CallBroken]:

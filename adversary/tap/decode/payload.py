@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # Work that any capture may cause; each of its bytes allows one unit more. A unit is about a microsecond.
 WORK = 1 << 19
+# Most bytes of unfinished messages, over all calls and connections that share a `Budget`.
+MAX_UNFINISHED = 160 << 20
 
 
 class PayloadError(ValueError):
@@ -39,6 +41,10 @@ class Budget:
         # Bytes of streams whose transport is not recognised yet.
         self.seeking = 0
         self._work = WORK
+
+    def has_room(self, count: int = 0) -> bool:
+        """Return whether so many more bytes of unfinished messages may be held."""
+        return self.held + count <= MAX_UNFINISHED
 
     def earn(self, count: int) -> None:
         """Count bytes that arrived."""

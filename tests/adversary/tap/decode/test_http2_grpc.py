@@ -110,7 +110,7 @@ def test_a_gzip_bomb_is_refused(wire: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_unfinished_messages_of_many_calls_are_bounded_together(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adversary.tap.decode.grpc.MAX_UNFINISHED", 5000)
+    monkeypatch.setattr("adversary.tap.decode.payload.MAX_UNFINISHED", 5000)
     http2, budget = wire.Http2(), Budget()
     connection = GrpcConnection(budget=budget)
     pieces = http2.opening()
