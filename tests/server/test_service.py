@@ -33,6 +33,11 @@ def test_describe_tells_what_the_head_expects(stub: SplitHeadStub) -> None:
         ({"cut": "1"}, "cut: the head serves cut 2 of strided28; this device asked for cut 1"),
         ({"model": "conv1d"}, "model: the head serves cut 2 of strided28; this device asked for conv1d"),
         (
+            {"model": "/home/ann/strided28"},
+            "model: this device's encoder was exported by an older wireleak, which called it by its file's whole path; "
+            "export it again with wireleak export",
+        ),
+        (
             {"activation_shape": [16, 14, 14]},
             "activation_shape: the head serves cut 2 of strided28, [32, 7, 7]; this device asked for [16, 14, 14]",
         ),

@@ -96,6 +96,11 @@ class TrainingPlan(ClientPlan):
             raise ValueError("pack: secure aggregation sends masked arrays in Flower's own form; set pack = false")
         return self
 
+    def attacked(self, rounds: tuple[int, int] | None) -> range:
+        """Return the rounds from the first to the last that an attack is limited to; all where it is not."""
+        first, last = rounds or (1, self.rounds)
+        return range(first, last + 1)
+
     @property
     def secure(self) -> bool:
         """Whether clients mask their updates (SecAgg+), so that the server sees only their sum."""

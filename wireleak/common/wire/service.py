@@ -88,6 +88,10 @@ class SplitHead(SplitHeadServicer):
         model = self._stage.model
         shape = self._stage.activation_shape
         serves = f"the head serves cut {model.cut} of {model.public_name}"
+        if request.model.rpartition("/")[2] == model.public_name != request.model:
+            # Older manifests name the file of a network with its folder, which no longer crosses a wire.
+            older = "this device's encoder was exported by an older wireleak, which called it by its file's whole path"
+            _refuse(context, f"model: {older}; export it again with wireleak export")
         if request.model and request.model != model.public_name:
             _refuse(context, f"model: {serves}; this device asked for {request.model}")
         if request.cut and request.cut != str(model.cut):

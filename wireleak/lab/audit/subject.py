@@ -152,6 +152,12 @@ class Subject:
         """Whether inputs are so large that memory and time of copies matter."""
         return self.pixels > _LARGE
 
+    def model(self, seed: int, weights: Path | None = None) -> dict[str, Any]:
+        """Return the arguments that build the network, by default with the user's weights, as JSON takes them."""
+        given, shape, classes = weights or self.request.weights, self.dataset.input_shape, len(self.dataset.classes)
+        model = {"name": self.request.model, "input_shape": list(shape), "classes": classes, "seed": seed}
+        return model | {"weights": None if given is None else str(given)}
+
     def block(self, cut: int) -> str:
         """Return the name of the last block on the device."""
         return list(dict(self.network.blocks.named_children()))[cut - 1]

@@ -80,14 +80,7 @@ def survey(
             {"own": roles.attacker, "victims": roles.victims}.items(), most, strict=True
         )}  # fmt: skip
         examples = write_arrays(folder / "survey.npz", arrays)
-        given = weights or subject.request.weights
-        model = {
-            "name": subject.request.model,
-            "input_shape": list(subject.dataset.input_shape),
-            "classes": len(subject.dataset.classes),
-            "seed": study.seeds[0],
-            "weights": None if given is None else str(given),
-        }
+        model = subject.model(study.seeds[0], weights)
         config = {"model": model, "examples": str(examples), "seconds": seconds, "report": str(report)}
         path = write_json(folder / "survey-config.json", config)
         argv, jail = ["-m", "wireleak.lab.audit.survey", "--config", str(path)], jail_of(path, config, folder)

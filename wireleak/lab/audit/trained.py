@@ -121,15 +121,8 @@ def _lesson(subject: Subject, seed: int, cut: int | None, examples: Path, weight
         if subject.speed is not None:
             epochs = passes(subject.counts, epochs, subject.speed, share)
         seconds = _LATE * TRAINING * share
-    model = {
-        "name": request.model,
-        "input_shape": list(subject.dataset.input_shape),
-        "classes": len(subject.dataset.classes),
-        "seed": seed,
-        "weights": None if request.weights is None else str(request.weights),
-    }
     return Lesson(
-        model=model,
+        model=subject.model(seed),
         examples=str(examples),
         epochs=epochs,
         batch=_BATCH,

@@ -141,8 +141,8 @@ def _attacked(study: Study, variant: Variant) -> list[tuple[str, str, range]]:
     """Return each target of a variant's attacks with the attacker's vantage and rounds, without repetition."""
     found = []
     for use in study.attacks_on(variant):
-        first, last = use.rounds or (1, study.plan_of(variant).rounds)
-        found += [(name, use.vantage or study.threat.vantage, range(first, last + 1)) for name in use.targets]
+        rounds = study.plan_of(variant).attacked(use.rounds)
+        found += [(name, use.vantage or study.threat.vantage, rounds) for name in use.targets]
     return list(dict.fromkeys(found))
 
 

@@ -115,8 +115,8 @@ class CellTruth:
 
     def units(self) -> list[tuple[int, int]]:
         """List (sender, round) of every update that is attacked, by sender and then by round."""
-        first, last = self.rounds or (1, self.cell.plan.rounds)
-        return [unit for unit in _units(self.cell, self.vantage, self.target) if first <= unit[1] <= last]
+        rounds = self.cell.plan.attacked(self.rounds)
+        return [unit for unit in _units(self.cell, self.vantage, self.target) if unit[1] in rounds]
 
     def behind(self, array: str) -> list[npt.NDArray[Any]]:
         """Read an array of the examples behind each unit."""
