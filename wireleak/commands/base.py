@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ app = typer.Typer(
     context_settings=SETTINGS,
 )
 console = Console()
+# What the user's disk and folders may answer; any other OSError is a bug.
+_CANNOT_WRITE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
 def existing(folder: Path | None) -> Path | None:
@@ -71,6 +74,11 @@ def one_line_errors() -> Iterator[None]:
         yield
     except expected_errors() as error:
         fail(str(error))
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        where = f"{error.filename} cannot be written: " if error.filename else ""
+        fail(f"{where}{error.strerror}; free space, or choose a folder that you can write to")
     except KeyboardInterrupt as error:
         how = f"; {error}" if error.args else ""
         fail(f"interrupted; every process was stopped{how}", status=INTERRUPTED)

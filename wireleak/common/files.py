@@ -40,8 +40,11 @@ def replacing(path: Path, mode: int = _EVERYBODY, *, shared: bool = False) -> It
                 scratch.unlink()
             else:
                 scratch.replace(path)
-    except BaseException:
+    except BaseException as error:
         scratch.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            # A full disk names no file, and nobody knows the scratch file.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -1,6 +1,8 @@
 """Arrays on disk, and files with a second name."""
 
+import errno
 import os
+import resource
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,3 +82,16 @@ def test_threads_that_write_a_shared_file_at_once_leave_the_first_one_there(tmp_
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(write, range(8)))) == 1
+
+
+def test_a_file_that_does_not_fit_is_named_and_leaves_the_old_one(tmp_path: Path) -> None:
+    path = write_atomically(tmp_path / "results.json", b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*/results\.json'$") as error:
+            write_atomically(path, bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
