@@ -91,7 +91,7 @@ class Running:
         recorded = self._capture.exists() and self._capture.stat().st_size > 2000
         return self._sniffer.pid if recorded else None
 
-    def kill(self, name: str, stage: Callable[[Running], bool], seconds: float = 300) -> None:
+    def kill(self, name: str, stage: Callable[[Running], bool], seconds: float = 600) -> None:
         """Wait for the stage, and kill the process as soon as it exists."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -103,7 +103,7 @@ class Running:
         self.process.kill()
         raise AssertionError(f"{name} did not reach the stage: {self._output.read_text()}")
 
-    def end(self, seconds: float = 180) -> End:
+    def end(self, seconds: float = 600) -> End:
         """Wait for the run's end."""
         self.process.wait(seconds)
         if self._sniffer is not None:
