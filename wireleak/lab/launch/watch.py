@@ -17,7 +17,8 @@ from rich.console import Console
 from wireleak.lab.run.limits import resident
 
 _SECONDS = 1.0
-_SILENCE, _FIRST = 8.0, 3.0
+# Under load a look at the processes takes seconds, so lines are asked for well before ten seconds are over.
+_SILENCE, _FIRST = 6.0, 3.0
 
 
 class Watch:
@@ -28,7 +29,7 @@ class Watch:
     state : callable
         Returns the state in one line.
     say : callable or None
-        Called with the seconds since the start and the state, after 3 seconds and every 8; None to be silent.
+        Called with the seconds since the start and the state, after 3 seconds and every 6; None to be silent.
     began : float, optional
         Start by `time.monotonic`; by default the start of the watch.
     memory : bool
