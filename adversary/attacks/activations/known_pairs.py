@@ -21,6 +21,8 @@ from wireleak.common.targets.ridge import ridge
 _FOLDS = 3
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _BATCH, _AT_ONCE = 16, 32
+# At its peak the learning rate loses whole fits to single long gradients.
+_LONGEST = 0.1
 
 Guess = Callable[[Array], Array]
 
@@ -92,7 +94,7 @@ class KnownPairs(ActivationAttack):
         """Fit the decoder, on activations scaled by channel and inputs less their overall mean."""
         import torch
 
-        from adversary.attacks.harness.device import best_device, run_in_parts
+        from adversary.attacks.harness.device import best_device, run_in_parts, step_in_parts
         from adversary.attacks.harness.progressive import is_careful
 
         device = best_device()
@@ -112,11 +114,12 @@ class KnownPairs(ActivationAttack):
         optimiser = torch.optim.AdamW(decoder.parameters(), peak, weight_decay=self.settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.2)
         rng = np.random.default_rng([self.seed, 1])
+
+        def loss_of(rows: Any) -> Any:
+            return torch.nn.functional.mse_loss(decoder(inputs[rows]), goal[rows])
+
         for _ in shown(range(steps), "known-pairs"):
-            batch = rng.permutation(len(z))[:_BATCH]
-            optimiser.zero_grad()
-            torch.autograd.backward(torch.nn.functional.mse_loss(decoder(inputs[batch]), goal[batch]))
-            optimiser.step()
+            step_in_parts(optimiser, loss_of, rng.permutation(len(z))[:_BATCH], 1, _LONGEST)
             schedule.step()
 
         def guess(seen: Array) -> Array:
