@@ -253,5 +253,7 @@ def test_every_study_has_results_and_a_section() -> None:
 
     text = (DOCS / "results.md").read_text()
     for name, path in study_files().items():
-        assert (DOCS / "results" / path.parent.name / f"{name}.csv").exists(), name
-        assert f"\n### {name}\n" in text, name
+        _, found, section = text.partition(f"\n### {name}\n")
+        assert found, name
+        finished = (DOCS / "results" / path.parent.name / f"{name}.csv").exists()
+        assert finished or "Not run yet" in section.partition("\n### ")[0], name
