@@ -20,7 +20,11 @@ MAX_INFLATED = 64 << 20
 MESSAGE_WORK = 8
 
 _COMPRESSED, _TRAILERS = 0x01, 0x80
-_WINDOW_BITS = {"gzip": 31, "deflate": 15}
+# Some programs send "deflate" without the header of zlib.
+_WINDOW_BITS = {"gzip": (31,), "deflate": (15, -15)}
+# How a member of gzip begins, and most members of one message.
+_GZIP, _MEMBERS = b"\x1f\x8b", 16
+_PIECE = 1 << 20
 _NATIVE, _WEB, _TEXT = "application/grpc", "application/grpc-web", "application/grpc-web-text"
 
 
@@ -191,15 +195,34 @@ class Direction:
 
 
 def _decompress(body: bytearray, encoding: str, budget: Budget) -> bytes:
-    """Decompress a message, to at most `MAX_INFLATED` bytes."""
+    """Decompress a message, to at most `MAX_INFLATED` bytes. One of gzip may have several members."""
     if encoding not in _WINDOW_BITS:
         raise BrokenFramingError(f"a message is compressed, by {encoding!r}, which is unknown")
-    stream = zlib.decompressobj(_WINDOW_BITS[encoding])
+    data, rest = b"", bytes(body)
+    for _ in range(_MEMBERS):
+        part, rest = _inflate(rest, _WINDOW_BITS[encoding], MAX_INFLATED - len(data), budget)
+        data = data + part if data else part
+        if encoding != "gzip" or not rest.startswith(_GZIP):
+            return data
+    raise BrokenFramingError(f"a compressed message has over {_MEMBERS} members")
+
+
+def _inflate(body: bytes, bits: tuple[int, ...], most: int, budget: Budget) -> tuple[bytes, bytes]:
+    """Return the content of one compressed part, and the bytes that follow it; `bits`: formats that it may have."""
+    stream, data, rest = zlib.decompressobj(bits[0]), bytearray(), body
     try:
-        data = stream.decompress(body, MAX_INFLATED)
+        while not stream.eof:
+            # Piece by piece, so that a part whose end is broken costs its sender the work as well.
+            piece = stream.decompress(rest, _PIECE)
+            budget.expand(len(piece))
+            data += piece
+            rest = stream.unconsumed_tail
+            if len(data) > most or not (piece or rest):
+                break
     except zlib.error as error:
+        if len(bits) > 1 and not data:
+            return _inflate(body, bits[1:], most, budget)
         raise BrokenFramingError(f"a compressed message is broken: {error}") from error
-    budget.expand(len(data))
-    if not stream.eof:
+    if not stream.eof or len(data) > most:
         raise BrokenFramingError(f"a compressed message is cut off, or over {MAX_INFLATED} bytes")
-    return data
+    return bytes(data), stream.unused_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ MAX_CALLS = 1 << 14
 # A capture may show a response before its request's headers. Most bytes of responses that wait for headers.
 MAX_WAITING = 64 << 20
 CALL_WORK = 20
+# Calls that one side has reset, whose other direction is still read.
+_GIVEN_UP = 16
 # Messages of a call by which its method is inferred.
 _TRIES = 8
 
@@ -87,6 +90,7 @@ class GrpcConnection:
         self._calls: dict[int, _Call] = {}
         self._waiting = 0
         self._silent = False
+        self._given_up: deque[int] = deque()
 
     def feed(self, client: bool, time: float, data: memoryview) -> Iterator[Event]:
         """Yield the events that the next bytes of one direction complete.
@@ -105,7 +109,7 @@ class GrpcConnection:
             elif type(event) is HeaderBlock:
                 yield from self._headers(client, time, event)
             elif type(event) is Reset:
-                yield from self._close(event.stream, time)
+                yield from self._give_up(event.stream, client, time)
 
     def answer(self, method: str) -> None:
         """Expect the answer to a request that came before, by HTTP/1.1, in stream 1 (RFC 7540, 3.2)."""
@@ -119,7 +123,7 @@ class GrpcConnection:
         for number in list(self._calls):
             direction = self._direction(self._calls[number], client)
             lacking = direction.unfinished()
-            if lacking and not direction.over:
+            if lacking and not direction.over and number not in self._given_up:
                 yield self._broken(number, client, time, f"ends {counted(lacking, 'byte')} before a message's end")
             yield from self._finish(number, client, time)
 
@@ -221,6 +225,14 @@ class GrpcConnection:
             yield from self._release(call)
         if call.request.over and call.response.over:
             del self._calls[number]
+
+    def _give_up(self, number: int, client: bool, time: float) -> Iterator[Event]:
+        """End the direction of the side that resets a call; messages of the other side may still be under way."""
+        yield from self._finish(number, client, time)
+        if number in self._calls:
+            self._given_up.append(number)
+        if len(self._given_up) > _GIVEN_UP:
+            yield from self._close(self._given_up.popleft(), time)
 
     def _close(self, number: int, time: float) -> Iterator[Event]:
         for client in (True, False):

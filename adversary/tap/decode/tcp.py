@@ -134,6 +134,9 @@ class Reassembler:
                 yield from self._synchronise(side, segment)
             elif not _believable(side, segment):
                 return
+            elif side.next is None or _distance(side.next, segment.sequence) > 0:
+                # Nothing shows that these bytes follow the others: anybody can send a RST.
+                segment = segment._replace(data=segment.data[:0])
         side.window = segment.window
         if flags & ACK:
             other = side.stream.sides[1 - side.side]
@@ -338,12 +341,12 @@ def _believable(side: _Side, segment: Segment) -> bool:
     if side.next is not None:
         return 0 <= _distance(side.next, segment.sequence) <= _window(side)
     if side.held:
-        return True
+        return 0 <= _distance(side.base + side.held[0][0], segment.sequence) <= MAX_HELD
     if side.acknowledged is not None:
         return 0 <= _distance(side.acknowledged, segment.sequence) <= _window(side)
     reached = side.other.next
-    # The answer to a SYN has no sequence number of its own, only an acknowledgement.
-    return reached is None or not segment.flags & ACK or segment.acknowledged == reached
+    # The answer to a SYN has no sequence number of its own, only an acknowledgement. Anybody can send another one.
+    return bool(segment.flags & ACK) and segment.acknowledged == reached
 
 
 def _window(side: _Side) -> int:

@@ -2,15 +2,16 @@ import gzip
 import zlib
 from typing import Any
 
+import numpy as np
 import pytest
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, RstStreamFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adversary.tap.decode.framing import MAX_MESSAGE
+from adversary.tap.decode.framing import MAX_MESSAGE, BrokenFramingError, Direction
 from adversary.tap.decode.grpc import CallBroken, GrpcConnection, Message
 from adversary.tap.decode.http2 import PREFACE, DataPiece, HeaderBlock, Http2Side, looks_like_server
-from adversary.tap.decode.payload import Budget, ProtocolError
+from adversary.tap.decode.payload import Budget, ProtocolError, TooMuchWorkError
 
 
 def play(pieces: Any, piece: Any = None, wanted: Any = lambda method: True) -> Any:
@@ -107,6 +108,32 @@ def test_a_gzip_bomb_is_refused(wire: Any, monkeypatch: pytest.MonkeyPatch) -> N
     bomb = wire.grpc_message(gzip.compress(bytes(10_001)), 1)
     pieces = [*http2.opening(), http2.request(1, "/a/B", **{"grpc-encoding": "gzip"}), (0, wire.data_frames(1, bomb))]
     assert "over 10000 bytes" in next(e.reason for e in play(pieces) if isinstance(e, CallBroken))
+
+
+def test_a_bomb_with_a_broken_end_costs_its_work_as_well(wire: Any) -> None:
+    bomb, budget = bytearray(gzip.compress(bytes(60 << 20))), Budget()
+    bomb[-6] ^= 1
+
+    def inflate() -> None:
+        direction = Direction(budget)
+        direction.encoding = "gzip"
+        with pytest.raises(BrokenFramingError, match="is broken"):
+            list(direction.feed(memoryview(wire.grpc_message(bytes(bomb), 1)), True))
+
+    inflate()
+    inflate()
+    with pytest.raises(TooMuchWorkError):
+        inflate()
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (3 << 20) + 17])
+@pytest.mark.parametrize("filling", ["zeros", "random"])
+def test_long_messages_are_inflated_whole(wire: Any, size: int, filling: str) -> None:
+    content = bytes(size) if filling == "zeros" else np.random.default_rng(0).bytes(size)
+    direction = Direction()
+    direction.encoding = "gzip"
+    (found,) = direction.feed(memoryview(wire.grpc_message(gzip.compress(content, 1), 1)), True)
+    assert found[1] == content
 
 
 def test_unfinished_messages_of_many_calls_are_bounded_together(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
