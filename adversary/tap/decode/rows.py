@@ -54,6 +54,11 @@ class Rows:
         """Let a message take no row, because its tensor is of something else."""
         _put(self._calls[call].examples, number, 0)
 
+    @property
+    def examples(self) -> int:
+        """Number of examples of all messages, as far as it is known."""
+        return sum(int(np.maximum(call.counts(), 0).sum()) for call in self._calls.values())
+
     def number(self, count: int) -> dict[str, Ints]:
         """Return for each call the row of each message's first example; -1 where it is not known.
 

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from adversary.tap.decode.observation import Kind
-from adversary.tap.decode.read import observations
+from adversary.tap.decode.observation import Kind, Observation
+from adversary.tap.decode.read import events, warn
+from adversary.tap.decode.rows import Rows
 from wireleak.common.files import write_arrays
 from wireleak.common.registry import unknown
 
 
 def rows(paths: Sequence[Path], kind: Kind) -> npt.NDArray[Any]:
     """Return the tensors of one kind, one row per example, ordered by capture, then by call, then within the call.
+
+    A label whose message cannot be decoded is -1, so that the others keep their place.
 
     Raises
     ------
@@ -26,12 +29,17 @@ def rows(paths: Sequence[Path], kind: Kind) -> npt.NDArray[Any]:
         There are no such tensors, or they differ in shape.
     """
     tensors: list[npt.NDArray[Any]] = []
+    numbers, places = Rows(), []
     for path in paths:
-        calls: dict[str, list[npt.NDArray[Any]]] = {}
-        for observation in observations([path]):
-            if observation.kind is kind:
-                calls.setdefault(observation.call, []).append(observation.tensor)
-        tensors += [tensor for call in calls.values() for tensor in call]
+        calls: dict[str, list[Observation]] = {}
+        for event in events([path]):
+            numbers.add(event)
+            if not isinstance(event, Observation):
+                warn(event)
+            elif event.kind is kind and event.tensor.ndim:
+                calls.setdefault(event.call, []).append(event)
+        tensors += [one.tensor for call in calls.values() for one in call]
+        places += [(one.call, one.sequence) for call in calls.values() for one in call]
     if not tensors:
         raise ValueError(f"--kind: the captures hold no {kind.value}; `wireleak inspect` lists what they hold")
     shapes = {tensor.shape[1:] for tensor in tensors}
@@ -40,7 +48,13 @@ def rows(paths: Sequence[Path], kind: Kind) -> npt.NDArray[Any]:
             f"--kind: the captures hold {kind.value} tensors of different shapes, {sorted(shapes)}; name "
             "captures of one shape"
         )
-    return np.concatenate(tensors)
+    if kind is not Kind.LABEL or shapes != {()}:
+        return np.concatenate(tensors)
+    first = numbers.number(0)
+    labels = np.full(numbers.examples, -1, np.int64)
+    for tensor, (call, number) in zip(tensors, places, strict=True):
+        labels[first[call][number] :][: len(tensor)] = tensor
+    return labels
 
 
 def extract(kind: str, output: Path, captures: Sequence[Path]) -> int:

@@ -81,6 +81,7 @@ def scored(
     rows = []
     if truth is not None:
         meta, units = _meta(request), None if sealed is None else sealed.replicates()
+        meta["unread"] = sorted({*meta.get("unread", ()), *truth.unknown})
         found = score_read(sought, guesses, truth.values, request.seed, units, meta)
         partly = partly_of(meta)
         rows = [Row(**shared, **figures_of(one, partly)).drawn(one.score.draws) for one in found]

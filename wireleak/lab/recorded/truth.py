@@ -35,11 +35,14 @@ class Truth:
         Number of guesses.
     sealed : CellTruth or None
         The run's sealed files; None for labels that were read off the link.
+    unknown : tuple of int
+        Rows whose value is not known, because their message cannot be decoded.
     """
 
     values: Any
     count: int
     sealed: CellTruth | None = None
+    unknown: tuple[int, ...] = ()
 
 
 def serving_truth(cell: Cell, sought: Target[Any]) -> Truth:
@@ -65,7 +68,7 @@ def labels_truth(capture: Path, cell: Cell | None, launcher: Launcher) -> Truth:
         labels = ground_truth.trained_labels(cell, client)
     else:
         labels = _labels_on_the_link(capture, launcher)
-    return Truth(labels, len(labels))
+    return Truth(labels, len(labels), unknown=tuple(np.flatnonzero(labels < 0).tolist()))
 
 
 def _labels_on_the_link(capture: Path, launcher: Launcher) -> npt.NDArray[np.int64]:

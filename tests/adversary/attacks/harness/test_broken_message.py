@@ -12,6 +12,8 @@ import pytest
 from adversary.attacks.harness.activations import activations
 from adversary.attacks.harness.gradients import gradients
 from adversary.attacks.harness.run import attack
+from adversary.tap.decode.observation import Kind
+from adversary.tap.inspect.extract import rows as extracted
 from tests.adversary.tap.conftest import Http2, conversation, data_frames, grpc_message, pcap
 from wireleak.common.targets.input import Input, Inputs
 from wireleak.common.targets.target import Scored
@@ -161,3 +163,17 @@ def test_a_broken_gradient_costs_its_own_examples(tmp_path: Path) -> None:
     found = gradients([path], 10, known=10)
     assert found.places is not None and found.places.tolist() == [0, 1, 4, 5, 6, 7, 8, 9]
     assert found.values[:, 0].tolist() == [2, 2, 6, 6, 8, 8, 10, 10]
+    assert extracted([path], Kind.LABEL).tolist() == list(range(10))
+
+
+def test_a_label_that_cannot_be_read_leaves_the_others_in_place(tmp_path: Path) -> None:
+    rows = np.ones((4, 2, 4), np.float32)
+    asked = [
+        pb.TrainRequest(activation=encode_tensor(row), label=encode_tensor(np.array([2 * number, 2 * number + 1])))
+        for number, row in enumerate(rows)
+    ]
+    replies = [pb.TrainResponse(activation_gradient=encode_tensor(row), loss=1.0) for row in rows]
+    http2, path = Http2(), tmp_path / "train.pcap"
+    sent: list[Any] = [asked[0], broken(asked[1]), *asked[2:]]
+    path.write_bytes(pcap(conversation([*http2.opening(), *call(http2, 1, sent, replies, "Train")])))
+    assert extracted([path], Kind.LABEL).tolist() == [0, 1, -1, -1, 4, 5, 6, 7]
