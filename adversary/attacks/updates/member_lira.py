@@ -130,7 +130,7 @@ def _normal(shadows: Doubles, among: Mask, variance: Variance) -> tuple[Doubles,
 def _drawn(count: int, shadows: int, room: int, rng: np.random.Generator) -> Mask:
     """Return which of `count` records each shadow trains on, bool (shadows, count): half, but at most `room`.
 
-    All are in equally many.
+    A record is in at most one or two more of them than another.
     """
     each = min(count // 2, room)
     if shadows * each < _TIMES * count:
