@@ -17,6 +17,8 @@ def main() -> None:
         from wireleak.cli import start
     except ModuleNotFoundError as error:
         sys.exit(f"wireleak: the package {error.name} is missing; install the testbed: pip install 'wireleak[lab]'")
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(start())
 
 

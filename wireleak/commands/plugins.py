@@ -39,7 +39,10 @@ def plugins(
     kind = kind.replace("-", "_")
     if kind and kind not in _OWNERS:
         fail(f"KIND: {unknown('kind of plug-in', kind, _OWNERS)}")
-    listed = _listed(kind)
+    from wireleak.lab.launch.watch import working_on
+
+    with working_on("asking each party for its plug-ins"):
+        listed = _listed(kind)
     if as_json:
         typer.echo(json.dumps(listed, indent=1))
         return

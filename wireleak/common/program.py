@@ -69,6 +69,9 @@ def start(app: typer.Typer, name: str) -> int:
         return USER_ERROR
     except click.Abort:
         return INTERRUPTED
+    except KeyboardInterrupt:  # before the command itself had begun
+        typer.echo(f"{name.rpartition(' ')[2]}: interrupted", err=True)
+        return INTERRUPTED
     return int(status or 0)
 
 

@@ -71,3 +71,13 @@ def test_a_reader_that_leaves_early_sees_no_traceback() -> None:
     command = f"{sys.executable} -P -m wireleak --help | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_before_the_command_begins_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wireleak.cli.app", interrupted)
+    assert (called(monkeypatch, "run"), capsys.readouterr().err) == (130, "wireleak: interrupted\n")
