@@ -49,8 +49,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def copied(run: Path, to: Path) -> Path:
-    """Copy a run without Flower's private homes, which hold pipes."""
-    return Path(shutil.copytree(run, to, ignore=shutil.ignore_patterns("flower")))
+    """Copy a run without Flower's private homes, which hold pipes, and without the captures of training."""
+    return Path(shutil.copytree(run, to, ignore=shutil.ignore_patterns("flower", "train-*.pcap", "fleet-*.pcap")))
 
 
 def refused(wireleak: Any, disk: Path, said: str) -> None:
@@ -68,7 +68,7 @@ def refused(wireleak: Any, disk: Path, said: str) -> None:
 def test_a_full_disk_is_one_line_and_the_commands_go_on_once_there_is_room(
     tmp_path: Path, tiny_run: Any, wireleak: Any
 ) -> None:
-    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=64m", "tmpfs") as disk:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=128m", "tmpfs") as disk:
         run = copied(tiny_run[1], disk / "run")
         filler = disk / "filler"
         with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
@@ -83,7 +83,7 @@ def test_a_full_disk_is_one_line_and_the_commands_go_on_once_there_is_room(
 
 @pytest.mark.study
 def test_a_read_only_folder_is_one_line(tmp_path: Path, tiny_run: Any, wireleak: Any) -> None:
-    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=64m", "tmpfs") as disk:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=128m", "tmpfs") as disk:
         copied(tiny_run[1], disk / "run")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         refused(wireleak, disk, "Read-only file system")
