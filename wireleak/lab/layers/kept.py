@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from wireleak.common.files import write_atomically
+
 
 class Kept:
     """Figures by the name of their measurement, in a file that grows by one line for each.
@@ -35,7 +37,8 @@ class Kept:
                     self.figures |= json.loads(line)
                 except ValueError:  # the last line, where the process was killed while it wrote
                     break
-        path.write_text("\n".join([first, *(json.dumps({name: held}) for name, held in self.figures.items())]) + "\n")
+        whole = [first, *(json.dumps({name: held}) for name, held in self.figures.items())]
+        write_atomically(path, ("\n".join(whole) + "\n").encode())
 
     def add(self, name: str, figures: list[dict[str, Any]]) -> None:
         """Keep the figures of a measurement."""

@@ -7,7 +7,7 @@ attributes from the sealed ledger. So every layer can be measured, also those th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,13 +125,14 @@ def profile_layers(
             parts = [*_works(specimen, layers, "trained", permutations)]
             parts += _works(specimen, specimen.layers(trained=False)[1:], "untrained", 0)
         asked = {**specimen.described(), "permutations": permutations}
-        kept = Kept(specimen.cell.layers.with_suffix(".partial"), asked, resume)
-        left = [part for part in parts if part.name not in kept.figures]
-        for part, found in zip(left, _in_parallel(left, jobs, "measuring layers", work, console), strict=True):
-            kept.add(part.name, [asdict(one) for one in found])
-        figures = [figure for part in parts for figure in kept.figures[part.name]]
-        maps = [_Map(layer.features, specimen.seed) for layer in layers]
-        places = list(_in_parallel(maps, jobs, "drawing maps of layers", work, console))
+        with _stoppable():
+            kept = Kept(specimen.cell.layers.with_suffix(".partial"), asked, resume)
+            left = [part for part in parts if part.name not in kept.figures]
+            for part, found in zip(left, _in_parallel(left, jobs, "measuring layers", work, console), strict=True):
+                kept.add(part.name, [asdict(one) for one in found])
+            figures = [figure for part in parts for figure in kept.figures[part.name]]
+            maps = [_Map(layer.features, specimen.seed) for layer in layers]
+            places = list(_in_parallel(maps, jobs, "drawing maps of layers", work, console))
     document = {
         "view": "analyst: the network is rebuilt from the run's checkpoints, and the victims' inputs and attributes "
         "come from the sealed ledger; no attacker has this",
@@ -302,10 +303,16 @@ def _in_parallel(
     work.state = lambda: f"{what}: {done} of {len(tasks)}"
     found = Parallel(n_jobs=jobs, return_as="generator")(delayed(_call)(one) for one in tasks)
     shown = track(found, what, total=len(tasks), console=console, disable=not console.is_terminal, transient=True)
+    for one in shown:
+        done += 1
+        yield one
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """At Ctrl-C, end the workers and say how to go on."""
     try:
-        for one in shown:
-            done += 1
-            yield one
+        yield
     except KeyboardInterrupt:
         _kill_workers()
         raise KeyboardInterrupt("go on with the same options and --resume") from None
