@@ -46,9 +46,10 @@ class Rows:
         elif isinstance(event, StreamSeen):
             if event.late:
                 self._late.add(event.stream)
-        elif isinstance(event, StreamEnded) and (event.broken or event.reason == CAPTURE_ENDS):
-            for name in filter(None, [self._last.get(event.stream)]):
-                self._calls[name].open = True
+        elif isinstance(event, StreamEnded):
+            last = self._last.get(event.stream)
+            if last is not None and (event.broken or event.reason == CAPTURE_ENDS):
+                self._calls[last].open = True
 
     def skip(self, call: str, number: int) -> None:
         """Let a message take no row, because its tensor is of something else."""
