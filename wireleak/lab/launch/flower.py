@@ -48,6 +48,7 @@ _USED = {
     "flwr.supernode.runtime.run_clientapp": (
         "get_load_client_app_fn",
         "install_from_fab",
+        "make_push_object_fn_protobuf",
         "make_simple_http_retry_invoker",
         "make_task_heartbeat_fn_http",
         "HeartbeatSender",
@@ -58,6 +59,8 @@ _USED = {
         "LoadClientAppError",
         "SubStatus",
     ),
+    "flwr.supercore.inflatable.inflatable_protobuf_utils": ("make_push_object_fn_protobuf",),
+    "flwr.supercore.inflatable.inflatable_utils": ("ObjectPushError",),
     "flwr.supernode.start_client_internal": ("_pull_and_store_message", "_push_messages"),
     "flwr.superlink.grid.http_grid": ("HttpGrid",),
 }
@@ -192,6 +195,7 @@ class ClientAppLife:
 
     def __init__(self, address: str, root_certificates: str | None, own: str | None, bell: str | None) -> None:
         self._flower: Any = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+        self._flower.make_push_object_fn_protobuf = _push_each
         self._client = runtime_client(address, root_certificates, patient=True)
         self._own = own
         self._bell = bell
@@ -222,7 +226,6 @@ class ClientAppLife:
             try:
                 flower.push_message(client, reply, context)
             except Exception as error:
-                # Flower refuses a part that is pushed again after its answer was lost, though the reply has arrived.
                 flower.log(flower.ERROR, "the reply may be lost", exc_info=error)
                 status, details = flower.SubStatus.FAILED, f"{type(error)}:<'{error}'>"
             ring(self._bell)
@@ -316,6 +319,26 @@ def _call_when_given_a_message(wake: str) -> None:
         return run
 
     module._pull_and_store_message = calling
+
+
+def _push_each(*known: Any, **named: Any) -> Callable[[str, bytes], None]:
+    """Return Flower's push of a part of a reply, which goes on to the next part where Flower refuses one.
+
+    Flower refuses a part that it has: it comes again where the answer to its first push was lost. The other parts must
+    still be pushed, because the node waits for them for ever.
+    """
+    module = "flwr.supercore.inflatable.inflatable_protobuf_utils"
+    push: Callable[[str, bytes], None] = _flower(module, "make_push_object_fn_protobuf")(*known, **named)
+    refused = _flower("flwr.supercore.inflatable.inflatable_utils", "ObjectPushError")
+
+    def one(object_id: str, content: bytes) -> None:
+        try:
+            push(object_id, content)
+        except refused as error:
+            app = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+            app.log(app.ERROR, "a part of the reply was refused", exc_info=error)
+
+    return one
 
 
 def _but_not_at_once(beat: Callable[[], bool]) -> Callable[[], bool]:

@@ -369,3 +369,26 @@ def test_a_task_ends_for_the_node_also_when_its_reply_was_refused(monkeypatch: p
     life = flower.ClientAppLife("127.0.0.1:9", None, "builtins:dict", None)
     assert life.answer("token") is False
     assert ended == [module.SubStatus.FAILED]
+
+
+def test_a_refused_part_of_a_reply_does_not_keep_back_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Flower stops at the first part that it refuses, and then its node waits for the others for ever.
+    parts = importlib.import_module("flwr.supercore.inflatable.inflatable_protobuf_utils")
+    flower.ClientAppLife("127.0.0.1:9", None, "builtins:dict", None)
+    module = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+    pushed: list[str] = []
+
+    class Answer:
+        def __init__(self, stored: bool) -> None:
+            self.stored = stored
+
+    def answer(request: Any) -> Answer:
+        pushed.append(request.object_id)
+        return Answer(request.object_id != "b")
+
+    push = module.make_push_object_fn_protobuf(answer, module.Node(node_id=1), run_id=1, session_id="s")
+    for part in "abc":
+        push(part, b"1")
+    assert pushed == ["a", "b", "c"]
+    with pytest.raises(Exception, match="Failed to push object"):
+        parts.make_push_object_fn_protobuf(answer, module.Node(node_id=1), run_id=1, session_id="s")("b", b"1")
