@@ -195,7 +195,7 @@ class ClientAppLife:
 
     def __init__(self, address: str, root_certificates: str | None, own: str | None, bell: str | None) -> None:
         self._flower: Any = importlib.import_module("flwr.supernode.runtime.run_clientapp")
-        self._flower.make_push_object_fn_protobuf = _push_each
+        self._flower.make_push_object_fn_protobuf = _push_each  # type: ignore[attr-defined]
         self._client = runtime_client(address, root_certificates, patient=True)
         self._own = own
         self._bell = bell
