@@ -21,7 +21,7 @@ from wireleak.common.wire.channel import IPV4_LOOPBACK, LOOPBACK, MAX_MESSAGE_BY
 from wireleak.lab.launch.granted import jail_of
 from wireleak.lab.launch.jail import Jail, gap
 from wireleak.lab.launch.processes import Launcher, Process
-from wireleak.lab.launch.watch import say
+from wireleak.lab.launch.watch import say, working_on
 from wireleak.lab.run.layout import CellFolder
 from wireleak.lab.serve.source import Source, check_for_page, open_source, trained_run
 from wireleak.lab.steps.capture import PLAINTEXT
@@ -235,7 +235,7 @@ def serve(wanted: Wanted, console: Console, ready: Callable[[Session], None] = l
         for port, source in zip(wanted.ports[::2], sources, strict=True)
     ]
     with Launcher(preload=False) as launcher:
-        with console.status("starting"):
+        with working_on("starting"):
             sessions = [
                 Session(wanted, source, cut["port"], cuts, launcher) for source, cut in zip(sources, cuts, strict=True)
             ]
