@@ -22,6 +22,7 @@ from wireleak.lab.report.charts.points import palette
 from wireleak.lab.report.charts.style import round_axis
 from wireleak.lab.run.opening import open_run
 
+NETWORK = "planted-of-a-test"
 STUDY = """
 name = "planted"
 description = "a network with known layers"
@@ -45,7 +46,7 @@ N, WIDTH = 120, 6
 TASK, SECRET = 0, 1  # the input's values that hold the task label and the private attribute
 
 
-@register("planted-of-a-test")
+@register(NETWORK)
 def _planted(input_shape: Any, classes: Any) -> nn.Sequential:
     return nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(WIDTH, WIDTH)), nn.Linear(WIDTH, 1), nn.Linear(1, 2))
 
@@ -63,10 +64,10 @@ def planted_weights(block_2: Any) -> Any:
     }
 
 
-def write_run(folder: Any, cells: Any = (("early", 0, 1),), drop: Any = ()) -> Any:
+def write_run(folder: Any, cells: Any = (("early", 0, 1),), drop: Any = (), network: str = NETWORK) -> Any:
     """A finished run's folder as `wireleak run` leaves it, without running anything."""
     folder.mkdir(exist_ok=True)
-    (folder / "study.toml").write_text(STUDY)
+    (folder / "study.toml").write_text(STUDY.replace(NETWORK, network))
     classes = {"shape": ["round", "square"], "secret": ["no", "yes"], "same": ["all"]}
     (folder / "plan.json").write_text(json.dumps({"task": "shape", "classes": classes}))
     rng = np.random.default_rng(0)
@@ -83,7 +84,7 @@ def write_run(folder: Any, cells: Any = (("early", 0, 1),), drop: Any = ()) -> A
     arrays["group:owner"] = np.arange(N) // 5
     for variant, seed, cut in cells:
         cell = folder / f"{variant}-seed{seed}"
-        model = {"name": "planted-of-a-test", "input_shape": [1, 1, WIDTH], "classes": 2, "cut": cut, "seed": seed}
+        model = {"name": network, "input_shape": [1, 1, WIDTH], "classes": 2, "cut": cut, "seed": seed}
         (cell / "device-victim").mkdir(parents=True)
         (cell / "device-victim" / "config.json").write_text(json.dumps({"model": model}))
         (cell / "sealed").mkdir()
