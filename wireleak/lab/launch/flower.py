@@ -40,6 +40,8 @@ _TOGETHER_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 12
 # Clients close an idle connection after 5 seconds. If the server does so too, it may drop a request that is on its way.
 _IDLE_SECONDS = 60
+# A SuperLink drops a reply of which no part arrived for 180 seconds; its node must not wait for longer.
+_PART_SECONDS = 60
 _FOLDERS = re.compile(r"(?<![\w.~])/(?:[^/\s'\":;,<>()]+/)+")
 _USED = {
     "flwr.supercore.runtime": ("RuntimeHttpClient",),
@@ -146,6 +148,7 @@ def supernode() -> None:
         importlib.import_module(module).time = _Bell(bell)  # type: ignore[attr-defined]
     if wake := os.environ.get(WAKE):
         _call_when_given_a_message(wake)
+    _wait_no_longer_for_a_part()
     if sent := os.environ.get(SENT):
         _ring_after(importlib.import_module(module), "_push_messages", [sent])
     if os.environ.get(POLL):
@@ -319,6 +322,35 @@ def _call_when_given_a_message(wake: str) -> None:
         return run
 
     module._pull_and_store_message = calling
+
+
+class _Parts:
+    """A node's store of objects in which the parts of a reply are awaited for a limited time."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._asked: dict[str, float] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get(self, part: str) -> Any:
+        """Return a part, or b"" while it has not arrived."""
+        content, now = self._store.get(part), time.monotonic()
+        if content == b"" and now - self._asked.setdefault(part, now) > _PART_SECONDS:
+            raise TimeoutError(f"a part of the reply did not arrive in {_PART_SECONDS} s; its ClientApp may have died")
+        return content
+
+
+def _wait_no_longer_for_a_part() -> None:
+    """Make this node drop a reply of which a part never arrives: an app that dies while it pushes leaves one."""
+    module: Any = importlib.import_module("flwr.supernode.start_client_internal")
+    push = module._push_messages
+
+    def patient(**named: Any) -> None:
+        push(**named | {"object_store": _Parts(named["object_store"])})
+
+    module._push_messages = patient
 
 
 def _push_each(*known: Any, **named: Any) -> Callable[[str, bytes], None]:

@@ -392,3 +392,28 @@ def test_a_refused_part_of_a_reply_does_not_keep_back_the_others(monkeypatch: py
     assert pushed == ["a", "b", "c"]
     with pytest.raises(Exception, match="Failed to push object"):
         parts.make_push_object_fn_protobuf(answer, module.Node(node_id=1), run_id=1, session_id="s")("b", b"1")
+
+
+def test_a_node_drops_a_reply_of_which_a_part_never_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An app that dies while it pushes leaves such a reply, and Flower's node waits for the rest for ever.
+    module = importlib.import_module("flwr.supernode.start_client_internal")
+    waited: list[str] = []
+
+    def push(*, state: Any, object_store: Any, send: Any) -> None:
+        assert (state, send, object_store.known) == (1, 2, "yes")
+        assert object_store.get("a") == b"1"
+        while object_store.get("b") == b"":
+            waited.append("b")
+            monkeypatch.setattr(flower, "_PART_SECONDS", -1 if len(waited) > 2 else 60)
+
+    class Store:
+        known = "yes"
+
+        def get(self, part: str) -> bytes:
+            return b"1" if part == "a" else b""
+
+    monkeypatch.setattr(module, "_push_messages", push)
+    flower._wait_no_longer_for_a_part()
+    with pytest.raises(TimeoutError, match="a part of the reply did not arrive"):
+        module._push_messages(state=1, object_store=Store(), send=2)
+    assert len(waited) == 3
