@@ -245,6 +245,7 @@ class Federation:
             if time.monotonic() > deadline:
                 raise LaunchError(f"training: no round ended within {timeout:g} s; raise system.timeout", log)
             if self._supernodes and all(node.poll() is not None for node in self._supernodes.values()):
+                self.launcher.check()
                 last = list(self._supernodes.values())[-1]
                 raise LaunchError(f"every client has died; {last.describe_end()}", last.log)
             return self._listed_end(run) if self.isolation == "subprocess" else self._forked_end(before)

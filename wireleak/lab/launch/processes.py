@@ -244,11 +244,12 @@ class Launcher:
     def check(self) -> None:
         """Raise LaunchError if an essential process or the fork server has died. It is cheap: call it while waiting."""
         self._refuse_after_the_end()
+        # First the fork server: when it dies, all others die with it.
+        if self._zygote.poll() is not None:
+            raise LaunchError(f"the fork server {describe_status(self._zygote.returncode)}")
         for process in self.processes:
             if process.failed and process.essential:
                 raise LaunchError(process.describe_end(), process.log)
-        if self._zygote.poll() is not None:
-            raise LaunchError(f"the fork server {describe_status(self._zygote.returncode)}")
 
     def wait_until(self, condition: Callable[[], _T | None], timeout: float, event: str, log: Path | None = None) -> _T:
         """Poll `condition` until its result is true, and return that.
