@@ -250,8 +250,7 @@ class Federation:
                 raise LaunchError(f"every client has died; {last.describe_end()}", last.log)
             return self._listed_end(run) if self.isolation == "subprocess" else self._forked_end(before)
 
-        outcome = self.launcher.wait_until(end, math.inf, "training", log)
-        if outcome != "completed":
+        if (outcome := self.launcher.wait_until(end, math.inf, "training", log)) != "completed":
             raise LaunchError(f"the ServerApp {outcome}", log)
 
     def node(self, name: str) -> Process:
