@@ -84,6 +84,7 @@ def shadow_wireleak(folder: Any) -> None:
     (folder / "wireleak.py").write_text((folder / "client.py").read_text())
 
 
+@pytest.mark.study
 def test_a_run_from_a_folder_of_shadows_is_the_run_of_any_folder(folder: Path) -> None:
     shadow_wireleak(folder)
     (folder / "study.toml").write_text(STUDY)

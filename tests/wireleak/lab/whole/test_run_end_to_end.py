@@ -377,6 +377,7 @@ def test_ctrl_c_stops_every_process_and_says_where_the_captures_are(running: Any
     assert leftovers(folder) == []
 
 
+@pytest.mark.study
 def test_a_client_killed_in_a_round_does_not_stop_the_others(running: Any) -> None:
     process, wait_for, _ = running
     capture = wait_for("runs/*/wide-seed0/tap/train-client-0.pcap", size=3_000_000)
