@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
-from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.threat import Knows, ThreatModel
 from adversary.attacks.harness.update_attack import ModelAttack
-from adversary.attacks.updates.members import UNIT, Doubles, Unit, last_models, records
+from adversary.attacks.updates.members import ANYWHERE, UNIT, Doubles, Unit, last_models, records
 from adversary.attacks.updates.shadows import Shadows
 from wireleak.common.targets.member import Member
 
@@ -59,13 +59,7 @@ class MemberLira(ModelAttack):
 
     name = "member-lira"
     threat = ThreatModel(
-        vantage=(
-            Vantage.LINK,
-            Vantage.SERVER,
-            Vantage.PARTICIPANT,
-            Vantage.MALICIOUS_PARTICIPANT,
-            Vantage.RELEASE,
-        ),
+        vantage=ANYWHERE,
         sees=("global-model",),
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )

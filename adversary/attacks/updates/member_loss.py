@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
-from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.threat import Knows, ThreatModel
 from adversary.attacks.harness.update_attack import ModelAttack
-from adversary.attacks.updates.members import UNIT, Unit, last_models, records
+from adversary.attacks.updates.members import ANYWHERE, UNIT, Unit, last_models, records
 from wireleak.common.targets.member import Member
 
 
@@ -35,13 +35,7 @@ class MemberLoss(ModelAttack):
 
     name = "member-loss"
     threat = ThreatModel(
-        vantage=(
-            Vantage.LINK,
-            Vantage.SERVER,
-            Vantage.PARTICIPANT,
-            Vantage.MALICIOUS_PARTICIPANT,
-            Vantage.RELEASE,
-        ),
+        vantage=ANYWHERE,
         sees=("global-model",),
         knows=(Knows.ARCHITECTURE,),
     )

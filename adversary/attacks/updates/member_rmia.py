@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
-from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.threat import Knows, ThreatModel
 from adversary.attacks.harness.update_attack import ModelAttack
-from adversary.attacks.updates.members import UNIT, Doubles, Records, State, Unit, last_models, records
+from adversary.attacks.updates.members import ANYWHERE, UNIT, Doubles, Records, State, Unit, last_models, records
 from adversary.attacks.updates.shadows import Shadows
 from wireleak.common.targets.member import Member
 
@@ -51,13 +51,7 @@ class MemberRmia(ModelAttack):
 
     name = "member-rmia"
     threat = ThreatModel(
-        vantage=(
-            Vantage.LINK,
-            Vantage.SERVER,
-            Vantage.PARTICIPANT,
-            Vantage.MALICIOUS_PARTICIPANT,
-            Vantage.RELEASE,
-        ),
+        vantage=ANYWHERE,
         sees=("global-model",),
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )

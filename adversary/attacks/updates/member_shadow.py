@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
-from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
+from adversary.attacks.harness.threat import Knows, ThreatModel
 from adversary.attacks.harness.update_attack import ModelAttack
-from adversary.attacks.updates.members import UNIT, Unit, confidence, last_models, records
+from adversary.attacks.updates.members import ANYWHERE, UNIT, Unit, confidence, last_models, records
 from adversary.attacks.updates.shadows import Shadows
 from wireleak.common.targets.member import Member
 
@@ -43,13 +43,7 @@ class MemberShadow(ModelAttack):
 
     name = "member-shadow"
     threat = ThreatModel(
-        vantage=(
-            Vantage.LINK,
-            Vantage.SERVER,
-            Vantage.PARTICIPANT,
-            Vantage.MALICIOUS_PARTICIPANT,
-            Vantage.RELEASE,
-        ),
+        vantage=ANYWHERE,
         sees=("global-model",),
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.threat import Vantage
 from adversary.attacks.harness.training import Seen, Update
 from wireleak.common.traffic import ALL
 
@@ -20,6 +21,8 @@ Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 State = Mapping[str, npt.NDArray[Any]]
 Unit = Literal["record", "group"]
+# Models can be asked about a record wherever they are seen, and also once they are released.
+ANYWHERE = (Vantage.LINK, Vantage.SERVER, Vantage.PARTICIPANT, Vantage.MALICIOUS_PARTICIPANT, Vantage.RELEASE)
 UNIT = "group: score people by the mean over their records; the records must name people."
 _OPTIONAL = ("group", "client")
 _CHUNK = 512
