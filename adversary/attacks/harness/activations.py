@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adversary.tap.decode.events import StreamSeen
-from adversary.tap.decode.observation import Kind, Observation
+from adversary.tap.decode.observation import Kind
 from wireleak.common.words import counted
 
 Array = npt.NDArray[np.float32]
@@ -63,21 +63,17 @@ def activations(paths: Sequence[Path], count: int) -> Activations:
     adversary.tap.decode.packets.pcap.CaptureError
         A file is not a capture.
     """
-    from adversary.tap.decode.read import events, warn
     from adversary.tap.decode.rows import Rows
 
     numbers = Rows()
     sent: dict[Key, npt.NDArray[Any]] = {}
     answers: dict[Key, npt.NDArray[Any]] = {}
     for path in paths:
-        for event in events([path]):
-            numbers.add(event)
-            if not isinstance(event, Observation):
-                warn(event)
-            elif event.kind is Kind.ACTIVATION and event.tensor.ndim:
-                sent[event.call, event.sequence] = event.tensor
-            elif event.kind is Kind.PREDICTION:
-                answers[event.call, event.sequence] = event.tensor
+        for seen in numbers.observe(path):
+            if seen.kind is Kind.ACTIVATION and seen.tensor.ndim:
+                sent[seen.call, seen.sequence] = seen.tensor
+            elif seen.kind is Kind.PREDICTION:
+                answers[seen.call, seen.sequence] = seen.tensor
     if not sent:
         return Activations(np.zeros(0, np.float32), np.arange(0), notes=(f"0 activations seen: {_link(paths)}",))
     notes = []
@@ -88,12 +84,12 @@ def activations(paths: Sequence[Path], count: int) -> Activations:
         del sent[key]
     if others:
         notes.append(f"{counted(len(others), 'activation')} of another shape than {shape} left out")
-    seen = sum(map(len, sent.values()))
-    if seen != count:
-        notes.append(f"{counted(seen, 'activation')} seen of {counted(count, 'input')}")
+    read = sum(map(len, sent.values()))
+    if read != count:
+        notes.append(f"{counted(read, 'activation')} seen of {counted(count, 'input')}")
     messages, size = len(sent), sum(tensor.nbytes for tensor in sent.values())
     ordered = placed(sent, numbers.number(count), count)
-    if (unplaced := seen - sum(len(sent[key]) for _, key in ordered)) and seen <= count:
+    if (unplaced := read - sum(len(sent[key]) for _, key in ordered)) and read <= count:
         notes.append(f"{counted(unplaced, 'activation')} left out, because inputs before them are missing")
     if not ordered:
         return Activations(np.zeros(0, np.float32), np.arange(0), notes=tuple(notes))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adversary.attacks.harness.activations import Key, placed
-from adversary.tap.decode.observation import Kind, Observation
+from adversary.tap.decode.observation import Kind
 from wireleak.common.words import counted
 
 Array = npt.NDArray[np.float32]
@@ -75,7 +75,6 @@ def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, k
     adversary.tap.decode.packets.pcap.CaptureError
         A file is not a capture.
     """
-    from adversary.tap.decode.read import events, warn
     from adversary.tap.decode.rows import Rows
 
     numbers = Rows()
@@ -84,11 +83,7 @@ def gradients(paths: Sequence[Path], count: int, *, activations: bool = False, k
     for path in paths:
         sent: dict[tuple[str, int], Array] = {}
         labels: dict[tuple[str, int], npt.NDArray[np.generic]] = {}
-        for seen in events([path]):
-            numbers.add(seen)
-            if not isinstance(seen, Observation):
-                warn(seen)
-                continue
+        for seen in numbers.observe(path):
             if not seen.tensor.ndim or not seen.tensor.size:
                 continue
             if activations and seen.kind is Kind.ACTIVATION:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,7 @@ import numpy.typing as npt
 from adversary.tap.decode import splithead
 from adversary.tap.decode.events import CallEnded, MessageSeen, StreamEnded, StreamSeen
 from adversary.tap.decode.observation import Kind, Observation
-from adversary.tap.decode.read import Event
+from adversary.tap.decode.read import Event, events, warn
 from adversary.tap.decode.tcp import CAPTURE_ENDS
 
 Ints = npt.NDArray[np.int64]
@@ -31,8 +33,20 @@ class Rows:
         self._late: set[str] = set()
         self._last: dict[str, str] = {}  # the last call of each stream
 
+    def observe(self, path: Path) -> Iterator[Observation]:
+        """Yield the observations in a capture, and number them; what is lost or broken is logged.
+
+        All captures are read with the same object, in order.
+        """
+        for event in events([path]):
+            self.add(event)
+            if isinstance(event, Observation):
+                yield event
+            else:
+                warn(event)
+
     def add(self, event: Event) -> None:
-        """Take an event of the reader; it needs the events of all captures, in order."""
+        """Take an event of the reader."""
         if isinstance(event, Observation):
             if event.kind not in _FEDERATED:
                 examples = len(event.tensor) if event.tensor.ndim else _UNKNOWN

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from adversary.tap.decode.observation import Kind, Observation
-from adversary.tap.decode.read import events, warn
 from adversary.tap.decode.rows import Rows
 from wireleak.common.files import write_arrays
 from wireleak.common.registry import unknown
@@ -32,12 +31,9 @@ def rows(paths: Sequence[Path], kind: Kind) -> npt.NDArray[Any]:
     numbers, places = Rows(), []
     for path in paths:
         calls: dict[str, list[Observation]] = {}
-        for event in events([path]):
-            numbers.add(event)
-            if not isinstance(event, Observation):
-                warn(event)
-            elif event.kind is kind and event.tensor.ndim:
-                calls.setdefault(event.call, []).append(event)
+        for seen in numbers.observe(path):
+            if seen.kind is kind and seen.tensor.ndim:
+                calls.setdefault(seen.call, []).append(seen)
         tensors += [one.tensor for call in calls.values() for one in call]
         places += [(one.call, one.sequence) for call in calls.values() for one in call]
     if not tensors:
