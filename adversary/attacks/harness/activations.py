@@ -29,7 +29,7 @@ class Activations:
     rows : numpy.ndarray
         Float32 (n, ...): one row per input, in stream order; (0,) when nothing was readable.
     places : numpy.ndarray
-        Int64 (n,): the number of each row's input, from 0. Inputs whose messages cannot be decoded have no row.
+        Int64 (n,): the number of each row's input, from 0. An input has no row if its message cannot be decoded.
     predictions : numpy.ndarray or None
         The answers, float32 (n, classes), if they were seen for every row.
     messages : int

@@ -117,7 +117,7 @@ def train(
     pace : Pace
         All steps of the training; the schedule ends with those that fit.
     label : str
-        Shown beside the progress bar.
+        Text beside the progress bar.
 
     Returns
     -------

@@ -31,7 +31,7 @@ class Imitation:
     shapes : dict of str to tuple of int
         Shapes of the network's layers.
     person : int or None
-        With `by_group`, the person whose examples had the value in the newest updates.
+        With `by_group`: whose examples had the value in the last call of `updates`.
 
     Raises
     ------

@@ -67,9 +67,9 @@ class MemberRmia(ModelAttack):
         order = rng.permutation(len(own))
         aside = np.isin(np.arange(len(own)), order[: min(self.settings.population, len(own) // 2)])
         population, references = own.take(aside), Shadows(own.take(~aside), self.seed)
-        # A population record is asked about the same clients as the records are.
-        whose = None if asked.clients is None else rng.choice(asked.clients, len(population))
-        others = Records(population.inputs, population.labels, None, whose)
+        # The population's records are asked about clients too, in the same shares.
+        clients = None if asked.clients is None else rng.choice(asked.clients, len(population))
+        others = Records(population.inputs, population.labels, None, clients)
 
         def chances(models: Mapping[int, State]) -> tuple[Doubles, Doubles]:
             from scipy.special import expit

@@ -30,8 +30,8 @@ class MemberShadow(ModelAttack):
     public recipe. It starts from the first global model if that was seen, else from weights of its own. The attacker
     uses the same part of it as of the real training: the clients' last updates, the others' mean, or the released
     model. No shadow saw the records. The score is how far a record's log-odds lie above their mean over the shadows, in
-    standard deviations. This is a variant of the offline likelihood ratio attack, whose exact forms are in
-    `member-lira`. It differs in two ways: a record's variance is averaged with that of all records, and where no client
+    standard deviations. This is a variant of the offline likelihood ratio attack; `member-lira` has the exact
+    form. It differs in two ways: a record's variance is averaged with that of all records, and where no client
     is asked about, each client's model is compared on its own, and the largest score counts. Streams of new examples in
     every round are not imitated: shadows keep their shards.
 

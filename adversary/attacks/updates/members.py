@@ -30,7 +30,7 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class Records:
-    """The records whose membership is guessed.
+    """The records about which an attack asks whether they were trained on.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Records:
     people : int64 (n,) or None
         The person of each record, where people are scored.
     clients : int64 (n,) or None
-        The client whose training each record is asked about; None where any client's counts.
+        For each record the client in question; None where it may be any client.
     """
 
     x: Array
@@ -67,7 +67,7 @@ class Records:
 
 
 def records(knowledge: Knowledge, unit: Unit = "record") -> Records:
-    """Return the records whose membership is guessed; their people only if these are the `unit` that is scored.
+    """Read the granted records; their people are kept only if `unit` says that people are scored.
 
     Raises
     ------

@@ -35,7 +35,7 @@ class PropertyOptions(BaseModel):
     mixed: int = Field(2, ge=1, description="Updates per round of each mixture.")
     without: int = Field(8, ge=1, description="Updates per round without the property.")
     windows: int = Field(1, ge=1, description="Windows of rounds, each with a classifier of its own.")
-    snapshots: int = Field(0, ge=0, description="Rounds of a window on whose models updates are made; 0 is all.")
+    snapshots: int = Field(0, ge=0, description="How many rounds' models a window's updates start from; 0 is all.")
     by_group: bool = Field(False, description="Make each update from one person's examples, where people are known.")
     rule: Rule = Field("mean", description="How the server combines updates; a participant imitates it.")
     cut: float = Field(0.25, ge=0, lt=0.5, description="Share that the server's trimmed mean cuts off at either end.")
@@ -49,11 +49,10 @@ class Property(UpdateAttack):
 
     On the rounds' global models the attacker trains as a client does, on its own examples with the property, with some
     of it (which counts as having it), and without. Models drift apart, so each window of rounds may have a classifier
-    of its own. A random forest (or logistic regression) learns to classify those updates, and then classifies
-    the captured ones. A participant sees only the mean of all others, and makes such means: of one update with the
-    property and the others without. If the server does not take the mean, it imitates the server's rule on those and
-    on its own update. A malicious participant's joint loss changes the models under all updates; the attack itself
-    stays the same.
+    of its own: a random forest or logistic regression that learns to classify those updates, and then classifies the
+    captured ones. A participant sees only the mean of all others, and makes such means: of one update with the property
+    and the others without. If the server does not take the mean, it imitates the server's rule on those and on its own
+    update. A malicious participant's joint loss changes the models under all updates; the attack itself stays the same.
 
     An update with other shapes than the network's, or with numbers that are not finite, is read as zeros and listed in
     the report.
@@ -92,11 +91,13 @@ class Property(UpdateAttack):
 
     def guess(self, updates: Sequence[Update]) -> Array:
         """Return probabilities (updates, classes)."""
-        guess = np.zeros((len(updates), self._classes), np.float32)
-        for classifier in dict.fromkeys(self._by_round.values()):
-            places = [place for place, one in enumerate(updates) if self._by_round[one.round] is classifier]
-            rows = np.stack([self._rows[updates[place].sender, updates[place].round] for place in places])
-            guess[places] = classifier.probabilities(rows, self._classes)
+        rows = np.stack([self._rows[one.sender, one.round] for one in updates])
+        guess = np.zeros((len(rows), self._classes), np.float32)
+        of_classifier: dict[UpdateClassifier, list[int]] = {}
+        for place, one in enumerate(updates):
+            of_classifier.setdefault(self._by_round[one.round], []).append(place)
+        for classifier, places in of_classifier.items():
+            guess[places] = classifier.probabilities(rows[places], self._classes)
         return guess
 
     @property
@@ -106,8 +107,8 @@ class Property(UpdateAttack):
 
     def permuted(self, knowledge: Knowledge, rng: np.random.Generator) -> Property:
         """Return the same learners, fitted to the same updates with permuted values."""
-        other, every = copy(self), dict.fromkeys(self._by_round.values())
-        permuted = {classifier: classifier.permuted(rng) for classifier in every}
+        other = copy(self)
+        permuted = {one: one.permuted(rng) for one in dict.fromkeys(self._by_round.values())}
         other._by_round = {number: permuted[classifier] for number, classifier in self._by_round.items()}
         return other
 
@@ -131,11 +132,10 @@ class Property(UpdateAttack):
 
     def _batches(self, values: Sequence[int]) -> Iterator[tuple[int, float]]:
         """Return the value of each update to make on one model, and the share of its examples with that value."""
-        options = self.settings
         for value in values[1:]:
-            yield from [(value, 1.0)] * options.pure
-            yield from [(value, share) for share in options.mixtures] * options.mixed
-        yield from [(0, 0.0)] * options.without
+            yield from [(value, 1.0)] * self.settings.pure
+            yield from [(value, share) for share in self.settings.mixtures] * self.settings.mixed
+        yield from [(0, 0.0)] * self.settings.without
 
     def _row(self, others: list[dict[str, Array]], ours: dict[str, Array] | None) -> Array:
         """Return features of what the attacker sees: the updates' mean, or the server's result with its own update."""

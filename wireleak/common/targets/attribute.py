@@ -124,10 +124,10 @@ class PrivateAttribute(Target[Values]):
 
     def _by_rounds(self, guess: Array, truth: Values, seed: int) -> Iterator[Scored]:
         """Return the AUC of the attack's guess in each window of rounds in which the attribute varies."""
-        of_update = np.zeros(0, np.int64) if truth.rounds is None else truth.rounds
-        rounds = np.unique(of_update)
-        for window in np.array_split(rounds, _WINDOWS) if len(rounds) >= _LONG else ():
-            rows = np.isin(of_update, window)
+        if truth.rounds is None or len(rounds := np.unique(truth.rounds)) < _LONG:
+            return
+        for window in np.array_split(rounds, _WINDOWS):
+            rows = np.isin(truth.rounds, window)
             if len(np.unique(truth.values[rows])) > 1:
                 rng = np.random.default_rng(seed)
                 (auc,) = score_attribute(guess[rows], truth.values[rows], rng, only=["auc"])
