@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from wireleak.lab.report.charts import style
 
@@ -60,13 +59,10 @@ def leakage(cuts: Sequence[Cut], series: Sequence[Series]) -> Figure:
         )  # fmt: skip
     handles = []
     for number, one in enumerate(series):
-        colour, marker = style.SERIES[number % len(style.SERIES)], style.MARKERS[number % len(style.MARKERS)]
         points = sorted((cuts[place].bytes, value, cuts[place].name) for place, value in one.values)
-        axes.plot([x for x, *_ in points], [value for _, value, _ in points], color=colour, linewidth=1.5)
-        for x, value, name in points:
-            (dot,) = axes.plot([x], [value], marker, color=colour, markersize=8, clip_on=False)
-            style.describe(dot, f"{name}, {one.name}: {value:.2f}")
-        handles.append(Line2D([], [], color=colour, marker=marker, markersize=8))
+        said = [f"{name}, {one.name}: {value:.2f}" for _, value, name in points]
+        sizes, values = [x for x, *_ in points], [value for _, value, _ in points]
+        handles.append(style.curve(axes, number, sizes, values, said, size=8))
     style.legend(figure, handles, [one.meaning for one in series])
     return figure
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from wireleak.lab.report.charts import style
 
@@ -41,16 +40,12 @@ def exposure(curves: Sequence[Curve], top: float, chance: float | None) -> Figur
     axes.set_ylabel("exposure, bits")
     handles = []
     for number, curve in enumerate(curves):
-        colour, marker = style.SERIES[number % len(style.SERIES)], style.MARKERS[number % len(style.MARKERS)]
         # Shift whiskers of the same count, so that they do not overlap.
         shift = 1.02 ** (number - (len(curves) - 1) / 2)
-        x, value, low, high = (np.array(column, float) for column in zip(*sorted(curve.points), strict=True))
-        axes.plot(x * shift, value, color=colour, linewidth=1.5)
-        axes.vlines(x * shift, low, high, colors=colour, linewidth=3, alpha=0.5)
-        for at, bits, (count, *_) in zip(x * shift, value, sorted(curve.points), strict=True):
-            (dot,) = axes.plot([at], [bits], marker, color=colour, markersize=7, clip_on=False)
-            style.describe(dot, f"{curve.label}, planted {count} times: {bits:.1f} bits")
-        handles.append(Line2D([], [], color=colour, marker=marker, markersize=7))
+        points = sorted(curve.points)
+        x, value, low, high = (np.array(column, float) for column in zip(*points, strict=True))
+        said = [f"{curve.label}, planted {count} times: {bits:.1f} bits" for count, bits, *_ in points]
+        handles.append(style.curve(axes, number, x * shift, value, said, (low, high)))
     likeliest = axes.axhline(top, color=style.GREEN, linewidth=1.5)
     labels = [curve.label for curve in curves]
     if chance is not None:

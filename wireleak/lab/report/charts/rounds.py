@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from wireleak.lab.report.charts import style
 
@@ -46,19 +45,13 @@ def scores_by_round(courses: Sequence[Course], measure: str, chance: float | Non
     axes.grid(True, axis="y")
     axes.set_xlabel("round")
     axes.set_ylabel(measure)
-    handles = []
+    handles, labels = [], [course.label for course in courses]
     for number, course in enumerate(courses):
-        colour, marker = style.SERIES[number % len(style.SERIES)], style.MARKERS[number % len(style.MARKERS)]
         first, last, value, low, high = (np.array(column, float) for column in zip(*course.points, strict=True))
         # Whiskers of the same window stand beside each other.
         middle = (first + last) / 2 + (number - (len(courses) - 1) / 2) * (last - first) / 16
-        axes.plot(middle, value, color=colour, linewidth=1.5)
-        axes.vlines(middle, low, high, colors=colour, linewidth=3, alpha=0.4)
-        for at, (begin, end, score, *_) in zip(middle, course.points, strict=True):
-            (dot,) = axes.plot([at], [score], marker, color=colour, markersize=7, clip_on=False)
-            style.describe(dot, f"{course.label}, rounds {begin} to {end}: {score:.2f}")
-        handles.append(Line2D([], [], color=colour, marker=marker, markersize=7))
-    labels = [course.label for course in courses]
+        said = [f"{course.label}, rounds {begin} to {end}: {score:.2f}" for begin, end, score, *_ in course.points]
+        handles.append(style.curve(axes, number, middle, value, said, (low, high)))
     if chance is not None:
         handles.append(axes.axhline(chance, color=style.GREY, linewidth=1, dashes=(2, 2)))
         labels.append("chance")

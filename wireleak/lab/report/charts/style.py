@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any, ParamSpec
 from xml.etree import ElementTree
 
+import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from wireleak.common.files import write_atomically
@@ -37,6 +40,7 @@ ORDERED = LinearSegmentedColormap.from_list("ordered", ("#0d0887", "#7e03a8", "#
 DEPTH = LinearSegmentedColormap.from_list("depth", ("#ffffff", "#2687bd"))
 
 COLUMN, WIDE = 380, 800
+Doubles = npt.NDArray[np.float64]
 SMALL, TEXT = 11, 12
 FORMATS = ("pdf", "png", "svg")
 _PNG_DPI = 216
@@ -123,6 +127,41 @@ def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], col
         handletextpad=0.5,
         columnspacing=1.4,
     )
+
+
+def curve(
+    axes: Axes,
+    number: int,
+    x: Sequence[float] | Doubles,
+    values: Sequence[float] | Doubles,
+    said: Sequence[str],
+    ends: tuple[Doubles, Doubles] | None = None,
+    size: float = 7,
+) -> Line2D:
+    """Draw the series of this number as a line with marks, and return its handle for a legend.
+
+    Parameters
+    ----------
+    axes : Axes
+    number : int
+        Place among the series; it gives the colour and the mark.
+    x, values : sequence of float
+        The points, from left to right.
+    said : sequence of str
+        Tooltip of each mark.
+    ends : pair of float64 (n,), optional
+        Lower and upper ends of the whiskers.
+    size : float
+        Of a mark, in px.
+    """
+    colour, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
+    axes.plot(x, values, color=colour, linewidth=1.5)
+    if ends is not None:
+        axes.vlines(x, *ends, colors=colour, linewidth=3, alpha=0.5)
+    for at, value, words in zip(x, values, said, strict=True):
+        (mark,) = axes.plot([at], [value], marker, color=colour, markersize=size, clip_on=False)
+        describe(mark, words)
+    return Line2D([], [], color=colour, marker=marker, markersize=size)
 
 
 def colours(count: int) -> list[str]:
