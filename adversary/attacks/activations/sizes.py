@@ -65,12 +65,11 @@ class Sizes(ProbeAttack):
         reads = (Read(MESSAGE, there, count), Read(CONNECTION, theirs.whole, theirs.all), seen_of_device)
         if 0 < there < count:
             asked = cls(settings, config.seed).read(captures.victims, there)
-            places = asked.places + (count - there if theirs.late else 0)
-            known_places = not (theirs.late and theirs.cut)
-            asked = replace(asked, rows=asked.rows if known_places else asked.rows[:0])
-            places = places if known_places else places[:0]
-            seen = replace(seen, asked=asked, places=places, guessed=len(places), groups=len(places))
-            seen = replace(seen, unread=unread(places, count))
+            # The missing messages are the first or the last; where both ends are missing, no place is known.
+            placed = 0 if theirs.late and theirs.cut else len(asked.rows)
+            places = asked.places[:placed] + (count - there if theirs.late else 0)
+            asked, missed = replace(asked, rows=asked.rows[:placed]), unread(places, count)
+            seen = replace(seen, asked=asked, places=places, guessed=placed, groups=placed, unread=missed)
         missing = "a connection was not captured whole, and sizes do not show how many of its messages are missing"
         unknown = there == count and not all(read.complete for read in reads)
         return replace(seen, reads=reads, notes=(*seen.notes, missing) if unknown else seen.notes)
