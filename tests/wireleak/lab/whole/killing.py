@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-LAB, FORK_SERVER, SNIFFER = "lab", "fork server", "sniffer"
+LAB, FORK_SERVER = "lab", "fork server"
 # The decoder writes its answer to this file of the cell, and not to a log.
 DECODER = "decoder"
 
@@ -45,8 +44,6 @@ class Running:
 
     def __init__(self, arguments: list[str], folder: Path, cell: Path) -> None:
         self.cell = cell
-        self._sniffer: subprocess.Popen[str] | None = None
-        self._capture: Path | None = None
         self._output = cell.parent.with_name(f"{cell.parent.name}.txt")
         with self._output.open("w") as output:
             command = [sys.executable, "-m", "wireleak", "run", *arguments]
@@ -56,8 +53,6 @@ class Running:
         """Return the pid of the lab, of its fork server, or of the process that writes the log of this name."""
         if name == LAB:
             return self.process.pid
-        if name == SNIFFER:
-            return self._sniffing()
         log = self.cell / "adversary" / "inspect.partial" if name == DECODER else self.cell / "logs" / f"{name}.log"
         for path in Path("/proc").glob("[0-9]*"):
             pid = int(path.name)
@@ -71,25 +66,6 @@ class Running:
             except OSError:
                 continue
         return None
-
-    def sniff(self, capture: Path) -> None:
-        """Have a sniffer record the links of the cell's tap as soon as they exist."""
-        ready = self.cell / "tap" / "ready.json"
-        before = ready.stat().st_mtime if ready.exists() else 0.0
-        while not ready.exists() or ready.stat().st_mtime == before:
-            assert self.process.poll() is None, self._output.read_text()
-            time.sleep(0.01)
-        ports = {address.rpartition(":")[2] for address in json.loads(ready.read_text())["links"].values()}
-        command = [sys.executable, "-m", "wireleak", "sniff", "--interface", "lo", "--output", str(capture)]
-        command += ["--filter", " or ".join(f"tcp port {port}" for port in sorted(ports))]
-        self._capture = capture
-        self._sniffer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    def _sniffing(self) -> int | None:
-        """Return the sniffer's pid once it has recorded packets."""
-        assert self._sniffer is not None and self._capture is not None
-        recorded = self._capture.exists() and self._capture.stat().st_size > 2000
-        return self._sniffer.pid if recorded else None
 
     def kill(self, name: str, stage: Callable[[Running], bool], seconds: float = 600) -> None:
         """Wait for the stage, and kill the process as soon as it exists."""
@@ -106,8 +82,6 @@ class Running:
     def end(self, seconds: float = 600) -> End:
         """Wait for the run's end."""
         self.process.wait(seconds)
-        if self._sniffer is not None:
-            self._sniffer.communicate()
         lines = self._output.read_text().strip().splitlines()
         return End(self.process.returncode, lines[-1] if lines else "", self._faults(lines))
 
@@ -130,11 +104,6 @@ class Running:
             except OSError:
                 continue
         return left
-
-
-def may_sniff() -> bool:
-    """Return whether this machine lets us capture on an interface."""
-    return shutil.which("tcpdump") is not None and os.geteuid() == 0
 
 
 def rounds(run: Running) -> int:

@@ -7,8 +7,6 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.wireleak.lab.whole.killing import DECODER, FORK_SERVER, LAB, SNIFFER, End, Running, may_sniff, rounds
+from tests.wireleak.lab.whole.killing import DECODER, FORK_SERVER, LAB, End, Running, rounds
 
 pytestmark = [pytest.mark.study, pytest.mark.timeout(3600)]
 
@@ -93,8 +91,7 @@ WHOLE = [
     ("scoring", (FORK_SERVER, LAB)),
     ("report", (LAB,)),
 ]
-# Client 0 is the malicious participant. A sniffer, which a user starts beside a run, can be a victim too; on a busy
-# machine it starts too late for a stage, so the list has none.
+# Client 0 is the malicious participant.
 STEERED = [
     ("start", ("client-0",)),
     ("first round", ("client-0", "client-0-app")),
@@ -148,13 +145,9 @@ def kill_each(undisturbed: Path, cell: str, matrix: list[tuple[str, tuple[str, .
     run, rows = copy_of(undisturbed, f"killed-{cell}"), []
     for stage, victims in matrix:
         for victim in victims:
-            if victim == SNIFFER and not may_sniff():
-                continue
             if not lost(run / cell):
                 before(stage, run, run / cell)
             running = resume(run, cell)
-            if victim == SNIFFER:
-                running.sniff(run.with_name(f"{cell} {stage}.pcap"))
             running.kill(victim, STAGES[stage])
             end = running.end()
             said = judge(end, victim, stage, run, undisturbed)
@@ -191,10 +184,6 @@ def judge(end: End, victim: str, stage: str, run: Path, undisturbed: Path) -> st
         said = f"{name} was killed by SIGKILL"
         assert end.status == 2 and said in end.line and f"--resume {run}" in end.line, end
         return said
-    if victim == SNIFFER:
-        assert (run / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
-        assert read(run.with_name(f"{run.name.removeprefix('killed-')} {stage}.pcap"))
-        return "its capture is read up to there; the run ends as if undisturbed"
     added = [note for note in notes(run) if note not in notes(undisturbed)]
     if added:
         said = (
@@ -208,20 +197,12 @@ def judge(end: End, victim: str, stage: str, run: Path, undisturbed: Path) -> st
     return "the run ends as if undisturbed"
 
 
-def read(capture: Path) -> bool:
-    """Return whether a capture holds calls, and nothing in it is broken."""
-    command = [sys.executable, "-m", "wireleak", "inspect", str(capture), "--json"]
-    listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    ends = [end for stream in listed["streams"] for end in stream["endings"]]
-    return bool(listed["calls"]) and not any(end["broken"] for end in ends)
-
-
 def test_every_process_killed_at_every_stage(undisturbed: Path) -> None:
     # More runs at once would take longer than the limits of a round on two cores.
     with ThreadPoolExecutor(2) as pool:
         tables = list(pool.map(lambda one: kill_each(undisturbed, *one), MATRIX.items()))
     killed = [victim for rows in MATRIX.values() for _, victims in rows for victim in victims]
-    assert sum(map(len, tables)) == sum(victim != SNIFFER or may_sniff() for victim in killed)
+    assert sum(map(len, tables)) == len(killed)
 
 
 def test_ctrl_c_and_sigterm_end_a_run_in_order_and_a_running_one_is_not_resumed_twice(
