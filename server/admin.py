@@ -6,7 +6,7 @@ Both belong to one trust domain. The head holds the weights of split training; t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +14,12 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import StringValue, UInt32Value
 
-from server.checkpoints import head_path
-from server.stage import HeadStage
-from wireleak.common.config import ConfigError
 from wireleak.common.wire import open_channel
-from wireleak.common.wire.turns import Turns, order_handler
-
-_SERVICE = "wireleak.server.HeadAdmin"
+from wireleak.common.wire.admin import ADMIN
 
 
 class HeadAdminError(RuntimeError):
     """The head process refused or failed a request; the message is one line."""
-
-
-def admin_handler(
-    stage: HeadStage, checkpoints: Path, turns: Turns, refusals: Callable[[], list[tuple[str, str]]]
-) -> grpc.GenericRpcHandler[Any, Any]:
-    """Serve `Save` and `Load` of a round's head, `Order` of its clients, and `Refusals` of their streams."""
-
-    def load(server_round: int) -> None:
-        if server_round:
-            stage.load(head_path(checkpoints, server_round))
-        else:
-            stage.reset()
-
-    return grpc.method_handlers_generic_handler(
-        _SERVICE,
-        {
-            "Save": _unary(lambda server_round: stage.save(head_path(checkpoints, server_round))),
-            "Load": _unary(load),
-            "Order": order_handler(turns),
-            "Refusals": grpc.unary_unary_rpc_method_handler(
-                lambda request, context: StringValue(value=json.dumps(refusals())),
-                request_deserializer=Empty.FromString,
-                response_serializer=StringValue.SerializeToString,
-            ),
-        },
-    )
 
 
 class HeadAdmin:
@@ -111,7 +80,7 @@ class HeadAdmin:
 
     def _call(self, method: str, request: Any, what: str, answer: type[Any] = Empty) -> Any:
         call = self._channel.unary_unary(
-            f"/{_SERVICE}/{method}",
+            f"/{ADMIN}/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
@@ -119,16 +88,3 @@ class HeadAdmin:
             return call(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise HeadAdminError(f"head at {self._address}: {what}: {error.details()}") from error
-
-
-def _unary(action: Callable[[int], None]) -> grpc.RpcMethodHandler[UInt32Value, Empty]:
-    def handle(request: UInt32Value, context: grpc.ServicerContext) -> Empty:
-        try:
-            action(request.value)
-        except (OSError, ConfigError) as error:
-            context.abort(grpc.StatusCode.INTERNAL, " ".join(str(error).split()))
-        return Empty()
-
-    return grpc.unary_unary_rpc_method_handler(
-        handle, request_deserializer=UInt32Value.FromString, response_serializer=Empty.SerializeToString
-    )

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import grpc
 import torch
 
-from server.admin import admin_handler
 from server.checkpoints import head_path, newest
 from server.config import ServerConfig
 from server.limits import SPARE_THREADS, Calls, largest_message, places
@@ -22,6 +21,7 @@ from server.stage import HeadStage
 from wireleak.common.config import ConfigError, drawn
 from wireleak.common.files import write_json
 from wireleak.common.wire import bind, channel_options
+from wireleak.common.wire.admin import admin_handler
 from wireleak.common.wire.channel import MAX_MESSAGE_BYTES
 from wireleak.common.wire.limits import Seldom
 from wireleak.common.wire.service import SplitHead
@@ -95,7 +95,17 @@ def start(config: ServerConfig) -> RunningHead:
     )
     add_SplitHeadServicer_to_server(service, server)
     admin = _server(2, MAX_MESSAGE_BYTES)
-    admin.add_generic_rpc_handlers((admin_handler(stage, config.checkpoints, service.turns, calls.refusals),))
+
+    def load(server_round: int) -> None:
+        if server_round:
+            stage.load(head_path(config.checkpoints, server_round))
+        else:
+            stage.reset()
+
+    def save(server_round: int) -> None:
+        stage.save(head_path(config.checkpoints, server_round))
+
+    admin.add_generic_rpc_handlers((admin_handler(save, load, service.turns, calls.refusals),))
     try:
         ports = bind(server, config.address, config.security), bind(admin, "127.0.0.1:0")
     except ValueError as error:

@@ -1,8 +1,7 @@
 """The malicious server as a process: clients and ServerApp use it exactly as they use `python -m server head`.
 
-`wireleak.common.wire.service` checks requests and words refusals; the honest head uses it too. The loopback service
-repeats the head's (`server/admin.py`), because the adversary may not import the server. `tests/adversary/hijack`
-compares the two.
+`wireleak.common.wire` has what the honest head uses too: the service that checks requests and words refusals, and the
+loopback service of the ServerApp.
 """
 
 from __future__ import annotations
@@ -17,19 +16,16 @@ from pathlib import Path
 
 import grpc
 import torch
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.wrappers_pb2 import UInt32Value
 
 from adversary.hijack.config import HijackConfig
 from adversary.hijack.fsha import Hijacker
 from wireleak.common.config import ConfigError
 from wireleak.common.files import write_json
 from wireleak.common.wire import bind, channel_options
+from wireleak.common.wire.admin import admin_handler
 from wireleak.common.wire.service import Floats, SplitHead
 from wireleak.common.wire.split_head_pb2_grpc import add_SplitHeadServicer_to_server
-from wireleak.common.wire.turns import order_handler
 
-_ADMIN = "wireleak.server.HeadAdmin"
 _CHECKPOINT = re.compile(r"(encoder|head)-([1-9]\d*)\.safetensors")
 _MAX_STREAMS = 64
 _GRACE_SECONDS = 1.0
@@ -68,14 +64,13 @@ def start(config: HijackConfig) -> Running:
         The port is in use.
     """
     hijacker = Hijacker(config.model, _public(config), config.options, config.seed)
-    rounds = _rounds(hijacker, config)
+    save, load = _rounds(hijacker, config)
     if (newest := _newest(config.checkpoints)) > 0:
-        rounds["Load"](newest)
+        load(newest)
     server, admin = _server(_MAX_STREAMS), _server(2)
     service = SplitHead(hijacker, config.max_batch, trains=True, pad=config.pad)
     add_SplitHeadServicer_to_server(service, server)
-    handlers = {name: _unary(action) for name, action in rounds.items()} | {"Order": order_handler(service.turns)}
-    admin.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_ADMIN, handlers),))
+    admin.add_generic_rpc_handlers((admin_handler(save, load, service.turns),))
     try:
         ports = bind(server, config.address, config.security), bind(admin, "127.0.0.1:0")
     except ValueError as error:
@@ -116,7 +111,9 @@ def _public(config: HijackConfig) -> Floats:
     return inputs
 
 
-def _rounds(hijacker: Hijacker, config: HijackConfig) -> dict[str, Callable[[int], None]]:
+def _rounds(hijacker: Hijacker, config: HijackConfig) -> tuple[Callable[[int], None], Callable[[int], None]]:
+    """Return what writes a round's checkpoint, and what reads it."""
+
     def head(server_round: int) -> Path:
         return config.checkpoints / f"head-{server_round}.safetensors"
 
@@ -126,7 +123,10 @@ def _rounds(hijacker: Hijacker, config: HijackConfig) -> dict[str, Callable[[int
         else:
             hijacker.reset()
 
-    return {"Save": lambda number: hijacker.save(number, head(number), config.out), "Load": load}
+    def save(server_round: int) -> None:
+        hijacker.save(server_round, head(server_round), config.out)
+
+    return save, load
 
 
 def _newest(folder: Path) -> int:
@@ -140,16 +140,3 @@ def _newest(folder: Path) -> int:
 
 def _server(threads: int) -> grpc.Server:
     return grpc.server(ThreadPoolExecutor(threads), options=channel_options(), maximum_concurrent_rpcs=threads)
-
-
-def _unary(action: Callable[[int], None]) -> grpc.RpcMethodHandler[UInt32Value, Empty]:
-    def handle(request: UInt32Value, context: grpc.ServicerContext) -> Empty:
-        try:
-            action(request.value)
-        except (OSError, ConfigError) as error:
-            context.abort(grpc.StatusCode.INTERNAL, " ".join(str(error).split()))
-        return Empty()
-
-    return grpc.unary_unary_rpc_method_handler(
-        handle, request_deserializer=UInt32Value.FromString, response_serializer=Empty.SerializeToString
-    )

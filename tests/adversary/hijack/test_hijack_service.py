@@ -137,6 +137,9 @@ def test_rounds_save_load_and_resume(hijack: Any, settings: dict[str, Any]) -> N
     admin.load(0)
     fresh = hijack(checkpoints=str(folder / "none")).hijacker.nets.state_dict()
     torch.testing.assert_close(first.hijacker.nets.state_dict(), fresh, rtol=0, atol=0)
+    admin.begin([1], timeout=1)
+    admin.expect([])
+    assert admin.refusals() == []
     with pytest.raises(HeadAdminError, match=r"load round 7: checkpoints: .*head-7.safetensors or"):
         admin.load(7)
 

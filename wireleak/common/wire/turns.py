@@ -6,16 +6,11 @@ do not.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-
-import grpc
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.wrappers_pb2 import StringValue
 
 logger = logging.getLogger(__name__)
 
@@ -122,19 +117,3 @@ class Turns:
 
     def _give(self, name: str) -> None:
         self._turn, self._since = name, time.monotonic()
-
-
-def order_handler(turns: Turns) -> grpc.RpcMethodHandler[StringValue, Empty]:
-    """Serve `Turns.begin` and `Turns.expect` to the ServerApp, which knows the clients of a round."""
-
-    def handle(request: StringValue, context: grpc.ServicerContext) -> Empty:
-        asked = json.loads(request.value)
-        if "begin" in asked:
-            turns.begin(asked["begin"], asked["timeout"])
-        else:
-            turns.expect(asked["remaining"])
-        return Empty()
-
-    return grpc.unary_unary_rpc_method_handler(
-        handle, request_deserializer=StringValue.FromString, response_serializer=Empty.SerializeToString
-    )
