@@ -232,9 +232,10 @@ class ClientAppLife:
                 flower.log(flower.ERROR, "the reply may be lost", exc_info=error)
                 status, details = flower.SubStatus.FAILED, f"{type(error)}:<'{error}'>"
             ring(self._bell)
+        # A heartbeat for a task that has just ended would be refused, and Flower then interrupts this process.
+        beating.stop()
         # A task that never ends makes the node answer a later message with an error, and from then on one too late.
         flower.push_task_output(client, context, status, details)
-        beating.stop()
         return bool(status == flower.SubStatus.COMPLETED)
 
     def _load(self, run: Any, fab: Any) -> Any:

@@ -27,6 +27,26 @@ def test_a_task_ends_for_the_node_also_when_its_reply_was_refused(monkeypatch: p
     assert ended == [module.SubStatus.FAILED]
 
 
+def test_no_heartbeat_follows_the_end_of_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A node refuses it, and Flower then interrupts the process, which looks like a client that died.
+    module = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+    monkeypatch.setattr(module, "make_task_heartbeat_fn_http", lambda client: lambda: True)
+    monkeypatch.setattr(module, "pull_task_input", lambda client: ("message", "context", None, None))
+    monkeypatch.setattr(module, "push_message", lambda *_: None)
+    senders: list[Any] = []
+    running: list[bool] = []
+
+    class Sender(module.HeartbeatSender):  # type: ignore[name-defined, misc]
+        def start(self) -> None:
+            senders.append(self)
+            super().start()
+
+    monkeypatch.setattr(module, "HeartbeatSender", Sender)
+    monkeypatch.setattr(module, "push_task_output", lambda *_: running.append(senders[0].is_running))
+    assert flower.ClientAppLife("127.0.0.1:9", None, "builtins:dict", None).answer("token")
+    assert running == [False]
+
+
 def test_a_refused_part_of_a_reply_does_not_keep_back_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     # Flower stops at the first part that it refuses, and then its node waits for the others for ever.
     parts = importlib.import_module("flwr.supercore.inflatable.inflatable_protobuf_utils")
