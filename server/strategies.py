@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from flwr.serverapp.strategy import (
     DifferentialPrivacyClientSideFixedClipping,
     DifferentialPrivacyServerSideFixedClipping,
@@ -40,6 +41,12 @@ class PrivateOptions(Strict):
     """Settings of client-level differential privacy: updates clipped, Gaussian noise on their mean."""
 
     noise_multiplier: PositiveFloat = Field(description="Standard deviation of the sum's noise, in clipping norms.")
+    clipping_norm: PositiveFloat = Field(default=1.0, description="Longest update, over all layers.")
+
+
+class ClippingOptions(Strict):
+    """Settings of norm clipping: updates clipped, and no noise."""
+
     clipping_norm: PositiveFloat = Field(default=1.0, description="Longest update, over all layers.")
 
 
@@ -109,8 +116,13 @@ def trimmed_mean(settings: TrimmedOptions, clients: int) -> Strategy:
 @register("central-dp", PrivateOptions)
 def central_dp(settings: PrivateOptions, clients: int) -> Strategy:
     """Clip the updates and add noise to their mean, both at the server."""
-    noise, norm = settings.noise_multiplier, settings.clipping_norm
-    return DifferentialPrivacyServerSideFixedClipping(FedAvg(**_PRESENT), noise, norm, clients)
+    return _clipped(settings.clipping_norm, clients, settings.noise_multiplier)
+
+
+@register("norm-clipping", ClippingOptions)
+def norm_clipping(settings: ClippingOptions, clients: int) -> Strategy:
+    """Average updates that the server clips, without noise (Sun et al., "Can You Really Backdoor FL?", 2019)."""
+    return _clipped(settings.clipping_norm, clients)
 
 
 @register("client-clipping-dp", PrivateOptions)
@@ -124,6 +136,12 @@ def client_clipping_dp(settings: PrivateOptions, clients: int) -> Strategy:
 def secagg(settings: SecureOptions, clients: int) -> Strategy:
     """Sum masked updates, none of which the server sees (SecAgg+); the strategy is used only for evaluation."""
     return FedAvg(**_PRESENT)
+
+
+def _clipped(norm: float, clients: int, noise_multiplier: float = 0.0) -> Strategy:
+    # Flower divides the norm by the update's. A client that sends the model back as it came would end the run by a
+    # division by zero: numpy's number gives infinity there, and the update stays as it is.
+    return DifferentialPrivacyServerSideFixedClipping(FedAvg(**_PRESENT), noise_multiplier, np.float64(norm), clients)
 
 
 def strategy(config: Plugin, clients: int) -> Strategy:

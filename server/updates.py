@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, Message
 
 from server.guard import optional
 from wireleak.common.exchanged import kept_file
-from wireleak.common.measures.statistics.visibility import cosines, norm_ratios
+from wireleak.common.measures.statistics.visibility import cosines, norm_ratios, outlier_scores
 from wireleak.common.models import save_arrays
 
 
@@ -41,7 +41,7 @@ def record(
 
 
 def standing(model: ArrayRecord, updates: Mapping[int, ArrayRecord]) -> dict[int, dict[str, float]]:
-    """Compare each update with the others': its norm by their median norm, its cosine with their mean.
+    """Compare each update with the others': norm by their median norm, cosine with their mean, spectral outlier score.
 
     A server that looks for malicious clients would use these figures; empty for fewer than two updates.
     """
@@ -49,8 +49,10 @@ def standing(model: ArrayRecord, updates: Mapping[int, ArrayRecord]) -> dict[int
         return {}
     before = {name: array.numpy() for name, array in model.items()}
     moved = [{name: array.numpy() - before[name] for name, array in update.items()} for update in updates.values()]
-    pairs = zip(updates, norm_ratios(moved), cosines(moved), strict=True)
-    return {node: {"norm-ratio": float(ratio), "cosine": float(cosine)} for node, ratio, cosine in pairs}
+    figures = {"norm-ratio": norm_ratios(moved), "cosine": cosines(moved), "outlier": outlier_scores(moved)}
+    return {
+        node: {name: float(values[place]) for name, values in figures.items()} for place, node in enumerate(updates)
+    }
 
 
 def with_dtypes_of(model: ArrayRecord, averaged: ArrayRecord) -> ArrayRecord:

@@ -181,6 +181,26 @@ def test_the_server_keeps_every_update_as_it_came_whatever_its_rule_does_with_it
     ratios = [standing[str(node)]["norm-ratio"] for node in played]
     assert ratios == pytest.approx([1.5 / 3.5, 2.5 / 3.5, 3.5 / 2.5, 4.5 / 2.5], rel=1e-4)
     assert all(one["cosine"] == pytest.approx(1, abs=1e-4) for one in standing.values())
+    # On one line, each is as far from the mean as its amount from 3, in each of the coordinates that count.
+    outliers = np.array([standing[str(node)]["outlier"] for node in played])
+    size = min(10_000, sum(value.size for value in initial(settings).values()))
+    np.testing.assert_allclose(outliers, size * np.square(np.arange(1, 5) - 2.5), rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize(("name", "noise"), [("norm-clipping", {}), ("central-dp", {"noise_multiplier": 1e-9})])
+def test_a_client_that_changes_nothing_does_not_end_a_run_that_clips(
+    settings: dict[str, Any], name: str, noise: dict[str, float]
+) -> None:
+    """Clipping divides by an update's length. Of clients 1 to 3, the last one sends the model as it came."""
+    rule = strategy(Plugin(name=name, options={"clipping_norm": 3.0} | noise), 3)
+    run(settings, {1: adds(1.0, 10), 2: adds(-1e-4, 10), 3: adds(0.0, 10)}, rule, mode="federated", rounds=1)
+    encoder, head = stages(settings, 1)
+    start = initial(settings)
+    size = sum(value.size for value in start.values())
+    # The first is far too long: its length becomes 3. The second is short enough.
+    for layer, value in (encoder | head).items():
+        np.testing.assert_allclose(value - start[layer], (3 / size**0.5 - 1e-4) / 3, atol=1e-6)
 
 
 def test_split_rounds_average_encoders_and_save_the_live_head(settings: dict[str, Any], start_head: Any) -> None:

@@ -19,6 +19,7 @@ from wireleak.common.config import ConfigError, Plugin
         ("median", {}, FedMedian),
         ("trimmed-mean", {"beta": 0.3}, FedTrimmedAvg),
         ("central-dp", {"noise_multiplier": 0.5}, DifferentialPrivacyServerSideFixedClipping),
+        ("norm-clipping", {"clipping_norm": 2.0}, DifferentialPrivacyServerSideFixedClipping),
         ("secagg", {}, FedAvg),
     ],
 )
@@ -39,6 +40,10 @@ def test_each_name_is_flowers_own(name: str, options: dict[str, Any], kind: Any)
         ),
         ('{"name": "central-dp", "options": {"noise_multiplier": -1}}', "strategy.options.noise_multiplier: "),
         ('{"name": "central-dp"}', "strategy.options.noise_multiplier: is missing"),
+        (
+            '{"name": "norm-clipping", "options": {"clipping_norm": 0}}',
+            "strategy.options.clipping_norm: ",
+        ),
         ('{"name": "secagg"}', "strategy.name: secagg needs 3 clients or more to hide among"),
         ('{"name": "krum"}', "strategy.options.malicious: Krum needs 4 clients"),
     ],

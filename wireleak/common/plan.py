@@ -15,7 +15,7 @@ Order = Literal["any", "fixed"]
 # The strategy under which clients mask their updates, by Flower's SecAgg+.
 SECURE = "secagg"
 # Strategies of which we know that they draw nothing at random.
-_WITHOUT_NOISE = ("fedavg", "krum", "median", "trimmed-mean")
+_WITHOUT_NOISE = ("fedavg", "krum", "median", "trimmed-mean", "norm-clipping")
 
 
 def _noise(multiplier: float) -> float:

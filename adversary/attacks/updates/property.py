@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from adversary.attacks.harness.attack import PERMUTATIONS
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.update_attack import UpdateAttack
-from adversary.attacks.updates.aggregation import Rule, join
+from adversary.attacks.updates.aggregation import MEAN, Aggregation, join
 from adversary.attacks.updates.imitation import Imitation
 from adversary.attacks.updates.update_classifier import Learner, UpdateClassifier, drawing
 from adversary.attacks.updates.update_features import features
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from adversary.attacks.harness.training import Seen, Update
 
 
-class PropertyOptions(BaseModel):
+class PropertyOptions(Aggregation):
     """Settings of `Property`."""
 
-    model_config = ConfigDict(extra="forbid")
     learner: Learner = Field("forest", description="Classifier of the attacker's updates.")
     pure: int = Field(2, ge=1, description="Updates per round whose examples all have the property.")
     mixtures: tuple[float, ...] = Field((0.4, 0.6, 0.8), description="Shares with the property in mixed updates.")
@@ -37,9 +36,6 @@ class PropertyOptions(BaseModel):
     windows: int = Field(1, ge=1, description="Windows of rounds, each with a classifier of its own.")
     snapshots: int = Field(0, ge=0, description="How many rounds' models a window's updates start from; 0 is all.")
     by_group: bool = Field(False, description="Make each update from one person's examples, where people are known.")
-    rule: Rule = Field("mean", description="How the server combines updates; a participant imitates it.")
-    cut: float = Field(0.25, ge=0, lt=0.5, description="Share that the server's trimmed mean cuts off at either end.")
-    malicious: int = Field(1, ge=0, description="Participants that the server's Krum assumes to be malicious.")
     tsne: bool = Field(True, description="Report the t-SNE positions of the captured updates, for a plot.")
 
 
@@ -139,9 +135,7 @@ class Property(UpdateAttack):
 
     def _row(self, others: list[dict[str, Array]], ours: dict[str, Array] | None) -> Array:
         """Return features of what the attacker sees: the updates' mean, or the server's result with its own update."""
-        options = self.settings
-        rule: Rule = "mean" if ours is None else options.rule
-        return features(join([*others, ours] if ours else others, rule, cut=options.cut, malicious=options.malicious))
+        return features(join(others, MEAN) if ours is None else join([*others, ours], self.settings))
 
 
 def _spaced(rounds: list[int], count: int) -> list[int]:

@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 from rich.console import Group, RenderableType
 
+from wireleak.common.measures.statistics.detection import detection_aucs
 from wireleak.common.models import build
 from wireleak.common.words import counted
 from wireleak.lab.data import dependence
@@ -272,25 +273,27 @@ def _tasks(cell: Cell) -> list[Task]:
 
 
 def _standing(cell: Cell, rounds: list[dict[str, Any]]) -> list[Task]:
-    """Return how far a malicious participant's update differs from the others' at the server, mean over rounds."""
+    """Return how a malicious participant's updates differ from the others' at the server, and how well that shows."""
     names = json.loads(cell.nodes.read_text()) if cell.nodes.exists() else {}
     own = [node for node, name in names.items() if name == cell.clients[0]]
-    seen = [entry["standing"][node] for entry in rounds for node in own if node in entry.get("standing", {})]
+    compared = [entry.get("standing", {}) for entry in rounds]
+    seen = [nodes[node] for nodes in compared for node in own if node in nodes]
     # A client with an auditor's planted numbers trains honestly.
     if cell.variant.participant is None or planting.plants(cell.variant) or not seen:
         return []
+    means = {name: float(np.mean([one[name] for one in seen])) for name in ("norm-ratio", "cosine")}
+    aucs = {f"detected-{name}": auc for name, auc in detection_aucs(compared, own).items()}
     return [
         Task(
             variant=cell.variant.name,
             seed=cell.seed,
             link=cell.variant.seen_as,
             measure=f"participant-{name}",
-            value=float(np.mean([one[name] for one in seen])),
-            n=len(seen),
+            value=value,
+            n=len(seen) if name in means else sum(map(len, compared)),
             rounds=len(rounds),
-            majority=math.nan,
         )
-        for name in ("norm-ratio", "cosine")
+        for name, value in (means | aucs).items()
     ]
 
 

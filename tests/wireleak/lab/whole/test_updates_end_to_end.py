@@ -205,6 +205,17 @@ def test_training_in_one_process_equals_training_over_the_wire_bit_for_bit(run: 
         np.testing.assert_array_equal(guesses[0][name], guesses[1][name])
 
 
+def test_the_server_can_look_for_a_malicious_participant_and_for_no_honest_one(run: Any) -> None:
+    tasks = [one for one in json.loads((run[0] / "results.json").read_text())["tasks"] if "detected" in one["measure"]]
+    names = {f"participant-detected-{by}" for by in ("norm", "cosine", "spectral")}
+    for variant in ("steered", "quick"):
+        mine = [one for one in tasks if one["variant"] == variant]
+        # Three participants in three rounds.
+        assert {one["measure"] for one in mine} == names and {one["n"] for one in mine} == {9}
+        assert all(0 <= one["value"] <= 1 for one in mine)
+    assert {one["variant"] for one in tasks} <= {"steered", "quick", "broken"}
+
+
 def test_link_and_server_see_the_same(run: Any) -> None:
     guesses = [
         np.load(run[0] / "plain-seed0" / "adversary" / f"{attack}-slant" / "guesses.npz")["property"]

@@ -4,6 +4,23 @@ from __future__ import annotations
 
 from wireleak.common.measures.quantities.quantity import Quantity
 
+
+def _detected(by: str, label: str, score: str, order: int) -> Quantity:
+    return Quantity(
+        name=f"participant-detected-{by}",
+        label=label,
+        meaning=(
+            f"AUC with which {score} tells the malicious participant's updates from the honest ones', over all pairs "
+            "of participant and round; 0.5 is chance, and an honest client 0 (strength or alpha 0) is the control; "
+            "the rounds of one training are not independent, so the interval is over seeds"
+        ),
+        higher_leaks=False,
+        low=0.0,
+        high=1.0,
+        order=order,
+    )
+
+
 _REPORTED = (
     Quantity(
         name="bins-filled",
@@ -195,6 +212,9 @@ _REPORTED = (
         high=1.0,
         order=350,
     ),
+    _detected("norm", "Detected by norm", "the distance of an update's norm from the others' median", 352),
+    _detected("cosine", "Detected by cosine", "a low cosine of an update with the others' mean", 354),
+    _detected("spectral", "Detected by spectrum", "the spectral outlier score of an update (Divide-and-Conquer)", 356),
     Quantity(
         name="device-seconds",
         label="Device CPU",

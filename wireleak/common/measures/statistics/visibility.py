@@ -1,7 +1,8 @@
 """How much a participant's update differs from the others', as a server could notice a malicious one.
 
-Norm against the others' median is what norm clipping and bounds look at, cosine with the others' mean what similarity
-checks do (Cao et al., "FLTrust", NDSS 2021; Sun et al., "Can You Really Backdoor Federated Learning?", 2019).
+Norm clipping and bounds look at the norm against the others' median (Sun et al., "Can You Really Backdoor Federated
+Learning?", 2019). Similarity checks look at the cosine with the others' mean (Cao et al., "FLTrust", NDSS 2021).
+Spectral filters look at the outlier score (Shejwalkar and Houmansadr, "Manipulating the Byzantine", NDSS 2021).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
 Update = Mapping[str, npt.NDArray[Any]]
+# The paper takes 10,000 coordinates too: the singular vector of all would cost more and say the same.
+_COORDINATES = 10_000
 
 
 def norm_ratios(updates: Sequence[Update]) -> Doubles:
@@ -54,6 +57,35 @@ def cosines(updates: Sequence[Update]) -> Doubles:
         lengths = np.linalg.norm(row) * np.linalg.norm(mean)
         found.append(row @ mean / lengths if lengths else 0.0)
     return np.clip(found, -1.0, 1.0)
+
+
+def outlier_scores(updates: Sequence[Update]) -> Doubles:
+    """Spectral outlier score of Divide-and-Conquer; parameters and errors as for `norm_ratios`.
+
+    The updates are centred and projected on their top right singular vector, the direction in which they differ most.
+    The score is the squared projection. Of long updates 10,000 coordinates count, the same in every round, where the
+    paper draws them anew for each of several passes.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float64 (participants,), 0 or more, in units of squared weights: compare within a round only. The scores of two
+        participants are always equal, because both are as far from their mean.
+
+    References
+    ----------
+    Shejwalkar, Houmansadr, "Manipulating the Byzantine: Optimizing Model Poisoning Attacks and Defenses for Federated
+    Learning", NDSS 2021, algorithm 2.
+    """
+    rows = _rows(updates)
+    if rows.shape[1] > _COORDINATES:
+        # A generator of its own: a server without a seed also compares rounds on the same coordinates.
+        rows = rows[:, np.random.default_rng(0).choice(rows.shape[1], _COORDINATES, replace=False)]
+    centred = rows - rows.mean(0)
+    # Projections on the top right singular vector are the top left one times the singular value. The left ones are
+    # eigenvectors of the small matrix of inner products.
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    return np.asarray(max(values[-1], 0.0) * np.square(vectors[:, -1]))
 
 
 def _each_and_others(values: Doubles) -> list[tuple[Any, Doubles]]:

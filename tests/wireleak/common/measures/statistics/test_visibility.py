@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.spatial.distance import cosine
+from sklearn.decomposition import PCA
 
-from wireleak.common.measures.statistics.visibility import cosines, norm_ratios
+from wireleak.common.measures.statistics.visibility import cosines, norm_ratios, outlier_scores
 
 RNG = np.random.default_rng(0)
 
@@ -42,6 +43,33 @@ def test_a_boosted_update_is_longer_and_points_the_same_way() -> None:
 def test_an_update_against_the_others_points_the_other_way() -> None:
     base = update()
     assert cosines([{name: -value for name, value in base.items()}, base, base])[0] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("participants", [3, 5, 12])
+def test_outlier_scores_are_squared_first_components_of_a_pca(participants: int) -> None:
+    updates = [update(3.0 if at == 1 else 1.0) for at in range(participants)]
+    rows = np.stack([flat(one) for one in updates]).astype(float)
+    expected = np.square(PCA(1, svd_solver="full").fit_transform(rows)[:, 0])
+    np.testing.assert_allclose(outlier_scores(updates), expected, rtol=1e-8)
+    centred = rows - rows.mean(0)
+    np.testing.assert_allclose(outlier_scores(updates), np.square(centred @ np.linalg.svd(centred)[2][0]), rtol=1e-8)
+
+
+def test_the_outlier_of_a_large_model_is_found_on_some_coordinates() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((8, 40_000)) + rng.standard_normal(40_000)
+    rows[3] += 0.5 * rng.standard_normal(40_000) - 1
+    scores = outlier_scores([{"0.weight": row.astype(np.float32)} for row in rows])
+    assert scores.argmax() == 3 and scores[3] > 20 * np.delete(scores, 3).max()
+    whole = np.square(PCA(1, svd_solver="full").fit_transform(rows)[:, 0])
+    assert scores[3] == pytest.approx(whole[3] / 4, rel=0.05)  # a quarter of the coordinates
+
+
+def test_two_participants_and_equal_updates_are_no_outliers() -> None:
+    first, second = outlier_scores([update(), update(10.0)])
+    assert first == pytest.approx(second) and first > 0
+    base = update()
+    assert outlier_scores([base, base, base]) == pytest.approx([0, 0, 0], abs=1e-12)
 
 
 def test_counters_are_not_looked_at_and_nothing_has_no_direction() -> None:
