@@ -10,7 +10,6 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import StringValue, UInt32Value
 
-from wireleak.common.config import ConfigError
 from wireleak.common.wire.turns import Turns
 
 ADMIN = "wireleak.server.HeadAdmin"
@@ -57,7 +56,7 @@ def _of_round(action: Callable[[int], None]) -> grpc.RpcMethodHandler[UInt32Valu
     def handle(request: UInt32Value, context: grpc.ServicerContext) -> Empty:
         try:
             action(request.value)
-        except (OSError, ConfigError) as error:
+        except (OSError, ValueError) as error:
             context.abort(grpc.StatusCode.INTERNAL, " ".join(str(error).split()))
         return Empty()
 
