@@ -52,7 +52,7 @@ def join(updates: Sequence[Mapping[str, npt.NDArray[Any]]], how: Aggregation) ->
 
 
 def _clipped(update: Mapping[str, npt.NDArray[Any]], norm: float) -> dict[str, Array]:
-    length = np.linalg.norm([np.linalg.norm(value) for value in update.values()])
+    length = float(np.linalg.norm([np.linalg.norm(value) for value in update.values()]))
     return {name: value * (norm / max(norm, length)) for name, value in update.items()}
 
 
