@@ -51,7 +51,7 @@ def join(updates: Sequence[Mapping[str, npt.NDArray[Any]]], how: Aggregation) ->
     return {name: _by_coordinate(np.stack([one[name] for one in updates]), how) for name in updates[0]}
 
 
-def _clipped(update: Mapping[str, npt.NDArray[Any]], norm: float) -> dict[str, Array]:
+def _clipped(update: Mapping[str, npt.NDArray[Any]], norm: float) -> dict[str, npt.NDArray[Any]]:
     length = float(np.linalg.norm([np.linalg.norm(value) for value in update.values()]))
     return {name: value * (norm / max(norm, length)) for name, value in update.items()}
 
