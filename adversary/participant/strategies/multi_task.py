@@ -29,6 +29,9 @@ class MultiTaskOptions(BaseModel):
     share: float = Field(
         1.0, gt=0, le=1, description="Share of the surrogate examples for this loss; the first ones are taken."
     )
+    boost: float = Field(
+        1.0, ge=1, description="Factor of the update that is sent, so that it outweighs the others' in their mean."
+    )
 
 
 @register
@@ -37,7 +40,8 @@ class MultiTask(Strategy):
 
     A head for the property is added to the shared extractor (all but the network's last linear layer). The task's loss
     uses the participant's own shard. The property's loss uses as many surrogate examples, drawn for each step. The
-    head's weights are never sent; they are kept in `out` until the next round.
+    head's weights are never sent; they are kept in `out` until the next round. With `boost` the update is multiplied,
+    as in model replacement (Bagdasaryan et al. 2020).
 
     References
     ----------
@@ -64,6 +68,7 @@ class MultiTask(Strategy):
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
         """Train on both losses at once; the head continues from the round before."""
         alpha, seed = self.settings.alpha, (*how.seed, 1)
+        start = [value.detach().clone() for value in network.blocks.parameters()]
         if not alpha:
             # With alpha 0 a second pass through the network would still change its running statistics.
             return train_whole(network.blocks, inputs, labels, how)
@@ -82,6 +87,10 @@ class MultiTask(Strategy):
 
         reported = train_whole(both, inputs, labels, how, loss)
         save_weights(both["head"], self._kept)
+        with torch.no_grad():
+            for value, before in zip(network.blocks.parameters(), start, strict=True):
+                # As `before + boost * (value - before)`, but exact for a boost of 1.
+                value += (self.settings.boost - 1) * (value - before)
         return reported
 
     def _balanced(self, draw: np.random.Generator, count: int) -> Labels:

@@ -137,6 +137,15 @@ def test_one_step_sends_the_gradient_of_the_joint_loss(ask: Any, here: Path, alp
     assert reported["train-loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
+def test_a_boost_lengthens_the_update_that_is_sent(ask: Any, here: Path) -> None:
+    blocks, sent = build("strided28", (1, 28, 28), 3, 5).blocks, {}
+    for boost in (1, 4):
+        (here / "out" / HEAD).unlink(missing_ok=True)
+        sent[boost] = ask(participant, **active(0.7, boost=boost))[0]
+    for name, start in blocks.named_parameters():
+        torch.testing.assert_close(sent[4][name] - start, 4 * (sent[1][name] - start), rtol=1e-4, atol=1e-6)
+
+
 def test_the_head_stays_here_and_learns_over_rounds(ask: Any, here: Path) -> None:
     state, losses = None, []
     for at in range(1, 5):
