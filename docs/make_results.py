@@ -22,6 +22,7 @@ from wireleak.lab.report.charts import style
 from wireleak.lab.report.defences import NONE, Comparison, Spread, compare_defences
 from wireleak.lab.report.figures import defence_drawing
 from wireleak.lab.report.findings import titles
+from wireleak.lab.report.gains import gains
 from wireleak.lab.report.published import published_scores
 from wireleak.lab.report.training_page import training_page
 from wireleak.lab.run.results import Results, read_results
@@ -63,7 +64,7 @@ def carry(run: Path) -> None:
             drawing = defence_drawing(comparison)
             style.save(drawing.draw(), path.with_name(f"{results.study}-{comparison.target}.svg"), drawing.said)
     else:
-        write(path, SCORES, scores(results))
+        write(path, SCORES, [*scores(results), *differences(results)])
     if maps := training_page(results).localised:
         write(path.with_name(f"{results.study}-layers.csv"), *layers(maps))
         write(path.with_name(f"{results.study}-answers.csv"), *answers(maps))
@@ -117,6 +118,15 @@ def scores(results: Results) -> Iterator[Line]:
         values = (number(score.measure, value) for value in (score.value, score.low, score.high))
         place = (names[score.variant], score.target, "" if shared else score.attack, score.role, score.name)
         yield *place, quantity(score.measure).label, *values, unit(score.measure), score.seeds
+
+
+def differences(results: Results) -> Iterator[Line]:
+    """Yield each variant's scores less those of the variant that it is compared with."""
+    names = titles(results)
+    for one in gains(results):
+        values = (number(one.measure, value) for value in (one.spread.value, one.spread.low, one.spread.high))
+        place = (names[one.variant], one.target, one.attack, "difference", names[one.against])
+        yield *place, quantity(one.measure).label, *values, unit(one.measure), one.seeds
 
 
 def _compared(score: SeedMean) -> tuple[object, ...]:

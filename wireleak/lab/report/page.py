@@ -23,6 +23,7 @@ from wireleak.lab.report.boards import Board, boards, notes_of, times_planted
 from wireleak.lab.report.defences import compare_defences
 from wireleak.lab.report.findings import finding, findings, run_line, shared_line, task_line, titles
 from wireleak.lab.report.formatting import duration, size
+from wireleak.lab.report.gains import gains
 from wireleak.lab.report.guarantees import private_training, wire_transforms
 from wireleak.lab.report.published import published_scores
 from wireleak.lab.report.training_page import training_page
@@ -126,6 +127,7 @@ def page(results: Results, pictures: Sequence[Pictures] = ()) -> str:
         localise=localised,
         comparisons=compare_defences(results),
         comparing=comparison,
+        gains=gains(results),
     )
 
 

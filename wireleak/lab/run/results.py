@@ -191,6 +191,7 @@ class VariantSummary(Record):
 
     `packed` says whether Flower's messages carried their arrays as one block of bytes. `guarantees` lists each
     transform's guarantee or why there is none; `proved` lists only guarantees.
+    `against` names the variant with which this one is compared.
     """
 
     name: str
@@ -210,6 +211,7 @@ class VariantSummary(Record):
     packed: bool = False
     defence: str = ""
     strength: float = math.nan
+    against: str = ""
 
 
 class NoiseAudit(Record):

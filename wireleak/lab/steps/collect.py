@@ -221,6 +221,7 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
             packed=study.plan_of(variant).pack,
             proved=[f"{step.name}: {step.guarantee}" for step in told if step.guarantee is not None],
             defence=variant.defence,
+            against=variant.against,
             strength=math.nan if variant.strength is None else variant.strength,
         )
         variants.append(summary)

@@ -204,6 +204,9 @@ class Variant(Strict):
         description='the defence whose strength it varies, in a comparison of defences; "none" for the baseline',
     )
     strength: float | None = Field(default=None, description="strength of that defence")
+    against: str = Field(
+        default="", description="the variant with which the report compares this one, paired by seed and victim"
+    )
     cut: PositiveInt = Field(default=1, description="number of the block after which the device sends its activations")
     link: Literal["plaintext", "tls", "mtls"] = Field(
         default="plaintext", description="protection of the links; mtls: both sides show certificates"

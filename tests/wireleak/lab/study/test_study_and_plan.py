@@ -85,6 +85,8 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
     ("old", "new", "message"),
     [
         ("cut = 1", "", r"variants.wide.cut: is missing"),
+        ("cut = 1", 'cut = 1\nagainst = "seald"', r"variants.wide.against: .*'seald'.*sealed"),
+        ("cut = 1", 'cut = 1\nagainst = "wide"', r"variants.wide.against: .*'wide'"),
         ("cut = 1", "cut = 1\ncutt = 2", r"variants\[0\].cutt: no key called 'cutt'"),
         ("cut = 1", "cut = -1", r"variants\[0\].cut: .*greater than 0"),
         ("train = 60", 'train = "many"', "data.train: .*integer"),
