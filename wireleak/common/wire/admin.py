@@ -26,7 +26,8 @@ def admin_handler(
     Parameters
     ----------
     save, load : callable
-        (round) -> None: write or read the round's checkpoint; round 0 is the untrained model.
+        (round) -> None: write or read the round's checkpoint; round 0 is the untrained model. An OSError or ValueError
+        is the answer in one line.
     turns : Turns
     refusals : callable
         () -> pairs of a node, as the client stated it, and why its stream was refused, since the last call.
