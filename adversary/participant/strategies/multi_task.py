@@ -90,7 +90,7 @@ class MultiTask(Strategy):
         with torch.no_grad():
             for value, before in zip(network.blocks.parameters(), start, strict=True):
                 # As `before + boost * (value - before)`, but exact for a boost of 1.
-                value += (self.settings.boost - 1) * (value - before)
+                value.add_(value - before, alpha=self.settings.boost - 1)
         return reported
 
     def _balanced(self, draw: np.random.Generator, count: int) -> Labels:

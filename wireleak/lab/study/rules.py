@@ -28,10 +28,10 @@ def _names(study: Tables) -> Iterator[str]:
     names = [variant.name for variant in study.variants]
     if len(set(names)) != len(names):
         yield f"variants: two are called {next(name for name in names if names.count(name) > 1)!r}; rename one"
-    for variant in study.variants:
-        if variant.against and variant.against not in set(names) - {variant.name}:
-            others = [name for name in names if name != variant.name]
-            yield f"variants.{variant.name}.against: {unknown('variant', variant.against, others)}"
+    for one in study.variants:
+        others = [name for name in names if name != one.name]
+        if one.against and one.against not in others:
+            yield f"variants.{one.name}.against: {unknown('variant', one.against, others)}"
     for attack in study.attacks:
         if missing := set(attack.variants or ()) - set(names):
             yield f"attacks.{attack.name}.variants: {unknown('variant', min(missing), names)}"
