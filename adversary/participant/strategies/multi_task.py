@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from adversary.participant.config import ParticipantConfig
 from adversary.participant.registry import Floats, Labels, Strategy, read_arrays, register
 from wireleak.common.config import ConfigError
+from wireleak.common.models.features import collected_features, last_linear
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training, task_loss, train_whole
 from wireleak.common.models.weights import load_weights, save_weights
@@ -77,7 +76,7 @@ class MultiTask(Strategy):
 
         def loss(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             rows = self._balanced(draw, len(x))
-            with _features(network.blocks) as features:
+            with collected_features(_last(network.blocks)) as features:
                 network.blocks(torch.from_numpy(self._inputs[rows]))
             property_scores = both["head"](features[0])
             task = task_loss(network.blocks, x, y)
@@ -116,18 +115,7 @@ class MultiTask(Strategy):
 
 
 def _last(blocks: nn.Sequential) -> nn.Linear:
-    linear = [module for module in blocks.modules() if isinstance(module, nn.Linear)]
-    if not linear:
+    last = last_linear(blocks)
+    if last is None:
         raise ConfigError("strategy.name: multi-task needs a network with a linear layer; choose another network")
-    return linear[-1]
-
-
-@contextmanager
-def _features(blocks: nn.Sequential) -> Iterator[list[torch.Tensor]]:
-    """Collect the inputs of the last linear layer inside the context."""
-    inputs: list[torch.Tensor] = []
-    hook = _last(blocks).register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
-    try:
-        yield inputs
-    finally:
-        hook.remove()
+    return last
