@@ -27,7 +27,7 @@ FLOORS = (
     ("wireleak/lab/run",),
     ("wireleak/lab/launch",),
     ("wireleak/lab/devices",),
-    ("wireleak/lab/report",),
+    ("wireleak/lab/features", "wireleak/lab/report"),
     ("wireleak/lab/steps",),
     (
         "wireleak/lab/audit",

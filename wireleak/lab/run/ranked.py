@@ -1,4 +1,4 @@
-"""Records of what attacks ranked or mapped: ROC curves, the worst-protected examples, and maps of updates."""
+"""Records of rankings and maps: ROC curves, the worst-protected examples, and maps of updates and features."""
 
 from __future__ import annotations
 
@@ -48,6 +48,27 @@ class UpdateMap(BaseModel):
     x: list[float]
     y: list[float]
     label: list[int]
+
+
+class FeatureMap(BaseModel):
+    """Positions by t-SNE of examples in the shared model's features, with each one's property and task label.
+
+    `x` and `y` are empty where no map could be made. `values` of the property and task `labels` are places in
+    `property_classes` and `task_classes`. `honest` says whether the malicious participant only observed (alpha 0).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    variant: str
+    seed: int
+    attribute: str
+    task: str
+    honest: bool = False
+    property_classes: list[str]
+    task_classes: list[str]
+    x: list[float] = Field(default_factory=list)
+    y: list[float] = Field(default_factory=list)
+    values: list[int] = Field(default_factory=list)
+    labels: list[int] = Field(default_factory=list)
 
 
 class Rankings(BaseModel):

@@ -14,7 +14,7 @@ from wireleak.common.files import write_atomically
 from wireleak.common.references import Role
 from wireleak.lab.data.dependence import Dependence
 from wireleak.lab.run.layout import RunFolder
-from wireleak.lab.run.ranked import Rankings, UpdateMap
+from wireleak.lab.run.ranked import FeatureMap, Rankings, UpdateMap
 from wireleak.lab.run.replicates import Resampled, read_draws, write_draws
 from wireleak.lab.run.versions import of_version
 from wireleak.lab.study.tables import Published
@@ -331,6 +331,7 @@ class Results(Record):
     devices: list[DeviceUse] = Field(default_factory=list)
     rankings: Rankings = Field(default_factory=Rankings)
     audits: list[NoiseAudit] = Field(default_factory=list)
+    features: list[FeatureMap] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
     @model_validator(mode="before")

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from pydantic import BaseModel
 
 import wireleak
 from wireleak.common.files import write_atomically, write_json
@@ -24,6 +26,8 @@ from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.results import Row
 from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.study.schema import Study
+
+Held = TypeVar("Held", bound=BaseModel)
 
 
 def key_of(files: Iterable[Path], *words: str) -> str:
@@ -84,6 +88,17 @@ def kept_bounds(cell: Cell, jobs: Sequence[AttackJob], compute: Callable[[], lis
     """Return the bounds of a cell's attacks: those that were kept for their guesses and truth, or new ones."""
     own = [job for job in jobs if job.cell == cell]
     return _kept(cell.scores("bounds"), key_of(_files(cell, own), *(job.name for job in own)), compute)
+
+
+def kept_record(path: Path, key: str, kind: type[Held], compute: Callable[[], Held]) -> Held:
+    """Return the record that `path` keeps for this key, or compute it and keep it there, as JSON."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        held = json.loads(path.read_text())
+        if held["key"] == key:
+            return kind.model_validate(held["record"])
+    record = compute()
+    write_json(path, {"key": key, "record": record.model_dump(mode="json")})
+    return record
 
 
 def _files(cell: Cell, jobs: Sequence[AttackJob]) -> list[Path]:

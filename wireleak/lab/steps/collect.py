@@ -23,6 +23,7 @@ from wireleak.common.models import build
 from wireleak.common.words import counted
 from wireleak.lab.data import dependence
 from wireleak.lab.devices.pi.boards import BOARDS
+from wireleak.lab.features.measuring import measure_features
 from wireleak.lab.power.design import planned
 from wireleak.lab.power.statement import statements
 from wireleak.lab.report.findings import titles
@@ -114,6 +115,7 @@ def collect(
     jobs = [job for cell in cells for job in attack_jobs(cell) if job.name in findings.rows]
     study = plan.study
     rankings, ranked_pictures = ranked(jobs)
+    measured = measure_features(cells, plan.dataset, plan.divisions)
     results = Results(
         rankings=rankings,
         study=study.name,
@@ -132,7 +134,7 @@ def collect(
         + [row for cell in cells for row in kept_bounds(cell, jobs, partial(companion_rows, cell, jobs))],
         wires=[wire for cell in cells for wire in findings.wires[cell.name]],
         grants=[grant_of(job, described) for job in jobs],
-        tasks=[task for cell in cells for task in _tasks(cell)],
+        tasks=[task for cell in cells for task in _tasks(cell)] + measured.tasks,
         published=list(study.published),
         dependence=dependence(plan.dataset),
         disjoint=_disjoint(plan),
@@ -140,6 +142,7 @@ def collect(
         fits=[fit_of(job) for job in sorted(jobs, key=lambda job: job.out)],
         devices=[use for cell in cells for use in device_uses(cell)],
         audits=noise_audits(cells),
+        features=measured.maps,
         notes=[
             note
             for cell in cells
@@ -149,6 +152,7 @@ def collect(
             )
             for note in lines
         ]
+        + measured.notes
         + _kept(cells)
         + _noise(cells)
         + _resolved(plan)

@@ -216,6 +216,38 @@ _REPORTED = (
     _detected("cosine", "Detected by cosine", "a low cosine of an update with the others' mean", 354),
     _detected("spectral", "Detected by spectrum", "the spectral outlier score of an update (Divide-and-Conquer)", 356),
     Quantity(
+        name="feature-probe",
+        label="Probe of the features",
+        meaning=(
+            "AUC of a linear probe that reads the property from the shared model's features (inputs of its last linear "
+            "layer): a logistic regression fitted on one half of the examples and scored on the other; no example was "
+            "trained on; 0.5 is guessing"
+        ),
+        low=0.0,
+        high=1.0,
+        order=352,
+    ),
+    Quantity(
+        name="feature-silhouette",
+        label="Silhouette by the property",
+        meaning=(
+            "how far the shared model's features separate the values of the property: 1 for tight and distant groups, "
+            "0 for none; standardised features, Euclidean distance"
+        ),
+        low=-1.0,
+        high=1.0,
+        order=354,
+    ),
+    Quantity(
+        name="feature-silhouette-task",
+        label="Silhouette by the task",
+        meaning="how far the shared model's features separate the classes of its own task, on the same scale",
+        higher_leaks=False,
+        low=-1.0,
+        high=1.0,
+        order=356,
+    ),
+    Quantity(
         name="device-seconds",
         label="Device CPU",
         meaning="CPU time of a client's training in the last round",

@@ -1,0 +1,1 @@
+"""How much a malicious participant changed the shared model's features."""
