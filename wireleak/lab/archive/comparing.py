@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wireleak.common.measures import quantity
-from wireleak.lab.report.boards import SeedMean, compare, paired_difference, summarise
-from wireleak.lab.run.results import Results, Row
+from wireleak.lab.report.boards import SeedMean, compare, paired_difference, summarise, task_means
+from wireleak.lab.run.results import Results
 
 Verdict = Literal[
     "A leaks more", "B leaks more", "A is higher", "B is higher", "not resolved", "only in A", "only in B"
@@ -84,20 +84,5 @@ def _verdict(first: SeedMean, second: SeedMean) -> Verdict:
 
 def _scores(results: Results) -> dict[_Key, SeedMean]:
     rows = [row for row in results.rows if row.role == "attack"]
-    tasks = [
-        Row(
-            study=results.study,
-            variant=task.variant,
-            seed=task.seed,
-            link=task.link,
-            vantage="",
-            attack="",
-            target=TASK,
-            measure=task.measure,
-            value=task.value,
-            n=task.n,
-        )
-        for task in results.tasks
-    ]
-    summaries: Sequence[SeedMean] = [*summarise(tasks), *summarise(rows)]
+    summaries: Sequence[SeedMean] = [*task_means(results, TASK), *summarise(rows)]
     return {(one.variant, one.vantage, one.target, one.attack, one.measure): one for one in summaries}

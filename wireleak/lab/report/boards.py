@@ -17,7 +17,7 @@ from wireleak.common.reads import MARK, Marked, together
 from wireleak.common.references import Role, reference, reference_order
 from wireleak.common.targets.canary import Canary
 from wireleak.common.words import counted
-from wireleak.lab.run.results import Row
+from wireleak.lab.run.results import Results, Row
 
 Doubles = npt.NDArray[np.float64]
 Verdict = Literal["better", "overlap", "worse"]
@@ -140,6 +140,25 @@ def summarise(rows: Iterable[Row]) -> list[SeedMean]:
         where = (row.study, row.variant, row.link, row.vantage, row.attack, row.target)
         groups[*where, row.measure, row.role, row.name].append(row)
     return [_over_seeds(group) for group in groups.values()]
+
+
+def task_means(results: Results, target: str = "") -> list[SeedMean]:
+    """Return the mean over seeds of each measure of training, as scores on `target`."""
+    return summarise(
+        Row(
+            study=results.study,
+            variant=task.variant,
+            seed=task.seed,
+            link=task.link,
+            vantage="",
+            attack="",
+            target=target,
+            measure=task.measure,
+            value=task.value,
+            n=task.n,
+        )
+        for task in results.tasks
+    )
 
 
 def _over_seeds(rows: Sequence[Row]) -> SeedMean:

@@ -81,6 +81,7 @@ def drawings(results: Results) -> list[Drawing]:
         *(drawing for _, drawing in figures.traffic_drawings(wires, names)),
         *(figures.rounds_drawing(one, names) for one in training.windows),
         *map(figures.update_drawing, training.points),
+        *(figures.feature_drawing(one) for page in training.features for one in page.panels),
         *map(figures.heat_drawing, training.localised),
         *([exposed] if exposed else []),
         *(drawing for _, drawing in roc_drawings(results, every, names)),

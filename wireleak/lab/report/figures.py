@@ -17,12 +17,13 @@ from wireleak.common.words import counted
 from wireleak.lab.report.boards import Board, SeedMean, notes_of, times_planted
 from wireleak.lab.report.charts import heat, style, tradeoff
 from wireleak.lab.report.charts.exposure import Curve, exposure
-from wireleak.lab.report.charts.points import palette, point_map
+from wireleak.lab.report.charts.points import Panel, paired_maps, palette, point_map
 from wireleak.lab.report.charts.records import record_sizes, timeline
 from wireleak.lab.report.charts.rounds import LEAST, Course, scores_by_round
 from wireleak.lab.report.charts.scores import Mark, Scale, scores, scores_key
 from wireleak.lab.report.charts.traffic import Bar, traffic
 from wireleak.lab.report.defences import NONE, Comparison, Spread
+from wireleak.lab.report.features import FeaturePanels
 from wireleak.lab.report.formatting import duration, size
 from wireleak.lab.report.localised import GROUPS, QUANTITIES, LayerQuantity, Map, highest
 from wireleak.lab.report.training_page import PointMap, Windows
@@ -258,6 +259,36 @@ def update_drawing(one: PointMap) -> Drawing:
         partial(point_map, one.places, one.labels, colours),
         partial(point_map, one.places, one.labels, colours, named),
     )
+
+
+def feature_drawing(one: FeaturePanels) -> Drawing:
+    """Return a map of features twice: coloured by the property, and by the task."""
+    said = "; ".join(f"{side.title}: {side.figures}" for side in one.sides)
+    draw = partial(paired_maps, one.places, (_panel(one, 0), _panel(one, 1)))
+    return Drawing(
+        f"features-{one.variant}",
+        f"features of {counted(len(one.places), 'example')} in {one.variant}, {said}",
+        draw,
+        partial(draw, keys=True),
+    )
+
+
+def _panel(one: FeaturePanels, number: int) -> Panel:
+    side = one.sides[number]
+    key = [(colour, f"{name} ({count})") for colour, name, count in feature_key(one, number) if count]
+    return Panel((side.title, side.figures), side.labels, _side_colours(one, number), key)
+
+
+def _side_colours(one: FeaturePanels, number: int) -> list[str]:
+    # The same colour on both sides would seem to be the same class.
+    first = len(one.sides[0].classes) if number else 0
+    return palette(one.sides[number].classes, first if first <= len(style.SERIES) // 2 else 0)
+
+
+def feature_key(one: FeaturePanels, number: int) -> list[tuple[str, str, int]]:
+    """Return colour, name and count of each class on one side of a map of features."""
+    side = one.sides[number]
+    return list(zip(_side_colours(one, number), side.classes, side.counts, strict=True))
 
 
 def update_key(one: PointMap) -> list[tuple[str, str, int]]:

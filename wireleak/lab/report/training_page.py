@@ -1,4 +1,4 @@
-"""The report's section on federated training: scores by round, maps of updates, and leakage by layer."""
+"""The report's section on federated training: scores by round, maps of updates and features, and leakage by layer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from wireleak.common.reads import Marked
 from wireleak.lab.report.boards import SeedMean, summarise
+from wireleak.lab.report.features import FeaturePage, feature_pages
+from wireleak.lab.report.findings import titles
 from wireleak.lab.report.localised import Map, maps
 from wireleak.lab.run.ranked import UpdateMap
 from wireleak.lab.run.results import Fit, Results
@@ -49,19 +51,21 @@ class TrainingPage:
 
     windows: list[Windows] = field(default_factory=list)
     points: list[PointMap] = field(default_factory=list)
+    features: list[FeaturePage] = field(default_factory=list)
     localised: list[Map] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.windows or self.points or self.localised)
+        return bool(self.windows or self.points or self.features or self.localised)
 
 
 def training_page(results: Results) -> TrainingPage:
-    """Collect scores by round and profiles of layers (all seeds), and each variant's map of updates (first seed)."""
+    """Collect scores by round and profiles of layers (all seeds), and each variant's maps (first seed)."""
     points: dict[tuple[str, str, str], PointMap] = {}
     for fit in sorted(results.fits, key=lambda one: one.seed):
         if fit.updates is not None:
             points.setdefault((fit.variant, fit.attack, fit.target), _point_map(fit, fit.updates))
-    return TrainingPage(_windows(results), list(points.values()), maps(profiles(results)))
+    features = feature_pages(results, titles(results))
+    return TrainingPage(_windows(results), list(points.values()), features, maps(profiles(results)))
 
 
 def _windows(results: Results) -> list[Windows]:
