@@ -67,7 +67,10 @@ def test_the_page_holds_two_panels_a_variant_with_legends_and_this_seeds_figures
     # The honest one comes first: it shows the features as they were before.
     assert captions == ["alpha 0", "alpha 0.7", "alpha 0.7, &lt;clipped&gt;"]
     sides = re.findall(r"<b>by (\w+)</b><br>(.*?)<br>", part)
-    assert sides[:2] == [("slant", "probe\u00a0AUC\u00a00.610, silhouette\u00a00.030"), ("digit", "silhouette\u00a00.210")]
+    assert sides[:2] == [
+        ("slant", "probe\u00a0AUC\u00a00.610, silhouette\u00a00.030"),
+        ("digit", "silhouette\u00a00.210"),
+    ]
     assert sides[2] == ("slant", "probe\u00a0AUC\u00a00.910, silhouette\u00a00.310") and len(sides) == 6
     names = re.findall(r"</i> (\S+) \((\d+)\)", part)[: 2 + 9]
     assert names[:2] == [("left", "30"), ("right", "30")]
@@ -101,7 +104,9 @@ def test_points_have_the_colour_of_their_label_on_each_side() -> None:
         found: dict[tuple[float, float], int] = {}
         for line in axes.get_lines():
             x, y = line.get_xdata()[::3], line.get_ydata()[::3]
-            found |= {(round(float(a), 3), round(float(b), 3)): names[line.get_color()] for a, b in zip(x, y, strict=True)}
+            found |= {
+                (round(float(a), 3), round(float(b), 3)): names[line.get_color()] for a, b in zip(x, y, strict=True)
+            }
         drawn.append(found)
     places = [tuple(place) for place in one.places.round(3).tolist()]
     for found, side in zip(drawn, one.sides, strict=True):
