@@ -66,12 +66,13 @@ def test_the_page_holds_two_panels_a_variant_with_legends_and_this_seeds_figures
     captions = re.findall(r"<figcaption>(.*?) <span", part)
     # The honest one comes first: it shows the features as they were before.
     assert captions == ["alpha 0", "alpha 0.7", "alpha 0.7, &lt;clipped&gt;"]
-    sides = re.findall(r"<b>by (\w+)</b><br>(.*?)<br>", part)
+    assert re.findall(r'<span class="note">(before|after)', part) == ["before", "after", "after"]
+    sides = re.findall(r"<b>by (\w+)</b><br>(.*?)<br>", part.replace("\u00a0", " "))
     assert sides[:2] == [
-        ("slant", "probe\u00a0AUC\u00a00.610, silhouette\u00a00.030"),
-        ("digit", "silhouette\u00a00.210"),
+        ("slant", "probe AUC 0.610, silhouette 0.030"),
+        ("digit", "silhouette 0.210"),
     ]
-    assert sides[2] == ("slant", "probe\u00a0AUC\u00a00.910, silhouette\u00a00.310") and len(sides) == 6
+    assert sides[2] == ("slant", "probe AUC 0.910, silhouette 0.310") and len(sides) == 6
     names = re.findall(r"</i> (\S+) \((\d+)\)", part)[: 2 + 9]
     assert names[:2] == [("left", "30"), ("right", "30")]
     # The tenth digit does not occur.
@@ -82,13 +83,14 @@ def test_the_table_and_the_sentence_hold_means_over_seeds() -> None:
     part = section(report.page(made()))
     rows = re.findall(r"<tr><th>(.*?)</th>(.*?)</tr>", part, re.DOTALL)[1:]
     cells = [re.findall(r'class="value">(.*?)<', row) for _, row in rows]
-    assert [title for title, _ in rows][0] == "alpha 0"
+    assert rows[0][0] == "alpha 0"
     assert cells[:2] == [["0.600", "0.020", "0.200"], ["0.900", "0.300", "0.100"]]
     # Student's t over two seeds 0.02 apart: 0.01 x 12.7.
     assert "[0.473, 0.727]" in rows[0][1] and "brackets are 95 % intervals" in part
     assert (
-        "reads slant from the shared model&#39;s features with AUC 0.600 (alpha 0) where the malicious participant only "
-        "observes, and with 0.700 (alpha 0.7, &lt;clipped&gt;) to 0.900 (alpha 0.7) where it steers the model." in part
+        "reads slant from the shared model&#39;s features with AUC 0.600 (alpha 0) where the malicious participant "
+        "only observes, and with 0.700 (alpha 0.7, &lt;clipped&gt;) to 0.900 (alpha 0.7) where it steers the model."
+        in part
     )
     assert "brackets" not in section(report.page(made((0,))))
 
