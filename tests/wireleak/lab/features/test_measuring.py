@@ -80,15 +80,16 @@ def cells(tmp_path: Path, dataset: Dataset) -> dict[str, Cell]:
     return {cell.name: cell for cell in found}
 
 
-def weights(cell: Cell, number: int, first: float | None = None) -> nn.Sequential:
+def weights(cell: Cell, number: int, first: float | None = None) -> Any:
     """Write a checkpoint of random weights, and return the network as its author wrote it."""
     network = build(STUDY["model"]["name"], cell.input_shape, 3, number)
-    network.whole[0][2].running_mean.fill_(0.3)
+    whole: Any = network.whole
+    whole[0][2].running_mean.fill_(0.3)
     if first is not None:
-        network.whole[0][1].weight.data.fill_(first)
+        whole[0][1].weight.data.fill_(first)
     for part, half in zip(("encoder", "head"), network.split(cell.variant.cut), strict=True):
         save_weights(half, cell.checkpoint(part, 3))
-    return network.whole.eval()
+    return whole.eval()
 
 
 def division(**changes: Any) -> Division:
@@ -150,7 +151,12 @@ def test_people_stay_on_one_side_where_the_study_keeps_them_apart(
     cells: dict[str, Cell], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(measuring, "probe_auc", lambda features, values, groups: seen.append(groups) or (0.5, 1))
+
+    def probed(_: Any, values: Any, groups: Any) -> tuple[float, int]:
+        seen.append(groups)
+        return 0.5, len(values)
+
+    monkeypatch.setattr(measuring, "probe_auc", probed)
     plain = cells["steered-seed0"]
     apart = plain.study.model_copy(update={"data": plain.study.data.model_copy(update={"disjoint_by": "person"})})
     for study in (plain.study, apart):
@@ -164,7 +170,12 @@ def test_a_resumed_run_measures_again_only_what_changed(
 ) -> None:
     calls: list[str] = []
     measure = measuring._measure
-    monkeypatch.setattr(measuring, "_measure", lambda cell, *rest: calls.append(cell.name) or measure(cell, *rest))
+
+    def measured(cell: Cell, *rest: Any) -> Any:
+        calls.append(cell.name)
+        return measure(cell, *rest)
+
+    monkeypatch.setattr(measuring, "_measure", measured)
     first, again = (measure_features(list(cells.values()), dataset, divisions(cells)) for _ in range(2))
     assert first.model_dump_json() == again.model_dump_json() and len(calls) == 4
     weights(cells["watched-seed1"], 17)

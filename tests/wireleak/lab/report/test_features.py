@@ -98,7 +98,7 @@ def test_the_table_and_the_sentence_hold_means_over_seeds() -> None:
 def test_points_have_the_colour_of_their_label_on_each_side() -> None:
     (page,) = training_page(made()).features
     one = page.panels[0]
-    panels = feature_drawing(one).draw().axes
+    panels: Any = feature_drawing(one).draw().axes
     assert len(panels) == 2
     drawn = []
     for number, axes in enumerate(panels):
