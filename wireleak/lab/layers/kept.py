@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wireleak.common.files import write_atomically
+from wireleak.lab.study.schema import StudyError
 
 
 class Kept:
@@ -17,13 +18,18 @@ class Kept:
     path : Path
         The file.
     asked : dict
-        What was asked; figures that were made for anything else are dropped.
+        What was asked, by option.
     resume : bool
         Read the figures of an interrupted call; otherwise begin anew.
 
     Attributes
     ----------
     figures : dict of str to list
+
+    Raises
+    ------
+    StudyError
+        The interrupted call asked for something else.
     """
 
     def __init__(self, path: Path, asked: dict[str, Any], resume: bool) -> None:
@@ -31,12 +37,13 @@ class Kept:
         first = json.dumps({"asked": asked}, default=str)
         self.figures: dict[str, list[dict[str, Any]]] = {}
         lines = path.read_text().splitlines() if resume and path.is_file() else []
-        if lines[:1] == [first]:
-            for line in lines[1:]:
-                try:
-                    self.figures |= json.loads(line)
-                except ValueError:  # the last line, where the process was killed while it wrote
-                    break
+        if lines and lines[0] != first:
+            raise StudyError(f"--resume: {_other(lines[0], first)}; give the same options, or leave out --resume")
+        for line in lines[1:]:
+            try:
+                self.figures |= json.loads(line)
+            except ValueError:  # the last line, where the process was killed while it wrote
+                break
         whole = [first, *(json.dumps({name: held}) for name, held in self.figures.items())]
         write_atomically(path, ("\n".join(whole) + "\n").encode())
 
@@ -49,3 +56,15 @@ class Kept:
     def end(self) -> None:
         """Remove the file, once all figures are elsewhere."""
         self._path.unlink()
+
+
+def _other(kept: str, now: str) -> str:
+    """Say in which options two calls differ."""
+    try:
+        before, after = json.loads(kept)["asked"], json.loads(now)["asked"]
+        differ = [
+            f"{name} {before.get(name)} (now {value})" for name, value in after.items() if before.get(name) != value
+        ]
+    except (ValueError, KeyError, AttributeError):
+        return "what the interrupted call kept cannot be read"
+    return f"the interrupted call had {', '.join(differ)}"

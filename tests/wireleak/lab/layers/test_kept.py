@@ -1,6 +1,9 @@
 from pathlib import Path
 
+import pytest
+
 from wireleak.lab.layers.kept import Kept
+from wireleak.lab.study.schema import StudyError
 
 ASKED = {"variant": "wide", "permutations": 20}
 FIGURES = [{"value": 0.5, "p": None}]
@@ -20,9 +23,18 @@ def test_an_interrupted_call_goes_on_with_what_it_kept(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_figures_of_other_options_or_without_resume_are_dropped(tmp_path: Path) -> None:
+def test_figures_of_other_options_are_not_mixed_in_nor_lost(tmp_path: Path) -> None:
     path = tmp_path / "layers.partial"
     Kept(path, ASKED, resume=False).add("trained/block-1/slant", FIGURES)
-    assert Kept(path, ASKED | {"permutations": 40}, resume=True).figures == {}
+    with pytest.raises(StudyError, match=r"--resume: the interrupted call had permutations 20 \(now 40\); give"):
+        Kept(path, ASKED | {"permutations": 40}, resume=True)
+    assert Kept(path, ASKED, resume=True).figures == {"trained/block-1/slant": FIGURES}
+    path.write_text("[1")
+    with pytest.raises(StudyError, match="cannot be read"):
+        Kept(path, ASKED, resume=True)
+
+
+def test_without_resume_it_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "layers.partial"
     Kept(path, ASKED, resume=False).add("trained/block-1/slant", FIGURES)
     assert Kept(path, ASKED, resume=False).figures == {}
