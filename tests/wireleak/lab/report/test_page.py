@@ -297,9 +297,12 @@ def test_scores_in_windows_of_rounds_have_a_chart_and_stand_in_no_table() -> Non
     ]  # fmt: skip
     drawn = synthetic.results((0, 1)).model_copy(update={"rows": rows, "variants": [], "wires": [], "grants": []})
     found = report.page(drawn)
-    assert "Round by round" in found
+    # It is the first picture where there are no others.
+    assert found.index("alpha-0, rounds 1 to 50") < found.index('id="findings"')
     for said in ("alpha-0, rounds 1 to 50: 0.53", "alpha-07, rounds 51 to 100: 0.63"):
         assert said in found
     assert "first to last window of rounds: alpha-0 0.53 to 0.57; alpha-07 0.56 to 0.63" in found
     assert all(score.role != "window" for board in boards(rows) for score in board.scores)
-    assert "Round by round" not in report.page(synthetic.results((0,)))
+    both = report.page(drawn, synthetic.pictures(0))
+    assert both.index('id="findings"') < both.index("alpha-0, rounds 1 to 50")
+    assert "windows of rounds" not in report.page(synthetic.results((0,)))
