@@ -216,6 +216,25 @@ def test_the_server_can_look_for_a_malicious_participant_and_for_no_honest_one(r
     assert {one["variant"] for one in tasks} <= {"steered", "quick", "broken"}
 
 
+def test_the_features_are_measured_where_a_participant_names_an_attribute_and_nowhere_else(run: Any) -> None:
+    results = json.loads((run[0] / "results.json").read_text())
+    found = {
+        variant: {one["measure"]: one["value"] for one in results["tasks"] if one["variant"] == variant}
+        for variant in ("plain", "broken", "steered", "quick")
+    }
+    features = {
+        variant: {measure: value for measure, value in held.items() if measure.startswith("feature-")}
+        for variant, held in found.items()
+    }
+    # Both trainings end in the same weights.
+    assert len(features["steered"]) == 3 and features["steered"] == features["quick"]
+    assert not features["plain"] and not features["broken"]
+    maps = {one["variant"]: one for one in results["features"]}
+    assert set(maps) == {"steered", "quick"} and maps["steered"]["x"] == maps["quick"]["x"]
+    assert len(maps["quick"]["x"]) == 60 + 60 and maps["quick"]["property_classes"] == ["left", "right"]
+    assert "by slant and by parity" in (run[0] / "report.html").read_text()
+
+
 def test_link_and_server_see_the_same(run: Any) -> None:
     guesses = [
         np.load(run[0] / "plain-seed0" / "adversary" / f"{attack}-slant" / "guesses.npz")["property"]
