@@ -130,6 +130,10 @@ class Dataset:
             raise DataError(_unknown(self.name, "group", name, self.groups))
         return self.groups[name]
 
+    def _group_as_attribute(self, name: str) -> Attribute:
+        names = self.group_names.get(name) or tuple(map(str, range(int(self.groups[name].max()) + 1)))
+        return Attribute(name, self.groups[name], names, measured=False)
+
     def with_task(self, name: str) -> Dataset:
         """Return the same examples with the attribute `name` as their task; the former task becomes an attribute."""
         chosen = self.attribute(name)
@@ -142,6 +146,8 @@ class Dataset:
     def with_binary(self, name: str, attribute: str, classes: Sequence[str]) -> Dataset:
         """Return the same examples with another attribute, `name`: whether `attribute` is one of `classes`.
 
+        `attribute` may also be a group, whose classes are its names, or else its numbers: the presence of a person.
+
         Raises
         ------
         DataError
@@ -149,7 +155,7 @@ class Dataset:
         """
         if name in self.attributes or name == self.task:
             raise DataError(f"data.binary: {self.name} has an attribute {name!r} already; choose another name")
-        source = self.attribute(attribute)
+        source = self._group_as_attribute(attribute) if attribute in self.groups else self.attribute(attribute)
         for wanted in classes:
             if wanted not in source.classes:
                 raise DataError(f"data.binary.{name}: {unknown(f'class of {attribute}', wanted, source.classes)}")

@@ -46,8 +46,10 @@ class Stream(Strict):
 class Binary(Strict):
     """A private attribute of two values: 1 where another attribute has one of some classes, else 0."""
 
-    attribute: str = Field(description="the other attribute")
-    classes: tuple[str, ...] = Field(min_length=1, description="names of its classes that become 1")
+    attribute: str = Field(description='the other attribute, or a group, such as "subject"')
+    classes: tuple[str, ...] = Field(
+        min_length=1, description="names of its classes, or numbers of a group, that become 1"
+    )
 
 
 class Data(Strict):

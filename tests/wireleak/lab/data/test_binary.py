@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,15 @@ def test_a_binary_attribute_is_one_where_another_has_one_of_the_classes() -> Non
     made = dataset().with_binary("warm", "hue", ("red", "green")).attributes["warm"]
     np.testing.assert_array_equal(made.values, [1, 1, 0, 0, 1, 1])
     assert made.classes == ("not red or green", "red or green") and made.measured
+
+
+@pytest.mark.parametrize(("names", "wanted"), [({}, "1"), ({"person": ("ann", "bob", "cy")}, "bob")])
+def test_a_person_s_presence_is_a_binary_attribute(names: Any, wanted: str) -> None:
+    people = np.array([0, 1, 2, 2, 1, 0])
+    made = replace(dataset(), groups={"person": people}, group_names=names).with_binary("here", "person", (wanted,))
+    np.testing.assert_array_equal(made.attributes["here"].values, people == 1)
+    with pytest.raises(DataError, match="class of person"):
+        replace(dataset(), groups={"person": people}, group_names=names).with_binary("here", "person", ("dan",))
 
 
 @pytest.mark.parametrize(
