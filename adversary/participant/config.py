@@ -22,6 +22,9 @@ class ParticipantConfig(Strict):
         default=None, description="the attacker's surrogate examples, .npz: x, y and attribute:<name>"
     )
     secret: AbsolutePath | None = Field(default=None, description="the examples to hide, .npz: x")
+    records: AbsolutePath | None = Field(
+        default=None, description="the records whose membership the attacker will guess, .npz: x and y"
+    )
     out: AbsolutePath = Field(
         description="folder for state between rounds, as the client's process may end between two messages"
     )

@@ -330,6 +330,7 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> Jail
             "strategy": malicious.model_dump(include={"name", "options"}),
             "surrogate": str(cell.surrogate),
             "secret": str(cell.secret),
+            "records": str(cell.records) if cell.records.is_file() else None,
             "out": str(cell.participant),
             "record": own["record"],
         }
