@@ -33,8 +33,8 @@ class GradientAscent(Strategy):
 
     The candidates are the records whose membership the attacker guesses; nothing says which ones are members. Each step
     takes as many of them as own examples, all in turn. A step down ``log(1 / (1 - p))`` is a step up the loss
-    ``-log(p)``, times the odds ``p / (1 - p)``: records of which the model is sure are pushed hardest, and those that it
-    has lost no more. A participant that trains on a record lowers its loss again.
+    ``-log(p)``, times the odds ``p / (1 - p)``: records of which the model is sure are pushed hardest, and those that
+    it has lost no more. A participant that trains on a record lowers its loss again.
 
     Nasr et al. add the plain gradient of the loss to the weights. That has no bound: a step large enough to matter left
     our networks at chance. They attack by the loss and the gradients in many rounds, as `member-rebound` does.

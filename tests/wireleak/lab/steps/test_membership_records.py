@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,11 @@ import pytest
 from wireleak.common.targets.member import Member
 from wireleak.lab.data import DataError, load
 from wireleak.lab.run import truth
+from wireleak.lab.steps.capture import _write_client
 from wireleak.lab.steps.deal import write_cell
 from wireleak.lab.steps.plan import make_plan
 from wireleak.lab.study.library import load_study
-from wireleak.lab.study.tables import Data
+from wireleak.lab.study.tables import Data, Participant
 
 
 def cell_of(name: Any, folder: Any, **data: Any) -> Any:
@@ -62,6 +65,27 @@ def test_a_study_says_how_many_nonmembers_there_are_and_that_clients_are_named(t
         ValueError, match="nonmembers: 400 are drawn from the victims, and these are 300; raise victims"
     ):
         Data.model_validate(load_study("membership")[0].data.model_dump() | data | {"nonmembers": 400})
+
+
+@pytest.mark.parametrize("target", ["member", "digit"])
+def test_a_malicious_participant_gets_the_records_without_the_answers(tmp_path: Path, target: str) -> None:
+    """Where no attack guesses membership, there are no records to get."""
+    study, _ = load_study("membership")
+    data = study.data.model_copy(update={"train": 90, "victims": 80, "attacker": 20, "evaluation": 20})
+    ascent = Participant(name="gradient-ascent", options={"strength": 1.0})
+    variant = study.variants[0].model_copy(update={"engine": "in-process", "participant": ascent})
+    attack = study.attacks[0].model_copy(update={"targets": (target,), "vantage": "participant"})
+    plan = make_plan(study.model_copy(update={"data": data, "variants": (variant,), "attacks": (attack,)}), seeds=1)
+    (cell,) = plan.cells(tmp_path)
+    write_cell(plan, cell)
+    jail = _write_client(cell, "client-0", "", SimpleNamespace(client=None))
+    config = json.loads((cell.participant / "config.json").read_text())
+    if target != "member":
+        assert config["records"] is None
+        return
+    with np.load(config["records"]) as records:
+        assert set(records.files) == {"x", "y"}
+    assert Path(config["records"]) in jail.read and not [path for path in jail.read if "sealed" in path.parts]
 
 
 def test_where_parties_share_no_person_the_records_name_theirs(tmp_path: Path) -> None:
