@@ -2,8 +2,8 @@
 
 `python -m wireleak.lab.launch.in_process --config F` trains the same models, bit by bit, as a deployment of the same
 cell does, at a fraction of its cost. Nothing crosses a wire and no jail separates the parties, so it serves long sweeps
-of what a run over the wire has shown. Config: `{"server": path, "clients": [{"app": "module:name", "config": path}, …],
-"nodes": path, "usage": path}`; `nodes` then maps Flower's nodes to clients.
+of what a run over the wire has shown. Config: `{"server": path, "clients": [{"name": name, "app": "module:name",
+"config": path}, …], "nodes": path, "usage": path}`; `nodes` then maps Flower's nodes to clients.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _FIRST_NODE = 2  # Flower's SuperLink is node 1.
 
 
 class Client(NamedTuple):
-    """A client's app, and the config that names its own data."""
+    """A client's name, its app, and the config that names its own data."""
 
+    name: str
     app: ClientApp
     config: str
 
@@ -102,8 +103,7 @@ def federate(server: str, clients: Sequence[Client], nodes: Path) -> None:
     TaskIdentity.node_id = _FIRST_NODE - 1
     grid = DirectGrid(clients)
     order = grid.get_node_ids()
-    named = [Path(client.config).parent.name for client in clients]
-    write_json(nodes, dict(zip(map(str, order), named, strict=True)))
+    write_json(nodes, {str(node): client.name for node, client in zip(order, clients, strict=True)})
     run_config: dict[str, Any] = {"config": server, "nodes": ",".join(map(str, order))}
     pkgutil.resolve_name("server.app:app")(grid, Context(_RUN, 0, {}, RecordDict(), run_config))
 
@@ -112,7 +112,7 @@ def main() -> None:
     """Train the federation of the config named by `--config`."""
     config = named_config()
     usage = Usage()
-    clients = [Client(pkgutil.resolve_name(client["app"]), client["config"]) for client in config["clients"]]
+    clients = [Client(one["name"], pkgutil.resolve_name(one["app"]), one["config"]) for one in config["clients"]]
     federate(config["server"], clients, Path(config["nodes"]))
     write_json(Path(config["usage"]), usage.report())
 

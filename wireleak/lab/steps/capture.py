@@ -135,7 +135,7 @@ def _without_links(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -
         _write_client(cell, name, "", security)
     content = {
         "server": str(server),
-        "clients": [{"app": node.app or _CLIENT_APP, **node.config} for node in _nodes(cell)],
+        "clients": [{"name": node.name, "app": node.app or _CLIENT_APP, **node.config} for node in _nodes(cell)],
         "nodes": str(cell.nodes),
         "usage": str(cell.usage),
     }

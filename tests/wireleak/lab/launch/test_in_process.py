@@ -28,7 +28,9 @@ def answering(number: float) -> ClientApp:
 def grid(monkeypatch: pytest.MonkeyPatch) -> DirectGrid:
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
-    return DirectGrid([Client(answering(number), f"config-{number:g}") for number in (1.0, -1.0, 3.0)])
+    return DirectGrid(
+        [Client(f"client {number:g}", answering(number), f"config-{number:g}") for number in (1.0, -1.0, 3.0)]
+    )
 
 
 def test_each_client_answers_once_and_a_broken_one_alone_fails(grid: DirectGrid) -> None:
