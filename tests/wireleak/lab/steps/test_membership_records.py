@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from wireleak.common.targets.member import Member
 from wireleak.lab.data import DataError, load
 from wireleak.lab.run import truth
-from wireleak.lab.steps.capture import _write_client
+from wireleak.lab.steps.capture import _Security, _write_client
 from wireleak.lab.steps.deal import write_cell
 from wireleak.lab.steps.plan import make_plan
 from wireleak.lab.study.library import load_study
@@ -78,7 +77,7 @@ def test_a_malicious_participant_gets_the_records_without_the_answers(tmp_path: 
     plan = make_plan(study.model_copy(update={"data": data, "variants": (variant,), "attacks": (attack,)}), seeds=1)
     (cell,) = plan.cells(tmp_path)
     write_cell(plan, cell)
-    jail = _write_client(cell, "client-0", "", SimpleNamespace(client=None))
+    jail = _write_client(cell, "client-0", "", _Security(cell))
     config = json.loads((cell.participant / "config.json").read_text())
     if target != "member":
         assert config["records"] is None
