@@ -20,7 +20,7 @@ from wireleak.lab.report import localised
 from wireleak.lab.report.boards import SeedMean, summarise
 from wireleak.lab.report.charts import style
 from wireleak.lab.report.defences import NONE, Comparison, Spread, compare_defences
-from wireleak.lab.report.figures import defence_drawing
+from wireleak.lab.report.figures import Drawing, defence_drawing, feature_drawing, rounds_drawing
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.gains import gains
 from wireleak.lab.report.published import published_scores
@@ -60,11 +60,12 @@ def carry(run: Path) -> None:
     compared = compare_defences(results)
     if compared:
         write(path, *defences(compared))
-        for comparison in compared:
-            drawing = defence_drawing(comparison)
-            style.save(drawing.draw(), path.with_name(f"{results.study}-{comparison.target}.svg"), drawing.said)
+        charts = {one.target: defence_drawing(one) for one in compared}
     else:
         write(path, SCORES, [*scores(results), *differences(results)])
+        charts = dict(by_round(results))
+    for name, drawing in charts.items():
+        style.save((drawing.paper or drawing.draw)(), path.with_name(f"{results.study}-{name}.svg"), drawing.said)
     if maps := training_page(results).localised:
         write(path.with_name(f"{results.study}-layers.csv"), *layers(maps))
         write(path.with_name(f"{results.study}-answers.csv"), *answers(maps))
@@ -97,6 +98,16 @@ def origin(results: Results, file: str) -> Line:
     seeds = max(Counter(task.variant for task in results.tasks if task.measure == "accuracy").values(), default=0)
     run_columns = (results.study, file, results.command, seeds, results.commit, results.created[:10])
     return *run_columns, f"{results.seconds:.0f}", machine, versions
+
+
+def by_round(results: Results) -> Iterator[tuple[str, Drawing]]:
+    """Yield the charts of a long training: scores by round, and features before and after."""
+    found = training_page(results)
+    for one in found.windows:
+        yield f"{one.target}-by-round", rounds_drawing(one, titles(results))
+    for page in found.features:
+        if len(page.panels) == len(("before", "after")):
+            yield from ((f"features-{one.variant}", feature_drawing(one)) for one in page.panels)
 
 
 def scores(results: Results) -> Iterator[Line]:
