@@ -84,12 +84,12 @@ def opened(out: Path, name: str, subject: Any, request: Any, progress: Progress 
     """
     if progress is not None:
         return progress.folder
-    folder = new_folder(out, name)
     kept = {"cuts": subject.cuts, "counts": asdict(subject.counts), "left_out": subject.left_out}
     kept["sample"] = subject.options.get("sample")
-    # The network must be trained on the examples that the run gives its clients.
-    Seeds.given_or_drawn().write(AuditFolder(folder).secret)
-    write_json(AuditFolder(folder).request, {"request": asdict(request), **kept})
+    with new_folder(out, name) as folder:
+        # The network must be trained on the examples that the run gives its clients.
+        Seeds.given_or_drawn().write(AuditFolder(folder).secret)
+        write_json(AuditFolder(folder).request, {"request": asdict(request), **kept})
     return folder
 
 

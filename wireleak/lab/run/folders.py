@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,8 +13,9 @@ from pathlib import Path
 from wireleak.lab.study.schema import StudyError
 
 
-def new_folder(out: Path, name: str) -> Path:
-    """Make `<out>/<name>-<time>` and return its absolute path.
+@contextmanager
+def new_folder(out: Path, name: str) -> Iterator[Path]:
+    """Make `<out>/<name>-<time>`, and give its absolute path; if its first files cannot be written, it goes again.
 
     Raises
     ------
@@ -27,7 +29,12 @@ def new_folder(out: Path, name: str) -> Path:
         raise StudyError(f"--out: {folder} exists; wait a second or choose another folder") from None
     except OSError as error:
         raise StudyError(f"--out: cannot create {folder}: {error.strerror}") from error
-    return folder
+    try:
+        yield folder
+    except BaseException:
+        # On a full disk a folder can still be made; nobody could go on with it.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def point_latest(folder: Path, study: str) -> None:

@@ -361,9 +361,9 @@ def _open_folder(plan: Plan, out: Path, source: Path, resume: Path | None) -> Pa
         # The run may now have more seeds than at its start.
         write_json(RunFolder(resume).plan, plan.summary())
         return resume.resolve()
-    folder = new_folder(out, plan.study.name)
-    plan.seeds.write(RunFolder(folder).secret)
-    write_json(RunFolder(folder).plan, plan.summary())
-    # The last one: with it the folder is a run's, and can be continued.
-    write_atomically(RunFolder(folder).study, source.read_bytes())
+    with new_folder(out, plan.study.name) as folder:
+        plan.seeds.write(RunFolder(folder).secret)
+        write_json(RunFolder(folder).plan, plan.summary())
+        # The last one: with it the folder is a run's, and can be continued.
+        write_atomically(RunFolder(folder).study, source.read_bytes())
     return folder

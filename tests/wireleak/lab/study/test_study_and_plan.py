@@ -275,3 +275,4 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, resumed: bo
         open_folder(plan, tmp_path, source, tmp_path if resumed else None)
     said = f"{option}: {tmp_path} cannot be written: No space left on device; free space, or change its rights"
     assert str(error.value) == said
+    assert sorted(tmp_path.iterdir()) == [source], "a folder of a run that never began"
