@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from wireleak.common import program
-from wireleak.common.words import counted
+from wireleak.common.words import counted, told
 
 app = program.application(__doc__)
 
@@ -88,7 +88,7 @@ def extract(
     try:
         count = extract(kind, output, captures)
     except (ValueError, OSError, CaptureError) as error:
-        typer.echo(f"extract: {error}", err=True)
+        typer.echo(f"extract: {told(error)}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"{counted(count, 'row')} in {output}")
 
@@ -143,7 +143,7 @@ def live(config: Config) -> None:
     try:
         run(read_config(config, LiveConfig))
     except (ConfigError, ValueError, OSError) as error:
-        typer.echo(f"live: {error}", err=True)
+        typer.echo(f"live: {told(error)}", err=True)
         raise typer.Exit(2) from error
 
 
@@ -163,7 +163,7 @@ def hijack(config: Config) -> None:
     try:
         run(read_config(config, HijackConfig))
     except (ConfigError, OSError) as error:
-        typer.echo(f"hijack: {error}", err=True)
+        typer.echo(f"hijack: {told(error)}", err=True)
         raise typer.Exit(2) from None
 
 
@@ -180,7 +180,7 @@ def initial(config: Config) -> None:
     try:
         write(read_config(config, InitialConfig))
     except (ConfigError, ValueError, OSError) as error:
-        typer.echo(f"initial: {error}", err=True)
+        typer.echo(f"initial: {told(error)}", err=True)
         raise typer.Exit(2) from None
 
 

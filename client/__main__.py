@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from wireleak.common import program
-from wireleak.common.words import counted
+from wireleak.common.words import counted, told
 
 # An error is one line of our own: gRPC's core would write a second line to stderr. ("error" is Flower's setting.)
 if os.environ.get("GRPC_VERBOSITY", "error").lower() == "error":
@@ -38,7 +38,7 @@ def serve(config: Annotated[Path, typer.Option(help="The device's resolved confi
         device = read_config(config, DeviceConfig)
         count = serve_inputs(device)
     except (ConfigError, HeadError, OSError) as error:
-        typer.echo(f"client serve: {error}", err=True)
+        typer.echo(f"client serve: {told(error)}", err=True)
         raise typer.Exit(2) from error
     typer.echo(f"{counted(count, 'prediction')} in {device.predictions}")
 

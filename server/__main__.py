@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from wireleak.common import program
+from wireleak.common.words import told
 
 # An error is one line of ours: gRPC's core would write a second one to stderr. ("error" is what Flower sets.)
 if os.environ.get("GRPC_VERBOSITY", "error").lower() == "error":
@@ -35,7 +36,7 @@ def head(config: Annotated[Path, typer.Option(help="The server's config, JSON.")
     try:
         run(read_config(config, ServerConfig))
     except (ConfigError, OSError) as error:
-        typer.echo(f"server head: {error}", err=True)
+        typer.echo(f"server head: {told(error)}", err=True)
         raise typer.Exit(2) from error
 
 
@@ -54,7 +55,7 @@ def gateway(config: Annotated[Path, typer.Option(help="The gateway's config, JSO
     try:
         run(read_config(config, GatewayConfig))
     except (ConfigError, OSError) as error:
-        typer.echo(f"server gateway: {error}", err=True)
+        typer.echo(f"server gateway: {told(error)}", err=True)
         raise typer.Exit(2) from error
 
 

@@ -21,6 +21,7 @@ from client.device.streaming.record import Record
 from client.device.streaming.stream import Streamer
 from wireleak.common.wire import Security, decode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
+from wireleak.common.words import told
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -106,4 +107,4 @@ def _security(chosen: argparse.Namespace) -> Security:
     try:
         return Security(chosen.ca, chosen.certificate, chosen.key)
     except ValueError as error:
-        raise DeviceError(f"--certificate, --key: {error}") from error
+        raise DeviceError(f"--certificate, --key: {told(error)}") from error

@@ -116,7 +116,7 @@ def test_it_serves_until_a_signal_and_ends_in_order(
         ({"checkpoints": "here"}, "checkpoints: here is not absolute"),
         ({"model": {"name": "strided28", "input_shape": [1, 28, 28], "classes": 2, "cut": 9}}, "model: cut: strided28"),
         ({"security": {"ca": "/nowhere.pem"}}, "security: a TLS server needs certificate and key"),
-        ({"security": {"certificate": "/nowhere.pem", "key": "/no.key"}}, "[Errno 2] No such file or directory"),
+        ({"security": {"certificate": "/nowhere.pem", "key": "/no.key"}}, "/no.key: No such file or directory"),
     ],
 )
 def test_a_mistake_is_one_line(invoke: Any, changes: dict[str, Any], line: str) -> None:

@@ -1,4 +1,4 @@
-"""Numbers with their nouns, in sentences for people."""
+"""Numbers with their nouns, and mistakes, in sentences for people."""
 
 from __future__ import annotations
 
@@ -28,3 +28,11 @@ def printable(text: str, most: int = 256) -> str:
         return text
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:most])
     return shown if len(text) <= most else f"{shown}…"
+
+
+def told(error: Exception) -> str:
+    """Return a mistake in one line: of one that the system reports its words and its file, without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split())

@@ -20,6 +20,7 @@ from wireleak.common.wire import VERSION, Security, WireError, decode_tensor, op
 from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.padding import pad_message
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
+from wireleak.common.words import told
 
 # Trying again changes nothing after these.
 _REFUSALS = (
@@ -99,7 +100,7 @@ class Link:
         try:
             channel = open_channel(self.address, self._security)
         except (OSError, ValueError) as error:
-            raise DeviceError(f"--ca, --certificate, --key: {error}") from error
+            raise DeviceError(f"--ca, --certificate, --key: {told(error)}") from error
         try:
             stub = SplitHeadStub(channel)
             _check(stub, self._manifest, self._batch, self._timeout)

@@ -93,7 +93,7 @@ def test_a_person_reads_names_classes_and_rates(device: Any, encoder: Path, head
         (["--head", "h:1", "--input", "-", "--seed", "-1"], "--seed: -1 is negative"),
         (["--head", "h:1", "--input", "-", "--camera", "pi"], "--camera: is given, and --input too"),
         (["--head", "h:1", "--input", "-", "--key", "/k"], "--certificate, --key: security: certificate and key go"),
-        (["--head", "h:1", "--input", "-", "--ca", "/nowhere"], "--ca, --certificate, --key: [Errno 2]"),
+        (["--head", "h:1", "--input", "-", "--ca", "/nowhere"], "--ca, --certificate, --key: /nowhere: No such file"),
         (["--colour"], "unrecognized arguments: --colour; see wireleak-device --help"),
     ],
 )

@@ -1,7 +1,14 @@
-from wireleak.common.words import counted
+from wireleak.common.words import counted, told
 
 
 def test_a_number_has_its_noun_in_the_form_that_it_needs() -> None:
     assert [counted(number, "cell") for number in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
     assert counted(1, "capture was", "captures were") == "1 capture was"
     assert counted(3, "capture was", "captures were") == "3 captures were"
+
+
+def test_a_mistake_of_the_system_has_its_words_and_its_file() -> None:
+    assert told(FileNotFoundError(2, "No such file or directory", "/no.key")) == "/no.key: No such file or directory"
+    assert told(OSError(28, "No space left on device")) == "No space left on device"
+    assert told(OSError("cannot listen on\n :1")) == "cannot listen on :1"
+    assert told(ValueError("cut: 9")) == "cut: 9"

@@ -36,6 +36,14 @@ def test_a_kind_that_is_not_there_is_one_line(captures: Any, tmp_path: Path, kin
     assert not (tmp_path / "z.npz").exists()
 
 
+def test_a_disk_that_is_full_is_said_in_words(captures: Any) -> None:
+    done = run("--kind", "activation", "--output", "/dev/full/z.npz", captures["plaintext"]["device"])
+    assert done.returncode == 2
+    assert (
+        done.stderr.startswith("extract: /dev/full") and "Errno" not in done.stderr and "\n" not in done.stderr.strip()
+    )
+
+
 def test_an_unknown_kind_lists_the_known(captures: Any, tmp_path: Path) -> None:
     done = run("--kind", "secret", "--output", tmp_path / "z.npz", captures["plaintext"]["device"])
     assert done.returncode == 2
