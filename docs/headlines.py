@@ -146,7 +146,7 @@ def layers(rows: list[Row]) -> str:
     made = []
     for row in rows:
         places = [
-            (row["input_layer"], f"{row['input_r2']} R²"),
+            (row["input_layer"], f"{row['input_db']} dB" if "input_db" in row else f"{row['input_r2']} R²"),
             (row["property_layer"], f"{row['property_bits']} bits"),
         ]
         of_input, of_property = (f"{layer}, {most}" if layer else "no layer above its null" for layer, most in places)

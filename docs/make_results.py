@@ -238,7 +238,8 @@ def yes(flag: bool) -> str:
 
 def layers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
     """Return the head and the rows on leakage by each layer of an update: means over seeds, less their nulls."""
-    quantities = localised.QUANTITIES
+    maps = list(maps)
+    quantities = [q for q in localised.QUANTITIES if any(q in shown.quantities for shown in maps)]
     head = ["variant", "layer", "weights", *(f"{column.heading} {column.unit}" for column in quantities), "seeds"]
     rows: list[Line] = []
     for shown in maps:
@@ -250,13 +251,15 @@ def layers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
 
 def answers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
     """Return the head and the rows on the layer that reveals most, and whether this agrees with the paper."""
-    head = ["variant", "network", "data", "input_layer", "input_r2", "input_as_published"]
+    maps = list(maps)
+    by = "input_db" if any(shown.original is localised.INVERTED for shown in maps) else "input_r2"
+    head = ["variant", "network", "data", "input_layer", by, "input_as_published"]
     head += ["property", "property_layer", "property_bits", "property_as_published", "correlation"]
     rows: list[Line] = []
     for shown in maps:
         said = localised.answer(shown)
         row: list[object] = [shown.variant, shown.network, shown.dataset]
-        row += [*most(shown, localised.ORIGINAL, said.original), shown.target]
+        row += [*most(shown, shown.original, said.original), shown.target]
         row += most(shown, localised.LATENT, said.latent)
         rows.append([*row, "" if math.isnan(said.correlation) else f"{said.correlation:.2f}"])
     return head, rows

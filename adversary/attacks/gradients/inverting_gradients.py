@@ -66,11 +66,15 @@ class InvertingGradients(GradientMatching):
     options = InvertingOptions
 
     def invert(self, one: Victim) -> tuple[Array, float]:
-        """Rebuild the inputs of one update."""
-        import torch
-
+        """Rebuild the inputs of one update, with labels read from its last layer."""
         labels = one.labels(self.settings.labels)
         self.report.setdefault("labels", []).append(labels.tolist())
+        return self.rebuild(one, labels)
+
+    def rebuild(self, one: Victim, labels: Any) -> tuple[Array, float]:
+        """Rebuild the inputs of one update, int64 (examples,) labels given; return them and the remaining distance."""
+        import torch
+
         (soft, temperature), (low, high) = softened(one), self._range
         wanted = flattened(soft.gradients.values())
 

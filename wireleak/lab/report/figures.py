@@ -25,7 +25,7 @@ from wireleak.lab.report.charts.traffic import Bar, traffic
 from wireleak.lab.report.defences import NONE, Comparison, Spread
 from wireleak.lab.report.features import FeaturePanels
 from wireleak.lab.report.formatting import duration, size
-from wireleak.lab.report.localised import GROUPS, QUANTITIES, LayerQuantity, Map, highest
+from wireleak.lab.report.localised import GROUPS, LayerQuantity, Map, highest
 from wireleak.lab.report.training_page import PointMap, Windows
 from wireleak.lab.run.results import Wire
 
@@ -213,9 +213,10 @@ def defence_drawing(found: Comparison) -> Drawing:
 
 def heat_drawing(one: Map) -> Drawing:
     """Return a heat map of the leakage of a network's layers."""
-    columns = [_column(one, group, quantity) for group, quantities in GROUPS for quantity in quantities]
+    shown = [(group, q) for group, quantities in GROUPS for q in quantities if q in one.quantities]
+    columns = [_column(one, group, quantity) for group, quantity in shown]
     layers = [heat.HeatRow(layer.title, layer.parameters) for layer in one.layers]
-    peaks = ", ".join(f"{one.layers[highest(one.means(q))].title} for {q.heading} {q.unit}" for q in QUANTITIES)
+    peaks = ", ".join(f"{one.layers[highest(one.means(q))].title} for {q.heading} {q.unit}" for _, q in shown)
     said = f"heat map of {counted(len(one.layers), 'layer')} of {one.network} on {one.dataset}; strongest: {peaks}"
     return Drawing(
         f"layers-{one.variant}-{one.target}", said, partial(heat.heat_map, layers, columns), least=heat.LEAST

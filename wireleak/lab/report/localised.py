@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ class LayerQuantity:
         Key of the null that is subtracted.
     floor : float
         Value without any leakage, white in the map.
+    over : str
+        Text for that which a value exceeds.
     """
 
     name: str
@@ -37,6 +39,7 @@ class LayerQuantity:
     meaning: str
     null: str | None = None
     floor: float = 0.0
+    over: str = "its null"
 
     def of(self, layer: Mapping[str, Any]) -> float:
         """Return a layer's value minus its null; NaN where it was not measured.
@@ -51,7 +54,8 @@ class LayerQuantity:
         """Return a value as text."""
         if not math.isfinite(value):
             return "–"
-        shown = f"{value:.2g}" if "sensitivity" in self.name else f"{value:.2f}"
+        places = ".2g" if "sensitivity" in self.name else ".4f" if "mse" in self.name else ".2f"
+        shown = f"{value:{places}}"
         return (shown.lstrip("-") if float(shown) == 0 else shown).replace("-", "−")
 
 
@@ -60,6 +64,17 @@ ORIGINAL = LayerQuantity(
     "share of the variance of the mean input's 10 leading components that a linear reader of the layer's gradient "
     "predicts, minus the same for inputs in random order",
     null="original_null",
+)
+INVERTED = LayerQuantity(
+    *("inverted", "inverted", "dB"),
+    "PSNR of inputs that a search rebuilds from this layer's gradient, above that of the mean input",
+    null="inverted_null",
+    over="the mean input",
+)
+MATCH = LayerQuantity(
+    *("inverted_match", "gradient", "matched"),
+    "cosine between this layer's gradient and that of the inputs that the search found; below 0.99 the search failed, "
+    "and the figures are a lower bound",
 )
 LATENT = LayerQuantity(
     *("v_information", "V-info", "bits"),
@@ -73,6 +88,11 @@ GROUPS = (
         "of the input",
         (
             ORIGINAL,
+            INVERTED,
+            LayerQuantity(
+                *("inverted_ssim", "inverted", "SSIM"),
+                "structural similarity of the inputs that the search rebuilds from this layer's gradient",
+            ),
             LayerQuantity(
                 *("sensitivity_input", "sens. to", "input"),
                 "norm of the gradient's derivative by the input, over the gradient's norm and the root of its size",
@@ -102,7 +122,19 @@ GROUPS = (
         ),
     ),
 )
-QUANTITIES = tuple(one for _, group in GROUPS for one in group)
+# Details of the search, in the tables and not in the map.
+SEARCH = (
+    LayerQuantity("inverted_psnr", "inverted", "PSNR", "mean PSNR of the rebuilt inputs, in dB"),
+    LayerQuantity("inverted_mean", "mean input", "PSNR", "mean PSNR of the mean input, in dB"),
+    LayerQuantity("inverted_all", "all layers", "PSNR", "mean PSNR of a search by all layers' gradients, in dB"),
+    LayerQuantity("inverted_mse", "inverted", "MSE", "mean squared error of the rebuilt inputs"),
+    MATCH,
+)
+QUANTITIES = (*(one for _, group in GROUPS for one in group), *SEARCH)
+# A search that matched the gradient worse than this does not show how much a layer reveals.
+_MATCHED = 0.99
+# The target of the attacks that rebuild inputs; its profiles join those of the properties.
+_INPUT = "input"
 
 
 @dataclass(frozen=True)
@@ -147,6 +179,16 @@ class Map(Marked):
     layers: tuple[LayerMean, ...]
     incomplete: str = ""
 
+    @property
+    def quantities(self) -> tuple[LayerQuantity, ...]:
+        """The quantities that were measured in a layer."""
+        return tuple(one for one in QUANTITIES if any(map(math.isfinite, self.means(one))))
+
+    @property
+    def original(self) -> LayerQuantity:
+        """The quantity by which layers are compared in what they reveal of the input."""
+        return INVERTED if INVERTED in self.quantities else ORIGINAL
+
     def means(self, quantity: LayerQuantity) -> list[float]:
         """Return the means of a quantity, one for each layer."""
         return [layer.figures[quantity.name].mean for layer in self.layers]
@@ -169,7 +211,7 @@ def maps(rows: Iterable[Mapping[str, Any]]) -> list[Map]:
     ----------
     rows : iterable of mapping
         ``variant``, ``network``, ``dataset``, ``target``, ``seed``, ``incomplete``, and ``profile``, a list of one
-        mapping a layer.
+        mapping a layer. A profile of the target "input" joins those of the same cell's properties, if there are any.
 
     Raises
     ------
@@ -178,7 +220,7 @@ def maps(rows: Iterable[Mapping[str, Any]]) -> list[Map]:
     """
     groups: dict[tuple[str, str, str, str], list[Sequence[Mapping[str, Any]]]] = {}
     partly: dict[tuple[str, str, str, str], str] = {}
-    for row in rows:
+    for row in _joined(list(rows)):
         shared = (row["variant"], row["network"], row["dataset"], row["target"])
         groups.setdefault(shared, []).append(row["profile"])
         partly[shared] = partly.get(shared) or row.get("incomplete", "")
@@ -195,14 +237,22 @@ def answer(one: Map) -> Answer:
     """Test whether first layers carry most original, and first dense layers most latent information.
 
     "First layers" are the first two; "first dense layers" the first two dense ones that are not the output, as in the
-    networks of arXiv 2010.08762. Layers are compared by the mean over seeds, minus the null.
+    networks of arXiv 2010.08762. Layers are compared by the mean over seeds, minus the null. Where inputs were
+    searched, a first layer whose gradient the search did not match leaves the question open: it may reveal more.
     """
     dense = [number for number, layer in enumerate(one.layers[:-1]) if layer.kind != "conv"][:2]
-    original, of_input = _peak(one, ORIGINAL, range(min(2, len(one.layers))), "the first layers carry most")
+    first = range(min(2, len(one.layers)))
+    original, of_input = _peak(one, one.original, first, "the first layers carry most")
+    failed = [one.layers[at].title for at in first if one.means(MATCH)[at] < _MATCHED]
+    if original is False and failed:
+        original = None
+        of_input += f", but the search did not match the gradient of {', '.join(failed)}"
     latent, of_property = _peak(one, LATENT, dense, "the first dense layers carry most")
     r = _pearson(one.means(LATENT), one.means(AUC))
     where = f"{one.network} on {one.dataset}, {one.variant}"
-    text = f"{where}. Input: {of_input}. {one.target}: {of_property}."
+    text = f"{where}. Input: {of_input}."
+    if one.target != _INPUT:
+        text += f" {one.target}: {of_property}."
     if not math.isnan(r):
         text += f" Across layers, V-information and attack AUC correlate with r = {_sign(r)}."
     return Answer(original, latent, r, text)
@@ -218,12 +268,12 @@ def table(one: Map) -> Markup:
     head = "".join(
         f'<th title="{escape(q.meaning)}">{escape(q.heading)} {escape(q.unit)}'
         f"<span>{'minus its null' if q.null else ''}</span></th>"
-        for q in QUANTITIES
+        for q in one.quantities
     )
     rows = []
     for layer in one.layers:
         cells = []
-        for quantity in QUANTITIES:
+        for quantity in one.quantities:
             span, null = layer.figures[quantity.name], layer.nulls.get(quantity.name, math.nan)
             notes = [f"{quantity.write(span.low)} to {quantity.write(span.high)}"] if one.seeds > 1 else []
             notes += [f"null {quantity.write(null)}"] if math.isfinite(null) else []
@@ -241,19 +291,23 @@ def comparison(all_maps: Sequence[Map]) -> Markup:
     rows = []
     for one in all_maps:
         cells = []
-        for quantity in (ORIGINAL, LATENT, AUC):
+        for quantity in (one.original, LATENT, AUC):
+            if quantity not in one.quantities:
+                cells.append("<td>–</td>")
+                continue
             means = one.means(quantity)
             at = highest(means)
             span = one.layers[at].figures[quantity.name]
             ends = f"{quantity.write(span.low)} to {quantity.write(span.high)}" if one.seeds > 1 else ""
             cells.append(
-                f'<td><span class="value">{quantity.write(means[at])}</span> in {escape(one.layers[at].title)}'
+                f'<td><span class="value">{quantity.write(means[at])}</span> {quantity.unit} in '
+                f"{escape(one.layers[at].title)}"
                 + (f'<br/><span class="interval">{ends}</span></td>' if ends else "</td>")
             )
         cells.append(f'<td class="value">{_sign(answer(one).correlation)}</td>')
         network = escape(f"{one.network} on {one.dataset}, {one.target}")
         rows.append(f"<tr><th>{escape(one.variant)}{one.mark}</th><td>{network}</td>{''.join(cells)}</tr>")
-    heads = ("Variant", "Network", "Most of the input, R²", "Most of the property, bits", "Best layer's AUC", "r")
+    heads = ("Variant", "Network", "Most of the input", "Most of the property", "Best layer", "r")
     head = "".join(f"<th>{escape(words)}</th>" for words in heads)
     return Markup(
         f'<div class="scroll"><table class="numbers"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
@@ -279,6 +333,27 @@ def _layer(seeds: Sequence[Mapping[str, Any]]) -> LayerMean:
     )
 
 
+def _joined(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows, each property's with the figures that its cell's attack on the input measured."""
+
+    def cell(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in ("variant", "network", "dataset", "seed"))
+
+    of_input = {cell(row): row for row in rows if row["target"] == _INPUT}
+    others = {cell(row) for row in rows if row["target"] != _INPUT}
+    for row in rows:
+        is_input, more = row["target"] == _INPUT, of_input.get(cell(row))
+        if is_input and cell(row) in others:
+            continue
+        if is_input or more is None:
+            yield row
+            continue
+        by_layer = {layer["layer"]: layer for layer in more["profile"]}
+        profile = [by_layer.get(layer["layer"], {}) | dict(layer) for layer in row["profile"]]
+        said = row.get("incomplete", "") or more.get("incomplete", "")
+        yield {**row, "profile": profile, "incomplete": said}
+
+
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
@@ -288,11 +363,13 @@ def _peak(one: Map, quantity: LayerQuantity, expected: Sequence[int], claim: str
     means = one.means(quantity)
     top = highest(means)
     span = one.layers[top].figures[quantity.name]
+    if quantity not in one.quantities:
+        return None, "not measured"
     if not one.layers[top].beyond[quantity.name]:
         seeds = " in every seed" if one.seeds > 1 else ""
         return None, f"no layer exceeds its null{seeds}, so there is nothing to compare"
     named = ", ".join(f"{one.layers[number].title} {quantity.write(means[number])}" for number in expected)
-    found = f"{one.layers[top].title} has the most, {quantity.write(means[top])} {quantity.unit} above its null"
+    found = f"{one.layers[top].title} has the most, {quantity.write(means[top])} {quantity.unit} above {quantity.over}"
     if top in expected:
         return True, (found if len(expected) == 1 else f"{found} ({named})") + f"; {claim} in this run too"
     if one.seeds > 1 and any(one.layers[number].figures[quantity.name].high >= span.low for number in expected):

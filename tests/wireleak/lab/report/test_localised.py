@@ -12,6 +12,7 @@ from wireleak.lab.report.figures import heat_drawing
 from wireleak.lab.report.localised import (
     AUC,
     GROUPS,
+    INVERTED,
     LATENT,
     ORIGINAL,
     QUANTITIES,
@@ -135,6 +136,45 @@ def test_a_layer_that_was_not_read_is_a_dash() -> None:
     assert answer(found).latent is True
 
 
+def searched(one: Any, gains: Any, match: Any = 1.0) -> Any:
+    """The profile of an attack that searched inputs in the same cell."""
+    profile = [
+        {name: layer[name] for name in ("layer", "index", "kind", "parameters")}
+        | {"inverted": gain, "inverted_null": -3.0, "inverted_null_high": 0.0, "inverted_match": match}
+        for layer, gain in zip(one["profile"], gains, strict=True)
+    ]
+    return one | {"target": "input", "profile": profile}
+
+
+def test_a_search_in_the_same_cell_replaces_the_linear_readout() -> None:
+    (found,) = maps([row(original=LATE), searched(row(), (-4.0, 20.0, 9.0, 7.0, -1.0))])
+    assert found.target == "slant" and found.original is INVERTED
+    said = answer(found)
+    assert said.original is True and said.latent is True
+    assert "2 conv has the most, 20.00 dB above the mean input (1 conv −4.00, 2 conv 20.00)" in said.text
+    assert "20.00</span> dB in 2 conv" in comparison([found]) and "inverted" in str(table(found))
+    ET.fromstring(str(heat_drawing(found).inline()))
+
+
+def test_a_search_alone_is_a_map_of_the_input() -> None:
+    (found,) = maps([searched(row(), (-4.0, 20.0, 9.0, 7.0, -1.0))])
+    said = answer(found)
+    assert (found.target, said.original, said.latent) == ("input", True, None)
+    assert "not measured" not in said.text and "<td>–</td>" in comparison([found])
+
+
+def test_a_search_that_did_not_match_a_first_layer_leaves_the_question_open() -> None:
+    late = (-4.0, 2.0, 9.0, 7.0, -1.0)
+    assert answer(maps([searched(row(), late)])[0]).original is False
+    said = answer(maps([searched(row(), late, match=0.9)])[0])
+    assert said.original is None and "did not match the gradient of 1 conv, 2 conv" in said.text
+
+
+def test_no_layer_that_the_mean_input_beats_counts() -> None:
+    said = answer(maps([searched(row(), (-4.0, -2.0, -1.0, -1.0, -1.0))])[0])
+    assert said.original is None and "no layer exceeds" in said.text
+
+
 def attribute(element: ET.Element | None, name: str) -> str:
     assert element is not None
     value = element.get(name)
@@ -154,13 +194,13 @@ def test_the_heat_map_has_every_figure_and_each_column_normalised() -> None:
     drawing = heat_drawing(found)
     drawn = ET.fromstring(str(drawing.inline()))
     cells = [one for one in drawn.iter("g") if one.find("title") is not None]
-    assert len(cells) == len(QUANTITIES) * 5
+    assert len(cells) == len(found.quantities) * 5
     # On a narrow page it scrolls rather than shrinks: 11 px stay 9 px at least.
     width = float(attribute(drawn, "viewBox").split()[2])
     least = float(first(r"min-width:(\d+)px", attribute(drawn, "style")))
     assert 11 * least / width >= 9
     words = {one.text for one in drawn.iter("text")}
-    for place, quantity in enumerate(QUANTITIES):
+    for place, quantity in enumerate(found.quantities):
         column = cells[5 * place : 5 * place + 5]
         means = found.means(quantity)
         for cell, layer, mean in zip(column, found.layers, means, strict=True):
@@ -173,10 +213,10 @@ def test_the_heat_map_has_every_figure_and_each_column_normalised() -> None:
             continue
         assert min(range(5), key=lambda number: int(colours[number][1:3], 16)) == int(np.argmax(means))
     bold = [one.text or "" for one in drawn.iter("text") if "font-weight: 700" in attribute(one, "style")]
-    assert len(bold) == len(GROUPS) + len(QUANTITIES) - 1
+    assert len(bold) == len(GROUPS) + len(found.quantities) - 1
     assert "0.80 to 0.90 over seeds" in drawing.inline()
     # 11 px digits, some 7 px each, fit into a cell.
-    assert all(7 * len(text) < (width - 92) / len(QUANTITIES) for text in bold[len(GROUPS) :])
+    assert all(7 * len(text) < (width - 92) / len(found.quantities) for text in bold[len(GROUPS) :])
 
 
 def test_the_table_has_every_number_its_ends_and_its_null() -> None:
@@ -216,6 +256,6 @@ def test_variants_stand_side_by_side() -> None:
     text = str(comparison(maps([row(), row(seed=1, shift=0.2), row(variant="<b>", latent=FIRST)])))
     assert ET.fromstring(text) is not None and "<b>" not in text
     assert text.count("<tr>") == 3
-    assert '0.70</span> in 1 conv<br/><span class="interval">0.70 to 0.70' in text
-    assert '0.90</span> in 4 dense<br/><span class="interval">0.80 to 1.00' in text
-    assert '0.70</span> in 1 conv</td><td><span class="value">0.70</span> in 1 conv</td>' in text
+    assert '0.70</span> R² in 1 conv<br/><span class="interval">0.70 to 0.70' in text
+    assert '0.90</span> bits in 4 dense<br/><span class="interval">0.80 to 1.00' in text
+    assert '0.70</span> R² in 1 conv</td><td><span class="value">0.70</span> bits in 1 conv</td>' in text

@@ -1,4 +1,4 @@
-"""The two networks in which leakage is localised: their layers, and that plain SGD trains them."""
+"""The networks in which leakage is localised: their layers, and that plain SGD trains them."""
 
 from typing import Any
 
@@ -22,6 +22,11 @@ def test_the_layers_are_the_papers(side: int, flat: int) -> None:
     assert weights("mo-fcnet", (1, side, side)) == [(32, side * side), *[(32, 32)] * 8, (2, 32)]
 
 
+def test_the_network_for_searches_has_strides_and_two_dense_layers() -> None:
+    convolutions = [(12, 1, 5, 5), (12, 12, 5, 5), (12, 12, 5, 5)]
+    assert weights("localise-lenet", (1, 28, 28), 10) == [*convolutions, (64, 12 * 7 * 7), (10, 64)]
+
+
 def test_the_signal_keeps_its_size_through_all_layers() -> None:
     x = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -30,7 +35,7 @@ def test_the_signal_keeps_its_size_through_all_layers() -> None:
             assert 0.1 < answers.abs().mean() < 100
 
 
-@pytest.mark.parametrize("name", ["mo-alexnet", "mo-fcnet"])
+@pytest.mark.parametrize("name", ["mo-alexnet", "mo-fcnet", "localise-lenet"])
 def test_plain_sgd_trains_it(name: str) -> None:
     draw = np.random.default_rng(0)
     y = draw.integers(0, 2, 64)
@@ -45,3 +50,5 @@ def test_plain_sgd_trains_it(name: str) -> None:
 def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match="mo-alexnet takes images"):
         build("mo-alexnet", (6, 128), 2, seed=0)
+    with pytest.raises(ValueError, match="localise-lenet takes images"):
+        build("localise-lenet", (6, 128), 2, seed=0)
