@@ -91,7 +91,7 @@ class LayerInversion(InvertingGradients):
         for number, (name, weight) in enumerate(weights.items(), 1):
             layer = name.removesuffix(".weight")
             kind = "conv" if weight.dim() > 2 else "linear"
-            facts = {"layer": layer, "index": number, "kind": kind, "parameters": weight.numel()}
+            facts: dict[str, Any] = {"layer": layer, "index": number, "kind": kind, "parameters": weight.numel()}
             scores = layer_scores(*self._rebuilt(made, layer), truth, mean)
             profile.append(facts | scores | {"inverted_all": whole["inverted_psnr"]})
         best = max(profile, key=lambda row: row["inverted"])
