@@ -49,8 +49,8 @@ class LayerInversion(InvertingGradients):
     Labels are known there. Then it rebuilds the inputs of the captured updates from the layer that did best. Their
     labels are read from the last layer.
 
-    A search gives a lower bound of a layer's information. The profile says how well each search matched its gradient: a
-    match without a likeness means that other inputs have this gradient too.
+    A search gives a lower bound of a layer's information. The profile says how well each search matched its gradient. A
+    match without a likeness means that other inputs have nearly this gradient; a longer search may tell them apart.
 
     References
     ----------
