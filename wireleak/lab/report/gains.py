@@ -47,9 +47,10 @@ class Gain:
     shown: bool = False
 
     @property
-    def label(self) -> str:
-        """The measure's label."""
-        return quantity(self.measure).label
+    def named(self) -> str:
+        """The measure, and of which attack on which target."""
+        label = quantity(self.measure).label
+        return f"{label}, {self.target} by {self.attack}" if self.attack else label
 
     @property
     def ours(self) -> str:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from wireleak.lab.report.charts import style
 
-LEAST = 520
-_WIDTH, _HEIGHT, _KEY = 700, 280, 17
+# Narrow enough for a phone, where half of a wider chart would be out of sight.
+LEAST = 340
+_WIDTH, _HEIGHT, _KEY = 480, 260, 17
 
 
 @dataclass(frozen=True)
