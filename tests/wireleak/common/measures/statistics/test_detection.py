@@ -82,9 +82,7 @@ def test_a_resumed_history_that_lacks_some_outlier_scores_has_the_other_two() ->
     assert set(detection_aucs(rounds, {"0"})) == set(detection_aucs(rounds[::-1], {"0"})) == {"norm", "cosine"}
 
 
-@pytest.mark.parametrize(
-    ("nodes", "malicious"), [(2, {"0"}), (4, {"9"}), (4, {"0", "1", "2", "3"}), (0, {"0"})], ids=str
-)
-def test_nothing_is_reported_where_there_is_nothing_to_tell_apart(nodes: int, malicious: set[str]) -> None:
-    assert detection_aucs([compared(np.random.default_rng(6), nodes)], malicious) == {}
-    assert detection_aucs([], malicious) == {}
+@pytest.mark.parametrize(("nodes", "malicious"), [(2, "0"), (4, "9"), (4, "0123"), (0, "0")])
+def test_nothing_is_reported_where_there_is_nothing_to_tell_apart(nodes: int, malicious: str) -> None:
+    assert detection_aucs([compared(np.random.default_rng(6), nodes)], set(malicious)) == {}
+    assert detection_aucs([], set(malicious)) == {}
