@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
-from wireleak.common.models import build, load_weights
-from wireleak.common.models.features import collected_features, last_linear
 from wireleak.lab.data.dataset import Floats, Ints
 from wireleak.lab.features.separation import Rows, UnmeasuredError
 from wireleak.lab.run.cell import Cell
@@ -35,6 +32,12 @@ def features_of(cell: Cell, rows: Ints, inputs: Callable[[Ints], Floats]) -> Row
     UnmeasuredError
         There are no rows, no checkpoint of the last round, no linear layer, or a feature is not finite.
     """
+    # A command that names a mistake must not wait for torch.
+    import torch
+
+    from wireleak.common.models import build, load_weights
+    from wireleak.common.models.features import collected_features, last_linear
+
     if not len(rows):
         raise UnmeasuredError("no evaluation example is unknown to clients and attacker; raise data.evaluation")
     model = cell.architecture()

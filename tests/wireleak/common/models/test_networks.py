@@ -23,6 +23,7 @@ SHAPES = {
     "latents-8": (1, 28, 28),
     "latents-32": (1, 28, 28),
     "lenet": (1, 28, 28),
+    "localise-lenet": (1, 28, 28),
     "mo-alexnet": (1, 32, 32),
     "mo-fcnet": (1, 28, 28),
     "lstm": (32,),
