@@ -64,7 +64,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["report", "nosuch"], "nosuch/results.json: cannot be read"),
     (["figures", "nosuch"], "nosuch/results.json: cannot be read"),
     (["attack", "nosuch"], "CAPTURE: no file nosuch"),
-    (["attack", NETWORK, "--attack", "invrsion"], "--attack: no attack called 'invrsion'; did you mean 'inversion'?"),
+    (["attack", NETWORK, "--attack", "invrsion"], "--attack: no attack called 'invrsion'; did you mean 'inversion' or"),
     (["runs", "list", "--in", "nosuch"], "--in: no folder nosuch"),
     (["runs", "rm", "nosuch", "--yes"], "RUN: nosuch is not a run's folder"),
     (["runs", "compare", "nosuch", "other"], "nosuch/results.json: cannot be read"),
