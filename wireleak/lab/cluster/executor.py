@@ -138,6 +138,8 @@ class RayExecutor:
                 need = f"1 CPU and {memory / 2**30:.1f} GiB of memory"
                 self._console.print(f"no node of the cluster has {need}; a task waits for one", soft_wrap=True)
         answer = self._ray.get(pending)
+        # A task that was repeated may end before the next look.
+        self._tell_of_dead(self._ray.nodes())
         if isinstance(answer, str):
             raise LaunchError(answer)
         outcome: Outcome = answer

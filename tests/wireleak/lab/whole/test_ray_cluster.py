@@ -63,8 +63,13 @@ class Node:
         }
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", *role]
         command += [f"--{name}={value}" for name, value in options.items()] + ["--include-dashboard=false"] * (not join)
-        # A busy machine must not have Ray kill its tasks.
-        environment = os.environ | {"TMPDIR": str(folder / "tmp"), "RAY_memory_monitor_refresh_ms": "0"}
+        # A busy machine must not have Ray kill its tasks, and Ray must notice a death while the short run lasts.
+        environment = os.environ | {
+            "TMPDIR": str(folder / "tmp"),
+            "RAY_memory_monitor_refresh_ms": "0",
+            "RAY_health_check_period_ms": "500",
+            "RAY_health_check_failure_threshold": "4",
+        }
         with (folder / "log").open("wb") as log:
             self.process = psutil.Popen(
                 command, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True
