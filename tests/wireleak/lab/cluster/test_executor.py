@@ -124,11 +124,20 @@ def test_a_node_that_died_and_one_that_is_missing_are_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = NODE | {"Resources": {"CPU": 4.0, "memory": 1.0}}
-    stand_in = StandIn(Outcome(), 2, [[small], [small | {"Alive": False}], [small | {"Alive": False}]])
+    dead = [small | {"Alive": False}]
+    stand_in = StandIn(Outcome(), 2, [[small], dead, dead, dead])
     capture(stand_in, tmp_path, monkeypatch, Console())
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "node 10.0.0.1 died; Ray repeats its tasks on other nodes"
     assert said[1].startswith("no node of the cluster has 1 CPU and 1.") and len(said) == 2
+
+
+def test_a_death_is_said_also_when_the_task_ends_before_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in = StandIn(Outcome(), 0, [[NODE], [NODE | {"Alive": False}]])
+    capture(stand_in, tmp_path, monkeypatch, Console())
+    assert "died; Ray repeats its tasks" in capsys.readouterr().out
 
 
 def test_after_a_stop_no_task_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
