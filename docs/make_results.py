@@ -10,7 +10,7 @@ import csv
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import headlines
@@ -24,7 +24,7 @@ from wireleak.lab.report.figures import Drawing, defence_drawing, feature_drawin
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.gains import gains
 from wireleak.lab.report.published import published_scores
-from wireleak.lab.report.training_page import training_page
+from wireleak.lab.report.training_page import TrainingPage, training_page
 from wireleak.lab.run.results import Results, read_results
 from wireleak.lab.study.library import study_files
 
@@ -57,16 +57,16 @@ def carry(run: Path) -> None:
     file = f"{known[results.study].parent.name}/{results.study}.csv"
     path = headlines.RESULTS / file
     path.parent.mkdir(exist_ok=True)
-    compared = compare_defences(results)
+    compared, training = compare_defences(results), training_page(results)
     if compared:
         write(path, *defences(compared))
         charts = {one.target: defence_drawing(one) for one in compared}
     else:
         write(path, SCORES, [*scores(results), *differences(results)])
-        charts = dict(by_round(results))
+        charts = dict(by_round(training, titles(results)))
     for name, drawing in charts.items():
         style.save((drawing.paper or drawing.draw)(), path.with_name(f"{results.study}-{name}.svg"), drawing.said)
-    if maps := training_page(results).localised:
+    if maps := training.localised:
         write(path.with_name(f"{results.study}-layers.csv"), *layers(maps))
         write(path.with_name(f"{results.study}-answers.csv"), *answers(maps))
     replace("published.csv", results.study, list(published(results)))
@@ -100,11 +100,10 @@ def origin(results: Results, file: str) -> Line:
     return *run_columns, f"{results.seconds:.0f}", machine, versions
 
 
-def by_round(results: Results) -> Iterator[tuple[str, Drawing]]:
+def by_round(found: TrainingPage, names: Mapping[str, str]) -> Iterator[tuple[str, Drawing]]:
     """Yield the charts of a long training: scores by round, and features before and after."""
-    found = training_page(results)
     for one in found.windows:
-        yield f"{one.target}-by-round", rounds_drawing(one, titles(results))
+        yield f"{one.target}-by-round", rounds_drawing(one, names)
     for page in found.features:
         if len(page.panels) == len(("before", "after")):
             yield from ((f"features-{one.variant}", feature_drawing(one)) for one in page.panels)

@@ -23,7 +23,7 @@ class ParticipantConfig(Strict):
     )
     secret: AbsolutePath | None = Field(default=None, description="the examples to hide, .npz: x")
     records: AbsolutePath | None = Field(
-        default=None, description="the records whose membership the attacker will guess, .npz: x and y"
+        default=None, description="the candidates of an attack on membership, .npz: x and y"
     )
     out: AbsolutePath = Field(
         description="folder for state between rounds, as the client's process may end between two messages"

@@ -67,9 +67,13 @@ class InvertingGradients(GradientMatching):
 
     def invert(self, one: Victim) -> tuple[Array, float]:
         """Rebuild the inputs of one update, with labels read from its last layer."""
+        return self.rebuild(one, self.read_labels(one))
+
+    def read_labels(self, one: Victim) -> Any:
+        """Return the labels of one update, int64 (examples,), as its last layer tells them, and report them."""
         labels = one.labels(self.settings.labels)
         self.report.setdefault("labels", []).append(labels.tolist())
-        return self.rebuild(one, labels)
+        return labels
 
     def rebuild(self, one: Victim, labels: Any) -> tuple[Array, float]:
         """Rebuild the inputs of one update, int64 (examples,) labels given; return them and the remaining distance."""

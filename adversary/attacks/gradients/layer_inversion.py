@@ -19,8 +19,6 @@ from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Update
 from wireleak.common.traffic import OTHERS
 
-ALL = ""
-
 
 class LayerInversionOptions(InvertingOptions):
     """Settings of `LayerInversion`."""
@@ -86,7 +84,7 @@ class LayerInversion(InvertingGradients):
             )
         made, truth = self._own_updates(knowledge.without_copies())
         mean = knowledge.without_copies().inputs.mean(0)
-        whole = layer_scores(*self._rebuilt(made, ALL), truth, mean)
+        whole = layer_scores(*self._rebuilt(made), truth, mean)
         profile = []
         for number, (name, weight) in enumerate(weights.items(), 1):
             layer = name.removesuffix(".weight")
@@ -100,9 +98,7 @@ class LayerInversion(InvertingGradients):
 
     def invert(self, one: Victim) -> tuple[Array, float]:
         """Rebuild the inputs of one captured update from the best layer."""
-        labels = one.labels(self.settings.labels)
-        self.report.setdefault("labels", []).append(labels.tolist())
-        return self.rebuild(_only(one, self._layer), labels)
+        return self.rebuild(_only(one, self._layer), self.read_labels(one))
 
     def _own_updates(self, own: Knowledge) -> tuple[list[tuple[Update, Any]], list[Array]]:
         """Train as a client does on own examples, on each captured model in turn: updates with labels, and inputs."""
@@ -124,7 +120,7 @@ class LayerInversion(InvertingGradients):
             truth.append(own.inputs[rows])
         return made, truth
 
-    def _rebuilt(self, made: Sequence[tuple[Update, Any]], layer: str) -> tuple[list[Array], list[float]]:
+    def _rebuilt(self, made: Sequence[tuple[Update, Any]], layer: str = "") -> tuple[list[Array], list[float]]:
         """Rebuild the inputs of own updates from one layer or from all; return them and the remaining distances."""
         found, left = [], []
         for update, labels in shown(made, f"{self.name}: {layer or 'all layers'}"):

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from adversary.attacks.harness.knowledge import Array
 from wireleak.common.measures.scores.matching import match
-
-# As in PSNR: an exact copy would decide the mean.
-_FLOOR = 1e-10
 
 
 def layer_scores(
@@ -37,12 +32,13 @@ def layer_scores(
         them and of the mean input (0). Also: mean "inverted_mse", "inverted_psnr" (dB), "inverted_mean" (the mean
         input's PSNR) and "inverted_ssim" (from 11 pixels a side), and "inverted_match": the median cosine.
     """
+    from wireleak.common.measures.scores.psnr import decibels
     from wireleak.common.measures.scores.registry import score_reconstruction
 
     whole = np.concatenate(truth)
-    prior = _psnr(np.broadcast_to(mean, whole.shape), whole)
+    prior = decibels(np.broadcast_to(mean, whole.shape), whole)
     shifts = [_matched([*found[shift:], *found[:shift]], truth) for shift in range(len(found))]
-    gains = [float((_psnr(guess, whole) - prior).mean()) for guess in shifts]
+    gains = [float((decibels(guess, whole) - prior).mean()) for guess in shifts]
     names = ["mse", "psnr"] + ["ssim"] * (min(whole.shape[2:]) >= 11)
     scores = score_reconstruction(shifts[0], whole, np.random.default_rng(0), only=names)
     return {
@@ -58,9 +54,3 @@ def layer_scores(
 def _matched(found: Sequence[Array], truth: Sequence[Array]) -> Array:
     """Return the guesses of each update in the order that fits its inputs best: an update has no order."""
     return np.concatenate([guess[match(guess, own)] for guess, own in zip(found, truth, strict=True)])
-
-
-def _psnr(guess: Any, truth: Array) -> npt.NDArray[np.float64]:
-    from wireleak.common.measures.scores.mse import squared_errors
-
-    return np.asarray(-10 * np.log10(np.maximum(squared_errors(guess, truth), _FLOOR)))

@@ -31,10 +31,10 @@ class GradientAscentOptions(BaseModel):
 class GradientAscent(Strategy):
     """Send the update of ``task + strength * mean(log(1 / (1 - p)))``, p the probability of a candidate's own label.
 
-    The candidates are the records whose membership the attacker guesses; nothing says which ones are members. Each step
-    takes as many of them as own examples, all in turn. A step down ``log(1 / (1 - p))`` is a step up the loss
-    ``-log(p)``, times the odds ``p / (1 - p)``: records of which the model is sure are pushed hardest, and those that
-    it has lost no more. A participant that trains on a record lowers its loss again.
+    The attacker guesses which candidates are members; its files do not say. Each step takes as many candidates as own
+    examples, all in turn. A step down ``log(1 / (1 - p))`` is a step up the loss ``-log(p)``, times the odds
+    ``p / (1 - p)``. So a record is pushed hardest while the model is sure of it, and hardly once the model has lost it.
+    A participant that trains on a record lowers its loss again.
 
     Nasr et al. add the plain gradient of the loss to the weights. That has no bound: a step large enough to matter left
     our networks at chance. They attack by the loss and the gradients in many rounds, as `member-rebound` does.

@@ -67,10 +67,10 @@ class MultiTask(Strategy):
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
         """Train on both losses at once; the head continues from the round before."""
         alpha, seed = self.settings.alpha, (*how.seed, 1)
-        start = [value.detach().clone() for value in network.blocks.parameters()]
         if not alpha:
             # With alpha 0 a second pass through the network would still change its running statistics.
             return train_whole(network.blocks, inputs, labels, how)
+        start = [value.detach().clone() for value in network.blocks.parameters()]
         both = nn.ModuleDict({"network": network.blocks, "head": self._head(network)})
         draw = np.random.default_rng(seed)
 

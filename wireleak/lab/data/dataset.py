@@ -146,7 +146,7 @@ class Dataset:
     def with_binary(self, name: str, attribute: str, classes: Sequence[str]) -> Dataset:
         """Return the same examples with another attribute, `name`: whether `attribute` is one of `classes`.
 
-        `attribute` may also be a group, whose classes are its names, or else its numbers: the presence of a person.
+        `attribute` may also be a group, such as the person. Its classes are the names in `group_names`, or the numbers.
 
         Raises
         ------

@@ -37,7 +37,7 @@ class Measured(Record):
 def measure_features(
     cells: Sequence[Cell], dataset: Dataset, divisions: Mapping[tuple[str, int], Division]
 ) -> Measured:
-    """Measure the features of every cell whose malicious participant names an attribute in its options.
+    """Measure the features of every cell with a malicious participant that has an option `attribute`.
 
     The features are the inputs of the last linear layer of the last round's global model, in evaluation mode. The
     examples are the clients' evaluation examples and the victims'. Examples on which a client trained, or that the

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from wireleak.common.measures import PERCENT, column_order, quantity
@@ -84,7 +85,7 @@ def gains(results: Results) -> list[Gain]:
         for gain in (*_scores(results, variant.name, variant.against), *_tasks(results, variant.name, variant.against))
     ]
     shown = resolved([gain.spread.p for gain in found])
-    return [replace(gain, shown=bool(one)) for gain, one in zip(found, shown, strict=True)]
+    return [replace(gain, shown=one) for gain, one in zip(found, shown, strict=True)]
 
 
 def _scores(results: Results, variant: str, against: str) -> Iterator[Gain]:
@@ -95,9 +96,9 @@ def _scores(results: Results, variant: str, against: str) -> Iterator[Gain]:
     for attack, target in here:
         rivals = sorted({row.attack for row in there if row.target == target})
         rival = attack if attack in rivals else rivals[0] if len(rivals) == 1 else None
-        rows = [row for row in own if (row.variant, row.attack, row.target) == (variant, attack, target)]
         if rival is None:
             continue
+        rows = [row for row in own if (row.variant, row.attack, row.target) == (variant, attack, target)]
         measure = min((row.measure for row in rows), key=column_order)
         others = [row for row in there if (row.attack, row.target) == (rival, target)]
         yield from _paired(
@@ -128,12 +129,8 @@ def _paired(ours: Mapping[int, Row | Task], theirs: Mapping[int, Row | Task], **
     )
     yield Gain(
         **named,
-        value=_mean([one.value for one, _ in pairs]),
-        reference=_mean([other.value for _, other in pairs]),
+        value=fmean(one.value for one, _ in pairs),
+        reference=fmean(other.value for _, other in pairs),
         spread=spread,
         seeds=len(pairs),
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

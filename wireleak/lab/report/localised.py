@@ -237,8 +237,8 @@ def answer(one: Map) -> Answer:
     """Test whether first layers carry most original, and first dense layers most latent information.
 
     "First layers" are the first two; "first dense layers" the first two dense ones that are not the output, as in the
-    networks of arXiv 2010.08762. Layers are compared by the mean over seeds, minus the null. Where inputs were
-    searched, a first layer whose gradient the search did not match leaves the question open: it may reveal more.
+    networks of arXiv 2010.08762. Layers are compared by the mean over seeds, minus the null. If a search
+    for inputs did not match a first layer's gradient, that layer may reveal more, and a "no" becomes undecided.
     """
     dense = [number for number, layer in enumerate(one.layers[:-1]) if layer.kind != "conv"][:2]
     first = range(min(2, len(one.layers)))

@@ -225,7 +225,7 @@ _REPORTED = (
         ),
         low=0.0,
         high=1.0,
-        order=352,
+        order=357,
     ),
     Quantity(
         name="feature-silhouette",
@@ -236,7 +236,7 @@ _REPORTED = (
         ),
         low=-1.0,
         high=1.0,
-        order=354,
+        order=358,
     ),
     Quantity(
         name="feature-silhouette-task",
@@ -245,7 +245,7 @@ _REPORTED = (
         higher_leaks=False,
         low=-1.0,
         high=1.0,
-        order=356,
+        order=359,
     ),
     Quantity(
         name="device-seconds",

@@ -16,6 +16,11 @@ from wireleak.common.measures.statistics.score import Floats, Score
 _FLOOR = 1e-10
 
 
+def decibels(guess: Floats, truth: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    """Return the PSNR of each image, float64 (n,) in dB, at most 100."""
+    return np.asarray(-10 * np.log10(np.maximum(squared_errors(guess, truth), _FLOOR)))
+
+
 @register
 @dataclass(frozen=True, kw_only=True)
 class PeakSignalToNoise(Measure):
@@ -36,4 +41,4 @@ class PeakSignalToNoise(Measure):
     def __call__(self, guess: Floats, truth: npt.NDArray[np.generic], rng: np.random.Generator) -> Score:
         """Score images (n, channels, height, width) in [0, 1]."""
         check_reconstruction(guess, truth)
-        return mean_score(self.name, -10 * np.log10(np.maximum(squared_errors(guess, truth), _FLOOR)), rng)
+        return mean_score(self.name, decibels(guess, truth), rng)

@@ -63,8 +63,8 @@ def outlier_scores(updates: Sequence[Update]) -> Doubles:
     """Spectral outlier score of Divide-and-Conquer; parameters and errors as for `norm_ratios`.
 
     The updates are centred and projected on their top right singular vector, the direction in which they differ most.
-    The score is the squared projection. Of long updates 10,000 coordinates count, the same in every round, where the
-    paper draws them anew for each of several passes.
+    The score is the squared projection. Of longer updates only 10,000 coordinates count, the same ones in every round.
+    The paper makes several passes, and draws other coordinates for each.
 
     Returns
     -------
