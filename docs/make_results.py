@@ -57,16 +57,16 @@ def carry(run: Path) -> None:
     file = f"{known[results.study].parent.name}/{results.study}.csv"
     path = headlines.RESULTS / file
     path.parent.mkdir(exist_ok=True)
-    compared, training = compare_defences(results), training_page(results)
+    compared, page = compare_defences(results), training_page(results)
     if compared:
         write(path, *defences(compared))
         charts = {one.target: defence_drawing(one) for one in compared}
     else:
         write(path, SCORES, [*scores(results), *differences(results)])
-        charts = dict(by_round(training, titles(results)))
+        charts = dict(by_round(page, titles(results)))
     for name, drawing in charts.items():
         style.save((drawing.paper or drawing.draw)(), path.with_name(f"{results.study}-{name}.svg"), drawing.said)
-    if maps := training.localised:
+    if maps := page.localised:
         write(path.with_name(f"{results.study}-layers.csv"), *layers(maps))
         write(path.with_name(f"{results.study}-answers.csv"), *answers(maps))
     replace("published.csv", results.study, list(published(results)))
@@ -100,13 +100,13 @@ def origin(results: Results, file: str) -> Line:
     return *run_columns, f"{results.seconds:.0f}", machine, versions
 
 
-def by_round(found: TrainingPage, names: Mapping[str, str]) -> Iterator[tuple[str, Drawing]]:
+def by_round(page: TrainingPage, names: Mapping[str, str]) -> Iterator[tuple[str, Drawing]]:
     """Yield the charts of a long training: scores by round, and features before and after."""
-    for one in found.windows:
+    for one in page.windows:
         yield f"{one.target}-by-round", rounds_drawing(one, names)
-    for page in found.features:
-        if len(page.panels) == len(("before", "after")):
-            yield from ((f"features-{one.variant}", feature_drawing(one)) for one in page.panels)
+    for part in page.features:
+        if len(part.panels) == len(("before", "after")):
+            yield from ((f"features-{one.variant}", feature_drawing(one)) for one in part.panels)
 
 
 def scores(results: Results) -> Iterator[Line]:
