@@ -33,7 +33,13 @@ SERVE_SECONDS = 900.0
 _EXPORTING = threading.Lock()
 _ROOT = Path(__file__).resolve().parents[3]
 # All of wireleak that a device needs.
-_PROGRAM = ("client/__init__.py", "client/device", "wireleak/__init__.py", "wireleak/common/wire")
+PROGRAM = (
+    "client/__init__.py",
+    "client/device",
+    "wireleak/__init__.py",
+    "wireleak/common/wire",
+    "wireleak/common/words.py",
+)
 _ENCODER, _RECORD = "encoder", "record.npz"
 
 
@@ -137,7 +143,7 @@ def _job(cell: Cell, device: Device, head: str, credentials: dict[str, str | Non
     """Return the files that go onto the device, its command as `run` among them."""
     words = ["python3", "-m", "client.device", _ENCODER, "--head", seen_from_guest(head), "--input", "inputs.npz"]
     words += ["--batch", str(cell.study.serve.victim_batch), "--record", f"/run/out/{_RECORD}", "--json"]
-    files: dict[str, Path | bytes] = {name: _ROOT / name for name in _PROGRAM}
+    files: dict[str, Path | bytes] = {name: _ROOT / name for name in PROGRAM}
     files |= {"inputs.npz": cell.inputs("victim"), _ENCODER: cell.device_export(device.name)}
     for name, path in credentials.items():
         if path is not None:

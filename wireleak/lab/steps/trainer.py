@@ -16,12 +16,17 @@ from wireleak.lab.run.cell import Cell
 
 _ROOT = Path(__file__).resolve().parents[3]
 # The app comes from the server; the device needs what starts it, and what the app's forks share.
-_PROGRAM = (
+PROGRAM = (
     "client",
     "wireleak/__init__.py",
     "wireleak/common",
     "wireleak/lab/__init__.py",
-    "wireleak/lab/launch",
+    "wireleak/lab/launch/__init__.py",
+    "wireleak/lab/launch/flower.py",
+    "wireleak/lab/launch/runner.py",
+    "wireleak/lab/launch/zygote.py",
+    "wireleak/lab/launch/jail.py",
+    "wireleak/lab/launch/parties.py",
     "wireleak/lab/devices/__init__.py",
     "wireleak/lab/devices/pi/__init__.py",
     "wireleak/lab/devices/pi/modules.py",
@@ -66,7 +71,7 @@ def trainer_on_pi(
             "events": _CONSOLE,
         }
         run = f"exec python3 -m wireleak.lab.devices.pi.node node.json > {_CONSOLE} 2>&1\n"
-        files: dict[str, Path | bytes] = {path: _ROOT / path for path in _PROGRAM}
+        files: dict[str, Path | bytes] = {path: _ROOT / path for path in PROGRAM}
         files |= {f"{key}.pem": path for key, path in given.items()}
         files |= {"train.npz": cell.train(name), "evaluation.npz": cell.evaluation(name)}
         files |= {
