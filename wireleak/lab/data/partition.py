@@ -5,9 +5,11 @@ Dirichlet draws, for each label, the clients' shares of it: Hsu, Qi, Brown 2019 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from wireleak.common.registry import unknown
 from wireleak.lab.data.dataset import DataError, Dataset, Ints
@@ -34,6 +36,7 @@ def partition(
     alpha: float = 0.5,
     by: str | None = None,
     seed: int = 0,
+    needed: Sequence[Ints] = (),
 ) -> list[Ints]:
     """Split a pool among clients: each example of `indices` goes to exactly one.
 
@@ -54,6 +57,8 @@ def partition(
         The attribute or group of `by_attribute` and `by_group`.
     seed : int
         Seed of the draw.
+    needed : sequence of int64
+        Sets of indices. A draw of `dirichlet` that leaves a client without an example of one of them is drawn again.
 
     Returns
     -------
@@ -75,7 +80,8 @@ def partition(
     if how == "iid":
         owners = rng.permutation(np.arange(len(indices)) % clients)
     elif how == "dirichlet":
-        owners = _dirichlet(dataset.y[indices], clients, alpha, rng)
+        kinds = [np.isin(indices, part) for part in (indices, *needed)]
+        owners = _dirichlet(dataset.y[indices], clients, alpha, rng, kinds)
     elif by is None:
         raise DataError(f"data.by: is missing; partition '{how}' needs the name of the {how[3:]}")
     else:
@@ -104,10 +110,10 @@ def shards(
     DataError
         As for `partition`, or a client got no training or no evaluation example.
     """
-    whole = np.concatenate([roles.clients, roles.evaluation])
-    pools = [role for role in (roles.clients, roles.evaluation) if len(role)] if how == "iid" else [whole]
+    both = [role for role in (roles.clients, roles.evaluation) if len(role)]
+    pools = both if how == "iid" else [np.concatenate([roles.clients, roles.evaluation])]
     divided = [
-        partition(dataset, pool, clients, how, alpha=alpha, by=by, seed=seed + place)
+        partition(dataset, pool, clients, how, alpha=alpha, by=by, seed=seed + place, needed=both)
         for place, pool in enumerate(pools)
     ]
     result = []
@@ -126,7 +132,9 @@ def shards(
     return result
 
 
-def _dirichlet(labels: Ints, clients: int, alpha: float, rng: np.random.Generator) -> Ints:
+def _dirichlet(
+    labels: Ints, clients: int, alpha: float, rng: np.random.Generator, kinds: Sequence[npt.NDArray[np.bool_]]
+) -> Ints:
     if not alpha > 0:
         raise DataError(f"data.alpha: must be positive, not {alpha}")
     for _ in range(_REDRAWS):
@@ -136,7 +144,7 @@ def _dirichlet(labels: Ints, clients: int, alpha: float, rng: np.random.Generato
             shares = rng.dirichlet(np.full(clients, alpha))
             ends = np.rint(np.cumsum(shares) * len(members)).astype(np.int64)
             owners[members] = np.searchsorted(ends[:-1], np.arange(len(members)), side="right")
-        if len(np.unique(owners)) == clients:
+        if all(len(np.unique(owners[kind])) == clients for kind in kinds):
             return owners
     raise DataError(
         f"data.alpha: {alpha} leaves one of {clients} clients without examples; raise it or take fewer clients"

@@ -324,3 +324,11 @@ def test_no_client_is_left_without_evaluation_examples_by_chance() -> None:
         roles = data.assign_roles(dataset, clients=3600, evaluation=400, attacker=50, victims=50, seed=seed)
         held = data.shards(dataset, roles, 100, seed=seed)
         assert {(len(shard.train), len(shard.evaluation)) for shard in held} == {(36, 4)}
+
+
+def test_dirichlet_draws_again_until_each_client_can_evaluate(dataset: Any) -> None:
+    """With 20 examples to evaluate on, one draw in three leaves one of four clients without any."""
+    roles = data.assign_roles(dataset, clients=400, evaluation=20, attacker=50, victims=50)
+    for seed in range(60):
+        for shard in data.shards(dataset, roles, 4, "dirichlet", seed=seed):
+            assert len(shard.train) and len(shard.evaluation)
