@@ -84,7 +84,7 @@ class _Side:
 
     __slots__ = (
         *("acknowledged", "base", "end", "held", "held_bytes", "next", "over", "reset", "scale", "side", "since"),
-        *("start", "stream", "time", "window"),
+        *("overtaken", "start", "stream", "time", "window"),
     )
 
     def __init__(self, stream: TcpStream, side: int, time: float) -> None:
@@ -95,6 +95,8 @@ class _Side:
         self.end: int | None = None
         self.reset: int | None = None
         self.acknowledged: int | None = None
+        # The capture has an acknowledgement before what it acknowledges, so acknowledgements tell nothing of the order.
+        self.overtaken = False
         self.window = 0
         self.scale: int | None = None
         # Held segments are ordered by their distance from `base`.
@@ -242,12 +244,13 @@ class Reassembler:
         """Take a segment that is early, late or overlapping, or whose stream has no known beginning yet."""
         data = segment.data
         if side.next is None and side.acknowledged is not None and not side.held and side.other.start is None:
-            # The receiver has everything before this segment: nothing that is still under way precedes it.
             behind = _distance(sequence, side.acknowledged)
             if behind == len(data) == 1:
                 return  # a probe that keeps the connection alive repeats the last byte
-            if behind >= 0:
+            if behind == 0:
+                # The receiver has everything before this segment: nothing that is still under way precedes it.
                 side.next = sequence
+            side.overtaken = behind > 0
         if side.next is not None:
             ahead = _distance(side.next, sequence)
             if ahead <= 0:
@@ -290,7 +293,9 @@ class Reassembler:
         """Begin a direction whose receiver has seen the lowest held segment, and thus all before it."""
         first = side.base + side.held[0][0]
         # If the other direction's SYN was captured, this one's is only late.
-        if side.other.start is None and side.acknowledged is not None and _distance(first, side.acknowledged) > 0:
+        if side.other.start is not None or side.overtaken or side.acknowledged is None:
+            return
+        if _distance(first, side.acknowledged) > 0:
             yield from self._start_unsynced(side)
 
     def _start_unsynced(self, side: _Side) -> Iterator[Chunk | Ended]:

@@ -122,6 +122,16 @@ def test_without_a_syn_a_direction_that_nobody_acknowledges_is_read_within_secon
     assert read == [1000] * 4 + [len(UP) - 4000]
 
 
+@given(st.permutations(range(4)))
+def test_without_a_syn_segments_that_come_after_their_acknowledgement_are_put_in_order(wire: Any, order: Any) -> None:
+    """A mirror port that copies one direction late: the receiver's acknowledgement is captured first."""
+    packets = [packet for packet in wire.conversation([(0, UP)], ends=False)[3:] if packet[15] == 1][:4]
+    acknowledgement = wire.ipv4(wire.SERVER, wire.CLIENT, 500, 101 + len(UP), 16)
+    data, ends = play([acknowledgement, *(packets[place] for place in order)])
+    assert data == {(0, 0): UP[: sum(len(packet) - 40 for packet in packets)]}
+    assert ends[0, 1] == ("capture ends", False)
+
+
 def test_a_probe_before_the_capture_of_a_stream_is_no_data(wire: Any) -> None:
     conversation = wire.conversation([(0, b"lost"), (1, b"x"), (0, b"kept"), (1, b"y")], ends=False)[4:]
     probe = wire.ipv4(wire.CLIENT, wire.SERVER, 104, 0, 16, b"\0")
