@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+
+_FOLDERS = re.compile(r"(?<![\w.~])/(?:[^/\s'\":;,<>()]+/)+")
+
 
 def counted(number: int, one: str, several: str | None = None) -> str:
     """Return a number with the noun, or the noun and its verb, in the form that it needs.
@@ -36,3 +41,11 @@ def told(error: Exception) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}"
     return " ".join(str(error).split())
+
+
+def without_folders(text: str) -> str:
+    """Cut the folders of absolute paths from an error that crosses the wire: they may name the user."""
+    for folder, short in ((os.getcwd(), "."), (os.path.expanduser("~"), "~")):  # noqa: PTH109, PTH111
+        # These are known, so they may contain spaces.
+        text = text.replace(f"{folder.rstrip('/')}/", f"{short}/")
+    return _FOLDERS.sub("", text)

@@ -1,4 +1,8 @@
-from wireleak.common.words import counted, told
+from pathlib import Path
+
+import pytest
+
+from wireleak.common.words import counted, told, without_folders
 
 
 def test_a_number_has_its_noun_in_the_form_that_it_needs() -> None:
@@ -12,3 +16,16 @@ def test_a_mistake_of_the_system_has_its_words_and_its_file() -> None:
     assert told(OSError(28, "No space left on device")) == "No space left on device"
     assert told(OSError("cannot listen on\n :1")) == "cannot listen on :1"
     assert told(ValueError("cut: 9")) == "cut: 9"
+
+
+def test_an_error_that_crosses_the_wire_names_no_folder_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, work = tmp_path / "Ann Smith", tmp_path / "ann's runs"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(home))
+    said = f"train: no file '{work}/client-0/train.npz', as {home}/data.toml and /data/ann/x.npz say; give 3/4 or a/b/c"
+    assert without_folders(said) == (
+        "train: no file './client-0/train.npz', as ~/data.toml and x.npz say; give 3/4 or a/b/c"
+    )

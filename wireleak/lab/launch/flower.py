@@ -21,13 +21,14 @@ import hashlib
 import importlib
 import os
 import pkgutil
-import re
 import select
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+
+from wireleak.common.words import without_folders
 
 POLL = "WIRELEAK_FLOWER_POLL"
 WAKE = "WIRELEAK_FLOWER_WAKE"
@@ -42,7 +43,6 @@ _HEARTBEAT_SECONDS = 12
 _IDLE_SECONDS = 60
 # A SuperLink drops a reply of which no part arrived for 180 seconds; its node must not wait for longer.
 _PART_SECONDS = 60
-_FOLDERS = re.compile(r"(?<![\w.~])/(?:[^/\s'\":;,<>()]+/)+")
 _USED = {
     "flwr.supercore.runtime": ("RuntimeHttpClient",),
     "flwr.supercore.interceptors": ("RuntimeVersionHttpInterceptor", "RuntimeTokenHttpInterceptor"),
@@ -204,8 +204,12 @@ class ClientAppLife:
         self._bell = bell
         self._app: Callable[..., Any] | None = None
 
-    def answer(self, token: str) -> bool:
-        """Answer the message of a task, with an error if the app fails; return whether it succeeded."""
+    def answer(self, token: str, died: str | None = None) -> bool:
+        """Answer the message of a task, with an error if the app fails; return whether it succeeded.
+
+        `died` tells how the process ended that had the task. If it had not taken the message yet, no one else answers;
+        if it had, Flower does when the token expires, unless the task was ended before.
+        """
         flower, client = self._flower, self._client
         client._interceptors = (_version(), flower.RuntimeTokenHttpInterceptor(token))
         beating = flower.HeartbeatSender(_but_not_at_once(flower.make_task_heartbeat_fn_http(client)))
@@ -214,6 +218,8 @@ class ClientAppLife:
         status, details = flower.SubStatus.COMPLETED, ""
         try:
             message, context, run, fab = flower.pull_task_input(client)
+            if died is not None:
+                raise RuntimeError(died)
             if self._app is None:
                 self._app = self._load(run, fab)
             reply = self._app(message=message, context=context)
@@ -234,6 +240,8 @@ class ClientAppLife:
             ring(self._bell)
         # A heartbeat for a task that has just ended would be refused, and Flower then interrupts this process.
         beating.stop()
+        if died is not None and message is None:
+            return False
         # A task that never ends makes the node answer a later message with an error, and from then on one too late.
         flower.push_task_output(client, context, status, details)
         return bool(status == flower.SubStatus.COMPLETED)
@@ -274,14 +282,6 @@ def join_bells(bell: str | None, nodes: Iterable[str]) -> None:
     grid.pull_messages = waiting
     # The loop around it would wait again.
     importlib.import_module("flwr.superlink.grid.http_grid").time = _Clock(_TOGETHER_SECONDS)  # type: ignore[attr-defined]
-
-
-def without_folders(text: str) -> str:
-    """Cut the folders of absolute paths from an error that crosses the wire: they may name the user."""
-    for folder, short in ((os.getcwd(), "."), (os.path.expanduser("~"), "~")):  # noqa: PTH109, PTH111
-        # These are known, so they may contain spaces.
-        text = text.replace(f"{folder.rstrip('/')}/", f"{short}/")
-    return _FOLDERS.sub("", text)
 
 
 def install_once(content: bytes) -> None:

@@ -37,6 +37,7 @@ import psutil
 
 from wireleak.common.files import named_config
 from wireleak.lab.launch import flower
+from wireleak.lab.launch.endings import describe_status
 from wireleak.lab.launch.jail import Jail
 from wireleak.lab.launch.zygote import become_child, end_child, fork, run_command
 
@@ -116,6 +117,16 @@ class RuntimeApp:
         finally:
             end_child(status)
 
+    def answer_for(self, token: str, died: str) -> NoReturn:
+        """Answer in this new process for a ClientApp that died before it took its message, and end the process."""
+        status = 1
+        try:
+            self._begin(None)
+            flower.ClientAppLife(self.address, self.root_certificates, None, self.bell).answer(token, died)
+            status = 0
+        finally:
+            end_child(status)
+
     def _begin(self, module: str | None) -> None:
         become_child(self.log)
         os.environ["FLWR_HOME"] = self.home
@@ -135,6 +146,7 @@ class _Fork:
     run: int
     began: float | None
     lines: socket.socket | None = None
+    token: str = ""
 
     def leave(self) -> None:
         """Give the ClientApp no further message, so that it ends."""
@@ -192,7 +204,7 @@ class Runner:
     def _start(self, app: RuntimeApp, task: str, token: str, run: int) -> None:
         if task == flower.CLIENTAPP:
             living = self._living(app, run)
-            living.began = time.monotonic()
+            living.began, living.token = time.monotonic(), token
             # If it has just died, `_reap` finds out.
             with contextlib.suppress(OSError):
                 assert living.lines is not None
@@ -239,7 +251,18 @@ class Runner:
             ended.leave()
             if ended.began is not None:
                 cpu, rss = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
-                self._end_task(ended, os.waitstatus_to_exitcode(status), cpu, rss)
+                code = os.waitstatus_to_exitcode(status)
+                self._end_task(ended, code, cpu, rss)
+                if ended.task == flower.CLIENTAPP:
+                    self._answer_for(ended, code)
+
+    def _answer_for(self, ended: _Fork, code: int) -> None:
+        """Let a new process take the message of a ClientApp that died, if it is still there: its node waits for it."""
+        died = f"the ClientApp {describe_status(code)}"
+        pid = fork()
+        if pid == 0:
+            ended.app.answer_for(ended.token, died)
+        self._forks[pid] = _Fork(ended.app, ended.task, ended.run, None)
 
     def _end_task(self, ended: _Fork, status: int, cpu: float, rss: int) -> None:
         assert ended.began is not None

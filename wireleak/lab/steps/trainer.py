@@ -22,6 +22,7 @@ PROGRAM = (
     "wireleak/common",
     "wireleak/lab/__init__.py",
     "wireleak/lab/launch/__init__.py",
+    "wireleak/lab/launch/endings.py",
     "wireleak/lab/launch/flower.py",
     "wireleak/lab/launch/runner.py",
     "wireleak/lab/launch/zygote.py",

@@ -46,7 +46,7 @@ def start(run: Path, *options: str) -> subprocess.Popen[str]:
         "60",
         *options,
     ]
-    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def kept(run: Path) -> int:

@@ -79,8 +79,8 @@ TRAINING = {"split-seed0": "split", "whole-seed0": "federated", "steered-seed0":
 # stage; where two kills would end alike, one mode of training has the one, and the other mode the other.
 SPLIT = [
     ("start", ("tap", "head", "superlink", "client-0", "runner", LAB)),
-    ("first round", ("head", "superlink", "serverapp", "client-0", FORK_SERVER, LAB)),
-    ("between rounds", ("serverapp", "client-0", LAB)),
+    ("first round", ("head", "superlink", "serverapp", "client-0", "client-0-app", FORK_SERVER, LAB)),
+    ("between rounds", ("serverapp", "client-0", "client-0-app", LAB)),
 ]
 WHOLE = [
     ("first round", ("tap", "runner", "client-0-app")),
@@ -95,6 +95,7 @@ WHOLE = [
 STEERED = [
     ("start", ("client-0",)),
     ("first round", ("client-0", "client-0-app")),
+    ("between rounds", ("client-0", "client-0-app")),
 ]
 MATRIX = {"split-seed0": SPLIT, "whole-seed0": WHOLE, "steered-seed0": STEERED}
 
