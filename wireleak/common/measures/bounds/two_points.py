@@ -1,4 +1,4 @@
-"""Audit noise by messages of two known activations.
+"""Audit noise by messages of two known activations, or of two known inputs without an encoder.
 
 One activation lies beyond the clip, the other inside; after the clip they are `shift` apart along one number. Noise of
 a given spread allows no test a mean error below a bound, its trade-off function at equal rates: Phi(-shift / 2 sigma)
@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,29 @@ Bools = npt.NDArray[np.bool_]
 BEST_SHIFT = {1: 3.0, 2: 2.5}
 # A study audits many settings, and a false alarm in any of them would be a false accusation.
 CONFIDENCE = 0.999
+
+
+class Randomness(Protocol):
+    """What an audit must know of a device's randomness; `Noise` and `randomised_response.Response` are such."""
+
+    def __hash__(self) -> int:
+        """Let results be cached."""
+
+    @property
+    def spread(self) -> float:
+        """Return how much of it is promised."""
+
+    def pair(self) -> tuple[float, float]:
+        """Return the number that two tensors hold in one place; their others are 0."""
+
+    def error(self, factor: float = 1.0) -> float:
+        """Return the least mean error of a test, if there is `factor` times the spread."""
+
+    def spread_at(self, error: float) -> float:
+        """Return the spread at which a mean error is the least possible."""
+
+    def epsilon(self, spread: float, delta: float) -> float:
+        """Return the epsilon of a message with another spread."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +144,12 @@ class TwoPointAudit:
         return proportion_limits(self.errors, self.messages, CONFIDENCE)[1] >= self.allowed
 
 
-def audit(noise: Noise, errors: int, messages: int, delta: float = 1e-5) -> TwoPointAudit:
+def audit(noise: Randomness, errors: int, messages: int, delta: float = 1e-5) -> TwoPointAudit:
     """Audit noise by the errors of a test, one-sided at 99.9 %.
 
     Parameters
     ----------
-    noise : Noise
+    noise : Noise or Response
     errors, messages : int
         Of a test whose threshold was chosen on other messages; each message holds either activation with equal chance.
     delta : float
@@ -138,7 +162,7 @@ def audit(noise: Noise, errors: int, messages: int, delta: float = 1e-5) -> TwoP
 
 
 @cache
-def smallest_fault(noise: Noise, messages: int, power: float = 0.95) -> float:
+def smallest_fault(noise: Randomness, messages: int, power: float = 0.95) -> float:
     """Return the largest multiple of the spread that an audit would refute with probability `power`; 0 if none.
 
     The number of errors is binomial, so no simulation is needed.
@@ -173,6 +197,8 @@ def threshold(values: Floats, first: Bools) -> float:
     below = np.concatenate([[0], np.cumsum(sent)])
     above = np.concatenate([[0], np.cumsum(~sent)])
     errors = below + (above[-1] - above)
+    # No threshold divides equal values.
+    errors[1:-1][ordered[1:] == ordered[:-1]] = len(values) + 1
     best = np.flatnonzero(errors == errors.min())
     edges = np.concatenate([[-np.inf], (ordered[1:] + ordered[:-1]) / 2, [np.inf]])
     return float(edges[best[len(best) // 2]])

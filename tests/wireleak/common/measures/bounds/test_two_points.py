@@ -116,3 +116,9 @@ def test_a_threshold_has_the_fewest_errors() -> None:
     errors = [int(((values >= at) != first).sum()) for at in np.arange(-0.5, 6)]
     assert int(((values >= best) != first).sum()) == min(errors) == 1
     assert math.isinf(threshold(values, np.ones(6, bool)))
+
+
+def test_a_threshold_divides_no_equal_values() -> None:
+    values, first = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0]), np.array([True, False, False, True, True, True])
+    assert threshold(values, first) == 1.5
+    assert int(((values >= threshold(values, first)) != first).sum()) == 1
