@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -47,20 +47,23 @@ def serve(config: Annotated[Path, typer.Option(help="The device's resolved confi
 def transforms(
     chain: Annotated[str, typer.Argument(help="JSON: a list of transforms, each {name, options}.")],
     messages: Annotated[int, typer.Option(min=1, help="Number of messages about one input that cross the wire.")] = 1,
+    inputs: Annotated[
+        Literal["numbers", "words"] | None, typer.Option(help="Kind of the device's inputs; by default any.")
+    ] = None,
     mode: Annotated[str, typer.Option(help="Training mode of the device: split or federated.")] = "split",
     private: Annotated[bool, typer.Option(help="Whether the device trains with DP-SGD.")] = False,
 ) -> None:
-    """Check a device's transforms of activations, and print the guarantee of each as JSON.
+    """Check a device's transforms of inputs and activations, and print the guarantee of each as JSON.
 
     Example: python -m client transforms '[{"name": "noise", "options": {"clip": 4, "sigma": 8}}]'
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from client.transforms.registry import guarantees, make
+    from client.transforms.registry import guarantees, make_all
     from wireleak.common.config import ConfigError, Plugin, first_mistake
 
     try:
-        steps = [make(step, seed=0) for step in TypeAdapter(list[Plugin]).validate_json(chain)]
+        steps = make_all(TypeAdapter(list[Plugin]).validate_json(chain), 0, inputs)
         for step in steps:
             if step.trains and mode != "split":
                 raise ConfigError(f'transforms.{step.name}: trains the encoder against the head; set mode = "split"')

@@ -96,8 +96,9 @@ def evaluate(message: Message, context: Context) -> Message:
     inputs, labels = read_examples(config.evaluation, config.model, "evaluation")
     if config.plan.mode == "split":
         with connect(_head(config), config.model) as stub:
-            send = Chain(config.transforms, drawn(config.seed))
-            probabilities = predict_split(module, stub, inputs, config.model.classes, config.plan.batch, send)
+            chain = Chain(config.transforms, drawn(config.seed))
+            size, count = config.plan.batch, config.model.classes
+            probabilities = predict_split(module, stub, inputs, count, size, before=chain.before, send=chain)
     else:
         probabilities = predict_whole(module, inputs)
     loss, right = score(probabilities, labels)
@@ -153,11 +154,28 @@ def _train_split(
         check_private(chain.steps)
         with connect(_head(config), config.model, config.plan.privacy.noise_multiplier, named) as stub:
             mean, extras["epsilon"] = train_split_private(
-                encoder, stub, *task, config.plan.privacy, rounds=server_round, send=chain, loss=loss, see=see
+                encoder,
+                stub,
+                *task,
+                config.plan.privacy,
+                rounds=server_round,
+                before=chain.before,
+                send=chain,
+                loss=loss,
+                see=see,
             )
     else:
         with connect(_head(config), config.model, node=named) as stub:
-            mean = train_split(encoder, stub, *task, send=chain, loss=loss, own_step=own.step if own else None, see=see)
+            mean = train_split(
+                encoder,
+                stub,
+                *task,
+                before=chain.before,
+                send=chain,
+                loss=loss,
+                own_step=own.step if own else None,
+                see=see,
+            )
     if config.keep is not None:
         chain.keep(config.keep)
     extras["device-seconds"] = time.process_time() - began

@@ -26,7 +26,7 @@ class ClientConfig(Strict):
     evaluation: AbsolutePath = Field(description="the client's evaluation examples, .npz: x and y")
     head: HeadConfig | None = Field(default=None, description="the head's address; required in split mode")
     seed: Seed = None
-    transforms: tuple[Plugin, ...] = Field(default=(), description="transforms of activations, in this order")
+    transforms: tuple[Plugin, ...] = Field(default=(), description="transforms of inputs and activations, in order")
     keep: AbsolutePath | None = Field(
         default=None, description="folder for the networks that transforms train over rounds"
     )
@@ -71,6 +71,6 @@ class DeviceConfig(Strict):
     )
     batch: PositiveInt = Field(default=1, description="inputs in one message")
     head: HeadConfig = Field(description="the head's address")
-    transforms: tuple[Plugin, ...] = Field(default=(), description="transforms of activations, in this order")
+    transforms: tuple[Plugin, ...] = Field(default=(), description="transforms of inputs and activations, in order")
     seed: Seed = None
     predictions: AbsolutePath = Field(description="file for the predictions, .npz: prediction")

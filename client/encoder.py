@@ -22,8 +22,14 @@ WINDOW = 8
 EVALUATION_BATCH = 128
 
 
+Before = Callable[[torch.Tensor], torch.Tensor]
 Send = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Loss = Callable[[torch.Tensor, np.ndarray, int], torch.Tensor | None]
+
+
+def unchanged(inputs: torch.Tensor) -> torch.Tensor:
+    """Return the inputs themselves."""
+    return inputs
 
 
 def as_it_is(activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
@@ -38,6 +44,7 @@ def train_split(
     labels: Labels,
     how: Training,
     *,
+    before: Before = unchanged,
     send: Send = as_it_is,
     loss: Loss | None = None,
     own_step: Callable[[torch.Tensor], float] | None = None,
@@ -54,6 +61,8 @@ def train_split(
     inputs, labels : arrays of shapes (n, *input_shape) and (n,)
         The private shard; its activations and labels are sent to the head.
     how : Training
+    before : callable
+        inputs -> what the encoder gets instead of them.
     send : callable
         (activation, inputs) -> the tensor to send instead of the activation. The returned gradient is applied to the
         original activation (straight-through).
@@ -81,14 +90,15 @@ def train_split(
     with HeadStream(stub.Train) as stream:
         for sequence, rows in enumerate(how.batches(len(inputs))):
             batch = torch.from_numpy(inputs[rows])
+            given = before(batch)
             with torch.set_grad_enabled(not frozen):
-                activation = encoder(batch)
+                activation = encoder(given)
             sent = send(activation.detach(), batch)
             gradient, mean = exchange(stream, sequence, sent, labels[rows])
             if see is not None:
                 see(labels[rows], gradient)
             if own_step is not None:
-                own_step(batch)
+                own_step(given)
             elif not frozen:
                 extra = loss(activation, rows, sequence) if loss is not None else None
                 optimiser.zero_grad(set_to_none=True)
@@ -118,9 +128,16 @@ def exchange(
 
 
 def predict_split(
-    encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, classes: int, batch: int, send: Send = as_it_is
+    encoder: nn.Module,
+    stub: SplitHeadStub,
+    inputs: Floats,
+    classes: int,
+    batch: int,
+    *,
+    before: Before = unchanged,
+    send: Send = as_it_is,
 ) -> Floats:
-    """Return the head's class probabilities (n, classes), in the order of the inputs.
+    """Return the head's class probabilities (n, classes), in the order of the inputs; see `train_split`.
 
     Raises
     ------
@@ -141,7 +158,7 @@ def predict_split(
             if len(pending) == WINDOW:
                 take(stream)
             part = torch.from_numpy(inputs[start : start + batch])
-            activation = send(encoder(part), part)
+            activation = send(encoder(before(part)), part)
             stream.send(pb.PredictRequest(sequence=sequence, activation=encode_tensor(activation.numpy())))
             pending.append(len(activation))
         while pending:

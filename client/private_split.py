@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from client.encoder import Loss, Send, as_it_is, exchange
+from client.encoder import Before, Loss, Send, as_it_is, exchange, unchanged
 from client.examples import Floats, Labels
 from client.link import HeadStream
 from wireleak.common.measures.bounds.accounting import epsilon, joint_noise_multiplier
@@ -27,6 +27,7 @@ def train_split_private(
     privacy: PrivacyConfig,
     *,
     rounds: int = 1,
+    before: Before = unchanged,
     send: Send = as_it_is,
     loss: Loss | None = None,
     see: Callable[[Labels, Floats], None] | None = None,
@@ -55,7 +56,7 @@ def train_split_private(
         The head's noise multiplier must not be lower.
     rounds : int
         Number of such rounds with this client, this one included: they compose.
-    send, loss, see : callables
+    before, send, loss, see : callables
         As for `client.encoder.train_split`; the `loss` of one example must depend only on that example.
 
     Returns
@@ -92,7 +93,7 @@ def train_split_private(
                 steps.step_without_examples()
                 continue
             batch = torch.from_numpy(inputs[rows])
-            activation = steps.forward(batch)
+            activation = steps.forward(before(batch))
             gradient, mean = exchange(stream, number, send(activation.detach(), batch), labels[rows])
             if see is not None:
                 see(labels[rows], gradient)

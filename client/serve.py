@@ -40,7 +40,8 @@ def serve(config: DeviceConfig) -> int:
         encoder, shape = nn.Sequential(), config.model.network().activation_shape(config.model.cut)
     inputs = read_inputs(config.inputs, shape, "inputs")
     with connect(config.head, config.model) as stub:
-        send = Chain(config.transforms, drawn(config.seed))
-        predictions = predict_split(encoder, stub, inputs, config.model.classes, config.batch, send)
+        chain = Chain(config.transforms, drawn(config.seed))
+        count, size = config.model.classes, config.batch
+        predictions = predict_split(encoder, stub, inputs, count, size, before=chain.before, send=chain)
     write_arrays(config.predictions, {"prediction": predictions})
     return len(predictions)

@@ -41,7 +41,7 @@ def run(chosen: argparse.Namespace) -> None:
         raise DeviceError("--head: is missing; give the head's host:port")
     address, security = checked_address(chosen.head), _security(chosen)
     manifest = read_manifest(chosen.encoder)
-    chain = Chain(manifest.transforms, chosen.seed)
+    chain = Chain(manifest.transforms, chosen.seed, manifest.kind)
     for step in manifest.transforms:
         say(f"{step.name}: {step.guarantee or step.refusal or 'no guarantee'}")
     if chosen.seed is not None and chain.draws:
@@ -59,7 +59,7 @@ def run(chosen: argparse.Namespace) -> None:
     source = _source(chosen, manifest)
     with closing(source.items), closing(Outbox(chosen.queue, manifest.identity)) as outbox:
         link = Link(address, security, manifest, chosen.batch, chosen.patience, chosen.timeout, say)
-        streamer = Streamer(lambda inputs: chain(encoder(inputs)), outbox, link, chosen.batch, deliver)
+        streamer = Streamer(lambda inputs: chain(encoder(chain.before(inputs))), outbox, link, chosen.batch, deliver)
         try:
             streamer.run(islice(source.items, chosen.count), live=source.live)
         except HeadAwayError as error:

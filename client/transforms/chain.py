@@ -1,4 +1,4 @@
-"""A chain of a device's transforms, used both to train the encoder and to send activations."""
+"""A chain of a device's transforms, used to train the encoder, to change inputs and to send activations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from client.transforms.registry import Batch, Scene, make
+from client.transforms.registry import Batch, Scene, make_all
 from wireleak.common.config import Plugin
 from wireleak.common.models import load_weights, save_weights
 
@@ -21,17 +21,31 @@ class Chain:
     configs : sequence of Plugin
     seed : int
         Seed of every random draw.
+
+    Raises
+    ------
+    ConfigError
+        As for `make_all`.
     """
 
     def __init__(self, configs: Sequence[Plugin], seed: int) -> None:
-        self.steps = [make(config, seed) for config in configs]
+        self.steps = make_all(configs, seed)
         self._modules: dict[str, nn.Module] = {}
 
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the tensor to send for activations (n, *activation_shape) of inputs (n, *input_shape)."""
+        """Return the tensor to send for activations (n, *activation_shape) of unchanged inputs (n, *input_shape)."""
         for step in self.steps:
-            activation = step(activation, inputs)
+            if not step.before_encoder:
+                activation = step(activation, inputs)
         return activation
+
+    def before(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what the encoder gets instead of inputs (n, *input_shape)."""
+        changed = inputs
+        for step in self.steps:
+            if step.before_encoder:
+                changed = step(changed, inputs)
+        return changed
 
     @property
     def private(self) -> list[str]:

@@ -1,14 +1,14 @@
 """The registry of transforms: built-in ones, and those of installed packages (entry points "wireleak.transforms").
 
-A transform changes how a device trains its encoder, or the activations that it sends. It is a defence or malicious
-code.
+A transform changes how a device trains its encoder, the inputs of its encoder, or the activations that it sends. It is
+a defence or malicious code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from pydantic import BaseModel
@@ -16,6 +16,9 @@ from torch import nn
 
 from wireleak.common.config import ConfigError, Plugin, options_of
 from wireleak.common.registry import Registry
+
+# Kinds of inputs: pictures and sensor readings, or the word numbers of texts.
+Kind = Literal["numbers", "words"]
 
 
 class Changes(NamedTuple):
@@ -68,7 +71,7 @@ class Batch:
 
 
 class Transform:
-    """A change to one batch of activations, or to the loss that trains the encoder.
+    """A change to one batch of activations or inputs, or to the loss that trains the encoder.
 
     Attributes
     ----------
@@ -78,6 +81,9 @@ class Transform:
         Model of its settings.
     changes : Changes
         Its changes on the device, on the wire and at the server.
+    acts_on : {"activation", "numbers", "words"}
+        The tensor that it changes: the activation, or the input before the encoder computes anything. An input is of
+        numbers (a picture, sensor readings) or of word numbers, and a device with other inputs refuses the transform.
     reads_inputs : bool
         Whether its output depends directly on the inputs; guarantees of earlier steps are then void.
     batchwise : bool
@@ -87,6 +93,7 @@ class Transform:
     name: ClassVar[str]
     options: ClassVar[type[BaseModel]]
     changes: ClassVar[Changes]
+    acts_on: ClassVar[Literal["activation"] | Kind] = "activation"
     reads_inputs: ClassVar[bool] = False
     batchwise: ClassVar[bool] = False
 
@@ -100,14 +107,20 @@ class Transform:
         return type(self).loss is not Transform.loss
 
     @property
+    def before_encoder(self) -> bool:
+        """Whether it changes the input instead of the activation."""
+        return self.acts_on != "activation"
+
+    @property
     def at_inference(self) -> bool:
-        """Whether it changes activations; one that only trains the encoder does nothing on a serving device."""
+        """Whether it changes what is sent; one that only trains the encoder does nothing on a serving device."""
         return type(self).__call__ is not Transform.__call__
 
     def __call__(self, activation: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Return the tensor to send, of the activation's shape (n, *activation_shape); inputs are (n, *input_shape).
 
-        The default returns the activation unchanged, for transforms that only train the encoder.
+        A transform that acts on the input gets the input for `activation` too, and returns what the encoder gets. The
+        default returns the activation unchanged, for transforms that only train the encoder.
         """
         return activation
 
@@ -175,6 +188,38 @@ def make(config: Plugin, seed: int) -> Transform:
     """
     kind = TRANSFORMS.get(config.name, "transforms")
     return kind(options_of(kind.options, config.options, f"transforms.{config.name}"), seed)
+
+
+def make_all(configs: Sequence[Plugin], seed: int, inputs: Kind | None = None) -> list[Transform]:
+    """Make the transforms of one device, and check that they fit together.
+
+    Parameters
+    ----------
+    configs : sequence of Plugin
+    seed : int
+    inputs : {"numbers", "words"}, optional
+        Kind of the device's inputs; None leaves it unchecked.
+
+    Raises
+    ------
+    ConfigError
+        As for `make`; a transform of the input follows one of activations, or acts on another kind of input.
+    """
+    steps = [make(config, seed) for config in configs]
+    later = ""
+    for step in steps:
+        if not step.before_encoder:
+            later = later or step.name
+            continue
+        if later:
+            raise ConfigError(f"transforms.{step.name}: acts on the input, but follows {later}; put it first")
+        if inputs is not None and step.acts_on != inputs:
+            fitting = [name for name, kind in TRANSFORMS.all().items() if kind.acts_on == inputs]
+            raise ConfigError(
+                f"transforms.{step.name}: acts on inputs of {step.acts_on}, but these inputs are {inputs}; "
+                f"use {' or '.join(fitting)}, or a transform of activations"
+            )
+    return steps
 
 
 def guarantees(steps: Sequence[Transform], messages: int) -> list[str | None]:

@@ -106,6 +106,17 @@ def test_with_nothing_clipped_and_no_noise_it_is_plain_sgd_of_the_whole_network(
     torch.testing.assert_close(got, dict(plain.state_dict()), rtol=1e-4, atol=1e-6)
 
 
+def test_the_encoder_trains_on_what_transforms_of_the_input_make_of_it(
+    train: Any, shard: tuple[Floats, Labels]
+) -> None:
+    inputs, labels = shard
+    got, loss, spent = train(privacy(), how(epochs=2), before=lambda given: 1 - given)
+    want = train(privacy(), how(epochs=2), (1 - inputs, labels))
+    assert (loss, spent) == pytest.approx(want[1:], rel=1e-5)
+    torch.testing.assert_close(got, want[0], rtol=1e-4, atol=1e-6)
+    assert loss != pytest.approx(train(privacy(), how(epochs=2))[1], rel=1e-3)
+
+
 def test_each_stage_clips_each_example_s_own_gradient(train: Any, shard: tuple[Floats, Labels]) -> None:
     norm, own, before = 0.3, own_gradients(*shard), dict(network().blocks.named_parameters())
     inside = set(network().split(2)[0].state_dict())

@@ -1,5 +1,7 @@
 """The transforms that need no training, in numpy: the same formulas as `client.transforms`, for a device that serves.
 
+Some change the input before the encoder computes anything, the others change the activation.
+
 Noise comes from the operating system, as the guarantees of noise assume: an attacker who could compute the noise would
 subtract it. In floating point the lowest bits of a noised number reveal more than the proofs, which are about real
 numbers, say (Mironov, "On significance of the least significant bits for differential privacy", CCS 2012).
@@ -61,14 +63,16 @@ class Chain:
     steps : iterable of Step
     seed : int, optional
         Seed of repeatable noise.
+    kind : str, optional
+        Kind of the inputs, as the manifest has it; text and characters are word numbers. None leaves it unchecked.
 
     Raises
     ------
     DeviceError
-        This device cannot apply a transform; the message names it.
+        This device cannot apply a transform, or not to such inputs; the message names it.
     """
 
-    def __init__(self, steps: tuple[Step, ...], seed: int | None = None) -> None:
+    def __init__(self, steps: tuple[Step, ...], seed: int | None = None, kind: str | None = None) -> None:
         self._steps = [step for step in steps if step.at_inference]
         self._draws = Draws(seed)
         for step in self._steps:
@@ -76,6 +80,11 @@ class Chain:
                 raise DeviceError(
                     f"manifest.transforms: this device cannot apply {step.name!r}, only {', '.join(TRANSFORMS)}; "
                     "serve with `python -m client serve`, or export a variant without it"
+                )
+            if kind is not None and ON_INPUT.get(step.name) == ("numbers" if kind in WORDS else "words"):
+                raise DeviceError(
+                    f"manifest.transforms: {step.name} acts on inputs of {ON_INPUT[step.name]}, but the encoder takes "
+                    f"inputs of kind {kind}; export without it"
                 )
 
     @property
@@ -85,9 +94,17 @@ class Chain:
 
     def __call__(self, activation: Floats) -> Floats:
         """Return the float32 to send, of the activations' shape (n, ...)."""
+        return self._apply(activation, on_input=False)
+
+    def before(self, inputs: Floats) -> Floats:
+        """Return what the encoder gets instead of inputs (n, ...)."""
+        return self._apply(inputs, on_input=True)
+
+    def _apply(self, values: Floats, on_input: bool) -> Floats:
         for step in self._steps:
-            activation = TRANSFORMS[step.name](activation, step.options, self._draws)
-        return activation
+            if (step.name in ON_INPUT) == on_input:
+                values = TRANSFORMS[step.name](values, step.options, self._draws)
+        return values
 
 
 def clipped(activation: Floats, clip: float, norm: int) -> Floats:
@@ -138,5 +155,30 @@ def _dropout(activation: Floats, options: Mapping[str, Any], draws: Draws) -> Fl
     return sent / np.float32(1 - options["rate"]) if options.get("scaled", True) else sent
 
 
-TRANSFORMS: dict[str, Apply] = {"noise": _noise, "laplace": _laplace, "quantise": _quantise, "dropout": _dropout}
-RANDOM = ("noise", "laplace", "dropout")
+def _word_response(words: Floats, options: Mapping[str, Any], draws: Draws) -> Floats:
+    count = options["words"]
+    if not ((words == np.round(words)) & (words >= 0) & (words <= count)).all():
+        raise DeviceError(
+            f"transforms.word-response: inputs must be word numbers from 0 to {count}; export a larger `words`"
+        )
+    kept = 1 / (1 + (count - 1) * np.exp(-options["epsilon"]))
+    # A step of 1 to count - 1 around the circle of words reaches each other word once.
+    step = 1 + np.floor(draws.uniform(words.shape) * (count - 1))
+    other = (words - 1 + step) % count + 1
+    sent: Floats = np.where((words > 0) & (draws.uniform(words.shape) >= kept), other, words).astype(np.float32)
+    return sent
+
+
+TRANSFORMS: dict[str, Apply] = {
+    "noise": _noise,
+    "laplace": _laplace,
+    "quantise": _quantise,
+    "dropout": _dropout,
+    "input-noise": _noise,
+    "input-laplace": _laplace,
+    "word-response": _word_response,
+}
+RANDOM = ("noise", "laplace", "dropout", "input-noise", "input-laplace", "word-response")
+# Those that change the input, and the kind of input that they take.
+ON_INPUT = {"input-noise": "numbers", "input-laplace": "numbers", "word-response": "words"}
+WORDS = ("text", "characters")

@@ -30,8 +30,10 @@ AUDITED = [
     ("laplace", {"clip": CLIP, "epsilon": 1.0}, 1, 0.0),
     ("laplace", {"clip": CLIP, "epsilon": 3.0}, 1, 0.0),
 ]
+# The same noise on the input.
+ON_INPUT = {"input-noise": "noise", "input-laplace": "laplace"}
 # Promises of another kind, tested below and beside the transforms.
-OTHER_PROMISES = {"metric-privacy", "quantise"}
+OTHER_PROMISES = {"metric-privacy", "quantise", "word-response"}
 Codes = npt.NDArray[np.float32]
 
 
@@ -72,7 +74,10 @@ def hits(name: str, options: dict[str, Any], norm: int, m: int, seed: int, messa
 def test_every_promise_is_audited() -> None:
     ours = {name: kind for name, kind in TRANSFORMS.all().items() if kind.__module__.startswith("client.")}
     promising = {name for name, kind in ours.items() if kind.guarantee is not Transform.guarantee}
-    assert promising == {name for name, *_ in AUDITED} | OTHER_PROMISES
+    assert promising == {name for name, *_ in AUDITED} | set(ON_INPUT) | OTHER_PROMISES
+    for on_input, name in ON_INPUT.items():
+        for method in ("__call__", "guarantee"):
+            assert getattr(ours[on_input], method) is getattr(ours[name], method)
 
 
 @pytest.mark.parametrize(("name", "options", "norm", "delta"), AUDITED)

@@ -12,9 +12,10 @@ from scipy import stats
 
 from client.device.model.errors import DeviceError
 from client.device.model.manifest import Step
-from client.device.model.transforms import Chain, Draws, clipped
+from client.device.model.transforms import ON_INPUT, Chain, Draws, clipped
+from client.device.model.transforms import TRANSFORMS as SERVED
 from client.transforms.randomised.clipping import clipped as torch_clipped
-from client.transforms.registry import make
+from client.transforms.registry import TRANSFORMS, make
 from wireleak.common.config import Plugin
 
 
@@ -116,7 +117,9 @@ def test_uniform_numbers_stay_inside_0_and_1(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_transform_that_needs_training_is_refused_by_name() -> None:
-    with pytest.raises(DeviceError, match="this device cannot apply 'bottleneck', only noise, laplace, quantise"):
+    with pytest.raises(
+        DeviceError, match="this device cannot apply 'bottleneck', only noise, laplace, quantise, dropout, "
+    ):
         chain(("bottleneck", {}))
 
 
@@ -129,3 +132,47 @@ def test_transforms_apply_in_order(activation: np.ndarray) -> None:
     last = chain(("noise", {"clip": 1.0, "sigma": 1.0}), quantise)(activation)
     assert len(np.unique(last)) <= 4
     assert len(np.unique(chain(quantise, ("noise", {"clip": 1.0, "sigma": 1.0}))(activation))) > 4
+
+
+def test_noise_on_the_input_is_that_of_an_activation_and_comes_before(activation: np.ndarray) -> None:
+    for name, options in (("noise", {"clip": 4.0, "sigma": 1.0}), ("laplace", {"clip": 4.0, "epsilon": 2.0})):
+        both = chain((f"input-{name}", options), ("quantise", {"bits": 1, "clip": 1.0}), seed=5)
+        np.testing.assert_array_equal(both.before(activation), chain((name, options), seed=5)(activation))
+        assert set(np.unique(both(activation))) == {-1.0, 1.0}
+        assert both.draws
+    np.testing.assert_array_equal(chain(("noise", {"sigma": 1.0})).before(activation), activation)
+
+
+def test_words_are_replaced_as_torch_s() -> None:
+    options = {"epsilon": 1.5, "words": 7}
+    words = np.random.default_rng(0).integers(0, 8, (20_000, 5)).astype(np.float32)
+    ours, theirs = chain(("word-response", options)).before(words), in_torch("word-response", options, words)
+    assert ours.dtype == np.float32 and (ours[words == 0] == 0).all()
+    chance = np.exp(1.5) / (np.exp(1.5) + 6)
+    assert stats.binomtest(int((ours == words)[words > 0].sum()), int((words > 0).sum()), chance).pvalue > 1e-6
+    for word in range(1, 8):
+        counts = [np.bincount(sent[words == word].astype(int), minlength=8)[1:] for sent in (ours, theirs)]
+        assert stats.chi2_contingency(counts).pvalue > 1e-6
+        assert stats.chisquare(np.delete(counts[0], word - 1)).pvalue > 1e-6
+    with pytest.raises(DeviceError, match="word numbers from 0 to 7"):
+        chain(("word-response", options)).before(words + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "takes"),
+    [
+        ("input-noise", "text", "numbers"),
+        ("input-laplace", "characters", "numbers"),
+        ("word-response", "image", "words"),
+    ],
+)
+def test_an_input_of_another_kind_is_refused(name: str, kind: str, takes: str) -> None:
+    with pytest.raises(
+        DeviceError, match=f"{name} acts on inputs of {takes}, but the encoder takes inputs of kind {kind}"
+    ):
+        Chain((Step(name, {}, True, None, None),), None, kind)
+
+
+def test_the_two_lists_of_transforms_of_the_input_agree() -> None:
+    theirs = {name: kind.acts_on for name, kind in TRANSFORMS.all().items() if kind.acts_on != "activation"}
+    assert {name: takes for name, takes in theirs.items() if name in SERVED} == ON_INPUT
