@@ -187,7 +187,7 @@ def _write(
 ) -> Exported:
     from wireleak.lab.devices.encoder import to_onnx
 
-    steps = _described(chain)
+    steps = _described(chain, "words" if inputs.kind in ("text", "characters") else "numbers")
     shape = model.network().activation_shape(model.cut)
     content = to_onnx(encoder, inputs.drawn(_EXAMPLES) if examples is None else examples)
     transforms = [
@@ -202,13 +202,13 @@ def _write(
     return Exported(folder, model, shape, tuple(steps))
 
 
-def _described(chain: Sequence[Plugin]) -> list[Step]:
+def _described(chain: Sequence[Plugin], inputs: str) -> list[Step]:
     """Ask the client, as a process, for each transform's guarantee about one message."""
     if not chain:
         return []
     text = json.dumps([step.model_dump() for step in chain])
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "client", "transforms", text],
+        [sys.executable, "-P", "-m", "client", "transforms", text, "--inputs", inputs],
         capture_output=True,
         text=True,
         env=os.environ | safe_environment(),

@@ -57,7 +57,7 @@ def _audited(results: Results, variant: str) -> str:
     if audit is None:
         return ""
     share = f"{audit.errors / audit.messages:.2%}"
-    found = f"{audit.messages:,} messages of two known activations were told apart with {share} errors"
+    found = f"{audit.messages:,} messages of two known tensors were told apart with {share} errors"
     if not audit.holds:
         verdict = f"REFUTED: ε is at least {audit.lower:.3g}, not the promised {audit.promised:.3g} (99.9 %)"
     else:

@@ -72,13 +72,18 @@ def find_attack(described: Mapping[str, dict[str, Any]], name: str, field: str) 
     return attack
 
 
-def check_transforms(study: Study, launcher: Launcher, attributes: Collection[str]) -> dict[str, list[Step]]:
+def check_transforms(
+    study: Study, launcher: Launcher, attributes: Collection[str], *, words: bool = False
+) -> dict[str, list[Step]]:
     """Return the changes and guarantees of each variant's transforms for one input, as the client states them.
+
+    `words` says whether inputs are the word numbers of texts.
 
     Raises
     ------
     StudyError
-        A transform or an option of it is unknown, or the data lack an attribute that it needs.
+        A transform or an option of it is unknown, or the data lack an attribute that it needs, or inputs are of another
+        kind than it takes.
     """
     found = {}
     for variant in study.variants:
@@ -87,6 +92,7 @@ def check_transforms(study: Study, launcher: Launcher, attributes: Collection[st
         chain = json.dumps([step.model_dump() for step in variant.transforms])
         # A study's victims send each input once.
         argv = ["-m", "client", "transforms", chain, "--mode", study.plan_of(variant).mode]
+        argv += ["--inputs", "words" if words else "numbers"]
         argv += ["--private"] * (study.plan_of(variant).privacy is not None)
         answer = _answer("transforms", argv, launcher, f"variants.{variant.name}.transforms: ")
         declared = TypeAdapter(list[Step]).validate_json(answer)

@@ -1,7 +1,9 @@
 """Theoretical bounds for attacks on noised activations, added to the results of a finished cell.
 
-They apply to variants whose devices begin with the transform `noise` or `laplace`. Rows carry the measured attack's
-names. Their role is "bound"; their name says which bound it is and which attackers it limits:
+They apply to variants whose devices begin with the transform `noise` or `laplace`, or with `input-noise` or
+`input-laplace`: then they are bounds for an attacker who sees the noised input, from which activations are computed.
+Rows carry the measured attack's names. Their role is "bound"; their name says which bound it is and which attackers it
+limits:
 
 - `unbiased only`: MSE 1/dFIL, with dFIL, eta and their quantiles over victims. Learnt decoders are biased and may go
   below it.
@@ -60,7 +62,9 @@ if TYPE_CHECKING:
 QUANTILES = {LEAST_EXPOSED: 0.05, MOST_EXPOSED: 0.95}
 CANDIDATES = "candidates"
 # Transforms that may follow the noise, because they use only the noised activation.
-_POST_PROCESSING = frozenset({"requantise", "quantise", "dropout", "noise", "laplace", "metric-privacy"})
+_POST_PROCESSING = frozenset(
+    {"requantise", "quantise", "dropout", "noise", "laplace", "metric-privacy", "input-noise", "input-laplace"}
+)
 # Inverting the covariance of more input values would take minutes, and so would the information of many such inputs:
 # each takes hundreds of passes through the encoder.
 _LARGE = 4096
@@ -80,11 +84,14 @@ class WireNoise:
         Clip, in Euclidean norm for Gaussian noise and in L1 norm for Laplace noise; None without a clip.
     norm : int
         Order of the norm: 2 for Gaussian noise, 1 for Laplace noise.
+    on_input : bool
+        Whether the input is noised and not the activation.
     """
 
     spread: float
     clip: float | None
     norm: int = 2
+    on_input: bool = False
 
     @property
     def clipped(self) -> two_points.Noise | None:
@@ -97,18 +104,17 @@ def noise_of(cell: Cell) -> WireNoise | None:
     first, *later = cell.variant.transforms or (None,)
     if first is None or {step.name for step in later} - _POST_PROCESSING:
         return None
-    clip = first.options.get("clip")
-    if first.name == "noise":
-        return WireNoise(float(first.options["sigma"]), clip)
-    if first.name == "laplace":
-        return WireNoise(
-            float(first.options["scale"] if clip is None else 2 * clip / first.options["epsilon"]), clip, 1
-        )
+    clip, on_input = first.options.get("clip"), first.name.startswith("input-")
+    if first.name in ("noise", "input-noise"):
+        return WireNoise(float(first.options["sigma"]), clip, 2, on_input)
+    if first.name in ("laplace", "input-laplace"):
+        scale = first.options["scale"] if clip is None else 2 * clip / first.options["epsilon"]
+        return WireNoise(float(scale), clip, 1, on_input)
     return None
 
 
 def write_candidates(cell: Cell) -> Path:
-    """Write the grant of the attack `candidates`: the victims' inputs, shuffled, and the devices' public clip.
+    """Write the grant of the attack `candidates`: the victims' inputs, shuffled, and the public clip of activations.
 
     Returns
     -------
@@ -120,7 +126,7 @@ def write_candidates(cell: Cell) -> Path:
         x = np.unique(sent["x"], axis=0)
     arrays: dict[str, npt.NDArray[Any]] = {"x": np.random.default_rng(cell.seed_of("candidates")).permutation(x)}
     noise = noise_of(cell)
-    if noise is not None:
+    if noise is not None and not noise.on_input:
         arrays["norm"] = np.array(noise.norm)
         if noise.clip is not None:
             arrays["clip"] = np.array(noise.clip)
@@ -239,12 +245,16 @@ def _error_bounds(cell: Cell, noise: WireNoise, victims: npt.NDArray[np.float32]
 
 
 def _clipped_encoder(cell: Cell, noise: WireNoise) -> Callable[[Tensor], Tensor]:
-    """Return the encoder with its clip: the function whose output gets the noise."""
+    """Return the encoder with its clip, or only the clip of the input: the function whose output gets the noise."""
+    from torch import nn
+
     from wireleak.common.models import ModelConfig, load_weights
 
-    encoder, _ = ModelConfig.model_validate(cell.model()).network().split(cell.variant.cut)
-    load_weights(encoder, cell.checkpoint("encoder", cell.plan.rounds))
-    encoder.eval().requires_grad_(False)
+    encoder: nn.Module = nn.Identity()
+    if not noise.on_input:
+        encoder, _ = ModelConfig.model_validate(cell.model()).network().split(cell.variant.cut)
+        load_weights(encoder, cell.checkpoint("encoder", cell.plan.rounds))
+        encoder.eval().requires_grad_(False)
 
     def clipped(inputs: Tensor) -> Tensor:
         z: Tensor = encoder(inputs).flatten(1)

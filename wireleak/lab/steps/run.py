@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from wireleak.common.files import write_json
+from wireleak.common.measures.scores.measure import are_numbered
 from wireleak.common.traffic import Traffic
 from wireleak.common.words import counted
 from wireleak.lab.data import Dataset, find
@@ -131,7 +132,8 @@ def run_study(
         plan = make_plan(study, data, seeds, dataset, drawn)
         described = describe_attacks(launcher)
         check_attacks(plan, described)
-        steps = check_transforms(plan.study, launcher, list(plan.dataset.attributes))
+        names, words = list(plan.dataset.attributes), are_numbered(plan.dataset.x)
+        steps = check_transforms(plan.study, launcher, names, words=words)
         check_plugins(plan.study, launcher)
         executor = executor or LocalExecutor(jobs)
         executor.check(plan.study)

@@ -1,6 +1,7 @@
 """Audit a cell's noise on the real wire: a device of the auditor sends two known activations many times.
 
-The device skips its encoder and applies the cell's transforms. Its link is tapped as all others are, but its capture
+The device skips its encoder and applies the cell's transforms, those of the input too: then the two are known inputs,
+in the shape of an activation. Its link is tapped as all others are, but its capture
 lies in the auditor's folder, so that no attack and no table of traffic reads it.
 """
 
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from wireleak.common.files import write_arrays
-from wireleak.common.measures.bounds.two_points import Noise, audit
+from wireleak.common.measures.bounds.randomised_response import Response
+from wireleak.common.measures.bounds.two_points import Randomness, audit
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.run import truth
 from wireleak.lab.run.cell import Cell
@@ -28,13 +30,16 @@ _LEAST, _NUMBERS = 1000, 1 << 22
 BATCH = 50
 
 
-def promise_of(cell: Cell) -> Noise | None:
-    """Return the noise that an audit can test: clipped, on a plaintext link, and nothing before it in the chain."""
-    noise = noise_of(cell)
-    if noise is None or cell.variant.encrypted or not cell.study.serve.devices:
-        return None
+def promise_of(cell: Cell) -> Randomness | None:
+    """Return the noise that an audit can test: clipped, or of words, on a plaintext link, and the only transform."""
     # Later transforms round or drop numbers, which only adds errors: such an audit has less power than it says.
-    return noise.clipped if len(cell.variant.transforms) == 1 else None
+    if len(cell.variant.transforms) != 1 or cell.variant.encrypted or not cell.study.serve.devices:
+        return None
+    (only,) = cell.variant.transforms
+    if only.name == "word-response":
+        return Response(float(only.options["epsilon"]), int(only.options["words"]))
+    noise = noise_of(cell)
+    return None if noise is None else noise.clipped
 
 
 def capture_of(cell: Cell) -> Path:
@@ -42,7 +47,7 @@ def capture_of(cell: Cell) -> Path:
     return cell.device(LINK) / "link.pcap"
 
 
-def write_pairs(cell: Cell, noise: Noise, shape: tuple[int, ...]) -> None:
+def write_pairs(cell: Cell, noise: Randomness, shape: tuple[int, ...]) -> None:
     """Write the activations that the auditor's device sends, and which of the two each message holds.
 
     The number in which they differ goes round all numbers of a message, so that noise missing on any of them is found.
@@ -66,7 +71,7 @@ def read_pairs(cell: Cell, launcher: Launcher) -> None:
 
 def noise_audits(cells: list[Cell]) -> list[NoiseAudit]:
     """Return one audit for each variant, over the messages of all its seeds."""
-    found: dict[str, tuple[Noise, int, int]] = {}
+    found: dict[str, tuple[Randomness, int, int]] = {}
     for cell in cells:
         noise, counted = promise_of(cell), truth.audit_errors(cell)
         if noise is not None and counted is not None:

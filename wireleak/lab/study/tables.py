@@ -239,7 +239,8 @@ class Variant(Strict):
     initial: Plugin | None = Field(default=None, description="first model that a malicious server sends")
     transforms: tuple[Plugin, ...] = Field(
         default=(),
-        description="transforms that a device applies to its activations before it sends them, in this order",
+        description="transforms that a device applies to its inputs, or to its activations before it sends them, in "
+        "this order",
     )
     queries: Literal["surrogate", "noise"] = Field(
         default="surrogate",

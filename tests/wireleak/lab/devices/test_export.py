@@ -89,6 +89,11 @@ def test_networks_of_every_kind_can_be_exported(export: Any, model: str, shape: 
             "no transform called 'nois'; did you mean 'noise'",
             marks=pytest.mark.study,
         ),
+        pytest.param(
+            (*IMAGES, "--transforms", '[{"name": "word-response", "options": {"epsilon": 1, "words": 9}}]'),
+            "transforms.word-response: acts on inputs of words, but these inputs are numbers; use input-laplace or",
+            marks=pytest.mark.study,
+        ),
         ((*IMAGES, "--pad", "0"), "--pad: '0' is not a size"),
         ((*IMAGES, "--variant", "wide"), "--variant: only a run has variants"),
     ],

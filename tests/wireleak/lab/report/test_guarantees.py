@@ -102,7 +102,7 @@ def test_an_audit_says_what_it_proves_and_the_smallest_fault_that_it_would_have_
     figures = {"errors": 430, "messages": 3000, "allowed": 0.15865, "promised": 10.0}
     found.audits = [r.NoiseAudit(variant="noisy", **figures, lower=9.84, smallest_fault=0.881, holds=True)]
     (line,) = wire_transforms(found, titles(found))
-    assert "3,000 messages of two known activations were told apart with 14.33% errors" in line
+    assert "3,000 messages of two known tensors were told apart with 14.33% errors" in line
     assert "the noise allows no fewer than 15.87%. This proves ε ≥ 9.84 of the promised 10 (99.9 %)." in line
     assert line.endswith("Noise of 0.88 times the promised would be refuted with probability .95.")
     found.audits = [r.NoiseAudit(variant="noisy", **figures, lower=21.0, smallest_fault=0.4, holds=False)]

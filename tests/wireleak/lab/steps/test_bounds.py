@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from wireleak.common.measures.bounds import two_points
 from wireleak.common.measures.bounds.gaussian import epsilon_of
+from wireleak.common.measures.bounds.randomised_response import Response
 from wireleak.common.measures.bounds.van_trees import van_trees
 from wireleak.common.measures.quantities.quantity import Quantity
 from wireleak.common.measures.quantities.reported import REPORTED
@@ -32,6 +34,7 @@ from wireleak.lab.steps.bounds import (
     noise_of,
     write_candidates,
 )
+from wireleak.lab.steps.two_points import promise_of
 from wireleak.lab.study.schema import Study
 
 D, K, VICTIMS = 16, 12, 600
@@ -182,6 +185,40 @@ def test_the_informed_attacker_of_laplace_noise_stays_under_its_bounds(tmp_path:
     assert lower <= proved == pytest.approx(epsilon)
     if epsilon == 400:
         assert done.named > 0.5 and lower > 5
+
+
+@pytest.mark.parametrize("clip", [None, 1e3])
+def test_noise_on_the_input_bounds_what_anybody_can_compute_from_it(tmp_path: Path, clip: float | None) -> None:
+    """Oracle: the posterior variance of Gaussian inputs whose every value was seen through noise; no encoder enters."""
+    sigma = 0.5
+    done = Finished(tmp_path, sigma, clip)
+    changed = [{"name": "input-noise", "options": step["options"]} for step in noise(sigma, clip)]
+    declared = study(changed)
+    cell = Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2, Seeds(bytes(32)))
+    assert noise_of(cell) == WireNoise(sigma, clip, on_input=True)
+    with np.load(write_candidates(cell)) as granted:
+        assert set(granted) == {"x"}  # activations are not clipped
+    rows = companion_rows(cell, [AttackJob(cell, use, "input") for use in declared.attacks])
+    assert value(rows, "inversion", "dfil", UNBIASED) == pytest.approx(1 / sigma**2, rel=1e-4)
+    posterior = (1 / (SPREAD**-2 + sigma**-2)).mean()
+    assert value(rows, "inversion", "mse", VAN_TREES) == pytest.approx(posterior, rel=0.05)
+    assert done.mse > posterior  # the encoder keeps 12 of 16 values
+    if clip is not None:
+        proved = value(rows, "candidates", "wire-epsilon", PROVED)
+        assert proved == pytest.approx(epsilon_of(2 * clip / sigma, 1e-5))
+
+
+def test_an_audit_tests_noise_on_inputs_and_replaced_words_too(tmp_path: Path) -> None:
+    def promise(*transforms: Any) -> Any:
+        declared = study(list(transforms))
+        return promise_of(Cell(declared, declared.variants[0], 0, tmp_path, (D,), 2, Seeds(bytes(32))))
+
+    noised = {"name": "input-noise", "options": {"clip": 3.0, "sigma": 2.0}}
+    assert promise(noised) == two_points.Noise(2, 2.0, 3.0)
+    assert promise({"name": "input-laplace", "options": {"clip": 3.0, "epsilon": 2.0}}) == two_points.Noise(1, 3.0, 3.0)
+    assert promise({"name": "word-response", "options": {"epsilon": 2.0, "words": 50}}) == Response(2.0, 50)
+    assert promise({"name": "input-noise", "options": {"sigma": 2.0}}) is None
+    assert promise(noised, *noise(1.0, 1.0)) is None
 
 
 def test_laplace_noise_without_a_clip_has_fisher_s_bounds_alone(tmp_path: Path) -> None:
