@@ -43,6 +43,7 @@ class Candidates(ActivationAttack):
     whose clipped activation is nearest is the most probable one. "Nearest" is in Euclidean norm under Gaussian and
     metric-privacy noise, in L1 norm under Laplace noise. The attack is therefore the Bayes attacker, and its success
     cannot exceed any valid bound. It guesses each message by itself, although no two victims hold the same input.
+    Noise on the input is another matter: the encoder bends it, so the nearest candidate need not be the most probable.
 
     References
     ----------
