@@ -104,8 +104,6 @@ class LayerInversion(InvertingGradients):
         """Train as a client does on own examples, on each captured model in turn: updates with labels, and inputs."""
         import torch
 
-        from wireleak.common.models.training import Training, train_whole
-
         blocks, draw = self._network.blocks, np.random.default_rng([self.seed, 6])
         seen, recipe = own.trained()
         starts = list({one.round: one.start for one in seen.updates}.values())
@@ -114,7 +112,7 @@ class LayerInversion(InvertingGradients):
             start = starts[number % len(starts)]
             rows = draw.permutation(len(own))[: recipe.examples]
             blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
-            train_whole(blocks, own.inputs[rows], own.labels[rows], Training(recipe.plan, (self.seed, number)))
+            recipe.imitate(blocks, own.inputs[rows], own.labels[rows], (self.seed, number))
             end = {name: value.detach().cpu().numpy().copy() for name, value in blocks.state_dict().items()}
             made.append((Update(OTHERS, number, start, end), torch.from_numpy(own.labels[rows])))
             truth.append(own.inputs[rows])

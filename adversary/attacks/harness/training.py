@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,15 @@ from safetensors.numpy import load_file
 
 from adversary.tap.decode.observation import Kind
 from wireleak.common.exchanged import kept_files
-from wireleak.common.plan import ClientPlan
+from wireleak.common.plan import ClientPlan, PrivacyConfig
 from wireleak.common.traffic import ALL, OTHERS
+
+if TYPE_CHECKING:
+    from torch import nn
 
 State = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,27 @@ class Recipe:
         Examples of each client per round; on a link or at the server, an "input" attack guesses as many per update.
     own : int or None
         The attacker's client number, if it is a participant.
+    privacy : PrivacyConfig or None
+        The clients' DP-SGD. Its noise multiplier and norm are public; an attacker who ignores them imitates badly.
     """
 
     plan: ClientPlan
     participants: int
     examples: int
     own: int | None = None
+    privacy: PrivacyConfig | None = None
+
+    def imitate(self, network: nn.Module, inputs: Floats, labels: Ints, seed: tuple[int, ...]) -> None:
+        """Train a network in place as a client does in one round, on the attacker's examples (n, ...) and (n,)."""
+        from wireleak.common.models.training import Training, train_whole
+
+        how = Training(self.plan, seed)
+        if self.privacy is None:
+            train_whole(network, inputs, labels, how)
+            return
+        from wireleak.common.models.private import train_whole_privately
+
+        train_whole_privately(network, inputs, labels, how, self.privacy)
 
     def behind(self, sender: int) -> int:
         """Return the number of examples behind one update of a sender."""

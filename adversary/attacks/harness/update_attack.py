@@ -119,7 +119,7 @@ def _training(kind: type[Attack], config: AttackConfig, known: Knowledge) -> tup
     settings = config.training
     if settings is None:
         raise ValueError(f"training: is missing, and {kind.name} reads updates; give the clients' training settings")
-    recipe = Recipe(settings.plan, settings.participants, settings.examples, settings.own)
+    recipe = Recipe(settings.plan, settings.participants, settings.examples, settings.own, settings.privacy)
     senders = {sender for sender, _ in settings.units}
     seen = training(config.captures.victims, recipe, senders, released=settings.released, rounds=settings.rounds)
     return seen, replace(known, training=seen, recipe=recipe)

@@ -88,14 +88,10 @@ class Imitation:
         """Return the changes of a model that trained on drawn examples, and their rows."""
         import torch
 
-        from wireleak.common.models.training import Training, train_whole
-
-        recipe = self._recipe
         self._blocks.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in start.items()})
         order = (int(self._rng.integers(2**31)),)
-        how = Training(recipe.plan, order)
         rows = self._draw(value, share)
-        train_whole(self._blocks, self._inputs[rows], self._labels[rows], how)
+        self._recipe.imitate(self._blocks, self._inputs[rows], self._labels[rows], order)
         ends = {name: after.numpy() for name, after in self._blocks.state_dict().items()}
         return {name: end - start[name] for name, end in ends.items() if end.dtype.kind == "f"}, rows
 

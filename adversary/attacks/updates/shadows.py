@@ -20,8 +20,9 @@ Shard = tuple[Array, Ints]
 class Shadows:
     """Trains shadows by the public recipe: the same clients, rounds, epochs and, if there are enough, examples.
 
-    A shadow starts from the first global model if that was seen, else from weights of its own. Streams of new examples
-    in every round are not imitated: shadows keep their shards. Noise of a defence is not imitated either.
+    A shadow starts from the first global model if that was seen, else from weights of its own. DP-SGD of the clients is
+    imitated, with noise of its own. Streams of new examples in every round are not: shadows keep their shards. Noise
+    that the server or a mod adds to updates is not imitated either.
 
     Parameters
     ----------
@@ -107,14 +108,12 @@ def federated(
     """Train one shadow; return the last global model and each client's model of the last round."""
     import torch
 
-    from wireleak.common.models.training import Training, train_whole
-
     ends: list[State] = []
     for number in range(1, recipe.plan.rounds + 1):
         ends = []
         for place, (inputs, labels) in enumerate(shards):
             blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
-            train_whole(blocks, inputs, labels, Training(recipe.plan, (*seed, number, place)))
+            recipe.imitate(blocks, inputs, labels, (*seed, number, place))
             ends.append({name: value.numpy().copy() for name, value in blocks.state_dict().items()})
         start = _mean(ends)
     return start, ends

@@ -1,4 +1,7 @@
-"""DP-SGD of one module: each example's gradient is clipped, and noise is added to their sum."""
+"""DP-SGD of one module: each example's gradient is clipped, and noise is added to their sum.
+
+Clients train by it, and so do attackers that imitate them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from wireleak.common.config import ConfigError
 from wireleak.common.models.mixing import FIX, mixing_layer
@@ -128,3 +132,74 @@ def generators(how: Training, inputs: npt.NDArray[np.float32], labels: npt.NDArr
     shard = hashlib.sha256(inputs.tobytes() + labels.tobytes()).digest()
     seeds = np.random.SeedSequence([*how.seed, int.from_bytes(shard)]).spawn(2)
     return [torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1)) for seed in seeds]
+
+
+def train_whole_privately(
+    network: nn.Module,
+    inputs: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    how: Training,
+    privacy: PrivacyConfig,
+) -> tuple[float, int, float]:
+    """Train the whole network so that its weights hardly depend on any single example (DP-SGD).
+
+    Each step draws every example with the same probability (Poisson sampling), clips each example's gradient, adds
+    Gaussian noise to their sum, and passes the mean to SGD or Adam.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The network, changed in place.
+    inputs, labels : arrays of shapes (n, *input_shape) and (n,)
+        The private shard.
+    how : Training
+        `batch` is the expected size of a step's sample; an epoch has ceil(n / batch) steps.
+    privacy : PrivacyConfig
+
+    Returns
+    -------
+    loss : float
+        Mean over all drawn examples, in nats, at the weights before their step.
+    steps : int
+    rate : float
+        Probability with which a step draws an example.
+
+    Raises
+    ------
+    ConfigError
+        A layer makes per-example clipping invalid (BatchNorm), or Opacus cannot clip it.
+
+    References
+    ----------
+    Abadi et al., "Deep Learning with Differential Privacy", CCS 2016; Yousefpour et al., "Opacus", 2021.
+    """
+    network.train()
+    refuse_unfit(network)
+    # Importing Opacus takes two seconds, so only private training imports it.
+    from opacus import PrivacyEngine
+    from torch.utils.data import DataLoader, TensorDataset
+
+    sampling, noise = generators(how, inputs, labels)
+    data = TensorDataset(torch.from_numpy(inputs), torch.from_numpy(labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the seeded generator, which is intended, and about torch's own hooks
+        module, stepping, loader = PrivacyEngine(accountant="rdp").make_private(
+            module=network,
+            optimizer=optimiser(privacy.optimiser, network, how.plan.learning_rate),
+            data_loader=DataLoader(data, batch_size=how.plan.batch, generator=sampling),
+            noise_multiplier=privacy.noise_multiplier,
+            max_grad_norm=privacy.max_grad_norm,
+            noise_generator=noise,
+        )
+        total, seen, steps = 0.0, 0, 0
+        for _ in range(how.plan.epochs):
+            for drawn, wanted in loader:
+                stepping.zero_grad()
+                loss = cross_entropy(module(drawn), wanted)
+                torch.autograd.backward(loss)
+                stepping.step()
+                steps += 1
+                if len(drawn):
+                    total, seen = total + loss.item() * len(drawn), seen + len(drawn)
+        module.to_standard_module()
+    return total / max(seen, 1), steps, float(loader.sample_rate)

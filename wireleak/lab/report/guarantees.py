@@ -8,10 +8,11 @@ from wireleak.common.targets.input import Input
 from wireleak.lab.report.boards import boards
 from wireleak.lab.run.results import Private, Results, VariantSummary
 
-_OUTSIDE = (
-    "This guarantee covers the training examples of the network. It does not cover the inputs of inference, which "
-    "these attacks target, for any ε."
-)
+# Messages that only federated training sends.
+_TRAINING = {"model-update", "global-model"}
+_COVERED = "This guarantee covers the training examples of the network"
+_OUTSIDE = f"{_COVERED}. It does not cover the inputs of inference, which these attacks target, for any ε."
+_INSIDE = f"{_COVERED}, which these attacks target. It does not cover the inputs of inference, for any ε."
 
 
 def private_training(results: Results, titles: dict[str, str]) -> list[str]:
@@ -30,7 +31,13 @@ def private_training(results: Results, titles: dict[str, str]) -> list[str]:
     if plain:
         bare = "; ".join(f"{titles[one.name]} {_task(results, one.name, 'accuracy')}" for one in plain)
         lines.append(f"Accuracy without private training: {bare}.")
-    return [*lines, " ".join([_OUTSIDE, *_measured(results, [*private, *plain], titles)])]
+    limits = _INSIDE if of_training(results) else _OUTSIDE
+    return [*lines, " ".join([limits, *_measured(results, [*private, *plain], titles)])]
+
+
+def of_training(results: Results) -> bool:
+    """Return whether every attack of a run was on federated training, and none on the inputs of inference."""
+    return bool(results.grants) and all(_TRAINING & set(one.sees) for one in results.grants)
 
 
 def wire_transforms(results: Results, titles: dict[str, str]) -> list[str]:

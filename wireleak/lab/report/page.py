@@ -24,7 +24,7 @@ from wireleak.lab.report.defences import compare_defences
 from wireleak.lab.report.findings import finding, findings, run_line, shared_line, task_line, titles
 from wireleak.lab.report.formatting import duration, size
 from wireleak.lab.report.gains import gains
-from wireleak.lab.report.guarantees import private_training, wire_transforms
+from wireleak.lab.report.guarantees import of_training, private_training, wire_transforms
 from wireleak.lab.report.published import published_scores
 from wireleak.lab.report.training_page import training_page
 from wireleak.lab.run.layout import RunFolder
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 _HERO_VICTIMS, _HERO_STRIPS = 8, 6
 # Only links that serve inference are drawn; the others would repeat the same picture.
 _TLS_SHOWN = 2
-# Messages that only federated training sends.
-_TRAINING = {"model-update", "global-model"}
 # Width that 80 columns leave next to the numbers.
 _TERMINAL_NAME = 27
 _TERMINAL_MEASURES = ("mse", "ssim", "reid", "auc")
@@ -156,7 +154,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "transforms": wire_transforms(results, names),
         "published": published_scores(results, names),
         "run_line": run_line(results),
-        "of_training": bool(results.grants) and all(_TRAINING & set(one.sees) for one in results.grants),
+        "of_training": of_training(results),
         "vantages": [attacker_at(name) for name in vantages],
         "wires": [(names.get(name, name), [wire for wire in wires if wire.variant == name]) for name in _names(wires)],
         "traffic": figures.traffic_drawings(wires, names),

@@ -235,6 +235,7 @@ def updates_seen(job: AttackJob) -> dict[str, Any]:
         "plan": cell.plan.model_dump(mode="json", include=set(ClientPlan.model_fields)),
         "examples": stream.batch if stream else max(1, cell.study.data.train // len(cell.clients)),
         "own": own,
+        "privacy": cell.plan.privacy and cell.plan.privacy.model_dump(mode="json"),
         "released": vantage == "release",
         "units": truth.units(),
         "rounds": job.use.rounds,

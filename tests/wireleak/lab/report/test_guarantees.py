@@ -52,6 +52,17 @@ def test_the_guarantee_is_told_whole_with_what_it_does_not_cover() -> None:
     assert "inversion on victims' inputs: DP 0.5 MSE 0.0395" in last and "No DP MSE 0.0411" in last
 
 
+def test_where_every_attack_is_on_training_the_guarantee_covers_what_it_targets() -> None:
+    found = results()
+    shared = {"variant": "noisy", "attack": "member-lira", "target": "member", "vantage": "link"}
+    found.grants = [r.Grant(**shared, sees=["global-model", "model-update"])]
+    last = private_training(found, titles(found))[-1]
+    assert "covers the training examples of the network, which these attacks target." in last
+    found.grants.append(r.Grant(**shared | {"target": "input"}, sees=["activation"]))
+    last = private_training(found, titles(found))[-1]
+    assert "the inputs of inference, which these attacks target" in last
+
+
 def test_the_page_says_it_only_where_somebody_trained_privately() -> None:
     assert "It does not cover the inputs of inference" in report.page(results())
     assert "private training" not in report.page(results(private=False))
