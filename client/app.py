@@ -29,7 +29,7 @@ from wireleak.common.config import ConfigError, drawn, read_config
 from wireleak.common.exchanged import Moment, kept_file
 from wireleak.common.files import write_arrays
 from wireleak.common.models import save_weights
-from wireleak.common.models.training import Training, train_whole
+from wireleak.common.models.training import Training, seed_libraries, train_whole
 from wireleak.common.wire.flower import as_received, round_of
 
 app = ClientApp()
@@ -44,7 +44,7 @@ def train(message: Message, context: Context) -> Message:
         from client.secure import train_secure
 
         def masked(network: nn.Module, server_round: int) -> tuple[float, int]:
-            _seed_libraries(config, server_round)
+            seed_libraries((drawn(config.seed), server_round))
             loss, examples, _ = _train(config, network, server_round, context.node_id)
             return loss, examples
 
@@ -54,18 +54,11 @@ def train(message: Message, context: Context) -> Message:
 
 def _answer(config: ClientConfig, message: Message, node: int) -> Message:
     module = _module(config, message)
-    _seed_libraries(config, round_of(message))
+    seed_libraries((drawn(config.seed), round_of(message)))
     loss, examples, extras = _train(config, module, round_of(message), node)
     metrics = MetricRecord({"num-examples": examples, "train-loss": loss, **extras})
     arrays = ArrayRecord(cast(Any, module.state_dict()))
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
-
-
-def _seed_libraries(config: ClientConfig, server_round: int) -> None:
-    """Seed the generators of torch (Dropout) and of numpy, from which Flower's mods draw noise after training."""
-    state = np.random.SeedSequence((drawn(config.seed), server_round)).generate_state(10)
-    np.random.seed(state[:8])
-    torch.manual_seed(int(state[8:].view(np.uint64)[0]) >> 1)
 
 
 def _train(

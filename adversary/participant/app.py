@@ -16,7 +16,7 @@ from wireleak.common.config import ConfigError, drawn, read_config
 from wireleak.common.exchanged import Moment, kept_file
 from wireleak.common.models import save_weights
 from wireleak.common.models.networks import Network
-from wireleak.common.models.training import Training
+from wireleak.common.models.training import Training, seed_libraries
 from wireleak.common.wire.flower import as_received, round_of
 
 app = ClientApp()
@@ -32,6 +32,8 @@ def train(message: Message, context: Context) -> Message:
     server_round = round_of(message)
     inputs, labels = _examples(config, config.train, "train", server_round)
     how = Training(config.plan, (drawn(config.seed), server_round))
+    # As an honest client does: without it Dropout would differ from run to run.
+    seed_libraries(how.seed)
     _keep(config, network, server_round, "start")
     loss = make(config).train(network, inputs, labels, how)
     _keep(config, network, server_round, "end")

@@ -18,7 +18,7 @@ from adversary.attacks.harness.update_attack import UpdateAttack
 from adversary.attacks.updates.aggregation import MEAN, Aggregation, join
 from adversary.attacks.updates.imitation import Imitation
 from adversary.attacks.updates.update_classifier import Learner, UpdateClassifier, drawing
-from adversary.attacks.updates.update_features import features
+from adversary.attacks.updates.update_features import check_left_out, features
 from wireleak.common.targets.attribute import PrivateAttribute
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class PropertyOptions(Aggregation):
     without: int = Field(8, ge=1, description="Updates per round without the property.")
     windows: int = Field(1, ge=1, description="Windows of rounds, each with a classifier of its own.")
     snapshots: int = Field(0, ge=0, description="How many rounds' models a window's updates start from; 0 is all.")
+    leave_out: tuple[str, ...] = Field((), description="Beginnings of the names of layers that it does not read.")
     by_group: bool = Field(False, description="Make each update from one person's examples, where people are known.")
     tsne: bool = Field(True, description="Report the t-SNE positions of the captured updates, for a plot.")
 
@@ -73,6 +74,7 @@ class Property(UpdateAttack):
         seen, self._classes = knowledge.training, knowledge.classes
         assert seen is not None
         own = Imitation(knowledge, self.seed, by_group=self.settings.by_group)
+        check_left_out(self.settings.leave_out, own.shapes)
         # Where the server takes no mean, there is no telling one's own part from the others': the whole change is read.
         self._ours = {one.round: one.delta for one in seen.own if self.settings.rule != "mean"}
         rounds = np.array_split(sorted({one.round for one in seen.updates}), self.settings.windows)
@@ -124,7 +126,7 @@ class Property(UpdateAttack):
         if {name: value.shape for name, value in one.end.items()} != own.shapes:
             return np.zeros(count, np.float32)
         whole = replace(one, end=seen.models[one.round + 1]) if one.round in self._ours else one
-        return features(whole.delta)
+        return features(whole.delta, self.settings.leave_out)
 
     def _batches(self, values: Sequence[int]) -> Iterator[tuple[int, float]]:
         """Return the value of each update to make on one model, and the share of its examples with that value."""
@@ -135,7 +137,8 @@ class Property(UpdateAttack):
 
     def _row(self, others: list[dict[str, Array]], ours: dict[str, Array] | None) -> Array:
         """Return features of what the attacker sees: the updates' mean, or the server's result with its own update."""
-        return features(join(others, MEAN) if ours is None else join([*others, ours], self.settings))
+        whole = join(others, MEAN) if ours is None else join([*others, ours], self.settings)
+        return features(whole, self.settings.leave_out)
 
 
 def _spaced(rounds: list[int], count: int) -> list[int]:

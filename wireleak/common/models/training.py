@@ -48,6 +48,13 @@ class Training:
         return optimiser(self.plan.optimiser, module, self.plan.learning_rate)
 
 
+def seed_libraries(seed: tuple[int, ...]) -> None:
+    """Seed the generators of torch (Dropout) and of numpy, from which Flower's mods draw noise after training."""
+    state = np.random.SeedSequence(seed).generate_state(10)
+    np.random.seed(state[:8])
+    torch.manual_seed(int(state[8:].view(np.uint64)[0]) >> 1)
+
+
 def optimiser(name: Optimiser, module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
     """Adam or plain SGD of a module's parameters."""
     kind = torch.optim.Adam if name == "adam" else torch.optim.SGD

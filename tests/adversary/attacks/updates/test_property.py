@@ -195,6 +195,23 @@ def test_permuted_values_move_between_whole_people() -> None:
     assert {int(person >= 10) for person, values in of_person.items() if values == {1}} == {0, 1}
 
 
+def test_a_layer_that_is_left_out_says_nothing() -> None:
+    """Its captured updates may hold anything, and the guess stays."""
+    known, truth = world()
+    first = next(iter(known.training.updates[0].end))
+    noise = np.random.default_rng(3)
+    changed = [
+        replace(one, end={**one.end, first: noise.standard_normal(one.end[first].shape).astype(np.float32)})
+        for one in known.training.updates
+    ]
+    other = replace(known, training=replace(known.training, updates=tuple(changed)))
+    guess = guesses(known, **FEWER, leave_out=[first])[0]
+    assert np.array_equal(guesses(other, **FEWER, leave_out=[first])[0], guess)
+    assert roc_auc_score(truth, guess[:, 1]) > 0.9
+    with pytest.raises(ValueError, match=r"^options.leave_out: no layer begins with 'first'"):
+        guesses(known, leave_out=["first"])
+
+
 def test_a_property_that_the_attacker_never_sees_vary_is_refused() -> None:
     known, _ = world()
     with pytest.raises(ValueError, match=r"^target: the examples' values are \[1\]"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adversary.attacks.updates.update_features import features
+from adversary.attacks.updates.update_features import check_left_out, features
 from wireleak.common.models import build
 from wireleak.common.models.training import Training, task_loss, train_whole
 from wireleak.common.plan import ClientPlan
@@ -49,6 +49,18 @@ def test_biases_counters_and_running_statistics_are_dropped() -> None:
         "2.num_batches_tracked": np.array(3),
     }  # fmt: skip
     assert np.array_equal(features(kept | dropped), features(kept))
+
+
+def test_layers_that_are_left_out_are_not_read() -> None:
+    first, second = layer(4, 3), layer(2, 4)
+    update = {"0.table.weight": first, "10.weight": second}
+    assert np.array_equal(features(update, ("0.",)), features({"10.weight": second}))
+    assert np.array_equal(features(update, ("1",)), features({"0.table.weight": first}))
+    check_left_out(("0.",), update)
+    with pytest.raises(ValueError, match=r"^options.leave_out: no layer begins with '2\.'; layers are 0\.table\.weight"):
+        check_left_out(("0.", "2."), update)
+    with pytest.raises(ValueError, match=r"^options.leave_out: leaves no layer to read"):
+        check_left_out(("0.", "1"), update)
 
 
 def test_a_step_of_sgd_reads_as_its_gradient() -> None:

@@ -60,6 +60,7 @@ def test_blogs_of_the_original_files(few: Path) -> None:
     blogs = data.load("blogs", few, task="number", length=4)
     names = blogs.group_names["author"]
     assert [names[i] for i in blogs.groups["author"]] == ["5", "5", "7", "7", "6", "6"]
+    np.testing.assert_array_equal(blogs.groups["post"], [0, 0, 1, 1, 2, 2])
     told = {k: [a.classes[v] for v in a.values] for k, a in blogs.attributes.items()}
     assert told["gender"] == ["male", "male", "female", "female", "male", "male"]
     assert told["age"] == ["23 and more"] * 2 + ["under 23"] * 2 + ["23 and more"] * 2

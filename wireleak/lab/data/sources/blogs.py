@@ -5,7 +5,7 @@ Task: whether the passage had a mark that is found automatically and removed fro
 Elazar and Goldberg (EMNLP 2018) were. By default the marks are exclamations, dots and laughter, for a lively tone.
 Private: gender, age (under 23, 23 and more) and band (13-17, 23-27, 33-48: the corpus has no other ages), as stated by
 the authors; and the marks of the other tasks, which stay in the text, such as third-person pronouns.
-Group: author. Split by it, or a probe learns the person and not the attribute.
+Groups: author. Split by it, or a probe learns the person and not the attribute. And post, of which passages share words.
 Source: Schler, Koppel, Argamon, Pennebaker 2006, "Effects of Age and Gender on Blogging", as
 sampled by dlatk (Schwartz et al. 2017), `dlatk/data/msgs404u.csv` and `users404.csv`.
 """
@@ -92,13 +92,15 @@ def blogs(
     texts: list[list[str]] = []
     marked: list[bool] = []
     owners: list[int] = []
-    for author, message in zip(posts["user_id"], posts["message"], strict=True):
+    origins: list[int] = []
+    for post, (author, message) in enumerate(zip(posts["user_id"], posts["message"], strict=True)):
         if author not in row:
             raise DataError(f"blogs: author {author} of {POSTS} is not in {PEOPLE}; fetch both files again")
         for words, mark in _marked_passages(tokens(message), marks, length, passages):
             texts.append(words)
             marked.append(mark)
             owners.append(row[author])
+            origins.append(post)
     owner = np.array(owners, np.int64)
     try:
         gender = np.array([int(value) for value in people["gender"]], np.int64)[owner]
@@ -123,7 +125,7 @@ def blogs(
             "band": Attribute("band", band.astype(np.int64), tuple(name for _, name in _BANDS), measured=False),
         }
         | left_in,
-        groups={"author": owner},
+        groups={"author": owner, "post": np.array(origins, np.int64)},
         source="blog posts (Schler et al. 2006) as sampled by dlatk 1.3.15, for non-commercial research",
         group_names={"author": tuple(people["user_id"])},
     )
