@@ -128,7 +128,7 @@ def test_a_mistake_in_the_toml_is_one_line_that_names_the_field(
 
 
 def test_an_unknown_study_lists_the_known() -> None:
-    listed = "no study or file called 'nope'; choose one of active-faces, active-noticed, active-person"
+    listed = "no study or file called 'nope'; choose one of active-author, active-faces, active-noticed"
     with pytest.raises(StudyError, match=re.escape(listed)):
         load_study("nope")
 
