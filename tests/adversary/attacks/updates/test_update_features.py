@@ -57,7 +57,7 @@ def test_layers_that_are_left_out_are_not_read() -> None:
     assert np.array_equal(features(update, ("0.",)), features({"10.weight": second}))
     assert np.array_equal(features(update, ("1",)), features({"0.table.weight": first}))
     check_left_out(("0.",), update)
-    with pytest.raises(ValueError, match=r"^options.leave_out: no layer begins with '2\.'; layers are 0\.table\.weight"):
+    with pytest.raises(ValueError, match=r"^options.leave_out: no layer begins with '2\.'; layers are 0\.table"):
         check_left_out(("0.", "2."), update)
     with pytest.raises(ValueError, match=r"^options.leave_out: leaves no layer to read"):
         check_left_out(("0.", "1"), update)

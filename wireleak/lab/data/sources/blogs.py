@@ -5,7 +5,7 @@ Task: whether the passage had a mark that is found automatically and removed fro
 Elazar and Goldberg (EMNLP 2018) were. By default the marks are exclamations, dots and laughter, for a lively tone.
 Private: gender, age (under 23, 23 and more) and band (13-17, 23-27, 33-48: the corpus has no other ages), as stated by
 the authors; and the marks of the other tasks, which stay in the text, such as third-person pronouns.
-Groups: author. Split by it, or a probe learns the person and not the attribute. And post, of which passages share words.
+Groups: author (split by it, or a probe learns the person and not the attribute) and post, whose passages share words.
 Source: Schler, Koppel, Argamon, Pennebaker 2006, "Effects of Age and Gender on Blogging", as
 sampled by dlatk (Schwartz et al. 2017), `dlatk/data/msgs404u.csv` and `users404.csv`.
 """
