@@ -85,9 +85,10 @@ def test_honest_and_alpha_0_send_the_client_s_own_update_bit_for_bit(ask: Any, s
 
 @pytest.mark.parametrize("strategy", [{}, active(0)])
 def test_dropout_is_drawn_as_the_client_draws_it(ask: Any, here: Path, strategy: Any) -> None:
-    x = np.random.default_rng(0).integers(1, 100, (40, 8)).astype(np.float32)
+    x, parity = np.random.default_rng(0).integers(1, 100, (40, 8)).astype(np.float32), np.arange(40) % 2
+    arrays: Any = {"x": x, "y": parity, "attribute:bright": parity}
     for name in ("train", "surrogate"):
-        np.savez(here / f"{name}.npz", x=x, y=np.arange(40) % 2, **{"attribute:bright": np.arange(40) % 2})
+        np.savez(here / f"{name}.npz", **arrays)
     model = {"name": "deep-averaging", "input_shape": [8], "classes": 2, "cut": 1, "seed": 5}
     weights = build("deep-averaging", (8,), 2, 5).blocks.state_dict()
     wanted, _ = ask(client, weights=weights, model=model)
