@@ -1,4 +1,4 @@
-"""Membership: whether records were trained on."""
+"""Membership: whether records were trained on, ordinary ones and an audit's canaries."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from wireleak.common.measures.scores.canary_epsilon import canary_scores
 from wireleak.common.measures.scores.tpr_at_fpr import membership_scores
 from wireleak.common.targets.registry import register
 from wireleak.common.targets.sealed import Sealed
 from wireleak.common.targets.target import Array, Baseline, Case, Examples, Guesses, Ints, Scored, Target, score_each
+
+# Added to the truth of canaries: examples with a wrong label, on which a client trained by the toss of a coin.
+PLANTED = 2
 
 
 @register
@@ -38,9 +42,20 @@ class Member(Target[Ints]):
         return len(self.ground_truth(sealed))
 
     def ground_truth(self, sealed: Sealed) -> Ints:
-        """Read which records are members, 1 for those."""
+        """Read which records are members: 1 for those, and `PLANTED` more for canaries."""
         return sealed.file("records", "member")
 
     def score(self, guesses: Guesses, truth: Ints, seed: int) -> list[Scored]:
-        """Score probabilities of being a member."""
-        return score_each(self.shown, guesses, truth, seed, membership_scores)
+        """Score probabilities of being a member; canaries apart, as "member-canary", with the epsilon proved."""
+        canary = truth >= PLANTED
+        if not canary.any():
+            return score_each(self.shown, guesses, truth, seed, membership_scores)
+        rows = []
+        for target, among, measures in (
+            (self.shown, ~canary, membership_scores),
+            (f"{self.shown}-canary", canary, canary_scores),
+        ):
+            # A baseline that was drawn several times has its records second.
+            part = {name: guess[..., among, :] for name, guess in guesses.items()}
+            rows += score_each(target, part, truth[among] % PLANTED, seed, measures)
+        return rows

@@ -6,13 +6,17 @@ from wireleak.common.measures import quantity
 from wireleak.common.measures.bounds.accounting import joint_noise_multiplier
 from wireleak.common.targets.input import Input
 from wireleak.lab.report.boards import boards
-from wireleak.lab.run.results import Private, Results, VariantSummary
+from wireleak.lab.run.results import Grant, Private, Results, VariantSummary
 
 # Messages that only federated training sends.
 _TRAINING = {"model-update", "global-model"}
 _COVERED = "This guarantee covers the training examples of the network"
 _OUTSIDE = f"{_COVERED}. It does not cover the inputs of inference, which these attacks target, for any ε."
 _INSIDE = f"{_COVERED}, which these attacks target. It does not cover the inputs of inference, for any ε."
+_BOTH = (
+    f"{_COVERED}, which the attacks on updates and models target. It does not cover the inputs of inference, which the "
+    "other attacks target, for any ε."
+)
 
 
 def private_training(results: Results, titles: dict[str, str]) -> list[str]:
@@ -31,13 +35,18 @@ def private_training(results: Results, titles: dict[str, str]) -> list[str]:
     if plain:
         bare = "; ".join(f"{titles[one.name]} {_task(results, one.name, 'accuracy')}" for one in plain)
         lines.append(f"Accuracy without private training: {bare}.")
-    limits = _INSIDE if of_training(results) else _OUTSIDE
-    return [*lines, " ".join([limits, *_measured(results, [*private, *plain], titles)])]
+    limits = _INSIDE if of_training(results) else _BOTH if any(map(_on_training, results.grants)) else _OUTSIDE
+    every = [*private, *plain]
+    return [*lines, *_proved(results, every, titles), " ".join([limits, *_measured(results, every, titles)])]
 
 
 def of_training(results: Results) -> bool:
     """Return whether every attack of a run was on federated training, and none on the inputs of inference."""
-    return bool(results.grants) and all(_TRAINING & set(one.sees) for one in results.grants)
+    return bool(results.grants) and all(map(_on_training, results.grants))
+
+
+def _on_training(grant: Grant) -> bool:
+    return bool(_TRAINING & set(grant.sees))
 
 
 def wire_transforms(results: Results, titles: dict[str, str]) -> list[str]:
@@ -98,6 +107,21 @@ def _split(how: Private) -> str:
         "activations nor gradients nor labels, which cross the wire in training without noise. The server sees them, "
         "and an eavesdropper on a link that is not encrypted sees them in the clear."
     )
+
+
+def _proved(results: Results, variants: list[VariantSummary], titles: dict[str, str]) -> list[str]:
+    """Return a paragraph for each attack on canaries: the epsilon that it proves, next to the accounted one."""
+    found = [board for board in boards(results.rows) if board.get("canary-epsilon")]
+    lines = []
+    for attack in dict.fromkeys(board.attack for board in found):
+        said = []
+        for variant in variants:
+            board = next((one for one in found if (one.attack, one.variant) == (attack, variant.name)), None)
+            if board is not None and (score := board.get("canary-epsilon")):
+                of = f" of {_task(results, variant.name, 'epsilon')}" if variant.privacy else ""
+                said.append(f"{titles[variant.name]} ε ≥ {score.written}{of}")
+        lines.append(f"Audit by canaries, {attack}, mean over seeds (95 % for each): {'; '.join(said)}.")
+    return lines
 
 
 def _measured(results: Results, variants: list[VariantSummary], titles: dict[str, str]) -> list[str]:

@@ -22,13 +22,13 @@ from wireleak.common.files import write_arrays
 from wireleak.common.measures.bounds.two_points import count_errors
 from wireleak.common.measures.statistics.bootstrap import mean_score, resampled_by
 from wireleak.common.measures.statistics.score import Doubles
-from wireleak.common.targets.member import Member
+from wireleak.common.targets.member import PLANTED, Member
 from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Target
 from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import ALL, OTHERS
 from wireleak.lab.data.overlap import find_overlap
-from wireleak.lab.run import planting
+from wireleak.lab.run import mislabelled, planting
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.layout import CellPaths
 from wireleak.lab.study.schema import StudyError
@@ -215,20 +215,32 @@ def _write_members(cell: Cell) -> None:
     trained = {granted: np.concatenate(held) for granted, held in parts.items()}
     client = np.repeat(senders, [len(part) for part in parts["x"]])
     _, first = np.unique(trained["x"], axis=0, return_index=True)
+    planted = None
+    if data.canaries is not None:
+        planted = np.concatenate([_examples(cell, number, None, "canary") for number in senders])
+        first = first[~planted[first]]
     with np.load(cell.ledger, allow_pickle=False) as ledger:
         fresh = {granted: ledger[name] for granted, name in names.items()}
     rng = np.random.default_rng(cell.seed_of("records"))
     equal = min(len(first), len(fresh["x"]))
     wanted = (equal, equal) if data.nonmembers is None else (len(first), data.nonmembers)
     inside, outside = rng.permutation(first)[: wanted[0]], rng.permutation(len(fresh["x"]))[: wanted[1]]
-    order = rng.permutation(len(inside) + len(outside))
-    member = np.repeat([1, 0], [len(inside), len(outside)]).astype(np.int64)[order]
-    arrays = {key: np.concatenate([trained[key][inside], fresh[key][outside]])[order] for key in names}
-    if data.membership == "client":
-        # Of each client's questions the same share is about members, so that the client says nothing.
-        arrays["client"] = np.concatenate([client[inside], rng.choice(client[inside], len(outside))])[order]
+    member = np.repeat([1, 0], [len(inside), len(outside)])
+    rows = {key: [trained[key][inside], fresh[key][outside]] for key in names}
+    # Of each client's questions the same share is about members, so that the client says nothing.
+    asked = [client[inside], rng.choice(client[inside], len(outside))] if data.membership == "client" else []
+    if planted is not None:
+        left_out = mislabelled.read_left_out(cell, [cell.clients[number] for number in senders])
+        counts = [len(part["y"]) for part in left_out]
+        member = np.concatenate([member, np.repeat([PLANTED + 1, PLANTED], [planted.sum(), sum(counts)])])
+        for key, name in names.items():
+            rows[key] += [trained[key][planted], *(part[name] for part in left_out)]
+        asked += [client[planted], np.repeat(senders, counts)] if asked else []
+    order = rng.permutation(len(member))
+    arrays = {key: np.concatenate(parts)[order] for key, parts in rows.items()}
+    arrays |= {"client": np.concatenate(asked)[order]} if asked else {}
     write_arrays(cell.records, arrays)
-    write_arrays(cell.sealed("records.npz"), {"member": member})
+    write_arrays(cell.sealed("records.npz"), {"member": member.astype(np.int64)[order]})
 
 
 def _stored(path: Path, name: str) -> npt.NDArray[Any] | None:

@@ -52,6 +52,7 @@ from wireleak.lab.run.results import (
 )
 from wireleak.lab.run.scored import kept_bounds
 from wireleak.lab.steps.bounds import companion_rows
+from wireleak.lab.steps.deal import registered
 from wireleak.lab.steps.devices import device_uses, said_of
 from wireleak.lab.steps.fits import fit_of
 from wireleak.lab.steps.plan import Plan
@@ -129,7 +130,7 @@ def collect(
             platform=platform.platform(), cpus=psutil.cpu_count() or 0, memory=psutil.virtual_memory().total
         ),
         not_enforced=_not_enforced(cells, jobs),
-        variants=_variants(plan, steps),
+        variants=_variants(plan, steps, cells),
         rows=[row for job in jobs for row in findings.rows[job.name]]
         + [row for cell in cells for row in kept_bounds(cell, jobs, partial(companion_rows, cell, jobs))],
         wires=[wire for cell in cells for wire in findings.wires[cell.name]],
@@ -198,7 +199,7 @@ def _resolved(plan: Plan) -> list[str]:
     return statements(found)
 
 
-def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
+def _variants(plan: Plan, steps: dict[str, list[Step]], cells: list[Cell]) -> list[VariantSummary]:
     study = plan.study
     variants = []
     for variant in study.variants:
@@ -220,7 +221,7 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
             guarantees=[
                 f"{step.name}: {said}" for step in told if (said := step.guarantee or step.refusal) is not None
             ],
-            privacy=_privacy(plan, variant),
+            privacy=_privacy(plan, variant, cells),
             pad=variant.pad,
             packed=study.plan_of(variant).pack,
             proved=[f"{step.name}: {step.guarantee}" for step in told if step.guarantee is not None],
@@ -242,12 +243,14 @@ def _variants(plan: Plan, steps: dict[str, list[Step]]) -> list[VariantSummary]:
     return variants
 
 
-def _privacy(plan: Plan, variant: Variant) -> Private | None:
+def _privacy(plan: Plan, variant: Variant, cells: list[Cell]) -> Private | None:
     privacy = plan.study.plan_of(variant).privacy
     if privacy is None:
         return None
     shards = plan.divisions[variant.name, min(plan.study.seeds_of(variant))].shards
     examples = min(len(shard.train) for shard in shards)
+    if plan.study.data.canaries is not None:  # of which coins left some out
+        examples = min(one["train"] for cell in cells if cell.variant == variant for one in registered(cell))
     return Private(**privacy.model_dump(), batch=plan.study.plan_of(variant).batch, examples=examples)
 
 

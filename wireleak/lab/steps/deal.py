@@ -11,6 +11,7 @@ from wireleak.common.files import link_or_copy, write_arrays
 from wireleak.common.models import build, save_weights
 from wireleak.lab.data import Dataset
 from wireleak.lab.data.dataset import Ints
+from wireleak.lab.run import mislabelled
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
 from wireleak.lab.run.truth import write_records
 from wireleak.lab.steps.plan import Plan
@@ -31,10 +32,14 @@ def write_cell(plan: Plan, cell: Cell) -> None:
         write(cell.evaluation(name), {"x": dataset.inputs(indices), "y": dataset.y[indices]})
         if not cell.trains:
             continue
-        arrays: dict[str, Any] = _labelled(dataset, train) | values | rounds
-        write(cell.train(name), arrays)
-        people = {f"group:{group}": values[train] for group, values in dataset.groups.items()}
-        write(cell.trained_on(name), _labelled(dataset, train) | people | rounds)
+        labelled: dict[str, Any] = _labelled(dataset, train)
+        sealed = labelled | {f"group:{group}": values[train] for group, values in dataset.groups.items()}
+        if cell.study.data.canaries is not None:
+            sealed, left_out = mislabelled.deal(cell, number, sealed)
+            mislabelled.write_left_out(cell, name, left_out)
+            labelled = {key: sealed[key] for key in labelled}
+        write(cell.train(name), labelled | values | rounds)
+        write(cell.trained_on(name), sealed | rounds)
     victims = division.roles.victims
     write(cell.inputs("victim"), {"x": dataset.inputs(victims)})
     groups = {f"group:{name}": values[victims] for name, values in dataset.groups.items()}

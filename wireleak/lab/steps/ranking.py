@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wireleak.common.targets.attribute import PrivateAttribute, Values
-from wireleak.common.targets.member import Member
+from wireleak.common.targets.member import PLANTED, Member
 from wireleak.common.targets.target import OWN
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.run.pictures import Pictures
@@ -73,14 +73,21 @@ def _ranking(job: AttackJob) -> _Ranking | None:
         return None
     held = job.sought.ground_truth(truth)
     values = held.values if isinstance(held, Values) else held
-    if not isinstance(values, np.ndarray) or values.shape != (len(guess),) or len(np.unique(values)) != 2:
+    if not isinstance(values, np.ndarray) or values.shape != (len(guess),):
+        return None
+    rows = np.ones(len(guess), bool)
+    if isinstance(job.sought, Member):
+        rows = values < PLANTED  # an audit's canaries are nobody's examples
+    if len(np.unique(values[rows])) != 2:
         return None
     units, names, unit = _named(job, truth, len(guess))
     inputs = None
     if unit == "example" and isinstance(job.sought, Member | PrivateAttribute):
         inputs = truth.records()["x"] if isinstance(job.sought, Member) else truth.victims("x")
-        inputs = inputs if inputs.ndim == 4 else None
-    return _Ranking(job, guess[:, 1].astype(np.float64), values.astype(np.int64), units, names, unit, inputs)
+        inputs = inputs[rows] if inputs.ndim == 4 else None
+    names = [name for name, kept in zip(names, rows, strict=True) if kept]
+    scores = guess[rows, 1].astype(np.float64)
+    return _Ranking(job, scores, values[rows].astype(np.int64), units[rows], names, unit, inputs)
 
 
 def _named(job: AttackJob, truth: CellTruth, count: int) -> tuple[Ints, list[str], str]:

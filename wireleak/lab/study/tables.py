@@ -74,6 +74,11 @@ class Data(Strict):
         description="question of attacks on membership; any: did some client train on the record? client: did one "
         "given client? Of a non-member the client is random",
     )
+    canaries: PositiveInt | None = Field(
+        default=None,
+        description="number of training examples that get a wrong label; a coin for each says whether it is trained "
+        "on, and attacks on membership are asked about all of them",
+    )
     partition: Literal["iid", "dirichlet", "by_attribute", "by_group"] = Field(
         default="iid", description="how training examples are split among the clients"
     )
@@ -92,6 +97,16 @@ class Data(Strict):
         default=(),
         description="roles that may share examples with others, to repeat a published flaw; the overlap is counted",
     )
+
+    @model_validator(mode="after")
+    def _few_canaries(self) -> Data:
+        if self.canaries is not None and 2 * self.canaries > self.train:
+            raise ValueError(
+                f"canaries: {self.canaries} are more than half of train, {self.train}; the task could not be learnt"
+            )
+        if self.canaries is not None and self.stream is not None:
+            raise ValueError("canaries: a stream trains on new examples in every round; remove data.stream or canaries")
+        return self
 
     @model_validator(mode="after")
     def _enough_victims(self) -> Data:

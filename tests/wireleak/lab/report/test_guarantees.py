@@ -60,7 +60,23 @@ def test_where_every_attack_is_on_training_the_guarantee_covers_what_it_targets(
     assert "covers the training examples of the network, which these attacks target." in last
     found.grants.append(r.Grant(**shared | {"target": "input"}, sees=["activation"]))
     last = private_training(found, titles(found))[-1]
+    assert "network, which the attacks on updates and models target. It does not cover the inputs of" in last
+    found.grants = found.grants[1:]
+    last = private_training(found, titles(found))[-1]
     assert "the inputs of inference, which these attacks target" in last
+
+
+def test_an_audit_by_canaries_is_told_next_to_the_accounted_epsilon() -> None:
+    found = results()
+    shared = {"study": "s", "link": "plaintext", "vantage": "link", "attack": "member-loss", "target": "member-canary"}
+    for variant, value in (("none", 3.0), ("noisy", 0.25)):
+        measured = {"measure": "canary-epsilon", "value": value, "n": 100, "chance": 0.0}
+        found.rows.append(r.Row(**shared, variant=variant, seed=0, **measured))
+    said = private_training(found, titles(found))
+    assert (
+        "Audit by canaries, member-loss, mean over seeds (95 % for each): DP 0.5 ε ≥ 0.25 of 21.40; No DP ε ≥ 3.00."
+        in said
+    )
 
 
 def test_the_page_says_it_only_where_somebody_trained_privately() -> None:

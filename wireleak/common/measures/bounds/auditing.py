@@ -7,7 +7,8 @@ References
 ----------
 Clopper, Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial", Biometrika 1934.
 Jagielski, Ullman, Oprea, "Auditing Differentially Private Machine Learning", NeurIPS 2020 (`from_rates`).
-Steinke, Nasr, Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023 (`from_one_run`, delta = 0).
+Steinke, Nasr, Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023 (`from_one_run`, delta = 0;
+`from_canaries`).
 """
 
 from __future__ import annotations
@@ -76,9 +77,58 @@ def from_one_run(correct: int, guesses: int, confidence: float = 0.95) -> float:
     """Return the lower bound on epsilon, delta = 0, of independent fair bits guessed in one run.
 
     Under epsilon-DP the count of correct guesses is dominated by Binomial(guesses, e^epsilon / (1 + e^epsilon)), which
-    is inverted. The cited theorem for delta > 0 is a different one and not implemented.
+    is inverted. `from_canaries` is for delta > 0 and guesses about some of the bits.
     """
     return from_messages(correct, guesses, 2, 0.0, confidence)
+
+
+def from_canaries(correct: int, guesses: int, canaries: int, delta: float, confidence: float = 0.95) -> float:
+    """Return the lower bound on epsilon at `delta` of a training, from guesses which canaries it used.
+
+    A fair coin decided of each canary whether it was used. Of W, Binomial(guesses, e^epsilon / (1 + e^epsilon)), the
+    chance of so many correct guesses is at most P(W >= correct) + 2 canaries delta max_i P(correct - i <= W < correct)
+    / i. That is inverted at `confidence`.
+
+    Parameters
+    ----------
+    correct, guesses, canaries : int
+        How many guesses are right, of how many, about how many canaries; their number was fixed before.
+    delta : float
+    confidence : float
+
+    Raises
+    ------
+    ValueError
+        Counts that cannot be, or a confidence or delta out of range.
+
+    References
+    ----------
+    Steinke, Nasr, Jagielski, NeurIPS 2023, theorem 5.2 and appendix D.
+    """
+    if not (0 <= correct <= guesses <= canaries and guesses > 0 and 0 <= delta < 1 and 0 < confidence < 1):
+        raise ValueError(
+            f"{correct} of {guesses} guesses about {canaries} canaries, delta {delta}, confidence {confidence}: need "
+            "0 <= correct <= guesses <= canaries, guesses > 0, 0 <= delta < 1, 0 < confidence < 1"
+        )
+    import numpy as np
+    from scipy.optimize import brentq
+    from scipy.special import expit
+    from scipy.stats import binom
+
+    fewer = np.arange(1, correct + 1)
+
+    def chance(epsilon: float) -> float:
+        law = binom(guesses, expit(epsilon))
+        beyond = law.sf(correct - 1)
+        below = law.sf(correct - 1 - fewer) - beyond
+        return float(beyond + 2 * canaries * delta * (below / fewer).max(initial=0.0))
+
+    if chance(0.0) >= 1 - confidence:
+        return 0.0
+    high = 1.0
+    while chance(high) < 1 - confidence:
+        high *= 2
+    return float(brentq(lambda epsilon: chance(epsilon) - (1 - confidence), 0.0, high, xtol=1e-9))
 
 
 def from_messages(correct: int, guesses: int, candidates: int, delta: float = 0.0, confidence: float = 0.95) -> float:

@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 
 from wireleak.common.measures.bounds.auditing import (
     audit_messages,
+    from_canaries,
     from_messages,
     from_one_run,
     from_rates,
@@ -31,6 +32,24 @@ def test_published_values() -> None:
     assert from_one_run(600, 1000) == pytest.approx(0.297, abs=5e-4)
     assert from_one_run(1000, 1000) == pytest.approx(5.81, abs=0.005)
     assert from_one_run(100, 100) == pytest.approx(3.49, abs=0.005)
+
+
+def test_canaries_prove_what_steinke_nasr_and_jagielski_print() -> None:
+    """Their appendix D and figure 11; the second is cut off and not rounded."""
+    assert from_canaries(75, 100, 1000, 1e-4) == pytest.approx(0.673, abs=5e-4)
+    assert from_canaries(1439, 1510, 100_000, 1e-5) == pytest.approx(2.675, abs=1e-3)
+
+
+@pytest.mark.parametrize(("correct", "guesses"), [(60, 100), (100, 100), (50, 100), (0, 100)])
+def test_with_delta_0_canaries_prove_what_one_run_does(correct: int, guesses: int) -> None:
+    assert from_canaries(correct, guesses, 400, 0.0) == pytest.approx(from_one_run(correct, guesses), abs=1e-6)
+    assert from_canaries(correct, guesses, 400, 1e-3) <= from_one_run(correct, guesses)
+
+
+def test_counts_of_canaries_that_cannot_be() -> None:
+    for counts in ((5, 4, 10), (4, 11, 10), (0, 0, 10)):
+        with pytest.raises(ValueError, match="0 <= correct <= guesses <= canaries"):
+            from_canaries(*counts, 1e-5)
 
 
 def test_chance_and_less_prove_nothing() -> None:
