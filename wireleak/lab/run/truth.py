@@ -27,8 +27,9 @@ from wireleak.common.targets.registry import target_of
 from wireleak.common.targets.target import Target
 from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import ALL, OTHERS
+from wireleak.lab.data.mislabelled import deal
 from wireleak.lab.data.overlap import find_overlap
-from wireleak.lab.run import mislabelled, planting
+from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.layout import CellPaths
 from wireleak.lab.study.schema import StudyError
@@ -192,6 +193,15 @@ def trained_labels(cell: Cell, client: str) -> npt.NDArray[np.int64]:
     return np.concatenate([np.zeros(0, np.int64), *batches])
 
 
+def deal_canaries(cell: Cell, client: int, examples: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Give a client its part of an audit's canaries; return what it trains on, and seal the canaries left out."""
+    wanted = np.array_split(np.arange(cell.study.data.canaries or 0), len(cell.clients))[client]
+    rng = np.random.default_rng(cell.seed_of("mislabelled", str(client)))
+    trained, left_out = deal(examples, len(wanted), rng)
+    write_arrays(cell.sealed(f"left-out-{cell.clients[client]}.npz"), left_out)
+    return trained
+
+
 def write_records(cell: Cell) -> None:
     """Write the files that attacks on membership and malicious participants of this cell need."""
     attacks = cell.study.attacks_on(cell.variant)
@@ -230,11 +240,12 @@ def _write_members(cell: Cell) -> None:
     # Of each client's questions the same share is about members, so that the client says nothing.
     asked = [client[inside], rng.choice(client[inside], len(outside))] if data.membership == "client" else []
     if planted is not None:
-        left_out = mislabelled.read_left_out(cell, [cell.clients[number] for number in senders])
-        counts = [len(part["y"]) for part in left_out]
+        files = [cell.sealed(f"left-out-{cell.clients[number]}.npz") for number in senders]
+        left_out = {name: [_array(path, name) for path in files] for name in names.values()}
+        counts = [len(part) for part in left_out["y"]]
         member = np.concatenate([member, np.repeat([PLANTED + 1, PLANTED], [planted.sum(), sum(counts)])])
         for key, name in names.items():
-            rows[key] += [trained[key][planted], *(part[name] for part in left_out)]
+            rows[key] += [trained[key][planted], *left_out[name]]
         asked += [client[planted], np.repeat(senders, counts)] if asked else []
     order = rng.permutation(len(member))
     arrays = {key: np.concatenate(parts)[order] for key, parts in rows.items()}

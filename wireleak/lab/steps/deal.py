@@ -11,9 +11,8 @@ from wireleak.common.files import link_or_copy, write_arrays
 from wireleak.common.models import build, save_weights
 from wireleak.lab.data import Dataset
 from wireleak.lab.data.dataset import Ints
-from wireleak.lab.run import mislabelled
 from wireleak.lab.run.cell import DEVICES, UNTRAINED, Cell
-from wireleak.lab.run.truth import write_records
+from wireleak.lab.run.truth import deal_canaries, write_records
 from wireleak.lab.steps.plan import Plan
 from wireleak.lab.steps.two_points import promise_of, write_pairs
 
@@ -35,8 +34,7 @@ def write_cell(plan: Plan, cell: Cell) -> None:
         labelled: dict[str, Any] = _labelled(dataset, train)
         sealed = labelled | {f"group:{group}": values[train] for group, values in dataset.groups.items()}
         if cell.study.data.canaries is not None:
-            sealed, left_out = mislabelled.deal(cell, number, sealed)
-            mislabelled.write_left_out(cell, name, left_out)
+            sealed = deal_canaries(cell, number, sealed)
             labelled = {key: sealed[key] for key in labelled}
         write(cell.train(name), labelled | values | rounds)
         write(cell.trained_on(name), sealed | rounds)

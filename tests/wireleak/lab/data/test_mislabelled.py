@@ -11,7 +11,8 @@ import pytest
 from scipy.stats import binomtest, chisquare
 
 from wireleak.common.targets.member import PLANTED, Member
-from wireleak.lab.run import mislabelled, truth
+from wireleak.lab.data.mislabelled import deal
+from wireleak.lab.run import truth
 from wireleak.lab.run.attack_folder import AttackFolder
 from wireleak.lab.run.job import AttackJob
 from wireleak.lab.steps import ranking
@@ -32,11 +33,10 @@ def cell_of(folder: Path, **data: Any) -> Any:
 SMALL = {"train": 240, "victims": 100, "attacker": 20, "evaluation": 20}
 
 
-def test_labels_are_wrong_and_a_fair_coin_decides(tmp_path: Path) -> None:
-    _, cell = cell_of(tmp_path, **SMALL | {"clients": 1, "canaries": 3000})
+def test_labels_are_wrong_and_a_fair_coin_decides() -> None:
     y = np.arange(6000) % 7
     examples = {"x": np.arange(6000.0), "y": y.copy(), "attribute:slant": np.arange(6000)}
-    trained, left_out = mislabelled.deal(cell, 0, examples)
+    trained, left_out = deal(examples, 3000, np.random.default_rng(0))
     assert np.array_equal(examples["y"], y)
     both = {name: np.concatenate([trained[name], left_out[name]]) for name in trained}
     assert sorted(both["x"]) == list(range(6000)) and np.array_equal(both["attribute:slant"], both["x"])
@@ -45,7 +45,7 @@ def test_labels_are_wrong_and_a_fair_coin_decides(tmp_path: Path) -> None:
     assert np.array_equal(both["y"] != true, canary)
     assert chisquare(np.bincount((both["y"] - true)[canary] % 7)[1:]).pvalue > 1e-3
     assert binomtest(len(left_out["y"]), 3000).pvalue > 1e-3
-    again = mislabelled.deal(cell, 0, examples)
+    again = deal(examples, 3000, np.random.default_rng(0))
     assert np.array_equal(again.left_out["x"], left_out["x"])
     # Which are canaries does not depend on the place of an example.
     assert 2500 < np.median(both["x"][canary]) < 3500

@@ -17,9 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wireleak.common.files import write_arrays
-from wireleak.lab.run.cell import Cell
-
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -36,18 +33,17 @@ class Dealt(NamedTuple):
     left_out: Arrays
 
 
-def deal(cell: Cell, client: int, examples: Mapping[str, npt.NDArray[Any]]) -> Dealt:
-    """Give wrong labels to a client's part of the canaries, and leave out those on whose side the coin falls.
+def deal(examples: Mapping[str, npt.NDArray[Any]], wanted: int, rng: np.random.Generator) -> Dealt:
+    """Give wrong labels to some of a client's examples, and leave out those on whose side the coin falls.
 
     Parameters
     ----------
-    cell : Cell
-    client : int
     examples : mapping of str to array (n, ...)
         Among them `y`, the labels. Wrong ones are drawn among those that occur.
+    wanted : int
+        How many get a wrong label.
+    rng : np.random.Generator
     """
-    clients, rng = len(cell.clients), np.random.default_rng(cell.seed_of("mislabelled", str(client)))
-    wanted = [len(part) for part in np.array_split(np.arange(cell.study.data.canaries or 0), clients)][client]
     y, count = examples["y"].copy(), len(examples["y"])
     chosen = rng.permutation(count)[:wanted]
     known = np.unique(y)
@@ -59,17 +55,3 @@ def deal(cell: Cell, client: int, examples: Mapping[str, npt.NDArray[Any]]) -> D
     used[chosen] = rng.random(len(chosen)) < 0.5
     every = dict(examples) | {"y": y, "canary": canary}
     return Dealt(*({name: values[rows] for name, values in every.items()} for rows in (used, ~used)))
-
-
-def write_left_out(cell: Cell, client: str, examples: Arrays) -> None:
-    """Write the canaries on which a client does not train, with their wrong labels, into a sealed file."""
-    write_arrays(cell.sealed(f"left-out-{client}.npz"), examples)
-
-
-def read_left_out(cell: Cell, clients: list[str]) -> list[Arrays]:
-    """Read the canaries on which these clients do not train."""
-    found = []
-    for client in clients:
-        with np.load(cell.sealed(f"left-out-{client}.npz"), allow_pickle=False) as stored:
-            found.append({name: stored[name] for name in stored.files})
-    return found
