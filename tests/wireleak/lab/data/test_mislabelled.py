@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, chisquare
 
+from wireleak.common.files import write_arrays
 from wireleak.common.targets.member import PLANTED, Member
 from wireleak.lab.data.mislabelled import deal
 from wireleak.lab.run import truth
@@ -93,7 +94,7 @@ def test_curves_and_worst_protected_records_are_of_ordinary_records(tmp_path: Pa
     member = job.sought.ground_truth(job.truth(federated=True))
     score = np.random.default_rng(0).random(len(member)).astype(np.float32)
     job.out.mkdir(parents=True)
-    np.savez(job.guesses, **{job.use.name: np.stack([1 - score, score], 1)})
+    write_arrays(job.guesses, {job.use.name: np.stack([1 - score, score], 1)})
     AttackFolder(job.out).meta.write_text(json.dumps({"prior": None, "training": {}}))
     found = ranking._ranking(job)
     assert found is not None
