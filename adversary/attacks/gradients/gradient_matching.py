@@ -34,11 +34,13 @@ class Victim:
     start : dict of str to torch.Tensor
         Parameters of the global model at the start of the round.
     gradients : dict of str to torch.Tensor
-        By parameter: the sum of the local steps' gradients, -delta / learning rate.
+        By parameter: the sum of the local steps' gradients, -delta / learning rate; of several clients, their mean.
     shape : tuple of int
         Shape of the inputs: (examples, *input_shape).
     classes : int
     recipe : Recipe
+    clients : int
+        Clients whose mean update this is, each with an equal part of the examples.
     """
 
     network: Any
@@ -47,6 +49,7 @@ class Victim:
     shape: tuple[int, ...]
     classes: int
     recipe: Recipe
+    clients: int = 1
 
     @property
     def device(self) -> Any:
@@ -55,12 +58,13 @@ class Victim:
 
     @property
     def steps(self) -> list[npt.NDArray[np.int64]]:
-        """Rows of each local step, in the same order in every epoch, because the client's shuffling is unknown."""
+        """A client's rows in each local step, in one order in every epoch, because its shuffling is unknown."""
         from wireleak.common.models.training import Training
 
-        one = Training(self.recipe.plan.model_copy(update={"epochs": 1}), (0,)).batches(self.shape[0])
+        examples = self.shape[0] // self.clients
+        one = Training(self.recipe.plan.model_copy(update={"epochs": 1}), (0,)).batches(examples)
         starts = np.cumsum([len(rows) for rows in one])[:-1]
-        return np.split(np.arange(self.shape[0]), starts) * self.recipe.plan.epochs
+        return np.split(np.arange(examples), starts) * self.recipe.plan.epochs
 
     def labels(self, rule: str) -> Any:
         """Return the examples' labels, int64 (examples,), by `labels_of` from the last layer's weights or biases."""
@@ -80,10 +84,17 @@ class Victim:
         return torch.from_numpy(found).to(self.device)
 
     def imitate(self, inputs: Any, labels: Any) -> list[Any]:
-        """Imitate the client's update for these inputs, in the form of `gradients`, differentiable by the inputs.
+        """Imitate the update for these inputs, in the form of `gradients`, differentiable by the inputs.
 
-        It runs the recipe's steps of plain SGD; labels are numbers (n,) or probabilities (n, classes).
+        It runs the recipe's steps of plain SGD; labels are numbers (n,) or probabilities (n, classes). Of several
+        clients, the first trains on the first part of the rows, and so on; their mean is returned.
         """
+        parts = zip(inputs.chunk(self.clients), labels.chunk(self.clients), strict=True)
+        each = [self._client(x, y) for x, y in parts]
+        return [sum(layer) / self.clients for layer in zip(*each, strict=True)] if self.clients > 1 else each[0]
+
+    def _client(self, inputs: Any, labels: Any) -> list[Any]:
+        """Imitate one client's update."""
         import torch
         from torch.func import functional_call
         from torch.nn.functional import cross_entropy
@@ -128,7 +139,8 @@ def victim(update: Update, network: Network, recipe: Recipe, examples: int) -> V
     gradients = update.gradient(recipe.plan.learning_rate)
     start = {name: value.detach().clone().requires_grad_() for name, value in blocks.named_parameters()}
     wanted = {name: torch.from_numpy(np.nan_to_num(gradients[name])).to(device) for name in start}
-    return Victim(blocks, start, wanted, (examples, *network.input_shape), network.classes, recipe)
+    shape, clients = (examples, *network.input_shape), recipe.clients(update.sender)
+    return Victim(blocks, start, wanted, shape, network.classes, recipe, clients)
 
 
 def total_variation(x: Any) -> Any:
@@ -138,10 +150,13 @@ def total_variation(x: Any) -> Any:
 
 
 class GradientMatching(UpdateAttack):
-    """Base of the searches: calls `invert` on each update to rebuild its inputs."""
+    """Base of the searches: calls `invert` on each update to rebuild its inputs.
+
+    A participant sees the mean update of all others, and rebuilds the inputs of all of them.
+    """
 
     threat = ThreatModel(
-        vantage=(Vantage.LINK, Vantage.SERVER),
+        vantage=(Vantage.LINK, Vantage.SERVER, Vantage.PARTICIPANT),
         sees=("model-update", "global-model"),
         knows=(Knows.ARCHITECTURE,),
     )

@@ -17,7 +17,6 @@ from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Update
-from wireleak.common.traffic import OTHERS
 
 
 class LayerInversionOptions(InvertingOptions):
@@ -42,10 +41,11 @@ class OneLayer(Victim):
 class LayerInversion(InvertingGradients):
     """Search images as `InvertingGradients` does, by the gradient of one layer: its weights and biases.
 
-    On the captured global models the attacker trains as a client does, on its own examples. It rebuilds them from each
-    layer of these updates and from all layers. The truth is its own, so it can score each layer, see `layer_scores`.
-    Labels are known there. Then it rebuilds the inputs of the captured updates from the layer that did best. Their
-    labels are read from the last layer.
+    On the captured global models the attacker trains as a client does, on its own examples. A participant sees only the
+    mean update of all other clients, so it trains as many. It rebuilds these examples from each layer of the updates
+    and from all layers. The truth is its own, so it can score each layer, see `layer_scores`. Labels are known there.
+    Then it rebuilds the inputs of the captured updates from the layer that did best. Their labels are read from the
+    last layer.
 
     A search gives a lower bound of a layer's information. The profile says how well each search matched its gradient. A
     match without a likeness means that other inputs have nearly this gradient; a longer search may tell them apart.
@@ -59,7 +59,7 @@ class LayerInversion(InvertingGradients):
 
     name = "layer-inversion"
     threat = ThreatModel(
-        vantage=(Vantage.LINK, Vantage.SERVER),
+        vantage=(Vantage.LINK, Vantage.SERVER, Vantage.PARTICIPANT),
         sees=("model-update", "global-model"),
         knows=(Knows.ARCHITECTURE, Knows.SURROGATE),
     )
@@ -71,7 +71,8 @@ class LayerInversion(InvertingGradients):
         Raises
         ------
         ValueError
-            The network has no layer to compare, or its inputs are no images.
+            The network has no layer to compare, its inputs are no images, or fewer examples are granted than an update
+            has.
         """
         from wireleak.common.measures.readers.gradient_sensitivity import layer_weights
 
@@ -101,20 +102,27 @@ class LayerInversion(InvertingGradients):
         return self.rebuild(_only(one, self._layer), self.read_labels(one))
 
     def _own_updates(self, own: Knowledge) -> tuple[list[tuple[Update, Any]], list[Array]]:
-        """Train as a client does on own examples, on each captured model in turn: updates with labels, and inputs."""
+        """Train on own examples, on each captured model in turn, as the sender does: updates, labels and inputs."""
         import torch
 
         blocks, draw = self._network.blocks, np.random.default_rng([self.seed, 6])
         seen, recipe = own.trained()
-        starts = list({one.round: one.start for one in seen.updates}.values())
+        starts, sender = list({one.round: one.start for one in seen.updates}.values()), seen.updates[0].sender
+        if len(own) < recipe.behind(sender):
+            raise ValueError(
+                f"granted.surrogate: it has {len(own)} examples, and an update has {recipe.behind(sender)}; grant more"
+            )
         made, truth = [], []
         for number in range(self.settings.examples):
             start = starts[number % len(starts)]
-            rows = draw.permutation(len(own))[: recipe.examples]
-            blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
-            recipe.imitate(blocks, own.inputs[rows], own.labels[rows], (self.seed, number))
-            end = {name: value.detach().cpu().numpy().copy() for name, value in blocks.state_dict().items()}
-            made.append((Update(OTHERS, number, start, end), torch.from_numpy(own.labels[rows])))
+            rows = draw.permutation(len(own))[: recipe.behind(sender)]
+            ends = []
+            for client, part in enumerate(np.split(rows, recipe.clients(sender))):
+                blocks.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in start.items()})
+                recipe.imitate(blocks, own.inputs[part], own.labels[part], (self.seed, number, client))
+                ends.append({name: value.detach().cpu().numpy().copy() for name, value in blocks.state_dict().items()})
+            end = {name: np.mean([one[name] for one in ends], 0, dtype=value.dtype) for name, value in start.items()}
+            made.append((Update(sender, number, start, end), torch.from_numpy(own.labels[rows])))
             truth.append(own.inputs[rows])
         return made, truth
 

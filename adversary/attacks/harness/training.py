@@ -66,9 +66,13 @@ class Recipe:
 
         train_whole_privately(network, inputs, labels, how, self.privacy)
 
+    def clients(self, sender: int) -> int:
+        """Return the number of clients whose mean one update of a sender is."""
+        return {OTHERS: self.participants - 1, ALL: self.participants}.get(sender, 1)
+
     def behind(self, sender: int) -> int:
         """Return the number of examples behind one update of a sender."""
-        return self.examples * {OTHERS: self.participants - 1, ALL: self.participants}.get(sender, 1)
+        return self.examples * self.clients(sender)
 
 
 @dataclass(frozen=True)

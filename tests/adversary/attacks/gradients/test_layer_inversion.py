@@ -28,7 +28,7 @@ def world(examples: int = 1, epochs: int = 1, name: str = "first-dense-of-a-test
     config = {"name": name, "input_shape": (1, SIDE, SIDE), "classes": 4, "cut": 1, "seed": 0}
     labels = np.arange(2 * examples).reshape(2, examples) % 4
     x = smooth(2 * examples, SIDE, 1).reshape(2, examples, 1, SIDE, SIDE)
-    known = federate(config, x, labels, epochs=epochs)
+    known: Any = federate(config, x, labels, epochs=epochs)
     own = smooth(40, SIDE, 7)
     return replace(known, inputs=own, labels=np.arange(40) % 4, augmented=np.zeros(40, bool)), x
 
@@ -75,6 +75,47 @@ def test_only_one_layers_gradients_are_compared_also_after_several_local_steps()
     # All layers move in the imitated steps: the captured update is explained.
     sent = torch.cat([value.flatten() for value in part.gradients.values()])
     assert torch.cosine_similarity(torch.cat([m.flatten() for m in made]), sent, dim=0) > 1 - 1e-5
+
+
+def test_the_mean_update_of_several_clients_is_imitated_client_by_client() -> None:
+    # Each client trains from the global model by itself, so neither one long training nor one large batch explains it.
+    x, labels = smooth(6, SIDE, 1).reshape(3, 2, 1, SIDE, SIDE), np.arange(6).reshape(3, 2) % 4
+    config = {"name": "dlg-lenet", "input_shape": (1, SIDE, SIDE), "classes": 4, "cut": 1, "seed": 0}
+    known: Any = federate(config, x, labels, epochs=5, rate=2.0, aggregate=True)
+    one = victim(known.training.updates[0], known.network(), known.recipe, 6)
+    assert one.clients == 3 and one.shape[0] == 6
+    sent = torch.cat([value.flatten() for value in one.gradients.values()])
+
+    def missed(searched: Any) -> float:
+        made = searched.imitate(torch.from_numpy(x.reshape(6, *x.shape[2:])), torch.from_numpy(labels.ravel()))
+        return float((torch.cat([value.detach().flatten() for value in made]) - sent).norm() / sent.norm())
+
+    assert missed(one) < 1e-5
+    assert missed(replace(one, clients=1)) > 0.01
+
+
+def test_where_clients_are_averaged_the_attacker_averages_its_own_updates_too() -> None:
+    config = {"name": "first-dense-of-a-test", "input_shape": (1, SIDE, SIDE), "classes": 4, "cut": 1, "seed": 0}
+    x = smooth(2, SIDE, 1).reshape(2, 1, 1, SIDE, SIDE)
+    known: Any = federate(config, x, np.array([[0], [1]]), epochs=2, aggregate=True)
+    known = replace(known, inputs=smooth(40, SIDE, 7), labels=np.arange(40) % 4, augmented=np.zeros(40, bool))
+    attack = LayerInversion(LayerInversionOptions(examples=2, iterations=10, refine=60), 0)
+    attack.fit(known)
+    guess = attack.guess(known.training.updates)
+    assert guess.shape == (2, 1, SIDE, SIDE)
+    made, truth = attack._own_updates(known)
+    assert [len(rows) for rows in truth] == [2, 2]
+    (update, labels), rows = made[0], truth[0]
+    whole = victim(update, known.network(), known.recipe, 2).imitate(torch.from_numpy(rows), labels)
+    sent = update.gradient(known.recipe.plan.learning_rate)
+    for made_of, name in zip(whole, sent, strict=True):
+        assert made_of.detach().numpy() == pytest.approx(sent[name], abs=1e-5)
+
+
+def test_fewer_examples_than_an_update_has_are_refused() -> None:
+    known, _ = world(examples=4)
+    with pytest.raises(ValueError, match=r"granted.surrogate: it has 3 examples, and an update has 4; grant more"):
+        LayerInversion(LayerInversionOptions(), 0).fit(known.take(slice(3)))
 
 
 def test_the_scores_are_decibels_above_the_mean_input_with_other_updates_as_the_null() -> None:
