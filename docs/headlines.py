@@ -142,7 +142,14 @@ def defences(rows: list[Row]) -> str:
 
 def layers(rows: list[Row]) -> str:
     """Return the layers that reveal most of the input and of the property, and whether the paper's findings hold."""
-    head = ["variant", "most of the input", "as published", f"most of {rows[0]['property']}", "as published"]
+    named = rows[0]["property"]
+    head = [
+        "variant",
+        "most of the input",
+        "the first layers most?",
+        f"most of {named}",
+        "the first dense layers most?",
+    ]
     made = []
     for row in rows:
         places = [
@@ -150,8 +157,18 @@ def layers(rows: list[Row]) -> str:
             (row["property_layer"], f"{row['property_bits']} bits"),
         ]
         of_input, of_property = (f"{layer}, {most}" if layer else "no layer above its null" for layer, most in places)
-        made.append([row["variant"], of_input, row["input_as_published"], of_property, row["property_as_published"]])
+        made.append([row["variant"], of_input, claim(row, "input"), of_property, claim(row, "property")])
     return table(head, made)
+
+
+def claim(row: Row, about: str) -> str:
+    """Return whether a layer's claim holds, with its margin and interval; tables of older runs have no interval."""
+    verdict = row[f"{about}_as_published"]
+    verdict = {"yes": "as in the paper", "no": "not as in the paper"}.get(verdict, verdict)
+    if not row.get(f"{about}_margin_low"):
+        return verdict
+    value, low, high = (row[f"{about}_{name}"] for name in ("margin", "margin_low", "margin_high"))
+    return f"{verdict}: {value} [{low}, {high}]"
 
 
 def published(rows: list[Row]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import headlines
 
 from wireleak.common.measures import PERCENT, quantity
-from wireleak.lab.report import localised
+from wireleak.lab.report import layer_quantities, localised
 from wireleak.lab.report.boards import SeedMean, summarise
 from wireleak.lab.report.charts import style
 from wireleak.lab.report.defences import NONE, Comparison, Spread, compare_defences
@@ -238,7 +238,7 @@ def yes(flag: bool) -> str:
 def layers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
     """Return the head and the rows on leakage by each layer of an update: means over seeds, less their nulls."""
     maps = list(maps)
-    quantities = [q for q in localised.QUANTITIES if any(q in shown.quantities for shown in maps)]
+    quantities = [q for q in layer_quantities.QUANTITIES if any(q in shown.quantities for shown in maps)]
     head = ["variant", "layer", "weights", *(f"{column.heading} {column.unit}" for column in quantities), "seeds"]
     rows: list[Line] = []
     for shown in maps:
@@ -251,26 +251,29 @@ def layers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
 def answers(maps: Iterable[localised.Map]) -> tuple[Sequence[str], list[Line]]:
     """Return the head and the rows on the layer that reveals most, and whether this agrees with the paper."""
     maps = list(maps)
-    by = "input_db" if any(shown.original is localised.INVERTED for shown in maps) else "input_r2"
-    head = ["variant", "network", "data", "input_layer", by, "input_as_published"]
-    head += ["property", "property_layer", "property_bits", "property_as_published", "correlation"]
+    by = "input_db" if any(shown.original is layer_quantities.INVERTED for shown in maps) else "input_r2"
+    margin = ["margin", "margin_low", "margin_high", "as_published"]
+    head = ["variant", "network", "data", "input_layer", by, *(f"input_{name}" for name in margin)]
+    head += ["property", "property_layer", "property_bits", *(f"property_{name}" for name in margin)]
+    head += ["correlation", "seeds"]
     rows: list[Line] = []
     for shown in maps:
         said = localised.answer(shown)
         row: list[object] = [shown.variant, shown.network, shown.dataset]
         row += [*most(shown, shown.original, said.original), shown.target]
-        row += most(shown, localised.LATENT, said.latent)
-        rows.append([*row, "" if math.isnan(said.correlation) else f"{said.correlation:.2f}"])
+        row += most(shown, layer_quantities.LATENT, said.latent)
+        rows.append([*row, "" if math.isnan(said.correlation) else f"{said.correlation:.2f}", shown.seeds])
     return head, rows
 
 
-def most(shown: localised.Map, column: localised.LayerQuantity, published: bool | None) -> list[str]:
-    """Return the layer with most of a quantity, its value, and whether the paper agrees; blank if all are null."""
+def most(shown: localised.Map, column: layer_quantities.LayerQuantity, claim: localised.Claim) -> list[str]:
+    """Return the layer with most of a quantity and its value, or blanks if all are null, and the claim's verdict."""
+    margin = spread(claim.margin)
     if not any(layer.beyond.get(column.name) for layer in shown.layers):
-        return ["", "", "undecided"]
-    layer = max(shown.layers, key=lambda layer: layer.figures[column.name].mean)
+        return ["", "", *margin, claim.verdict]
+    layer = shown.layers[localised.highest(shown.means(column))]
     value = column.write(layer.figures[column.name].mean).replace("−", "-")
-    return [layer.title, value, "undecided" if published is None else yes(published)]
+    return [layer.title, value, *margin, claim.verdict]
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from wireleak.lab.report.charts.traffic import Bar, traffic
 from wireleak.lab.report.defences import NONE, Comparison, Spread
 from wireleak.lab.report.features import FeaturePanels
 from wireleak.lab.report.formatting import duration, size
-from wireleak.lab.report.localised import GROUPS, LayerQuantity, Map, highest
+from wireleak.lab.report.layer_quantities import GROUPS, LayerQuantity
+from wireleak.lab.report.localised import Map, highest
 from wireleak.lab.report.training_page import PointMap, Windows
 from wireleak.lab.run.results import Wire
 

@@ -4,133 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
 
 from wireleak.common.reads import Marked
-
-
-@dataclass(frozen=True)
-class LayerQuantity:
-    """One measured quantity, a column of the map.
-
-    Parameters
-    ----------
-    name : str
-        Key in a profile.
-    heading, unit : str
-        Two short lines of the column's head.
-    meaning : str
-        Explanation for readers who do not know the quantity.
-    null : str or None
-        Key of the null that is subtracted.
-    floor : float
-        Value without any leakage, white in the map.
-    over : str
-        Text for that which a value exceeds.
-    """
-
-    name: str
-    heading: str
-    unit: str
-    meaning: str
-    null: str | None = None
-    floor: float = 0.0
-    over: str = "its null"
-
-    def of(self, layer: Mapping[str, Any]) -> float:
-        """Return a layer's value minus its null; NaN where it was not measured.
-
-        A null below 0 means that a reader of noise did worse than no reader. It is not subtracted, because the result
-        could exceed the label's entropy.
-        """
-        value, *less = (_number(layer.get(key)) for key in (self.name, self.null) if key)
-        return value - sum(null if math.isnan(null) else max(null, 0.0) for null in less)
-
-    def write(self, value: float) -> str:
-        """Return a value as text."""
-        if not math.isfinite(value):
-            return "–"
-        places = ".2g" if "sensitivity" in self.name else ".4f" if "mse" in self.name else ".2f"
-        shown = f"{value:{places}}"
-        return (shown.lstrip("-") if float(shown) == 0 else shown).replace("-", "−")
-
-
-ORIGINAL = LayerQuantity(
-    *("original", "rebuilt", "R²"),
-    "share of the variance of the mean input's 10 leading components that a linear reader of the layer's gradient "
-    "predicts, minus the same for inputs in random order",
-    null="original_null",
-)
-INVERTED = LayerQuantity(
-    *("inverted", "inverted", "dB"),
-    "PSNR of inputs that a search rebuilds from this layer's gradient, above that of the mean input",
-    null="inverted_null",
-    over="the mean input",
-)
-MATCH = LayerQuantity(
-    *("inverted_match", "gradient", "matched"),
-    "cosine between this layer's gradient and that of the inputs that the search found; below 0.99 the search failed, "
-    "and the figures are a lower bound",
-)
-LATENT = LayerQuantity(
-    *("v_information", "V-info", "bits"),
-    "V-information about the property: bits that simple readers extract from the layer's gradient, minus the same "
-    "for the property in random order",
-    null="v_null",
-)
-AUC = LayerQuantity("auc", "attack", "AUC", "attack on this layer only, on held-out examples; 0.5 is chance", floor=0.5)
-GROUPS = (
-    (
-        "of the input",
-        (
-            ORIGINAL,
-            INVERTED,
-            LayerQuantity(
-                *("inverted_ssim", "inverted", "SSIM"),
-                "structural similarity of the inputs that the search rebuilds from this layer's gradient",
-            ),
-            LayerQuantity(
-                *("sensitivity_input", "sens. to", "input"),
-                "norm of the gradient's derivative by the input, over the gradient's norm and the root of its size",
-            ),
-        ),
-    ),
-    (
-        "of the property",
-        (
-            LATENT,
-            LayerQuantity(
-                *("v_equalised", "at 512", "bits"),
-                "V-information after a random projection of wider layers to 512 numbers",
-                null="v_equalised_null",
-            ),
-            LayerQuantity(
-                *("subspace", "subspace", "dist."),
-                "distance between the subspaces of gradients with and without the property, minus the distance "
-                "between two halves of the latter",
-                null="subspace_null",
-            ),
-            LayerQuantity(
-                *("sensitivity", "sens. to", "output"),
-                "norm of the gradient's derivative by the output, over its range and the root of the layer's size",
-            ),
-            AUC,
-        ),
-    ),
-)
-# Details of the search, in the tables and not in the map.
-SEARCH = (
-    LayerQuantity("inverted_psnr", "inverted", "PSNR", "mean PSNR of the rebuilt inputs, in dB"),
-    LayerQuantity("inverted_mean", "mean input", "PSNR", "mean PSNR of the mean input, in dB"),
-    LayerQuantity("inverted_all", "all layers", "PSNR", "mean PSNR of a search by all layers' gradients, in dB"),
-    LayerQuantity("inverted_mse", "inverted", "MSE", "mean squared error of the rebuilt inputs"),
+from wireleak.lab.report.defences import Spread
+from wireleak.lab.report.layer_quantities import (
+    AUC,
+    INVERTED,
+    LATENT,
     MATCH,
+    ORIGINAL,
+    QUANTITIES,
+    LayerQuantity,
+    number,
 )
-QUANTITIES = (*(one for _, group in GROUPS for one in group), *SEARCH)
+
 # A search that matched the gradient worse than this does not show how much a layer reveals.
 _MATCHED = 0.99
 # The target of the attacks that rebuild inputs; its profiles join those of the properties.
@@ -139,11 +31,12 @@ _INPUT = "input"
 
 @dataclass(frozen=True)
 class Span:
-    """Mean, minimum and maximum over seeds; NaN where no seed measured it."""
+    """Mean, minimum and maximum over seeds, NaN where no seed measured it; and each seed's value, or NaN."""
 
     mean: float
     low: float
     high: float
+    seeds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,11 +88,35 @@ class Map(Marked):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Whether the paper's two findings hold in this run; None where the run cannot decide."""
+class Claim:
+    """A finding of the paper: some layers reveal more than all others.
 
-    original: bool | None
-    latent: bool | None
+    Parameters
+    ----------
+    holds : bool or None
+        None where the run cannot decide: nothing was above its null, or the margin's interval holds zero.
+    margin : Spread
+        The most of the named layers minus the most of the others, paired by seed, with its 95 % interval (Student's
+        t). NaN where the quantity was not measured; no interval with one seed.
+    text : str
+    """
+
+    holds: bool | None
+    margin: Spread
+    text: str
+
+    @property
+    def verdict(self) -> str:
+        """The answer in words."""
+        return {True: "as in the paper", False: "not as in the paper", None: "undecided"}[self.holds]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whether the paper's two findings hold in this run, on the input and on the property."""
+
+    original: Claim
+    latent: Claim
     correlation: float
     text: str
 
@@ -237,22 +154,24 @@ def answer(one: Map) -> Answer:
     """Test whether first layers carry most original, and first dense layers most latent information.
 
     "First layers" are the first two; "first dense layers" the first two dense ones that are not the output, as in the
-    networks of arXiv 2010.08762. Layers are compared by the mean over seeds, minus the null. If a search
-    for inputs did not match a first layer's gradient, that layer may reveal more, and a "no" becomes undecided.
+    networks of arXiv 2010.08762. In each seed the best of them is compared with the best of all other layers, minus
+    the nulls; the interval over seeds of this margin decides, see `Claim`. If a search for inputs did not match a
+    first layer's gradient, that layer may reveal more, and a "no" becomes undecided.
     """
     dense = [number for number, layer in enumerate(one.layers[:-1]) if layer.kind != "conv"][:2]
     first = range(min(2, len(one.layers)))
-    original, of_input = _peak(one, one.original, first, "the first layers carry most")
+    original = _claim(one, one.original, first, "the first layers")
     failed = [one.layers[at].title for at in first if one.means(MATCH)[at] < _MATCHED]
-    if original is False and failed:
-        original = None
-        of_input += f", but the search did not match the gradient of {', '.join(failed)}"
-    latent, of_property = _peak(one, LATENT, dense, "the first dense layers carry most")
+    if original.holds is False and failed:
+        said = original.text.removesuffix(original.verdict)
+        said += f"but the search did not match the gradient of {', '.join(failed)}: undecided"
+        original = replace(original, holds=None, text=said)
+    latent = _claim(one, LATENT, dense, "the first dense layers")
     r = _pearson(one.means(LATENT), one.means(AUC))
     where = f"{one.network} on {one.dataset}, {one.variant}"
-    text = f"{where}. Input: {of_input}."
+    text = f"{where}. Input: {original.text}."
     if one.target != _INPUT:
-        text += f" {one.target}: {of_property}."
+        text += f" {one.target}: {latent.text}."
     if not math.isnan(r):
         text += f" Across layers, V-information and attack AUC correlate with r = {_sign(r)}."
     return Answer(original, latent, r, text)
@@ -318,7 +237,7 @@ def comparison(all_maps: Sequence[Map]) -> Markup:
 def _layer(seeds: Sequence[Mapping[str, Any]]) -> LayerMean:
     def span(values: Sequence[float]) -> Span:
         finite = [value for value in values if math.isfinite(value)] or [math.nan]
-        return Span(float(np.mean(finite)), min(finite), max(finite))
+        return Span(float(np.mean(finite)), min(finite), max(finite), tuple(values))
 
     def beyond(one: LayerQuantity, layer: Mapping[str, Any]) -> bool:
         highest = layer.get(f"{one.null}_high", layer.get(one.null or ""))
@@ -328,7 +247,7 @@ def _layer(seeds: Sequence[Mapping[str, Any]]) -> LayerMean:
     return LayerMean(
         *(int(first["index"]), str(first["kind"]), int(first["parameters"])),
         figures={one.name: span([one.of(layer) for layer in seeds]) for one in QUANTITIES},
-        nulls={one.name: span([_number(layer.get(one.null or "")) for layer in seeds]).mean for one in less},
+        nulls={one.name: span([number(layer.get(one.null or "")) for layer in seeds]).mean for one in less},
         beyond={one.name: all(beyond(one, layer) for layer in seeds) for one in less},
     )
 
@@ -354,27 +273,30 @@ def _joined(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         yield {**row, "profile": profile, "incomplete": said}
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _peak(one: Map, quantity: LayerQuantity, expected: Sequence[int], claim: str) -> tuple[bool | None, str]:
-    """Return whether the strongest layer is an expected one, and a phrase that says so."""
+def _claim(one: Map, quantity: LayerQuantity, expected: Sequence[int], named: str) -> Claim:
+    """Compare the best of the expected layers with the best of all others, seed by seed."""
     means = one.means(quantity)
-    top = highest(means)
-    span = one.layers[top].figures[quantity.name]
     if quantity not in one.quantities:
-        return None, "not measured"
-    if not one.layers[top].beyond[quantity.name]:
+        return Claim(None, Spread.of([math.nan]), "not measured")
+    top = one.layers[highest(means)]
+    by_seed = np.array([layer.figures[quantity.name].seeds for layer in one.layers])
+    # A layer that was not measured in a seed is not its best.
+    by_seed[np.isnan(by_seed)] = -np.inf
+    others = [at for at in range(len(one.layers)) if at not in expected]
+    margins = by_seed[list(expected)].max(0, initial=-np.inf) - by_seed[others].max(0, initial=-np.inf)
+    margin = Spread.of(margins[np.isfinite(margins)].tolist() or [math.nan])
+    if not top.beyond[quantity.name]:
         seeds = " in every seed" if one.seeds > 1 else ""
-        return None, f"no layer exceeds its null{seeds}, so there is nothing to compare"
-    named = ", ".join(f"{one.layers[number].title} {quantity.write(means[number])}" for number in expected)
-    found = f"{one.layers[top].title} has the most, {quantity.write(means[top])} {quantity.unit} above {quantity.over}"
-    if top in expected:
-        return True, (found if len(expected) == 1 else f"{found} ({named})") + f"; {claim} in this run too"
-    if one.seeds > 1 and any(one.layers[number].figures[quantity.name].high >= span.low for number in expected):
-        return None, f"{found} ({named}); the seeds do not distinguish them"
-    return False, f"{found} ({named}); this run does not confirm that {claim}"
+        return Claim(None, margin, f"no layer exceeds its null{seeds}, so there is nothing to compare")
+    holds = True if margin.low > 0 else False if margin.high < 0 else None
+    best = quantity.write(top.figures[quantity.name].mean)
+    each = ", ".join(f"{one.layers[at].title} {quantity.write(means[at])}" for at in expected)
+    text = f"{top.title} has the most, {best} {quantity.unit} above {quantity.over} ({each})"
+    value, low, high = map(quantity.write, (margin.value, margin.low, margin.high))
+    text += f"; {named} minus all others: {value} "
+    text += f"[{low}, {high}] {quantity.unit}" if one.seeds > 1 else f"{quantity.unit}, and one seed has no interval"
+    claim = Claim(holds, margin, text)
+    return replace(claim, text=f"{text}, {claim.verdict}")
 
 
 def _pearson(one: Sequence[float], other: Sequence[float]) -> float:

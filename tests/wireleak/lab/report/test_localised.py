@@ -7,20 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from wireleak.lab.report.figures import heat_drawing
-from wireleak.lab.report.localised import (
-    AUC,
-    GROUPS,
-    INVERTED,
-    LATENT,
-    ORIGINAL,
-    QUANTITIES,
-    answer,
-    comparison,
-    maps,
-    table,
-)
+from wireleak.lab.report.layer_quantities import AUC, GROUPS, INVERTED, LATENT, ORIGINAL, QUANTITIES
+from wireleak.lab.report.localised import answer, comparison, maps, table
 from wireleak.lab.report.training_page import profiles
 from wireleak.lab.run.results import Fit, Results
 
@@ -53,6 +44,11 @@ def row(original: Any = FIRST, latent: Any = LATE, seed: Any = 0, shift: Any = 0
     return shared | {"seed": seed, "profile": profile} | changes
 
 
+def over_seeds(*rows: Any) -> Any:
+    """The map of two equal seeds for each row; the intervals of equal seeds have no width."""
+    return maps([one | {"seed": seed} for seed, one in enumerate([*rows, *rows])])[0]
+
+
 def test_seeds_are_averaged_with_their_ends_less_the_null() -> None:
     (found,) = maps([row(), row(seed=1, shift=0.2)])
     assert found.seeds == 2 and len(found.layers) == 5
@@ -79,30 +75,42 @@ def test_variants_networks_and_data_sets_stay_apart_in_their_order() -> None:
 
 
 def test_what_the_paper_found_is_found() -> None:
-    found = answer(maps([row()])[0])
-    assert found.original is True and found.latent is True
-    assert "1 conv has the most, 0.70 R² above its null" in found.text
+    found = answer(over_seeds(row()))
+    assert found.original.holds is True and found.latent.holds is True
     assert (
-        "4 dense has the most, 0.80 bits above its null; the first dense layers carry most in this run too"
-        in found.text
+        "1 conv has the most, 0.70 R² above its null (1 conv 0.70, 2 conv 0.60); the first layers minus all others: "
+        "0.30 [0.30, 0.30] R², as in the paper" in found.text
     )
+    assert "the first dense layers minus all others: 0.40 [0.40, 0.40] bits, as in the paper" in found.text
     assert found.correlation == pytest.approx(1.0) and "r = 1.00" in found.text
 
 
 def test_what_it_did_not_find_is_said() -> None:
-    found = answer(maps([row(original=LATE, latent=FIRST)])[0])
-    assert found.original is False and found.latent is False
-    assert found.text.count("does not confirm") == 2
+    found = answer(over_seeds(row(original=LATE, latent=FIRST)))
+    assert found.original.holds is False and found.latent.holds is False
+    assert found.text.count("not as in the paper") == 2
     # The output layer is dense, but none of the first dense layers.
-    assert answer(maps([row(latent=(0.1, 0.1, 0.1, 0.3, 0.5))])[0]).latent is False
+    assert answer(over_seeds(row(latent=(0.1, 0.1, 0.1, 0.3, 0.5)))).latent.holds is False
 
 
 def test_layers_that_seeds_do_not_tell_apart_are_no_finding() -> None:
-    near = (0.1, 0.2, 0.82, 0.8, 0.4)
-    found = answer(maps([row(latent=near), row(latent=near, seed=1, shift=0.1)])[0])
-    assert found.latent is None and "3 conv has the most, 0.87 bits above its null (4 dense 0.85)" in found.text
-    assert "the seeds do not distinguish them" in found.text
-    assert answer(maps([row(latent=near), row(latent=near, seed=1)])[0]).latent is False
+    """The best of the first dense layers is compared with the best other layer of the same seed."""
+    of_seeds = [(0.1, 0.2, 0.3, 0.6, 0.4), (0.1, 0.5, 0.2, 0.6, 0.4), (0.1, 0.2, 0.8, 0.6, 0.4)]
+    found = answer(maps([row(latent=one, seed=seed) for seed, one in enumerate(of_seeds)])[0])
+    margins = np.array([0.6 - 0.4, 0.6 - 0.5, 0.6 - 0.8])
+    ends = stats.t.interval(0.95, 2, margins.mean(), stats.sem(margins))
+    got = found.latent.margin
+    assert (got.value, got.low, got.high) == pytest.approx((margins.mean(), *ends))
+    assert found.latent.holds is None and found.latent.verdict == "undecided" and "undecided" in found.text
+    # What all seeds share does not count: the margin is paired.
+    shifted = [row(seed=seed, shift=shift) for seed, shift in enumerate((0.0, 0.4, 0.9))]
+    assert answer(maps(shifted)[0]).latent.holds is True
+
+
+def test_one_seed_decides_nothing() -> None:
+    found = answer(maps([row()])[0])
+    assert found.original.holds is None and found.latent.margin.value == pytest.approx(0.4)
+    assert "0.40 bits, and one seed has no interval, undecided" in found.text
 
 
 def test_the_correlation_is_numpys() -> None:
@@ -116,15 +124,15 @@ def test_the_correlation_is_numpys() -> None:
 def test_nothing_above_the_null_is_no_finding() -> None:
     nothing = (-0.1, -0.2, -0.1, -0.1, -0.3)
     found = answer(maps([row(original=nothing, latent=nothing)])[0])
-    assert found.original is None and found.latent is None
+    assert found.original.holds is None and found.latent.holds is None
     assert "no layer exceeds its null, so there is nothing to compare" in found.text
     # One seed below its null, and the mean above, is no finding either.
-    assert answer(maps([row(), row(seed=1, shift=-0.9)])[0]).latent is None
+    assert answer(maps([row(), row(seed=1, shift=-0.9)])[0]).latent.holds is None
     # Nor is a mean above the null's mean that one draw of the null exceeds.
     one = row()
     for layer in one["profile"]:
         layer["v_null_high"] = 0.9
-    assert answer(maps([one])[0]).latent is None
+    assert answer(over_seeds(one)).latent.holds is None
 
 
 def test_a_layer_that_was_not_read_is_a_dash() -> None:
@@ -133,7 +141,7 @@ def test_a_layer_that_was_not_read_is_a_dash() -> None:
     (found,) = maps([one])
     assert math.isnan(found.layers[2].figures["v_information"].mean)
     assert "–" in heat_drawing(found).inline() and "–" in table(found)
-    assert answer(found).latent is True
+    assert answer(found).latent.margin.value == pytest.approx(0.4)
 
 
 def searched(one: Any, gains: Any, match: Any = 1.0) -> Any:
@@ -147,32 +155,37 @@ def searched(one: Any, gains: Any, match: Any = 1.0) -> Any:
 
 
 def test_a_search_in_the_same_cell_replaces_the_linear_readout() -> None:
-    (found,) = maps([row(original=LATE), searched(row(), (-4.0, 20.0, 9.0, 7.0, -1.0))])
+    of_input = searched(row(), (-4.0, 20.0, 9.0, 7.0, -1.0))
+    (found,) = maps([row(original=LATE), of_input, row(original=LATE, seed=1), of_input | {"seed": 1}])
     assert found.target == "slant" and found.original is INVERTED
     said = answer(found)
-    assert said.original is True and said.latent is True
+    assert said.original.holds is True and said.latent.holds is True
     assert "2 conv has the most, 20.00 dB above the mean input (1 conv −4.00, 2 conv 20.00)" in said.text
     assert "20.00</span> dB in 2 conv" in comparison([found]) and "inverted" in str(table(found))
     ET.fromstring(str(heat_drawing(found).inline()))
 
 
 def test_a_search_alone_is_a_map_of_the_input() -> None:
-    (found,) = maps([searched(row(), (-4.0, 20.0, 9.0, 7.0, -1.0))])
+    found = over_seeds(searched(row(), (-4.0, 20.0, 9.0, 7.0, -1.0)))
     said = answer(found)
-    assert (found.target, said.original, said.latent) == ("input", True, None)
+    assert (found.target, said.original.holds, said.latent.holds) == ("input", True, None)
     assert "not measured" not in said.text and "<td>–</td>" in comparison([found])
 
 
 def test_a_search_that_did_not_match_a_first_layer_leaves_the_question_open() -> None:
     late = (-4.0, 2.0, 9.0, 7.0, -1.0)
-    assert answer(maps([searched(row(), late)])[0]).original is False
-    said = answer(maps([searched(row(), late, match=0.9)])[0])
-    assert said.original is None and "did not match the gradient of 1 conv, 2 conv" in said.text
+    assert answer(over_seeds(searched(row(), late))).original.holds is False
+    said = answer(over_seeds(searched(row(), late, match=0.9)))
+    assert (
+        said.original.holds is None
+        and said.text.count("undecided") == 1
+        and "did not match the gradient of 1 conv, 2 conv" in said.text
+    )
 
 
 def test_no_layer_that_the_mean_input_beats_counts() -> None:
-    said = answer(maps([searched(row(), (-4.0, -2.0, -1.0, -1.0, -1.0))])[0])
-    assert said.original is None and "no layer exceeds" in said.text
+    said = answer(over_seeds(searched(row(), (-4.0, -2.0, -1.0, -1.0, -1.0))))
+    assert said.original.holds is None and "no layer exceeds" in said.text
 
 
 def attribute(element: ET.Element | None, name: str) -> str:
