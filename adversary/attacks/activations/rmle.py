@@ -75,11 +75,15 @@ class Rmle(ActivationAttack):
 
     def guess(self, activations: Array) -> Array:
         """Rebuild inputs (n, *input_shape) from activations (n, *activation_shape)."""
+        return self.search(self._encoder, activations, self._shape, self._range)
+
+    def search(self, encoder: Any, seen: Array, shape: tuple[int, ...], span: tuple[float, float]) -> Array:
+        """Search inputs as `invert` does, until the deadline, and report how it ended."""
         stopped: list[str] = []
-        known = self._encoder, activations, self._shape, self._range, self.settings, self.seed
-        guesses, residual = invert(*known, self.deadline, stopped.append)
+        known = encoder, seen, shape, span, self.settings, self.seed
+        found, residual = invert(*known, self.deadline, stopped.append)
         self.report |= {"residual": residual, "stopped": stopped[0] if stopped else None}
-        return guesses
+        return found
 
 
 def invert(

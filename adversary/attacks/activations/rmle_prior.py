@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from adversary.attacks.activations.rmle import Rmle, RmleOptions, invert
+from adversary.attacks.activations.rmle import Rmle, RmleOptions
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
@@ -71,8 +71,7 @@ class RmleWithPrior(Rmle):
                 return (low + high) / 2 + u * (high - low) / 2
 
         chain = nn.Sequential(self._decoder, Scale(), self._encoder)
-        codes, residual = invert(chain, activations, (self.settings.codes,), (-3.0, 3.0), self.settings, self.seed)
-        self.report["residual"] = residual
+        codes = self.search(chain, activations, (self.settings.codes,), (-3.0, 3.0))
         with torch.no_grad():
             shown = chain[:2].cpu()(torch.from_numpy(codes))
         return np.asarray(shown.numpy(), np.float32)

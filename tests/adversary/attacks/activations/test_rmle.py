@@ -1,3 +1,5 @@
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import torch
 from torch import nn
 
 from adversary.attacks.activations.rmle import Rmle, RmleOptions, invert, total_variation
+from adversary.attacks.activations.rmle_prior import RmleWithPrior
 from adversary.attacks.harness.knowledge import Knowledge
 from wireleak.common.models import ModelConfig, networks, save_weights
 
@@ -71,6 +74,22 @@ def test_an_invertible_linear_encoder_is_inverted_exactly(tmp_path: Path) -> Non
     assert guess.shape == x.shape and guess.dtype == np.float32
     assert np.mean((guess - x) ** 2) < 1e-6
     assert attack.report["residual"] < 1e-6
+
+
+@pytest.mark.parametrize("kind", [Rmle, RmleWithPrior])
+def test_a_search_stops_at_its_deadline_and_says_so(tmp_path: Path, kind: type[Rmle]) -> None:
+    x = inputs(40)
+    known = knowledge(encoder=tmp_path / "encoder.safetensors", inputs=x, augmented=np.zeros(40, bool))
+    encoder, _ = known.network().split(1)
+    assert known.encoder is not None
+    save_weights(encoder, known.encoder)
+    attack = kind(kind.options(**{"iterations": 900_000} | ({"prior_steps": 5} if kind is RmleWithPrior else {})), 0)
+    attack.fit(known)
+    attack.deadline = began = time.monotonic()
+    attack.deadline += 0.5
+    attack.guess(encoder(torch.from_numpy(x)).detach().numpy())
+    assert time.monotonic() - began < 20
+    assert re.match(r"stopped after \d+ of 900000 steps", attack.report["stopped"])
 
 
 def test_a_rank_k_encoder_leaves_the_energy_outside_its_row_space() -> None:
