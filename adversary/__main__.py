@@ -7,7 +7,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -185,7 +185,10 @@ def initial(config: Config) -> None:
 
 
 @app.command()
-def participant(chosen: Annotated[str, typer.Argument(help="JSON: one strategy, {name, options}.")]) -> None:
+def participant(
+    chosen: Annotated[str, typer.Argument(help="JSON: one strategy, {name, options}.")],
+    mode: Annotated[Literal["federated", "split"], typer.Option(help="Mode of the training.")] = "federated",
+) -> None:
     """Check the strategy of a malicious participant before a run starts.
 
     Example: python -m adversary participant '{"name": "multi-task", "options": {"attribute": "slant", "alpha": 0.7}}'
@@ -196,7 +199,7 @@ def participant(chosen: Annotated[str, typer.Argument(help="JSON: one strategy, 
     from wireleak.common.config import ConfigError, Plugin, first_mistake
 
     try:
-        settings(Plugin.model_validate_json(chosen))
+        settings(Plugin.model_validate_json(chosen), mode)
     except (ConfigError, ValidationError) as error:
         typer.echo(f"strategy.{first_mistake(error)}" if isinstance(error, ValidationError) else str(error), err=True)
         raise typer.Exit(2) from None

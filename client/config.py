@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt, model_validator
 
-from wireleak.common.config import AbsolutePath, PadConfig, Plugin, SecurityConfig, Seed, Strict
+from wireleak.common.config import AbsolutePath, Plugin, Seed, Strict
+from wireleak.common.head.config import HeadConfig
 from wireleak.common.models import ModelConfig
 from wireleak.common.plan import TrainingPlan
 
-
-class HeadConfig(Strict):
-    """Address and credentials of the head."""
-
-    address: str = Field(pattern=r"^.+:\d{1,5}$", description="the head's host:port")
-    security: SecurityConfig = SecurityConfig()
-    pad: PadConfig = Field(default=None, description="bytes to which messages with tensors are padded")
+__all__ = ["ClientConfig", "DeviceConfig", "HeadConfig"]
 
 
 class ClientConfig(Strict):

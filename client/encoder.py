@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from client.examples import Floats, Labels
-from client.link import HeadError, HeadStream
+from client.link import HeadStream, check_sequence, exchange, floats
 from wireleak.common.models.training import Training
-from wireleak.common.wire import WireError, decode_tensor, encode_tensor
+from wireleak.common.wire import encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
@@ -94,7 +94,7 @@ def train_split(
             with torch.set_grad_enabled(not frozen):
                 activation = encoder(given)
             sent = send(activation.detach(), batch)
-            gradient, mean = exchange(stream, sequence, sent, labels[rows])
+            gradient, mean = exchange(stream, sequence, sent.numpy(), labels[rows])
             if see is not None:
                 see(labels[rows], gradient)
             if own_step is not None:
@@ -107,24 +107,6 @@ def train_split(
                 optimiser.step()
             total, seen = total + mean * len(rows), seen + len(rows)
     return total / seen
-
-
-def exchange(
-    stream: HeadStream[pb.TrainRequest, pb.TrainResponse], sequence: int, activation: torch.Tensor, labels: Labels
-) -> tuple[Floats, float]:
-    """Have the head take a step on one batch; return its mean loss's gradient by the activation, and that loss in nats.
-
-    Raises
-    ------
-    HeadError, WireError, grpc.RpcError
-        As for `train_split`.
-    """
-    request = pb.TrainRequest(
-        sequence=sequence, activation=encode_tensor(activation.numpy()), label=encode_tensor(labels)
-    )
-    answer = stream.ask(request)
-    _check_sequence(answer.sequence, sequence)
-    return _floats(answer.activation_gradient, "activation_gradient", tuple(activation.shape)), answer.loss
 
 
 def predict_split(
@@ -150,8 +132,8 @@ def predict_split(
 
     def take(stream: HeadStream[pb.PredictRequest, pb.PredictResponse]) -> None:
         answer = stream.receive()
-        _check_sequence(answer.sequence, len(predictions))
-        predictions.append(_floats(answer.prediction, "prediction", (pending.popleft(), classes)))
+        check_sequence(answer.sequence, len(predictions))
+        predictions.append(floats(answer.prediction, "prediction", (pending.popleft(), classes)))
 
     with torch.inference_mode(), HeadStream(stub.Predict) as stream:
         for sequence, start in enumerate(range(0, len(inputs), batch)):
@@ -179,16 +161,3 @@ def score(probabilities: Floats, labels: Labels) -> tuple[float, npt.NDArray[np.
     chosen = probabilities[np.arange(len(labels)), labels]
     loss = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()
     return float(loss), probabilities.argmax(axis=1) == labels
-
-
-def _floats(tensor: pb.Tensor, field: str, shape: tuple[int, ...]) -> Floats:
-    values = decode_tensor(tensor, field, shape=shape)
-    if values.dtype.kind != "f":
-        raise WireError(f"{field}.dtype", f"{values.dtype} where float32 is expected")
-    # A copy, because torch needs writable memory.
-    return values.astype(np.float32)
-
-
-def _check_sequence(answered: int, expected: int) -> None:
-    if answered != expected:
-        raise HeadError(f"sequence: the head answered {answered} where {expected} is expected")

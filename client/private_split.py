@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from client.encoder import Before, Loss, Send, as_it_is, exchange, unchanged
+from client.encoder import Before, Loss, Send, as_it_is, unchanged
 from client.examples import Floats, Labels
-from client.link import HeadStream
+from client.link import HeadStream, exchange
 from wireleak.common.measures.bounds.accounting import epsilon, joint_noise_multiplier
 from wireleak.common.models.private import PrivateSteps, generators, refuse_unfit
 from wireleak.common.models.training import Training
@@ -81,7 +81,7 @@ def train_split_private(
     encoder.train()
     refuse_unfit(encoder)
     with torch.no_grad():
-        empty = encoder(torch.from_numpy(inputs[:1]))[:0]
+        empty = encoder(torch.from_numpy(inputs[:1]))[:0].numpy()
     an_epoch = -(-len(inputs) // how.plan.batch)
     sampling, noise = generators(how, inputs, labels)
     steps = PrivateSteps(encoder, privacy, how.plan.learning_rate, len(inputs) / an_epoch, noise)
@@ -94,7 +94,7 @@ def train_split_private(
                 continue
             batch = torch.from_numpy(inputs[rows])
             activation = steps.forward(before(batch))
-            gradient, mean = exchange(stream, number, send(activation.detach(), batch), labels[rows])
+            gradient, mean = exchange(stream, number, send(activation.detach(), batch).numpy(), labels[rows])
             if see is not None:
                 see(labels[rows], gradient)
             wanted = torch.from_numpy(gradient) + _own_gradient(loss, activation, rows, number)

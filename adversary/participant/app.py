@@ -1,7 +1,11 @@
-"""The Flower ClientApp of a malicious participant: messages as an honest client sends them, weights by a strategy."""
+"""The Flower ClientApp of a malicious participant: messages as an honest client sends them, weights by a strategy.
+
+In split mode it streams to the head too, as an honest client does, what its strategy chooses.
+"""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,14 +13,19 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from torch import nn
 
 from adversary.participant.config import ParticipantConfig
-from adversary.participant.registry import Floats, Labels, make, read_arrays
+from adversary.participant.registry import Floats, Labels, Poisoning, make, read_arrays
 from wireleak.common.config import ConfigError, drawn, read_config
 from wireleak.common.exchanged import Moment, kept_file
+from wireleak.common.head.config import HeadConfig
+from wireleak.common.head.link import HeadStream, connect, floats
 from wireleak.common.models import save_weights
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training, seed_libraries
+from wireleak.common.wire import encode_tensor
+from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.flower import as_received, round_of
 
 app = ClientApp()
@@ -29,16 +38,25 @@ def train(message: Message, context: Context) -> Message:
     """Train by the strategy, and reply in the form that an honest client uses."""
     config = _config(context)
     network = _network(config, message)
+    part = _part(config, network)
     server_round = round_of(message)
     inputs, labels = _examples(config, config.train, "train", server_round)
     how = Training(config.plan, (drawn(config.seed), server_round))
     # As an honest client does: without it Dropout would differ from run to run.
     seed_libraries(how.seed)
-    _keep(config, network, server_round, "start")
-    loss = make(config).train(network, inputs, labels, how)
-    _keep(config, network, server_round, "end")
-    metrics = MetricRecord({"num-examples": len(inputs), "train-loss": loss})
-    arrays = ArrayRecord(cast(Any, network.blocks.state_dict()))
+    _keep(config, part, server_round, "start")
+    strategy, extras = make(config), {}
+    if config.plan.mode == "split":
+        assert isinstance(strategy, Poisoning)  # make() refuses a strategy without this mode
+        began, named = time.process_time(), context.node_id if config.plan.order == "fixed" else None
+        with connect(_head(config), config.model, node=named) as stub:
+            loss = strategy.train_split(part, stub, inputs, labels, how)
+        extras["device-seconds"] = time.process_time() - began
+    else:
+        loss = strategy.train(network, inputs, labels, how)
+    _keep(config, part, server_round, "end")
+    metrics = MetricRecord({"num-examples": len(inputs), "train-loss": loss, **extras})
+    arrays = ArrayRecord(cast(Any, part.state_dict()))
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
 
@@ -48,12 +66,13 @@ def evaluate(message: Message, context: Context) -> Message:
     """Score the averaged model honestly on the participant's own evaluation examples."""
     config = _config(context)
     network = _network(config, message)
-    _keep(config, network, round_of(message) + 1, "start")
+    part = _part(config, network)
+    _keep(config, part, round_of(message) + 1, "start")
     inputs, labels = _examples(config, config.evaluation, "evaluation")
-    network.blocks.eval()
+    part.eval()
     with torch.inference_mode():
-        answers = [network.blocks(part) for part in torch.split(torch.from_numpy(inputs), _EVALUATION_BATCH)]
-    scores = torch.cat(answers).log_softmax(1)
+        answers = [part(some) for some in torch.split(torch.from_numpy(inputs), _EVALUATION_BATCH)]
+    scores = _predicted(config, answers).log() if config.plan.mode == "split" else torch.cat(answers).log_softmax(1)
     metrics = MetricRecord(
         {
             "num-examples": len(inputs),
@@ -64,10 +83,32 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
-def _keep(config: ParticipantConfig, network: Network, server_round: int, moment: Moment) -> None:
+def _part(config: ParticipantConfig, network: Network) -> nn.Module:
+    """Return the blocks that a client trains: in split mode, those before the cut."""
+    return network.split(config.model.cut)[0] if config.plan.mode == "split" else network.blocks
+
+
+def _head(config: ParticipantConfig) -> HeadConfig:
+    if config.head is None:
+        raise ConfigError("head: is missing, and split mode needs it; give the head's address")
+    return config.head
+
+
+def _predicted(config: ParticipantConfig, activations: list[torch.Tensor]) -> torch.Tensor:
+    """Return the head's class probabilities (n, classes)."""
+    found = []
+    with connect(_head(config), config.model) as stub, HeadStream(stub.Predict) as stream:
+        for sequence, activation in enumerate(activations):
+            request = pb.PredictRequest(sequence=sequence, activation=encode_tensor(activation.numpy()))
+            shape = (len(activation), config.model.classes)
+            found.append(torch.from_numpy(floats(stream.ask(request).prediction, "prediction", shape)))
+    return torch.cat(found)
+
+
+def _keep(config: ParticipantConfig, part: nn.Module, server_round: int, moment: Moment) -> None:
     """Save a copy of the weights that it received or sent, where it has no link on which the attack could read them."""
     if config.record is not None:
-        save_weights(network.blocks, kept_file(config.record, server_round, moment))
+        save_weights(part, kept_file(config.record, server_round, moment))
 
 
 def _config(context: Context) -> ParticipantConfig:
@@ -82,9 +123,11 @@ def _network(config: ParticipantConfig, message: Message) -> Network:
     """Return the network with the message's global weights."""
     network = config.model.network()
     try:
-        network.blocks.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+        _part(config, network).load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
     except RuntimeError as error:
-        raise ConfigError(f"model: the global model does not fit {config.model.name} in federated mode") from error
+        raise ConfigError(
+            f"model: the global model does not fit {config.model.name} in {config.plan.mode} mode"
+        ) from error
     return network
 
 

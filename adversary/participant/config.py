@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from wireleak.common.config import AbsolutePath, Plugin, Seed, Strict
+from wireleak.common.head.config import HeadConfig
 from wireleak.common.models import ModelConfig
 from wireleak.common.plan import TrainingPlan
 
@@ -17,6 +18,7 @@ class ParticipantConfig(Strict):
     evaluation: AbsolutePath = Field(description="evaluation examples, .npz: x and y")
     plan: TrainingPlan
     seed: Seed = None
+    head: HeadConfig | None = Field(default=None, description="the head's address; required in split mode")
     strategy: Plugin = Field(description="the malicious strategy that replaces honest training")
     surrogate: AbsolutePath | None = Field(
         default=None, description="the attacker's surrogate examples, .npz: x, y and attribute:<name>"

@@ -9,13 +9,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import BaseModel
+from torch import nn
 
 from adversary.participant.config import ParticipantConfig
 from wireleak.common.config import ConfigError, NoOptions, Plugin, options_of
+from wireleak.common.head.link import HeadStream, exchange
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training, train_whole
+from wireleak.common.plan import Mode
 from wireleak.common.registry import Registry
+from wireleak.common.wire.split_head_pb2_grpc import SplitHeadStub
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -28,6 +33,8 @@ class Strategy(ABC):
     ----------
     name : str
         Registry name.
+    modes : tuple of str
+        Modes of training in which it can run.
     options : type of pydantic.BaseModel
         Model of its settings.
     settings : pydantic.BaseModel
@@ -37,6 +44,7 @@ class Strategy(ABC):
     """
 
     name: ClassVar[str]
+    modes: ClassVar[tuple[Mode, ...]] = ("federated",)
     options: ClassVar[type[BaseModel]] = NoOptions
 
     def __init__(self, settings: Any, config: ParticipantConfig) -> None:
@@ -63,6 +71,42 @@ class Strategy(ABC):
         """
 
 
+class Poisoning(Strategy):
+    """A strategy that trains as an honest client does, on examples of its own choice, in both modes.
+
+    In split mode it streams their activations and labels to the head, and trains the encoder with the gradients that it
+    gets back.
+    """
+
+    modes = ("federated", "split")
+
+    @abstractmethod
+    def examples(self, inputs: Floats, labels: Labels, how: Training) -> tuple[Floats, Labels]:
+        """Return the examples to train on: as many, of the same shapes; parameters as for `train`."""
+
+    def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
+        """Train the whole network on the chosen examples."""
+        return train_whole(network.blocks, *self.examples(inputs, labels, how), how)
+
+    def train_split(
+        self, encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, labels: Labels, how: Training
+    ) -> float:
+        """Train the encoder against the head behind `stub` on the chosen examples; return the mean loss, in nats."""
+        inputs, labels = self.examples(inputs, labels, how)
+        optimiser = how.optimise(encoder)
+        encoder.train()
+        total = 0.0
+        with HeadStream(stub.Train) as stream:
+            for sequence, rows in enumerate(how.batches(len(inputs))):
+                activation = encoder(torch.from_numpy(inputs[rows]))
+                gradient, loss = exchange(stream, sequence, activation.detach().numpy(), labels[rows])
+                optimiser.zero_grad(set_to_none=True)
+                activation.backward(torch.from_numpy(gradient))
+                optimiser.step()
+                total += loss * len(rows)
+        return total / (len(inputs) * how.plan.epochs)
+
+
 def register(strategy: type[Strategy]) -> type[Strategy]:
     """Register a class of strategies under its name (class decorator)."""
     if not issubclass(strategy, Strategy):
@@ -83,20 +127,24 @@ PARTICIPANTS: Registry[type[Strategy]] = Registry(
 )
 
 
-def settings(chosen: Plugin) -> BaseModel:
-    """Return the settings of the strategy that a config names.
+def settings(chosen: Plugin, mode: Mode) -> BaseModel:
+    """Return the settings of the strategy that a config names, for a mode of training.
 
     Raises
     ------
     ConfigError
-        The name is unknown, or an option is wrong.
+        The name is unknown, the strategy does not run in this mode, or an option is wrong.
     """
-    return options_of(PARTICIPANTS.get(chosen.name, "strategy.name").options, chosen.options, "strategy.options")
+    strategy = PARTICIPANTS.get(chosen.name, "strategy.name")
+    if mode not in strategy.modes:
+        able = ", ".join(name for name, other in PARTICIPANTS.all().items() if mode in other.modes)
+        raise ConfigError(f"strategy.name: {chosen.name} does not run in {mode} mode; choose one of {able}")
+    return options_of(strategy.options, chosen.options, "strategy.options")
 
 
 def make(config: ParticipantConfig) -> Strategy:
     """Make the strategy that a config names; errors as for `settings`."""
-    chosen = settings(config.strategy)
+    chosen = settings(config.strategy, config.plan.mode)
     return PARTICIPANTS.get(config.strategy.name)(chosen, config)
 
 
@@ -134,11 +182,11 @@ def _read_arrays(path: Path, _changed: int, field: str, names: tuple[str, ...]) 
 
 
 @register
-class Honest(Strategy):
+class Honest(Poisoning):
     """Train as an honest client does."""
 
     name = "honest"
 
-    def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:
-        """Train only on the task."""
-        return train_whole(network.blocks, inputs, labels, how)
+    def examples(self, inputs: Floats, labels: Labels, how: Training) -> tuple[Floats, Labels]:
+        """Return the participant's own examples."""
+        return inputs, labels

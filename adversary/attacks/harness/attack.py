@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from adversary.attacks.harness.config import AttackConfig
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.threat import ThreatModel
+from wireleak.common.plan import Mode
 from wireleak.common.reads import Read
 from wireleak.common.targets.memory import Sizes, training_memory
 from wireleak.common.targets.target import Target
@@ -36,6 +37,8 @@ class Attack(ABC):
         The target, e.g. `Input`, which defines the prior, baselines and scores.
     traffic : Traffic
         Kind of the victims' captures; each base sets its own.
+    mode : str
+        Mode of the training whose updates it reads, where it reads updates.
     options : type of pydantic.BaseModel
         Its settings, each with a default and a description.
     report : dict
@@ -51,6 +54,7 @@ class Attack(ABC):
     threat: ClassVar[ThreatModel]
     target: ClassVar[type[Target[Any]]]
     traffic: ClassVar[Traffic]
+    mode: ClassVar[Mode] = "federated"
     options: ClassVar[type[BaseModel]]
     # Name of the baseline that makes the same guess as the attack, if there is one.
     same_as: ClassVar[str | None] = None

@@ -63,6 +63,7 @@ def describe() -> None:
             "name": name,
             "targets": kind.target.name,
             "reads": kind.traffic,
+            "mode": kind.mode,
             "threat": kind.threat.as_json(),
             "options": kind.options.model_json_schema(),
             "summary": summary(kind),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,9 +59,9 @@ class Imitation:
         self._groups = own.groups if by_group else None
         self.person: int | None = None
         self._recipe = recipe
-        self._blocks = own.network().blocks
         self._rng = np.random.default_rng([seed, 2])
-        self.shapes = {name: tuple(value.shape) for name, value in self._blocks.state_dict().items()}
+        self._trains = self._part(own)
+        self.shapes = {name: tuple(value.shape) for name, value in self._trains.state_dict().items()}
 
     def updates(self, start: Mapping[str, npt.NDArray[Any]], value: int, share: float) -> list[dict[str, Array]]:
         """Train a model on examples of which a share has `value` and the others 0, and return the changes.
@@ -88,12 +91,20 @@ class Imitation:
         """Return the changes of a model that trained on drawn examples, and their rows."""
         import torch
 
-        self._blocks.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in start.items()})
+        self._trains.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in start.items()})
         order = (int(self._rng.integers(2**31)),)
         rows = self._draw(value, share)
-        self._recipe.imitate(self._blocks, self._inputs[rows], self._labels[rows], order)
-        ends = {name: after.numpy() for name, after in self._blocks.state_dict().items()}
+        self._train(self._inputs[rows], self._labels[rows], order)
+        ends = {name: after.numpy() for name, after in self._trains.state_dict().items()}
         return {name: end - start[name] for name, end in ends.items() if end.dtype.kind == "f"}, rows
+
+    def _part(self, known: Knowledge) -> nn.Module:
+        """Return the part of the network that a client trains and sends."""
+        return known.network().blocks
+
+    def _train(self, inputs: Array, labels: Ints, seed: tuple[int, ...]) -> None:
+        """Train that part in place as a client does in one round."""
+        self._recipe.imitate(self._trains, inputs, labels, seed)
 
     def _draw(self, value: int, share: float) -> Ints:
         count = max(1, round(share * self._recipe.examples)) if value else 0

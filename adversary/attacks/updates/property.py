@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -68,12 +68,13 @@ class Property(UpdateAttack):
     )
     target = PrivateAttribute
     options = PropertyOptions
+    imitation: ClassVar[type[Imitation]] = Imitation
 
     def fit(self, knowledge: Knowledge) -> None:
         """Make updates on the models of each window of rounds, and train its classifier on them."""
         seen, self._classes = knowledge.training, knowledge.classes
         assert seen is not None
-        own = Imitation(knowledge, self.seed, by_group=self.settings.by_group)
+        own = self.imitation(knowledge, self.seed, by_group=self.settings.by_group)
         check_left_out(self.settings.leave_out, own.shapes)
         # Where the server takes no mean, there is no telling one's own part from the others': the whole change is read.
         self._ours = {one.round: one.delta for one in seen.own if self.settings.rule != "mean"}

@@ -122,7 +122,7 @@ def check_plugins(study: Study, launcher: Launcher) -> None:
         asked += [("system.mods", ["client", "mods", mods])] * bool(plan.mods)
         if variant.participant:
             chosen = variant.participant.model_dump_json(include={"name", "options"})
-            asked.append(("participant", ["adversary", "participant", chosen]))
+            asked.append(("participant", ["adversary", "participant", chosen, "--mode", plan.mode]))
         for field, (party, *arguments) in asked:
             # Most variants need the same check, and each check costs a process.
             if (party, *arguments) in answered:

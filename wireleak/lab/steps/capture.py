@@ -313,9 +313,9 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> Jail
         "evaluation": str(cell.evaluation(name)),
         "plan": cell.plan.model_dump(mode="json"),
         "seed": cell.noise_seed(name),
+        "head": {"address": head, "security": security.client, "pad": cell.variant.pad} if head else None,
     }
     own = {
-        "head": {"address": head, "security": security.client, "pad": cell.variant.pad} if head else None,
         "transforms": _transforms(cell),
         "keep": str(cell.keep(name)),
         "ledger": str(cell.trained_labels(name)) if cell.mode == "split" else None,
@@ -324,6 +324,7 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> Jail
         "watch": cell.variant.watch,
     }
     config = write_json(cell.config(name), common | own)
+    reached = [head] if cell.mode == "split" else []
     malicious = cell.variant.participant
     if malicious is not None and name == cell.clients[0]:
         granted = {
@@ -335,9 +336,9 @@ def _write_client(cell: Cell, name: str, head: str, security: _Security) -> Jail
             "record": own["record"],
         }
         config = write_json(config_in(cell.participant), common | granted)
-        return jail_of(config, common | granted, cell.participant)
+        return jail_of(config, common | granted, cell.participant, connect=reached)
     kept = [] if own["record"] is None else [cell.kept]
-    return jail_of(config, common | own, config.parent, also=kept, connect=[head] if cell.mode == "split" else [])
+    return jail_of(config, common | own, config.parent, also=kept, connect=reached)
 
 
 def _transforms(cell: Cell) -> list[dict[str, Any]]:

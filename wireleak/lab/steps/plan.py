@@ -14,6 +14,7 @@ from wireleak.common.files import write_atomically, write_json
 from wireleak.common.models import build
 from wireleak.common.models.factory import resolve
 from wireleak.common.registry import unknown
+from wireleak.common.targets.label import Label
 from wireleak.common.targets.registry import TARGETS, target_of
 from wireleak.common.threat import PARTICIPANTS
 from wireleak.common.traffic import Traffic
@@ -165,7 +166,7 @@ def check_attacks(plan: Plan, described: dict[str, dict[str, Any]]) -> None:
         _check_devices(plan.study, use, Traffic(attack["reads"]))
         for target in use.targets:
             _check_target(plan, where, target, attack["targets"])
-        _check_captures(plan.study, use, where, Traffic(attack["reads"]))
+        _check_captures(plan.study, use, where, Traffic(attack["reads"]), attack["mode"])
         _check_rounds(plan.study, use, where, Traffic(attack["reads"]))
         strange = set(use.options) - set(attack["options"].get("properties", {}))
         if strange:
@@ -195,7 +196,7 @@ def _check_devices(study: Study, use: AttackUse, traffic: Traffic) -> None:
             )
 
 
-def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) -> None:
+def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic, trains: str) -> None:
     for variant in study.variants:
         if variant not in [one for one in study.variants if use in study.attacks_on(one)]:
             continue
@@ -209,9 +210,10 @@ def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) 
         if traffic is not Traffic.FEDERATED_TRAINING:
             continue
         vantage = use.vantage or study.threat.vantage
-        if mode != "federated":
+        if mode != trains:
+            parts = {"federated": "whole networks", "split": "encoders"}[trains]
             raise StudyError(
-                f"{where}: the attack reads updates of whole networks; set variants.{variant.name}.mode to federated"
+                f"{where}: the attack reads updates of {parts}; set variants.{variant.name}.mode to {trains}"
             )
         if variant.engine == "simulation" and vantage != "server":
             raise StudyError(f'{where}: {variant.name} is a simulation and has no links; set vantage = "server"')
@@ -234,7 +236,7 @@ def _check_captures(study: Study, use: AttackUse, where: str, traffic: Traffic) 
 
 
 def check_participants(study: Study) -> None:
-    """Refuse targets that need a malicious participant in variants without one."""
+    """Refuse targets that need a malicious participant in variants without one, or an honest one in others."""
     for variant in study.variants:
         for use in study.attacks_on(variant):
             for target in use.targets:
@@ -243,6 +245,11 @@ def check_participants(study: Study) -> None:
                     raise StudyError(
                         f"attacks.{use.shown}.variants: no client of {variant.name} plants numbers; set its "
                         f'participant = {{ name = "{needed}" }}'
+                    )
+                if target == Label.name and variant.participant:
+                    raise StudyError(
+                        f"attacks.{use.shown}.variants: the malicious participant of {variant.name} sends labels of "
+                        "its own choice, which nobody scores; list variants without participant"
                     )
 
 

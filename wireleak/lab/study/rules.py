@@ -145,11 +145,15 @@ def _training(study: Tables, variant: Variant) -> Iterator[str]:
 def _federation(study: Tables, variant: Variant) -> Iterator[str]:
     plan = study.plan_of(variant)
     mode, hidden = plan.mode, variant.encrypted or plan.secure
-    if mode == "split" and (study.data.stream or not study.serve.devices):
-        yield 'mode: data.stream and serve.devices = false need mode = "federated", not "split"'
-    for field in ("participant", "initial"):
-        if getattr(variant, field) and mode != "federated":
-            yield f'{field}: needs mode = "federated", not "{mode}"'
+    if variant.initial and mode != "federated":
+        yield f'initial: needs mode = "federated", not "{mode}"'
+    if variant.participant and mode == "split":
+        honest = plan.objective == "task" and not plan.frozen_encoder and not plan.privacy
+        if variant.server == "hijack" or not honest or variant.transforms:
+            yield (
+                "participant: in split mode it imitates clients that train an encoder on the task; remove server, "
+                "objective, frozen_encoder, privacy and transforms, or the participant"
+            )
     if plan.secure and study.clients_of(variant) < 3:
         yield f"clients: secure aggregation needs 3 clients or more, not {study.clients_of(variant)}"
     if variant.participant and hidden:

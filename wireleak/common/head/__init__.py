@@ -1,0 +1,1 @@
+"""A client's link to the head of a split network, for honest clients and for malicious ones."""
