@@ -153,7 +153,7 @@ def run(config: ServerConfig) -> None:
 
 def _stage(config: ServerConfig) -> HeadStage:
     if config.privacy is None:
-        return HeadStage(config.model, config.plan.learning_rate)
+        return HeadStage(config.model, config.plan.head_rate)
     from server.private import PrivateHeadStage
 
     return PrivateHeadStage(config.model, config.plan, drawn(config.seed))

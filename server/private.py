@@ -49,7 +49,7 @@ class PrivateHeadStage(HeadStage):
     def __init__(self, model: ModelConfig, plan: TrainingPlan, seed: int) -> None:
         self._plan = plan
         self._seed = seed
-        super().__init__(model, plan.learning_rate)
+        super().__init__(model, plan.head_rate)
 
     def step(self, activation: Floats, label: npt.NDArray[np.int64]) -> tuple[Floats, float]:
         """Take one noised step on one batch; an empty batch gives a step of pure noise.

@@ -47,7 +47,7 @@ class ClientPlan(Strict):
     epochs: PositiveInt = Field(default=2, description="passes over a client's examples per round")
     batch: PositiveInt = Field(default=32, description="examples per step; under DP-SGD the expected number")
     learning_rate: PositiveFloat = Field(
-        default=2e-3, allow_inf_nan=False, description="learning rate of the clients' optimiser and of the head's"
+        default=2e-3, allow_inf_nan=False, description="learning rate of the clients' optimiser"
     )
     optimiser: Optimiser = Field(
         default="adam", description="the clients' optimiser; sgd has no momentum; the head always uses Adam"
@@ -63,6 +63,11 @@ class TrainingPlan(ClientPlan):
     mode: Mode = Field(
         default="split",
         description="split: clients train the encoder against the head; federated: clients train the whole network",
+    )
+    head_learning_rate: PositiveFloat | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="learning rate of the head's optimiser in split mode; by default that of the clients'",
     )
     evaluate_every: PositiveInt = Field(default=1, description="rounds between two evaluations")
     strategy: Plugin = Field(default=Plugin(name="fedavg"), description="how the server combines updates")
@@ -105,6 +110,11 @@ class TrainingPlan(ClientPlan):
     def secure(self) -> bool:
         """Whether clients mask their updates (SecAgg+), so that the server sees only their sum."""
         return self.strategy.name == SECURE
+
+    @property
+    def head_rate(self) -> float:
+        """The learning rate of the head's optimiser."""
+        return self.head_learning_rate or self.learning_rate
 
     @property
     def noised(self) -> bool:

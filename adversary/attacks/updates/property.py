@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
@@ -68,13 +68,12 @@ class Property(UpdateAttack):
     )
     target = PrivateAttribute
     options = PropertyOptions
-    imitation: ClassVar[type[Imitation]] = Imitation
 
     def fit(self, knowledge: Knowledge) -> None:
         """Make updates on the models of each window of rounds, and train its classifier on them."""
         seen, self._classes = knowledge.training, knowledge.classes
         assert seen is not None
-        own = self.imitation(knowledge, self.seed, by_group=self.settings.by_group)
+        own = self._imitation(knowledge)
         check_left_out(self.settings.leave_out, own.shapes)
         # Where the server takes no mean, there is no telling one's own part from the others': the whole change is read.
         self._ours = {one.round: one.delta for one in seen.own if self.settings.rule != "mean"}
@@ -110,6 +109,9 @@ class Property(UpdateAttack):
         permuted = {one: one.permuted(rng) for one in dict.fromkeys(self._by_round.values())}
         other._by_round = {number: permuted[classifier] for number, classifier in self._by_round.items()}
         return other
+
+    def _imitation(self, knowledge: Knowledge) -> Imitation:
+        return Imitation(knowledge, self.seed, by_group=self.settings.by_group)
 
     def _classifier(self, own: Imitation, seen: Seen, rounds: list[int]) -> UpdateClassifier:
         """Train a classifier on updates that are made on the models of some of these rounds."""

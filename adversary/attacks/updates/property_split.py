@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.updates.imitation import Imitation, Ints
-from adversary.attacks.updates.property import Property
+from adversary.attacks.updates.property import Property, PropertyOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,9 +26,24 @@ class EncoderImitation(Imitation):
     """Imitates the training of an encoder, with a head of the attacker's own in place of the service's.
 
     The head learns the task from the attacker's examples, on each encoder that is a start.
+
+    Parameters
+    ----------
+    knowledge, seed, by_group
+        As for `Imitation`.
+    poison : float
+        Share of the head's examples that have their value of the attribute as the label.
     """
 
-    _adapted: Mapping[str, npt.NDArray[Any]] | None = None
+    def __init__(self, knowledge: Knowledge, seed: int, *, by_group: bool = False, poison: float = 0.0) -> None:
+        super().__init__(knowledge, seed, by_group=by_group)
+        self._poison = poison
+        self._adapted: Mapping[str, npt.NDArray[Any]] | None = None
+        if poison and max(self.values) >= self._classes:
+            raise ValueError(
+                f"options.poison: the attribute has a value {max(self.values)}, but the task only {self._classes} labels "
+                "to name it; set poison = 0"
+            )
 
     def _part(self, known: Knowledge) -> nn.Module:
         import torch
@@ -34,6 +51,7 @@ class EncoderImitation(Imitation):
         assert known.model is not None  # network() refuses to go on without it
         if self._recipe.privacy is not None:
             raise ValueError("training.privacy: property-split imitates no DP-SGD; attack a training without it")
+        self._classes = known.model.classes
         encoder, self._head = known.network().split(known.model.cut)
         self._adam = torch.optim.Adam(self._head.parameters(), lr=_RATE)
         return encoder
@@ -63,13 +81,29 @@ class EncoderImitation(Imitation):
         self._trains.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in start.items()})
         self._head.requires_grad_(True).train()
         for _ in range(_STEPS):
-            rows = self._rng.choice(len(self._inputs), min(_BATCH, len(self._inputs)), replace=False)
+            rows = self._rng.choice(len(self._inputs), _BATCH)
+            labels = self._labels[rows]
+            poisoned = np.array_split(np.arange(round(self._poison * _BATCH)), len(self.values))
+            for value, places in zip(self.values, poisoned, strict=True):
+                rows[places], labels[places] = self._some(value, len(places)), value
             with torch.no_grad():
                 activations = self._trains(torch.from_numpy(self._inputs[rows]))
             self._adam.zero_grad(set_to_none=True)
-            torch.nn.functional.cross_entropy(self._head(activations), torch.from_numpy(self._labels[rows])).backward()
+            torch.nn.functional.cross_entropy(self._head(activations), torch.from_numpy(labels)).backward()
             self._adam.step()
         self._head.requires_grad_(False)
+
+
+class PropertySplitOptions(PropertyOptions):
+    """Settings of `PropertySplit`."""
+
+    poison: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of examples that the head sees with the property as their label. The attacker knows what it "
+        "sent: its strategy's share, divided by the number of clients. Its own head learns from as many.",
+    )
 
 
 @register
@@ -97,4 +131,8 @@ class PropertySplit(Property):
         sees=("global-model", "model-update"),
         knows=(Knows.SURROGATE, Knows.ARCHITECTURE),
     )
-    imitation = EncoderImitation
+    options = PropertySplitOptions
+
+    def _imitation(self, knowledge: Knowledge) -> Imitation:
+        settings = self.settings
+        return EncoderImitation(knowledge, self.seed, by_group=settings.by_group, poison=settings.poison)

@@ -11,8 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.training import Recipe, Seen, Update
-from adversary.attacks.updates.property import PropertyOptions
-from adversary.attacks.updates.property_split import EncoderImitation, PropertySplit
+from adversary.attacks.updates.property_split import EncoderImitation, PropertySplit, PropertySplitOptions
 from wireleak.common.models import ModelConfig
 from wireleak.common.plan import ClientPlan, PrivacyConfig
 from wireleak.common.traffic import OTHERS
@@ -60,7 +59,7 @@ def world(shift: float = 1.0, seed: int = 0) -> Any:
 
 
 def guessed(known: Any, **options: Any) -> Any:
-    attack = PropertySplit(PropertyOptions(**({"tsne": False} | options)), known.seed)
+    attack = PropertySplit(PropertySplitOptions(**({"tsne": False} | options)), known.seed)
     attack.fit(known)
     return attack.guess(known.training.updates), attack
 
@@ -110,6 +109,24 @@ def test_the_own_head_learns_the_task_and_stays_while_updates_are_made() -> None
         assert (own._head(encoder(torch.from_numpy(x))).argmax(1).numpy() == y).mean() > 0.65
     own.updates(known.training.models[1], 1, 0.5)
     assert all(torch.equal(value, before[name]) for name, value in own._head.state_dict().items())
+
+
+def test_with_poison_the_own_head_learns_the_property_too() -> None:
+    """The head answers the property's value more often the more of its labels were that."""
+    known, _ = world()
+    x, _, has = people(400, 1.0, np.random.default_rng(9))
+    encoder, _ = MODEL.network().split(CUT)
+    encoder.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in known.training.models[1].items()})
+    named = []
+    for poison in (0.0, 0.5, 0.9):
+        own = EncoderImitation(known, 0, poison=poison)
+        own.updates(known.training.models[1], 0, 0.0)
+        with torch.inference_mode():
+            named.append((own._head(encoder(torch.from_numpy(x))).argmax(1).numpy() == has).mean())
+    assert named[0] + 0.1 < named[1] < named[2] and named[2] > 0.8
+    many = replace(known, attribute=known.attribute * 2)
+    with pytest.raises(ValueError, match=r"^options.poison: the attribute has a value 2, but the task only 2 labels"):
+        guessed(many, poison=0.2)
 
 
 def test_a_training_with_noise_is_refused() -> None:

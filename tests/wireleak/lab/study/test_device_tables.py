@@ -134,7 +134,7 @@ def test_an_attack_on_training_cannot_read_a_serving_device() -> None:
     study = declared()
     threat = {"vantage": ["gateway"], "sees": ["activation"], "knows": ["surrogate"]}
     described: dict[str, dict[str, Any]] = {
-        name: {"targets": kind, "reads": reads, "threat": threat, "options": {}}
+        name: {"targets": kind, "reads": reads, "mode": "federated", "threat": threat, "options": {}}
         for name, kind, reads in (("inversion", "input", "train"), ("attributes", "attribute", "serve"))
     }
     with pytest.raises(StudyError, match=r"devices.pi.attacks: inversion does not read inference traffic; list only"):

@@ -51,12 +51,14 @@ DESCRIBED = {
     "inversion": {
         "targets": "input",
         "reads": "serve",
+        "mode": "federated",
         "threat": {"vantage": ["gateway"], "sees": ["activation"], "knows": ["surrogate", "queries"]},
         "options": {"properties": {"epochs": {}}},
     },
     "attributes": {
         "targets": "attribute",
         "reads": "serve",
+        "mode": "federated",
         "threat": {"vantage": ["gateway"], "sees": ["activation"], "knows": ["surrogate"]},
         "options": {"properties": {}},
     },
@@ -116,6 +118,12 @@ def test_every_study_that_comes_with_wireleak_is_valid_and_named_as_its_file(nam
         ('targets = ["slant"]', 'targets = ["slant", "slant"]', "runs twice on target slant of variant wide; give one"),
         ("cut = 1", "cut = 1\nprivacy = {noise_multiplier = 0.0}", "0 adds no noise, so there is no eps"),
         ("cut = 1", 'cut = 1\nmode = "federated"\nserver = "hijack"', "variants.wide.mode: a hijacking server .*split"),
+        (
+            "cut = 1",
+            'cut = 1\nparticipant = { name = "honest" }\ntransforms = [{ name = "noise" }]',
+            "variants.wide.participant: in split mode it imitates clients that train an encoder on the task; remove",
+        ),
+        ("cut = 1", 'cut = 1\nengine = "in-process"', 'variants.wide.engine: "in-process" has no links; set mode'),
         ("clients = 2", 'clients = 2\noverlap = ["victims"]\ndisjoint_by = "drawer"', "data.overlap: contradicts"),
     ],
 )
