@@ -41,8 +41,8 @@ class EncoderImitation(Imitation):
         self._adapted: Mapping[str, npt.NDArray[Any]] | None = None
         if poison and max(self.values) >= self._classes:
             raise ValueError(
-                f"options.poison: the attribute has a value {max(self.values)}, but the task only {self._classes} labels "
-                "to name it; set poison = 0"
+                f"options.poison: the attribute has a value {max(self.values)}, but the task only {self._classes} "
+                "labels to name it; set poison = 0"
             )
 
     def _part(self, known: Knowledge) -> nn.Module:

@@ -92,7 +92,7 @@ class Data(Strict):
     only: dict[Role, dict[str, list[str | int]]] = Field(
         default={}, description="role -> group -> values from which the role's examples are drawn"
     )
-    stream: Stream | None = Field(default=None, description="new training examples in every round, in federated mode")
+    stream: Stream | None = Field(default=None, description="new training examples in every round")
     overlap: tuple[Role, ...] = Field(
         default=(),
         description="roles that may share examples with others, to repeat a published flaw; the overlap is counted",
