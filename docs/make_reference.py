@@ -247,7 +247,7 @@ def python() -> Iterator[str]:
         "plug-in's.\n\nPlug-ins also import targets from `wireleak.common.targets`, data sets from `wireleak.lab.data` "
         "and networks from\n`wireleak.common.models.networks`.\n"
     )
-    names = [name for name in wireleak.__all__ if not name.startswith("_")]
+    names = [name for name in dir(wireleak) if not name.startswith("_")]
     for name in names:
         value = getattr(wireleak, name)
         written = f"{name}{inspect.signature(value)}" if inspect.isfunction(value) else f"class {name}"

@@ -1,9 +1,14 @@
 """The default study says what the project promises of it."""
 
+import csv
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from wireleak.lab.report.boards import boards, compare
@@ -53,3 +58,19 @@ def test_under_tls_there_is_chance(found: Any) -> None:
 def test_without_a_terminal_lines_say_how_far_the_run_is(default_study: Path) -> None:
     printed = (default_study.parent / "printed.txt").read_text()
     assert re.search(r"^\[\d+ s\] captures \d of 7, attacks \d+ of \d+", printed, re.MULTILINE)
+
+
+def test_a_finished_run_is_carried_into_the_tables_of_the_docs(default_study: Path, tmp_path: Path) -> None:
+    docs = shutil.copytree(Path(__file__).parents[2] / "docs", tmp_path / "docs")
+    command = [sys.executable, docs / "make_results.py", default_study]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with (default_study / "results.csv").open(newline="") as lines:
+        wanted = ("wide", "inversion", "input", "psnr", "attack")
+        kept = ("variant", "attack", "target", "measure", "role")
+        own = [float(row["value"]) for row in csv.DictReader(lines) if tuple(row[name] for name in kept) == wanted]
+    assert len(own) == 3
+    with (docs / "results" / "activations" / "digits.csv").open(newline="") as lines:
+        (row,) = (one for one in csv.reader(lines) if one[:6] == ["Cut 1", "input", "inversion", "attack", "", "PSNR"])
+    assert row[6] == f"{np.mean(own):.1f}" and row[10] == "3"
+    assert read_results(default_study).commit in (docs / "results.md").read_text()
