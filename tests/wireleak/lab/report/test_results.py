@@ -146,6 +146,10 @@ def test_intervals_are_clipped_to_what_the_measure_can_be() -> None:
     rows = [a_row(seed=seed, measure="auc", value=value, low=0.9, high=1) for seed, value in enumerate((0.95, 1.0))]
     (score,) = summarise(rows)
     assert score.high == 1.0 and 0 <= score.low < 0.9
+    exact = [
+        a_row(seed=seed, measure="psnr", value=value, low=value, high=value) for seed, value in enumerate((90, 100))
+    ]
+    assert summarise(exact)[0].high == 100.0
 
 
 def test_only_seeds_are_averaged() -> None:

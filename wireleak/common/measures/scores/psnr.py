@@ -12,7 +12,7 @@ from wireleak.common.measures.scores.mse import squared_errors
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.score import Floats, Score
 
-# An exact copy would be infinite and would decide the mean alone; 1e-10 caps an image at 100 dB.
+# An exact copy would be infinite and would decide the mean alone; 1e-10 caps an image, and so the measure, at 100 dB.
 _FLOOR = 1e-10
 
 
@@ -32,6 +32,7 @@ class PeakSignalToNoise(Measure):
     name: str = "psnr"
     label: str = "PSNR"
     meaning: str = "peak signal-to-noise ratio with a peak of 1; higher is closer"
+    high: float = 100.0
     places: int = 1
     unit: str = "dB"
     order: int = 60
