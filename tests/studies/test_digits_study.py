@@ -62,7 +62,7 @@ def test_without_a_terminal_lines_say_how_far_the_run_is(default_study: Path) ->
 
 def test_a_finished_run_is_carried_into_the_tables_of_the_docs(default_study: Path, tmp_path: Path) -> None:
     docs = shutil.copytree(Path(__file__).parents[2] / "docs", tmp_path / "docs")
-    command = [sys.executable, docs / "make_results.py", default_study]
+    command = [sys.executable, str(docs / "make_results.py"), str(default_study)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     with (default_study / "results.csv").open(newline="") as lines:
