@@ -99,15 +99,20 @@ class Claim:
         The most of the named layers minus the most of the others, paired by seed, with its 95 % interval (Student's
         t). NaN where the quantity was not measured; no interval with one seed.
     text : str
+    unmatched : str
+        Named layers whose gradient the search did not match, if only that leaves a "no" undecided.
     """
 
     holds: bool | None
     margin: Spread
     text: str
+    unmatched: str = ""
 
     @property
     def verdict(self) -> str:
         """The answer in words."""
+        if self.unmatched:
+            return f"undecided, gradient of {self.unmatched} not matched"
         return {True: "as in the paper", False: "not as in the paper", None: "undecided"}[self.holds]
 
 
@@ -163,9 +168,9 @@ def answer(one: Map) -> Answer:
     original = _claim(one, one.original, first, "the first layers")
     failed = [one.layers[at].title for at in first if one.means(MATCH)[at] < _MATCHED]
     if original.holds is False and failed:
-        said = original.text.removesuffix(original.verdict)
-        said += f"but the search did not match the gradient of {', '.join(failed)}: undecided"
-        original = replace(original, holds=None, text=said)
+        before = original.text.removesuffix(original.verdict)
+        original = replace(original, holds=None, unmatched=" and ".join(failed))
+        original = replace(original, text=before + original.verdict)
     latent = _claim(one, LATENT, dense, "the first dense layers")
     r = _pearson(one.means(LATENT), one.means(AUC))
     where = f"{one.network} on {one.dataset}, {one.variant}"

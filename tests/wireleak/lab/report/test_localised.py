@@ -179,7 +179,7 @@ def test_a_search_that_did_not_match_a_first_layer_leaves_the_question_open() ->
     assert (
         said.original.holds is None
         and said.text.count("undecided") == 1
-        and "did not match the gradient of 1 conv, 2 conv" in said.text
+        and "undecided, gradient of 1 conv and 2 conv not matched" in said.text
     )
 
 
