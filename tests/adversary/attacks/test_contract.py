@@ -190,6 +190,21 @@ def rounds_with_a_property(folder: Path) -> Scene:
     return replace(scene, rows=len(scene.seen))
 
 
+def encoders_with_a_property(folder: Path) -> Scene:
+    """The same in split training: only the encoder's layers are sent."""
+    scene = rounds_with_a_property(folder)
+    known, (seen, _) = scene.known, scene.known.trained()
+    assert known.model is not None
+    own = known.network().split(known.model.cut)[0].state_dict()
+
+    def part(state: Any) -> dict[str, np.ndarray]:
+        return {name: state[name] for name in own}
+
+    sent = tuple(replace(one, start=part(one.start), end=part(one.end)) for one in seen.updates)
+    seen = Seen({number: part(state) for number, state in seen.models.items()}, sent)
+    return replace(scene, known=replace(known, training=seen), seen=sent)
+
+
 def models(folder: Path) -> Scene:
     """Records whose membership is asked for, or pictures that are hidden in the weights: a count of them."""
     scene = updates(folder)
@@ -229,6 +244,7 @@ SCENES: dict[str, Callable[[Path], Scene]] = {
     "layer-inversion": small_pictures,
     "dager": texts_of_a_transformer,
     "property": rounds_with_a_property,
+    "property-split": encoders_with_a_property,
     "localise": rounds_with_a_property,
     "member-embedding": records_of_words,
     "member-fedmia": records_of_three_clients,
@@ -250,6 +266,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "member-shadow": {"shadows": 2},
     "post-decoder": {"epochs": 1},
     "property": {"mixed": 1, "without": 2, "tsne": False},
+    "property-split": {"mixed": 1, "without": 2, "tsne": False},
     "rmle": {"iterations": 3},
     "rmle-prior": {"iterations": 3, "prior_steps": 10},
     "shadow": {"iterations": 3, "epochs": 1},
