@@ -162,6 +162,21 @@ def read_arrays(path: Path | None, field: str, names: tuple[str, ...]) -> list[n
     return list(_read_arrays(path, changed, field, names))
 
 
+def read_surrogate(config: ParticipantConfig, attribute: str) -> tuple[Floats, Labels]:
+    """Read the surrogate inputs, of the network's shape, and their values of an attribute, whole numbers from 0.
+
+    Raises
+    ------
+    ConfigError
+        As for `read_arrays`, or the arrays are of another shape or kind.
+    """
+    inputs, values = read_arrays(config.surrogate, "surrogate", ("x", f"attribute:{attribute}"))
+    if values.dtype.kind not in "iu" or values.min() < 0 or inputs.shape[1:] != config.model.input_shape:
+        wanted = f"x (n, {', '.join(map(str, config.model.input_shape))}) and whole numbers from 0"
+        raise ConfigError(f"surrogate: {config.surrogate} holds x {inputs.shape}, {values.dtype}; give {wanted}")
+    return inputs.astype(np.float32), values.astype(np.int64)
+
+
 @lru_cache(maxsize=4)
 def _read_arrays(path: Path, _changed: int, field: str, names: tuple[str, ...]) -> tuple[npt.NDArray[Any], ...]:
     """Read the arrays once for all rounds, because a stream of thousands of rounds is large."""

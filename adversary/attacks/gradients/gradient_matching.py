@@ -40,7 +40,7 @@ class Victim:
     classes : int
     recipe : Recipe
     clients : int
-        Clients whose mean update this is, each with an equal part of the examples.
+        Number of clients of whose updates it is the mean. Each has an equal part of the examples.
     """
 
     network: Any

@@ -38,7 +38,7 @@ class Attack(ABC):
     traffic : Traffic
         Kind of the victims' captures; each base sets its own.
     mode : str
-        Mode of the training whose updates it reads, where it reads updates.
+        Mode of the training that it attacks, for attacks on updates: "federated" or "split".
     options : type of pydantic.BaseModel
         Its settings, each with a default and a description.
     report : dict

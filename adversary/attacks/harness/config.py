@@ -78,7 +78,7 @@ class TrainingSeen(Strict):
         ge=1, description="examples of each client per round; Flower sends this number unmasked, as num-examples"
     )
     own: int | None = Field(default=None, description="the attacker's client number, if it is a participant")
-    privacy: PrivacyConfig | None = Field(default=None, description="the clients' DP-SGD, whose settings are public")
+    privacy: PrivacyConfig | None = Field(default=None, description="settings of the clients' DP-SGD, which are public")
     released: bool = Field(False, description="the attacker sees only the last global model")
     units: list[tuple[int, int]] = Field(
         description="updates under attack, as (sender, round); sender -1 is the mean of all but the attacker"

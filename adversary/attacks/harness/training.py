@@ -67,7 +67,7 @@ class Recipe:
         train_whole_privately(network, inputs, labels, how, self.privacy)
 
     def clients(self, sender: int) -> int:
-        """Return the number of clients whose mean one update of a sender is."""
+        """Return how many clients one update of a sender is the mean of."""
         return {OTHERS: self.participants - 1, ALL: self.participants}.get(sender, 1)
 
     def behind(self, sender: int) -> int:

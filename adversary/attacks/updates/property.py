@@ -29,7 +29,7 @@ class PropertyOptions(Aggregation):
     """Settings of `Property`."""
 
     learner: Learner = Field("forest", description="Classifier of the attacker's updates.")
-    pure: int = Field(2, ge=1, description="Updates per round whose examples all have the property.")
+    pure: int = Field(2, ge=1, description="Updates made per round in which every example has the property.")
     mixtures: tuple[float, ...] = Field((0.4, 0.6, 0.8), description="Shares with the property in mixed updates.")
     mixed: int = Field(2, ge=1, description="Updates per round of each mixture.")
     without: int = Field(8, ge=1, description="Updates per round without the property.")

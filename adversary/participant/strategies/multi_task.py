@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from adversary.participant.config import ParticipantConfig
-from adversary.participant.registry import Floats, Labels, Strategy, read_arrays, register
+from adversary.participant.registry import Floats, Labels, Strategy, read_surrogate, register
 from wireleak.common.config import ConfigError
 from wireleak.common.models.features import collected_features, last_linear
 from wireleak.common.models.networks import Network
@@ -54,14 +54,10 @@ class MultiTask(Strategy):
 
     def __init__(self, settings: MultiTaskOptions, config: ParticipantConfig) -> None:
         super().__init__(settings, config)
-        inputs, values = read_arrays(config.surrogate, "surrogate", ("x", f"attribute:{settings.attribute}"))
-        if values.dtype.kind not in "iu" or values.min() < 0 or inputs.shape[1:] != config.model.input_shape:
-            wanted = f"x (n, {', '.join(map(str, config.model.input_shape))}) and whole numbers from 0"
-            raise ConfigError(f"surrogate: {config.surrogate} holds x {inputs.shape}, {values.dtype}; give {wanted}")
+        inputs, values = read_surrogate(config, settings.attribute)
         # The attack imitates updates on the others: the shared model learns these by heart, and no victim's.
         used = slice(max(1, round(settings.share * len(inputs))))
-        self._inputs: Floats = inputs[used].astype(np.float32)
-        self._values: Labels = values[used].astype(np.int64)
+        self._inputs, self._values = inputs[used], values[used]
         self._rows = [np.flatnonzero(self._values == value) for value in np.unique(self._values)]
 
     def train(self, network: Network, inputs: Floats, labels: Labels, how: Training) -> float:

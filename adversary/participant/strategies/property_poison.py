@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.participant.config import ParticipantConfig
-from adversary.participant.registry import Floats, Labels, Poisoning, read_arrays, register
+from adversary.participant.registry import Floats, Labels, Poisoning, read_surrogate, register
 from wireleak.common.config import ConfigError
 from wireleak.common.models.training import Training
 
@@ -28,7 +28,7 @@ class PropertyPoison(Poisoning):
     The head is out of reach, so the participant cannot add a head of its own for the property, as `multi-task` does. It
     uses the label instead, the one channel that split training gives it. The head's mean loss over its batch is then
     ``(1 - share) * task + share * property``, and teaches head and encoder to separate the property. Each value of the
-    property makes up an equal part of the poison. The examples are drawn anew in every round.
+    property has an equal share of the poison. The examples are drawn anew in every round.
 
     Every message has the form, the size and the labels of an honest one. The attack `property-split` reads the others'
     updates of the steered encoder.
@@ -36,8 +36,8 @@ class PropertyPoison(Poisoning):
     References
     ----------
     Melis, Song, De Cristofaro, Shmatikov, "Exploiting Unintended Feature Leakage in Collaborative Learning", S&P 2019,
-    section V-C, moved to split training. Mahloujifar, Ghosh, Chase, "Property Inference from Poisoning", S&P 2022,
-    whose poison is labelled by the property too; they query the finished model.
+    section V-C, moved to split training. Mahloujifar, Ghosh, Chase, "Property Inference from Poisoning", S&P 2022: they
+    label poison by the property too, and then query the finished model.
     """
 
     name = "property-poison"
@@ -45,17 +45,12 @@ class PropertyPoison(Poisoning):
 
     def __init__(self, settings: PropertyPoisonOptions, config: ParticipantConfig) -> None:
         super().__init__(settings, config)
-        inputs, values = read_arrays(config.surrogate, "surrogate", ("x", f"attribute:{settings.attribute}"))
-        if values.dtype.kind not in "iu" or values.min() < 0 or inputs.shape[1:] != config.model.input_shape:
-            wanted = f"x (n, {', '.join(map(str, config.model.input_shape))}) and whole numbers from 0"
-            raise ConfigError(f"surrogate: {config.surrogate} holds x {inputs.shape}, {values.dtype}; give {wanted}")
-        if values.max() >= config.model.classes:
+        self._inputs, self._values = read_surrogate(config, settings.attribute)
+        if (kinds := self._values.max() + 1) > config.model.classes:
             raise ConfigError(
-                f"strategy.options.attribute: {settings.attribute} has {values.max() + 1} values, but the task only "
+                f"strategy.options.attribute: {settings.attribute} has {kinds} values, but the task only "
                 f"{config.model.classes} labels to name them; choose an attribute with fewer"
             )
-        self._inputs: Floats = inputs.astype(np.float32)
-        self._values: Labels = values.astype(np.int64)
 
     def examples(self, inputs: Floats, labels: Labels, how: Training) -> tuple[Floats, Labels]:
         """Replace the examples at random places."""
