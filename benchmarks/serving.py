@@ -27,8 +27,8 @@ import grpc
 import numpy as np
 import torch
 
-from client.link import HeadStream
 from server.stage import HeadStage
+from wireleak.common.head.link import HeadStream
 from wireleak.common.models import ModelConfig
 from wireleak.common.wire import bind, channel_options, encode_tensor, open_channel
 from wireleak.common.wire import split_head_pb2 as pb

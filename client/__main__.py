@@ -30,9 +30,9 @@ def serve(config: Annotated[Path, typer.Option(help="The device's resolved confi
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     from client.config import DeviceConfig
-    from client.link import HeadError
     from client.serve import serve as serve_inputs
     from wireleak.common.config import ConfigError, read_config
+    from wireleak.common.head.link import HeadError
 
     try:
         device = read_config(config, DeviceConfig)

@@ -18,9 +18,7 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from client.config import ClientConfig, HeadConfig
-from client.encoder import Loss, predict_split, predict_whole, score, train_split
 from client.examples import Floats, Labels, append_labels, read_examples, read_private
-from client.link import connect
 from client.mods import with_mods
 from client.private import train_private
 from client.transforms.chain import Chain
@@ -28,6 +26,8 @@ from client.transforms.registry import Batch, Scene
 from wireleak.common.config import ConfigError, drawn, read_config
 from wireleak.common.exchanged import Moment, kept_file
 from wireleak.common.files import write_arrays
+from wireleak.common.head.encoder import Loss, predict_split, predict_whole, score, train_split
+from wireleak.common.head.link import connect
 from wireleak.common.models import save_weights
 from wireleak.common.models.training import Training, seed_libraries, train_whole
 from wireleak.common.wire.flower import as_received, round_of

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from client.encoder import Before, Loss, Send, as_it_is, unchanged
 from client.examples import Floats, Labels
-from client.link import HeadStream, exchange
+from wireleak.common.head.encoder import Before, Loss, Send, as_it_is, unchanged
+from wireleak.common.head.link import HeadStream, exchange
 from wireleak.common.measures.bounds.accounting import epsilon, joint_noise_multiplier
 from wireleak.common.models.private import PrivateSteps, generators, refuse_unfit
 from wireleak.common.models.training import Training
@@ -57,7 +57,7 @@ def train_split_private(
     rounds : int
         Number of such rounds with this client, this one included: they compose.
     before, send, loss, see : callables
-        As for `client.encoder.train_split`; the `loss` of one example must depend only on that example.
+        As for `wireleak.common.head.encoder.train_split`; the `loss` of one example must depend only on that example.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def train_split_private(
     ConfigError
         A layer makes per-example clipping invalid (BatchNorm), or Opacus cannot clip it.
     HeadError, WireError, grpc.RpcError
-        As for `client.encoder.train_split`.
+        As for `wireleak.common.head.encoder.train_split`.
 
     References
     ----------

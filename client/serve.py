@@ -7,12 +7,12 @@ from safetensors import SafetensorError
 from torch import nn
 
 from client.config import DeviceConfig
-from client.encoder import predict_split
 from client.examples import read_inputs
-from client.link import connect
 from client.transforms.chain import Chain
 from wireleak.common.config import ConfigError, drawn
 from wireleak.common.files import write_arrays
+from wireleak.common.head.encoder import predict_split
+from wireleak.common.head.link import connect
 from wireleak.common.models import load_weights
 
 

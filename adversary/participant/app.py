@@ -20,16 +20,14 @@ from adversary.participant.registry import Floats, Labels, Poisoning, make, read
 from wireleak.common.config import ConfigError, drawn, read_config
 from wireleak.common.exchanged import Moment, kept_file
 from wireleak.common.head.config import HeadConfig
-from wireleak.common.head.link import HeadStream, connect, floats
+from wireleak.common.head.encoder import EVALUATION_BATCH, predict_split, predict_whole, score
+from wireleak.common.head.link import connect
 from wireleak.common.models import save_weights
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training, seed_libraries
-from wireleak.common.wire import encode_tensor
-from wireleak.common.wire import split_head_pb2 as pb
 from wireleak.common.wire.flower import as_received, round_of
 
 app = ClientApp()
-_EVALUATION_BATCH = 128
 
 
 @app.train()
@@ -69,17 +67,14 @@ def evaluate(message: Message, context: Context) -> Message:
     part = _part(config, network)
     _keep(config, part, round_of(message) + 1, "start")
     inputs, labels = _examples(config, config.evaluation, "evaluation")
-    part.eval()
-    with torch.inference_mode():
-        answers = [part(some) for some in torch.split(torch.from_numpy(inputs), _EVALUATION_BATCH)]
-    scores = _predicted(config, answers).log() if config.plan.mode == "split" else torch.cat(answers).log_softmax(1)
-    metrics = MetricRecord(
-        {
-            "num-examples": len(inputs),
-            "evaluation-loss": float(-scores[torch.arange(len(labels)), torch.from_numpy(labels)].mean()),
-            "evaluation-accuracy": float((scores.argmax(1).numpy() == labels).mean()),
-        }
-    )
+    if config.plan.mode == "split":
+        with connect(_head(config), config.model) as stub:
+            found = predict_split(part, stub, inputs, config.model.classes, EVALUATION_BATCH)
+    else:
+        found = predict_whole(part, inputs)
+    loss, right = score(found, labels)
+    accuracy = float(right.mean())
+    metrics = MetricRecord({"num-examples": len(inputs), "evaluation-loss": loss, "evaluation-accuracy": accuracy})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
@@ -92,17 +87,6 @@ def _head(config: ParticipantConfig) -> HeadConfig:
     if config.head is None:
         raise ConfigError("head: is missing, and split mode needs it; give the head's address")
     return config.head
-
-
-def _predicted(config: ParticipantConfig, activations: list[torch.Tensor]) -> torch.Tensor:
-    """Return the head's class probabilities (n, classes)."""
-    found = []
-    with connect(_head(config), config.model) as stub, HeadStream(stub.Predict) as stream:
-        for sequence, activation in enumerate(activations):
-            request = pb.PredictRequest(sequence=sequence, activation=encode_tensor(activation.numpy()))
-            shape = (len(activation), config.model.classes)
-            found.append(torch.from_numpy(floats(stream.ask(request).prediction, "prediction", shape)))
-    return torch.cat(found)
 
 
 def _keep(config: ParticipantConfig, part: nn.Module, server_round: int, moment: Moment) -> None:

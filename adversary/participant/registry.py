@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import BaseModel
 from torch import nn
 
 from adversary.participant.config import ParticipantConfig
 from wireleak.common.config import ConfigError, NoOptions, Plugin, options_of
-from wireleak.common.head.link import HeadStream, exchange
+from wireleak.common.head.encoder import train_split
 from wireleak.common.models.networks import Network
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import Mode
@@ -92,19 +91,7 @@ class Poisoning(Strategy):
         self, encoder: nn.Module, stub: SplitHeadStub, inputs: Floats, labels: Labels, how: Training
     ) -> float:
         """Train the encoder against the head behind `stub` on the chosen examples; return the mean loss, in nats."""
-        inputs, labels = self.examples(inputs, labels, how)
-        optimiser = how.optimise(encoder)
-        encoder.train()
-        total = 0.0
-        with HeadStream(stub.Train) as stream:
-            for sequence, rows in enumerate(how.batches(len(inputs))):
-                activation = encoder(torch.from_numpy(inputs[rows]))
-                gradient, loss = exchange(stream, sequence, activation.detach().numpy(), labels[rows])
-                optimiser.zero_grad(set_to_none=True)
-                activation.backward(torch.from_numpy(gradient))
-                optimiser.step()
-                total += loss * len(rows)
-        return total / (len(inputs) * how.plan.epochs)
+        return train_split(encoder, stub, *self.examples(inputs, labels, how), how)
 
 
 def register(strategy: type[Strategy]) -> type[Strategy]:

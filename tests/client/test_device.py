@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 
 from client.__main__ import app as command
 from client.app import app
-from client.encoder import predict_whole
 from client.examples import Floats, Labels
 from server.guard import EVALUATION_METRICS, TRAIN_METRICS, Expected, check, usable
 from server.head import RunningHead
+from wireleak.common.head.encoder import predict_whole
 from wireleak.common.models import build
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan

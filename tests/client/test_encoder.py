@@ -12,10 +12,10 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch.nn.functional import cross_entropy
 
 from client.config import HeadConfig
-from client.encoder import predict_split, predict_whole, score, train_split
 from client.examples import Floats, Labels
-from client.link import HeadError, HeadStream, connect
 from server.head import RunningHead
+from wireleak.common.head.encoder import predict_split, predict_whole, score, train_split
+from wireleak.common.head.link import HeadError, HeadStream, connect
 from wireleak.common.models import ModelConfig, Network, build
 from wireleak.common.models.training import Training, train_whole
 from wireleak.common.plan import ClientPlan

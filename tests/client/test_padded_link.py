@@ -18,9 +18,9 @@ from sklearn.metrics import roc_auc_score
 from adversary.attacks.activations.probes import ProbeOptions
 from adversary.attacks.activations.sizes import Sizes
 from client.config import HeadConfig
-from client.encoder import predict_split
 from client.examples import Floats, Labels
-from client.link import HeadStream, connect
+from wireleak.common.head.encoder import predict_split
+from wireleak.common.head.link import HeadStream, connect
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.wire import encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from client.encoder import predict_whole
 from client.examples import Floats, Labels
 from client.private import train_private
 from wireleak.common.config import ConfigError
+from wireleak.common.head.encoder import predict_whole
 from wireleak.common.models import build
 from wireleak.common.models.training import Training
 from wireleak.common.plan import ClientPlan, PrivacyConfig

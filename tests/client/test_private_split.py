@@ -18,11 +18,11 @@ from torch.nn.functional import cross_entropy
 
 from client.config import ClientConfig, HeadConfig
 from client.examples import Floats, Labels
-from client.link import HeadError, connect
 from client.private_split import train_split_private
 from client.transforms.registry import TRANSFORMS, Batch, Changes, Transform
 from client.transforms.soundness import check_private
 from wireleak.common.config import ConfigError
+from wireleak.common.head.link import HeadError, connect
 from wireleak.common.models import ModelConfig, Network, build
 from wireleak.common.models.private import PrivateSteps
 from wireleak.common.models.training import Training

@@ -10,9 +10,9 @@ import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
 from client.config import HeadConfig
-from client.encoder import train_split
-from client.link import connect
 from client.watch import LIMIT, WINDOW, Watch, batch_likeness
+from wireleak.common.head.encoder import train_split
+from wireleak.common.head.link import connect
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.training import Training
 from wireleak.common.plan import ClientPlan

@@ -1,4 +1,4 @@
-"""Split training in this process, with transforms that train: the steps of `client.encoder.train_split`, no wire."""
+"""Split training in this process, with transforms that train: the steps of `train_split`, no wire."""
 
 from __future__ import annotations
 

@@ -13,14 +13,14 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from client.config import HeadConfig
-from client.encoder import train_split
 from client.examples import Floats, Labels
-from client.link import connect
 from client.transforms.chain import Chain
 from client.transforms.registry import Batch, Scene, make
 from client.transforms.trained.multidetasking import others
 from client.transforms.trained.reversal import GradientReversal, scheduled
 from wireleak.common.config import ConfigError, Plugin
+from wireleak.common.head.encoder import train_split
+from wireleak.common.head.link import connect
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.training import Training
 from wireleak.common.plan import ClientPlan

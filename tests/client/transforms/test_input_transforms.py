@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from client.__main__ import app as command
 from client.config import HeadConfig
-from client.encoder import predict_split, predict_whole, train_split
 from client.examples import Floats, Labels
-from client.link import connect
 from client.transforms.chain import Chain
 from client.transforms.randomised.clipping import clipped
 from client.transforms.registry import TRANSFORMS, guarantees, make
 from server.head import RunningHead
 from wireleak.common.config import ConfigError, Plugin
+from wireleak.common.head.encoder import predict_split, predict_whole, train_split
+from wireleak.common.head.link import connect
 from wireleak.common.measures.bounds.laplace import composed
 from wireleak.common.models import ModelConfig, build
 from wireleak.common.models.training import Training

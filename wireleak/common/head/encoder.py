@@ -1,4 +1,7 @@
-"""The encoder stage: the blocks before the cut, trained and used with a head on the other side of the wire."""
+"""The encoder stage: the blocks before the cut, trained and used with a head on the other side of the wire.
+
+One recipe for honest clients and for malicious ones, which choose what they train on.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from client.examples import Floats, Labels
-from client.link import HeadStream, check_sequence, exchange, floats
+from wireleak.common.head.link import Floats, HeadStream, Labels, check_sequence, exchange, floats
 from wireleak.common.models.training import Training
 from wireleak.common.wire import encode_tensor
 from wireleak.common.wire import split_head_pb2 as pb
