@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from wireleak.common.words import without_folders
@@ -59,10 +60,12 @@ _USED = {
         "push_task_output",
         "ErrorCode",
         "LoadClientAppError",
+        "PullAppMessagesRequest",
         "SubStatus",
     ),
     "flwr.supercore.inflatable.inflatable_protobuf_utils": ("make_push_object_fn_protobuf",),
     "flwr.supercore.inflatable.inflatable_utils": ("ObjectPushError",),
+    "flwr.common.serde": ("message_from_proto",),
     "flwr.supernode.start_client_internal": ("_pull_and_store_message", "_push_messages"),
     "flwr.superlink.grid.http_grid": ("HttpGrid",),
 }
@@ -181,8 +184,7 @@ def acquire(client: Any) -> tuple[str, str, int] | None:
 class ClientAppLife:
     """A ClientApp that answers all messages of a run, in this process.
 
-    Each message is handled as Flower's `run_clientapp` does, with the same requests. The app is loaded once, and the
-    connections to the node stay open.
+    It makes the requests of Flower's `run_clientapp`, but loads the app once, and its connections stay open.
 
     Parameters
     ----------
@@ -204,12 +206,8 @@ class ClientAppLife:
         self._bell = bell
         self._app: Callable[..., Any] | None = None
 
-    def answer(self, token: str, died: str | None = None) -> bool:
-        """Answer the message of a task, with an error if the app fails; return whether it succeeded.
-
-        `died` tells how the process ended that had the task. If it had not taken the message yet, no one else answers;
-        if it had, Flower does when the token expires, unless the task was ended before.
-        """
+    def answer(self, token: str) -> bool:
+        """Answer the message of a task, with an error if the app fails; return whether it succeeded."""
         flower, client = self._flower, self._client
         client._interceptors = (_version(), flower.RuntimeTokenHttpInterceptor(token))
         beating = flower.HeartbeatSender(_but_not_at_once(flower.make_task_heartbeat_fn_http(client)))
@@ -218,8 +216,6 @@ class ClientAppLife:
         status, details = flower.SubStatus.COMPLETED, ""
         try:
             message, context, run, fab = flower.pull_task_input(client)
-            if died is not None:
-                raise RuntimeError(died)
             if self._app is None:
                 self._app = self._load(run, fab)
             reply = self._app(message=message, context=context)
@@ -240,11 +236,24 @@ class ClientAppLife:
             ring(self._bell)
         # A heartbeat for a task that has just ended would be refused, and Flower then interrupts this process.
         beating.stop()
-        if died is not None and message is None:
-            return False
         # A task that never ends makes the node answer a later message with an error, and from then on one too late.
         flower.push_task_output(client, context, status, details)
         return bool(status == flower.SubStatus.COMPLETED)
+
+    def answer_for(self, token: str, died: str) -> None:
+        """Answer with an error if the process that had the task died before it took the message.
+
+        If it had taken it, Flower answers when the token expires. A task's input, given once, is not asked for again.
+        """
+        flower, client = self._flower, self._client
+        client._interceptors = (_version(), flower.RuntimeTokenHttpInterceptor(token))
+        for taken in client.PullMessages(flower.PullAppMessagesRequest()).messages_list:
+            message = _flower("flwr.common.serde", "message_from_proto")(taken)
+            about = SimpleNamespace(run_id=message.metadata.run_id, node_id=message.metadata.dst_node_id)
+            reply = flower.Message(flower.Error(flower.ErrorCode.CLIENT_APP_CRASHED, died), reply_to=message)
+            flower.push_message(client, reply, about)
+            ring(self._bell)
+            flower.push_task_output(client, None, flower.SubStatus.FAILED, died)
 
     def _load(self, run: Any, fab: Any) -> Any:
         if self._own is not None:
@@ -357,8 +366,7 @@ def _wait_no_longer_for_a_part() -> None:
 def _push_each(*known: Any, **named: Any) -> Callable[[str, bytes], None]:
     """Return Flower's push of a part of a reply, which goes on to the next part where Flower refuses one.
 
-    Flower refuses a part that it has: it comes again where the answer to its first push was lost. The other parts must
-    still be pushed, because the node waits for them for ever.
+    Flower refuses a part that it has, which comes again if an answer was lost; the node waits for the others for ever.
     """
     module = "flwr.supercore.inflatable.inflatable_protobuf_utils"
     push: Callable[[str, bytes], None] = _flower(module, "make_push_object_fn_protobuf")(*known, **named)
@@ -376,15 +384,8 @@ def _push_each(*known: Any, **named: Any) -> Callable[[str, bytes], None]:
 
 def _but_not_at_once(beat: Callable[[], bool]) -> Callable[[], bool]:
     """Leave out the first heartbeat: a task that has just started counts as alive, and most end before the second."""
-    left_out: list[bool] = []
-
-    def later() -> bool:
-        if left_out:
-            return beat()
-        left_out.append(True)
-        return True
-
-    return later
+    first = iter([True])
+    return lambda: next(first, False) or beat()
 
 
 def _version() -> Any:

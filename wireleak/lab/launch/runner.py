@@ -122,7 +122,7 @@ class RuntimeApp:
         status = 1
         try:
             self._begin(None)
-            flower.ClientAppLife(self.address, self.root_certificates, None, self.bell).answer(token, died)
+            flower.ClientAppLife(self.address, self.root_certificates, None, self.bell).answer_for(token, died)
             status = 0
         finally:
             end_child(status)
