@@ -267,7 +267,7 @@ def study_toml(subject: Subject, name: str, cut: int, protect: str | None) -> st
         "name": name,
         "description": f"Defences of {Path(request.model).name} on {request.data} at cut {cut}",
         "seeds": list(range(request.seeds)),
-        "data": data_of(subject),
+        "data": data_of(subject, clients=2 if request.passes else 1),
         "model": _model(request),
         "system": _training(subject),
         "serve": _serving(subject),

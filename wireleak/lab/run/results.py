@@ -133,9 +133,10 @@ class Grant(Record):
 
 
 class Task(Record, Resampled):
-    """Score of the main task on evaluation data; `majority` is the score of always guessing the largest class.
+    """Score of the main task on evaluation data, or of served predictions where transforms act only on a device.
 
-    The resampled values of an accuracy stand in `replicates.npz`, if the clients said which examples they named.
+    `majority` is the score of always guessing the largest class. The resampled values of an accuracy stand in
+    `replicates.npz`, if it is known which examples were named.
     """
 
     variant: str

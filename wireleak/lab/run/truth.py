@@ -32,7 +32,8 @@ from wireleak.lab.data.overlap import find_overlap
 from wireleak.lab.run import planting
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.layout import CellPaths
-from wireleak.lab.study.schema import StudyError
+from wireleak.lab.study.schema import Study, StudyError
+from wireleak.lab.study.tables import Variant
 
 _LABELS = '{"labels"'
 _Read = Callable[[Path, str], "npt.NDArray[Any] | None"]
@@ -273,6 +274,41 @@ def _examples(cell: Cell, sender: int, number: int | None, name: str, read: _Rea
     return np.concatenate(parts)
 
 
+@dataclass(frozen=True)
+class Accuracy:
+    """The main task's accuracy on `n` examples, that of always guessing their largest class, and resampled values."""
+
+    value: float
+    n: int
+    majority: float
+    draws: Doubles | None
+
+
+def accuracy_of(cell: Cell, evaluated: float) -> Accuracy:
+    """Return a cell's accuracy: that of the clients' last evaluation, or of the predictions that its device received.
+
+    A network that is federated, or that comes trained, is evaluated without its devices' transforms, so their cost
+    would be left out. Where any variant of the study has such transforms, predictions on the wire count in all.
+    """
+    study = cell.study
+    late = [one for one in study.variants if one.transforms and not _trains_through(study, one)]
+    if not late or not study.serve.devices:
+        labels = np.concatenate([_array(cell.evaluation(name), "y") for name in cell.clients])
+        return Accuracy(evaluated, len(labels), _majority(labels), resampled_accuracy(cell, evaluated))
+    truth = ledger(cell)
+    right = _array(cell.predictions("victim"), "prediction").argmax(1) == truth["y"]
+    return Accuracy(float(right.mean()), len(right), _majority(truth["y"]), _resampled(cell, right, truth["x"]))
+
+
+def _trains_through(study: Study, variant: Variant) -> bool:
+    """Whether clients train, and are evaluated, with the variant's transforms."""
+    return not study.model.trained and study.plan_of(variant).mode == "split"
+
+
+def _majority(labels: npt.NDArray[Any]) -> float:
+    return float(np.bincount(labels).max() / len(labels))
+
+
 def resampled_accuracy(cell: Cell, accuracy: float) -> Doubles | None:
     """Return the resampled accuracy of the clients' last evaluation (resamples,); examples are the units.
 
@@ -285,6 +321,10 @@ def resampled_accuracy(cell: Cell, accuracy: float) -> Doubles | None:
     examples = np.concatenate([_array(cell.evaluation(client), "x") for client in cell.clients])
     if len(right) != len(examples) or not math.isclose(right.mean(), accuracy, abs_tol=1e-6):
         return None
+    return _resampled(cell, right, examples)
+
+
+def _resampled(cell: Cell, right: npt.NDArray[Any], examples: npt.NDArray[Any]) -> Doubles | None:
     with resampled_by(_identities(examples)):
         return mean_score("accuracy", right, np.random.default_rng(cell.seed)).draws
 

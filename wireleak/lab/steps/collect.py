@@ -255,11 +255,10 @@ def _privacy(plan: Plan, variant: Variant, cells: list[Cell]) -> Private | None:
 
 
 def _tasks(cell: Cell) -> list[Task]:
-    """Return the last round's accuracy on the clients' evaluation data, and the accuracy of the majority class."""
+    """Return the accuracy on the task, that of the majority class, and what clients told of the last round."""
     history = json.loads(cell.history.read_text())
     last = history["rounds"][-1]
-    labels = np.concatenate([np.load(cell.evaluation(name))["y"] for name in cell.clients])
-    majority = float(np.bincount(labels).max() / len(labels))
+    accuracy = truth.accuracy_of(cell, last["evaluation_accuracy"])
     # The largest epsilon of the clients counts; their gradient metrics are averaged.
     told = {
         name: max(values) if name == "epsilon" else float(np.mean(values))
@@ -272,11 +271,11 @@ def _tasks(cell: Cell) -> list[Task]:
             link=cell.variant.seen_as,
             measure=name,
             value=value,
-            n=len(labels) if name == "accuracy" else len(cell.clients),
+            n=accuracy.n if name == "accuracy" else len(cell.clients),
             rounds=last["round"],
-            majority=majority if name == "accuracy" else math.nan,
-        ).drawn(truth.resampled_accuracy(cell, value) if name == "accuracy" else None)
-        for name, value in ({"accuracy": last["evaluation_accuracy"]} | told).items()
+            majority=accuracy.majority if name == "accuracy" else math.nan,
+        ).drawn(accuracy.draws if name == "accuracy" else None)
+        for name, value in ({"accuracy": accuracy.value} | told).items()
     ] + _standing(cell, history["rounds"])
 
 

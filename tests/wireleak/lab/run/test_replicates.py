@@ -53,12 +53,14 @@ class Clients:
 
     folder: Path
     right: np.ndarray
+    labels: Any = None
 
     def __post_init__(self) -> None:
         inputs = np.random.default_rng(1).normal(size=(len(self.right), 3)).astype(np.float32)
         halves = np.array_split(np.arange(len(self.right)), 2)
         for name, rows in zip(("client-0", "client-1"), halves, strict=True):
-            write_arrays(self.folder / f"{name}-evaluation.npz", {"x": inputs[rows]})
+            labels = {} if self.labels is None else {"y": self.labels[rows]}
+            write_arrays(self.folder / f"{name}-evaluation.npz", {"x": inputs[rows], **labels})
             write_arrays(self.folder / f"{name}-answers.npz", {"right": self.right[rows]})
 
     @property
@@ -89,6 +91,32 @@ def test_without_the_answers_of_this_evaluation_there_are_no_resampled_values(tm
         assert truth.resampled_accuracy(cell, 0.75) is None
     else:
         assert truth.resampled_accuracy(cell, 0.70) is None
+
+
+@pytest.mark.parametrize(
+    ("trained", "mode", "on_the_wire"),
+    [(True, "split", True), (False, "federated", True), (False, "split", False)],
+)
+def test_the_accuracy_under_transforms_that_only_a_device_applies_is_that_of_its_predictions(
+    tmp_path: Path, trained: bool, mode: str, on_the_wire: bool
+) -> None:
+    # Such noise cost nothing before: the network was evaluated without it.
+    clients = Clients(tmp_path, np.ones(40, bool), labels=np.zeros(40, int)).cell
+    scores = np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]
+    write_arrays(tmp_path / "predictions.npz", {"prediction": scores})
+    write_arrays(tmp_path / "ledger.npz", {"x": scores, "y": np.array([0, 0, 0, 1])})
+    clients.ledger, clients.predictions = tmp_path / "ledger.npz", lambda device: tmp_path / "predictions.npz"
+    clients.study = SimpleNamespace(
+        model=SimpleNamespace(trained=trained),
+        serve=SimpleNamespace(devices=True),
+        variants=[SimpleNamespace(transforms=()), SimpleNamespace(transforms=("noise",))],
+        plan_of=lambda variant: SimpleNamespace(mode=mode),
+    )
+    found = truth.accuracy_of(clients, 1.0)
+    assert found.draws is not None and interval(found.draws)[1] <= 1
+    assert (found.value, found.n, found.majority) == ((0.25, 4, 0.75) if on_the_wire else (1.0, 40, 1.0))
+    clients.study.variants.pop()
+    assert truth.accuracy_of(clients, 1.0).n == 40
 
 
 def test_the_accuracy_that_a_defence_costs_is_judged_by_examples_and_seeds() -> None:
