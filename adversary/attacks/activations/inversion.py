@@ -21,6 +21,8 @@ from wireleak.common.targets.memory import Sizes, training_memory
 _DENSE, _LARGE = (50_000, 64, 0.003, 0.2, math.inf), (30_000, 32, 0.003, 0.2, math.inf)
 # At these rates one step in some thousands had a gradient a hundred times as long, and the fit was lost.
 _LOCAL, _FROM_LEAST_SQUARES = (30_000, 32, 0.01, 0.2, 0.1), (3_750, 8, 0.0065, 0.1, 0.1)
+# Fan-in of a convolution up to which the last rate holds.
+_FAN_IN = 288
 
 
 class InversionOptions(BaseModel):
@@ -35,7 +37,7 @@ class InversionOptions(BaseModel):
     )
     width: float = Field(1.0, gt=0, le=64, description="Factor for the number of the decoder's hidden units.")
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="Peak of the OneCycle schedule; by default 0.0065 (local) or at most 0.003."
+        None, gt=0, le=1, description="Peak of the OneCycle schedule; by default at most 0.0065 (local) or 0.003."
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of a dense decoder's hidden units.")
 
@@ -128,11 +130,16 @@ class Inversion(ActivationAttack):
 
         if isinstance(self._decoder, DenseDecoder):
             examples, batch, peak, rise, longest = _DENSE
-            # A dense decoder's steps shrink with its fan-in.
+            # The best rate of a dense decoder shrinks with its fan-in.
             fan_in = min(1.0, (32 / math.prod(self._pairs.activation)) ** 0.25)
             return examples, batch, peak * fan_in, rise, longest
         if not isinstance(self._decoder, LocalDecoder):
             return _LARGE
         some = rows[: self._decoder.linear_pairs(self._pairs.activation)]
         started = self._decoder.start_linear(self._pairs.activations(some), self._pairs.inputs(some))
-        return _FROM_LEAST_SQUARES if started else _LOCAL
+        if not started:
+            return _LOCAL
+        examples, batch, peak, rise, longest = _FROM_LEAST_SQUARES
+        # So does that of convolutions: at the full rate, a fan-in of 1,152 lost what least squares had given.
+        fan_in = max(layer.weight[0].numel() for layer in (self._decoder.inner, self._decoder.outer))
+        return examples, batch, peak * min(1.0, _FAN_IN / fan_in), rise, longest
