@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -16,8 +18,10 @@ from wireleak.cli import app
 from wireleak.lab.audit import defend as defending
 from wireleak.lab.audit.defend import ActivationScale, outcomes, percent, settings, study_toml, verdict
 from wireleak.lab.audit.subject import Request, Subject, examine
+from wireleak.lab.data.roles import Turn
 from wireleak.lab.report.boards import Board, SeedMean
 from wireleak.lab.report.defences import Comparison, Point, Spread
+from wireleak.lab.run.division import DivisionSeed, divide
 from wireleak.lab.study.schema import Study, StudyError
 
 MODEL = "examples/audit_model.py:make"
@@ -113,6 +117,20 @@ def test_the_study_it_writes_is_one_and_its_transforms_exist(subject: Subject, p
     steps = [step.model_dump() for variant in study.variants for step in variant.transforms]
     told = json.loads(CliRunner().invoke(client, ["transforms", json.dumps(steps)]).stdout)
     assert {name for step in told for name in step["private"]} == ({"slant"} if protect else set())
+
+
+@pytest.mark.parametrize("options", [{}, {"quick": True}, {"epochs": 2}, {"frozen_encoder": True, "epochs": 1}])
+def test_its_data_can_be_dealt_however_the_network_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any
+) -> None:
+    # Two clients were to share the one example of a network that comes trained.
+    monkeypatch.chdir(Path(__file__).parents[4])
+    weights = tmp_path / "weights.pt"
+    torch.save(runpy.run_path("examples/audit_model.py")["make"](2, (1, 28, 28)).state_dict(), weights)
+    subject = examine(Request(MODEL, "digits", attributes=("slant",), weights=weights, **options))
+    study = Study.model_validate(tomllib.loads(study_toml(subject, "defend-make", 4, None)))
+    dealt = divide(study, subject.dataset, study.variants[0], DivisionSeed(0, Turn(0, 0)))
+    assert all(len(shard.train) for shard in dealt.shards) and len(dealt.roles.victims)
 
 
 def test_noise_is_measured_by_the_activations_own_scale() -> None:
