@@ -109,12 +109,9 @@ def make_pipe(path: Path) -> Path | None:
 
 def ring(path: str | None, word: str = "") -> None:
     """Write a line to a named pipe; without a reader nothing happens."""
-    with contextlib.suppress(OSError, TypeError):
-        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # type: ignore[arg-type]
-        try:
-            os.write(pipe, f"{word}\n".encode())
-        finally:
-            os.close(pipe)
+    flags = os.O_WRONLY | os.O_NONBLOCK
+    with contextlib.suppress(OSError, TypeError), os.fdopen(os.open(path, flags), "w") as pipe:  # type: ignore[arg-type]
+        pipe.write(f"{word}\n")
 
 
 def unavailable() -> str | None:
@@ -212,7 +209,7 @@ class ClientAppLife:
         client._interceptors = (_version(), flower.RuntimeTokenHttpInterceptor(token))
         beating = flower.HeartbeatSender(_but_not_at_once(flower.make_task_heartbeat_fn_http(client)))
         beating.start()
-        message = context = reply = None
+        message = context = None
         status, details = flower.SubStatus.COMPLETED, ""
         try:
             message, context, run, fab = flower.pull_task_input(client)
@@ -225,15 +222,17 @@ class ClientAppLife:
             loading = isinstance(error, flower.LoadClientAppError)
             codes = flower.ErrorCode
             code = codes.LOAD_CLIENT_APP_EXCEPTION if loading else codes.CLIENT_APP_RAISED_EXCEPTION
-            if message is not None:
-                reply = flower.Message(flower.Error(code=code, reason=details), reply_to=message)
-        if reply is not None and context is not None:
-            try:
-                flower.push_message(client, reply, context)
-            except Exception as error:
-                flower.log(flower.ERROR, "the reply may be lost", exc_info=error)
-                status, details = flower.SubStatus.FAILED, f"{type(error)}:<'{error}'>"
-            ring(self._bell)
+            if message is None:
+                beating.stop()
+                self.answer_for(token, details)
+                return False
+            reply = flower.Message(flower.Error(code=code, reason=details), reply_to=message)
+        try:
+            flower.push_message(client, reply, context)
+        except Exception as error:
+            flower.log(flower.ERROR, "the reply may be lost", exc_info=error)
+            status, details = flower.SubStatus.FAILED, f"{type(error)}:<'{error}'>"
+        ring(self._bell)
         # A heartbeat for a task that has just ended would be refused, and Flower then interrupts this process.
         beating.stop()
         # A task that never ends makes the node answer a later message with an error, and from then on one too late.
@@ -241,9 +240,9 @@ class ClientAppLife:
         return bool(status == flower.SubStatus.COMPLETED)
 
     def answer_for(self, token: str, died: str) -> None:
-        """Answer with an error if the process that had the task died before it took the message.
+        """Answer with an error if the message of a task whose process died or failed was not taken.
 
-        If it had taken it, Flower answers when the token expires. A task's input, given once, is not asked for again.
+        If it was taken, Flower answers when the token expires. A task's input, given once, is not asked for again.
         """
         flower, client = self._flower, self._client
         client._interceptors = (_version(), flower.RuntimeTokenHttpInterceptor(token))

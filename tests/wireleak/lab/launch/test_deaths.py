@@ -24,6 +24,10 @@ class Death(BaseException):
     """Ends a process at a request."""
 
 
+class RequestError(Exception):
+    """Ends a request alone."""
+
+
 class Node:
     """A node of Flower's, with its own store and Runtime API, whose link to a SuperLink is in this process."""
 
@@ -118,15 +122,17 @@ def reply(message: Any, context: Any) -> Any:
     return app.Message(app.RecordDict({"arrays": message.content["arrays"]}), reply_to=message)
 
 
-def live(node: Node, monkeypatch: pytest.MonkeyPatch, requests: float) -> list[str]:
-    """Answer a message; die before the next of so many requests. Return the requests made."""
+def live(node: Node, monkeypatch: pytest.MonkeyPatch, requests: float, end: type[BaseException] = Death) -> list[str]:
+    """Answer a message; die, or fail, at the next of so many requests. Return the requests made."""
     client = importlib.import_module("flwr.supercore.runtime").RuntimeHttpClient
     ask = client._unary_unary
     made: list[str] = []
 
     def asking(self: Any, *, rpc_method: str, **named: Any) -> Any:
-        if len(made) >= requests:
-            raise Death
+        if len(made) == requests:
+            if end is RequestError:
+                made.append("none")
+            raise end
         made.append(rpc_method.rpartition("/")[2])
         return ask(self, rpc_method=rpc_method, **named)
 
@@ -135,23 +141,31 @@ def live(node: Node, monkeypatch: pytest.MonkeyPatch, requests: float) -> list[s
         life = flower.ClientAppLife(node.address, None, f"{__name__}:reply", None)
         if requests == math.inf:
             assert life.answer(node.token)
+        elif end is RequestError:
+            assert not life.answer(node.token)
         else:
             with pytest.raises(Death):
                 life.answer(node.token)
     return made
 
 
-def test_whenever_a_client_app_dies_its_node_goes_on(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", [Death, RequestError])
+def test_whenever_a_client_app_dies_or_fails_its_node_goes_on(
+    node: Node, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
     beating = importlib.import_module("flwr.supernode.runtime.run_clientapp")
     monkeypatch.setattr(beating, "HeartbeatSender", lambda _: SimpleNamespace(start=bool, stop=bool))
     node.give()
     requests = live(node, monkeypatch, math.inf)
     assert {"PullTaskInput", "PullMessages", "PullObject", "PushMessages", "PushObject"} < set(requests)
     assert [message.has_error() for message in node.send_replies()] == [False]
-    for count, next_request in enumerate(requests):
+    # Pushes are tried again; one that fails after all has lost the node.
+    tried = requests if end is Death else requests[: requests.index("PushMessages")]
+    for count, next_request in enumerate(tried):
         node.give()
-        live(node, monkeypatch, count)
-        flower.ClientAppLife(node.address, None, None, None).answer_for(node.token, "the ClientApp was killed")
+        live(node, monkeypatch, count, end)
+        if end is Death:
+            flower.ClientAppLife(node.address, None, None, None).answer_for(node.token, "the ClientApp was killed")
         taken = "PullMessages" in requests[:count]
         if taken:
             node.expire()
@@ -159,5 +173,5 @@ def test_whenever_a_client_app_dies_its_node_goes_on(node: Node, monkeypatch: py
         replied = "PushMessages" in requests[:count]
         assert sent.has_error() != replied, next_request
         if sent.has_error():
-            reason = "ClientApp stopped responding." if taken else "the ClientApp was killed"
-            assert reason in sent.error.reason, next_request
+            killed = "the ClientApp was killed" if end is Death else "RequestError"
+            assert ("ClientApp stopped responding." if taken else killed) in sent.error.reason, next_request
