@@ -21,6 +21,7 @@ GROUPS = {
     "activations": "What do activations on the wire reveal?",
     "training": "What do gradients and a malicious server reveal in split training?",
     "updates": "What do updates of federated training reveal?",
+    "membership": "Can it be told what a model was trained on?",
     "layers": "Which layer of an update reveals the input, and which a property?",
     "devices": "Does a small device leak what a PC leaks?",
     "defences": "Which defences help, and do their guarantees hold?",
