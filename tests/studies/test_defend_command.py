@@ -44,5 +44,5 @@ def test_a_network_that_comes_trained_is_defended_as_it_is(tmp_path: Path) -> No
     run = read_results(tmp_path / "defend-make-latest")
     accuracy = {task.variant: task for task in run.tasks if task.measure == "accuracy"}
     assert len(accuracy) == 4
-    # Only a device applies the noise, so that its cost shows in the predictions of the victims alone.
+    # Only a device applies the noise, so accuracy is that of the victims' predictions.
     assert {task.n for task in accuracy.values()} == {150} and all(task.draws is not None for task in accuracy.values())

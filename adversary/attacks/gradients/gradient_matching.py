@@ -40,7 +40,7 @@ class Victim:
     classes : int
     recipe : Recipe
     clients : int
-        Number of clients of whose updates it is the mean. Each has an equal part of the examples.
+        The update is the mean of so many clients' updates. Each client has an equal part of the examples.
     """
 
     network: Any

@@ -239,8 +239,8 @@ class ClientAppLife:
         flower.push_task_output(client, context, status, details)
         return bool(status == flower.SubStatus.COMPLETED)
 
-    def answer_for(self, token: str, died: str) -> None:
-        """Answer with an error if the message of a task whose process died or failed was not taken.
+    def answer_for(self, token: str, why: str) -> None:
+        """Answer a message with an error, because the process of its task died or failed before it took the message.
 
         If it was taken, Flower answers when the token expires. A task's input, given once, is not asked for again.
         """
@@ -249,10 +249,10 @@ class ClientAppLife:
         for taken in client.PullMessages(flower.PullAppMessagesRequest()).messages_list:
             message = _flower("flwr.common.serde", "message_from_proto")(taken)
             about = SimpleNamespace(run_id=message.metadata.run_id, node_id=message.metadata.dst_node_id)
-            reply = flower.Message(flower.Error(flower.ErrorCode.CLIENT_APP_CRASHED, died), reply_to=message)
+            reply = flower.Message(flower.Error(flower.ErrorCode.CLIENT_APP_CRASHED, why), reply_to=message)
             flower.push_message(client, reply, about)
             ring(self._bell)
-            flower.push_task_output(client, None, flower.SubStatus.FAILED, died)
+            flower.push_task_output(client, None, flower.SubStatus.FAILED, why)
 
     def _load(self, run: Any, fab: Any) -> Any:
         if self._own is not None:

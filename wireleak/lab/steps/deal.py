@@ -56,14 +56,15 @@ def write_cell(plan: Plan, cell: Cell) -> None:
         from wireleak.lab.steps.trained import write_trained
 
         write_trained(cell)
-    if not cell.study.serve.devices:
+    untrained, noise = cell.study.serve.devices and (cell.trains or cell.serves_untrained), promise_of(cell)
+    if not untrained and noise is None:
         return
     network = build(cell.model()["name"], cell.input_shape, cell.classes, cell.seed_of("initial weights"))
-    if cell.trains or cell.serves_untrained:
+    if untrained:
         encoder, _ = network.split(cell.variant.cut)
         for device in DEVICES:
             save_weights(encoder, cell.encoder(device, UNTRAINED))
-    if (noise := promise_of(cell)) is not None:
+    if noise is not None:
         write_pairs(cell, noise, network.activation_shape(cell.variant.cut))
 
 

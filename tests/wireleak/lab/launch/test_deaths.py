@@ -25,11 +25,11 @@ class Death(BaseException):
 
 
 class RequestError(Exception):
-    """Ends a request alone."""
+    """Makes one request fail; the process goes on."""
 
 
 class Node:
-    """A node of Flower's, with its own store and Runtime API, whose link to a SuperLink is in this process."""
+    """A node of Flower's, with its own store and Runtime API. This process stands in for its SuperLink."""
 
     def __init__(self, port: int) -> None:
         self.loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
