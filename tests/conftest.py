@@ -45,6 +45,12 @@ def shared_data() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that a test calls in its own process say nothing of their progress: how much they say is the load's."""
+    monkeypatch.setattr("wireleak.lab.launch.watch._FIRST", 3600.0)
+
+
 @pytest.fixture(scope="session")
 def run_study(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Function (name, *options): run a study as a user does, in a folder of its own, and return the run's folder.

@@ -139,6 +139,7 @@ def test_noise_is_measured_by_the_activations_own_scale() -> None:
     assert tried["noise, twice the signal"] == {"clip": 8.0, "sigma": 4.0}
 
 
+@pytest.mark.usefixtures("no_progress")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

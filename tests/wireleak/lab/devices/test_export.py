@@ -15,7 +15,7 @@ from wireleak.common.models import build, save_weights
 
 
 @pytest.fixture
-def export(tmp_path: Path) -> Any:
+def export(tmp_path: Path, no_progress: None) -> Any:
     """Run the command for a network; (exit status, output, errors, folder)."""
 
     def run(model: str, *argv: str) -> tuple[int, str, str, Path]:

@@ -278,6 +278,7 @@ def _broken(tmp_path: Path, name: Any) -> Any:
     return run
 
 
+@pytest.mark.usefixtures("no_progress")
 @pytest.mark.parametrize(
     ("broken", "arguments", "said"),
     [

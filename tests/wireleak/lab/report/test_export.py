@@ -58,6 +58,7 @@ def test_the_command_prints_a_line_a_figure(run: Path, tmp_path: Path) -> None:
     assert done.stdout.split() == [str(tmp_path / "traffic-cut1.png")]
 
 
+@pytest.mark.usefixtures("no_progress")
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
@@ -70,6 +71,7 @@ def test_a_wrong_name_is_one_line_with_the_nearest(run: Path, asked: tuple[str, 
     assert done.exit_code == 2 and done.output.startswith(said) and done.output.count("\n") == 1
 
 
+@pytest.mark.usefixtures("no_progress")
 def test_a_folder_without_results_is_one_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["figures", str(tmp_path)])
     assert done.exit_code == 2 and done.output.count("\n") == 1
