@@ -12,6 +12,10 @@ import numpy.typing as npt
 from wireleak.lab.data.dataset import DataError, Ints
 
 
+class ScarceError(DataError):
+    """A client holds too few examples, with or without a property, for a batch; another draw may give it more."""
+
+
 def plain_stream(held: Ints, rounds: int, batch: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
     """Draw `batch` of a client's examples for each round; none repeats before all were drawn.
 
@@ -22,7 +26,7 @@ def plain_stream(held: Ints, rounds: int, batch: int, rng: np.random.Generator) 
 
     Raises
     ------
-    DataError
+    ScarceError
         The client holds fewer examples than a batch.
     """
     rows = _drawn(held, rounds * batch, batch, rng)
@@ -61,7 +65,7 @@ def property_stream(
 
     Raises
     ------
-    DataError
+    ScarceError
         There are too few examples, with or without the property, for one batch.
     """
     marked = np.zeros(rounds, bool)
@@ -81,7 +85,7 @@ def _drawn(pool: Ints, count: int, once: int, rng: np.random.Generator) -> Ints:
     if not count:
         return np.zeros(0, np.int64)
     if len(pool) < min(once, count):
-        raise DataError(
+        raise ScarceError(
             f"data.stream.batch: one batch needs {once} examples of a kind, but a client holds {len(pool)}; "
             "raise data.train or lower the batch"
         )

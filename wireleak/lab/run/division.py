@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from wireleak.lab.data.dataset import Ints
 from wireleak.lab.data.overlap import find_overlap, refuse_overlap
 from wireleak.lab.data.partition import Shard, shards
 from wireleak.lab.data.roles import Roles, Turn, assign_roles
-from wireleak.lab.data.stream import plain_stream, property_stream
+from wireleak.lab.data.stream import ScarceError, plain_stream, property_stream
 from wireleak.lab.study.schema import Study
 from wireleak.lab.study.tables import Variant
+
+# An author's texts are dealt by posts of up to thirty passages, so one client in thirty gets fewer than a batch needs.
+_DRAWS = 10
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,20 @@ def read_dataset(study: Study, folder: Path | None, dataset: Dataset | None = No
 
 
 def divide(study: Study, dataset: Dataset, variant: Variant, seeded: DivisionSeed) -> Division:
-    """Give each party its examples.
+    """Give each party its examples; draw again where a client got too few for a batch of its stream.
 
     Raises
     ------
     StudyError, DataError
         There are too few examples, or two parties would share one.
     """
+    for draw in range(_DRAWS - 1):
+        with suppress(ScarceError):
+            return _divide(study, dataset, variant, replace(seeded, seed=seeded.seed + draw))
+    return _divide(study, dataset, variant, replace(seeded, seed=seeded.seed + _DRAWS - 1))
+
+
+def _divide(study: Study, dataset: Dataset, variant: Variant, seeded: DivisionSeed) -> Division:
     data, clients, seed = study.data, study.clients_of(variant), seeded.seed
     roles = assign_roles(
         dataset,
