@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import socket
 import time
@@ -230,27 +229,20 @@ class Federation:
         LaunchError
             The run failed or took longer than `timeout` seconds, an essential process died, or every node did.
         """
-        deadline = time.monotonic() + timeout
         before = len(self._ends.statuses())
         run = self._submit(run_config, timeout)
         for node in self._supernodes.values():
             node.essential = False
         log = self._server_log()
-        written = None
 
         def end() -> str | None:
-            nonlocal deadline, written
-            if progress is not None and progress.exists() and (now := progress.stat().st_mtime_ns) != written:
-                deadline, written = time.monotonic() + timeout, now
-            if time.monotonic() > deadline:
-                raise LaunchError(f"training: no round ended within {timeout:g} s; raise system.timeout", log)
             if self._supernodes and all(node.poll() is not None for node in self._supernodes.values()):
                 self.launcher.check()
                 last = list(self._supernodes.values())[-1]
                 raise LaunchError(f"every client has died; {last.describe_end()}", last.log)
             return self._listed_end(run) if self.isolation == "subprocess" else self._forked_end(before)
 
-        if (outcome := self.launcher.wait_until(end, math.inf, "training", log)) != "completed":
+        if (outcome := self.launcher.wait_until(end, timeout, "training", log, progress)) != "completed":
             raise LaunchError(f"the ServerApp {outcome}", log)
 
     def node(self, name: str) -> Process:

@@ -251,19 +251,29 @@ class Launcher:
             if process.failed and process.essential:
                 raise LaunchError(process.describe_end(), process.log)
 
-    def wait_until(self, condition: Callable[[], _T | None], timeout: float, event: str, log: Path | None = None) -> _T:
+    def wait_until(
+        self,
+        condition: Callable[[], _T | None],
+        timeout: float,
+        event: str,
+        log: Path | None = None,
+        progress: Path | None = None,
+    ) -> _T:
         """Poll `condition` until its result is true, and return that.
 
         Raises
         ------
         LaunchError
-            An essential process died, or `timeout` seconds passed; the message begins with `event`.
+            An essential process died, or `timeout` seconds passed, with `progress` since that file last changed.
         """
-        deadline = time.monotonic() + timeout
+        deadline, written = time.monotonic() + timeout, 0
         while not (result := condition()):
             self.check()
+            if progress is not None and progress.exists() and (now := progress.stat().st_mtime_ns) != written:
+                deadline, written = time.monotonic() + timeout, now
             if time.monotonic() > deadline:
-                raise LaunchError(f"{event} took longer than {timeout:g} s", log)
+                late = "made no progress; raise system.timeout from" if progress else "took longer than"
+                raise LaunchError(f"{event} {late} {timeout:g} s", log)
             with self._changed:
                 self._changed.wait(0.02)
         return result
@@ -284,15 +294,15 @@ class Launcher:
 
         return self.wait_until(content, timeout, f"{process.name}: the start", process.log)
 
-    def finish(self, process: Process, timeout: float) -> None:
+    def finish(self, process: Process, timeout: float, progress: Path | None = None) -> None:
         """Wait until `process` ends by itself with status 0, and watch all others meanwhile.
 
         Raises
         ------
         LaunchError
-            It or an essential process failed, or `timeout` seconds passed.
+            It or an essential process failed, or `timeout` seconds passed, as for `wait_until`.
         """
-        self.wait_until(lambda: process.poll() is not None, timeout, process.name, process.log)
+        self.wait_until(lambda: process.poll() is not None, timeout, process.name, process.log, progress)
         if process.poll() != 0:
             raise LaunchError(process.describe_end(), process.log)
 

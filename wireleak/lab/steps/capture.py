@@ -142,7 +142,8 @@ def _without_links(cell: Cell, launcher: Launcher, say: Callable[[str], None]) -
     config = write_json(cell.simulation, content)
     module = "simulation" if cell.variant.engine == "simulation" else "in_process"
     argv = ["-m", f"wireleak.lab.launch.{module}", "--config", str(config)]
-    launcher.finish(launcher.start("simulation", argv, cell.log("simulation"), essential=False), cell.plan.timeout)
+    training = launcher.start("simulation", argv, cell.log("simulation"), essential=False)
+    launcher.finish(training, cell.plan.timeout, progress=cell.history)
     _name_records(cell)
     _finish(cell, [], _SHARED)
 
@@ -359,7 +360,7 @@ def _serve(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
         own = {"encoder": str(encoder), "batch": serve.victim_batch if alike else serve.attacker_batch}
         processes.append(_start_device(cell, launcher, name, device, links[name], security, own, prefix))
     for process in processes:
-        launcher.finish(process, cell.plan.timeout)
+        launcher.finish(process, cell.plan.timeout, progress=cell.capture(process.name))
 
 
 def _audit(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Security) -> None:
@@ -369,7 +370,7 @@ def _audit(cell: Cell, launcher: Launcher, links: dict[str, str], security: _Sec
         return
     own = {"encoder": str(cell.encoder("victim")), "batch": two_points.BATCH, "activations": True}
     process = _start_device(cell, launcher, "serve-audit", device, links[device], security, own)
-    launcher.finish(process, cell.plan.timeout)
+    launcher.finish(process, cell.plan.timeout, progress=cell.capture(device))
     two_points.read_pairs(cell, launcher)
 
 

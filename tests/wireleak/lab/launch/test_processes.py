@@ -27,8 +27,8 @@ time.sleep(300)
 """
 WRITES_ITS_END = """
 import sys, time
-open(sys.argv[1] + ".up", "w").close()
 try:
+    open(sys.argv[1] + ".up", "w").close()
     time.sleep(300)
 finally:
     open(sys.argv[2], "a").write(sys.argv[1].split("/")[-1] + " ")
@@ -225,6 +225,16 @@ def test_a_ready_file_is_read(plain: Launcher, tmp_path: Path) -> None:
     assert plain.wait_ready(head, tmp_path / "ready.json", 10) == {"address": "127.0.0.1:1"}
     with pytest.raises(LaunchError, match=r"head: the start took longer than 0\.1 s"):
         plain.wait_ready(head, tmp_path / "other.json", 0.1)
+
+
+def test_a_process_that_makes_progress_may_take_longer_than_the_timeout(plain: Launcher, tmp_path: Path) -> None:
+    history = tmp_path / "history"
+    busy = ["sh", "-c", f"for round in 1 2 3 4 5 6 7 8; do echo $round > {history}; sleep .4; done; exec sleep $0"]
+    plain.finish(plain.start("brief", [*busy, "0"], tmp_path / "b.log"), 2, history)
+    stuck = plain.start("stuck", [*busy, "300"], tmp_path / "s.log")
+    with pytest.raises(LaunchError, match=r"stuck made no progress; raise system\.timeout from 2 s"):
+        plain.finish(stuck, 2, history)
+    assert history.read_text() == "8\n"
 
 
 def test_stopping_interrupts_and_then_kills_everything_that_is_left(
