@@ -102,8 +102,10 @@ def origin(results: Results, file: str) -> Line:
 
 def by_round(page: TrainingPage, names: Mapping[str, str]) -> Iterator[tuple[str, Drawing]]:
     """Yield the charts of a long training: scores by round, and features before and after."""
+    attacks = Counter(one.target for one in page.windows)
     for one in page.windows:
-        yield f"{one.target}-by-round", rounds_drawing(one, names)
+        attack = f"{one.attack}-" if attacks[one.target] > 1 else ""
+        yield f"{attack}{one.target}-by-round", rounds_drawing(one, names)
     for part in page.features:
         if len(part.panels) == len(("before", "after")):
             yield from ((f"features-{one.variant}", feature_drawing(one)) for one in part.panels)
