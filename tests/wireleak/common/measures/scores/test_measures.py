@@ -190,9 +190,9 @@ def test_intervals_cover_the_truth_about_19_times_in_20(name: str) -> None:
 
 def test_an_interval_is_quick() -> None:
     guess, labels = attribute_guess(2, 1000)
-    start = time.perf_counter()
+    start = time.process_time()
     measures.score_attribute(guess, labels, rng())
-    assert time.perf_counter() - start < 0.9  # .3 s each
+    assert time.process_time() - start < 0.9  # .3 s each
 
 
 def test_scores_repeat_and_do_not_depend_on_their_neighbours() -> None:
