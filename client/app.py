@@ -201,7 +201,7 @@ def _config(context: Context) -> ClientConfig:
     return _read(Path(str(named)), Path(str(named)).stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=64)
 def _read(path: Path, _written: int) -> ClientConfig:
     return read_config(path, ClientConfig)
 

@@ -91,8 +91,8 @@ def read_private(
     return {name: cast(Labels, values[rows]) for name, values in attributes.items()}, counts
 
 
-# A ClientApp answers thousands of messages with the same two files.
-@lru_cache(maxsize=2)
+# A client answers thousands of messages with the same two files. Without links, one process has those of all clients.
+@lru_cache(maxsize=64)
 def _read(path: Path, _written: int) -> dict[str, npt.NDArray[np.generic]]:
     with np.load(path) as archive:
         return dict(archive)

@@ -6,6 +6,7 @@ In split mode it streams to the head too, as an honest client does, what its str
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -100,7 +101,12 @@ def _config(context: Context) -> ParticipantConfig:
     named = context.node_config.get("config")
     if not named:
         raise ConfigError("""config: start the node with --node-config 'config="/…/client-0/config.json"'""")
-    return read_config(Path(str(named)), ParticipantConfig)
+    return _read(Path(str(named)), Path(str(named)).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, _written: int) -> ParticipantConfig:
+    return read_config(path, ParticipantConfig)
 
 
 def _network(config: ParticipantConfig, message: Message) -> Network:
