@@ -136,6 +136,15 @@ def test_long_messages_are_inflated_whole(wire: Any, size: int, filling: str) ->
     assert found[1] == content
 
 
+@pytest.mark.parametrize("kept", [12, 100, -9, -1])
+def test_a_compressed_message_without_its_end_is_refused(wire: Any, kept: int) -> None:
+    packed = gzip.compress(np.random.default_rng(0).bytes(1000))
+    direction = Direction()
+    direction.encoding = "gzip"
+    with pytest.raises(BrokenFramingError, match="cut off"):
+        list(direction.feed(memoryview(wire.grpc_message(packed[:kept], 1)), True))
+
+
 def test_unfinished_messages_of_many_calls_are_bounded_together(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adversary.tap.decode.payload.MAX_UNFINISHED", 5000)
     http2, budget = wire.Http2(), Budget()
