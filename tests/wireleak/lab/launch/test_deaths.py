@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ RUN, NODE = 7, 11
 
 class Death(BaseException):
     """Ends a process at a request."""
+
+
+def die(*_: int) -> None:
+    """End the calling thread, as the end of its process would."""
+    raise Death
 
 
 class RequestError(Exception):
@@ -107,6 +113,11 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     loop = importlib.import_module("flwr.supernode.start_client_internal")
     monkeypatch.setattr(loop, "_push_messages", loop._push_messages)
     monkeypatch.setattr(flower, "_PART_SECONDS", 0.2)
+    # A thread that still pushes when its task has expired kills its process, which is that of the tests here; and one
+    # whose node has gone tries again for minutes.
+    retries = importlib.import_module("flwr.supercore.retry.http_retry")
+    monkeypatch.setattr(retries, "os", SimpleNamespace(getpid=os.getpid, kill=die))
+    monkeypatch.setattr(retries, "_RETRYABLE_TRANSPORT_ERRORS", ())
     flower._wait_no_longer_for_a_part()
     made = Node(*free_ports(1))
     while not made.server.started:
