@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +21,7 @@ from client.mods import with_mods
 from client.private import train_private
 from client.transforms.chain import Chain
 from client.transforms.registry import Batch, Scene
-from wireleak.common.config import ConfigError, drawn, read_config
+from wireleak.common.config import ConfigError, config_of_node, drawn
 from wireleak.common.exchanged import Moment, kept_file
 from wireleak.common.files import write_arrays
 from wireleak.common.head.encoder import Loss, predict_split, predict_whole, score, train_split
@@ -195,15 +193,7 @@ def _loss_of(chain: Chain, config: ClientConfig, inputs: Floats, labels: Labels,
 
 def _config(context: Context) -> ClientConfig:
     torch.set_num_threads(1)
-    named = context.node_config.get("config")
-    if not named:
-        raise ConfigError("""config: start the node with --node-config 'config="/…/client-0/config.json"'""")
-    return _read(Path(str(named)), Path(str(named)).stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _read(path: Path, _written: int) -> ClientConfig:
-    return read_config(path, ClientConfig)
+    return config_of_node(context.node_config, ClientConfig)
 
 
 def _module(config: ClientConfig, message: Message) -> nn.Module:

@@ -6,7 +6,6 @@ In split mode it streams to the head too, as an honest client does, what its str
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ from torch import nn
 
 from adversary.participant.config import ParticipantConfig
 from adversary.participant.registry import Floats, Labels, Poisoning, make, read_arrays
-from wireleak.common.config import ConfigError, drawn, read_config
+from wireleak.common.config import ConfigError, config_of_node, drawn
 from wireleak.common.exchanged import Moment, kept_file
 from wireleak.common.head.config import HeadConfig
 from wireleak.common.head.encoder import EVALUATION_BATCH, predict_split, predict_whole, score
@@ -98,15 +97,7 @@ def _keep(config: ParticipantConfig, part: nn.Module, server_round: int, moment:
 
 def _config(context: Context) -> ParticipantConfig:
     torch.set_num_threads(1)
-    named = context.node_config.get("config")
-    if not named:
-        raise ConfigError("""config: start the node with --node-config 'config="/…/client-0/config.json"'""")
-    return _read(Path(str(named)), Path(str(named)).stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _read(path: Path, _written: int) -> ParticipantConfig:
-    return read_config(path, ParticipantConfig)
+    return config_of_node(context.node_config, ParticipantConfig)
 
 
 def _network(config: ParticipantConfig, message: Message) -> Network:

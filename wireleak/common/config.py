@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -123,6 +124,26 @@ def read_config(path: Path, kind: type[Config]) -> Config:
         raise ConfigError(f"config: cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
         raise ConfigError(f"{first_mistake(error, kind)} (in {path})") from error
+
+
+def config_of_node(node: Mapping[str, Any], kind: type[Config]) -> Config:
+    """Read and check the JSON config that a node's own settings name, once for all its messages.
+
+    Raises
+    ------
+    ConfigError
+        The node names no file, or as for `read_config`.
+    """
+    if not node.get("config"):
+        raise ConfigError("""config: start the node with --node-config 'config="/…/client-0/config.json"'""")
+    path = Path(str(node["config"]))
+    return cast(Config, _read_once(path, path.stat().st_mtime_ns if path.exists() else 0, kind))
+
+
+# Without links, one process has the nodes of all clients.
+@lru_cache(maxsize=64)
+def _read_once(path: Path, _written: int, kind: type[Config]) -> Config:
+    return read_config(path, kind)
 
 
 _Options = TypeVar("_Options", bound=BaseModel)

@@ -19,7 +19,7 @@ from wireleak.lab.data.stream import ScarceError, plain_stream, property_stream
 from wireleak.lab.study.schema import Study
 from wireleak.lab.study.tables import Variant
 
-# An author's texts are dealt by posts of up to thirty passages, so one client in thirty gets fewer than a batch needs.
+# An author's texts are dealt by posts of up to thirty passages: one client in thirty gets too few of them for a batch.
 _DRAWS = 10
 
 
