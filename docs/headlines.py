@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS / "results"
@@ -15,7 +16,6 @@ Row = dict[str, str]
 LOWER = ("MSE", "MAPE")
 # Verdicts on defences, as their files write them.
 BOUNDED, OPEN = "No leak above", "Not resolved"
-DEFENCES = ("defences", "defences-full", "defences-text")
 
 
 def main() -> None:
@@ -58,10 +58,12 @@ def parts(entry: Row) -> Iterator[str]:
     study, file = entry["study"], entry["file"]
     seeds = f"{entry['seeds']} seed" + ("s" if entry["seeds"] != "1" else "")
     yield f"`{entry['command']}`, {seeds}, commit `{entry['commit']}`; [all figures](results/{file})"
-    if study in DEFENCES:
+    if study not in declared():
         yield defences(read(RESULTS / file))
         return
     yield headline(study, read(RESULTS / file))
+    if settings := read(RESULTS / file.replace(".csv", "-settings.csv")):
+        yield defences(settings)
     if answers := read(RESULTS / file.replace(".csv", "-answers.csv")):
         yield layers(answers)
     figures = [row for row in read(RESULTS / "published.csv") if row["study"] == study]
@@ -69,9 +71,14 @@ def parts(entry: Row) -> Iterator[str]:
         yield published(figures)
 
 
+def declared() -> dict[str, dict[str, Any]]:
+    """Return the tables that headlines.toml declares; a study without one is a comparison of defences alone."""
+    return tomllib.loads((RESULTS / "headlines.toml").read_text())
+
+
 def headline(study: str, rows: list[Row]) -> str:
     """Return a study's table, as declared in headlines.toml."""
-    spec = tomllib.loads((RESULTS / "headlines.toml").read_text())[study]
+    spec = declared()[study]
     fields, columns = spec["rows"], spec["columns"]
     made = []
     for key in dict.fromkeys(tuple(row[field] for field in fields) for row in rows if row["role"] == "attack"):

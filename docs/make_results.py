@@ -17,19 +17,21 @@ import headlines
 
 from wireleak.common.measures import PERCENT, quantity
 from wireleak.lab.report import layer_quantities, localised
-from wireleak.lab.report.boards import SeedMean, summarise
+from wireleak.lab.report.boards import SeedMean, boards, summarise
 from wireleak.lab.report.charts import style
 from wireleak.lab.report.defences import NONE, Comparison, Spread, compare_defences
 from wireleak.lab.report.figures import Drawing, defence_drawing, feature_drawing, rounds_drawing
 from wireleak.lab.report.findings import titles
 from wireleak.lab.report.gains import gains
 from wireleak.lab.report.published import published_scores
+from wireleak.lab.report.ranked import roc_drawings
 from wireleak.lab.report.training_page import TrainingPage, training_page
 from wireleak.lab.run.results import Results, read_results
 from wireleak.lab.study.library import study_files
 
 SCORES = ("variant", "target", "attack", "role", "name", "measure", "value", "low", "high", "unit", "seeds")
 SLIGHT = 0.02
+PER_MILLE = 1e-3
 Line = Sequence[object]
 
 
@@ -58,12 +60,13 @@ def carry(run: Path) -> None:
     path = headlines.RESULTS / file
     path.parent.mkdir(exist_ok=True)
     compared, page = compare_defences(results), training_page(results)
-    if compared:
-        write(path, *defences(compared))
-        charts = {one.target: defence_drawing(one) for one in compared}
-    else:
+    charts = {one.target: defence_drawing(one) for one in compared}
+    if results.study in headlines.declared():
         write(path, SCORES, [*scores(results), *differences(results)])
-        charts = dict(by_round(page, titles(results)))
+        charts |= dict(by_round(page, titles(results))) | dict(low_rates(results))
+    if compared:
+        beside = "-settings" if results.study in headlines.declared() else ""
+        write(path.with_name(f"{results.study}{beside}.csv"), *defences(compared))
     for name, drawing in charts.items():
         style.save((drawing.paper or drawing.draw)(), path.with_name(f"{results.study}-{name}.svg"), drawing.said)
     if maps := page.localised:
@@ -109,6 +112,13 @@ def by_round(page: TrainingPage, names: Mapping[str, str]) -> Iterator[tuple[str
     for part in page.features:
         if len(part.panels) == len(("before", "after")):
             yield from ((f"features-{one.variant}", feature_drawing(one)) for one in part.panels)
+
+
+def low_rates(results: Results) -> Iterator[tuple[str, Drawing]]:
+    """Yield the ROC curves on logarithmic axes, if they can show a false-positive rate of 0.1 %."""
+    if any(curve.least <= PER_MILLE for curve in results.rankings.curves):
+        drawings = [drawing for _, drawing in roc_drawings(results, boards(results.rows), titles(results))]
+        yield from ((one.name, one) for one in drawings if one.name.endswith("-log"))
 
 
 def scores(results: Results) -> Iterator[Line]:

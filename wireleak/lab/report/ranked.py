@@ -61,6 +61,7 @@ def roc_drawings(results: Results, every: Sequence[Board], names: Mapping[str, s
             Line(
                 _label(attack, aucs[attack]),
                 np.array([one.tpr for one in curves]),
+                np.array([one.mean_tpr for one in curves]),
                 max(one.least for one in curves),
             )
             for attack, curves in ordered

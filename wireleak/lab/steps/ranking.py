@@ -120,6 +120,7 @@ def _curve(one: _Ranking) -> Curve:
         seed=one.job.cell.seed,
         fpr=GRID.tolist(),
         tpr=tpr[at].round(4).tolist(),
+        mean_tpr=np.interp(GRID, fpr, tpr).round(4).tolist(),
         least=1 / max(others, 1),
     )
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-from sklearn.metrics import roc_curve
+from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from wireleak.common.targets.attribute import PrivateAttribute
 from wireleak.common.targets.member import Member
@@ -42,6 +42,16 @@ def test_the_curve_is_scikit_learns() -> None:
     # Twelve persons are twelve negatives, whatever the number of their records.
     persons = _curve(ranking(0, score, value, np.arange(300) % 12, PrivateAttribute("slant")))
     assert persons.least == 1 / 12
+
+
+def test_the_area_under_the_curve_on_plain_axes_is_the_auc_also_with_ties() -> None:
+    value = np.repeat([0, 1], 500)
+    score = np.where(np.random.default_rng(0).random(1000) < 0.3 + 0.4 * value, 0.9, 0.1)  # two scores only
+    curve = _curve(ranking(0, score, value, np.arange(1000), PrivateAttribute("slant")))
+    assert abs(auc(curve.fpr, curve.mean_tpr) - roc_auc_score(value, score)) < 2e-3
+    assert auc(curve.fpr, curve.tpr) < 0.6  # what a threshold attains is less
+    one = ranking(0, np.zeros(4), [0, 1, 0, 1], np.arange(4), PrivateAttribute("slant"))
+    np.testing.assert_allclose(_curve(one).mean_tpr, GRID, atol=1e-4)
 
 
 def test_the_worst_protected_are_those_named_best_over_all_seeds() -> None:

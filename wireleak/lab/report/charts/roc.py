@@ -20,10 +20,11 @@ _LOWEST = 1e-3
 
 @dataclass(frozen=True)
 class Line:
-    """One attack's curve: true-positive rates (seeds, points), and the least false-positive rate that it can show."""
+    """One attack's curves (seeds, points), as in `wireleak.lab.run.ranked.Curve`, and the least rate that it can show."""
 
     label: str
     tpr: Doubles
+    mean_tpr: Doubles
     least: float
 
 
@@ -32,7 +33,8 @@ def roc(fpr: Doubles, lines: Sequence[Line], logarithmic: bool = False) -> Figur
     """Draw each attack's mean over seeds, with a band from the lowest to the highest seed, and chance.
 
     With `logarithmic`, both axes are, so that low false-positive rates can be read (Carlini et al. 2022). There a curve
-    begins at the least rate that its negatives can show.
+    begins at the least rate that its negatives can show, and is what a threshold attains. On plain axes examples that
+    tie are named in random order, so that the area under a curve is its AUC.
 
     Parameters
     ----------
@@ -61,15 +63,15 @@ def roc(fpr: Doubles, lines: Sequence[Line], logarithmic: bool = False) -> Figur
     for number, line in enumerate(lines):
         colour = style.SERIES[number % len(style.SERIES)]
         shown = fpr >= line.least if logarithmic else np.ones(len(fpr), bool)
-        low, mean, high = (np.maximum(end, ends[0] / 10) for end in _ends(line.tpr[:, shown]))
-        if len(line.tpr) > 1:
-            axes.fill_between(fpr[shown], low, high, color=colour, alpha=0.18, linewidth=0, step="post")
-        axes.plot(fpr[shown], mean, color=colour, linewidth=1.6, drawstyle="steps-post", clip_on=logarithmic)
+        steps = logarithmic or not line.mean_tpr.size
+        rates = (line.tpr if steps else line.mean_tpr)[:, shown]
+        low, mean, high = (np.maximum(end, ends[0] / 10) for end in (rates.min(0), rates.mean(0), rates.max(0)))
+        if len(rates) > 1:
+            band = "post" if steps else None
+            axes.fill_between(fpr[shown], low, high, color=colour, alpha=0.18, linewidth=0, step=band)
+        drawn = "steps-post" if steps else "default"
+        axes.plot(fpr[shown], mean, color=colour, linewidth=1.6, drawstyle=drawn, clip_on=logarithmic)
         handles.append(Line2D([], [], color=colour, linewidth=2))
         labels.append(line.label)
     style.legend(figure, [*handles, chance], [*labels, "guessing"])
     return figure
-
-
-def _ends(tpr: Doubles) -> tuple[Doubles, Doubles, Doubles]:
-    return tpr.min(0), tpr.mean(0), tpr.max(0)
