@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ _LOWEST = 1e-3
 
 @dataclass(frozen=True)
 class Line:
-    """One attack's curves (seeds, points), as in `wireleak.lab.run.ranked.Curve`, and the least rate that it can show."""
+    """One attack's curves (seeds, points), as in `lab.run.ranked.Curve`, and the least rate that it can show."""
 
     label: str
     tpr: Doubles
@@ -67,7 +68,7 @@ def roc(fpr: Doubles, lines: Sequence[Line], logarithmic: bool = False) -> Figur
         rates = (line.tpr if steps else line.mean_tpr)[:, shown]
         low, mean, high = (np.maximum(end, ends[0] / 10) for end in (rates.min(0), rates.mean(0), rates.max(0)))
         if len(rates) > 1:
-            band = "post" if steps else None
+            band: Literal["post"] | None = "post" if steps else None
             axes.fill_between(fpr[shown], low, high, color=colour, alpha=0.18, linewidth=0, step=band)
         drawn = "steps-post" if steps else "default"
         axes.plot(fpr[shown], mean, color=colour, linewidth=1.6, drawstyle=drawn, clip_on=logarithmic)
