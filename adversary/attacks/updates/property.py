@@ -37,6 +37,7 @@ class PropertyOptions(Aggregation):
     snapshots: int = Field(0, ge=0, description="How many rounds' models a window's updates start from; 0 is all.")
     leave_out: tuple[str, ...] = Field((), description="Beginnings of the names of layers that it does not read.")
     by_group: bool = Field(False, description="Make each update from one person's examples, where people are known.")
+    permutations: int = Field(PERMUTATIONS, ge=1, description="Fits to permuted values, for the baseline.")
     tsne: bool = Field(True, description="Report the t-SNE positions of the captured updates, for a plot.")
 
 
@@ -51,8 +52,7 @@ class Property(UpdateAttack):
     and the others without. If the server does not take the mean, it imitates the server's rule on those and on its own
     update. A malicious participant's joint loss changes the models under all updates; the attack itself stays the same.
 
-    An update with other shapes than the network's, or with numbers that are not finite, is read as zeros and listed in
-    the report.
+    An update of other shapes, or with numbers that are not finite, is read as zeros and listed in the report.
 
     References
     ----------
@@ -100,8 +100,8 @@ class Property(UpdateAttack):
 
     @property
     def permutations(self) -> int:
-        """Twenty: the attacker's updates cost more than the reader."""
-        return PERMUTATIONS
+        """As many as the settings say. A forest takes seconds to fit if there are a thousand updates."""
+        return int(self.settings.permutations)
 
     def permuted(self, knowledge: Knowledge, rng: np.random.Generator) -> Property:
         """Return the same learners, fitted to the same updates with permuted values."""

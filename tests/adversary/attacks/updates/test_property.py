@@ -101,6 +101,11 @@ def test_a_property_that_shifts_the_inputs_is_read_off_every_update(learner: str
     assert attack.report["updates_made"] == 8 * 16 and not attack.report["unread"]
 
 
+def test_the_number_of_fits_to_permuted_values_is_a_setting() -> None:
+    counts = [Property(PropertyOptions(**options), seed=0).permutations for options in ({}, {"permutations": 5})]
+    assert counts == [DRAWS, 5]
+
+
 @pytest.mark.parametrize("learner", ["forest", "logistic"])
 def test_draws_of_permuted_values_average_to_chance(learner: str) -> None:
     """One draw that takes some trait of the property for the value is right, or wrong, on all updates alike."""
