@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from adversary.attacks.harness.knowledge import Array
 from wireleak.common.measures.statistics.permutation import null_orders
+from wireleak.common.measures.statistics.tsne import tsne_map
 
 Ints = npt.NDArray[np.int64]
 Learner = Literal["forest", "logistic"]
@@ -64,7 +65,7 @@ class UpdateClassifier:
 
 
 def drawing(rows: Mapping[tuple[int, int], Array], made: Array) -> dict[str, Any]:
-    """Return captured updates in two dimensions: standardised as made ones are, 30 principal components, t-SNE.
+    """Return captured updates in two dimensions: standardised as made ones are, then t-SNE.
 
     Parameters
     ----------
@@ -78,11 +79,7 @@ def drawing(rows: Mapping[tuple[int, int], Array], made: Array) -> dict[str, Any
     dict
         Lists `x` and `y`, and `unit` with the sender and round of each.
     """
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
     from sklearn.preprocessing import StandardScaler
 
-    captured = StandardScaler().fit(made).transform(np.stack(list(rows.values())))
-    kept = PCA(min(30, len(captured) - 1, captured.shape[1]), random_state=0).fit_transform(captured)
-    flat = TSNE(perplexity=min(30, (len(captured) - 1) / 3), init="random", random_state=0).fit_transform(kept)
+    flat = tsne_map(StandardScaler().fit(made).transform(np.stack(list(rows.values()))))
     return {"x": flat[:, 0].tolist(), "y": flat[:, 1].tolist(), "unit": [list(unit) for unit in rows]}

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from wireleak.common.measures.readers.usable_information import UsableInformatio
 from wireleak.common.measures.scores.registry import get
 from wireleak.common.measures.statistics.bootstrap import mean_score
 from wireleak.common.measures.statistics.permutation import null_orders
+from wireleak.common.measures.statistics.tsne import tsne_map
 from wireleak.lab.launch.watch import Work, working
 from wireleak.lab.layers.kept import Kept
 from wireleak.lab.run.opening import Layer, ReadLabel, Specimen, open_run
@@ -40,7 +42,6 @@ EQUAL = 512
 INPUT = "input"
 TASK_ALONE = "task label alone"
 _PR_SET_PDEATHSIG = 1
-_PRINCIPAL, _PERPLEXITY = 50, 30
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def profile_layers(
             for part, found in zip(left, _in_parallel(left, jobs, "measuring layers", work, console), strict=True):
                 kept.add(part.name, [asdict(one) for one in found])
             figures = [figure for part in parts for figure in kept.figures[part.name]]
-            maps = [_Map(layer.features, specimen.seed) for layer in layers]
+            maps = [partial(tsne_map, layer.features, specimen.seed) for layer in layers]
             places = list(_in_parallel(maps, jobs, "drawing maps of layers", work, console))
     document = {
         "view": "analyst: the network is rebuilt from the run's checkpoints, and the victims' inputs and attributes "
@@ -248,32 +249,6 @@ class _DependOnInput:
         return _of_distance_correlation(
             self.layer, INPUT, self.network, distance_correlation_test(self.features, self.inputs, orders)
         )
-
-
-@dataclass(frozen=True)
-class _Map:
-    """A map of a layer's features in two dimensions."""
-
-    features: Rows
-    seed: int
-
-    def __call__(self) -> npt.NDArray[np.float64]:
-        """Return the t-SNE (n, 2) of the first principal components, scaled to 0..1."""
-        from sklearn.decomposition import PCA
-        from sklearn.manifold import TSNE
-
-        n, width = self.features.shape
-        flat = PCA(min(_PRINCIPAL, n, width), random_state=self.seed).fit_transform(self.features)
-        # Principal components are a stable start; a layer with one number has only one.
-        start: Any = np.zeros((n, 2))
-        start[:, : min(2, flat.shape[1])] = flat[:, :2]
-        start *= 1e-4 / max(float(start[:, 0].std()), 1e-12)
-        start += np.random.default_rng(self.seed).normal(0, 1e-6, start.shape)
-        perplexity = min(_PERPLEXITY, (n - 1) / 3)
-        places = TSNE(2, perplexity=perplexity, init=start, random_state=self.seed).fit_transform(flat)
-        low, high = places.min(axis=0), places.max(axis=0)
-        scaled: npt.NDArray[np.float64] = np.round((places - low) / np.maximum(high - low, 1e-12), 3)
-        return scaled
 
 
 def _of_distance_correlation(layer: str, target: str, network: str, found: DistanceCorrelation) -> list[Figure]:
