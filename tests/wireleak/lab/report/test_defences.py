@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import shutil
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -193,3 +196,28 @@ def test_a_study_without_a_baseline_compares_nothing() -> None:
 
 def test_a_spread_of_equal_values_is_a_point() -> None:
     assert Spread.of([0.5, 0.5, 0.5]) == Spread(0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("study", "heads"),
+    [
+        ("input-noise", {"input-noise.csv": "variant", "input-noise-settings.csv": "target"}),
+        ("defences", {"defences.csv": "target"}),
+    ],
+)
+def test_the_docs_keep_a_comparison_beside_the_scores_of_a_study_with_a_table_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, heads: dict[str, str]
+) -> None:
+    docs = Path(__file__).parents[4] / "docs"
+    monkeypatch.syspath_prepend(str(docs))
+    module = importlib.import_module("make_results")
+    for name in ("published.csv", "training.csv", "index.csv", "headlines.toml"):
+        shutil.copy(docs / "results" / name, tmp_path)
+    versions = dict.fromkeys(("python", "flwr", "torch", "grpcio"), "1")
+    results = run().model_copy(update={"study": study, "versions": versions})
+    monkeypatch.setattr(module, "read_results", lambda _: results)
+    monkeypatch.setattr(module.headlines, "RESULTS", tmp_path)
+    module.carry(tmp_path)
+    written = {path.name: path.read_text().partition(",")[0] for path in (tmp_path / "defences").glob("*.csv")}
+    assert written == heads
+    assert (tmp_path / "defences" / f"{study}-slant.svg").is_file()
