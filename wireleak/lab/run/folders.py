@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from wireleak.common.files import write_json
+from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.study.schema import StudyError
 
 
@@ -67,3 +71,24 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def timed(folder: Path, began: float) -> Iterator[float]:
+    """Yield when a run would have begun without interruptions, and write its time when the block ends.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's.
+    began : float
+        When this part of the run began, by `time.monotonic`. A part that was killed counts for nothing.
+    """
+    path = RunFolder(folder).seconds
+    if path.is_file():
+        began -= json.loads(path.read_text())
+    try:
+        yield began
+    finally:
+        with suppress(OSError):  # a full disk has an error of its own
+            write_json(path, time.monotonic() - began)

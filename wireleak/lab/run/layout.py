@@ -32,6 +32,11 @@ class RunFolder:
         return self.path / "sealed" / "secret"
 
     @property
+    def seconds(self) -> Path:
+        """Wall-clock time of the run, of all its parts if it was interrupted."""
+        return self.path / "seconds.json"
+
+    @property
     def processes(self) -> Path:
         """CPU seconds and peak memory of every process."""
         return self.path / "processes.json"

@@ -24,7 +24,7 @@ from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.launch.watch import Work, say, working
 from wireleak.lab.run.cell import Cell
-from wireleak.lab.run.folders import held, point_latest
+from wireleak.lab.run.folders import held, point_latest, timed
 from wireleak.lab.run.job import AttackJob, attack_jobs
 from wireleak.lab.run.kept import drop_training, settle_captures
 from wireleak.lab.run.layout import RunFolder
@@ -140,6 +140,7 @@ def run_study(
         folder = open_folder(plan, out, source, resume)
         if resume is None:
             stack.enter_context(held(folder))
+        began = stack.enter_context(timed(folder, began))
         cells = plan.cells(folder)
         console.print(
             f"[bold]{study.name}[/]: {counted(len(cells), 'cell')} (variants × seeds) into {folder}",

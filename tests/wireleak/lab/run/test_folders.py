@@ -1,13 +1,16 @@
-"""The folder of a run is written by one command at a time."""
+"""The folder of a run is written by one command at a time, and keeps the time of all of them."""
 
+import json
 import re
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from wireleak.lab.run.folders import held
+from wireleak.lab.run.folders import held, timed
 from wireleak.lab.study.schema import StudyError
 
 HOLD = """
@@ -33,3 +36,13 @@ def test_a_run_s_folder_is_kept_from_a_second_command_until_the_first_ends_or_is
     for _ in range(2):
         with held(tmp_path):
             pass
+
+
+def test_the_time_of_a_resumed_run_is_that_of_its_parts_together(tmp_path: Path) -> None:
+    now = time.monotonic()
+    with suppress(KeyboardInterrupt), timed(tmp_path, now - 100) as began:
+        assert began == now - 100
+        raise KeyboardInterrupt
+    with timed(tmp_path, now - 20) as began:
+        assert 119 < time.monotonic() - began < 150
+    assert 119 < json.loads((tmp_path / "seconds.json").read_text()) < 150
