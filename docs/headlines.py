@@ -72,7 +72,7 @@ def parts(entry: Row) -> Iterator[str]:
 
 
 def declared() -> dict[str, dict[str, Any]]:
-    """Return the tables that headlines.toml declares; a study without one is a comparison of defences alone."""
+    """Return the tables that headlines.toml declares, by study. Studies without a table only compare defences."""
     return tomllib.loads((RESULTS / "headlines.toml").read_text())
 
 

@@ -61,12 +61,13 @@ def carry(run: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     compared, page = compare_defences(results), training_page(results)
     charts = {one.target: defence_drawing(one) for one in compared}
-    if results.study in headlines.declared():
+    has_table = results.study in headlines.declared()
+    if has_table:
         write(path, SCORES, [*scores(results), *differences(results)])
         charts |= dict(by_round(page, titles(results))) | dict(low_rates(results))
     if compared:
-        beside = "-settings" if results.study in headlines.declared() else ""
-        write(path.with_name(f"{results.study}{beside}.csv"), *defences(compared))
+        # The scores of a study with a table already have the study's name.
+        write(path.with_stem(f"{path.stem}-settings") if has_table else path, *defences(compared))
     for name, drawing in charts.items():
         style.save((drawing.paper or drawing.draw)(), path.with_name(f"{results.study}-{name}.svg"), drawing.said)
     if maps := page.localised:
