@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class Curve(BaseModel):
     """The ROC curve of one attack with one seed.
 
-    `tpr` is the largest true-positive rate whose false-positive rate is at most that in `fpr`. `mean_tpr` is the mean
-    rate if examples that tie are named in random order: the area under it is the AUC. It is empty in older results.
+    `tpr` is what a threshold attains: the largest true-positive rate with at most the false-positive rate in `fpr`.
+    `mean_tpr` names examples that tie in random order, so the area under it is the AUC. Older results have none.
     `least` is the smallest false-positive rate that the negatives can show: one over the number of independent ones.
     """
 

@@ -113,8 +113,8 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     loop = importlib.import_module("flwr.supernode.start_client_internal")
     monkeypatch.setattr(loop, "_push_messages", loop._push_messages)
     monkeypatch.setattr(flower, "_PART_SECONDS", 0.2)
-    # Flower ends the process of a thread that still pushes for an expired task. Here that process is pytest's. A thread
-    # whose node no longer listens would try again for minutes, and pytest would wait for it.
+    # If a thread pushes for an expired task, Flower ends the thread's process, which here is pytest's. If its node has
+    # gone, the thread tries again for minutes, and pytest waits for it.
     retries = importlib.import_module("flwr.supercore.retry.http_retry")
     monkeypatch.setattr(retries, "os", SimpleNamespace(getpid=os.getpid, kill=die))
     monkeypatch.setattr(retries, "_RETRYABLE_TRANSPORT_ERRORS", ())
