@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import sys
 import threading
 import zipfile
@@ -87,6 +88,20 @@ def link_or_copy(source: Path, path: Path) -> Path:
     except OSError:
         shutil.copyfile(source, path)
     return path
+
+
+def files_below(folder: Path) -> Iterator[tuple[int, float]]:
+    """Yield size on disk and time of last change of each file; one with several names counts once, as with `du`."""
+    known: set[tuple[int, int]] = set()
+    for child in folder.rglob("*"):
+        try:
+            facts = child.lstat()
+        except OSError:  # it was removed meanwhile
+            continue
+        if not stat.S_ISDIR(facts.st_mode) and (facts.st_dev, facts.st_ino) not in known:
+            known.add((facts.st_dev, facts.st_ino))
+            # Blocks, because captures may be sparse or compressed by the file system.
+            yield facts.st_blocks * 512, facts.st_mtime
 
 
 def import_root(file: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from wireleak.common.files import files_below
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.results import ResultsError
 
@@ -77,7 +77,7 @@ def read_run(path: Path) -> Run:
         name, seeds = str(study["name"]), len(study["seeds"])
     except (OSError, ValueError, KeyError, TypeError):
         name, seeds = "", 0
-    found = list(_files(path))
+    found = list(files_below(path))
     changed = max((seconds for _, seconds in found), default=path.stat().st_mtime)
     size = sum(count for count, _ in found)
     return Run(path, name, seeds, len(files.captured()), files.results.is_file(), size, changed)
@@ -115,20 +115,6 @@ def age_text(changed: float, now: float | None = None) -> str:
     """Write the time since a change in its largest unit: "3 d"."""
     seconds = max(0.0, (time.time() if now is None else now) - changed)
     return next((f"{seconds / unit:.0f} {name}" for unit, name in _AGES if seconds >= unit), "now")
-
-
-def _files(path: Path) -> Iterator[tuple[int, float]]:
-    """Yield size on disk and time of last change of each file; one with several names counts once, as with `du`."""
-    known: set[tuple[int, int]] = set()
-    for child in path.rglob("*"):
-        try:
-            facts = child.lstat()
-        except OSError:  # it was removed meanwhile
-            continue
-        if not stat.S_ISDIR(facts.st_mode) and (facts.st_dev, facts.st_ino) not in known:
-            known.add((facts.st_dev, facts.st_ino))
-            # Blocks, because captures may be sparse or compressed by the file system.
-            yield facts.st_blocks * 512, facts.st_mtime
 
 
 def _user_of(folder: Path) -> int | None:

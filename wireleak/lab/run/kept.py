@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from wireleak.common.files import replacing, write_json
+from wireleak.common.files import files_below, replacing, write_json
 from wireleak.lab.run.cell import UNTRAINED, Cell
 from wireleak.lab.run.job import attack_jobs
 from wireleak.lab.run.layout import CellPaths, compressed, link_of
@@ -65,6 +66,24 @@ def drop_training(cell: Cell) -> None:
     if cell.study.tap.keep == "serving":
         for path in cell.captures(f"{TRAINING}*"):
             _drop(cell, path)
+
+
+def space_needed(cells: Iterable[Cell]) -> float:
+    """Estimate the bytes on disk of the cells that are not captured yet.
+
+    Each is taken to be as large as the first captured cell of its variant; one of another variant, as their mean. The
+    estimate is 0 before the first capture.
+    """
+    known: dict[str, int] = {}
+    waiting = []
+    for cell in cells:
+        name = cell.variant.name
+        if not cell.captured:
+            waiting.append(name)
+        elif name not in known:
+            known[name] = sum(size for size, _ in files_below(cell.folder))
+    mean = sum(known.values()) / max(len(known), 1)
+    return sum(known.get(name, mean) for name in waiting)
 
 
 def capture_for(cell: CellPaths, link: str) -> Path:

@@ -23,21 +23,16 @@ from wireleak.lab.data import Dataset, find
 from wireleak.lab.devices.pi.system import built
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.launch.watch import Work, say, working
+from wireleak.lab.report.formatting import size
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.folders import held, point_latest, timed
 from wireleak.lab.run.job import AttackJob, attack_jobs
-from wireleak.lab.run.kept import drop_training, settle_captures
+from wireleak.lab.run.kept import drop_training, settle_captures, space_needed
 from wireleak.lab.run.layout import RunFolder
 from wireleak.lab.run.limits import NO_TIME, LimitError, Limits
 from wireleak.lab.run.results import Row, read_results
 from wireleak.lab.run.scored import is_finished, kept_scores, mark_finished
-from wireleak.lab.steps.attack import (
-    AttackKilledError,
-    check_plugins,
-    check_transforms,
-    describe_attacks,
-    run_attack,
-)
+from wireleak.lab.steps.attack import AttackKilledError, check_plugins, check_transforms, describe_attacks, run_attack
 from wireleak.lab.steps.collect import Findings, collect, shown
 from wireleak.lab.steps.devices import recipes
 from wireleak.lab.steps.executor import Executor, LocalExecutor
@@ -215,6 +210,7 @@ class _Schedule:
         self.futures: set[Future[None]] = set()
         self.lock = threading.Lock()
         self.capturing = 0
+        self.warned = False
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         # In a pipe, bars would be redrawn for nobody; there the watch writes lines.
         hidden = not console.is_terminal
@@ -297,10 +293,23 @@ class _Schedule:
             self.findings.wires[cell.name] = wires
             self.left[cell.name] = len(jobs)
         self.progress.advance(self.cells_bar)
+        self._warn_of_space(cell.run)
         for job in jobs:
             self._submit(self.attack_pool, self._attack, job)
         if not jobs:
             settle_captures(cell)
+
+    def _warn_of_space(self, folder: Path) -> None:
+        """Say once that the disk is likely to fill before the last capture."""
+        with self.lock:
+            if self.warned or (needed := space_needed(self.cells)) <= (free := shutil.disk_usage(folder).free):
+                return
+            self.warned = True
+        say(
+            self.progress.console,
+            f"warning: the captures still to come need about {size(needed)}, and {folder} has {size(free)} left; "
+            "if the disk fills, the run stops, keeps its captures, and goes on with --resume",
+        )
 
     def _captured(self, cell: Cell) -> bool:
         """Capture a cell; return whether there was time for it."""

@@ -2,15 +2,17 @@
 
 import gzip
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from wireleak.common.files import files_below, write_json
 from wireleak.lab.archive.listing import read_run
 from wireleak.lab.run.cell import Cell
 from wireleak.lab.run.job import attack_jobs
-from wireleak.lab.run.kept import Kept, capture_for, drop_training, kept_captures, settle_captures
+from wireleak.lab.run.kept import Kept, capture_for, drop_training, kept_captures, settle_captures, space_needed
 from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.study.library import load_study
 from wireleak.lab.study.schema import StudyError
@@ -87,3 +89,19 @@ def test_the_listed_size_is_that_of_du(tmp_path: Path) -> None:
     used = int(subprocess.check_output(["du", "-s", "--block-size=1", str(tmp_path)], text=True).split()[0])
     folders = sum(path.lstat().st_blocks * 512 for path in (tmp_path, *tmp_path.rglob("*")) if path.is_dir())
     assert read_run(tmp_path).bytes == used - folders
+
+
+def test_the_space_still_needed_is_that_of_captured_cells_of_the_same_variant(tmp_path: Path) -> None:
+    cell = make_cell(tmp_path)
+    first, second = cell.study.variants[:2]
+    cells = [replace(cell, variant=variant, seed=seed) for variant in (first, second) for seed in (0, 1, 2)]
+    assert space_needed(cells) == 0  # nothing is known yet
+    for index, captures in ((0, 1), (1, 9), (3, 2)):
+        path = write_json(cells[index].done, {}).with_name("capture")
+        path.write_bytes(b"x" * 100_000 * captures)
+    sizes = [sum(size for size, _ in files_below(cells[index].folder)) for index in (0, 3)]
+    assert sizes[0] > 100_000 and sizes[1] > 200_000
+    # One cell of the first variant is missing, and two of the second. Of a third, nothing is captured: their mean.
+    assert space_needed(cells) == sizes[0] + 2 * sizes[1]
+    other = replace(cell, variant=first.model_copy(update={"name": "other"}))
+    assert space_needed([*cells, other]) == sizes[0] + 2 * sizes[1] + sum(sizes) / 2
