@@ -99,7 +99,7 @@ def test_streamed_batches_are_the_resident_ones(monkeypatch: Any, shape: tuple[i
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: torch sees none")
 def test_inversion_fits_on_the_gpu() -> None:
-    from adversary.attacks.activations.inversion import Inversion, InversionOptions
+    from adversary.attacks.activations.reconstruction.inversion import Inversion, InversionOptions
     from adversary.attacks.harness.knowledge import Knowledge
 
     rng = np.random.default_rng(0)

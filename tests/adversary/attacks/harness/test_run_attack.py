@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from adversary.attacks.activations.reconstruction.inversion import Inversion
 from adversary.attacks.harness.activations import activations
 from adversary.attacks.harness.run import attack
 
 QUICK = {"epochs": 2}
 SAYS_WHEN_IT_FITS = """
 import pathlib, sys
-from adversary.attacks.activations import inversion
+from adversary.attacks.activations.reconstruction import inversion
 from adversary.attacks.harness import run
 fit = inversion.Inversion.fit
 inversion.Inversion.fit = lambda self, known: print("fits", flush=True) or fit(self, known)
@@ -119,7 +120,7 @@ def test_tls_leaves_the_prior_and_says_why(config: Any, world: Any) -> None:
 def test_an_attack_that_does_not_fit_in_memory_leaves_the_prior_and_says_why(
     config: Any, world: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("adversary.attacks.activations.inversion.Inversion.memory", lambda self, sizes: 2**60)
+    monkeypatch.setattr(Inversion, "memory", lambda self, sizes: 2**60)
     monkeypatch.setenv("WIRELEAK_MEMORY", "64G")
     guesses, meta = run(config, options=QUICK)
     assert np.array_equal(guesses["inversion"], guesses["control:mean"]) and meta["fit"] is None

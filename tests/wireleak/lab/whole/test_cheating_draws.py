@@ -70,7 +70,7 @@ import tomllib
 import numpy as np
 from pydantic import BaseModel
 
-from adversary.attacks.activations.candidates import Candidates
+from adversary.attacks.activations.reconstruction.candidates import Candidates
 from adversary.attacks.updates.member_loss import MemberLoss
 from wireleak import Knows, ThreatModel, UpdateAttack, Vantage
 from wireleak.common.targets.attribute import PrivateAttribute

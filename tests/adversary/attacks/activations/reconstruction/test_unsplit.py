@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from adversary.attacks.activations.unsplit import Unsplit, UnsplitOptions
+from adversary.attacks.activations.reconstruction.unsplit import Unsplit, UnsplitOptions
 from adversary.attacks.harness.knowledge import Knowledge
 from wireleak.common.models import ModelConfig
 

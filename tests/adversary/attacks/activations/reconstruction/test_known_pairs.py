@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from adversary.attacks.activations.known_pairs import KnownPairs, KnownPairsOptions
+from adversary.attacks.activations.reconstruction.known_pairs import KnownPairs, KnownPairsOptions
 from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.run import attack
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from adversary.attacks.activations.post_decoder import PostDecoder, decoder
+from adversary.attacks.activations.reconstruction.post_decoder import PostDecoder, decoder
 from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.run import attack
 

@@ -10,7 +10,14 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import ortho_group
 
-from adversary.attacks.activations.unpaired import ALIGNMENTS, Unpaired, UnpairedOptions, assigned, axes, quantiles
+from adversary.attacks.activations.reconstruction.unpaired import (
+    ALIGNMENTS,
+    Unpaired,
+    UnpairedOptions,
+    assigned,
+    axes,
+    quantiles,
+)
 from adversary.attacks.harness.knowledge import Knowledge
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from adversary.attacks.activations.fsha import Fsha, FshaOptions
+from adversary.attacks.activations.reconstruction.fsha import Fsha, FshaOptions
 from adversary.attacks.harness.knowledge import Knowledge
 from adversary.hijack.config import HijackOptions
 from adversary.hijack.fsha import Hijacker

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from adversary.attacks.activations.rmle import RmleOptions, invert
+from adversary.attacks.activations.reconstruction.rmle import RmleOptions, invert
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.pace import shown

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from adversary.attacks.activations.rmle import Rmle, RmleOptions
+from adversary.attacks.activations.reconstruction.rmle import Rmle, RmleOptions
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage

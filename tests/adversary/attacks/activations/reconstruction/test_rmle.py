@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from adversary.attacks.activations.rmle import Rmle, RmleOptions, invert, total_variation
-from adversary.attacks.activations.rmle_prior import RmleWithPrior
+from adversary.attacks.activations.reconstruction.rmle import Rmle, RmleOptions, invert, total_variation
+from adversary.attacks.activations.reconstruction.rmle_prior import RmleWithPrior
 from adversary.attacks.harness.knowledge import Knowledge
 from wireleak.common.models import ModelConfig, networks, save_weights
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from adversary.attacks.activations.rmle import total_variation
-from adversary.attacks.activations.shadow import fresh_network
+from adversary.attacks.activations.reconstruction.rmle import total_variation
+from adversary.attacks.activations.reconstruction.shadow import fresh_network
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.pace import shown

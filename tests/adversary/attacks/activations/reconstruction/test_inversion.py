@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from adversary.attacks.activations.inversion import Inversion, InversionOptions
+from adversary.attacks.activations.reconstruction.inversion import Inversion, InversionOptions
 from adversary.attacks.harness import batches
 from adversary.attacks.harness.knowledge import Knowledge
 

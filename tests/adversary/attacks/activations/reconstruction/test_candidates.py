@@ -12,7 +12,7 @@ import torch
 from scipy.stats import laplace
 from torch import nn
 
-from adversary.attacks.activations.candidates import Candidates, CandidatesOptions, read_candidates
+from adversary.attacks.activations.reconstruction.candidates import Candidates, CandidatesOptions, read_candidates
 from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.harness.run import attack
 from wireleak.common.measures.bounds.gaussian import epsilon_of

@@ -5,7 +5,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from adversary.attacks.activations.inverse_network import InverseNetwork, InverseNetworkOptions, transposed_decoder
+from adversary.attacks.activations.reconstruction.inverse_network import (
+    InverseNetwork,
+    InverseNetworkOptions,
+    transposed_decoder,
+)
 from adversary.attacks.harness.decoders import DenseDecoder
 from adversary.attacks.harness.knowledge import Knowledge
 

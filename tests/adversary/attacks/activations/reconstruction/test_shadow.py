@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from adversary.attacks.activations.shadow import Shadow, ShadowOptions, ShadowQuery, ShadowQueryOptions, fresh_network
+from adversary.attacks.activations.reconstruction.shadow import (
+    Shadow,
+    ShadowOptions,
+    ShadowQuery,
+    ShadowQueryOptions,
+    fresh_network,
+)
 from adversary.attacks.harness.knowledge import Knowledge
 from wireleak.common.models import ModelConfig, networks, save_weights
 
