@@ -121,9 +121,19 @@ class Knowledge:
         ValueError
             No architecture is granted.
         """
+        return self._architecture().network()
+
+    def fresh_network(self, seed: int) -> tuple[Network, int]:
+        """Return the granted network with weights that the attacker draws, and its cut; raises as `network` does."""
+        architecture = self._architecture()
+        # Not the config's own seed: it would draw the initial weights of the victims' encoder.
+        own = int(np.random.SeedSequence([seed, 0x5AD0]).generate_state(1)[0])
+        return architecture.model_copy(update={"seed": own}).network(), architecture.cut
+
+    def _architecture(self) -> ModelConfig:
         if self.model is None:
             raise ValueError("granted.model: this attack needs the network's architecture; grant the model's config")
-        return self.model.network()
+        return self.model
 
     def trained(self) -> tuple[Seen, Recipe]:
         """Return the captured federated training, and the clients' training settings.

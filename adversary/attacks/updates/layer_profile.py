@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from adversary.attacks.harness.knowledge import Knowledge
 from adversary.attacks.updates.layer_gradients import LayerGradients
 
 if TYPE_CHECKING:
@@ -85,3 +86,34 @@ def layer_profile(
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
+
+
+def layer_sensitivity(
+    knowledge: Knowledge, layers: Iterable[str], *, probes: int, draws: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Measure how sensitive each layer's gradient of the last global model is to the output and to the input.
+
+    Parameters
+    ----------
+    knowledge : Knowledge
+    layers : iterable of str
+    probes : int
+        Number of the attacker's examples at which it is measured.
+    draws : int
+        Random directions per example (Hutchinson).
+    seed : int
+    """
+    import torch
+
+    from wireleak.common.measures.readers.gradient_sensitivity import input_sensitivity, output_sensitivity
+
+    known, training = knowledge.without_copies(), knowledge.training
+    assert training is not None
+    blocks = known.network().blocks.eval()
+    last = training.models[max(training.models)]
+    blocks.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in last.items()})
+    rows = np.random.default_rng([seed, 5]).permutation(len(known))[:probes]
+    pair: tuple[Any, Any] = torch.from_numpy(known.inputs[rows]), torch.from_numpy(known.labels[rows])
+    by_output = output_sensitivity(blocks, *pair)
+    by_input = input_sensitivity(blocks, *pair, draws=draws, seed=seed)
+    return {layer: {"sensitivity": by_output[layer], "sensitivity_input": by_input[layer].relative} for layer in layers}

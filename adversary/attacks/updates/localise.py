@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,8 +15,8 @@ from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.training import Update
 from adversary.attacks.harness.update_attack import UpdateAttack
-from adversary.attacks.updates.layer_gradients import LayerGradients, layer_gradients
-from adversary.attacks.updates.layer_profile import COMPONENTS, auc, layer_profile, reading
+from adversary.attacks.updates.layer_gradients import layer_gradients
+from adversary.attacks.updates.layer_profile import COMPONENTS, auc, layer_profile, layer_sensitivity, reading
 from adversary.attacks.updates.update_features import features
 from wireleak.common.targets.attribute import PrivateAttribute
 
@@ -120,7 +119,9 @@ class Localise(UpdateAttack):
 
         made, known = self._made, self._known.without_copies()
         basis = components(known.inputs, COMPONENTS)
-        sensitivity = self._sensitivity(made)
+        sensitivity = layer_sensitivity(
+            self._known, made.layers, probes=self.settings.probes, draws=self.settings.draws, seed=self.seed
+        )
         self.report["profile"] = [
             {
                 "layer": layer.removesuffix(".weight"),
@@ -132,23 +133,3 @@ class Localise(UpdateAttack):
             }
             for number, (layer, shape) in enumerate(made.shapes.items(), 1)
         ]
-
-    def _sensitivity(self, made: LayerGradients) -> dict[str, dict[str, float]]:
-        """Measure the sensitivity of the last global model's gradients at some of the attacker's examples."""
-        import torch
-
-        from wireleak.common.measures.readers.gradient_sensitivity import input_sensitivity, output_sensitivity
-
-        known, training = self._known.without_copies(), self._known.training
-        assert training is not None
-        blocks = known.network().blocks.eval()
-        last = training.models[max(training.models)]
-        blocks.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in last.items()})
-        rows = np.random.default_rng([self.seed, 5]).permutation(len(known))[: self.settings.probes]
-        pair: tuple[Any, Any] = torch.from_numpy(known.inputs[rows]), torch.from_numpy(known.labels[rows])
-        by_output = output_sensitivity(blocks, *pair)
-        by_input = input_sensitivity(blocks, *pair, draws=self.settings.draws, seed=self.seed)
-        return {
-            layer: {"sensitivity": by_output[layer], "sensitivity_input": by_input[layer].relative}
-            for layer in made.layers
-        }

@@ -12,12 +12,10 @@ import numpy as np
 
 from wireleak.common.measures.scores.matching import match
 from wireleak.common.measures.scores.measure import are_numbered
-from wireleak.common.measures.scores.priors import linear_code
 from wireleak.common.measures.scores.registry import score_reconstruction
-from wireleak.common.memory import check_memory
 from wireleak.common.targets import baselines
+from wireleak.common.targets.reconstruction import linear_codes, reconstruction_baselines
 from wireleak.common.targets.registry import register
-from wireleak.common.targets.ridge import ridge, ridge_memory
 from wireleak.common.targets.sealed import Sealed
 from wireleak.common.targets.target import (
     Array,
@@ -26,14 +24,11 @@ from wireleak.common.targets.target import (
     Examples,
     Guesses,
     Ints,
-    Pairs,
     Scored,
     Target,
     score_each,
 )
 
-# Wires of more floats than this are no bottleneck to compare with a code of their width.
-WIDEST_CODE = 256
 # Victims' inputs that the attacker does not hold itself, where a study repeats a published overlap.
 UNSEEN = "input-unseen"
 # Measures that verdicts and comparisons rest on.
@@ -101,7 +96,7 @@ class Input(Target[Inputs]):
         """Score all reconstructions, and separately those of inputs that the attacker does not hold."""
         if truth.unit is not None:
             return score_each(self.shown, _matched(guesses, truth), truth.x, seed, score_reconstruction)
-        guesses = dict(guesses) | _linear_code(truth)
+        guesses = dict(guesses) | linear_codes(truth.own, truth.x, truth.floats)
         rows = _scored(self.shown, guesses, truth.x, seed)
         unseen = np.setdiff1d(np.arange(len(truth.x)), truth.shared)
         if len(truth.shared) and len(unseen):
@@ -144,29 +139,6 @@ def _scored(target: str, guesses: Guesses, truth: Array, seed: int) -> list[Scor
     return sorted(rows, key=lambda row: order.index(row.guess))
 
 
-def reconstruction_baselines(case: Case) -> Iterator[Baseline]:
-    """Yield the baselines of everything that is rebuilt."""
-    is_text = are_numbered(case.own.inputs)
-    yield "commonest" if is_text else "mean", case.prior
-    if not is_text:
-        yield "background", lambda: baselines.background(case.own.without_copies().inputs, case.count)
-    # An attack that could not run takes none of the simple readers with it.
-    if (pairs := case.pairs) is not None:
-        if not is_text:  # the numbers of words are names, not amounts
-            yield "ridge", partial(_ridge, case, pairs)
-        yield "nearest", lambda: case.filled(baselines.nearest(pairs.seen, pairs.own.inputs, pairs.victims))
-    yield from case.shuffle()
-
-
-def _ridge(case: Case, pairs: Pairs) -> Array:
-    inputs = pairs.own.inputs
-    check_memory("ridge", ridge_memory(len(inputs), pairs.seen[0].size, inputs[0].size))
-    decoder = ridge(pairs.seen, inputs, pairs.own.held_out())
-    case.report("ridge", {"strength": decoder.strength, "validation_mse": decoder.error})
-    guess = decoder.guess(pairs.victims).reshape(-1, *inputs.shape[1:])
-    return case.filled(np.clip(guess, inputs.min(), inputs.max(), out=guess))
-
-
 def _matched(guesses: Guesses, truth: Inputs) -> dict[str, Array]:
     """The guesses of each update in the order that fits its inputs best: an update has no order."""
     rows = [truth.unit == unit for unit in np.unique(truth.unit)] if truth.unit is not None else []
@@ -174,11 +146,3 @@ def _matched(guesses: Guesses, truth: Inputs) -> dict[str, Array]:
         name: np.concatenate([guess[row][match(guess[row], truth.x[row])] for row in rows])
         for name, guess in guesses.items()
     }
-
-
-def _linear_code(truth: Inputs) -> dict[str, Array]:
-    """Return the inputs after a linear code as wide as the wire: the reader "pca-<floats>", only for narrow wires."""
-    own, floats = truth.own, truth.floats
-    if are_numbered(own) or floats > WIDEST_CODE or floats >= min(len(own), truth.x[0].size):
-        return {}
-    return {f"pca-{floats}": linear_code(own, truth.x, floats)}

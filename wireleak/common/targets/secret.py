@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wireleak.common.measures.scores.hidden_data import secret_scores
 from wireleak.common.targets import baselines
-from wireleak.common.targets.input import reconstruction_baselines
+from wireleak.common.targets.reconstruction import reconstruction_baselines
 from wireleak.common.targets.registry import register
 from wireleak.common.targets.sealed import Sealed
 from wireleak.common.targets.target import Array, Baseline, Case, Examples, Guesses, Scored, Target, score_each

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from adversary.attacks.activations.reconstruction.inverse_network import transposed_decoder
+from adversary.attacks.activations.reconstruction.transposed import transposed_decoder
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.pace import shown

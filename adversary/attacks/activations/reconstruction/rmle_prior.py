@@ -7,13 +7,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from adversary.attacks.activations.reconstruction.rmle import Rmle, RmleOptions
+from adversary.attacks.activations.reconstruction.rmle import Rmle
+from adversary.attacks.activations.reconstruction.search import SearchOptions
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 
 
-class RmlePriorOptions(RmleOptions):
+class RmlePriorOptions(SearchOptions):
     """Settings of `RmleWithPrior`; they rule the search of codes as they rule that of inputs."""
 
     prior: Literal["none", "autoencoder"] = Field(

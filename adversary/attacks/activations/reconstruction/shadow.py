@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from adversary.attacks.activations.reconstruction.rmle import RmleOptions, invert
+from adversary.attacks.activations.reconstruction.search import SearchOptions, invert
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.pace import shown
@@ -19,7 +19,7 @@ from wireleak.common.targets.input import Input
 _BATCH = 32
 
 
-class ShadowOptions(RmleOptions):
+class ShadowOptions(SearchOptions):
     """Settings of the shadow's training, and of the search through it, which needs more smoothing than `rmle`'s."""
 
     tv: float = Field(2.0, ge=0, description="Weight of the total variation; 2 in the authors' code.")
@@ -55,7 +55,7 @@ class _Shadow(ActivationAttack):
         from adversary.attacks.harness.device import best_device
 
         self._device = best_device()
-        network, cut = fresh_network(knowledge, self.seed)
+        network, cut = knowledge.fresh_network(self.seed)
         self._encoder = network.split(cut)[0].to(self._device)
         self._shape, self._range = network.input_shape, knowledge.input_range
         targets, loss = self._losses(knowledge)
@@ -140,18 +140,3 @@ class ShadowQuery(_Shadow):
         import torch
 
         return torch.from_numpy(knowledge.seen).to(self._device), torch.nn.functional.mse_loss
-
-
-def fresh_network(knowledge: Knowledge, seed: int) -> tuple[Any, int]:
-    """Return the granted network with weights that the attacker draws, and its cut.
-
-    Raises
-    ------
-    ValueError
-        No architecture is granted.
-    """
-    if knowledge.model is None:
-        raise ValueError("granted.model: this attack needs the network's architecture; grant the model's config")
-    # Not the config's own seed: it would draw the initial weights of the victims' encoder.
-    own = int(np.random.SeedSequence([seed, 0x5AD0]).generate_state(1)[0])
-    return knowledge.model.model_copy(update={"seed": own}).network(), knowledge.model.cut

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from adversary.attacks.activations.reconstruction.rmle import total_variation
-from adversary.attacks.activations.reconstruction.shadow import fresh_network
+from adversary.attacks.activations.reconstruction.search import total_variation
 from adversary.attacks.harness.activation_attack import ActivationAttack
 from adversary.attacks.harness.knowledge import Array, Knowledge
 from adversary.attacks.harness.pace import shown
@@ -57,7 +56,7 @@ class Unsplit(ActivationAttack):
 
     def fit(self, knowledge: Knowledge) -> None:
         """Draw the clones' weights; everything else needs the victims' activations."""
-        drawn = [fresh_network(knowledge, self.seed * 1000 + i) for i in range(self.settings.clones)]
+        drawn = [knowledge.fresh_network(self.seed * 1000 + i) for i in range(self.settings.clones)]
         self._clones = [network.split(cut)[0] for network, cut in drawn]
         network, cut = drawn[0]
         self._shape, self._range, self._sent = network.input_shape, knowledge.input_range, network.activation_shape(cut)

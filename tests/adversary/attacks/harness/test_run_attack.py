@@ -134,7 +134,7 @@ def test_an_attack_that_does_not_fit_in_memory_leaves_the_prior_and_says_why(
 
 
 def test_a_baseline_that_does_not_fit_in_memory_is_left_out_by_name(config: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("wireleak.common.targets.input.ridge_memory", lambda *shapes: 2**60)
+    monkeypatch.setattr("wireleak.common.targets.reconstruction.ridge_memory", lambda *shapes: 2**60)
     guesses, meta = run(config, options=QUICK)
     assert "control:ridge" not in guesses and "control:nearest" in guesses and meta["prior"] is None
     assert any(

@@ -8,8 +8,8 @@ import torch
 from adversary.attacks.activations.reconstruction.inverse_network import (
     InverseNetwork,
     InverseNetworkOptions,
-    transposed_decoder,
 )
+from adversary.attacks.activations.reconstruction.transposed import transposed_decoder
 from adversary.attacks.harness.decoders import DenseDecoder
 from adversary.attacks.harness.knowledge import Knowledge
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from adversary.attacks.activations.reconstruction.rmle import Rmle, RmleOptions, invert, total_variation
+from adversary.attacks.activations.reconstruction.rmle import Rmle
 from adversary.attacks.activations.reconstruction.rmle_prior import RmleWithPrior
+from adversary.attacks.activations.reconstruction.search import SearchOptions, invert, total_variation
 from adversary.attacks.harness.knowledge import Knowledge
 from wireleak.common.models import ModelConfig, networks, save_weights
 
@@ -68,7 +69,7 @@ def test_an_invertible_linear_encoder_is_inverted_exactly(tmp_path: Path) -> Non
         layer.weight.copy_(torch.from_numpy(orthonormal() * np.geomspace(0.5, 2, SIZE, dtype=np.float32)))
     save_weights(encoder, known.encoder)
     x = inputs(20)
-    attack = Rmle(RmleOptions(tv=0), 0)
+    attack = Rmle(SearchOptions(tv=0), 0)
     attack.fit(known)
     guess = attack.guess(encoder(torch.from_numpy(x)).detach().numpy())
     assert guess.shape == x.shape and guess.dtype == np.float32
@@ -95,7 +96,7 @@ def test_a_search_stops_at_its_deadline_and_says_so(tmp_path: Path, kind: type[R
 def test_a_rank_k_encoder_leaves_the_energy_outside_its_row_space() -> None:
     rows, x = orthonormal()[:6], inputs(12) - 0.5
     # So large an epsilon makes Adam plain gradient descent, whose steps never leave the row space.
-    settings = RmleOptions(tv=0, epsilon=1e4, learning_rate=3e3, schedule="constant", iterations=300)
+    settings = SearchOptions(tv=0, epsilon=1e4, learning_rate=3e3, schedule="constant", iterations=300)
     guess, residual = invert(of(rows), x.reshape(12, -1) @ rows.T, SHAPE, (-4.0, 4.0), settings, 0)
     flat = x.reshape(12, -1)
     outside = flat - flat @ rows.T @ rows
@@ -108,7 +109,7 @@ def test_a_penalty_takes_what_the_encoder_does_not_tell_from_the_prior() -> None
     rows, x = orthonormal()[:6], inputs(4)
     z, flat = x.reshape(4, -1) @ rows.T, x.reshape(4, -1)
     strength = 0.01
-    guess, _ = invert(of(rows), z, SHAPE, (-1.0, 1.0), RmleOptions(tv=0, l2=strength, iterations=1500), 0)
+    guess, _ = invert(of(rows), z, SHAPE, (-1.0, 1.0), SearchOptions(tv=0, l2=strength, iterations=1500), 0)
     # mean (Wx - z)^2 + s mean x^2 is ridge regression: x = (W'W/k + s/d)^-1 W'z/k.
     solved = np.linalg.solve(rows.T @ rows / 6 + strength / SIZE * np.eye(SIZE), rows.T @ z.T / 6).T
     np.testing.assert_allclose(guess.reshape(4, -1), solved, atol=2e-3)
@@ -118,7 +119,7 @@ def test_a_penalty_takes_what_the_encoder_does_not_tell_from_the_prior() -> None
 def test_rows_do_not_depend_on_one_another() -> None:
     encoder, x = of(orthonormal()), inputs(5)
     z = x.reshape(5, -1) @ orthonormal().T
-    settings = RmleOptions(iterations=60, tv=0.05)
+    settings = SearchOptions(iterations=60, tv=0.05)
     together, _ = invert(encoder, z, SHAPE, (0.0, 1.0), settings, 0)
     alone, _ = invert(encoder, z[3:4], SHAPE, (0.0, 1.0), settings, 0)
     np.testing.assert_allclose(together[3:4], alone, atol=1e-5)
@@ -137,8 +138,8 @@ def test_total_variation_is_the_authors() -> None:
 
 def test_smoothing_smooths_and_the_range_holds() -> None:
     z = np.random.default_rng(0).standard_normal((3, SIZE)).astype(np.float32) * 3
-    rough, _ = invert(of(orthonormal()), z, SHAPE, (0.0, 1.0), RmleOptions(tv=0, iterations=100), 0)
-    smooth, _ = invert(of(orthonormal()), z, SHAPE, (0.0, 1.0), RmleOptions(tv=10, iterations=100), 0)
+    rough, _ = invert(of(orthonormal()), z, SHAPE, (0.0, 1.0), SearchOptions(tv=0, iterations=100), 0)
+    smooth, _ = invert(of(orthonormal()), z, SHAPE, (0.0, 1.0), SearchOptions(tv=10, iterations=100), 0)
     assert rough.min() == 0 and rough.max() == 1
     assert np.square(np.diff(smooth)).mean() < 0.3 * np.square(np.diff(rough)).mean()
 
@@ -146,7 +147,7 @@ def test_smoothing_smooths_and_the_range_holds() -> None:
 def test_a_start_from_noise_is_the_seeds() -> None:
     rows = orthonormal()[:2]
     z = np.zeros((2, 2), np.float32)
-    settings = RmleOptions(start="noise", tv=0, iterations=5)
+    settings = SearchOptions(start="noise", tv=0, iterations=5)
     a, b, c = (invert(of(rows), z, SHAPE, (0.0, 1.0), settings, seed)[0] for seed in (1, 1, 2))
     assert np.array_equal(a, b) and not np.array_equal(a, c)
 
@@ -171,11 +172,11 @@ class _Embeds(nn.Module):
 )
 def test_a_network_that_cannot_be_searched_is_refused_in_one_line(encoder: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words) as error:
-        invert(encoder, np.zeros((2, SIZE), np.float32), SHAPE, (0.0, 1.0), RmleOptions(), 0)
+        invert(encoder, np.zeros((2, SIZE), np.float32), SHAPE, (0.0, 1.0), SearchOptions(), 0)
     assert "\n" not in str(error.value)
 
 
 def test_without_weights_it_says_what_to_grant() -> None:
     with pytest.raises(ValueError, match=r"granted\.encoder"):
-        Rmle(RmleOptions(), 0).fit(knowledge())
+        Rmle(SearchOptions(), 0).fit(knowledge())
     assert Rmle.threat.as_json()["knows"] == ["architecture", "weights"]

@@ -7,13 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from adversary.attacks.activations.reconstruction.shadow import (
-    Shadow,
-    ShadowOptions,
-    ShadowQuery,
-    ShadowQueryOptions,
-    fresh_network,
-)
+from adversary.attacks.activations.reconstruction.shadow import Shadow, ShadowOptions, ShadowQuery, ShadowQueryOptions
 from adversary.attacks.harness.knowledge import Knowledge
 from wireleak.common.models import ModelConfig, networks, save_weights
 
@@ -101,9 +95,9 @@ def test_the_shadow_starts_from_weights_of_its_own(world: Any) -> None:
     known, _, _ = world
     victims = known.network().blocks.state_dict()["0.1.weight"]
     for seed in (0, known.model.seed):
-        network, cut = fresh_network(known, seed)
+        network, cut = known.fresh_network(seed)
         assert cut == 1 and not torch.equal(network.blocks.state_dict()["0.1.weight"], victims)
-    assert torch.equal(fresh_network(known, 4)[0].blocks[1][1].weight, fresh_network(known, 4)[0].blocks[1][1].weight)
+    assert torch.equal(known.fresh_network(4)[0].blocks[1][1].weight, known.fresh_network(4)[0].blocks[1][1].weight)
 
 
 def test_what_is_not_granted_is_named(world: Any) -> None:

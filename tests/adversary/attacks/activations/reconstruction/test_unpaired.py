@@ -10,14 +10,8 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import ortho_group
 
-from adversary.attacks.activations.reconstruction.unpaired import (
-    ALIGNMENTS,
-    Unpaired,
-    UnpairedOptions,
-    assigned,
-    axes,
-    quantiles,
-)
+from adversary.attacks.activations.reconstruction.alignments import ALIGNMENTS, assigned, axes, quantiles
+from adversary.attacks.activations.reconstruction.unpaired import Unpaired, UnpairedOptions
 from adversary.attacks.harness.knowledge import Knowledge
 
 RNG = np.random.default_rng(0)
