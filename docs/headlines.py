@@ -172,7 +172,8 @@ def claim(row: Row, about: str) -> str:
     """Return whether a layer's claim holds, with its margin and interval; tables of older runs have no interval."""
     verdict = row[f"{about}_as_published"]
     verdict = {"yes": "as in the paper", "no": "not as in the paper"}.get(verdict, verdict)
-    if not row.get(f"{about}_margin_low"):
+    # Where no layer is above its null, a margin compares nothing.
+    if not row.get(f"{about}_margin_low") or not row[f"{about}_layer"]:
         return verdict
     value, low, high = (row[f"{about}_{name}"] for name in ("margin", "margin_low", "margin_high"))
     return f"{verdict}: {value} [{low}, {high}]"

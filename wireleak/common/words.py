@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 _FOLDERS = re.compile(r"(?<![\w.~])/(?:[^/\s'\":;,<>()]+/)+")
 
@@ -21,6 +22,11 @@ def counted(number: int, one: str, several: str | None = None) -> str:
         The form for every other number. By default `one` and an s.
     """
     return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as in a sentence: "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def printable(text: str, most: int = 256) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+from wireleak.common.words import listed
 from wireleak.lab.report.charts.arrangement import Station, arrangement
 from wireleak.lab.report.figures import Drawing
 from wireleak.lab.run.results import DeviceUse
@@ -31,7 +32,7 @@ def set_up_drawing(uses: Sequence[DeviceUse]) -> Drawing | None:
             for use in shown
         ),
     ]
-    titles = " and ".join(f"an emulated {use.title}" for use in shown)
+    titles = listed([f"an emulated {use.title}" for use in shown])
     said = f"Set-up: the host's own device and {titles} send activations to one head; a tap records each link"
     return Drawing("set-up", said, partial(arrangement, stations), least=_LEAST)
 

@@ -152,9 +152,9 @@ def _against(board: Board, name: str) -> str:
     if worse:
         return f"{own}, worse than {_named(worse[0])}"
     if unbeaten:
-        return f"{own}, no better than {_named(unbeaten[0])}"
+        return f"{own}, not clearly better than {_named(unbeaten[0])}"
     if not above_chance(score):
-        return f"{own}, no better than chance ({_level(score)})"
+        return f"{own}, not clearly better than chance ({_level(score)})"
     return f"{own} against {_named(priors[0])}" if priors else f"{own} against a chance of {_level(score)}"
 
 
@@ -207,7 +207,7 @@ def _level(score: SeedMean) -> str:
 def _among(score: SeedMean) -> str:
     if not score.chance:
         return ""
-    level = f"chance {_level(score)}" if above_chance(score) else f"no better than a chance of {_level(score)}"
+    level = f"chance {_level(score)}" if above_chance(score) else f"not clearly better than a chance of {_level(score)}"
     return f" among {1 / score.chance:.0f} ({level})"
 
 

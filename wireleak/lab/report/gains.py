@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -68,7 +69,7 @@ class Gain:
         """The difference with its sign and interval."""
         how = quantity(self.measure)
         value, low, high = (self._signed(number) for number in (self.spread.value, self.spread.low, self.spread.high))
-        interval = f" [{low}, {high}]" if self.seeds > 1 else ""
+        interval = f" [{low}, {high}]" if math.isfinite(self.spread.low) else ""
         return f"{value}{interval}{' points' if how.percent else ''}"
 
     def _signed(self, number: float) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from wireleak.common.reads import Marked
+from wireleak.common.words import listed
 from wireleak.lab.report.defences import Spread
 from wireleak.lab.report.layer_quantities import (
     AUC,
@@ -169,7 +170,7 @@ def answer(one: Map) -> Answer:
     failed = [one.layers[at].title for at in first if one.means(MATCH)[at] < _MATCHED]
     if original.holds is False and failed:
         before = original.text.removesuffix(original.verdict)
-        original = replace(original, holds=None, unmatched=" and ".join(failed))
+        original = replace(original, holds=None, unmatched=listed(failed))
         original = replace(original, text=before + original.verdict)
     latent = _claim(one, LATENT, dense, "the first dense layers")
     r = _pearson(one.means(LATENT), one.means(AUC))

@@ -17,7 +17,7 @@ from wireleak.common.reads import MARK, together
 from wireleak.common.references import reference, reference_order
 from wireleak.common.targets.input import Input
 from wireleak.common.threat import attacker_at, sight
-from wireleak.common.words import counted
+from wireleak.common.words import counted, listed
 from wireleak.lab.report import comparison, localised
 from wireleak.lab.report.boards import Board, boards, notes_of, times_planted
 from wireleak.lab.report.defences import compare_defences
@@ -155,6 +155,8 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "published": published_scores(results, names),
         "run_line": run_line(results),
         "of_training": of_training(results),
+        "listed": listed,
+        "unlinked": [names[one.name] for one in results.variants if one.name not in {wire.variant for wire in wires}],
         "vantages": [attacker_at(name) for name in vantages],
         "wires": [(names.get(name, name), [wire for wire in wires if wire.variant == name]) for name in _names(wires)],
         "traffic": figures.traffic_drawings(wires, names),

@@ -20,7 +20,7 @@ from rich.console import Group, RenderableType
 
 from wireleak.common.measures.statistics.detection import detection_aucs
 from wireleak.common.models import build
-from wireleak.common.words import counted
+from wireleak.common.words import counted, listed
 from wireleak.lab.data import dependence
 from wireleak.lab.devices.pi.boards import BOARDS
 from wireleak.lab.features.measuring import measure_features
@@ -340,7 +340,7 @@ def _kept(cells: list[Cell]) -> list[str]:
         said.append(f"{len(compressed)} compressed ({sizes[0]} to {sizes[1]})")
     if dropped:
         links = sorted({one.link.partition("-")[0] for one in dropped})
-        of = " and ".join("training" if link == "train" else f"the {link} encoder" for link in links)
+        of = listed(["training" if link == "train" else f"the {link} encoder" for link in links])
         said.append(f"{len(dropped)} of {of} dropped ({size(sum(one.recorded for one in dropped))})")
     return [f"Captures: {'; '.join(said)}, as the study's table tap says."] if said else []
 

@@ -62,7 +62,7 @@ def test_a_small_gain_is_not_called_a_picture() -> None:
 def test_low_error_with_chance_identification_is_no_full_leak() -> None:
     found = judge(CLOSE, UNNAMED)
     assert found.outcome == "part" and "cannot tell one from another" in found.text
-    assert "no better than a chance of 0.2\u00a0%" in found.text
+    assert "not clearly better than a chance of 0.2\u00a0%" in found.text
 
 
 def test_identity_without_a_picture_is_said() -> None:
@@ -86,7 +86,7 @@ def test_words_without_their_order_are_a_leak_in_part() -> None:
 
 def test_overlap_with_the_prior_is_no_claim() -> None:
     found = judge(FAR, UNNAMED)
-    assert found.verdict.silent and "no better than 0.0460 [0.0450, 0.0470] for the mean image" in found.text
+    assert found.verdict.silent and "not clearly better than 0.0460 [0.0450, 0.0470] for the mean image" in found.text
     assert found.text.startswith("Is not shown to rebuild inputs")
 
 
@@ -98,7 +98,10 @@ def test_an_attack_worse_than_the_prior_is_called_that() -> None:
 def test_every_prior_must_be_beaten_and_the_unbeaten_one_is_named() -> None:
     levels = {"": (0.70, 0.75, 0.80), "majority": (0.5, 0.5, 0.5), "conditional-majority": (0.68, 0.71, 0.74)}
     found = judge(rows("auc", levels))
-    assert found.verdict.silent and "no better than 0.710 [0.680, 0.740] for the majority given the task" in found.text
+    assert (
+        found.verdict.silent
+        and "not clearly better than 0.710 [0.680, 0.740] for the majority given the task" in found.text
+    )
 
 
 def test_chance_must_be_beaten_even_without_controls() -> None:

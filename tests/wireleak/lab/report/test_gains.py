@@ -38,6 +38,13 @@ def test_the_difference_is_that_of_a_paired_t_test() -> None:
     assert slant.written.startswith("+0.")
 
 
+def test_a_difference_without_an_interval_has_no_brackets() -> None:
+    results = compared()
+    rows = [row for row in results.rows if row.role != "attack" or row.variant != "cut1" or row.seed == SEEDS[0]]
+    slant = next(one for one in gains(results.model_copy(update={"rows": rows})) if one.target == "slant")
+    assert np.isnan(slant.spread.low) and "[" not in slant.written
+
+
 def test_only_named_variants_are_compared_and_accuracy_with_them() -> None:
     assert gains(synthetic.results(SEEDS)) == []
     assert {(one.variant, one.against) for one in gains(compared())} == {("cut1", "cut4")}

@@ -174,6 +174,24 @@ def test_plaintext_links_in_a_tls_variant_are_pointed_out(html: str) -> None:
     assert "Still plaintext:</b> train-client-0 of Cut 1, TLS" in report.page(made)
 
 
+def test_a_simulation_is_not_said_to_have_crossed_a_network(html: str) -> None:
+    assert "nothing cross" not in html
+    made = synthetic.results((0,))
+    partly = [wire for wire in made.wires if wire.variant != "cut4"]
+    text = report.page(made.model_copy(update={"wires": partly}))
+    assert "bytes that crossed the network" in text
+    assert "where nothing crosses a network: Cut 4. Their" in text
+    text = report.page(made.model_copy(update={"wires": []}))
+    assert "nothing crossed a network" in text and "bytes that crossed the network" not in text
+
+
+def test_a_row_of_few_pictures_is_not_stretched_over_the_page() -> None:
+    def width(count: int) -> list[str]:
+        return re.findall(r"max-width: (\d+)px", strip(np.zeros((count, 1, 8, 8), np.float32), "digits"))
+
+    assert [width(count) for count in (1, 2, 8)] == [["140"], ["280"], []]
+
+
 def test_strip_shows_the_pixels() -> None:
     pixels = np.array([[[[0, 1], [0.5, 2]]], [[[1, np.nan], [-1, 0.25]]]], np.float32)
     for ink in (False, True):

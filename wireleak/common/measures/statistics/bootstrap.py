@@ -218,7 +218,10 @@ def over_seeds(values: npt.ArrayLike, draws: Sequence[Doubles | None]) -> OverSe
     known = [one for one in draws if one is not None]
     if len(known) == len(each):
         resampled = crossed(each, np.stack(known))
-        return OverSeeds(*interval(resampled), float(np.nanstd(resampled)), None)
+        # A resample of one class has no AUC; of very few guesses, none may have one.
+        defined = resampled[np.isfinite(resampled)]
+        error = float(defined.std()) if len(defined) else math.nan
+        return OverSeeds(*interval(resampled), error, None)
     mean, half = float(each.mean()), half_width(each)
     return OverSeeds(mean - half, mean + half, float(each.std(ddof=1)) / math.sqrt(len(each)), len(each) - 1)
 

@@ -16,6 +16,7 @@ _GAP, _GAP_GREY = 2, 200
 # Numbers in a picture up to which its file is made as small as possible.
 _OPTIMISED = 2**18
 _SIDE, _BETWEEN, _HEIGHT = 64, 4, 70
+_FEW, _WIDEST = 5, 140
 
 
 def strip(examples: npt.NDArray[np.float32], said: str, ink: bool = False, reach: float = 1.0) -> Markup:
@@ -27,9 +28,11 @@ def strip(examples: npt.NDArray[np.float32], said: str, ink: bool = False, reach
     if is_pictures(values):
         data, (height, width) = picture_strip(values, ink)
         source = base64.b64encode(data).decode()
-        return Markup('<img class="strip" alt="{}" src="data:image/png;base64,{}" width="{}" height="{}">').format(
-            said, source, width, height
-        )
+        # Of few pictures, each would fill half of the page.
+        limit = f"max-width: {_WIDEST * len(values)}px" if len(values) < _FEW else ""
+        return Markup(
+            '<img class="strip" alt="{}" src="data:image/png;base64,{}" width="{}" height="{}" style="{}">'
+        ).format(said, source, width, height, limit)
     return style.inline(signal_strip(values, reach), said)
 
 

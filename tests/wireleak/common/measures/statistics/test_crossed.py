@@ -12,6 +12,7 @@ from wireleak.common.measures.statistics.bootstrap import (
     crossed,
     interval,
     mean_score,
+    over_seeds,
     resampled_by,
     unit_weights,
 )
@@ -117,3 +118,9 @@ def test_forty_useless_settings_are_rarely_said_to_help() -> None:
     rng = np.random.default_rng(3)
     said = [any(resolved([p_value(x, 1.0) for x in rng.standard_normal(40)])) for _ in range(400)]
     assert np.mean(said) < 0.08
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_one_defined_resample_there_is_no_interval_and_no_warning() -> None:
+    found = over_seeds([0.5, 0.7], [np.full(10, np.nan), np.full(10, 0.7)])
+    assert np.isnan([found.low, found.high, found.error]).all()
