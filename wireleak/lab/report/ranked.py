@@ -48,7 +48,10 @@ class Worst:
 def roc_drawings(results: Results, every: Sequence[Board], names: Mapping[str, str]) -> list[tuple[str, Drawing]]:
     """Return each variant's and target's title with its curves; of membership a second one, with logarithmic axes."""
     groups: dict[tuple[str, str], dict[str, list[Curve]]] = {}
+    numbers: dict[str, dict[str, int]] = {}
     for curve in results.rankings.curves:
+        known = numbers.setdefault(curve.target, {})
+        known.setdefault(curve.attack, len(known))
         groups.setdefault((curve.variant, curve.target), {}).setdefault(curve.attack, []).append(curve)
     drawings = []
     for (variant, target), attacks in groups.items():
@@ -63,6 +66,7 @@ def roc_drawings(results: Results, every: Sequence[Board], names: Mapping[str, s
                 np.array([one.tpr for one in curves]),
                 np.array([one.mean_tpr for one in curves]),
                 max(one.least for one in curves),
+                numbers[target][attack],
             )
             for attack, curves in ordered
         ]

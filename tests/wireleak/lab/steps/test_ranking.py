@@ -9,6 +9,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from wireleak.common.targets.attribute import PrivateAttribute
 from wireleak.common.targets.member import Member
+from wireleak.lab.report.boards import boards
 from wireleak.lab.report.page import page
 from wireleak.lab.report.ranked import roc_drawings
 from wireleak.lab.run.pictures import read_pictures, write_pictures
@@ -86,3 +87,23 @@ def test_the_page_shows_curves_and_says_how_the_examples_were_chosen() -> None:
     assert "not typical: they were chosen by result" in html and "seed 0, victim 3: 70.0" in html
     titles = [title for title, _ in roc_drawings(results, [], {})]
     assert titles == ["wide: member", "wide: member, logarithmic axes"] and all(title in html for title in titles)
+
+
+def test_an_attack_has_one_colour_in_the_charts_of_all_variants() -> None:
+    made = _curve(ranking(0, [0.1, 0.9, 0.4, 0.7], [0, 0, 1, 1], [0, 1, 2, 3], PrivateAttribute("slant")))
+    where: dict[str, Any] = {"study": "s", "seed": 0, "link": "plaintext", "vantage": "link", "target": "slant"}
+    scores = {("a", "first"): 0.9, ("a", "second"): 0.6, ("b", "first"): 0.6, ("b", "second"): 0.9}
+    rows = [
+        Row(**where, variant=variant, attack=attack, measure="auc", value=score, n=4, chance=0.5)
+        for (variant, attack), score in scores.items()
+    ]
+    curves = [made.model_copy(update={"variant": variant, "attack": attack}) for variant, attack in scores]
+    held = Rankings(curves=curves)
+    results = Results(study="s", created="2026-01-01T00:00", command="", rows=rows, rankings=held)
+    colours = []
+    for _, drawing in roc_drawings(results, boards(rows), {}):
+        (legend,) = drawing.draw().legends
+        lines = zip(legend.get_texts(), legend.get_lines(), strict=True)
+        colours.append({text.get_text().partition(",")[0]: line.get_color() for text, line in lines})
+    assert list(colours[0]) == ["first", "second", "guessing"] and list(colours[1]) == ["second", "first", "guessing"]
+    assert colours[0] == colours[1] and len(set(colours[0].values())) == 3

@@ -21,12 +21,16 @@ _LOWEST = 1e-3
 
 @dataclass(frozen=True)
 class Line:
-    """One attack's curves (seeds, points), as in `lab.run.ranked.Curve`, and the least rate that it can show."""
+    """One attack's curves (seeds, points), as in `lab.run.ranked.Curve`, and the least rate that it can show.
+
+    `number` is the attack's among all of the study on that target: it has one colour in all charts.
+    """
 
     label: str
     tpr: Doubles
     mean_tpr: Doubles
     least: float
+    number: int
 
 
 @style.chart
@@ -61,8 +65,8 @@ def roc(fpr: Doubles, lines: Sequence[Line], logarithmic: bool = False) -> Figur
     axes.grid(True)
     (chance,) = axes.plot(ends, ends, color=style.GREY, linewidth=1, dashes=(2, 2))
     handles, labels = [], []
-    for number, line in enumerate(lines):
-        colour = style.SERIES[number % len(style.SERIES)]
+    for line in lines:
+        colour = style.SERIES[line.number % len(style.SERIES)]
         shown = fpr >= line.least if logarithmic else np.ones(len(fpr), bool)
         steps = logarithmic or not line.mean_tpr.size
         rates = (line.tpr if steps else line.mean_tpr)[:, shown]
