@@ -240,7 +240,9 @@ def defences(compared: Iterable[Comparison]) -> tuple[Sequence[str], list[Line]]
 
 def spread(measured: Spread) -> tuple[str, ...]:
     """Return a mean and the ends of its interval as text."""
-    return tuple("" if math.isnan(value) else f"{value:.3f}" for value in (measured.value, measured.low, measured.high))
+    return tuple(
+        "" if math.isnan(value) else f"{value:z.3f}" for value in (measured.value, measured.low, measured.high)
+    )
 
 
 def yes(flag: bool) -> str:

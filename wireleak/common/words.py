@@ -24,6 +24,11 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
+def decimal(value: float, form: str) -> str:
+    """Write a number in a format such as ".3f", with a true minus sign, and none before a zero."""
+    return f"{value:z{form}}".replace("-", "−")
+
+
 def listed(names: Sequence[str]) -> str:
     """Join names as in a sentence: "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

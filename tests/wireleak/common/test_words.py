@@ -2,13 +2,17 @@ from pathlib import Path
 
 import pytest
 
-from wireleak.common.words import counted, listed, told, without_folders
+from wireleak.common.words import counted, decimal, listed, told, without_folders
 
 
 def test_a_number_has_its_noun_in_the_form_that_it_needs() -> None:
     assert [counted(number, "cell") for number in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
     assert counted(1, "capture was", "captures were") == "1 capture was"
     assert counted(3, "capture was", "captures were") == "3 captures were"
+
+
+def test_a_number_has_a_true_minus_sign_and_zero_none() -> None:
+    assert [decimal(value, ".1f") for value in (1.25, -1.26, -0.04, 0.0)] == ["1.2", "−1.3", "0.0", "0.0"]
 
 
 def test_names_are_joined_as_in_a_sentence() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from wireleak.common.files import write_atomically
+from wireleak.common.words import decimal
 from wireleak.lab.report.charts import style
 from wireleak.lab.report.charts.layer_lines import Line, layer_lines, layer_lines_key
 from wireleak.lab.report.charts.points import palette, point_map
@@ -188,8 +189,7 @@ def write(value: float | None, places: int = 3) -> str:
     """Return a number as text."""
     if value is None or math.isnan(value):
         return "–"
-    shown = f"{value:.{places}f}"
-    return (shown.lstrip("-") if float(shown) == 0 else shown).replace("-", "−")
+    return decimal(value, f".{places}f")
 
 
 def percent(share: float | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from wireleak.common.words import counted
+from wireleak.common.words import counted, decimal
 from wireleak.lab.report.defences import NONE, Comparison, Point, Spread
 from wireleak.lab.report.verdicts import TAGS
 
@@ -63,7 +63,9 @@ def claims(found: Comparison) -> list[str]:
         ]
     slight = [point for point in helped if point.lost.value <= _SLIGHT]
     lost = [point.lost.value * 100 for point in helped]
-    spread = f"; they cost {min(lost):.1f} to {max(lost):.1f} points of accuracy".replace("-", "−") if lost else ""
+    spread = (
+        f"; they cost {decimal(min(lost), '.1f')} to {decimal(max(lost), '.1f')} points of accuracy" if lost else ""
+    )
     of = counted(len(defended), "setting")
     lowers, lower = f"of {of} lowers", f"of {of} lower"
     lines.append(
@@ -96,5 +98,5 @@ def _named(found: Comparison, points: Sequence[Point]) -> str:
 
 def written(spread: Spread) -> str:
     """Return a mean and its interval as text."""
-    interval = "" if math.isnan(spread.low) else f" [{spread.low:.3f}, {spread.high:.3f}]"
-    return f"{spread.value:.3f}{interval}".replace("-", "−")
+    interval = "" if math.isnan(spread.low) else f" [{decimal(spread.low, '.3f')}, {decimal(spread.high, '.3f')}]"
+    return decimal(spread.value, ".3f") + interval

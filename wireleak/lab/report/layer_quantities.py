@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wireleak.common.words import decimal
+
 
 @dataclass(frozen=True)
 class LayerQuantity:
@@ -50,8 +52,7 @@ class LayerQuantity:
         if not math.isfinite(value):
             return "–"
         places = ".2g" if "sensitivity" in self.name else ".4f" if "mse" in self.name else ".2f"
-        shown = f"{value:{places}}"
-        return (shown.lstrip("-") if float(shown) == 0 else shown).replace("-", "−")
+        return decimal(value, places)
 
 
 ORIGINAL = LayerQuantity(

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from wireleak.common.reads import Marked
-from wireleak.common.words import listed
+from wireleak.common.words import decimal, listed
 from wireleak.lab.report.defences import Spread
 from wireleak.lab.report.layer_quantities import (
     AUC,
@@ -313,4 +313,4 @@ def _pearson(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def _sign(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+    return "–" if math.isnan(value) else decimal(value, ".2f")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from wireleak.common.words import decimal
+
 # No-break, so that the sign never starts a line.
 PERCENT = "\u00a0%"
 LAST = 1000
@@ -61,5 +63,5 @@ class Quantity:
         if math.isinf(value):
             return "∞" if value > 0 else "−∞"
         if self.percent:
-            return f"{value * 100:.1f}{PERCENT}".replace("-", "−")
-        return f"{value:.{self.places}f}".replace("-", "−")
+            return decimal(value * 100, ".1f") + PERCENT
+        return decimal(value, f".{self.places}f")

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from wireleak.common.references import Role
+from wireleak.common.words import decimal
 from wireleak.lab.report.charts import style
 
 # Colour, marker, size and fill; shapes repeat the meaning of colours for readers who cannot see them.
@@ -141,4 +142,4 @@ def _chance_handle() -> Line2D:
 
 
 def _tick(value: float, _: int) -> str:
-    return f"{value:.4g}".replace("-", "−")
+    return decimal(value, ".4g")
