@@ -1,6 +1,6 @@
 """Print crowded folders, long files, import circles and imports that run back; fail on any.
 
-A file of an attack, a transform, a measure or a target is long earlier than others: it should read like its paper.
+A file of an attack, a transform, a measure or a target has a lower limit than others: it should read like its paper.
 
 Imports are read from the source, also those inside functions, so no code is run. A *room* is a folder. An import runs
 back when a room of a lower floor (`FLOORS`) imports a room of a higher one.
