@@ -21,7 +21,7 @@ from wireleak.lab.run.job import attack_jobs
 from wireleak.lab.run.limits import NO_TIME, Limits
 from wireleak.lab.run.seeds import Seeds
 from wireleak.lab.steps.plan import make_plan
-from wireleak.lab.steps.run import _Schedule
+from wireleak.lab.steps.schedule import Schedule
 from wireleak.lab.study.library import load_study
 
 MODEL = f"{Path(__file__).resolve().parents[4] / 'examples' / 'audit_model.py'}:make"
@@ -86,7 +86,7 @@ def test_a_capture_that_the_deadline_finds_unfinished_is_ended_and_named(tmp_pat
     limits = Limits(2**40, lambda job: 0, 0, deadline=began + 1)
     with Launcher(preload=False) as launcher:
         executor: Any = Slow()
-        _Schedule(plan, launcher, executor, Console(quiet=True), {}, limits).run(cells)
+        Schedule(plan, launcher, executor, Console(quiet=True), {}, limits).run(cells)
         later = launcher.start("later", ["true"], tmp_path / "later.log")
         assert later.wait(20) == 0, "what comes after it can still start"
     assert time.monotonic() - began < 55, "the capture would have lasted a minute"

@@ -15,7 +15,7 @@ from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.steps import attack as attack_step
 from wireleak.lab.steps.attack import AttackKilledError, fit_and_guess
 from wireleak.lab.steps.collect import _not_enforced
-from wireleak.lab.steps.run import _Schedule
+from wireleak.lab.steps.schedule import Schedule
 
 
 class Starting(Launcher):
@@ -77,13 +77,13 @@ def test_an_attack_that_was_killed_or_lacks_a_client_s_capture_is_named_and_the_
     cell = SimpleNamespace(lost=[])
     use = SimpleNamespace(name="inversion")
     job: Any = SimpleNamespace(use=use, guesses=Path("none"), name="cut-1-inversion", cell=cell)
-    assert _Schedule._rows(schedule, job) is None
+    assert Schedule._rows(schedule, job) is None
     assert schedule.findings.skipped == {"cut-1-inversion": "it was killed"}
     assert said == ["skipped cut-1-inversion: it was killed"]
     with pytest.raises(LaunchError, match="it failed"):
-        _Schedule._rows(schedule, job)
+        Schedule._rows(schedule, job)
     cell.lost.append("client-1 was killed")
-    assert _Schedule._rows(schedule, job) is None
+    assert Schedule._rows(schedule, job) is None
     assert schedule.findings.skipped == {"cut-1-inversion": "no update"}
 
 
