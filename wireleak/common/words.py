@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 
+# Begins a line in which a process says how far it is.
+PROGRESS = "progress: "
 _FOLDERS = re.compile(r"(?<![\w.~])/(?:[^/\s'\":;,<>()]+/)+")
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import TypeVar
+
+from wireleak.common.words import PROGRESS
 
 Step = TypeVar("Step")
 
@@ -13,6 +16,8 @@ Step = TypeVar("Step")
 _MEASURED = 4
 # Of the time until the deadline, the part that steps may fill; the rest is for checks on held-out rows.
 _FILLED = 0.85
+# Seconds between two lines of progress.
+_SILENT = 5.0
 
 
 class Pace:
@@ -73,10 +78,19 @@ class Pace:
         return f"stopped after {self.done} of {self.planned} steps" if self.done < self.planned else None
 
 
-def shown(steps: Iterable[Step], label: str) -> Iterable[Step]:
-    """Return the steps; on a terminal, a bar shows how many of them are done."""
+def shown(steps: Collection[Step], label: str) -> Iterable[Step]:
+    """Return the steps; on a terminal a bar shows how many of them are done, elsewhere a line every five seconds."""
     # Listing attacks costs no import of rich.
     from rich.console import Console
     from rich.progress import track
 
-    return track(steps, label, disable=not Console().is_terminal, transient=True)
+    return track(steps, label, transient=True) if Console().is_terminal else _told(steps, label)
+
+
+def _told(steps: Collection[Step], label: str) -> Iterator[Step]:
+    said = time.monotonic()
+    for number, step in enumerate(steps):
+        if time.monotonic() - said > _SILENT:
+            said = time.monotonic()
+            print(f"{PROGRESS}{label.rpartition(': ')[2]}, {number} of {len(steps)}", file=sys.stderr, flush=True)
+        yield step

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.updates.imitation import Imitation
 from adversary.attacks.updates.update_features import features
 
@@ -109,7 +110,7 @@ def layer_gradients(
     layers: dict[str, list[Array]] = {name: [] for name in shapes}
     strongest: dict[str, list[Array]] = {name: [] for name in shapes}
     made, inputs = [], []
-    for number, mask in enumerate(_pools(known, pools, seed)):
+    for number, mask in enumerate(shown(_pools(known, pools, seed), "localise: parts of the examples")):
         maker = _Remembering(known.take(mask), int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
         for at in rounds:
             for value in maker.values * repeats:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel
 from adversary.attacks.harness.update_attack import ModelAttack
@@ -78,7 +79,7 @@ class MemberLira(ModelAttack):
             for group in groups:
                 self._inside[:, group] = _drawn(len(group), self.settings.shadows, shadows.size // len(groups), rng)
         self._shadows = np.empty(self._inside.shape)
-        for number, inside in enumerate(self._inside):
+        for number, inside in enumerate(shown(self._inside, f"{self.name}: shadows")):
             made = shadows.train(number, *shadows.mixed(asked, inside, rng))
             self._shadows[number] = asked.confidence(blocks, made)
         self.report |= {"shadows": len(self._inside), "examples": shadows.each}

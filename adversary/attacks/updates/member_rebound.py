@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel, Vantage
 from adversary.attacks.harness.update_attack import ModelAttack
@@ -90,7 +91,7 @@ class MemberRebound(ModelAttack):
             raise ValueError(f"granted.surrogate: {len(own)} examples are too few for {others} clients; grant more")
         one_round = replace(recipe, plan=recipe.plan.model_copy(update={"rounds": 1}))
         means = []
-        for draw in range(self.settings.imitations):
+        for draw in shown(range(self.settings.imitations), f"{self.name}: imitations"):
             rng = np.random.default_rng([self.seed, number, draw])
             rows = rng.permutation(len(own))[: others * each].reshape(others, each)
             shards = [(part.inputs, part.labels) for part in map(own.take, rows)]

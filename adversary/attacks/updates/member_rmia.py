@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel
 from adversary.attacks.harness.update_attack import ModelAttack
@@ -78,7 +79,7 @@ class MemberRmia(ModelAttack):
 
         self._target = chances(last_models(seen))
         self._references = []
-        for number in range(self.settings.references):
+        for number in shown(range(self.settings.references), f"{self.name}: references"):
             rows = rng.permutation(len(references.own))[: references.size]
             models = references.train(number, references.own.inputs[rows], references.own.labels[rows])
             self._references.append(chances(models))

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from adversary.attacks.harness.knowledge import Array, Knowledge
+from adversary.attacks.harness.pace import shown
 from adversary.attacks.harness.registry import register
 from adversary.attacks.harness.threat import Knows, ThreatModel
 from adversary.attacks.harness.update_attack import ModelAttack
@@ -59,7 +60,7 @@ class MemberShadow(ModelAttack):
         self._senders = tuple(models)
         self._target = confidence(blocks, list(models.values()), asked.x, asked.y)
         outside = []
-        for number in range(self.settings.shadows):
+        for number in shown(range(self.settings.shadows), f"{self.name}: shadows"):
             rows = rng.permutation(len(shadows.own))[: shadows.size]
             made = shadows.train(number, shadows.own.inputs[rows], shadows.own.labels[rows])
             outside.append(confidence(blocks, list(made.values()), asked.x, asked.y))

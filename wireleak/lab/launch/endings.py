@@ -1,4 +1,4 @@
-"""Explain why a process ended: its exit status and the most informative line of its log."""
+"""Read what a process says in its log: how far it is, and why it ended."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import re
 import signal
 from pathlib import Path
 
+from wireleak.common.words import PROGRESS, printable
 from wireleak.lab.launch import flower
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Refused)\b.*")
-_NOISE = re.compile(r"^(For more information|INFO\b|Exit Code:|$)")
+_NOISE = re.compile(r"^(For more information|INFO\b|Exit Code:|$)|^" + PROGRESS)
 
 
 def telling_line(log: Path, *, exceptions: bool = True) -> str:
@@ -26,19 +27,29 @@ def telling_line(log: Path, *, exceptions: bool = True) -> str:
         Prefer the last line that names an exception. Otherwise, or without such a line, the last informative line is
         returned.
     """
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    lines = [_ANSI.sub("", line).strip() for line in text.splitlines()][-200:]
+    lines = _last_lines(log)[-200:]
     if exceptions:
         named = [line for line in lines if _EXCEPTION.match(line)]
         if named:
             return named[-1]
     telling = [line for line in lines if not _NOISE.match(line)]
     return telling[-1] if telling else ""
+
+
+def with_progress(name: str, log: Path) -> str:
+    """Return a process's name, with how far it says in its log that it is: "attack (epochs, 3 of 10)"."""
+    said = [line.removeprefix(PROGRESS) for line in _last_lines(log, 4096) if line.startswith(PROGRESS)]
+    return f"{name} ({printable(said[-1], 80)})" if said else name
+
+
+def _last_lines(log: Path, size: int = 65536) -> list[str]:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [_ANSI.sub("", line).strip() for line in text.splitlines()]
 
 
 def describe_status(status: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from wireleak.common.targets.target import Target
 from wireleak.common.threat import SIZES_AND_TIMES
 from wireleak.common.traffic import Traffic
 from wireleak.lab.launch.blind import blind_files
+from wireleak.lab.launch.endings import with_progress
 from wireleak.lab.launch.processes import Launcher
 from wireleak.lab.launch.watch import say, working
 from wireleak.lab.recorded.content import Content, check_link, read
@@ -60,7 +62,8 @@ def attack_capture(request: Request, console: Console) -> int:
         work.now(f"reading {request.capture}")
         content = read(request.spooled(), launcher)
         content.check(request.attack, traffic, sees_tensors)
-        work.now(f"{request.attack} on {request.name}")
+        log = request.guesses.path / "attack.log"
+        work.state = partial(with_progress, f"{request.attack} on {request.name}", log)
         if job is None:
             truth, unscored = _truth(request, sought, traffic, content, launcher)
             config = _config(request, attack, sought, content, truth)
@@ -69,7 +72,7 @@ def attack_capture(request: Request, console: Console) -> int:
         if (held := request.claim(config)) is not None:
             say(console, held)
         if not request.guesses.guesses.is_file():
-            fit_and_guess(launcher, request.attack, config, request.guesses.path / "attack.log")
+            fit_and_guess(launcher, request.attack, config, log)
         work.now("scoring the guesses")
         guessed = scored(request, attack, sought, content, truth, unscored) if job is None else scored_job(job)
         return show(request, attack, content, guessed, console)

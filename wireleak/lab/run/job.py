@@ -84,6 +84,11 @@ class AttackJob:
         return self.folder or self.cell.attack(self._shown, self.target)
 
     @property
+    def log(self) -> Path:
+        """Log of its process."""
+        return self.cell.log(f"attack-{self._shown}-{self.target}")
+
+    @property
     def guesses(self) -> Path:
         """File of its guesses; it exists once the attack has finished."""
         return AttackFolder(self.out).guesses

@@ -183,7 +183,7 @@ def run_attack(
 
 def attack_config(job: AttackJob, attack: dict[str, Any]) -> tuple[dict[str, Any], Path]:
     """Write the files that an attack is granted; return its config and the path of its log."""
-    cell, log = job.cell, job.cell.log(f"attack-{job.use.shown}-{job.target}")
+    cell = job.cell
     config = {
         "attack": job.use.name,
         "target": job.target,
@@ -195,7 +195,7 @@ def attack_config(job: AttackJob, attack: dict[str, Any]) -> tuple[dict[str, Any
         **_seen(job, attack),
         **blind_files(cell.surrogate, cell.granted("public.npz"), job.out, set(attack["threat"]["knows"])),
     }
-    return config, log
+    return config, job.log
 
 
 def _seen(job: AttackJob, attack: dict[str, Any]) -> dict[str, Any]:

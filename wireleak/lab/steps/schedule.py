@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from wireleak.common.traffic import Traffic
 from wireleak.lab.devices.pi.system import built
+from wireleak.lab.launch.endings import with_progress
 from wireleak.lab.launch.processes import Launcher, LaunchError
 from wireleak.lab.launch.watch import say
 from wireleak.lab.report.formatting import size
@@ -67,6 +68,8 @@ class Schedule:
         self.lock = threading.Lock()
         self.capturing = 0
         self.warned = False
+        # The attacks that run, by their lines.
+        self.running: dict[TaskID, AttackJob] = {}
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         # In a pipe, bars would be redrawn for nobody; there the watch writes lines.
         hidden = not console.is_terminal
@@ -91,6 +94,7 @@ class Schedule:
                 while pending := self._pending():
                     wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
                     self._stop_late_captures()
+                    self._follow()
             except BaseException:
                 self.executor.stop()
                 self.launcher.kill()
@@ -103,6 +107,11 @@ class Schedule:
         """End the processes of captures that the deadline finds unfinished; attacks end by their own limits."""
         if self.capturing and self.limits is not None and self.limits.late:
             self.launcher.end_all()
+
+    def _follow(self) -> None:
+        """Add to the line of each running attack how far it says that it is."""
+        for line, job in list(self.running.items()):
+            self.progress.update(line, description=f"  {with_progress(job.name, job.log)}")
 
     def state(self) -> str:
         """Return the progress bars in one line."""
@@ -196,9 +205,11 @@ class Schedule:
 
     def _attack(self, job: AttackJob) -> None:
         line = self.progress.add_task(f"  {job.name}", total=None)
+        self.running[line] = job
         try:
             rows = self._rows(job)
         finally:
+            del self.running[line]
             self.progress.remove_task(line)
         with self.lock:
             if rows is not None:

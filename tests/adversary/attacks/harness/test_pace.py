@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adversary.attacks.harness import pace as module
-from adversary.attacks.harness.pace import Pace
+from adversary.attacks.harness.pace import Pace, shown
 from adversary.attacks.harness.run import attack
 
 
@@ -72,3 +72,13 @@ def test_an_attack_stops_in_time_with_what_it_has(config: Any, world: Any, name:
     assert time.monotonic() - began < 60
     with np.load(out / "guesses.npz") as guesses:
         assert np.mean((guesses[name] - world.private) ** 2) < np.mean((guesses["control:mean"] - world.private) ** 2)
+
+
+def test_without_a_terminal_a_long_loop_says_every_five_seconds_how_far_it_is(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in shown(range(8), "lira: shadows"):
+        clock.now += 2.0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["progress: shadows, 3 of 8", "progress: shadows, 6 of 8"]
+    assert list(shown([], "nothing")) == [] and capsys.readouterr().err == ""
