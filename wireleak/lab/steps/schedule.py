@@ -110,8 +110,10 @@ class Schedule:
 
     def _follow(self) -> None:
         """Add to the line of each running attack how far it says that it is."""
-        for line, job in list(self.running.items()):
-            self.progress.update(line, description=f"  {with_progress(job.name, job.log)}")
+        # An attack that ends takes its line away.
+        with self.lock:
+            for line, job in self.running.items():
+                self.progress.update(line, description=f"  {with_progress(job.name, job.log)}")
 
     def state(self) -> str:
         """Return the progress bars in one line."""
@@ -205,11 +207,13 @@ class Schedule:
 
     def _attack(self, job: AttackJob) -> None:
         line = self.progress.add_task(f"  {job.name}", total=None)
-        self.running[line] = job
+        with self.lock:
+            self.running[line] = job
         try:
             rows = self._rows(job)
         finally:
-            del self.running[line]
+            with self.lock:
+                del self.running[line]
             self.progress.remove_task(line)
         with self.lock:
             if rows is not None:
