@@ -1,4 +1,4 @@
-"""Read what a process says in its log: how far it is, and why it ended."""
+"""Read the log of a process: its progress, and the reason for its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wireleak.lab.launch import flower
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Refused)\b.*")
-_NOISE = re.compile(r"^(For more information|INFO\b|Exit Code:|$)|^" + PROGRESS)
+_NOISE = re.compile(rf"^(For more information|INFO\b|Exit Code:|{PROGRESS}|$)")
 
 
 def telling_line(log: Path, *, exceptions: bool = True) -> str:
@@ -37,7 +37,7 @@ def telling_line(log: Path, *, exceptions: bool = True) -> str:
 
 
 def with_progress(name: str, log: Path) -> str:
-    """Return a process's name, with how far it says in its log that it is: "attack (epochs, 3 of 10)"."""
+    """Return a process's name, with the last progress in its log: "attack (epochs, 3 of 10)"."""
     said = [line.removeprefix(PROGRESS) for line in _last_lines(log, 4096) if line.startswith(PROGRESS)]
     return f"{name} ({printable(said[-1], 80)})" if said else name
 

@@ -141,6 +141,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
     plain = [board for board in every if board.link != "tls"]
     vantages = sorted({board.vantage for board in every})
     wires = first_seed(results.wires)
+    linked = {wire.variant for wire in wires}
     return {
         "results": results,
         "titles": names,
@@ -156,7 +157,7 @@ def _context(results: Results, pictures: Sequence[Pictures]) -> dict[str, Any]:
         "run_line": run_line(results),
         "of_training": of_training(results),
         "listed": listed,
-        "unlinked": [names[one.name] for one in results.variants if one.name not in {wire.variant for wire in wires}],
+        "unlinked": [names[one.name] for one in results.variants if one.name not in linked],
         "vantages": [attacker_at(name) for name in vantages],
         "wires": [(names.get(name, name), [wire for wire in wires if wire.variant == name]) for name in _names(wires)],
         "traffic": figures.traffic_drawings(wires, names),

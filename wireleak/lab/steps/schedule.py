@@ -168,8 +168,12 @@ class Schedule:
 
     def _warn_of_space(self, folder: Path) -> None:
         """Say once that the disk is likely to fill before the last capture."""
+        if self.warned:
+            return
+        # Files are counted outside the lock, for which the attacks' ends wait.
+        needed, free = space_needed(self.cells), shutil.disk_usage(folder).free
         with self.lock:
-            if self.warned or (needed := space_needed(self.cells)) <= (free := shutil.disk_usage(folder).free):
+            if self.warned or needed <= free:
                 return
             self.warned = True
         say(
